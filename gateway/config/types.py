@@ -39,7 +39,7 @@ class Config(Struct, frozen=True):
     listen: Annotated[
         Listen,
         Meta(
-            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback.",
+            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback or `auth` is `none`.",
             examples=["0.0.0.0:8080"],
         ),
     ] = Address("127.0.0.1", 8080)
