@@ -188,8 +188,8 @@ class Config(Struct, frozen=True):
     hosts: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
         Meta(
-            description="Names besides localhost by which callers reach a listener on loopback without keys. "
-            "Requests with another name in `Host` are rejected (403).",
+            description="Names besides localhost by which callers reach a listener that requires no keys. Requests with "
+            "another name in `Host` are rejected (403). Without this setting, a listener off loopback accepts every name.",
             examples=[["host.docker.internal"]],
         ),
     ] = ()
