@@ -40,8 +40,8 @@ MESSAGES_HEAD = (
 CONVERSATIONS_HEAD = (
     "## Conversations",
     "",
-    "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation if",
-    "nothing is lost thereby, and reports the change. It rejects other conversations with 400 before anything is sent.",
+    "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
+    "it can do so without loss, and reports each change. It rejects other conversations with 400 before anything is sent.",
     "For all providers, tool results are moved directly behind their calls, and `image/jpg` is sent as `image/jpeg`.",
     "",
 )
