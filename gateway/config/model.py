@@ -165,7 +165,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         bool | None,
         Meta(
             description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, "
-            "Anthropic). Both attempts are billed.",
+            "Anthropic, Mistral). Both attempts are billed.",
             examples=[True],
         ),
     ] = None
