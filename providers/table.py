@@ -110,7 +110,10 @@ def _operations() -> list[str]:
     operations = sorted({operation for kind in providers.OURS for operation in _provider(kind).wire.paths})
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
-    note = "The APIs that each provider offers. Callers of the gateway can use `chat` and `logits`."
+    note = (
+        "The APIs that each provider offers. Callers of the gateway can use `chat` and `logits`; if a provider lacks `logits`,\n"
+        "the gateway emulates it with `chat`."
+    )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows)]
 
 

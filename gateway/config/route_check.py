@@ -74,7 +74,7 @@ def _check_continuing(config: Config, name: str, model: ModelConfig, problems: P
     if types and all(providers.get(kind).prefill is None for kind in types):
         problems.add_at_path(
             f"{join('models', name)}.continue_on_cut",
-            f"no target can continue a stream: use vllm, llamacpp, anthropic or local instead of {' and '.join(types)}",
+            f"no target can continue a stream: use vllm, llamacpp, mistral, anthropic or local instead of {' and '.join(types)}",
         )
 
 

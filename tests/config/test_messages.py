@@ -148,7 +148,7 @@ ROUTES = [
     ),
     (
         "providers: {g: {type: openai-compatible, base_url: http://v/v1}}\nmodels: {m: {targets: n, continue_on_cut: true}, n: [g/x, g/y]}",
-        "models.m.continue_on_cut: no target can continue a stream: use vllm, llamacpp, anthropic or local",
+        "models.m.continue_on_cut: no target can continue a stream: use vllm, llamacpp, mistral, anthropic or local",
     ),
     (
         LOCAL + "models:\n  m:\n    targets: local/x\n    retries: 3",
