@@ -76,7 +76,7 @@ def _context(ca: str | None, changed: int) -> ssl.SSLContext:
 
 
 def read_address(url: str, secret: Secret | None = None, ca: str | None = None) -> RedisAddress:
-    """Read a Redis URL. Raise ValueError without the URL, because it may contain a password."""
+    """Read a Redis URL. If it is invalid, raise ValueError without the URL, because it may contain a password."""
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
         raise ValueError(

@@ -1,6 +1,6 @@
 """`n` choices from a provider that returns one: several parallel upstream requests, whose answers are merged.
 
-A failure of one request ends all of them. Before the first byte it is the failure of the call; later it becomes an
+A failure of one request ends all of them. Before the first byte, the attempt fails with it; later, it becomes an
 error event. Prompt tokens are added up, because each request bills them.
 """
 
@@ -44,7 +44,7 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
-    """Yield the pieces of `count` streams as they arrive, once each stream has its first.
+    """Yield the pieces of `count` streams as they arrive, once each stream has yielded its first piece.
 
     `pump(index, put)` reads one stream to its end. A failure of one stream ends all and is raised here. Closing the
     iterator ends all as well.

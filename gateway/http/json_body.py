@@ -1,4 +1,4 @@
-"""Reads a caller's body up to its size limit and splits it into top-level keys with their exact bytes."""
+"""Reads a caller's body up to its size limit and splits it into top-level keys with the exact bytes of their values."""
 
 from __future__ import annotations
 
