@@ -122,7 +122,7 @@ class Unavailable(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """The last failure of a call for which every target failed."""
+    """The error response to a call for which every target failed. It describes the last failure."""
 
     type = "upstream_error"
 

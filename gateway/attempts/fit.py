@@ -69,7 +69,7 @@ class Fit:
         self._native: dict[str, tuple[str, str]] = {}
 
     async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
-        """Load tokenizers before they are needed. Each takes half a second and blocks this process."""
+        """Load tokenizers before they are needed: loading one blocks the process for half a second, even in a thread."""
         for tokenizer in tokenizers:
             await self._counter.load(tokenizer)
 
@@ -121,7 +121,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether each of both parameters is left to the provider. If the model has settings (`own`), it must support them."""
+        """Return whether the provider handles each of the two parameters. If the model has settings (`own`), "passed" is not enough."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)

@@ -194,7 +194,7 @@ class HedgeRace:
 
     @property
     def outcome(self) -> str:
-        """The outcome of the second attempt, as counted."""
+        """The outcome of the second attempt in the counter `lockgate_hedges`."""
         if self.winner is None:
             return "failed"
         return "lost" if self.winner is self.attempts[0] else "won"

@@ -101,7 +101,7 @@ class Mirrors:
             self._account(shadow, candidate, outcome)
 
     def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:
-        """Count outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
+        """Count the outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
         accounting.settle(shadow)
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome

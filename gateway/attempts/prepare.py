@@ -122,7 +122,7 @@ def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadline
 
 
 def timeout_of_target(failure: Failure, call: Call, target: Target, elapsed_s: float) -> Failure:
-    """Return a 429 as a timeout if a forwarded time limit has passed, because Friendli reports its timeouts as 429."""
+    """Return a 429 as a timeout if a forwarded time limit has nearly passed, because Friendli reports its timeouts as 429."""
     if failure.kind != "rate_limit" or failure.retry_after is not None or not _forwards_timeout(target):
         return failure
     if elapsed_s < call.deadline * FORWARDED_TIMEOUT_SHARE:

@@ -91,9 +91,9 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
 
 
 def in_cooldown(health: TargetHealth) -> Failure:
-    """Return the failure of a call that is not sent, because its target is in cooldown and another call probes it."""
+    """Return the failure of a call that is not sent, because its target is in cooldown and gets no further probe now."""
     reason, left = health.cooldown.reason or "failures", health.seconds_left
-    message = f"in cooldown for {left:.0f} s ({reason}); a probe is in flight"
+    message = f"in cooldown for {left:.0f} s ({reason}); no further probe is sent now"
     return Failure(_COOLDOWN_FAILURES.get(reason, "overloaded"), message, retry_after=_with_jitter(left))
 
 

@@ -1,7 +1,7 @@
 """`n` choices from a provider that returns one: several parallel upstream requests, whose answers are merged.
 
-A failure of one request ends all of them. Before the first byte, the attempt fails with it; later, it becomes an
-error event. Prompt tokens are added up, because each request bills them.
+A failure of one request ends all of them. Before the first byte, this is the failure of the attempt; later, it
+becomes an error event. Prompt tokens are added up, because each request bills them.
 """
 
 from __future__ import annotations

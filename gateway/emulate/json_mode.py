@@ -126,7 +126,7 @@ class JsonValidator:
         self.error: str | None = None
         """The error of the last answer checked, if a repair could help."""
         self.notes: list[Adjustment] = []
-        """The notes on that answer."""
+        """The notes on the last answer checked."""
 
     def check_text(self, text: str, finish: str | None) -> Adjustment | None:
         """Return a note on the text of one choice, or None if it is valid."""

@@ -1,6 +1,6 @@
 """The plan for one request: its route, and for each target the exact upstream request or the reason why there is none.
 
-The request is read, fitted, adapted and encoded by the code that serves calls; it is only not sent.
+The code that serves calls also reads, fits, adapts and encodes the request here; only the sending is omitted.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ async def read_body_in_time(receive: Receive, limit: int, seconds: float) -> byt
 
 
 def body_timeout() -> GatewayError:
-    """Return the error for a body that arrives too slowly. The connection is closed after it."""
+    """Return the error for a body that arrives too slowly. The connection is closed after the response."""
     return GatewayError(
         "The request body did not arrive in time.",
         status=408,
