@@ -37,7 +37,7 @@ class Reader:
         self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
-        """Reads a target or the name of a model. It is set anew for each model."""
+        """Reads a target or the name of a model. It is set for each model before its settings are read."""
         self._environ = environ
         self._folder = folder
 
