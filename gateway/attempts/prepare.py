@@ -106,7 +106,7 @@ async def adapt(
 
 
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
-    """Return the adjustments with the caller's names of the parameters, after those of the translation."""
+    """Return the adjustments of the translation, then the others with the caller's names of the parameters."""
     renamed = [msgspec.structs.replace(each, param=translator.param(each.param)) for each in adjustments]
     return [*translator.adjustments, *renamed]
 
