@@ -33,7 +33,7 @@ TEMPLATE_TOKENS = 256
 """Allowance for the tokens of a chat template in the check by size alone (`_surely_fits`)."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000  # with more, a thread prepares the order of eviction; up to here it takes 5 ms (measured)
+MAX_INLINE_MESSAGES = 2_000  # a thread prepares the eviction of more messages; up to here, it takes at most 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
