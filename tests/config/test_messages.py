@@ -171,7 +171,7 @@ ROUTES = [
     (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: requires balance: session"),
     (
         "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1, v/y: 1}], balance: cost}, n: [v/x]}",
-        "2:50: models.m.balance: v/x has no known price, so its cost cannot be compared: add it under providers.v.prices",
+        "2:50: models.m.balance: v/x has no known price, so its cost cannot be compared: add the price under providers.v.prices",
     ),
     (
         "providers: {v: {type: vllm, base_url: http://v/v1, prices: {x: {input: 1}}}}\n"
