@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
-from gateway.dialects.dialect import Dialect
+from gateway.dialects.dialect import Dialect, Translator
 from gateway.dialects.request_headers import CallerHeaders
 from gateway.dialects.table import CHAT
 from gateway.http.request_id import next_id
@@ -110,6 +110,8 @@ class Call(Struct, eq=False):
     path: str
     dialect: Dialect = CHAT
     """The API that the caller uses."""
+    translator: Translator | None = None
+    """Translates between that API and chat completions; None if no translation is needed."""
     id: str = field(default_factory=next_id)
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None

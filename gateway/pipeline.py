@@ -43,6 +43,7 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.response import receipt
 from gateway.response.headers import error_headers
+from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
 from gateway.targets.registry import TargetRegistry
@@ -103,12 +104,16 @@ class Pipeline:
 
     async def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
-        call = Call(dialect.operation, scope["path"], dialect)
+        translator = dialect.translator()
+        call = Call(dialect.operation, scope["path"], dialect, translator)
         trace = self.begin_trace(scope["headers"])
         if trace is not None:
             call.trace = trace
             send = trace.wrap_send(send)
-        caller = Caller(scope, receive, send, self.deadlines)
+        if translator is None:
+            caller = Caller(scope, receive, send, self.deadlines)
+        else:
+            caller = TranslatedCaller(scope, receive, send, self.deadlines, translator)
         self._watch.add(caller)
         self.metrics.begin()
         self.calls += 1

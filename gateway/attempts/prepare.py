@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from gateway.attempts.continuation import continued_body, set_prefill
 from gateway.attempts.fit import Fit
 from gateway.call import Call
+from gateway.dialects.dialect import Translator
 from gateway.dialects.forwarded_headers import forward_headers
 from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import unreadable
@@ -96,9 +98,17 @@ async def adapt(
         adjustments = [*adjustments, *adapted.adjustments]
         if call.headers is not None and call.headers.vendor:
             adjustments += forward_headers(call.headers, target, adapted.body, strict=strict)
+        if call.translator is not None:
+            adjustments = as_caller_wrote(adjustments, call.translator)
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
     return AdaptedRequest(adapted, adjustments, context)
+
+
+def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
+    """Return the adjustments with the caller's names of the parameters, after those of the translation."""
+    renamed = [msgspec.structs.replace(each, param=translator.param(each.param)) for each in adjustments]
+    return [*translator.adjustments, *renamed]
 
 
 def is_fitted(call: Call, candidate: Candidate) -> bool:

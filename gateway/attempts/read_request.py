@@ -8,7 +8,7 @@ import providers
 from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.call import Call
 from gateway.config.types import Config
-from gateway.dialects.parameters import check_parameters, read_model
+from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.http.json_body import parse_body
 from gateway.response.headers import linked_id
@@ -26,21 +26,23 @@ def read_request(
 ) -> None:
     """Read the body, the model and the `known` headers. `strict` is the configuration's setting."""
     call.body_bytes = len(source)
-    body = call.body = parse_body(source)
     found = call.headers = read_headers(headers, known)
     if found is not None:
         wanted = found.gateway
         call.strict, call.requires_parameters, call.wants_receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
         call.client_id = linked_id(found.request_id) if found.request_id is not None else None
-    call.model = read_model(body)
     call.strict = call.strict or strict or (call.key is not None and call.key.strict)
+    if call.translator is not None:
+        source = call.translator.request(source, strict=call.strict)
+    body = call.body = parse_body(source)
+    call.model = read_model(body)
 
 
 def read_parameters(call: Call) -> None:
     """Check the parameters, and read those of the gateway: streaming, usage, stops, deadline, context window."""
     body = call.body
     assert body is not None
-    check_parameters(body)
+    call.dialect.check(body)
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if "stream_options" in body:

@@ -2,9 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from providers.base import Operation, StreamDecoder
+from gateway.dialects.parameters import check_parameters
+from gateway.errors import Headers
+from providers.base import Adjustment, Body, Operation, StreamDecoder
+
+
+class Translator(Protocol):
+    """Translates one call of another API to a chat completion and back. It has state and does no I/O.
+
+    It works between the caller and the pipeline, which sees only the chat completion.
+    """
+
+    adjustments: list[Adjustment]
+    """What `request` could not translate without a change."""
+
+    def request(self, source: bytes, *, strict: bool) -> bytes:
+        """Return the body of the chat completion. Raise BadRequest for an invalid body.
+
+        In strict mode, raise it also for a field that a chat completion cannot express.
+        """
+        ...
+
+    def param(self, name: str) -> str:
+        """Return the caller's name of a parameter of the chat completion, for errors and receipts."""
+        ...
+
+    def headers(self, headers: Headers) -> Headers:
+        """Return the response headers as this API names them."""
+        ...
+
+    def answer(self, answer: bytes) -> bytes:
+        """Return a JSON answer, which may include a receipt under `gateway`, in this API's format."""
+        ...
+
+    def error(self, status: int, body: bytes) -> bytes:
+        """Return OpenAI's error object in this API's format."""
+        ...
+
+    def feed(self, events: bytes) -> bytes:
+        """Return this API's events for complete events of a chat stream or for a comment."""
+        ...
+
+    def end(self, events: bytes) -> bytes:
+        """Return this API's last events for the last ones of a chat stream: [DONE] or an error is among them."""
+        ...
 
 
 class Dialect(Protocol):
@@ -33,6 +77,14 @@ class Dialect(Protocol):
         """Whether a broken stream can be continued by another target."""
         ...
 
+    def check(self, body: Body) -> None:
+        """Check the parameters of a request. Raise BadRequest for the first invalid one."""
+        ...
+
+    def translator(self) -> Translator | None:
+        """Return the translator of one call, or None if callers of this API send chat completions themselves."""
+        ...
+
     def response(self, answer: bytes) -> bytes:
         """Return a JSON answer in the form that callers of this API expect."""
         ...
@@ -45,13 +97,29 @@ class Dialect(Protocol):
 class PlainDialect:
     """A dialect that returns the answers of providers unchanged, in OpenAI's format."""
 
-    __slots__ = ("can_continue", "has_messages", "operation", "paths")
+    __slots__ = ("_check", "can_continue", "has_messages", "operation", "paths")
 
-    def __init__(self, operation: Operation, paths: tuple[str, ...], *, has_messages: bool, can_continue: bool) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        paths: tuple[str, ...],
+        *,
+        has_messages: bool,
+        can_continue: bool,
+        check: Callable[[Body], None] = check_parameters,
+    ) -> None:
         self.operation: Operation = operation
         self.paths = paths
         self.has_messages = has_messages
         self.can_continue = can_continue
+        self._check = check
+
+    def check(self, body: Body) -> None:
+        """Check the parameters of a request. Raise BadRequest for the first invalid one."""
+        self._check(body)
+
+    def translator(self) -> None:
+        """Return None: requests and answers are in OpenAI's format."""
 
     def response(self, answer: bytes) -> bytes:
         """Return the answer as it is."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.parameters import check_parameters
 from gateway.streams.chunk_filter import ChunkFilter
-from providers.base import Operation, StreamDecoder
+from providers.base import Body, Operation, StreamDecoder
 
 GOODFIRE_PREFIX = "/api/inference/v1"
 """The prefix of all paths that Goodfire's client requests."""
@@ -31,6 +32,13 @@ class GoodfireChat:
     paths = (f"{GOODFIRE_PREFIX}/chat/completions",)
     has_messages = True
     can_continue = False  # another target could not continue the numbers of the chunks
+
+    def check(self, body: Body) -> None:
+        """Check the parameters of a chat completion."""
+        check_parameters(body)
+
+    def translator(self) -> None:
+        """Return None: requests are chat completions."""
 
     def response(self, answer: bytes) -> bytes:
         """Add the fields that Goodfire's client requires."""

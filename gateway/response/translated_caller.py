@@ -1,0 +1,52 @@
+"""A caller of an API other than chat completions: everything sent to it is translated first."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from gateway.dialects.dialect import Translator
+from gateway.errors import Headers
+from gateway.http.caller import Caller, CallerDeadlines, Send
+from gateway.http.json_body import Receive
+
+FIRST_ERROR_STATUS = 400
+
+
+class TranslatedCaller(Caller):
+    """A caller whose answers, events and errors pass through a translator."""
+
+    __slots__ = ("_translator",)
+
+    def __init__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        send: Send,
+        deadlines: CallerDeadlines,
+        translator: Translator,
+    ) -> None:
+        super().__init__(scope, receive, send, deadlines)
+        self._translator = translator
+
+    async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a complete response in the caller's format."""
+        translator = self._translator
+        body = translator.answer(body) if status < FIRST_ERROR_STATUS else translator.error(status, body)
+        kept = [(name, value) for name, value in headers if name != b"content-length"]
+        length = (b"content-length", b"%d" % len(body))
+        await super().respond(status, [*translator.headers(kept), length], body)
+
+    async def start_stream(self, headers: Headers) -> None:
+        """Send the head of a stream."""
+        await super().start_stream(self._translator.headers(headers))
+
+    async def write(self, data: bytes) -> None:
+        """Send the caller's events for some chat events, if there are any."""
+        events = self._translator.feed(data)
+        if events:
+            await super().write(events)
+
+    async def finish(self, data: bytes) -> None:
+        """Send the last events, or the body of a response whose head was sent as it is."""
+        await super().finish(self._translator.end(data) if self.streaming else data)
