@@ -46,7 +46,8 @@ class ContextConfig(Struct, frozen=True):
     window: Annotated[
         _Tokens | None,
         Meta(
-            description="Tokens of prompt and output together. Default: the bundled catalog's value.", examples=[131072]
+            description="Maximum tokens of prompt and output together. Default: the bundled catalog's value.",
+            examples=[131072],
         ),
     ] = None
     output: Annotated[
@@ -128,7 +129,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     first_byte_timeout: Annotated[
         Duration | None,
         Meta(
-            description="Maximum time from sending a request to its response head. Default: the provider's setting.",
+            description="Maximum time from sending a request to the head of the response. Default: the provider's setting.",
             examples=["20s"],
         ),
     ] = None
@@ -216,16 +217,16 @@ class ModelConfig(ModelSettings, frozen=True):
         Balance | None,
         Meta(
             description="How a split selects a target: by weight (`weighted`), time to first token (`latency`), "
-            "calls in flight (`least_busy`), price (`cost`), or always the same target for a conversation "
-            "(`session`). Default: `weighted`.",
+            "calls in flight (`least_busy`), price (`cost`) or conversation (`session`: all calls of a conversation go to "
+            "the same target). Default: `weighted`.",
             examples=["latency"],
         ),
     ] = None
     session_header: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
         Meta(
-            description="With `balance: session`, the request header that identifies a conversation. Without it, the "
-            "gateway uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
+            description="With `balance: session`, the request header that identifies a conversation. If a call lacks it, "
+            "the field `user` is used, or else the beginning of the prompt. Default: `x-session-id`.",
             examples=["x-conversation-id"],
         ),
     ] = None

@@ -165,7 +165,7 @@ class ProviderConfig(Struct, frozen=True):
     connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
     tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
     first_byte_timeout: Annotated[
-        Duration, Meta(description="Maximum time from sending a request to its response head.", examples=["20s"])
+        Duration, Meta(description="Maximum time from sending a request to the head of the response.", examples=["20s"])
     ] = 60.0
     idle_timeout: Annotated[
         Duration, Meta(description="Maximum pause between two pieces of a response.", examples=["30s"])

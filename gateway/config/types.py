@@ -39,7 +39,7 @@ class Config(Struct, frozen=True):
     listen: Annotated[
         Listen,
         Meta(
-            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback.",
+            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback or `auth` is `none`.",
             examples=["0.0.0.0:8080"],
         ),
     ] = Address("127.0.0.1", 8080)
@@ -188,8 +188,8 @@ class Config(Struct, frozen=True):
     hosts: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
         Meta(
-            description="Names besides localhost by which callers reach a listener on loopback without keys. "
-            "Requests with another name in `Host` are rejected (403).",
+            description="Names besides localhost by which callers reach a listener that requires no keys. Requests with "
+            "another name in `Host` are rejected (403). Without this setting, a listener off loopback accepts every name.",
             examples=[["host.docker.internal"]],
         ),
     ] = ()
