@@ -23,7 +23,7 @@ class ContextConfig(Struct, frozen=True):
         Literal["truncate", "error"] | None,
         Meta(
             description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). "
-            "Applies to calls that choose neither.",
+            "Applies to calls that do not set `context_length_exceeded_behavior`.",
             examples=["truncate"],
         ),
     ] = None
@@ -38,8 +38,8 @@ class ContextConfig(Struct, frozen=True):
     max_prompt_tokens: Annotated[
         _Tokens | None,
         Meta(
-            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: "
-            "error`. Default: unlimited.",
+            description="Maximum prompt size. A longer prompt is truncated by `policy`, or, with `overflow: "
+            "error`, rejected. Default: unlimited.",
             examples=[32000],
         ),
     ] = None
@@ -66,7 +66,7 @@ class ContextConfig(Struct, frozen=True):
 class MirrorConfig(Struct, frozen=True):
     """Copies of a model's calls, sent to another target. The responses to the copies are discarded.
 
-    Callers neither wait nor pay for the copies.
+    Callers do not wait for the copies and do not pay for them.
     """
 
     target: Annotated[
@@ -86,7 +86,7 @@ class MirrorConfig(Struct, frozen=True):
         Meta(
             ge=1,
             le=10_000,
-            description="Maximum number of copies in flight. Further calls are not copied.",
+            description="Maximum number of copies in flight at the target, per process. Further calls are not copied.",
             examples=[20],
         ),
     ] = 10
@@ -94,16 +94,16 @@ class MirrorConfig(Struct, frozen=True):
 
 
 class HedgeConfig(Struct, frozen=True):
-    """A second attempt at the next target if the first is slow to answer.
+    """A second attempt at the next target if the first attempt is slow.
 
-    The first answer is used; both attempts are billed.
+    The answer that begins first is used; both attempts are billed.
     """
 
     after: Annotated[
         Annotated[HedgeDelay, Meta(extra={"form": "after"})],
         Meta(
-            description="Delay before the second attempt: a time, or a percentile of the target's own time to first "
-            "token.",
+            description="Delay before the second attempt: a time, or a percentile of the first target's time to first "
+            "token (for calls without streaming, to the whole answer).",
             examples=["p95"],
         ),
     ]
@@ -165,7 +165,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         bool | None,
         Meta(
             description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, "
-            "Anthropic). Both attempts are billed.",
+            "Mistral, Anthropic). Both attempts are billed.",
             examples=[True],
         ),
     ] = None
@@ -187,7 +187,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     hedge: Annotated[
         Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
         Meta(
-            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
+            description="Start a second attempt at the next target if the first attempt is slow. Default: off.",
             examples=["p95"],
         ),
     ] = None

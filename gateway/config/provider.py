@@ -129,8 +129,8 @@ class ProviderConfig(Struct, frozen=True):
     proxy: Annotated[
         Annotated[Url, Meta(extra={"form": "proxy"})] | None,
         Meta(
-            description="URL of a proxy, or `env` to use HTTPS_PROXY and NO_PROXY. Without this setting, those "
-            "variables are ignored.",
+            description="URL of a proxy, or `env` to use HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY. Without this "
+            "setting, those variables are ignored.",
             examples=["http://proxy:3128"],
         ),
     ] = None
@@ -197,7 +197,7 @@ class ProviderConfig(Struct, frozen=True):
     max_wait: Annotated[
         Duration,
         Meta(
-            description="Maximum time a call waits in the queue of a target. Requires `max_concurrent`.",
+            description="Maximum time for which a call waits in the queue of a target. Requires `max_concurrent`.",
             examples=["2s"],
         ),
     ] = 5.0
