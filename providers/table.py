@@ -41,8 +41,9 @@ CONVERSATIONS_HEAD = (
     "## Conversations",
     "",
     "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
-    "it can do so without loss, and reports each change. It rejects other conversations with 400 before anything is sent.",
-    "For all providers, tool results are moved directly behind their calls, and `image/jpg` is sent as `image/jpeg`.",
+    "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
+    "with 400 before anything is sent. For all providers, tool results are moved directly behind their calls, and",
+    "`image/jpg` is sent as `image/jpeg`.",
     "",
 )
 
