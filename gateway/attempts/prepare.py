@@ -106,7 +106,7 @@ async def adapt(
 
 
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
-    """Return the adjustments with the caller's names of the parameters, after those of the translation."""
+    """Return the adjustments of the translation, then the others with the caller's names of the parameters."""
     renamed = [msgspec.structs.replace(each, param=translator.param(each.param)) for each in adjustments]
     return [*translator.adjustments, *renamed]
 
@@ -132,7 +132,7 @@ def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadline
 
 
 def timeout_of_target(failure: Failure, call: Call, target: Target, elapsed_s: float) -> Failure:
-    """Return a 429 as a timeout if a forwarded time limit has passed, because Friendli reports its timeouts as 429."""
+    """Return a 429 as a timeout if a forwarded time limit has nearly passed, because Friendli reports its timeouts as 429."""
     if failure.kind != "rate_limit" or failure.retry_after is not None or not _forwards_timeout(target):
         return failure
     if elapsed_s < call.deadline * FORWARDED_TIMEOUT_SHARE:

@@ -19,10 +19,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         ("model", "target", "provider", "operation", "status", "code"),
     ),
     "lockgate_tokens": ("Tokens, reported by the provider or estimated.", ("model", "target", "kind", "source")),
-    "lockgate_cost_usd": ("Cost of answers, in US dollars.", ("model", "target")),
+    "lockgate_cost_usd": ("Cost of calls in US dollars, including billed attempts that failed.", ("model", "target")),
     "lockgate_key_requests": ("Finished calls by key.", ("key",)),
     "lockgate_key_tokens": ("Tokens by key.", ("key", "kind")),
-    "lockgate_key_cost_usd": ("Cost of answers by key, in US dollars.", ("key",)),
+    "lockgate_key_cost_usd": ("Cost of calls by key, in US dollars.", ("key",)),
     "lockgate_adjustments": ("Parameters that were adjusted for a provider.", ("provider", "param", "action")),
     "lockgate_limit_decisions": (
         "Admissions, counted for every limit of a call, and refusals, counted for the limit that refused.",
@@ -35,7 +35,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     ),
     "lockgate_upstream_errors": ("Failed attempts, by kind of failure.", ("target", "kind")),
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
-    "lockgate_continuations": ("Broken streams continued at another target, by outcome.", ("model", "outcome")),
+    "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
     "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
@@ -46,7 +46,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),
     "lockgate_stream_end": ("Finished streams, by how they ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
-    "lockgate_auth_failures": ("Calls rejected because their key was missing or invalid.", ("reason",)),
+    "lockgate_auth_failures": ("Calls rejected because their key was missing, unknown, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
@@ -208,7 +208,8 @@ HISTOGRAMS: dict[str, View] = {
         "Mean time between the tokens of a stream, after the first.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
-        "Time added by the gateway: total time without waiting for caller and upstream.", "overhead"
+        "Time added by the gateway to calls with one attempt, without waiting for the caller, a queue or the upstream.",
+        "overhead",
     ),
     "gen_ai_server_request_duration_seconds": View(
         "Duration of calls, as callers see it.", "duration", (*_SERVER, *_ERROR)
