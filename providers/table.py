@@ -41,8 +41,9 @@ CONVERSATIONS_HEAD = (
     "## Conversations",
     "",
     "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
-    "it can do so without loss, and reports each change. It rejects other conversations with 400 before anything is sent.",
-    "For all providers, tool results are moved directly behind their calls, and `image/jpg` is sent as `image/jpeg`.",
+    "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
+    "with 400 before anything is sent. For all providers, tool results are moved directly behind their calls, and",
+    "`image/jpg` is sent as `image/jpeg`.",
     "",
 )
 
@@ -110,7 +111,10 @@ def _operations() -> list[str]:
     operations = sorted({operation for kind in providers.OURS for operation in _provider(kind).wire.paths})
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
-    note = "The APIs that each provider offers. Callers of the gateway can use `chat` and `logits`."
+    note = (
+        "The APIs that each provider offers. Callers of the gateway can use `chat` and `logits`; if a provider lacks `logits`,\n"
+        "the gateway emulates it with `chat`."
+    )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows)]
 
 

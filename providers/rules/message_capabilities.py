@@ -1,4 +1,4 @@
-"""What a row of the table of messages means for each field: for `explain`, the list of models and docs/providers.md."""
+"""Describes how a row of the table of messages treats each field, for `explain`, the list of models and docs/providers.md."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "an assistant message follows tool results": row.answer_after_results,
         "no stop string without a visible character": not row.blank_stops,
         f"function names match `{row.function_name}`": row.function_name is not None,
-        "a function's schema is an object without a union at its top level": row.object_schemas,
+        "a function's schema is an object without anyOf, oneOf or allOf at its top level": row.object_schemas,
         f"lists of texts are joined in messages of the roles {', '.join(row.joins)}": bool(row.joins),
         "`developer` is sent as `system`": row.developer == "system",
         "`developer` is sent as `system` unless `developer_as_system` is false": row.developer == "setting",
-        f"earlier reasoning goes only to models that start with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
+        f"earlier reasoning is sent only to models whose name starts with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
             row.reasoning_models
         ),
     }
