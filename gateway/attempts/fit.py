@@ -37,7 +37,7 @@ MAX_INLINE_MESSAGES = 2_000  # a thread prepares the eviction of more messages; 
 
 
 class FitRequest(msgspec.Struct, frozen=True):
-    """The part of the request that the gateway handles, and the adjustments that pass the rest to the provider."""
+    """The limits that the gateway itself enforces for one body, the adjustments made for it, and the tokenizer."""
 
     limits: WindowLimits
     adjustments: list[Adjustment]

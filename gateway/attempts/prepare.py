@@ -54,7 +54,7 @@ class RequestAdapter:
         return await adapt(self._fit, call, candidate, target, left, cap)
 
     def note_strict_limits(self, call: Call) -> None:
-        """Set `strict_limits` of a call that reserves nothing: whether a strict limit applies to it."""
+        """Set `strict_limits` of a call for which nothing is reserved, as in a dry run."""
         if self._limits is not None:
             call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
 
@@ -117,7 +117,7 @@ def is_fitted(call: Call, candidate: Candidate) -> bool:
 
 
 def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
-    """Return deadlines whose total ends with the call."""
+    """Return the deadlines, with a total of at most `left` seconds."""
     if left > deadlines.total - 0.01:
         return deadlines
     return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)

@@ -70,7 +70,7 @@ class Progress:
 
 
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
-    """Return the error after the last candidate, with the time until the first target is available.
+    """Return the error of a call that no candidate answered, with the time until the first target is available.
 
     `all_cooling` says that every target was in cooldown when the call arrived.
     """

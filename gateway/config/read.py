@@ -69,7 +69,7 @@ class Reader:
         return self._leaf(node, kind, path)
 
     def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
-        """Read a union. None stands for a missing key. The first type that fits is used."""
+        """Read a union. None in a union stands for a missing key. The first type that fits is used."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
         if len(others) == 1 or "form" in extra:

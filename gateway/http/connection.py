@@ -43,7 +43,7 @@ from gateway.http.rejection import (
 LINGER_S = 1.0
 """Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
 MAX_LINGER_BYTES = 1 << 20
-"""Maximum number of bytes to discard in that time."""
+"""Maximum number of bytes to discard during LINGER_S."""
 TOO_LARGE_LINGER_S = 5.0
 """LINGER_S after a 413, which proxies forward only once they have sent the whole body."""
 MAX_TOO_LARGE_LINGER_BYTES = 256 << 20
