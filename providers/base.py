@@ -214,7 +214,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
-    reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
+    reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""

@@ -53,7 +53,7 @@ class DropWhileReasoning(Rule, frozen=True):
     """The neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
-        """Drop the parameter unless the effective effort is `none`."""
+        """Drop the parameter unless the effort, set or default, is `none`. An accepted neutral value stays."""
         effort = work.body.get("reasoning_effort")
         if not (self.default_on if effort is None else effort != "none"):
             return
@@ -155,7 +155,7 @@ REASONING_FAMILIES: tuple[Family, ...] = (
 """Parameters that models accept on chat completions, as of 2026-11. The first matching prefix wins.
 
 Efforts: litellm 1.109.1 and pydantic-ai-slim 2.68.0; opencode#26268 (values confirmed by OpenAI's own errors). OpenAI
-rejects `max` on this path. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
+rejects `max` in chat completions. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
 sub2api#6740 (6-astra). Parallel calls of the o-series: langchain#29704, tensorzero#2805.
 """
 

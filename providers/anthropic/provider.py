@@ -75,7 +75,7 @@ class LegacySampling(Rule, frozen=True):
     high: float | None = None
 
     def apply(self, work: Work) -> None:
-        """Drop the parameter in the new API version, clamp it in older ones."""
+        """Drop the parameter in the new API version, and clamp it in older ones."""
         if _version(work.settings) >= NEW_VERSION:
             work.drop(self.param, f"removed in {NEW_VERSION}")
         else:

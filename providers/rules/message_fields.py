@@ -1,4 +1,4 @@
-"""Fields of messages, content parts and tool calls: what the vendor does not take is converted, or dropped and reported.
+"""Adapts messages, content parts and tool calls: fields that the vendor does not take are converted, or dropped and reported.
 
 Empty leftovers (null, "", [], the index of a call) are dropped in both modes, because nothing is lost with them.
 """

@@ -13,7 +13,7 @@ OTHER_VENDORS_FIELDS = frozenset((
     "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "partial", "prefix", "reasoning",
     "reasoning_content", "reasoning_details", "refusal", "thinking_blocks", "tool_plan",
 ))  # fmt: skip
-"""Message fields that only some vendors define. They are not sent to a server for which unknown fields are `new`."""
+"""Message fields that only some vendors define. A row with `unknown="new"` passes other unknown fields, but not these."""
 
 Unknown = Literal["drop", "new", "pass"]
 ReasoningField = Literal["", "reasoning_content", "reasoning", "thinking_blocks", "thinking_part"]
@@ -24,10 +24,10 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """What one vendor's conversation may contain."""
 
     source: str
-    """Where the facts come from."""
+    """Source of the facts in this row."""
     as_of: str = "2026-11"
     unknown: Unknown = "drop"
-    """Fields that are not in the row: dropped, passed unless another vendor defines them (`new`), or passed."""
+    """Treatment of fields that are not in the row: dropped, passed unless another vendor defines them (`new`), or passed."""
     names: tuple[str, ...] = ()
     """Roles whose messages may have a `name`."""
     assistant: tuple[str, ...] = ()
