@@ -48,7 +48,7 @@ class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_
 
 
 class Refusal(Exception):
-    """The target cannot honour the request. The caller gets a 400 that names `param`."""
+    """The target cannot honour the request. If no other target is tried, the caller gets a 400 that names `param`."""
 
     def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -124,7 +124,7 @@ class Body:
         return value
 
     def drop_nulls(self) -> list[str]:
-        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return them."""
+        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return their names."""
         nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
         for name in nulls:
             self.pop(name)
@@ -270,7 +270,7 @@ class Probabilities(msgspec.Struct):
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Subclasses inherit the rest."""
+    """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Only `feed` has no default."""
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
@@ -278,7 +278,7 @@ class StreamDecoder(Protocol):
         return None
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` makes of complete events of text alone, or None if they need a closer look."""
+        """Return the bytes to send for complete events that contain only text, or None if `feed` must convert them."""
         return None
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
@@ -302,7 +302,7 @@ _SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire format. Members with a value or a body are optional, also for plugins of other classes."""
+    """One vendor or engine and its wire format. Members with a default are optional, even in a plugin that is not a subclass."""
 
     type: str
     """The value of `type:` in the configuration."""

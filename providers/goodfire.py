@@ -152,7 +152,7 @@ LOGITS: tuple[Rule, ...] = (
 
 
 def fill_created(clock: Callable[[], float]) -> Repair:
-    """Return a repair that sets `created` if it is null."""
+    """Return a repair that sets `created` if it is null or missing."""
 
     def repair(answer: dict[str, Any]) -> bool:
         if answer.get("created") is not None:

@@ -1,4 +1,4 @@
-"""`ChunkNormalizer`: the stream decoder of every provider with OpenAI's wire format. docs/streams.md says what it guarantees."""
+"""`ChunkNormalizer`: the stream decoder of every provider with OpenAI's wire format. docs/streams.md lists its guarantees."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_HELD_CHUNKS = 16
 
 
 class _Choice:
-    """What one choice of a stream has brought so far."""
+    """The state of one choice of a stream."""
 
     __slots__ = ("calls", "finished", "has_delta", "has_role")
 
@@ -40,7 +40,7 @@ class _Choice:
 
 
 class ChunkNormalizer(StreamDecoder):
-    """Gives chunks OpenAI's shape, whatever the upstream sends. A chunk that has it keeps its bytes."""
+    """Converts an upstream's chunks to OpenAI's shape. A chunk that already has this shape keeps its bytes."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class ChunkNormalizer(StreamDecoder):
         self._hides_output = hides_output
         self._identity: dict[str, Any] = {}
         self._held: list[dict[str, Any]] = []
-        """Chunks without choices from before the identity of the stream was known, such as Azure's first."""
+        """Chunks without choices that arrived before the id of the stream was known, such as Azure's first chunk."""
         self._choices: dict[int, _Choice] = {}
         self._templates = ChunkTemplates()
         self._is_clean = self._is_chat and not repairs
@@ -71,7 +71,7 @@ class ChunkNormalizer(StreamDecoder):
         return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` would return for these events, if they differ from earlier ones in text alone."""
+        """Return what `feed` would return for these events if they differ from earlier ones in text alone, otherwise None."""
         if not self._is_clean:
             return self._templates.convert(events)
         chunks = read_clean_events(events)
@@ -155,7 +155,7 @@ class ChunkNormalizer(StreamDecoder):
         return ()
 
     def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
-        """Remember a chunk if the others of its sort differ in text alone."""
+        """Remember a chunk if later ones of the same kind differ from it in text alone."""
         if len(chunk["choices"]) != 1 or chunk.get("usage"):
             return
         choice = chunk["choices"][0]
@@ -179,7 +179,7 @@ class ChunkNormalizer(StreamDecoder):
             self._templates.learn(data, sent, texts[0])
 
     def _identify(self, chunk: dict[str, Any]) -> bool:
-        """Find the id of the stream. Return False if the chunk is held until it is known."""
+        """Find the id of the stream. Return False if the chunk is held until the id is known."""
         if self._identity:
             return True
         known = type(chunk.get("id")) is str and chunk["id"] != ""
@@ -305,7 +305,7 @@ def _has_readable_choices(chunk: Any) -> bool:
 
 
 def _error_of(chunk: Any, event: str) -> Any:
-    """Return the error that a chunk reports, as an object with `error`; the chunk itself if it is one. None if it reports none."""
+    """Return an object with the error that a chunk reports (the chunk itself if possible), or None if it reports no error."""
     if type(chunk) is list:
         return chunk[0] if chunk and type(chunk[0]) is dict and chunk[0].get("error") else None
     if type(chunk) is not dict:

@@ -16,7 +16,7 @@ _NONE: dict[str, Any] = {}
 def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[str, Any]:
     """Return the usage as it is billed and shown: OpenAI's fields, with all output in `completion_tokens`.
 
-    An object that needs no change, or that is implausible, is returned itself. With `hides_output`, output tokens may be
+    An object that needs no change, or that is implausible, is returned as it is. With `hides_output`, output tokens may be
     missing from every field but the total.
     """
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
@@ -32,7 +32,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     reasoning = _count(completion_details.get("reasoning_tokens"))
     hidden = max(0, (total or 0) - prompt - completion)
     if reasoning or not hides_output:
-        hidden = min(hidden, reasoning or 0)  # xAI counts reasoning tokens beside the completion
+        hidden = min(hidden, reasoning or 0)  # xAI does not include reasoning tokens in completion_tokens
     if hidden:
         changes["completion_tokens"] = completion + hidden
         if not reasoning:
@@ -43,7 +43,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
 
 
 def read_usage(raw: Any) -> Usage | None:
-    """Read OpenAI's usage object and its variants. None if it is missing, incomplete or implausible."""
+    """Read OpenAI's usage object and its variants. Return None if it is missing, incomplete or implausible."""
     if type(raw) is not dict:
         return None
     raw = normalize_usage(raw)

@@ -18,7 +18,7 @@ _HASH_SLOTS = 16384
 
 
 class Topology:
-    """Locates the server of a hash tag. After a failed attempt the next one starts with another node."""
+    """Locates the server of a hash tag. After a failed attempt, the next one starts with another node."""
 
     def __init__(self, address: RedisAddress, tag: str) -> None:
         self._address = address

@@ -67,14 +67,14 @@ class ReadChunk(msgspec.Struct, gc=False):
 
 
 class _Opening(msgspec.Struct):
-    """A choice of the first events, and whether it has content."""
+    """The content of a choice in one of the first events: the delta of a chat, or the text of a completion."""
 
     delta: dict[str, msgspec.Raw] | None = None
     text: msgspec.Raw = _ABSENT
 
 
 class OpeningChunk(msgspec.Struct):
-    """The identity that every chunk of a stream repeats, and its choices."""
+    """The identity that every chunk of a stream repeats, and the choices of this chunk."""
 
     id: str | None = None
     created: int | None = None

@@ -7,9 +7,9 @@ as the bytes that arrived.
 
 Rules for every stream:
 
-- Nothing is released before the first content, so that another target can still answer.
+- Nothing up to MAX_HELD_BYTES is released before the first content, so that another target can still answer.
 - A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
-- Once any content was sent, the events that arrived before a failure are sent before it, even if they were read
+- Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
   together with it.
 - Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
@@ -39,7 +39,7 @@ from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 4096
-"""Maximum size of the preamble that is held before the first content. A longer one is released."""
+"""Maximum size of the events that are held before the first content. Once they exceed it, they are released."""
 
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
@@ -91,7 +91,7 @@ class Relay:
         self._surplus = 0
         """Events after [DONE]."""
         self.started = False
-        """Whether content was released. From then on the answer belongs to this upstream."""
+        """Whether events were released. From then on, no other target can answer in place of this one."""
         self.done = False
         """Whether [DONE] or a failure arrived. Data that follows is not read."""
         self.usage: Usage | None = None
@@ -120,7 +120,7 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice has a finish reason: after [DONE] every choice that began, before it every requested choice."""
+        """Whether every choice has a finish reason: after [DONE], every choice that began; before [DONE], every requested choice."""
         said_all = self.done and self._failure is None
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
@@ -297,7 +297,7 @@ class Relay:
                     self.started = True
 
     def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
-        """Remove the usage from an event. Return the rest to send, or None."""
+        """Record the usage of an event and remove it. Return the rest to send, or None if there is nothing else to send."""
         body = Body(data)
         raw = body.get("usage")
         usage = self._read_usage(raw)
@@ -324,7 +324,7 @@ class Relay:
     def end(self) -> bytes:
         """Return the bytes to send at the end of the upstream: held events and requested usage, without [DONE].
 
-        Raise StreamFailure("truncated") if a choice that began has no finish reason.
+        Raise StreamFailure if the stream failed, or if it ended before every choice had a finish reason.
         """
         out = b""
         if not self.done:

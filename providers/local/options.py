@@ -63,7 +63,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def cores(self) -> int:
-        """Threads to use. One core stays free: two threads on two busy cores are slower than one."""
+        """The number of threads. By default, one core stays free: two threads on two busy cores are slower than one."""
         return self.threads or max(1, cpu.usable_cores() - 1)
 
     def memory_cap(self, model_size: int) -> int:

@@ -1,6 +1,6 @@
 """Exact next-token probabilities from the embedded engine, without listing its whole vocabulary.
 
-The method, described in llama.cpp's documentation of /completion, takes two requests. The first one lists the likeliest
+The method, described in llama.cpp's documentation of /completion, takes two completions. The first one lists the likeliest
 tokens with their probabilities; the likeliest one that is text is the anchor. The second one adds the same bias to the
 candidates and the anchor, so that all of them are listed. An equal bias keeps their ratios, so
 p = p(anchor) * q / q(anchor), where q are the probabilities in the second answer.
@@ -25,7 +25,7 @@ DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20
 """Number of tokens to choose the anchor from. The anchor must be text: for half a character the engine lists nothing."""
 MAX_LISTED_TOKENS = 1000
-"""Maximum number of tokens that one call may list. 1,000 take the engine 47 ms."""
+"""Maximum number of tokens that one call may list. Listing 1,000 takes the engine 47 ms."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
