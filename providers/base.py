@@ -22,18 +22,17 @@ Operation = Literal["chat", "completions", "embeddings", "logits"]
 """The operation that a caller requests, independent of the API dialect."""
 
 Action = Literal[
-    "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header",
-    "role_map", "fan_out", "enforce_locally", "warn", "truncate",
+    "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
+    "warn", "truncate",
 ]  # fmt: skip
 
 LOSSY: frozenset[str] = frozenset({"drop", "clamp", "downgrade", "truncate"})
 """Actions that change what the caller meant. Strict mode refuses them unless the value is neutral."""
 
 FailureKind = Literal[
-    "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout",
-    "stalled", "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding",
-    "redirect", "rate_limit", "quota", "overloaded", "server_error", "auth", "client_error", "inband_error",
-    "upstream_error", "crashed", "limit",
+    "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled",
+    "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding", "redirect", "rate_limit",
+    "quota", "overloaded", "server_error", "auth", "client_error", "inband_error", "upstream_error", "crashed", "limit",
 ]  # fmt: skip
 """All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
@@ -200,8 +199,7 @@ class WireRequest(msgspec.Struct):
     headers: list[tuple[str, str]]
     body: bytes
     method: str = "POST"
-    written: bool = False
-    """Set by the transport when it sends the request. Before that, the upstream has received nothing."""
+    written: bool = False  # set by the transport when it sends the request
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -273,6 +271,11 @@ class Probabilities(msgspec.Struct):
 
 class StreamDecoder(Protocol):
     """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Only `feed` has no default."""
+
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """What stands before and after the text of events that the decoder need not see: printable, without quotes and backslashes."""
+        return None
 
     def convert(self, events: bytes) -> bytes | None:
         """Return the bytes to send for complete events that contain only text, or None if `feed` must convert them."""

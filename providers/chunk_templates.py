@@ -113,6 +113,12 @@ class ChunkTemplates:
         self._newest: _Template | None = None
         self._unused = 0
 
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """What surrounds the text of events like the latest, if they need no change and their text is not needed."""
+        newest = self._newest
+        return newest.plain[:2] if newest is not None and newest.plain is not None and newest.call_text is None else None
+
     def convert(self, events: bytes) -> bytes | None:
         """Return the bytes to send for complete events, or None if one of them fits no template."""
         newest = self._newest

@@ -24,6 +24,11 @@ class ChunkFilter(ABC):
         chunks = self._inner.end() if self._inner is not None else ()
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
+    @property
+    def frame(self) -> None:
+        """Return None: every chunk is filtered."""
+        return None
+
     def convert(self, events: bytes) -> bytes | None:
         """Return None, so that every event goes through `feed`."""
         return None

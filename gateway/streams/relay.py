@@ -26,11 +26,13 @@ from gateway.streams.chunks import (
     OpeningChunk,
     ReadChoice,
     ReadChunk,
+    count_framed,
     is_present,
     is_text,
     read_chunk,
     read_chunks,
     read_opening,
+    usage_chunk,
 )
 from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_two_end, last_three_start
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
@@ -50,7 +52,7 @@ class Relay:
     """The state machine of one relayed stream."""
 
     __slots__ = (
-        "_choices", "_convert", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most",
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_frame", "_held", "_held_size", "_highest", "_most",
         "_parser", "_read_usage", "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening",
         "started", "usage",
     )  # fmt: skip
@@ -71,7 +73,8 @@ class Relay:
         `choices` is the number of choices requested.
         """
         self._decoder = decoder
-        self._convert = None if decoder is None else decoder.convert
+        self._frame: tuple[bytes, bytes] | None = None
+        """The decoder's frame. Most events consist of it and a text, and are sent without a closer look."""
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -124,12 +127,16 @@ class Relay:
     def feed(self, piece: bytes) -> bytes:
         """Return the bytes to send for a piece of the body, possibly b"". Raise StreamFailure if it is invalid."""
         parser = self._parser
+        events = 0 if self._frame is None or parser.pending else count_framed(piece, *self._frame)
+        if events and self.chunks + events <= self._most:
+            self.chunks += events
+            return piece
         out: list[bytes] = []
         try:
             whole = parser.cut(piece)
             while whole and not self.done:
                 out.append(self._pass(whole))
-                whole = parser.cut(b"") if parser.plain else b""
+                whole = parser.cut(b"") if parser.pending and parser.plain else b""
         except EventTooLargeError:
             raise StreamFailure(Failure("too_large", "an event of the stream exceeds 1 MiB")) from None
         if self.chunks > self._most and not self.done:
@@ -137,8 +144,9 @@ class Relay:
             self._failure = StreamFailure(Failure("limit", message))
             self.done = True
         sent = out[0] if len(out) == 1 else b"".join(out)
-        if sent:
-            self._sent = True
+        self._sent = self._sent or bool(sent)
+        if self._decoder is not None:
+            self._frame = self._decoder.frame if self.started and parser.plain and not (self.done or self._held) else None
         return sent
 
     def _pass(self, whole: bytes) -> bytes:
@@ -165,10 +173,11 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bytes | None:
         """Return the bytes to send for ordinary chunks. Return None, and record nothing, if they need a closer check."""
-        if self._convert is not None:
-            sent = self._convert(whole)
+        if self._decoder is not None:
+            framed = self._decoder.frame is not None and count_framed(whole, *self._decoder.frame)
+            sent = whole if framed else self._decoder.convert(whole)
             if sent is not None:
-                self.chunks += whole.count(b"\n\n")
+                self.chunks += framed or whole.count(b"\n\n")
             return sent
         if whole[:6] != b"data: " or not is_text(whole):
             return None
@@ -294,7 +303,7 @@ class Relay:
         usage = self._read_usage(raw)
         if usage is not None:
             self.usage = usage
-            self._usage_event = _usage_chunk(body.copy(), raw, usage)
+            self._usage_event = usage_chunk(body.copy(), raw, usage)
         if not chunk.choices and (self._usage_asked or all(key in _PLAIN_KEYS for key in body)):
             return None
         body.pop("usage")
@@ -339,12 +348,3 @@ class Relay:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
-    """Return a chunk that contains a usage with its total, and no choices."""
-    if "total_tokens" not in raw:
-        body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
-    if body.raw("choices") != b"[]":
-        body.set("choices", [])
-    return body.encode()
