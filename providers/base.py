@@ -274,7 +274,7 @@ class StreamDecoder(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """What stands before and after the text of events that the decoder need not see: printable, without quotes and backslashes."""
+        """The bytes around the text of events that the decoder need not see, if the text is printable and has no quotes or backslashes."""
         return None
 
     def convert(self, events: bytes) -> bytes | None:
