@@ -25,7 +25,7 @@ class Topology:
         self._slot = hash_slot(tag)
         self._nodes = list(address.nodes)
         if address.kind == "sentinel":
-            # On a busy machine this import takes longer than NODE_TIMEOUT_S, so it must not run while a node is asked.
+            # On a busy machine this import takes longer than NODE_TIMEOUT_S, so it must not run within that time.
             import redis.asyncio.sentinel  # noqa: F401
 
     async def locate(self) -> RedisAddress:
