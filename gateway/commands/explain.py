@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @config_option
 @click.option("--strict", is_flag=True, help="Plan as if the caller had sent x-gateway-strict: true.")
 @click.option("--table", "as_table", is_flag=True, help="Print a text table instead of JSON.")
+@click.option("--api", default="chat", show_default=True, help="The operation of the request: chat, embeddings or logits.")
 @click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="A request header of the caller; may be repeated.")
-def explain(file: str, config_path: str | None, strict: bool, as_table: bool, header: tuple[str, ...]) -> None:
+def explain(file: str, config_path: str | None, strict: bool, as_table: bool, api: str, header: tuple[str, ...]) -> None:
     """Show the plan for the request body in FILE (- is stdin) as JSON, without calling any upstream.
 
     \b
@@ -30,7 +31,7 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool, he
     from gateway.explain.text import request_text
 
     headers = [_header(line) for line in header] + ([(b"x-gateway-strict", b"true")] if strict else [])
-    plan = explain_file(config_path, read_file(file), headers)
+    plan = explain_file(config_path, read_file(file), headers, api)
     if as_table:
         click.echo(request_text(plan))
     else:
@@ -47,7 +48,7 @@ def _header(line: str) -> tuple[bytes, bytes]:
     return name.strip().lower().encode(), value.strip().encode()
 
 
-def explain_file(config_path: str | None, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+def explain_file(config_path: str | None, source: bytes, headers: Sequence[tuple[bytes, bytes]], api: str = "chat") -> dict[str, Any]:
     """Return the plan according to a configuration file, or the error response that a caller would get."""
     import asyncio
 
@@ -61,7 +62,7 @@ def explain_file(config_path: str | None, source: bytes, headers: Sequence[tuple
     try:
         generation.pipeline.failover.fit.engines_run = False
         trace = generation.pipeline.begin_trace(headers)
-        return asyncio.run(explain_request(generation.dry_run(), source, headers, trace=trace))
+        return asyncio.run(explain_request(generation.dry_run(), source, headers, trace=trace, api=api))
     except GatewayError as error:
         decoded: dict[str, Any] = msgspec.json.decode(error.as_body())
         return {"status": error.status, **decoded}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.dialects.dialect import Dialect, PlainDialect
+from gateway.dialects.embeddings import check_embeddings
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
@@ -25,7 +26,15 @@ LOGITS = PlainDialect(
 )
 """Next-token probabilities; the second path is Goodfire's."""
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS)
+EMBEDDINGS = PlainDialect(
+    "embeddings",
+    tuple(f"{prefix}/embeddings" for prefix in PREFIXES),
+    has_messages=False,
+    can_continue=False,
+    check=check_embeddings,
+)
+
+DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS)
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

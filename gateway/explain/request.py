@@ -14,7 +14,9 @@ from gateway.attempts.prepare import AdaptedRequest, RequestAdapter
 from gateway.attempts.read_request import read_parameters, read_request
 from gateway.call import Attempt, Call, CallTrace
 from gateway.config.types import Config
-from gateway.errors import Forbidden, unreadable
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.table import DIALECTS
+from gateway.errors import Forbidden, refuse, unreadable
 from gateway.keys.virtual_key import VirtualKey, may_use
 from gateway.response.deliver import upstream_bodies
 from gateway.response.trace_context import add_trace_headers
@@ -43,9 +45,14 @@ async def explain(
     headers: Sequence[tuple[bytes, bytes]],
     key: VirtualKey | None = None,
     trace: CallTrace | None = None,
+    api: str = "chat",
 ) -> dict[str, Any]:
-    """Return the route and the upstream requests for a chat body. Raise the GatewayError that a caller would get."""
-    call = Call("chat", "/v1/chat/completions", key=key, trace=trace)
+    """Return the route and the upstream requests for a body. Raise the GatewayError that a caller would get.
+
+    `api` is the operation that the body requests.
+    """
+    dialect = _dialect_of(api)
+    call = Call(dialect.operation, dialect.paths[0], dialect, key=key, trace=trace)
     try:
         read_request(call, headers, source, run.known, strict=run.config.strict)
         model = run.router.find(call.model)
@@ -59,6 +66,14 @@ async def explain(
     except msgspec.DecodeError as error:
         raise unreadable(error) from None
     return {"model": call.model, "route": model.name, "strict": call.strict, "targets": targets}
+
+
+def _dialect_of(api: str) -> Dialect:
+    for dialect in DIALECTS:
+        if dialect.operation == api:
+            return dialect
+    names = ", ".join(dict.fromkeys(dialect.operation for dialect in DIALECTS))
+    raise refuse("api", f"'api' must be one of {names}, not {api[:40]!r}.")
 
 
 async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -> dict[str, Any]:
@@ -102,7 +117,7 @@ def _requests(call: Call, target: Target, request: AdaptedRequest) -> list[WireR
     if call.trace is not None:
         call.trace.begin(attempt)
     requests = []
-    for body in upstream_bodies(request.adapted.body, attempt.upstream_calls):
+    for body in upstream_bodies(request.adapted.body, attempt):
         chain = target.kind.chained(body, options)
         requests.append(target.kind.encode(body if chain is None else next(chain), target, options))
         add_trace_headers(call, target, requests[-1])

@@ -56,13 +56,14 @@ class Endpoints:
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
-        """POST /v1/explain: explain how a chat body would be handled."""
+        """POST /v1/explain: explain how a body would be handled: of a chat, or of the operation in the query parameter `api`."""
         generation, key = self._authenticate(request)
         limit = generation.config.max_body
         check_body_headers(request.scope["headers"], limit)
         source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
         run, headers = generation.dry_run(), request.scope["headers"]
-        return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers)))
+        api = request.query_params.get("api", "chat")
+        return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers), api))
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
