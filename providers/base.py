@@ -239,10 +239,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
-
-    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
-    """
+    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them."""
 
     kind: FailureKind
     message: str
@@ -251,8 +248,9 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
     type: str | None = None
     retry_after: float | None = None
+    """In seconds, None if the upstream gave no usable value."""
     redacted: int = 0
-    """Number of secrets removed from the upstream's message."""
+    """Number of secrets removed from the upstream's message, which holds none."""
 
 
 class StreamFailure(Exception):
@@ -337,6 +335,10 @@ class Provider(Protocol):
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
+
+    def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
+        """Return why the provider's settings do not fit a model of the configuration, or None."""
+        return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that together honour an adapted body, or None if one request is enough."""

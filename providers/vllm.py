@@ -6,10 +6,11 @@ from typing import Any
 
 from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule, Work
-from providers.rules.shapes import Choices, LegacyFunctions, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, Range
 
 
@@ -53,7 +54,7 @@ VLLM = OpenAICompatible(
         Accepts("min_tokens"),
         Rename("min_completion_tokens", "min_tokens"),
         Choices(param="n", max_choices=16_384),
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", one_call=True),
         Tools("tools"),
         ToolChoice("tool_choice"),
         StreamUsage("stream_options"),
