@@ -1,9 +1,10 @@
-"""`min_tokens` for an engine without such a parameter: one answer that may not end early, then its continuation.
+"""`min_tokens` for an engine without such a parameter: one answer that must not end early, then its continuation.
 
 The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
 finds in its cache. A stop string still ends the text. The seed applies to each request, so the same seed still produces
-the same text. With tools, the first request may end early: only if it is text, it is continued, without the tools. JSON has no
-minimum, because the grammar of the engine ends it where it is complete. Several choices are made one after another.
+the same text. With tools, the first answer may end early. It is continued only if it is text, and then without the tools.
+JSON has no minimum, because the grammar of the engine ends it where it is complete. Several choices are generated one after
+another.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` by continuation of text, else drops it. This rule must come after OutputCap."""
+    """Honours `min_tokens` by continuing the text, or drops it. This rule must come after OutputCap."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("min_tokens", "min_completion_tokens")
 
     def apply(self, work: Work) -> None:
-        """Move the parameter from the body to the memo."""
+        """Move the parameter from the body to the memo, or drop it if it cannot be honoured."""
         body = work.body
         for name in self.params:
             least = body.get(name)
@@ -103,7 +104,7 @@ def _with_tools(body: Body, min_tokens: int) -> Chain:
 
 
 def _plain(body: Body, min_tokens: int) -> Chain:
-    """Make one choice of text with a minimum."""
+    """Generate the text of one choice with a minimum length."""
     cap = body.get("max_tokens")
     first = body.copy()
     first.set("ignore_eos", True)

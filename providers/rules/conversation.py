@@ -1,6 +1,6 @@
-"""What a conversation may look like as a whole: tool results, ids, blank texts, the first and the last message.
+"""Adapts a conversation as a whole to a vendor: tool results, ids, blank texts, the last message.
 
-Each step takes and returns turns: a message with its position in the caller's conversation, for the receipt.
+Each function takes a list of turns: messages with their positions in the caller's conversation, which the receipt names.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from providers.rules.rule import Work
 _SYSTEM = ("system", "developer")
 _ID_LETTERS = re.compile(r"[^a-zA-Z0-9_-]")
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_IDS = "the vendor's pattern for tool-call ids, each used once"
+_IDS = "tool-call ids must match the vendor's pattern and be used only once"
 ACKNOWLEDGEMENT = "OK."
 """Text of an assistant message that the vendor requires between tool results and a user message."""
 
 
 NO_REASONING = " "
-"""Reasoning of an assistant message that came without any, for a vendor that requires it."""
+"""Reasoning that is added to an assistant message without any, for a vendor that requires it."""
 _OFF = {"type": "disabled"}
 
 
@@ -57,7 +57,7 @@ def functions_as_tools(turns: list[Turn], report: Report) -> list[Turn]:
 
 
 def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Replace tool-call ids that the vendor refuses, in calls and results alike. Different calls get different ids."""
+    """Replace tool-call ids that the vendor refuses, in calls and results alike. Different ids stay different."""
     pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
     used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
     taken: set[str] = set()
@@ -93,7 +93,7 @@ def _fits(pattern: re.Pattern[str] | None, id: Any) -> bool:
 
 
 def _new_id(id: str, place: str, pattern: re.Pattern[str] | None, taken: set[Any]) -> str:
-    """Return an unused id that the vendor takes: if possible the old one with plain characters, or one made from it."""
+    """Return an unused id that the vendor accepts: the old id with `_` for other characters if possible, or a hash."""
     plain = _ID_LETTERS.sub("_", id)
     digest = hashlib.sha256(place.encode()).hexdigest()
     candidates = [plain if len(plain) <= 40 else "", f"call_{digest[:24]}", short_id(id), short_id(place)]
@@ -115,7 +115,7 @@ def short_id(name: str) -> str:
 
 
 def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Drop empty parts, and messages of assistant, system and user without any text. Refuse a blank last user message."""
+    """Drop blank text parts and blank messages that the vendor refuses, except tool results. Refuse a blank last user message."""
     result: list[Turn] = []
     last = _last_turn(turns)
     for position, (index, message) in enumerate(turns):
@@ -152,14 +152,16 @@ def _is_blank(content: Any) -> bool:
 
 
 def with_a_turn(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Send the last system message as the user's, if there is no other message, or if the vendor takes no system message there.
+    """Send a final system message as a user message, if the vendor requires it.
 
-    Strict mode refuses the conversation.
+    Some vendors reject system messages without any other message, others reject a system message at the end. Strict mode
+    refuses the conversation.
     """
     index, message = turns[-1]
     if message.get("role") not in _SYSTEM or (not row.tail_field and _last_turn(turns) >= 0):
         return turns
-    report.loss(index, ".role", "downgrade", "a conversation needs a message that is not a system message", to="user", code="invalid_value")
+    why = "the upstream requires that this message is not a system message"
+    report.loss(index, ".role", "downgrade", why, to="user", code="invalid_value")
     return [*turns[:-1], Turn(index, {**message, "role": "user"})]
 
 
@@ -178,7 +180,7 @@ def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]
             report.change(index, ".content", "reshape", "the text to continue must not end in white space")
     if row.tail_field and not message.get("tool_calls") and not message.get(row.tail_field):
         changed = {**changed, row.tail_field: True}
-        report.change(index, f".{row.tail_field}", "set_default", "the vendor continues only marked messages", to=True)
+        report.change(index, f".{row.tail_field}", "set_default", "the upstream continues only messages that have this field", to=True)
     return turns if changed is message else [*turns[:last], Turn(index, changed), *turns[last + 1 :]]
 
 
@@ -196,7 +198,7 @@ def _trimmed(content: Any) -> Any:
 
 
 def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
-    """Add an assistant message between tool results and a user message."""
+    """Add an assistant message between tool results and a user or system message."""
     result: list[Turn] = []
     for turn in turns:
         if turn.message.get("role") in ("user", *_SYSTEM) and result and result[-1].message.get("role") == "tool":
@@ -208,7 +210,7 @@ def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
 
 
 def with_reasoning(turns: list[Turn], work: Work, report: Report) -> list[Turn]:
-    """Add blank reasoning to tool calls of another model, unless the request turns thinking off."""
+    """Add blank reasoning to messages with tool calls and without reasoning, unless the request turns thinking off."""
     body = work.body
     if body.get("thinking") == _OFF or body.get("reasoning_effort") == "none" or body.get("disable_reasoning") is True:
         return turns

@@ -1,4 +1,4 @@
-"""What a row of the table of messages means for each field: for `explain`, the list of models and docs/providers.md."""
+"""Describes how a row of the table of messages treats each field, for `explain`, the list of models and docs/providers.md."""
 
 from __future__ import annotations
 
@@ -46,9 +46,10 @@ def describe_fields(row: MessageRow, reasoning: str) -> dict[str, Entry]:
     for name, place in (("messages[].tool_calls[].custom", "tool_calls[].function"), ("tools[].custom", "tools[].function")):
         result[name] = _YES if row.custom_tools else _adjusted(place) if row.has_tools else {"support": "no", "refused": True}
     if row.message_cache:
-        result["messages[].cache_control"] = _adjusted("the last block")
+        result["messages[].cache_control"] = _adjusted("cache_control of the last block")
     else:
-        result["messages[].cache_control"] = _adjusted("the last part") if "cache_control" in row.parts else {"support": "no"}
+        may_move = "cache_control" in row.parts
+        result["messages[].cache_control"] = _adjusted("cache_control of the last part") if may_move else {"support": "no"}
     return {name: result[name] for name in MESSAGE_FIELDS}
 
 
@@ -75,8 +76,9 @@ def conversation_notes(row: MessageRow) -> list[str]:
     notes = {
         f"tool-call ids match `{row.call_id}`": row.call_id is not None,
         "a tool-call id is used once": row.unique_ids,
-        "a tool call has one result; several are joined": row.has_tools,
-        f"tool messages have only {', '.join(row.result_parts)}; the rest is sent in a user message": row.has_tools
+        "several results of one call are joined": row.has_tools and row.unknown != "pass",
+        f"tool messages have only {', '.join(row.result_parts)}, and the rest is sent in a user message": row.has_tools
+        and row.unknown != "pass"
         and bool(row.result_parts),
         "every tool call needs a result": row.needs_results,
         "no text without a visible character": row.blanks == "refused",
@@ -85,7 +87,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "a final assistant message has no trailing white space": row.trims_tail,
         "the last message is not a system message": bool(row.tail_field),
         f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
-        "tool calls come with reasoning_content, while the model thinks": row.pads_reasoning,
+        "in thinking mode, an assistant message with tool calls has `reasoning_content`": row.pads_reasoning,
         "an assistant message follows tool results": row.answer_after_results,
         "no stop string without a visible character": not row.blank_stops,
         f"function names match `{row.function_name}`": row.function_name is not None,
@@ -94,11 +96,11 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "the gateway checks the arguments of functions with `strict: true`": row.has_tools
         and not row.enforces_strict
         and row.unknown != "pass",
-        "a function's schema is an object without a union at the top": row.object_schemas,
-        f"lists of texts are joined in the roles {', '.join(row.joins)}": bool(row.joins),
+        "a function's schema is an object without anyOf, oneOf or allOf at its top level": row.object_schemas,
+        f"lists of texts are joined in messages of the roles {', '.join(row.joins)}": bool(row.joins),
         "`developer` is sent as `system`": row.developer == "system",
         "`developer` is sent as `system` unless `developer_as_system` is false": row.developer == "setting",
-        f"earlier reasoning goes only to models that start with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
+        f"earlier reasoning is sent only to models whose name starts with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
             row.reasoning_models
         ),
     }

@@ -11,9 +11,10 @@ NOT_AT_THE_TOP = (*UNIONS, "enum", "not", "const")
 
 
 def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Return one object with the properties of all branches of the unions at the top, None if a branch has another type.
+    """Merge the branches of anyOf, oneOf and allOf at the top level into one object. Return None if one is not an object.
 
-    A property is required if every alternative requires it. Properties that differ between branches become an `anyOf`.
+    A property is required if the schema itself, every branch of an anyOf or oneOf, or any branch of an allOf requires it.
+    Properties that differ between branches become an `anyOf`.
     """
     if not _is_object(schema) or any(name in schema for name in ("enum", "const")):
         return None
@@ -41,7 +42,7 @@ def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_object(schema: Any) -> bool:
-    """Return whether a schema is one of an object, with properties and required names of the right types."""
+    """Return whether a schema describes an object, with properties and required names of the right types."""
     if type(schema) is not dict or schema.get("type", "object") != "object":
         return False
     required = schema.get("required") or []

@@ -1,7 +1,7 @@
 """Rules for schemas of structured output and of strict tools, in the dialect of JSON Schema that a vendor enforces.
 
-A schema is rewritten if the dialect can express it except for some keywords; the gateway then checks the answer against the
-caller's own schema. The dialects are in `providers.schema_dialects`.
+A schema is rewritten if the dialect can express it except for some keywords. For structured output, the gateway then checks the
+answer against the caller's own schema. The dialects are in `providers.schema_dialects`.
 """
 
 from __future__ import annotations

@@ -101,15 +101,17 @@ class ToolPass(Rule, frozen=True):
                 work.report_lossy(f"{where}.{name}", "drop", NO_FIELD, code="unsupported_parameter")
 
     def _schema(self, work: Work, where: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with `type: object`, without a union at the top if the vendor takes none."""
+        """Return a schema with a type, and without anyOf, oneOf or allOf at the top level if the vendor rejects them there."""
         for name in [name for name in self.row.schema_drops if name in schema]:
             schema = {key: value for key, value in schema.items() if key != name}
             work.report(f"{where}.{name}", "drop", why=NEUTRAL)
         if self.row.object_schemas and any(name in schema for name in NOT_AT_THE_TOP):
             merged = merged_schema(schema)
             if merged is None:
-                raise work.refuse(where, "the schema must be an object without a union at the top", "unsupported_content")
-            work.report_lossy(where, "downgrade", "a union at the top is not taken; its objects are merged", code="unsupported_content")
+                why = f"at its top level, the schema must be an object without {', '.join(NOT_AT_THE_TOP)}"
+                raise work.refuse(where, why, "unsupported_content")
+            why = "anyOf, oneOf and allOf are not supported at the top level; their objects are merged"
+            work.report_lossy(where, "downgrade", why, code="unsupported_content")
             return merged
         if "type" not in schema and "$ref" not in schema and not any(name in schema for name in NOT_AT_THE_TOP):
             work.report(f"{where}.type", "set_default", to="object", why="a schema needs a type")
@@ -123,7 +125,7 @@ class ToolPass(Rule, frozen=True):
 
 
 class VisibleStops(Rule, frozen=True):
-    """Stop strings without a visible character, which the vendor refuses: the gateway watches for them."""
+    """Removes stop strings without a visible character, which the vendor refuses. The gateway enforces them."""
 
     param: str = "stop"
 
@@ -132,7 +134,7 @@ class VisibleStops(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Send the others. The empty string is left to the rule for all providers."""
+        """Send the other stop strings. Empty strings are left to the rule for all providers."""
         value = work.body.get(self.param)
         stops = [value] if type(value) is str else value
         if type(stops) is not list:
@@ -140,7 +142,7 @@ class VisibleStops(Rule, frozen=True):
         left = [stop for stop in stops if stop.strip() or not stop]
         if len(left) == len(stops):
             return
-        why = "the upstream takes no blank stop string; the gateway watches for it"
+        why = "the upstream rejects blank stop strings; the gateway enforces them"
         work.report(self.param, "enforce_locally", from_=len(stops), to=len(left), why=why)
         if left:
             work.body.set(self.param, left)

@@ -93,7 +93,7 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
             waiting.remove(message["tool_call_id"])
             result.append(turn)
             if later:
-                report.change(turn.place, "", "reshape", "tool results follow their calls directly")
+                report.change(turn.place, "", "reshape", "tool results must directly follow their calls")
             if not waiting:
                 result += later
                 later = []
