@@ -60,6 +60,7 @@ class Refusal(Exception):
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_SettingsType = type[msgspec.Struct]
 
 
 class Body:
@@ -237,7 +238,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them."""
+    """The failure of an attempt, with the upstream's own `status`, `code`, `param` and `type`. `retry_after` is in seconds."""
 
     kind: FailureKind
     message: str
@@ -246,7 +247,6 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
     type: str | None = None
     retry_after: float | None = None
-    """In seconds, None if the upstream gave no usable value."""
     redacted: int = 0
     """Number of secrets removed from the upstream's message, which holds none."""
 
@@ -295,8 +295,6 @@ ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
 
 FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
 """Arguments: adapted chat body, target, options, number of tokens to list (`top_k`), and the allowed tokens (`vocabulary`)."""
-
-_SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):

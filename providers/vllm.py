@@ -31,6 +31,16 @@ class RegexFormat(Rule, frozen=True):
         return {self.param: {"support": "yes", "values": ["text", "json_object", "json_schema", "regex"]}}
 
 
+class ChoiceNeedsTools(Rule, frozen=True):
+    """A tool choice without `tools`, which vLLM answers with 400."""
+
+    def apply(self, work: Work) -> None:
+        """Refuse it. An empty list of tools takes its choice along."""
+        given = work.body.get(self.param)
+        if given not in (None, "none") and "tools" not in work.body and not work.body.get("functions"):
+            raise work.refuse(self.param, "it requires 'tools'")
+
+
 VLLM = OpenAICompatible(
     "vllm",
     Wire(
@@ -44,6 +54,7 @@ VLLM = OpenAICompatible(
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),
     (
+        ChoiceNeedsTools("tool_choice"),
         *GATEWAY_RULES,
         *CONTEXT_POLICY,
         Accepts("model messages stream stop logit_bias logprobs frequency_penalty presence_penalty temperature min_p"),
