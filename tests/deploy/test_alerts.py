@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.deploy import tools
+from tests.support.each import each
 
 RULES = sorted((tools.DEPLOY / "rules").glob("*.yml"))
 UNIT_TESTS = sorted((tools.DEPLOY / "rules" / "tests").glob("*.yml"))
@@ -36,7 +37,7 @@ def test_each_alert_has_one_runbook_entry() -> None:
     assert sorted(entries) == sorted(ALERTS)
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@each("name", ALERTS)
 def test_alert_has_severity_summary_and_runbook_link(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("page", "ticket")
@@ -46,14 +47,14 @@ def test_alert_has_severity_summary_and_runbook_link(name: str) -> None:
     assert anchor == name.lower(), "a heading's anchor is its text in lower case"
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@each("name", ALERTS)
 def test_runbook_entry_has_meaning_first_look_and_fix(name: str) -> None:
     entry = RUNBOOK.partition(f"### {name}\n")[2].partition("\n#")[0]
     for part in ("**Means** ", "**First look** ", "**Fix** "):
         assert len(entry.partition(part)[2].partition("\n**")[0]) > 30, part
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@each("name", ALERTS)
 def test_alert_has_a_firing_and_a_silent_unit_test(name: str) -> None:
     fires = [bool(case["exp_alerts"]) for case in unit_tests(name)]
     assert sorted(fires) == [False, True]
