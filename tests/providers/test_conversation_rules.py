@@ -16,6 +16,7 @@ from providers.rules.tool_pass import merged_schema
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.strict_messages import message_objections
 from tests.support.each import each
+from tests.support.search import examples
 
 USER = {"role": "user", "content": "Hi"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -116,7 +117,7 @@ def test_ids_that_are_valid_stay() -> None:
 IDS = st.lists(st.text(alphabet="aB1_-.:/ é", max_size=70), min_size=1, max_size=6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(ids=IDS, kind=st.sampled_from(["anthropic", "openai", "mistral"]))
 def test_any_ids_become_valid_and_keep_their_results(ids: list[str], kind: str) -> None:
     turns: list[dict[str, Any]] = [USER]

@@ -15,6 +15,7 @@ from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, FailureKind, Target
 from tests.support.each import each
+from tests.support.search import examples
 
 BROKEN = Failure("server_error", "no", 500)
 
@@ -338,7 +339,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=60))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_in_any_order_no_cooldown_is_shortened_no_two_probes_run_and_the_target_recovers(steps: list[tuple[str, Any]]) -> None:
     clock = Clock()
     health = health_of(clock, failures=3, time=30.0, max=120.0)
