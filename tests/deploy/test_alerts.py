@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,16 @@ def rules() -> list[dict[str, Any]]:
 ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
+@functools.cache
+def all_unit_tests() -> list[dict[str, Any]]:
+    """Return the unit tests of all alerts."""
+    documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
+    return [case for document in documents for entry in document["tests"] for case in entry["alert_rule_test"]]
+
+
 def unit_tests(name: str) -> list[dict[str, Any]]:
     """Return the unit tests of one alert."""
-    documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
-    cases = [case for document in documents for entry in document["tests"] for case in entry["alert_rule_test"]]
-    return [case for case in cases if case["alertname"] == name]
+    return [case for case in all_unit_tests() if case["alertname"] == name]
 
 
 def test_each_alert_has_one_runbook_entry() -> None:
