@@ -23,7 +23,7 @@ help: ## Show the commands
 run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on 127.0.0.1:8080
 	@exec $(BIN)/lockgate serve $(FLAGS)
 
-# Every test process imports the same files, so they are compiled once, also where the environment forbids to write compiled files.
+# Every test process imports the same files, so they are compiled once, also where the environment forbids writing compiled files.
 test prove: export PYTHONDONTWRITEBYTECODE :=
 
 test: install-dev ## Run linters, type checks and all tests, without root
@@ -34,7 +34,7 @@ test: install-dev ## Run linters, type checks and all tests, without root
 
 prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements
 	@$(BIN)/lockgate pull
-	@echo "== short benchmark (prints figures; only wrong answers fail)"
+	@echo "== short benchmark (prints figures; only a wrong answer makes it fail)"
 	@if command -v cc >/dev/null; then $(BIN)/python -m benchmarks --quick; else echo "no C compiler: skipping the benchmark"; fi
 	@echo "== documentation" && $(MAKE) --no-print-directory docs
 	@echo "== proofs"

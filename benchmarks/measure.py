@@ -64,7 +64,7 @@ def memory_kib(root: int) -> int:
 
 
 def cost(folder: Path, target: Target, body: bytes, connections: int, seconds: float) -> tuple[float, Load]:
-    """Return the CPU time of the tree per request in microseconds, after a short warm-up."""
+    """After a short warm-up, return the CPU time of the tree per request in microseconds, and the report of the load generator."""
     events = 51 if b'"stream":true' in body else 0
     run_load(folder, target.port, body, connections, min(0.3, seconds), events)
     before = cpu_seconds(target.process.pid)
@@ -73,7 +73,7 @@ def cost(folder: Path, target: Target, body: bytes, connections: int, seconds: f
 
 
 def idle_memory(target: Target) -> int:
-    """Return the PSS in KiB once the tree is idle."""
+    """Return the PSS of the tree in KiB after one second without load."""
     time.sleep(1)
     return memory_kib(target.process.pid)
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 import providers
 from gateway.call import Attempt, Call
-from gateway.keys.authenticate import VirtualKey
+from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics, text
 from gateway.metrics.declarations import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
 from gateway.telemetry.call_metrics import CallMetrics
@@ -28,7 +28,7 @@ CLIENT = {**SERVER, "gen_ai_request_model": "gpt-4o"}
 
 
 class Cost(NamedTuple):
-    """CPU time per call in microseconds, ours and prometheus-client's, and the longest block by a scrape in milliseconds."""
+    """CPU time per call in microseconds, ours and prometheus-client's, and in ms the longest block by a scrape and its duration."""
 
     ours: float
     theirs: float
@@ -63,7 +63,7 @@ class Theirs:
         }
         self.updates = 0
 
-    def _count(self, name: str, by: float = 1, **labels: str) -> None:
+    def _count(self, name: str, by: float = 1, /, **labels: str) -> None:
         self.updates += 1
         self._counters[name].labels(**labels).inc(by)
 
@@ -99,7 +99,7 @@ class Theirs:
 
 
 def per_call(record: Callable[[Call, float], None], call: Call) -> float:
-    """Return the CPU time of one call in microseconds: the best of several rounds, because other load only adds time."""
+    """Return the CPU time of recording one call in microseconds: the best of several rounds, because other load only adds time."""
     ended, found = call.started + 0.9005, []
     for _ in range(ROUNDS):
         began = time.process_time()
@@ -110,7 +110,7 @@ def per_call(record: Callable[[Call, float], None], call: Call) -> float:
 
 
 def full() -> Metrics:
-    """Fill the registry to the maximum number of series."""
+    """Return metrics with the maximum number of series."""
     metrics = Metrics([f"m{at}" for at in range(30)], [f"openai/t{at}" for at in range(30)], {"openai": "openai"})
     record = CallMetrics(metrics).record
     for at in range(3000):

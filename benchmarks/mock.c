@@ -75,7 +75,7 @@ static long number(const char *text, const char *name, long otherwise) {
     return found ? atol(found + strlen(name)) : otherwise;
 }
 
-/* Send one event. Returns 0 if the peer has disconnected. Blocking is bounded: a peer that never reads fails the benchmark. */
+/* Send one event. Returns 0 if the peer has disconnected. It waits for a peer that does not read: the load generator has a deadline. */
 static int send_all(int fd, const char *data, int length) {
     while (length > 0) {
         ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);

@@ -97,7 +97,7 @@ def free_port() -> int:
 
 
 def pinned(cores: set[int]) -> Callable[[], None]:
-    """Return a function that pins a child process to its core and raises its file limit."""
+    """Return a function that pins a child process to `cores` and raises its file limit."""
 
     def prepare() -> None:
         os.sched_setaffinity(0, cores)
@@ -118,7 +118,7 @@ def compile_programs(folder: Path) -> None:
 
 
 def start_mock(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the mock upstream and return its port."""
+    """Start the mock upstream. Return its process and its port."""
     process = subprocess.Popen([str(folder / "mock"), "0"], stdout=subprocess.PIPE, preexec_fn=pinned(LOAD_CORE))
     assert process.stdout is not None
     return process, int(process.stdout.readline())

@@ -33,7 +33,7 @@ class Figures:
         self.throughput.setdefault(load, {}).setdefault(target, []).append(per_second)
 
     def ratio(self, load: str) -> float | None:
-        """Return the gateway's cost divided by nginx's: the median of the ratios of each repetition."""
+        """Return the gateway's cost divided by nginx's: the median of the ratios of all repetitions."""
         ours, theirs = self.cpu[load].get("gateway", []), self.cpu[load].get("nginx", [])
         return statistics.median(a / b for a, b in zip(ours, theirs, strict=True)) if theirs else None
 

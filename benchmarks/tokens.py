@@ -1,7 +1,8 @@
 """Measure token counting and the fitting of conversations into a context window: `python -m benchmarks.tokens`.
 
-In one process, without a network: Python's own manual and source, counted by toktok-rs as the gateway counts it. The first
-count of a conversation reads all of it; the count of the next turn reads only the new part. Memory is PSS before and after loading.
+Everything runs in one process, without a network. The texts are Python's own manual, Python source and random JSON, and toktok-rs
+counts them as in the gateway. The first count of a conversation reads all of it; the count of the next turn reads only the new part.
+Memory is the increase of PSS while the tokenizer is loaded.
 """
 
 from __future__ import annotations
@@ -60,13 +61,13 @@ def load_row(counter: TokenCounter) -> Row:
 
 
 def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row:
-    """Return tokens per second in one thread, first and repeated: toktok-rs caches words it has seen."""
+    """Return tokens per second in one thread, for the first count and for later ones: toktok-rs caches words that it has seen."""
     counter = TokenCounter()
     body = Body(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
     counter.count_now(Body(b'{"messages": []}'), tokenizer)
 
     def count() -> None:
-        counter._known.clear()
+        counter._cached.clear()
         counter.count_now(body, tokenizer)
 
     began = time.perf_counter()
@@ -81,11 +82,11 @@ def turn_rows(draw: random.Random, counter: TokenCounter, turns: int, seconds: f
     messages = [{"role": "user", "content": english(draw, 60)} for _ in range(turns)]
     body = chat(messages)
 
-    def anew() -> None:
-        counter._known.clear()
+    def count_all() -> None:
+        counter._cached.clear()
         counter.count_now(body, O200K)
 
-    first = median_seconds(anew, seconds)
+    first = median_seconds(count_all, seconds)
     numbers = iter(range(10**9))
 
     def next_turn() -> None:
@@ -98,7 +99,7 @@ def turn_rows(draw: random.Random, counter: TokenCounter, turns: int, seconds: f
 
 
 def eviction_row(seconds: float) -> Row:
-    """Return the time to choose the evicted messages of a conversation of 10,000 messages."""
+    """Return the time to choose the evicted messages of a conversation of 9,999 messages."""
     roles = ("user", "assistant")
     messages: list[dict[str, Any]] = [{"role": roles[at % 2], "content": "x"} for at in range(9_999)]
     counted = TokenCount((50,) * len(messages), 3, 1.0, True, O200K.name)

@@ -73,7 +73,7 @@ def make_all(folder: Path) -> None:
     write(folder / "redis" / "health-password", health)
     write(folder / "prometheus" / "admin-key", admin)
     write(folder / "grafana" / "admin-password", grafana)
-    say(f"Grafana's user is admin, the password is {grafana}")
+    say(f"Grafana's user is admin; its password is {grafana}")
 
 
 def write(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. A mistake of the user is reported as
-a line on stderr that says what to change, never as a traceback.
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. For a mistake of the user, stderr says
+what to change and contains no traceback.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Commands(click.Group):
     """A group whose default command is serve: `lockgate --port 9000` means `lockgate serve --port 9000`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert `serve` if the arguments do not begin with a command."""
+        """Insert `serve` if there are no arguments, or if the first one is an option other than help and version."""
         completing = ctx.resilient_parsing and not args
         if not completing and (not args or (args[0].startswith("-") and args[0] not in ("-h", "--help", "--version"))):
             args = ["serve", *args]
@@ -61,7 +61,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 def cli() -> None:
     """One OpenAI-compatible URL for every model provider.
 
-    Without a command, lockgate serves. `lockgate COMMAND --help` shows the options and examples of a command.
+    Without a command, lockgate runs `lockgate serve`. `lockgate COMMAND --help` shows the options and examples of a command.
 
     \b
     lockgate                              serve config/gateway.yaml on 127.0.0.1:8080
@@ -123,7 +123,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # the reader closed the pipe; without this, Python would report it again when it closes stdout
+        # the reader closed the pipe; with stdout redirected, Python does not report this again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)

@@ -15,7 +15,7 @@ from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
 MAX_FREE_EVENTS = 16
-"""A provider's report of 0 output tokens is believed if the answer has at most this many content events, or tokens by length."""
+"""A provider's report of 0 output tokens is accepted if `Attempt.chunks` is at most this number."""
 
 
 class Bill(NamedTuple):
@@ -31,7 +31,7 @@ def settle(call: Call) -> None:
 
     Every prompt has tokens, so a reported 0 is replaced by an estimate. Usage with an estimate is marked as `estimated`.
     Output is estimated from content events, of which providers send about one per token, or from the length of a JSON answer.
-    A stream that did not end is billed by the reported usage, or by the received output if that is more.
+    A stream that was cut off is billed by the reported usage, or by the received output if that is more.
     """
     attempt = call.answered_by
     if attempt is None or call.status != 200:
@@ -49,7 +49,7 @@ def settle(call: Call) -> None:
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
-    """Return the usage that the streams of an attempt have received so far."""
+    """Return the usage of an attempt's streams so far: as reported, or estimated from the content received."""
     total = Usage()
     for relay in attempt.relays:
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
@@ -95,7 +95,7 @@ def cost_of(attempt: Attempt, usage: Usage) -> int | None:
 
 
 def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int]]:
-    """Yield each usage of an attempt that did not answer the call, with its cost in nano-dollars."""
+    """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars."""
     for attempt in call.attempts:
         if attempt is not call.answered_by:
             for usage in billed_usages(attempt):
@@ -111,7 +111,7 @@ def billed_attempts(call: Call) -> list[dict[str, Any]]:
 
 
 def cost_usd(call: Call) -> float | None:
-    """Return the total cost of the call, or None if it used nothing or the price is unknown."""
+    """Return the total cost of the call in USD, or None if its usage is unknown or the final attempt's cost is unknown."""
     attempt = call.final_attempt
     if attempt is None or (attempt.price is None and (attempt.usage is None or cost_of(attempt, attempt.usage) is None)):
         return None
@@ -120,7 +120,7 @@ def cost_usd(call: Call) -> float | None:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the count made for the context window. Without one, count the prompt if that is cheap, else estimate by its bytes."""
+    """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
     if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:

@@ -41,7 +41,7 @@ class Attempt(Struct, eq=False):
     context: ContextReport | None = None
     """The report on how the conversation was fitted into the context window."""
     outcome: str = "ok"
-    """`ok`, an HTTP status, or a failure kind."""
+    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge) or `invalid_json` (before a repair)."""
     ms: float = 0.0
     """Duration of the attempt."""
     sent_at: float = 0.0
@@ -57,13 +57,13 @@ class Attempt(Struct, eq=False):
     reported: list[Usage] = []
     """The usage of each upstream answer that was read completely."""
     usage: Usage | None = None
-    """The usage of the caller's answer: reported, or estimated when the attempt ended."""
+    """The usage of the caller's answer: as reported, or as estimated by `accounting.settle`."""
     billed: tuple[Usage, ...] = ()
     """The usage of an attempt that did not answer the call."""
     cost: int = 0
     """The cost of the caller's answer in nano-dollars, known when the call ends; 0 if the price is unknown."""
     chunks: int = 0
-    """Number of content events relayed, or length of a JSON answer in tokens; the estimate of output tokens if no usage is reported."""
+    """Number of content events relayed, or estimated tokens of a JSON answer; used as output tokens if no usage is reported."""
     finish_reasons: tuple[str | None, ...] = ()
     stop_matched: str | None = None
     time_info: dict[str, Any] | None = None
@@ -161,9 +161,11 @@ class Call(Struct, eq=False):
     first_byte_at: float = 0.0
     """When the first byte of the response was sent."""
     stream_end: str | None = None
-    """The outcome of a stream: `ok`, or a failure kind."""
+    """The outcome of a stream: `ok`, a failure kind, or `drain` if a shutdown ended it."""
     abort_phase: str | None = None
-    """The phase in which the caller disconnected: queue, pre (before the first byte) or mid."""
+    """The phase in which the caller disconnected: `queue` (before any request was sent to an upstream), `pre` (before the first
+    byte) or `mid`; `write_stall` if the caller stopped reading.
+    """
     trace: CallTrace | None = None
     """The spans of the call, if traces are configured."""
 

@@ -98,7 +98,7 @@ class NotFound(GatewayError):
 
 
 class RequestTooLarge(GatewayError):
-    """The body exceeds `max_body`. The connection is closed after the response, because the rest of the body is discarded."""
+    """The body exceeds `max_body`. The rest of the body is discarded, and the connection is closed after the response."""
 
     status, code, type = 413, "request_too_large", "invalid_request_error"
 
@@ -122,7 +122,7 @@ class Unavailable(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """The last failure of a call for which every target failed."""
+    """The error response to a call for which every target failed. It describes the last failure."""
 
     type = "upstream_error"
 
@@ -138,8 +138,8 @@ class Consequence(NamedTuple):
     """HTTP status and error code for the caller if no other target answers."""
     code: str
     then: Then = "next"
-    """`retry`: the same target again if its model has `retries`, then the next; `next`: the next target at once; `stop`: every
-    target would fail the same way, or a retry cannot help.
+    """`retry`: the same target again if its model has `retries`, then the next; `next`: the next target at once; `stop`: no
+    further target, because every target would fail in the same way or another attempt cannot help.
     """
     blame: Blame = "failure"
     """The effect on the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, an invalid
@@ -186,7 +186,9 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and its consequences. `then` does not apply once the head of a stream is sent: the stream continues or ends."""
+"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: another target
+continues the stream, or it ends.
+"""
 
 MAX_SDK_RETRY_AFTER_S = 120.0
 """openai-python does not retry if Retry-After is longer than this (its MAX_RETRY_AFTER_DELAY)."""
@@ -212,7 +214,10 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 
 
 def from_failure(failure: Failure, target: str) -> GatewayError:
-    """Return the error of a failed call: the upstream's own 4xx, or an error with the code of its kind."""
+    """Return the error of a failed call: for a `client_error` the upstream's own, else the one that FAILURES assigns to the kind.
+
+    Some kinds keep the upstream's own status or code.
+    """
     if failure.kind == "client_error":
         type_ = failure.type or "invalid_request_error"
         error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_, headers=(NO_RETRY,))

@@ -5,7 +5,7 @@
     find          name -> model that the key may use                  403, 404
     check         types, ranges and messages of the body              400
     route         model -> candidates in order
-    limit         reserve for key, user and model, or for none        429; for a provider's limits, the next candidate
+    limit         reserve for key, user and model: all or none        429; for a provider's limits, the next candidate
     fit           count, lower, evict; only if requested              400, or the next candidate
     attempt       rules + encode -> request -> answer, or a Failure   the next candidate, until the response has begun
     deliver       send the answer: bytes as they are, or as events
@@ -80,8 +80,8 @@ class Pipeline:
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
-        `default_output` is the number of output tokens to expect of a call without an output cap. `known` are the names
-        of the request headers that are read.
+        `default_output` is the number of output tokens expected of a call without an output cap. `known` holds the
+        names of the request headers that are read.
         """
         self.keys = keys
         self.known_headers = known or known_headers()

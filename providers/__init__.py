@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from providers.base import Provider
 
 SHARED = frozenset(
-    {"aggregate", "answers", "base", "chunk_templates", "conformance", "failures", "finish_reasons", "message_tables", "plugins", "rules"}
-    | {"schema_dialects", "streams", "table", "times", "tool_calls", "usage"}
+    {"aggregate", "answers", "base", "chunk_templates", "clean_chunks", "conformance", "failures", "finish_reasons", "message_tables"}
+    | {"plugins", "rules", "schema_dialects", "streams", "table", "times", "tool_calls", "usage"}
 )
-"""Modules of this package that are not providers. Each other module has a provider in a constant of its name."""
+"""Modules of this package that are not providers. Every other module defines a provider: a constant with its name in capitals."""
 
 
 def _ours() -> dict[str, tuple[str, str]]:

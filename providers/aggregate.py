@@ -1,8 +1,9 @@
 """Joins the chunks of a stream into one JSON answer, for providers that always stream.
 
-delta texts        joined in order      tool calls     merged by index, arguments joined
-log-probabilities  appended             usage          the last one
-anything else      the last value       choices        in the order of their index
+delta texts        joined in order      tool calls          merged by index, arguments joined
+log-probabilities  appended             choices             in the order of their index
+usage              the last one         id, created, model  the first value
+anything else      the last value
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class Aggregate:
 
     @property
     def finished(self) -> bool:
-        """Return whether every choice that began has a finish reason."""
+        """Return whether there are choices and each of them has a finish reason."""
         return bool(self._choices) and all(choice.get("finish_reason") is not None for choice in self._choices.values())
 
     def _feed_choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index", 0)
         if type(index) is not int:
-            raise TypeError("a choice's index is a number")
+            raise TypeError("a choice's index must be an integer")
         merged = self._choices.setdefault(index, {"index": index})
         for name, value in choice.items():
             if name == "delta":
@@ -115,7 +116,7 @@ def _merge(merged: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _container(merged: dict[str, Any], name: str, kind: Callable[[], Any]) -> Any:
-    """Return the container for pieces of one kind, an empty one if the upstream changed the field's type."""
+    """Return the container for the pieces of a field: a new one if none exists, or if the upstream changed the field's type."""
     container = merged.get(name)
     if type(container) is not kind:
         container = merged[name] = kind()

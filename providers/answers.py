@@ -59,7 +59,7 @@ class _GoodChoice(msgspec.Struct):
 
 
 class _GoodChat(msgspec.Struct):
-    """An answer in OpenAI's shape: what needs a repair does not decode as one."""
+    """An answer in OpenAI's shape. Most answers that need a repair do not decode as one; `_read_unchanged` finds the others."""
 
     choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
     usage: Any = None
@@ -84,8 +84,8 @@ _encode = msgspec.json.Encoder().encode
 def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False) -> Answer:
     """Parse a chat answer.
 
-    Raises ValueError if it has no choices, or a choice without a message; AnswerError if it reports an error, and
-    StreamFailure if its finish reason is one.
+    Raises ValueError if it has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
+    reports an error, and StreamFailure if a finish reason stands for an error.
     """
     if not repairs and (answer := _read_unchanged(body, hides_output)) is not None:
         return answer
@@ -106,7 +106,7 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
 
 
 def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
-    """Return an answer that is in OpenAI's shape, with its own bytes. None if it needs a closer look."""
+    """Return an answer in OpenAI's shape with its original bytes, or None if it needs a closer look."""
     try:
         chat = _read_good(body)
     except msgspec.ValidationError:
@@ -168,9 +168,9 @@ def _repair_message(message: dict[str, Any]) -> bool:
 
 
 def repair_content(message: dict[str, Any]) -> bool:
-    """Make the content of a message or a delta text or null, and the arguments of a function call text.
+    """Convert the content of a message or delta to text or null, and the arguments of a function call to text.
 
-    Reasoning is in `reasoning_content` for every vendor. Its own field stays beside it.
+    Copy reasoning from `reasoning`, the field of some vendors, to `reasoning_content`. Return whether something changed.
     """
     changed = False
     reasoning = message.get("reasoning")
@@ -191,7 +191,7 @@ def repair_content(message: dict[str, Any]) -> bool:
 
 
 def repair_finish_reasons(answer: dict[str, Any]) -> bool:
-    """Replace finish reasons by OpenAI's. Raises StreamFailure for one that stands for a failure."""
+    """Replace finish reasons with OpenAI's. Raises StreamFailure for one that stands for a failure."""
     changed = False
     for choice in choices_of(answer):
         reason = choice.get("finish_reason")

@@ -50,7 +50,7 @@ class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Require a date for the classic API."""
+        """Require `api_version` for the classic API."""
         if self.api == "classic" and not self.api_version:
             raise ValueError("api: classic requires an api_version, such as 2024-10-21")
 

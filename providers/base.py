@@ -22,18 +22,17 @@ Operation = Literal["chat", "completions", "embeddings", "logits"]
 """The operation that a caller requests, independent of the API dialect."""
 
 Action = Literal[
-    "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header",
-    "role_map", "fan_out", "enforce_locally", "warn", "truncate",
+    "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
+    "warn", "truncate",
 ]  # fmt: skip
 
 LOSSY: frozenset[str] = frozenset({"drop", "clamp", "downgrade", "truncate"})
 """Actions that change what the caller meant. Strict mode refuses them unless the value is neutral."""
 
 FailureKind = Literal[
-    "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout",
-    "stalled", "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding",
-    "redirect", "rate_limit", "quota", "overloaded", "server_error", "auth", "client_error", "inband_error",
-    "upstream_error", "crashed", "limit",
+    "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled",
+    "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding", "redirect", "rate_limit",
+    "quota", "overloaded", "server_error", "auth", "client_error", "inband_error", "upstream_error", "crashed", "limit",
 ]  # fmt: skip
 """All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
@@ -49,7 +48,7 @@ class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_
 
 
 class Refusal(Exception):
-    """The target cannot honour the request. The caller gets a 400 that names `param`."""
+    """The target cannot honour the request. If no other target is tried, the caller gets a 400 that names `param`."""
 
     def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -125,7 +124,7 @@ class Body:
         return value
 
     def drop_nulls(self) -> list[str]:
-        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return them."""
+        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return their names."""
         nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
         for name in nulls:
             self.pop(name)
@@ -200,8 +199,7 @@ class WireRequest(msgspec.Struct):
     headers: list[tuple[str, str]]
     body: bytes
     method: str = "POST"
-    written: bool = False
-    """Set by the transport when it sends the request. Before that, the upstream has received nothing."""
+    written: bool = False  # set by the transport when it sends the request
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -214,7 +212,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
-    reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
+    reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""
@@ -272,10 +270,15 @@ class Probabilities(msgspec.Struct):
 
 
 class StreamDecoder(Protocol):
-    """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Subclasses inherit the rest."""
+    """Turns the events of one upstream stream into OpenAI chunks. It has state and does no I/O. Only `feed` has no default."""
+
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The bytes around the text of events that the decoder need not see, if the text is printable and has no quotes or backslashes."""
+        return None
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` makes of complete events of text alone, or None if they need a closer look."""
+        """Return the bytes to send for complete events that contain only text, or None if `feed` must convert them."""
         return None
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
@@ -299,7 +302,7 @@ _SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
-    """One vendor or engine and its wire format. Members with a value or a body are optional, also for plugins of other classes."""
+    """One vendor or engine and its wire format. Members with a default are optional, even in a plugin that is not a subclass."""
 
     type: str
     """The value of `type:` in the configuration."""

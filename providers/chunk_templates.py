@@ -1,7 +1,7 @@
-"""`ChunkTemplates`: chunks that differ from an earlier one in a text alone are converted without decoding them.
+"""`ChunkTemplates` converts chunks that differ from an earlier one in a text alone, without decoding them.
 
-Most chunks of a stream are of this sort. What was done to the first of them is done to the others: the bytes around the text are
-replaced by those that were sent then, or kept if they were kept.
+Most chunks of a stream are of this kind. The first one of each kind is decoded. In the later ones, the bytes around the text are
+replaced with those that were sent for the first one, or kept if those were unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _raw_decode = json.JSONDecoder().raw_decode
 _START, _END = "data: ", "\n\n"
 _MAX_TEMPLATES = 16
 _MAX_UNUSED = 32
-"""A stream that gets no use from so many templates gets no more."""
+"""After this number of unused templates in a row, no more are made for the stream."""
 
 
 def _are_texts(values: list[str]) -> bool:
@@ -53,7 +53,7 @@ _Check = Callable[[list[str]], bool]
 
 
 class _Parts(NamedTuple):
-    """A chunk as what stays the same (`literals`) and what varies between it (`values`), each with its check."""
+    """A chunk split into constant parts (`literals`) and the varying parts between them (`values`), each with a check."""
 
     literals: list[str]
     values: list[str]
@@ -61,7 +61,7 @@ class _Parts(NamedTuple):
 
 
 class _Template:
-    """A chunk whose text varies, as it came and as it was sent."""
+    """A chunk whose text varies, as it arrived and as it was sent."""
 
     __slots__ = ("_between", "_checks", "_middle", "_prefix", "_sent", "_sent_between", "_start", "_suffix", "call_text", "plain")
 
@@ -76,13 +76,13 @@ class _Template:
         self.call_text = call_text
         """The arguments so far of the tool call that the text belongs to."""
         self.plain: tuple[bytes, bytes, bytes, int] | None = None
-        """What surrounds a text if nothing else varies and nothing changes."""
+        """The bytes around a text and their number, if nothing else varies and nothing changes."""
         if not self._middle and self._sent is None:
             ends = (self._prefix.encode(), self._suffix.encode(), self._between.encode())
             self.plain = (*ends, len(ends[0]) + len(ends[1]))
 
     def convert(self, events: str) -> tuple[str, list[str]] | None:
-        """Return the events to send and the texts in them. None if an event does not fit."""
+        """Return the events to send and the texts in them, or None if an event does not fit."""
         prefix, suffix = self._prefix, self._suffix
         if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < self._start + len(suffix):
             return None
@@ -113,8 +113,14 @@ class ChunkTemplates:
         self._newest: _Template | None = None
         self._unused = 0
 
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The bytes around the text of events like the latest one, if such events need no change and their text need not be stored."""
+        newest = self._newest
+        return newest.plain[:2] if newest is not None and newest.plain is not None and newest.call_text is None else None
+
     def convert(self, events: bytes) -> bytes | None:
-        """Return the bytes to send for complete events. None if one of them fits no template."""
+        """Return the bytes to send for complete events, or None if one of them fits no template."""
         newest = self._newest
         if newest is None:
             return None
@@ -137,7 +143,7 @@ class ChunkTemplates:
         return events if sent is source else sent.encode()
 
     def _convert_each(self, events: str) -> bytes | None:
-        """Convert events of several sorts."""
+        """Convert events of several kinds, or return None if one of them fits no template."""
         *lines, rest = events.split(_END)
         if rest:
             return None
@@ -167,7 +173,7 @@ class ChunkTemplates:
         if before is None or after is None or before.checks != after.checks:
             return
         if call_text is not None and _NAME.search(before.literals[0]):
-            return  # its meaning depends on the arguments
+            return  # a name may begin another call, depending on the arguments
         self._unused += 1
         self._newest = _Template(before, after.literals, call_text)
         self._templates = [self._newest, *self._templates[: _MAX_TEMPLATES - 1]]
@@ -179,7 +185,7 @@ class ChunkTemplates:
 
 
 def _read_plain(events: bytes, prefix: bytes, suffix: bytes, between: bytes, size: int) -> bytes | None:
-    """Return the texts that stand between these bytes, if there is nothing else. This is the common case."""
+    """Return the texts between these bytes, or None if anything else varies. This is the common case."""
     if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < size:
         return None
     texts = events[len(prefix) : -len(suffix)]
@@ -197,7 +203,7 @@ def _receive(call_text: list[str], texts: list[str]) -> None:
 
 
 def _split(data: bytes, text: str) -> _Parts | None:
-    """Return a chunk as an event in parts, the text in the first value. None if the text is not found exactly once."""
+    """Return the parts of a chunk; the first value is the text. Return None if the text does not occur exactly once."""
     if b"\n" in data:
         return None
     try:

@@ -42,7 +42,7 @@ PARAMETERS: Mapping[str, Any] = {
     "timeout_microseconds": 1_000_000,
     UNKNOWN: 1,
 }
-"""One value per parameter. A provider must adapt each of them alone, or refuse it by name."""
+"""One value per parameter. A provider must adapt a request with any one of them, or refuse it and name the parameter."""
 NOT_ANSWERS = (b"", b"<html></html>", b"[]", b"{}", b"null", b'"text"', b'{"choices": 1}', b'{"choices"')
 ERROR_BODIES = (
     b"",
@@ -80,7 +80,7 @@ def _body(extra: Mapping[str, Any]) -> Body:
 
 def _check_fields(provider: Provider, target: Target) -> Iterator[str]:
     if not set(provider.operations) <= set(get_args(Operation)):
-        yield f"operations has an unknown operation: {sorted(provider.operations)}"
+        yield f"operations contains an unknown operation: {sorted(provider.operations)}"
     if type(provider.caller_headers) is not tuple or any(name != name.lower() for name in provider.caller_headers):
         yield "caller_headers must be a tuple of lower-case header names"
     if type(provider.always_streams) is not bool:

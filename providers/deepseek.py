@@ -1,4 +1,4 @@
-"""DeepSeek. Its models think by default.
+"""DeepSeek. Its models think by default, except `deepseek-chat`.
 
 Sources: DeepSeek's documentation; other projects' notes on ignored fields.
 """
@@ -31,7 +31,7 @@ class IgnoredWhileThinking(Rule, frozen=True):
     default_on: bool = True
 
     def apply(self, work: Work) -> None:
-        """Drop it while the model thinks."""
+        """Drop the parameter while the model thinks, unless its value is neutral."""
         value = work.body.get(self.param)
         if value is not None and value != self.neutral and _thinks(work, self.default_on):
             work.drop(self.param, "ignored while the model thinks; reasoning_effort none disables thinking")
@@ -53,7 +53,7 @@ class NoForcedChoiceWhileThinking(Rule, frozen=True):
 
 
 def _thinking_rules(*, default_on: bool) -> tuple[Rule, ...]:
-    """Return the rules for what a model does not take while it thinks."""
+    """Return the rules for the parameters that a model ignores or rejects while it thinks."""
     return (
         IgnoredWhileThinking("temperature", default_on=default_on),
         Range("temperature", 0, 2),
@@ -72,7 +72,7 @@ def _thinking_rules(*, default_on: bool) -> tuple[Rule, ...]:
 
 _OFF = {"type": "disabled"}
 _NEAREST = {"minimal": "low", "medium": "high", "xhigh": "high", "ultra": "max"}
-"""DeepSeek's own mapping of effort levels that it does not list."""
+"""DeepSeek's own mapping of effort levels that are not in its list."""
 
 DEEPSEEK = OpenAICompatible(
     "deepseek",

@@ -57,8 +57,9 @@ _CREDENTIAL_WORDS = re.compile(
     r"|authenticat|unregistered callers",
     re.IGNORECASE,
 )
-"""What a 403 is about. Together and OpenRouter moderate prompts with 403; Anthropic (permission_error), Groq, xAI and OpenAI
-("Country, region, or territory not supported") answer 403 for a valid credential. Google's 403 of an unknown caller names it."""
+"""These and _PERMISSION_WORDS decide whether a 403 concerns the credential. Together and OpenRouter send 403 for a moderated prompt;
+Anthropic (permission_error), Groq, xAI and OpenAI ("Country, region, or territory not supported") send it for a valid
+credential. Google's 403 for a missing credential contains "unregistered callers"."""
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
     401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
@@ -94,7 +95,7 @@ _STATUS_OF = {
 
 
 def has_error(body: bytes) -> bool:
-    """Return whether a body is an object, or a list of one, with a true `error`."""
+    """Return whether a body is an object with a non-empty `error`, or a list that begins with such an object."""
     try:
         value = _first(_decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -194,7 +195,7 @@ def _is_context(status: int, code: str | None, message: str) -> bool:
 
 
 def read_error(body: bytes) -> dict[str, Any]:
-    """Return message, type, param and code of an error body, and Google's reason, quota and retry_after."""
+    """Return message, type, param and code of an error body, Google's reason and quota, and the retry_after of Google or SIATI."""
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -260,7 +261,7 @@ def _google_details(details: list[Any]) -> dict[str, Any]:
         elif kind.endswith("ErrorInfo"):
             fields["reason"] = entry.get("reason")
     if fields.get("quota"):
-        fields["retry_after"] = None  # the delay is that of the limit by minute
+        fields["retry_after"] = None  # the delay is that of the limit per minute
     return fields
 
 

@@ -43,8 +43,8 @@ FINISH_REASONS: Mapping[str, str | None] = {
     "image_safety": "content_filter",
     "other": "content_filter",
 }
-"""By word in lower case. Together says `eos`, Mistral `model_length`, Friendli the string "null", Zhipu `sensitive`, Gemini
-`MAX_TOKENS` and the names of its filters."""
+"""OpenAI's reasons by the vendors' words in lower case. Together sends `eos`, Mistral `model_length`, Friendli the string "null",
+Zhipu `sensitive`, Gemini `MAX_TOKENS` and the names of its filters."""
 
 FAILED_REASONS = frozenset({
     "error", "abort", "aborted", "cancelled", "network_error", "engine_error", "function_call_filter", "malformed_function_call",
@@ -59,13 +59,13 @@ class FailedFinishError(Exception):
 
 
 def finish_reason(reason: Any) -> str | None:
-    """Return OpenAI's finish reason; `stop` for an unknown word. Raises FailedFinishError for a failure."""
+    """Return OpenAI's finish reason: `stop` for an unknown word, None if there is none. Raises FailedFinishError for a failure."""
     if type(reason) is not str:
         return None
     if reason in OPENAI_REASONS:
         return reason
     word = reason.strip().lower()
-    # Gemini names the filter after its effect: `content_filter: PROHIBITED_CONTENT`.
+    # Gemini sends the effect, then the name of the filter: `content_filter: PROHIBITED_CONTENT`.
     group, _, detail = (part.strip() for part in word.partition(":"))
     if not {word, group, detail}.isdisjoint(FAILED_REASONS):
         said = "" if word == "error" else f" ({reason[:80]})"

@@ -1,6 +1,6 @@
 """Fireworks. Sources: Fireworks' chat completions page, and fireworks-ai 1.2.30.
 
-According to the page, the text includes the stop string; according to the package, it does not. The gateway removes it.
+According to the page, the text includes the stop string; according to the package, it does not. The gateway removes the stop string.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _models(*names: str) -> tuple[str, ...]:
 
 _EFFORTS = ("none", "low", "medium", "high")
 _ALWAYS: tuple[Rule, ...] = (efforts_rule(("low", "medium", "high")),)
-"""These models always reason; MiniMax M2 and gpt-oss reject booleans and numbers as well."""
+"""Rules for models that always reason. MiniMax M2 and gpt-oss also reject booleans and numbers."""
 _DEEPSEEK: tuple[Rule, ...] = (efforts_rule((*_EFFORTS, "xhigh", "max"), accepts_numbers=True),)
 _GLM: tuple[Rule, ...] = (efforts_rule(("none", "high", "max"), accepts_numbers=True),)
 _BY_MODEL: tuple[ForModels, ...] = (

@@ -1,6 +1,6 @@
 """Friendli. Sources: Friendli's chat completions page, and friendli 0.16.5 (0.4.4 for the timeout).
 
-For dedicated and container endpoints, set `base_url`: https://api.friendli.ai/dedicated/v1, http://HOST:8000/v1.
+For dedicated and container endpoints, set `base_url` to https://api.friendli.ai/dedicated/v1 or http://HOST:8000/v1.
 
 Tools that Friendli runs itself (`{"type": "web:search"}`) have a path of their own: friendli.ai/docs on tool-assisted chat
 completions, as of 2026-11.

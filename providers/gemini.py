@@ -19,7 +19,8 @@ _ALWAYS = (efforts_rule(("low", "medium", "high")),)
 """Efforts of models that cannot stop thinking, as of 2026-11: ai#8027, pi#3460."""
 
 _TOOLS_OR_JSON = (ResponseFormat("response_format"), Excludes("response_format", ("tools", "functions")))
-"""Models before Gemini 3, as of 2026-11: openai-agents-python#656, python-genai#867, ai-manus#101."""
+"""Rules for models before Gemini 3, which do not accept tools and a response format together. As of 2026-11:
+openai-agents-python#656, python-genai#867, ai-manus#101."""
 
 GEMINI = OpenAICompatible(
     "gemini",

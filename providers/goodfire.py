@@ -58,7 +58,7 @@ _FEATURE_KEYS = frozenset(("uuid", "label", "index_in_sae", "value", "mode", "ma
 
 
 def controller_of(name: str, features: Any) -> dict[str, Any]:
-    """Return a variant of the configuration as Goodfire's `controller`. Raises ValueError if it cannot be one."""
+    """Return a variant of the configuration as Goodfire's `controller`. Raises ValueError if the variant is invalid."""
     if type(features) is dict:
         if not features:
             raise ValueError(f"variants: '{name}' has no features")
@@ -152,7 +152,7 @@ LOGITS: tuple[Rule, ...] = (
 
 
 def fill_created(clock: Callable[[], float]) -> Repair:
-    """Return a repair that sets `created` if it is null."""
+    """Return a repair that sets `created` if it is null or missing."""
 
     def repair(answer: dict[str, Any]) -> bool:
         if answer.get("created") is not None:

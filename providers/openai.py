@@ -45,7 +45,7 @@ TEXT_MODELS: tuple[Rule, ...] = (
 
 
 class DropWhileReasoning(Rule, frozen=True):
-    """A sampling parameter that a model rejects while it reasons. `neutral` is the value that it then uses."""
+    """A sampling parameter that a model rejects while it reasons. `neutral` is the value that the model then uses."""
 
     default_on: bool = True
     neutral: Any = 1
@@ -53,7 +53,7 @@ class DropWhileReasoning(Rule, frozen=True):
     """The neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
-        """Drop the parameter unless the effective effort is `none`."""
+        """Drop the parameter unless the effort, set or default, is `none`. An accepted neutral value stays."""
         effort = work.body.get("reasoning_effort")
         if not (self.default_on if effort is None else effort != "none"):
             return
@@ -77,8 +77,11 @@ class NotAtMinimal(Rule, frozen=True):
             work.body.pop(self.param)
 
 
+_NO_TOOLS = "the model accepts no tools in chat completions while it reasons"
+
+
 class ToolsWithoutReasoning(Rule, frozen=True):
-    """Disables reasoning if there are function tools, which newer models reject on this path while they reason."""
+    """Disables reasoning if there are tools, which newer models reject in chat completions while they reason."""
 
     param: str = "tools"
     default_on: bool = True
@@ -91,17 +94,17 @@ class ToolsWithoutReasoning(Rule, frozen=True):
         if not work.body.get(self.param) or effort == "none" or (effort is None and not self.default_on):
             return
         if not self.can_stop:
-            raise work.refuse(self.param, "this model always reasons, and takes no tools here while it does", "unsupported_combination")
+            why = "this model always reasons, and then accepts no tools in chat completions"
+            raise work.refuse(self.param, why, "unsupported_combination")
         if effort is None:
-            work.report("reasoning_effort", "set_default", to="none", why="the model takes no tools here while it reasons")
+            work.report("reasoning_effort", "set_default", to="none", why=_NO_TOOLS)
         else:
-            why = "the model takes no tools here while it reasons"
-            work.report_lossy("reasoning_effort", "clamp", why, from_=effort, to="none", code="unsupported_combination")
+            work.report_lossy("reasoning_effort", "clamp", _NO_TOOLS, from_=effort, to="none", code="unsupported_combination")
         work.body.set("reasoning_effort", "none")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         if not self.can_stop:
-            return {self.param: {"support": "no", "why": "this model takes no tools here", "refused": True}}
+            return {self.param: {"support": "no", "why": "this model accepts no tools in chat completions", "refused": True}}
         return {self.param: {"support": "yes", "advice": "sets `reasoning_effort` to `none`"}}
 
 
@@ -152,7 +155,7 @@ REASONING_FAMILIES: tuple[Family, ...] = (
 """Parameters that models accept on chat completions, as of 2026-11. The first matching prefix wins.
 
 Efforts: litellm 1.109.1 and pydantic-ai-slim 2.68.0; opencode#26268 (values confirmed by OpenAI's own errors). OpenAI
-rejects `max` on this path. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
+rejects `max` in chat completions. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
 sub2api#6740 (6-astra). Parallel calls of the o-series: langchain#29704, tensorzero#2805.
 """
 
@@ -215,7 +218,7 @@ _SEARCH_MODELS: tuple[Rule, ...] = (
     Choices(param="n", has_seed=False),
     StopsEnforcedLocally(),
 )
-"""gpt-4o-search-preview and its mini, as of 2026-11: ai#5609, ruby_llm#155, mods#480."""
+"""gpt-4o-search-preview and its mini version, as of 2026-11: ai#5609, ruby_llm#155, mods#480."""
 
 OPENAI_RULES: tuple[Rule | ForModels, ...] = (
     *TEXT_MODELS,

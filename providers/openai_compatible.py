@@ -44,12 +44,12 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
-NO_TEAM = Drop("team", why="an account at Friendli, which no other vendor may see")
+NO_TEAM = Drop("team", why="it names an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings that every provider has."""
+    """Settings that every built-in provider has, except `local`."""
 
     max_fanout: Annotated[
         int,
@@ -74,7 +74,7 @@ class ServerSettings(Settings, frozen=True, forbid_unknown_fields=True):
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
-    """How a vendor's wire format differs from OpenAI's."""
+    """The differences between a vendor's wire format and OpenAI's."""
 
     label: str
     """The vendor's name in messages."""
@@ -89,13 +89,13 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     options: type[msgspec.Struct] = Settings
     """The provider's own settings in the configuration."""
     setting_headers: tuple[tuple[str, str], ...] = ()
-    """Pairs of setting and header: the setting is sent as the header unless the caller's request sets that header."""
+    """Pairs of setting and header: the setting is sent as the header unless the caller sets that header. List headers are merged."""
     repairs: tuple[Repair, ...] = ()
     """Repairs of JSON answers."""
     allows_empty_answers: bool = False
     """Whether an answer without choices is valid."""
     decoder: Callable[[Options], StreamDecoder] | None = None
-    """Returns a decoder for one stream, or None for `ChunkNormalizer` with `chunk_repairs`."""
+    """Creates the decoder of one stream. If None, the decoder is a `ChunkNormalizer` with `chunk_repairs`."""
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
     hides_output: bool = False
@@ -118,7 +118,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to other operations. The bodies of operations without rules pass unchanged."""
+        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team."""
         self.type = type
         self.wire = wire
         self.rules = rules
@@ -146,7 +146,7 @@ class OpenAICompatible(Provider):
         return plan
 
     def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
-        """Return the rules for operations without their own: usage in streams and Friendli's team."""
+        """Return the rules for operations without rules of their own: usage in streams and Friendli's team."""
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
         return (*(rule for rule in own if streams and isinstance(rule, StreamUsage)), *team)
@@ -192,7 +192,7 @@ class OpenAICompatible(Provider):
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
-        """Return content type, credential and the operator's headers, which win. Computed once for each target."""
+        """Return content type, user agent, credential and the operator's headers, which replace the others. Computed once per target."""
         cached = target.__dict__.get(_HEADERS)
         if cached is None:
             cached = target.__dict__[_HEADERS] = tuple(self._headers(target))
@@ -215,7 +215,10 @@ class OpenAICompatible(Provider):
         return base_path(target.base_url) + self.wire.paths[operation]
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer, with its original bytes if it needs no repair. Raises ValueError if `body` is not an answer."""
+        """Return the answer, with its original bytes if it needs no repair.
+
+        Raises ValueError if `body` is not an answer, and StreamFailure if it reports an error.
+        """
         if options.operation == "embeddings":
             return read_embeddings(body)
         if options.operation == "logits":

@@ -17,7 +17,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def with_defaults(plugin: Any) -> Provider:
-    """Return the provider, completed by the defaults of `Provider` if it does not subclass it."""
+    """Return the plugin's provider. If its class is not a subclass of `Provider`, it gets the defaults of `Provider`."""
     if Provider in type(plugin).__mro__:
         return cast("Provider", plugin)
     return _Completed(plugin)  # type: ignore[abstract]  # it copies the plugin's methods
@@ -38,7 +38,7 @@ class _Completed(Provider):
 
 
 class _CompletedDecoder(StreamDecoder):
-    """A decoder of a plugin, completed by what `StreamDecoder` has besides `feed`."""
+    """A plugin's decoder that is not a `StreamDecoder`: its `feed`, with the defaults of the other methods."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder

@@ -1,4 +1,4 @@
-"""`ChunkNormalizer`: the stream decoder of every provider with OpenAI's wire format. docs/streams.md says what it guarantees."""
+"""`ChunkNormalizer`: the stream decoder of every provider with OpenAI's wire format. docs/streams.md lists its guarantees."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from providers.answers import Repair, repair_content
 from providers.base import Failure, StreamDecoder, StreamFailure
 from providers.chunk_templates import ChunkTemplates
+from providers.clean_chunks import CleanChunk, frame_of, read_clean, read_clean_events
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.tool_calls import CallStream, calls_of
@@ -26,7 +28,7 @@ _MAX_HELD_CHUNKS = 16
 
 
 class _Choice:
-    """What one choice of a stream has brought so far."""
+    """The state of one choice of a stream."""
 
     __slots__ = ("calls", "finished", "has_delta", "has_role")
 
@@ -38,7 +40,7 @@ class _Choice:
 
 
 class ChunkNormalizer(StreamDecoder):
-    """Gives chunks OpenAI's shape, whatever the upstream sends. A chunk that has it keeps its bytes."""
+    """Converts an upstream's chunks to OpenAI's shape. A chunk that already has this shape keeps its bytes."""
 
     def __init__(
         self,
@@ -56,16 +58,70 @@ class ChunkNormalizer(StreamDecoder):
         self._hides_output = hides_output
         self._identity: dict[str, Any] = {}
         self._held: list[dict[str, Any]] = []
-        """Chunks without choices from before the identity of the stream was known, such as Azure's first."""
+        """Chunks without choices that arrived before the id of the stream was known, such as Azure's first chunk."""
         self._choices: dict[int, _Choice] = {}
         self._templates = ChunkTemplates()
+        self._is_clean = self._is_chat and not repairs
+        """Whether every chunk so far was clean."""
+        self._clean_frame: tuple[bytes, bytes] | None = None
+
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The bytes before and after the text in the latest events, if such events need no change."""
+        return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` would return for these events, if they differ from earlier ones in text alone."""
-        return self._templates.convert(events)
+        """Return what `feed` would return for these events if they differ from earlier ones in text alone, otherwise None."""
+        if not self._is_clean:
+            return self._templates.convert(events)
+        chunks = read_clean_events(events)
+        return events if chunks is not None and self._has_text_alone(chunks) else None
+
+    def _has_text_alone(self, chunks: list[CleanChunk]) -> bool:
+        """Return whether clean chunks have only text, for choices that have begun."""
+        if not self._identity:
+            return False
+        id, created, model = self._identity["id"], self._identity["created"], self._identity["model"]
+        for chunk in chunks:
+            if chunk.id != id or chunk.model != model or chunk.created != created or chunk.usage is not None or not chunk.choices:
+                return False
+            choice = chunk.choices[0]
+            if choice.delta.role is not UNSET or choice.finish_reason is not None or choice.index not in self._choices:
+                return False
+        return True
+
+    def _is_same_stream(self, chunk: CleanChunk) -> bool:
+        known = self._identity
+        return chunk.id == known.get("id") and chunk.model == known["model"] and chunk.created == known["created"]
+
+    def _pass_clean(self, data: bytes) -> bool:
+        """Return whether a chunk needs no change, and record it if so."""
+        chunk = read_clean(data)
+        if chunk is None or self._held or (self._identity and not self._is_same_stream(chunk)):
+            return False
+        if chunk.usage is not None and (self._hides_output or not chunk.usage.is_complete):
+            return False
+        if chunk.choices:
+            choice, delta = chunk.choices[0], chunk.choices[0].delta
+            state = self._choices.setdefault(choice.index, _Choice())
+            has_role, finishes = delta.role is not UNSET, choice.finish_reason is not None
+            if (state.has_role and has_role) or (state.finished and finishes):
+                return False
+            state.has_role = state.has_role or has_role
+            state.finished = state.finished or finishes
+            state.has_delta = True
+            if not has_role and not finishes and chunk.usage is None:
+                self._clean_frame = frame_of(data, chunk)
+        if not self._identity:
+            self._identity = {name: getattr(chunk, name) for name in ("id", "object", "created", "model")}
+        return True
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk in OpenAI's shape. Raises StreamFailure for an error with a status of its own."""
+        if self._is_clean and not event:
+            if self._pass_clean(data):
+                return (data,)
+            self._is_clean = False
         if not event and (known := self._templates.convert(b"data: " + data + b"\n\n")) is not None:
             return (known[6:-2],)
         try:
@@ -99,7 +155,7 @@ class ChunkNormalizer(StreamDecoder):
         return ()
 
     def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
-        """Remember a chunk if the others of its sort differ in text alone."""
+        """Remember a chunk if later ones of the same kind differ from it in text alone."""
         if len(chunk["choices"]) != 1 or chunk.get("usage"):
             return
         choice = chunk["choices"][0]
@@ -123,7 +179,7 @@ class ChunkNormalizer(StreamDecoder):
             self._templates.learn(data, sent, texts[0])
 
     def _identify(self, chunk: dict[str, Any]) -> bool:
-        """Find the id of the stream. Return False if the chunk is held until it is known."""
+        """Find the id of the stream. Return False if the chunk is held until the id is known."""
         if self._identity:
             return True
         known = type(chunk.get("id")) is str and chunk["id"] != ""
@@ -249,7 +305,7 @@ def _has_readable_choices(chunk: Any) -> bool:
 
 
 def _error_of(chunk: Any, event: str) -> Any:
-    """Return the error that a chunk reports, as an object with `error`; the chunk itself if it is one. None if it reports none."""
+    """Return an object with the error that a chunk reports (the chunk itself if possible), or None if it reports no error."""
     if type(chunk) is list:
         return chunk[0] if chunk and type(chunk[0]) is dict and chunk[0].get("error") else None
     if type(chunk) is not dict:

@@ -32,16 +32,18 @@ the parameter rules by `python -m providers.table`, and a test compares this pag
 MESSAGES_HEAD = (
     "## Fields of messages and tools",
     "",
-    "Fields that only some providers take. Empty leftovers (null, an empty list, the index of a tool call) are left out",
-    "everywhere without loss. A field that is not supported is dropped and reported, and refused in strict mode.",
+    "This table lists the fields that only some providers accept. A field that is not supported is dropped and reported,",
+    "or rejected in strict mode. Fields without a value (null, an empty list) and the index of a tool call are left out in",
+    "both modes where they are not supported, because nothing is lost.",
     "",
 )
 CONVERSATIONS_HEAD = (
     "## Conversations",
     "",
-    "What a provider requires of a conversation as a whole. The gateway repairs what it can without loss and reports it.",
-    "It rejects the rest with 400 before anything is sent. For all providers, tool results are moved directly behind",
-    "their calls, and `image/jpg` is sent as `image/jpeg`.",
+    "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
+    "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
+    "with 400 before anything is sent. For all providers, tool results are moved directly behind their calls, and",
+    "`image/jpg` is sent as `image/jpeg`.",
     "",
 )
 
@@ -109,7 +111,10 @@ def _operations() -> list[str]:
     operations = sorted({operation for kind in providers.OURS for operation in _provider(kind).wire.paths})
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
-    note = "APIs of the providers that Lockgate knows. Callers can use `chat` and `logits`."
+    note = (
+        "The APIs that each provider offers. Callers of the gateway can use `chat` and `logits`; if a provider lacks `logits`,\n"
+        "the gateway emulates it with `chat`."
+    )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows)]
 
 

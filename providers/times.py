@@ -1,7 +1,7 @@
 """Times of an answer's parts, as vendors report them: Cerebras' `time_info`, Groq's `usage`, Fireworks' `perf_metrics`.
 
-As of 2026-11. Fireworks: docs.fireworks.ai on performance metrics. Fireworks reports
-seconds, as JSON numbers or as text, and does so in the body if the request has `perf_metrics_in_response`.
+As of 2026-11. Source for Fireworks: docs.fireworks.ai on performance metrics. Fireworks reports seconds, as JSON numbers or as
+text. They are in the body if the request has `perf_metrics_in_response`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 TIME_NAMES = ("queue_time", "prompt_time", "completion_time", "total_time")
 """Cerebras' names, which the gateway uses for every vendor."""
 TIME_MARKS = (b'"time_info"', b'"total_time"', b'"perf_metrics"')
-"""Bytes of a JSON text that may contain times."""
+"""An answer that contains times contains one of these byte strings."""
 _QUEUES = ("tokenizer-queue-duration", "prefill-queue-duration", "generation-queue-duration")
 _PREFIX = "fireworks-"
 
@@ -30,7 +30,10 @@ def reported_times(answer: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def _from_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return Fireworks' metrics by Cerebras' names. The prompt time is the time until the first token, without the queue."""
+    """Return Fireworks' metrics by Cerebras' names.
+
+    Without `prefill-duration`, the prompt time is the time to the first token without the time in queues.
+    """
     numbers = {
         name.removeprefix(_PREFIX).replace("_", "-"): number
         for name, value in metrics.items()

@@ -1,6 +1,6 @@
 """Tool calls in OpenAI's form: one index for each call of a choice, stable ids, arguments as JSON text.
 
-Vendors leave out the index or give every call the same one, leave out ids and types, or send arguments as an object.
+Some vendors leave out the index or give every call the same one, leave out ids and types, or send arguments as an object.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 _decode = msgspec.json.Decoder().decode
 
 _KINDS = {"function": "arguments", "custom": "input"}
-"""The type of a call, which is the name of its object, and the field of that object with the text."""
+"""For each type of call, the field with the arguments. It is in an object that has the name of the type."""
 _CALL_FIELDS = frozenset({"index", "id", "type", "function", "custom", "name", "arguments"})
 
 
@@ -23,7 +23,7 @@ def new_call_id() -> str:
 
 
 def json_text(value: Any) -> str:
-    """Encode JSON as text, with the spacing that most clients print."""
+    """Encode a value as JSON text, with a space after each comma and colon."""
     import json
 
     return json.dumps(value, ensure_ascii=False)
@@ -55,7 +55,7 @@ class _Call:
         self.is_sent = False
 
     def is_repeated_by(self, text: str) -> bool:
-        """Return whether complete arguments are followed by `text`, which starts a second object."""
+        """Return whether the arguments so far are a complete object and `text` starts a second one."""
         if not text.lstrip().startswith("{") or not self.text:
             return False
         try:
@@ -74,7 +74,7 @@ class CallStream:
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
         self._shared: set[int] = set()
-        """Upstream indices of several calls."""
+        """Upstream indices that more than one call has."""
 
     @property
     def count(self) -> int:
@@ -82,11 +82,11 @@ class CallStream:
         return len(self._calls)
 
     def arguments_of(self, index: int) -> list[str]:
-        """Return the pieces of a call's arguments. What is appended to it counts as received."""
+        """Return the list of pieces of a call's arguments. Pieces that are appended to this list count as received."""
         return self._calls[index].text
 
     def feed(self, deltas: list[Any]) -> list[dict[str, Any]]:
-        """Return OpenAI's deltas for those of one chunk. A call without a name is held back until its name arrives."""
+        """Return OpenAI's deltas for the deltas of one chunk. A call without a name is held back until its name arrives."""
         pieces = [self._piece(delta) for delta in deltas if type(delta) is dict and not is_server_call(delta)]
         return [piece for piece in pieces if piece is not None]
 
@@ -124,7 +124,7 @@ class CallStream:
         return {"index": call.index, "id": call.public_id, "type": kind, kind: body, **call.others}
 
     def _find(self, call_id: str, name: str, text: str, index: int | None) -> _Call | None:
-        """Return the call of a delta, opened if it is a new one. None if no call has begun."""
+        """Return the call that a delta belongs to, which may be a new one, or None if no call has begun."""
         holder = None if index is None else self._by_index.get(index)
         if call_id:
             return self._find_by_id(call_id, name, index, holder)
@@ -213,7 +213,7 @@ def _read_call(call: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _text(value: Any) -> str:
-    """Return an id or a name. Integers are ids of some servers, and Mistral says "null" if there is none."""
+    """Return an id or a name as text. Some servers send integers as ids, and Mistral sends "null" for a missing id."""
     if type(value) is int:
         return str(value)
     return value if type(value) is str and value != "null" else ""

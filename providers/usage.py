@@ -10,13 +10,15 @@ MAX_TOKENS = 1_000_000_000
 """A larger token count is implausible."""
 MAX_COST_USD = 100_000
 """A larger cost of one answer is implausible."""
+_OTHER_CACHED_FIELDS = frozenset({"cached_tokens", "prompt_cache_hit_tokens"})
+"""Fields that other vendors use for cached tokens: Moonshot's and DeepSeek's."""
 _NONE: dict[str, Any] = {}
 
 
 def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[str, Any]:
     """Return the usage as it is billed and shown: OpenAI's fields, with all output in `completion_tokens`.
 
-    An object that needs no change, or that is implausible, is returned itself. With `hides_output`, output tokens may be
+    An object that needs no change, or that is implausible, is returned as it is. With `hides_output`, output tokens may be
     missing from every field but the total.
     """
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
@@ -25,6 +27,8 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
         completion = max(0, total - prompt)  # embeddings report no completion tokens
     if prompt is None or completion is None:
         return raw
+    if total is not None and total <= prompt + completion and _OTHER_CACHED_FIELDS.isdisjoint(raw):
+        return raw  # the usual case
     prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
     cached = _cached(raw, prompt_details)
     if cached and _count(prompt_details.get("cached_tokens")) is None:
@@ -32,7 +36,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     reasoning = _count(completion_details.get("reasoning_tokens"))
     hidden = max(0, (total or 0) - prompt - completion)
     if reasoning or not hides_output:
-        hidden = min(hidden, reasoning or 0)  # xAI counts reasoning tokens beside the completion
+        hidden = min(hidden, reasoning or 0)  # xAI does not include reasoning tokens in completion_tokens
     if hidden:
         changes["completion_tokens"] = completion + hidden
         if not reasoning:
@@ -43,7 +47,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
 
 
 def read_usage(raw: Any) -> Usage | None:
-    """Read OpenAI's usage object and its variants. None if it is missing, incomplete or implausible."""
+    """Read OpenAI's usage object and its variants. Return None if it is missing, incomplete or implausible."""
     if type(raw) is not dict:
         return None
     raw = normalize_usage(raw)
@@ -71,7 +75,7 @@ def read_usage(raw: Any) -> Usage | None:
 
 
 def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
-    """Return the cached tokens: OpenAI's field, Moonshot's (`cached_tokens`) or DeepSeek's."""
+    """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's."""
     for value in (prompt_details.get("cached_tokens"), raw.get("cached_tokens"), raw.get("prompt_cache_hit_tokens")):
         if (cached := _count(value)) is not None:
             return cached

@@ -89,7 +89,7 @@ def _reloads() -> dict[str, Any]:
     """Return the annotation that marks configuration reloads."""
     return {
         "name": "Reloads", "enable": True, "hide": False, "iconColor": "blue", "datasource": SOURCE,
-        "expr": "changes(lockgate_config_last_reload_timestamp_seconds[1m]) > 0", "titleFormat": "configuration applied",
+        "expr": "changes(lockgate_config_last_reload_timestamp_seconds[1m]) > 0", "titleFormat": "configuration reload",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ ANY = ((1, "red"),)
 
 
 def rate(metric: str, where: str = "", by: str = "") -> str:
-    """Return the rate of a counter per second, summed by labels."""
+    """Return the per-second rate of a counter, summed by the labels in `by`."""
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
@@ -25,7 +25,7 @@ def quantile(q: float, metric: str, where: str = "", by: str = "") -> str:
 
 
 def share(part: str, whole: str) -> str:
-    """Return a ratio that is 0 while the part has no data."""
+    """Return the ratio of two rates; 0 while `part` has no data."""
     return f"({part} or vector(0)) / {whole}"
 
 

@@ -1,1 +1,1 @@
-"""The admin listener: health, readiness, metrics, keys, usage, targets, reload. Callers use the other listener."""
+"""The admin listener: health, readiness, metrics, keys, usage, targets, routes, configuration. Callers use the other listener."""

@@ -1,7 +1,7 @@
 """The admin listener's route table and authentication. The listener is on loopback by default, elsewhere only with an admin key.
 
 Each group of endpoints has a module of its own. This module checks the admin key. If none is configured, it rejects requests from web
-pages instead. Requests of /healthz and /readyz are not checked.
+pages instead. Requests to /healthz and /readyz are not checked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
 
 
 def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
-    """Require the admin key unless `metrics: open` is set."""
+    """Check requests as for the other endpoints, unless there is an admin key and `metrics: open` is set."""
 
     async def checked(request: Request) -> Response:
         if gateway.config.admin.metrics == "keyed" or gateway.config.admin.key_hash is None:

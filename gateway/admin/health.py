@@ -25,7 +25,7 @@ async def live(request: Request) -> Response:
 
 
 def ready(gateway: Gateway, readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of /readyz: 503 until the engines have started and during shutdown, else 200."""
+    """Return the endpoint of /readyz: 503 during start-up, while an engine loads its model, and during shutdown; else 200."""
 
     async def readyz(request: Request) -> Response:
         engines = {name: engine.state for name, engine in gateway.generation.engines.items()}

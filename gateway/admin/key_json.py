@@ -35,7 +35,8 @@ def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_exp
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
     if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
-        problems.add(node.place, "name", f"a key's name must be printable text of at most {MAX_NAME_CHARS} characters")
+        message = f"a key's name must be printable text of at most {MAX_NAME_CHARS} characters, without spaces around it"
+        problems.add(node.place, "name", message)
     key = Reader(problems, {}, Path("/")).read(node, struct_type(KeyConfig), where, name)
     if isinstance(key, KeyConfig) and not len(problems):
         # check this key alone: the rest of the file was checked when it was loaded

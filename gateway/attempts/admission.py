@@ -1,4 +1,4 @@
-"""Admission of one request to a target before it is sent: a slot in its queue, its limits, and the engine's lease."""
+"""Admission of one request to a target before it is sent: a slot of the target's bulkhead, its limits, and a lease of the engine."""
 
 from __future__ import annotations
 
@@ -81,19 +81,20 @@ class Admission:
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """The callback for the beginning of a stream. A probe whose stream begins shows that the target has recovered."""
+        """The callback for the beginning of a stream, only for a probe: a stream that begins shows that the target has recovered."""
         return self.succeeded if self._is_probe else None
 
     def succeeded(self, first_byte_at: float | None = None) -> None:
         """Record a success.
 
-        If the first byte was sent before this request, it came from another target of a continued stream.
+        If the first byte was sent before this request began, it came from another target of a continued stream, and no
+        latency is recorded.
         """
         seconds = None if first_byte_at is None or first_byte_at < self._began else first_byte_at - self._began
         self._health.record_success(self._target, self._began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
-        """Record a failure. Return the reason for a cooldown that it started, if any."""
+        """Record a failure, or a success if the caller caused the error. Return the reason of the cooldown that it starts, if any."""
         if failure.kind == "client_error":
             self.succeeded()
             return None
@@ -114,8 +115,9 @@ class Admission:
 
 
 def _queue_full(health: TargetHealth) -> Failure:
-    """Return the failure of a call for which all slots and all places in the queue are taken."""
+    """Return the failure of a call that got no slot: the queue was full, or the wait took too long."""
     health.shed += 1
     # the jitter keeps calls that were rejected together from retrying together
     wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())
-    return Failure("overloaded", "the limit on concurrent calls is reached and the queue is full", code="overloaded", retry_after=wait)
+    message = "the limit on concurrent calls is reached, and no slot became free in time"
+    return Failure("overloaded", message, code="overloaded", retry_after=wait)

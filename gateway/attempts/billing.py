@@ -15,11 +15,11 @@ def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) 
     """Bill an attempt for the usage that its upstream reported.
 
     If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt if the
-    provider does so.
+    provider bills the prompts of aborted requests.
     """
     attempt.usage = None
     usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
     if not usages and ended in ENDED_BY_GATEWAY and backend.bills_aborted_prompt and attempt.is_written:
         usages = (Usage(prompt_tokens(call, attempt), 0, estimated=True),)
-    if usages:  # else the estimate is kept
+    if usages:  # else the estimate for a hedge that lost is kept
         attempt.billed = usages

@@ -1,4 +1,4 @@
-"""Continues at another target a stream that broke after its first content, if the model has `continue_on_cut`.
+"""Continues a stream at another target if it broke after its first content and the model has `continue_on_cut`.
 
     transcript_for     the record of a stream that may be continued: a stream with one choice of plain text
     followers          the candidates that can continue: targets that accept the beginning of an answer
@@ -41,7 +41,7 @@ def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | Non
 def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:
     """Return the candidates after the failed one that can continue a final assistant message.
 
-    If there are none, return the failed one, if it can and has not yet continued this stream.
+    If there are none, return the failed one if it can continue this stream and has not yet done so.
     """
     names = [choice.backend.target.name for choice in choices]
     name = broken.backend.target.name
@@ -52,7 +52,7 @@ def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Cand
 
 
 def continued_body(transcript: Transcript, call: Call, body: Body) -> tuple[Body, list[Adjustment]]:
-    """Return the caller's body with the text sent so far, with output limits lowered by the used tokens, and the changes."""
+    """Return the caller's body with the text sent so far and with output limits lowered by the tokens used, and these changes."""
     rest = body.copy()
     made: list[Adjustment] = []
     text = transcript.text.rstrip()

@@ -40,7 +40,7 @@ from providers.base import Body, Failure, Refusal, StreamFailure, Target
 ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"})
 """Failures that a crash of the embedded engine causes."""
 ARRIVAL_SPREAD_S = 0.05
-"""Time over which calls that waited for the same target are spread when they are sent."""
+"""Calls that waited for the same target are sent at random moments within this time."""
 
 
 class Failover:
@@ -69,9 +69,10 @@ class Failover:
     async def run(
         self, call: Call, caller: Caller, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]
     ) -> None:
-        """Send to one candidate after another until one answers. If none does, raise the error of the last one.
+        """Send to one candidate after another until one answers. If none does, raise the final error.
 
-        `alternates` returns every candidate of the model. Candidates that a split did not choose are tried last.
+        `alternates` returns every candidate of the model. Those that a split did not choose are tried after a failure of the
+        chosen ones, but before targets in cooldown.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
@@ -109,7 +110,11 @@ class Failover:
         return False
 
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
-        """Try the target whose cooldown ends first: after the announced time if that is soon, else at once."""
+        """Try the target whose cooldown ends first. Return whether the caller was answered.
+
+        Wait for the end if it is soon, except for a cooldown after failures. Without a wait, the request is a probe; if the
+        target accepts no probe now, the call fails.
+        """
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
             candidate = min(cooling, key=lambda each: self._health.health_of(each.backend.target).seconds_left)
@@ -164,7 +169,7 @@ class Failover:
         return decide(failure, progress, candidate, health, retries, self._draw)
 
     def _may_send(self, progress: Progress, candidate: Candidate) -> bool:
-        """Return whether one more request may be sent. After a failure, it is charged to the retry budget."""
+        """Return whether one more request may be sent. Each request after the call's first is charged to the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
         if not progress.sent:
@@ -178,7 +183,7 @@ class Failover:
     async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
         """Wait before a retry. Return False if the target went into cooldown meanwhile.
 
-        The retry budget is charged before the wait, so that a call without a retry fails at once.
+        The retry budget is charged before the wait, so that the call fails at once if the budget is exhausted.
         """
         if not self._may_send(progress, candidate):
             raise progress.error()
@@ -190,7 +195,7 @@ class Failover:
         return True
 
     async def _continue(self, progress: Progress, broken: Candidate, failure: Failure) -> bool:
-        """Continue a stream that broke after its first content at another candidate."""
+        """Let another candidate continue a stream that broke after its first content. Return True, or raise the error."""
         call, transcript = progress.call, progress.call.transcript
         assert transcript is not None
         accounting.settle(call)
@@ -224,7 +229,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate, and also to the next healthy one if it is slow. Return the one that answered or failed last."""
+        """Send to a candidate and, if it is slow, to the next healthy one. Return the failure (None for an answer) and its candidate."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)
@@ -284,7 +289,7 @@ class Failover:
         return exchange, body
 
     async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
-        """Send one request. Return None if the caller was answered, else the failure. Refusals are raised."""
+        """Send one request. Return None if the caller was answered, else the failure. Raise Refusal or NotAdmittedError."""
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
         target = health.pick_credential(backend.targets)
         broken = call.answered_by  # the attempt that this one continues
@@ -328,7 +333,7 @@ class Failover:
             if call.answered_by is not attempt:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
-        # a deadline that the caller shortened by half or more does not count as a failure of the target
+        # a timeout does not count as a failure of the target if at most half of its usual time was left
         if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
             reason = admission.failed(failure, first_byte_at)
             if reason is not None:

@@ -1,4 +1,4 @@
-"""Fits the conversation of one attempt into its target's context window, by the provider or by the gateway.
+"""Fits the conversation of one attempt into its target's context window: the provider does it if it can, else the gateway.
 
 Used only if the caller sent `context_length_exceeded_behavior` or `prompt_truncate_len`, or the model has `context:`.
 A parameter that the provider supports is passed on, and a model's `context:` is translated into the provider's parameters.
@@ -30,14 +30,14 @@ OUTPUT_CAP_PARAMS = ("max_completion_tokens", "max_tokens")
 MAX_ENGINE_WAIT_S = 10.0
 """Maximum time to wait until a local engine has loaded its model and can count tokens."""
 TEMPLATE_TOKENS = 256
-"""Tokens that a chat template may add, for the check whether a prompt fits by its bytes alone."""
+"""Allowance for the tokens of a chat template in the check by size alone (`_surely_fits`)."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000  # a thread prepares the choice among more; for fewer, this takes under 5 ms (measured)
+MAX_INLINE_MESSAGES = 2_000  # a thread prepares the eviction of more messages; up to here, it takes at most 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
-    """The part of the request that the gateway handles, and the adjustments that pass the rest to the provider."""
+    """The limits that the gateway itself enforces for one body, the adjustments made for it, and the tokenizer."""
 
     limits: WindowLimits
     adjustments: list[Adjustment]
@@ -69,12 +69,12 @@ class Fit:
         self._native: dict[str, tuple[str, str]] = {}
 
     async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
-        """Load tokenizers before they are needed. Each takes half a second and blocks this process."""
+        """Load tokenizers before they are needed: loading one blocks the process for half a second, even in a thread."""
         for tokenizer in tokenizers:
             await self._counter.load(tokenizer)
 
     def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> FitRequest:
-        """Remove the parameters that the gateway handles from the body. Raise Refusal for an invalid value."""
+        """Move the parameters that the gateway handles from the body to a FitRequest. Raise Refusal for an invalid value."""
         said = settings or NO_SETTINGS
         target = place.target
         behaviour, limit = self._support(target, own=said != NO_SETTINGS)
@@ -92,7 +92,7 @@ class Fit:
     async def apply(
         self, body: Body, place: Backend, settings: ContextConfig | None, deadlines: Deadlines, *, strict: bool, report: bool
     ) -> Fitted:
-        """Make the body fit, or raise Refusal. `report` counts tokens even if the bytes alone show that it fits."""
+        """Make the body fit, or raise Refusal. With `report`, count tokens even if the size alone shows that the body fits."""
         asked = self.asked(body, place, settings, strict=strict)
         if asked.idle:
             return Fitted(asked.adjustments)
@@ -121,7 +121,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether the provider supports each parameter. If the model has no settings, an unknown one is passed on too."""
+        """Return whether the provider handles each of the two parameters. If the model has settings (`own`), "passed" is not enough."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)
@@ -132,7 +132,7 @@ class Fit:
 
 
 Step = Callable[[int], Awaitable[int]]
-"""Returns the prompt's tokens after a number of groups has been evicted."""
+"""Returns the prompt's tokens after the given number of groups is evicted."""
 
 
 def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Counting(msgspec.Struct, frozen=True):
 
 
 async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> Counting:
-    """Count with the local engine, including its chat template. Raise EngineCountError if it does not answer."""
+    """Count the tokens of the prompt and its chat template with the local engine. Raise EngineCountError if it does not answer."""
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
         await settled(MAX_ENGINE_WAIT_S)
@@ -269,7 +269,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
 
 
 def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
-    """Return window, prompt limit and output limit: from the configuration, else the engine, else the catalog."""
+    """Return the context window, the prompt limit and the output limit: as configured, else of the engine, else of the catalog."""
     target = place.target
     entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)
@@ -292,7 +292,7 @@ def _unknown_window(overflow: str, target: Target, made: list[Adjustment], stric
 
 
 def _cap(body: Body) -> int | None:
-    """Return the output cap that the caller set, the smaller of its two parameters."""
+    """Return the output cap that the caller set: the smaller one if both parameters are set."""
     return min((value for name in OUTPUT_CAP_PARAMS if (value := body.get(name)) is not None), default=None)
 
 
@@ -315,7 +315,7 @@ def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[
 
 
 def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
-    """Return whether the bytes alone show that the prompt fits. Text tokens have at least one byte; images may not."""
+    """Return whether the size alone shows that a prompt of plain text fits: each of its tokens has at least one byte."""
     source = body.raw("messages") or b""
     if b'"type"' in source or b"\\u00" in source:
         return False

@@ -1,4 +1,6 @@
-"""A second attempt at the next candidate if the first is slow. The first to respond answers; the other is cancelled.
+"""Starts a second attempt at the next candidate if the first attempt is slow.
+
+The attempt that responds first answers the call; the other one is cancelled.
 
     Hedges       starts second attempts after a fixed time or a quantile of the target's latency, for a share of a model's calls
     HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
@@ -84,7 +86,7 @@ class Hedges:
     async def send(
         self, progress: Progress, first: Candidate, second: Candidate, sender: Sender
     ) -> tuple[Failure | None, Candidate]:
-        """Send to `first`, and to `second` if it is slow. Return the failure (None for an answer) and its candidate."""
+        """Send to `first`, and to `second` if `first` is slow. Return the failure (None for an answer) and its candidate."""
         hedge, model = first.settings.hedge, first.hedge_model
         assert hedge is not None
         budget = self._budgets.setdefault(model, HedgeBudget())
@@ -192,7 +194,7 @@ class HedgeRace:
 
     @property
     def outcome(self) -> str:
-        """The outcome of the second attempt, as counted."""
+        """The outcome of the second attempt in the counter `lockgate_hedges`."""
         if self.winner is None:
             return "failed"
         return "lost" if self.winner is self.attempts[0] else "won"
@@ -238,7 +240,7 @@ class HedgeRace:
                 attempts.insert(attempts.index(last_attempt), attempt)
 
     async def result(self) -> tuple[Failure | None, Candidate]:
-        """Return the failure (None for an answer) and its candidate. If none answered, the first attempt decides."""
+        """Return the failure (None for an answer) and its candidate. If neither answered, return those of the first."""
         waiting = {attempt.task for attempt in self.attempts}
         while waiting and self.winner is None and not self._is_settled():
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -252,7 +254,7 @@ class HedgeRace:
         return await first.task, first.candidate
 
     def _is_settled(self) -> bool:
-        """Whether the first attempt ended so that no other candidate can answer. Raise an unexpected error of the second."""
+        """Return whether the first attempt's failure rules out every candidate. Raise an unexpected error of the second attempt."""
         first, *others = self.attempts
         if first.has_ended and not self._may_go_on(first):
             return True
@@ -262,7 +264,7 @@ class HedgeRace:
         return False
 
     def _may_go_on(self, ended: HedgedAttempt) -> bool:
-        """Whether another candidate may still answer after this attempt ended."""
+        """Return whether another candidate may still answer after this attempt has ended."""
         if ended.failure is not None:
             return not self._sender.is_final(ended.progress, ended.candidate, ended.failure)
         return isinstance(ended.task.exception(), Refusal | NotAdmittedError)

@@ -1,8 +1,8 @@
 """Sends copies of calls to another target in parallel with the calls, reads the responses and discards them.
 
-Callers neither wait nor pay for the copies.
+Callers do not wait for the copies and do not pay for them.
 
-    bounded      at most `max_concurrent` copies of a model at once; further calls are not copied (outcome `skipped`)
+    bounded      at most `max_concurrent` copies to a target at once; further calls are not copied (outcome `skipped`)
     lenient      a copy is adjusted to its target even if its call is strict; it is one attempt without retries or fallbacks
     separate     the limits of the target apply, the caller's do not; tokens and cost have counters of their own
 
@@ -52,9 +52,9 @@ class Mirrors:
     def offer(
         self, call: Call, headers: Headers, mirror: MirrorConfig, candidates_of: Callable[[], list[Candidate]], failover: Failover
     ) -> None:
-        """Copy an admitted call to the first of `candidates_of()` if it belongs to the mirrored share.
+        """Copy an admitted call to the first of `candidates_of()` if the call belongs to the mirrored share.
 
-        This does not wait for the copy.
+        Do not wait for the copy.
         """
         if self._draw() >= mirror.share:
             return
@@ -101,7 +101,7 @@ class Mirrors:
             self._account(shadow, candidate, outcome)
 
     def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:
-        """Count outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
+        """Count the outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
         accounting.settle(shadow)
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome

@@ -54,7 +54,7 @@ class RequestAdapter:
         return await adapt(self._fit, call, candidate, target, left, cap)
 
     def note_strict_limits(self, call: Call) -> None:
-        """Set `strict_limits` of a call that reserves nothing: whether a strict limit applies to it."""
+        """Set `strict_limits` of a call for which nothing is reserved, as in a dry run."""
         if self._limits is not None:
             call.strict_limits = has_strict_limit(self._limits.of_caller(call, call.route))
 
@@ -106,7 +106,7 @@ async def adapt(
 
 
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
-    """Return the adjustments with the caller's names of the parameters, after those of the translation."""
+    """Return the adjustments of the translation, then the others with the caller's names of the parameters."""
     renamed = [msgspec.structs.replace(each, param=translator.param(each.param)) for each in adjustments]
     return [*translator.adjustments, *renamed]
 
@@ -117,7 +117,7 @@ def is_fitted(call: Call, candidate: Candidate) -> bool:
 
 
 def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
-    """Return deadlines whose total ends with the call."""
+    """Return the deadlines, with a total of at most `left` seconds."""
     if left > deadlines.total - 0.01:
         return deadlines
     return Deadlines(deadlines.connect, deadlines.tls, deadlines.first_byte, deadlines.idle, left)
@@ -132,7 +132,7 @@ def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadline
 
 
 def timeout_of_target(failure: Failure, call: Call, target: Target, elapsed_s: float) -> Failure:
-    """Return a 429 as a timeout if a forwarded time limit has passed, because Friendli reports its timeouts as 429."""
+    """Return a 429 as a timeout if a forwarded time limit has nearly passed, because Friendli reports its timeouts as 429."""
     if failure.kind != "rate_limit" or failure.retry_after is not None or not _forwards_timeout(target):
         return failure
     if elapsed_s < call.deadline * FORWARDED_TIMEOUT_SHARE:

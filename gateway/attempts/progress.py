@@ -47,7 +47,7 @@ class Progress:
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
-        """The latest failure, of `target`."""
+        """The latest failure, which occurred at `target`."""
         self.target = ""
         self.refusal: Refusal | None = None
         """The first refusal raised by a provider's rules."""
@@ -70,7 +70,7 @@ class Progress:
 
 
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
-    """Return the error after the last candidate, with the time until the first target is available.
+    """Return the error of a call that no candidate answered, with the time until the first target is available.
 
     `all_cooling` says that every target was in cooldown when the call arrived.
     """
@@ -91,9 +91,9 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
 
 
 def in_cooldown(health: TargetHealth) -> Failure:
-    """Return the failure of a call that is not sent, because its target is in cooldown and another call probes it."""
+    """Return the failure of a call that is not sent, because its target is in cooldown and gets no further probe now."""
     reason, left = health.cooldown.reason or "failures", health.seconds_left
-    message = f"in cooldown for {left:.0f} s ({reason}); a probe is in flight"
+    message = f"in cooldown for {left:.0f} s ({reason}); no further probe is sent now"
     return Failure(_COOLDOWN_FAILURES.get(reason, "overloaded"), message, retry_after=_with_jitter(left))
 
 
@@ -103,7 +103,8 @@ def _with_jitter(seconds: float) -> float:
 
 
 def upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller: Caller) -> Failure:
-    """Return the failure as the caller sees it. Before the first content, a stream has failed to start."""
+    """Return the failure as the caller sees it. A stream that fails before anything was sent to the
+    caller counts as one that did not start."""
     kind = error.kind
     if call.stream and attempt.head_at and not caller.head_sent:
         if kind == "stalled":

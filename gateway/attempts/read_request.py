@@ -15,7 +15,7 @@ from gateway.response.headers import linked_id
 
 
 def headers_known_to(config: Config) -> KnownHeaders:
-    """Return the request headers that mean something: those of providers, and those that the configuration names."""
+    """Return the headers that the gateway reads: its own, those that providers define, and those that the configuration names."""
     forwarded = [name for provider in config.providers.values() for name in provider.forward_headers]
     forwarded += [name for provider in config.providers.values() for name in providers.get(provider.type).caller_headers]
     return known_headers(forwarded, [model.session_header for model in config.models.values() if model.session_header])

@@ -18,7 +18,7 @@ from providers.base import Failure
 CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth"})
 """Failures of one credential: another credential of the same target may work."""
 STREAM_ENDING_FAILURES = frozenset({"limit", "timeout", "client_error"})
-"""Failures of a started stream that no target can continue: it is too long or too late, or the request is invalid."""
+"""Failures of a started stream that no target can continue: the stream is too long or too late, or the request is invalid."""
 FIRST_BACKOFF_S = 0.1
 """The first retry waits a random part of this time (full jitter). The time doubles with each further retry."""
 MAX_BACKOFF_S = 1.0

@@ -69,7 +69,7 @@ def vendor_catalog(vendor: str) -> VendorCatalog | None:
 
 
 def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
-    """Return the entry of `model` for the provider type `kind`, else for the provider's name, or None.
+    """Return the entry of `model` for the provider type `kind`, or for the provider's name if the type has no catalog, or None.
 
     A dated model without an entry gets the entry of the undated name.
     """

@@ -1,4 +1,4 @@
-"""`lockgate check` and `lockgate schema`: find the mistakes in a configuration, print its JSON Schema."""
+"""`lockgate check` and `lockgate schema`: find the mistakes in a configuration; print the JSON Schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.commands.output import print_json
 def check(file: str | None, as_json: bool) -> None:
     """Check FILE and everything it refers to, without serving or calling any upstream.
 
-    Each problem is printed as one line, FILE:LINE:COLUMN: PATH: MESSAGE, and the exit code is 2.
+    Each problem is printed as one line, FILE:LINE:COLUMN: PATH: MESSAGE. If there are any, the exit code is 2.
 
     \b
     lockgate check

@@ -179,7 +179,7 @@ def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
                 f"--limits must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'"
             )
         if kind in limits:
-            raise click.UsageError(f"--limits sets '{kind[:60]}' twice")
+            raise click.UsageError(f"--limits sets '{kind[:60]}' twice: remove one of them")
         is_number = value.isascii() and value.isdigit() and len(value) < 10
         limits[kind] = int(value) if kind == "concurrent" and is_number else value
         if kind == "strict" and value in ("true", "false"):

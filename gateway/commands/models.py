@@ -1,4 +1,4 @@
-"""`lockgate models` and `lockgate pull`: list the models of a configuration, download the bundled model."""
+"""`lockgate models` and `lockgate pull`: list the models of a configuration; download the bundled model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON output and file arguments, shared by the commands."""
+"""JSON output, file arguments and the installed version, shared by the commands."""
 
 from __future__ import annotations
 

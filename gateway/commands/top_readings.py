@@ -104,7 +104,7 @@ class Frame:
         return sorted(sums, key=lambda value: (-sums[value], value))
 
     def quantiles(self, name: str, **labels: str) -> tuple[float | None, float | None]:
-        """Return median and 95th percentile of a histogram.
+        """Return the median and the 95th percentile of a histogram.
 
         The values cover the interval, or the time since the start if there are no new values.
         """

@@ -1,4 +1,4 @@
-"""`lockgate version` and `lockgate completion`."""
+"""`lockgate version` and `lockgate completion`: show the version; print a completion script."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
-    """Refuse listeners that other machines can reach without a key."""
+    """Refuse listeners that other machines can reach without a key, useless values of `auth`, and a port used twice."""
     if config.auth == "auto" and not config.keys and not config.listen.is_loopback:
         problems.add_at_path(
             "listen",
@@ -85,7 +85,7 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
 
 
 def check_store(config: Config, problems: Problems) -> None:
-    """Refuse store settings that contradict each other."""
+    """Refuse invalid store settings, and those that contradict each other."""
     for name, server in (("store_password", "the store"), ("store_sentinel_password", "Sentinel")):
         if len(getattr(config, name)) > 1:
             problems.add_at_path(name, f"{server} accepts one password, not a list: remove the others")
@@ -125,13 +125,13 @@ def check_limits(config: Config, problems: Problems) -> None:
             if owner is not None and price_of(owner, ref.model) is None:
                 where = join(join("providers", owner.name), "prices")
                 problems.add_at_path(
-                    f"{path}.spend", f"{ref} has no known price, so its cost cannot be counted: add it under {where}"
+                    f"{path}.spend", f"{ref} has no known price, so its cost cannot be counted: add the price under {where}"
                 )
                 break
 
 
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
-    """Return every limits block: its path, the block, and the targets that its calls can reach."""
+    """Return every limits block: its path, the block, and, for a budget, the targets that its calls can reach."""
     limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
     everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
     blocks = [(join("keys", name), key.models, key.limits, "limits") for name, key in config.keys.items()]

@@ -41,7 +41,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def compare(old: Config, new: Config) -> list[Change]:
-    """Return every difference: settings first, then each section in the order of the file."""
+    """Return every difference: top-level settings first, then the sections in the order of SECTIONS."""
     before, after = fields_of(old), fields_of(new)
     changes = []
     for name in after:
@@ -79,7 +79,7 @@ def _is_restart_only(path: str) -> bool:
 
 
 def _is_reread_password(old: Any, new: Any) -> bool:
-    """Return whether the only difference is a password that each store connection reads from the same file."""
+    """Return whether only a password in a file differs: each connection to the store reads that file again."""
     if isinstance(old, tuple) and isinstance(new, tuple):
         old, new = (secrets[0] if len(secrets) == 1 else None for secrets in (old, new))
     path = getattr(old, "path", None)

@@ -24,7 +24,7 @@ def options_type(kind: str) -> mi.StructType | None:
 
 
 class ProviderReader:
-    """Reads an entry of `providers:`. The provider type decides which keys it has."""
+    """Reads an entry of `providers:`. The provider type decides which keys the entry may have."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -91,7 +91,7 @@ class ProviderReader:
         return None
 
     def _check(self, mapping: Mapping, path: str, kind: str) -> None:
-        """Report a missing base_url or api_key that the type requires."""
+        """Report a missing base_url or api_key that the type requires. With a base_url, no api_key is required."""
         provider = providers.get(kind)
         entry = mapping.entries.get("base_url")
         if entry is not None and not (isinstance(entry.value, Scalar) and entry.value.null):

@@ -60,7 +60,9 @@ class Files:
 def fingerprint(path: str) -> str:
     """Return a digest of a file's content. Symbolic links are followed.
 
-    For a file that is too large to read often, or is not a regular file, return its size, time and inode instead."""
+    For a file that is too large to read often, or is not a regular file, return its size, time and inode instead. For an
+    inaccessible file, return MISSING.
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:

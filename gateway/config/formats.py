@@ -134,7 +134,7 @@ def read_listen_address(text: str) -> Address:
 
 
 def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
-    """Split a URL. Raise ValueError, without the text, because it may contain a password."""
+    """Split a URL. If it is invalid, raise ValueError without the URL, because it may contain a password."""
     try:
         parts = urlsplit(text)
         is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -237,7 +237,7 @@ def read_key_hash(text: str) -> str:
 
 
 def read_expires(text: str) -> datetime:
-    """Read the expiry of a key: a time (UTC by default), or a date, which includes that whole day."""
+    """Read the expiry of a key: a time (UTC by default), or a date, on which the key is still valid."""
     try:
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
             return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
@@ -289,7 +289,7 @@ FORMATS: dict[str, Format] = {
     "spend": Format(read_spend, _text(SPEND_PATTERN, "50 USD/month")),
     "expires": Format(read_expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
 }
-"""Formats that need only the text. Secrets, headers, paths (read.py) and routes (route.py) need more."""
+"""Formats that are read from the text alone. Secrets, headers and paths are read in read.py, routes in route.py."""
 
 SECRET_SCHEMA: Schema = {"anyOf": [_SECRET, {"type": "array", "items": _SECRET, "minItems": 1}]}
 HEADER_SCHEMA: Schema = {"type": "string"}

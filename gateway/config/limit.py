@@ -1,4 +1,4 @@
-"""Limits and prices: how they are written (600/min, 200k/min, 50 USD/month), and the settings of a `limits` block."""
+"""Limits and budgets: how they are written (600/min, 200k/min, 50 USD/month), and the settings of a `limits` block."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class HedgeDelay(msgspec.Struct, frozen=True):
-    """The delay before a hedge: a fixed time, or a quantile (`share`) of the target's time to first token."""
+    """The delay before a hedge: a fixed time, or a quantile (`share`) of the target's latency."""
 
     seconds: float | None = None
     share: float | None = None

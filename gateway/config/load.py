@@ -110,7 +110,7 @@ def parse(
 
 
 def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
-    """Run one check. Ignore its failure at a value that has already been reported."""
+    """Run one check. Ignore a TypeError or AttributeError if a problem was reported: its invalid value may be the cause."""
     try:
         check(config, problems)
     except (TypeError, AttributeError):
@@ -138,7 +138,7 @@ def read_config_bytes(path: str | Path) -> bytes:
 
 
 def _names(root: yamlfile.Node, section: str) -> set[str]:
-    """Return the names in a section, even those of invalid entries: a provider with a typo still exists."""
+    """Return the names in a section, even those of invalid entries: a provider with a mistake in its entry still exists."""
     entry = root.entries.get(section) if isinstance(root, yamlfile.Mapping) else None
     return set(entry.value.entries) if entry is not None and isinstance(entry.value, yamlfile.Mapping) else set()
 

@@ -23,7 +23,7 @@ class ContextConfig(Struct, frozen=True):
         Literal["truncate", "error"] | None,
         Meta(
             description="`truncate`: lower the output cap, then evict messages. `error`: reject the call (400). "
-            "Applies to calls that choose neither.",
+            "Applies to calls that do not set `context_length_exceeded_behavior`.",
             examples=["truncate"],
         ),
     ] = None
@@ -38,15 +38,16 @@ class ContextConfig(Struct, frozen=True):
     max_prompt_tokens: Annotated[
         _Tokens | None,
         Meta(
-            description="Maximum prompt size. A longer prompt is truncated by `policy`, or rejected with `overflow: "
-            "error`. Default: unlimited.",
+            description="Maximum prompt size. A longer prompt is truncated by `policy`, or, with `overflow: "
+            "error`, rejected. Default: unlimited.",
             examples=[32000],
         ),
     ] = None
     window: Annotated[
         _Tokens | None,
         Meta(
-            description="Tokens of prompt and output together. Default: the bundled catalog's value.", examples=[131072]
+            description="Maximum tokens of prompt and output together. Default: the bundled catalog's value.",
+            examples=[131072],
         ),
     ] = None
     output: Annotated[
@@ -65,7 +66,7 @@ class ContextConfig(Struct, frozen=True):
 class MirrorConfig(Struct, frozen=True):
     """Copies of a model's calls, sent to another target. The responses to the copies are discarded.
 
-    Callers neither wait nor pay for the copies.
+    Callers do not wait for the copies and do not pay for them.
     """
 
     target: Annotated[
@@ -85,7 +86,7 @@ class MirrorConfig(Struct, frozen=True):
         Meta(
             ge=1,
             le=10_000,
-            description="Maximum number of copies in flight. Further calls are not copied.",
+            description="Maximum number of copies in flight at the target, per process. Further calls are not copied.",
             examples=[20],
         ),
     ] = 10
@@ -93,16 +94,16 @@ class MirrorConfig(Struct, frozen=True):
 
 
 class HedgeConfig(Struct, frozen=True):
-    """A second attempt at the next target if the first is slow to answer.
+    """A second attempt at the next target if the first attempt is slow.
 
-    The first answer is used; both attempts are billed.
+    The answer that begins first is used; both attempts are billed.
     """
 
     after: Annotated[
         Annotated[HedgeDelay, Meta(extra={"form": "after"})],
         Meta(
-            description="Delay before the second attempt: a time, or a percentile of the target's own time to first "
-            "token.",
+            description="Delay before the second attempt: a time, or a percentile of the first target's time to first "
+            "token (for calls without streaming, to the whole answer).",
             examples=["p95"],
         ),
     ]
@@ -128,7 +129,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     first_byte_timeout: Annotated[
         Duration | None,
         Meta(
-            description="Maximum time from sending a request to its response head. Default: the provider's setting.",
+            description="Maximum time from sending a request to the head of the response. Default: the provider's setting.",
             examples=["20s"],
         ),
     ] = None
@@ -164,7 +165,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         bool | None,
         Meta(
             description="Continue a broken stream at the next target that supports it (local, llama.cpp, vLLM, "
-            "Anthropic). Both attempts are billed.",
+            "Mistral, Anthropic). Both attempts are billed.",
             examples=[True],
         ),
     ] = None
@@ -186,7 +187,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     hedge: Annotated[
         Annotated[HedgeConfig, Meta(extra={"short": "after"})] | None,
         Meta(
-            description="Start a second attempt at the next target if the first is slow to answer. Default: off.",
+            description="Start a second attempt at the next target if the first attempt is slow. Default: off.",
             examples=["p95"],
         ),
     ] = None
@@ -216,16 +217,16 @@ class ModelConfig(ModelSettings, frozen=True):
         Balance | None,
         Meta(
             description="How a split selects a target: by weight (`weighted`), time to first token (`latency`), "
-            "calls in flight (`least_busy`), price (`cost`), or always the same target for a conversation "
-            "(`session`). Default: `weighted`.",
+            "calls in flight (`least_busy`), price (`cost`) or conversation (`session`: all calls of a conversation go to "
+            "the same target). Default: `weighted`.",
             examples=["latency"],
         ),
     ] = None
     session_header: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] | None,
         Meta(
-            description="With `balance: session`, the request header that identifies a conversation. Without it, the "
-            "gateway uses the field `user`, then the beginning of the prompt. Default: `x-session-id`.",
+            description="With `balance: session`, the request header that identifies a conversation. If a call lacks it, "
+            "the field `user` is used, or else the beginning of the prompt. Default: `x-session-id`.",
             examples=["x-conversation-id"],
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""The certificate of the callers' listener. It is kept in memory, so that later processes use it even if the files change."""
+"""The certificate of the callers' listener. It is kept in memory, so that processes that start later use the same certificate."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
 
 @contextlib.contextmanager
 def _as_file(path: str) -> Iterator[str]:
-    """Yield a path with the content for OpenSSL, which reads only files. The content stays in memory."""
+    """Yield a path at which OpenSSL, which reads only files, finds the content. The content stays in memory."""
     if not isinstance(path, PemFile):
         yield path
         return

@@ -58,7 +58,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """The configuration is invalid. `problems` lists every problem; `str()` has one line for each."""
+    """The configuration is invalid. `problems` lists every problem; `str()` has a line for each of the first ones."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

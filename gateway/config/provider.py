@@ -129,8 +129,8 @@ class ProviderConfig(Struct, frozen=True):
     proxy: Annotated[
         Annotated[Url, Meta(extra={"form": "proxy"})] | None,
         Meta(
-            description="URL of a proxy, or `env` to use HTTPS_PROXY and NO_PROXY. Without this setting, those "
-            "variables are ignored.",
+            description="URL of a proxy, or `env` to use HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY. Without this "
+            "setting, those variables are ignored.",
             examples=["http://proxy:3128"],
         ),
     ] = None
@@ -165,7 +165,7 @@ class ProviderConfig(Struct, frozen=True):
     connect: Annotated[Duration, Meta(description="Maximum time to connect.", examples=["5s"])] = 2.0
     tls: Annotated[Duration, Meta(description="Maximum time for the TLS handshake.", examples=["5s"])] = 3.0
     first_byte_timeout: Annotated[
-        Duration, Meta(description="Maximum time from sending a request to its response head.", examples=["20s"])
+        Duration, Meta(description="Maximum time from sending a request to the head of the response.", examples=["20s"])
     ] = 60.0
     idle_timeout: Annotated[
         Duration, Meta(description="Maximum pause between two pieces of a response.", examples=["30s"])
@@ -197,7 +197,7 @@ class ProviderConfig(Struct, frozen=True):
     max_wait: Annotated[
         Duration,
         Meta(
-            description="Maximum time a call waits in the queue of a target. Requires `max_concurrent`.",
+            description="Maximum time for which a call waits in the queue of a target. Requires `max_concurrent`.",
             examples=["2s"],
         ),
     ] = 5.0

@@ -1,4 +1,4 @@
-"""Checks of timeouts, and of a provider's cooldown and queue. A setting without effect is reported as a mistake."""
+"""Checks of timeouts, and of a provider's cooldown, queue and passed fields. A setting without effect is reported as a mistake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULTS = ProviderConfig(name="")
 
 
 def check_providers(config: Config, problems: Problems) -> None:
-    """Check each provider's timeouts, cooldown and queue."""
+    """Check each provider's timeouts, cooldown, queue and passed fields."""
     for name, provider in config.providers.items():
         path = join("providers", name)
         check_times(provider, path, problems)

@@ -37,7 +37,7 @@ class Reader:
         self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
-        """Reads a target or the name of a model. It is set only while a model is read."""
+        """Reads a target or the name of a model. It is set for each model before its settings are read."""
         self._environ = environ
         self._folder = folder
 
@@ -69,7 +69,7 @@ class Reader:
         return self._leaf(node, kind, path)
 
     def _optional(self, node: Node, kind: mi.UnionType, extra: dict[str, Any], path: str) -> Any:
-        """Read a union. None stands for a missing key. The first type that fits is used."""
+        """Read a union. None in a union stands for a missing key. The first type that fits is used."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
         if len(others) == 1 or "form" in extra:
@@ -281,7 +281,7 @@ class Reader:
 
 @cache
 def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
-    """Return the description of a struct. It is made once per process, because that takes many milliseconds."""
+    """Return the description of a struct. It is cached, because making it takes many milliseconds."""
     info = mi.type_info(struct)
     assert isinstance(info, mi.StructType)
     return info

@@ -38,11 +38,11 @@ class RedisAddress(msgspec.Struct, frozen=True):
     """PEM file with certificate authorities to trust in addition to those of the system."""
 
     def credentials(self) -> tuple[str, str]:
-        """Return user and password. A password in a file is read again; raise ValueError if that fails."""
+        """Return the user and the password. A password in a file is read again; raise ValueError if that fails."""
         return self.user, self.password if self.secret is None else self.secret.reread().reveal()
 
     def sentinel_credentials(self) -> tuple[str, str]:
-        """Return user and password of the Sentinels, as `credentials` does."""
+        """Return the user and the password of the Sentinels, as `credentials` does."""
         return "", "" if self.sentinel_secret is None else self.sentinel_secret.reread().reveal()
 
     def ssl_context(self) -> ssl.SSLContext | None:
@@ -76,7 +76,7 @@ def _context(ca: str | None, changed: int) -> ssl.SSLContext:
 
 
 def read_address(url: str, secret: Secret | None = None, ca: str | None = None) -> RedisAddress:
-    """Read a Redis URL. Raise ValueError without the URL, because it may contain a password."""
+    """Read a Redis URL. If it is invalid, raise ValueError without the URL, because it may contain a password."""
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
         raise ValueError(

@@ -16,7 +16,7 @@ MAX_HEDGE_BUDGET = 0.05
 
 
 def check_routes(config: Config, problems: Problems) -> None:
-    """Refuse model settings that have no effect."""
+    """Refuse model settings that have no effect, or contradict each other or the route."""
     for name, model in config.models.items():
         _check_retries(model, join("models", name), problems)
         check_times(model, join("models", name), problems)
@@ -66,7 +66,7 @@ def _check_hedge(config: Config, name: str, model: ModelConfig, problems: Proble
 
 
 def _check_continuing(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
-    """Refuse continue_on_cut if no target can continue a stream that another target began."""
+    """Refuse continue_on_cut if no target of the model can continue a stream."""
     if not model.continue_on_cut:
         return
     named = {ref.provider for ref in _some_targets(config, model.targets, set(), {name})}
@@ -74,7 +74,7 @@ def _check_continuing(config: Config, name: str, model: ModelConfig, problems: P
     if types and all(providers.get(kind).prefill is None for kind in types):
         problems.add_at_path(
             f"{join('models', name)}.continue_on_cut",
-            f"no target can continue a stream: use vllm, llamacpp, anthropic or local instead of {' and '.join(types)}",
+            f"no target can continue a stream: use vllm, llamacpp, mistral, anthropic or local instead of {' and '.join(types)}",
         )
 
 
@@ -111,7 +111,7 @@ def _check_prices(config: Config, name: str, splits: list[Split], problems: Prob
             where = join(join("providers", provider.name), "prices")
             problems.add_at_path(
                 f"{join('models', name)}.balance",
-                f"{ref} has no known price, so its cost cannot be compared: add it under {where}",
+                f"{ref} has no known price, so its cost cannot be compared: add the price under {where}",
             )
             return
 

@@ -82,7 +82,7 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 
 
 def read_secret(path: Path, written: str = "") -> Secret:
-    """Return the secret in a file: its whole content without the final newline.
+    """Return the secret in a file: its whole content without line breaks at the beginning and end.
 
     Raise ValueError if the file is unusable. If `written` contains variables, messages use it instead of the path: a
     variable may hold the secret by mistake.

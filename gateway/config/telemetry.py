@@ -20,7 +20,7 @@ class MetricsConfig(Struct, frozen=True):
         Meta(
             ge=500,
             le=200_000,
-            description="Maximum number of series in a scrape. Label values beyond it are counted as `other`.",
+            description="Maximum number of series in a scrape. Further label values are counted as `other`.",
             examples=[5000],
         ),
     ] = 2000
@@ -47,7 +47,7 @@ class TracesConfig(Struct, frozen=True):
         Meta(
             ge=0,
             le=1,
-            description="Share of calls to trace, from 0 to 1. A caller's own sampling decision (`traceparent`) overrides it.",
+            description="Share of calls to trace, from 0 to 1. A caller's own sampling decision (`traceparent`) has priority.",
             examples=[0.1],
         ),
     ] = 1.0

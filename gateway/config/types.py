@@ -39,7 +39,7 @@ class Config(Struct, frozen=True):
     listen: Annotated[
         Listen,
         Meta(
-            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback.",
+            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback or `auth` is `none`.",
             examples=["0.0.0.0:8080"],
         ),
     ] = Address("127.0.0.1", 8080)
@@ -66,7 +66,7 @@ class Config(Struct, frozen=True):
     store_sentinel_password: Annotated[
         Secrets,
         Meta(
-            description="Password of the Sentinels, if they require one. `store_password` is that of their master.",
+            description="Password of the Sentinels, if they require one. `store_password` is the password of their master.",
             examples=["${SENTINEL_PASSWORD}"],
         ),
     ] = ()
@@ -81,8 +81,8 @@ class Config(Struct, frozen=True):
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(
-            description="Folder in which usage and spend survive a restart; `off` for no folder. Default: under "
-            "`$LOCKGATE_STATE`, else `$XDG_STATE_HOME/lockgate`, else `~/.local/state/lockgate`.",
+            description="Folder in which usage, spend and run-time keys survive a restart; `off` for no folder. "
+            "Default: under `$LOCKGATE_STATE`, else `$XDG_STATE_HOME/lockgate`, else `~/.local/state/lockgate`.",
             examples=["/var/lib/lockgate"],
         ),
     ] = None
@@ -188,8 +188,9 @@ class Config(Struct, frozen=True):
     hosts: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
         Meta(
-            description="Names besides localhost by which callers reach a listener on loopback without keys. "
-            "Requests with another name in `Host` are rejected (403).",
+            description="Names besides localhost by which callers reach a listener that requires no keys. Requests with "
+            "another name in `Host` are rejected (403). Without this setting, a listener that is not on loopback accepts "
+            "every name.",
             examples=[["host.docker.internal"]],
         ),
     ] = ()

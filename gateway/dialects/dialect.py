@@ -17,7 +17,7 @@ class Translator(Protocol):
     """
 
     adjustments: list[Adjustment]
-    """What `request` could not translate without a change."""
+    """The changes that `request` made to the caller's request."""
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body.
@@ -47,7 +47,7 @@ class Translator(Protocol):
         ...
 
     def end(self, events: bytes) -> bytes:
-        """Return this API's last events for the last ones of a chat stream: [DONE] or an error is among them."""
+        """Return this API's events for the last events of a chat stream, which include [DONE] or an error."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Forwards the headers of a call that a provider defines, and reports those that its target does not get."""
+"""Forwards the headers of a call that a provider defines, and reports those that the target does not get."""
 
 from __future__ import annotations
 

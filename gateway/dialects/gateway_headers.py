@@ -1,7 +1,7 @@
 """The `x-gateway-*` request headers. An unknown name or value is an error.
 
 x-gateway-strict               boolean: reject what a target cannot honour instead of adjusting it
-x-gateway-require-parameters   boolean: skip targets that would drop a parameter
+x-gateway-require-parameters   boolean: skip targets that would drop or change a parameter
 x-gateway-receipt              `body`: also put the receipt into the response body; `header`: in the header only (default)
 """
 
@@ -57,7 +57,7 @@ def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]], configured: Col
 
 
 def _unknown(name: bytes) -> BadRequest:
-    """Return the error for a header with the gateway's prefix that has no meaning. It suggests the nearest name."""
+    """Return the error for an unknown header with the gateway's prefix. Its message suggests the nearest known name."""
     param = name[:MAX_SHOWN_BYTES].decode("latin-1")
     prefix = PREFIX.decode()
     own = {known.removeprefix(prefix): known for known in _NAMES}

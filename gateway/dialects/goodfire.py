@@ -31,7 +31,7 @@ class GoodfireChat:
     operation: Operation = "chat"
     paths = (f"{GOODFIRE_PREFIX}/chat/completions",)
     has_messages = True
-    can_continue = False  # another target could not continue the numbers of the chunks
+    can_continue = False  # another target could not continue the numbering of the chunks
 
     def check(self, body: Body) -> None:
         """Check the parameters of a chat completion."""

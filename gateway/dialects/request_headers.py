@@ -24,7 +24,7 @@ class KnownHeaders(msgspec.Struct, frozen=True):
     """The names of the headers that are used under one configuration."""
 
     names: frozenset[bytes]
-    """All of these names, except those with the gateway's prefix."""
+    """All of these names, except those that are only in `session` and those with the gateway's prefix."""
     session: frozenset[bytes] = frozenset()
     """The names that the gateway itself uses to keep a conversation at one target."""
 
@@ -42,7 +42,10 @@ class CallerHeaders(msgspec.Struct):
 
 
 def known_headers(forwarded: Iterable[str] = (), session: Iterable[str] = ()) -> KnownHeaders:
-    """Return the names of the headers that are used. The configuration names those in `forwarded` and `session`."""
+    """Return the names of the headers that are used under one configuration.
+
+    `forwarded` are those that its providers get; `session` are those by which it identifies a conversation.
+    """
     used = frozenset(name.lower().encode() for name in session)
     names = {name.encode() for name in (*VENDOR_HEADERS, *forwarded)}
     return KnownHeaders(frozenset({REQUEST_ID, *TRACE_HEADERS, *names}), used)

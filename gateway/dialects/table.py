@@ -1,4 +1,4 @@
-"""The table of the APIs that callers use, and their paths. The routes of server/app.py are built from it."""
+"""The table of the APIs that callers use, and their paths. server/app.py builds its routes from this table."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`n` choices from a provider that returns one: several parallel upstream requests, whose answers are merged.
 
-A failure of one request ends all of them. Before the first byte it is the failure of the call; later it becomes an
-error event. Prompt tokens are added up, because each request bills them.
+A failure of one request ends all of them. Before the first byte, this is the failure of the attempt; later, it
+becomes an error event. Prompt tokens are added up, because each request bills them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
-    """Yield the pieces of `count` streams as they arrive, once each stream has its first.
+    """Yield the pieces of `count` streams as they arrive, once each stream has yielded its first piece.
 
     `pump(index, put)` reads one stream to its end. A failure of one stream ends all and is raised here. Closing the
     iterator ends all as well.

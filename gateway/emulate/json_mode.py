@@ -41,7 +41,7 @@ class JsonFormat(msgspec.Struct, frozen=True, dict=True):
     schema: Any = None
 
     def find_error(self, text: str) -> str | None:
-        """Return why `text` is not the requested JSON, or None."""
+        """Return the reason why `text` is not the requested JSON, or None."""
         try:
             value = _decode_any(text)
         except (msgspec.DecodeError, RecursionError):
@@ -126,7 +126,7 @@ class JsonValidator:
         self.error: str | None = None
         """The error of the last answer checked, if a repair could help."""
         self.notes: list[Adjustment] = []
-        """The notes on that answer."""
+        """The notes on the last answer checked."""
 
     def check_text(self, text: str, finish: str | None) -> Adjustment | None:
         """Return a note on the text of one choice, or None if it is valid."""
@@ -141,7 +141,7 @@ class JsonValidator:
         return None
 
     def check_answer(self, answer: bytes) -> tuple[bytes, list[Adjustment]]:
-        """Return an answer, cut at runaway white space, and the notes on it."""
+        """Return an answer without its code fence, cut at runaway white space, and the notes on it."""
         self.error = None
         decoded = _decode(answer)
         notes: list[Adjustment] = []

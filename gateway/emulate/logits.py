@@ -54,7 +54,7 @@ def is_native(kind: Provider) -> bool:
 
 
 def to_chat(body: Body, asked: LogitsRequest) -> Body:
-    """Return the chat request of one token that lists the alternatives."""
+    """Return a chat request for an answer of one token with its alternatives."""
     kept = {name: body.get(name) for name in ("model", "messages", "user", "system_prompt") if name in body}
     listed = min(MAX_LISTED, max(asked.top_k or DEFAULT_TOP_K, MAX_LISTED if asked.vocabulary else 1))
     chat = {**kept, "max_tokens": 1, "logprobs": True, "top_logprobs": listed}
@@ -62,7 +62,10 @@ def to_chat(body: Body, asked: LogitsRequest) -> Body:
 
 
 def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) -> list[Adjustment]:
-    """Apply the provider's rules. Raise Refusal if they drop the probabilities, or in strict mode list too few."""
+    """Apply the provider's rules. Raise Refusal if they drop the probabilities.
+
+    In strict mode, also raise it if the caller requests more alternatives than can be listed.
+    """
     exact = target.kind.probabilities is not None
     if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED and options.strict:
         raise Refusal(f"'top_k' above {MAX_LISTED} is not supported by {target.name}.", "top_k")
@@ -75,7 +78,7 @@ def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) ->
 
 
 def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:
-    """Return the probabilities that an answer of one token lists. Other entries are listed as unknown."""
+    """Return the probabilities that an answer of one token lists. Other entries of the vocabulary are returned as `unknown`."""
     try:
         listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = {one["token"]: math.exp(one["logprob"]) for one in listed}

@@ -1,4 +1,1 @@
-"""Dry runs: the plan for one request, and where calls for a model would go. No upstream is called.
-
-The functions take a router and a configuration.
-"""
+"""Dry runs: the plan for one request, and where calls for a model would go. No upstream is called."""

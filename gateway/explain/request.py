@@ -1,6 +1,6 @@
 """The plan for one request: its route, and for each target the exact upstream request or the reason why there is none.
 
-The code that serves calls reads, fits, adapts and encodes the requests; only the sending is omitted.
+The code that serves calls also reads, fits, adapts and encodes the request here; only the sending is omitted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def explain(
     key: VirtualKey | None = None,
     trace: CallTrace | None = None,
 ) -> dict[str, Any]:
-    """Return route and upstream requests for a chat body. Raise the GatewayError that a caller would get."""
+    """Return the route and the upstream requests for a chat body. Raise the GatewayError that a caller would get."""
     call = Call("chat", "/v1/chat/completions", key=key, trace=trace)
     try:
         read_request(call, headers, source, run.known, strict=run.config.strict)

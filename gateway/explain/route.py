@@ -1,6 +1,7 @@
 """A model's route as a tree with the reason for each choice, and the distribution of simulated calls over the targets.
 
-These are plain values for JSON; `text.py` prints them. The router that serves calls also draws here, with the same query as for a call.
+These are plain values for JSON; `text.py` prints them. Simulated calls use the same router and queries as
+real calls.
 """
 
 from __future__ import annotations
@@ -202,6 +203,6 @@ class _Tree:
 
 
 def error_text(error: GatewayError) -> str:
-    """Return the error that a caller would get as one line."""
+    """Return, as one line, the error that a caller would get."""
     parameter = f" for '{error.param}'" if error.param else ""
     return f"a caller would get {error.status} {error.code}{parameter}: {error.message}"

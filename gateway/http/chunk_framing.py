@@ -13,7 +13,7 @@ MIN_CHUNK_BYTES = 5
 
 
 class ChunkFraming:
-    """The framing of one request body, which is rejected as soon as there is too much of it."""
+    """The framing of one request body. The request is rejected as soon as there is too much framing."""
 
     __slots__ = ("_body", "_excess", "_run", "_small_chunks", "trailers")
 

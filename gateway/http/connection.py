@@ -11,7 +11,7 @@ errors in plain text.
                   a WebSocket handshake, a parser error
     not local     on a listener without keys: see gateway.http.page_guard          403
 
-The error has OpenAI's shape, and the connection is closed after it. A response in flight on the connection is finished first.
+The error has OpenAI's format, and the connection is closed after it. A response in flight on the connection is finished first.
 Offers to upgrade to other protocols are ignored.
 """
 
@@ -43,7 +43,7 @@ from gateway.http.rejection import (
 LINGER_S = 1.0
 """Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
 MAX_LINGER_BYTES = 1 << 20
-"""Maximum number of bytes to discard in that time."""
+"""Maximum number of bytes to discard during LINGER_S."""
 TOO_LARGE_LINGER_S = 5.0
 """LINGER_S after a 413, which proxies forward only once they have sent the whole body."""
 MAX_TOO_LARGE_LINGER_BYTES = 256 << 20
@@ -130,7 +130,7 @@ class CallerConnection(HttpToolsProtocol):
         if self._offered_head is not None:
             self._ignore_offers(memoryview(data)[end:])
         if self._in_body:
-            if before is self._current:  # all of it belongs to the same body
+            if before is self._current:  # all of `data` belongs to the same body
                 self._check_body(len(data))
         elif self._head_size > MAX_HEAD_BYTES and not self._rejected:
             self.reject(HEAD_TOO_LARGE)
@@ -278,7 +278,7 @@ class CallerConnection(HttpToolsProtocol):
             self.reject(problem)
 
     def _read_rest(self) -> None:
-        """Read some more of a body whose response is complete, so that the caller gets the response before the end."""
+        """Read some more of a body whose response is complete: closing at once could lose the response."""
         cycle = cast("RequestCycle", self._current)
         cycle.body = b""
         if cycle.keep_alive:

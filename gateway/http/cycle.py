@@ -1,6 +1,6 @@
 """One request on a caller's connection and its response: the `receive` and `send` of ASGI.
 
-uvicorn's own cycle writes head and body separately and matches two regular expressions against each header. This one keeps
+uvicorn's own cycle writes head and body separately and matches two regular expressions against each header. This cycle keeps
 the head until the first bytes of the body arrive, sends both in one write, and checks the head as a whole.
 """
 
@@ -169,7 +169,7 @@ class RequestCycle:
             self._waiter.set_result(None)
 
     def take_body(self) -> bytes | None:
-        """Return the whole request body if it has arrived and none was read, else None.
+        """Return the unread rest of the request body if all of it has arrived, else None.
 
         This avoids a message from `receive`.
         """

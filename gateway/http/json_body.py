@@ -1,4 +1,4 @@
-"""Reads a caller's body up to its size limit and splits it into top-level keys with their exact bytes."""
+"""Reads a caller's body up to its size limit and splits it into top-level keys with the exact bytes of their values."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def read_body_in_time(receive: Receive, limit: int, seconds: float) -> byt
 
 
 def body_timeout() -> GatewayError:
-    """Return the error for a body that arrives too slowly. The connection is closed after it."""
+    """Return the error for a body that arrives too slowly. The connection is closed after the response."""
     return GatewayError(
         "The request body did not arrive in time.",
         status=408,

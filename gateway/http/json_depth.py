@@ -17,7 +17,7 @@ for _opening, _closing in (b"[]", b"{}"):
 
 
 def is_deep(source: bytes, max_depth: int = MAX_DEPTH) -> bool:
-    """Return whether valid JSON nests deeper than `max_depth`. Runs at the speed of `bytes.replace` for flat texts."""
+    """Return whether valid JSON nests deeper than `max_depth`. Flat texts take little more time than `bytes.replace`."""
     if source.count(b"[") + source.count(b"{") <= max_depth:
         return False
     outside = b"".join(source.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])  # every other piece is a string

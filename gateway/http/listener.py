@@ -36,7 +36,7 @@ def bind(address: Address) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # some kernels lack it; accepted connections inherit it
+        with contextlib.suppress(OSError):  # some kernels lack the option; accepted connections inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
         listener.bind((address.host, address.port))
         listener.listen(BACKLOG)
@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
 
 
 def close_overdue(connections: Iterable[object], deadline: float) -> None:
-    """Close every connection that is idle or late."""
+    """Close every connection that has been idle for too long or whose request head is late."""
     now = time.monotonic()
     for connection in list(connections):
         if isinstance(connection, CallerConnection):

@@ -47,7 +47,7 @@ class PageRules:
         """Values of Host that were accepted, ports included."""
 
     def check(self, host: bytes, origin: bytes, site: bytes) -> Problem | None:
-        """Return why a request is rejected, or None. `host`, `origin` and `site` (Sec-Fetch-Site) are b"" if not sent.
+        """Return the reason for rejecting a request, or None. `host`, `origin` and `site` (Sec-Fetch-Site) are b"" if not sent.
 
         Only HTTP/1.0 clients send no Host; browsers always send one.
         """
@@ -61,7 +61,7 @@ class PageRules:
         return None if site in SAME_SITE else CROSS_SITE
 
     def check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-        """Return why a request with these headers is rejected, or None."""
+        """Return the reason for rejecting a request with these headers, or None."""
         sent = dict(headers)
         return self.check(sent.get(b"host", b""), sent.get(b"origin", b""), sent.get(b"sec-fetch-site", b"").lower())
 
@@ -80,7 +80,7 @@ class PageRules:
 def page_rules(config: Config) -> PageRules | None:
     """Return the rules of the callers' listener, or None if it requires keys.
 
-    A listener that other machines reach has names that the gateway does not know, so it accepts all unless `hosts` is set.
+    A listener that other machines reach has names that the gateway does not know, so it accepts all names unless `hosts` is set.
     """
     if config.requires_keys:
         return None

@@ -1,7 +1,7 @@
 """One coarse timer for all open calls. It detects disconnects, stalled readers and silent streams.
 
-A timer or task per request would cost 5 to 16 us each (measured). A sweep costs a fraction of that, and calls that end within
-one tick are never checked. Times are seconds on the monotonic clock.
+A timer or task for each request would cost 5 to 16 us (measured). A sweep costs a fraction of that, and calls that end before
+the next tick are never checked. Times are seconds on the monotonic clock.
 """
 
 from __future__ import annotations

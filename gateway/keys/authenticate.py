@@ -48,14 +48,14 @@ class Keys:
             raise Unauthorized("The API key is missing. Send 'Authorization: Bearer KEY'.")
         key = self._keys.get(hashlib.sha256(token).digest())
         if key is None and not self._is_complete:
-            text = "The API key cannot be verified: the key store is unavailable."
+            text = "The API key cannot be verified: the key store is unavailable. Try again later."
             raise Unavailable(text, code="keys_unavailable", retry_after=1.0)
         if key is None:
             raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
-            raise Forbidden(f"The key '{key.name}' is disabled.", code="key_disabled")
+            raise Forbidden(f"The key '{key.name}' is disabled. Ask the operator to enable it.", code="key_disabled")
         if key.expires is not None and time.time() >= key.expires:
-            raise Forbidden(f"The key '{key.name}' has expired.", code="key_expired")
+            raise Forbidden(f"The key '{key.name}' has expired. Ask the operator for a new key.", code="key_expired")
         return key
 
 

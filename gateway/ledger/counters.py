@@ -11,14 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 OTHER = "other"
-"""Name that replaces model and target once a day has MAX_ROWS_PER_DAY rows."""
+"""Name that replaces the model and the target of a new row once the day has MAX_ROWS_PER_DAY rows."""
 MAX_ROWS_PER_DAY = 20_000
-"""Maximum number of rows per day in one process. Usage of further combinations of names is added to an `other` row."""
+"""Number of rows per day in one process after which a new combination of names gets no row of its own.
+
+Its usage is added to the `other` row of its key and team.
+"""
 KEPT_DAYS = 400
 
 
 class UsageRow(NamedTuple):
-    """The key of a counter: UTC day (such as 2026-11-21), key name, team, model of the configuration, target."""
+    """The names that identify a counter: UTC day (such as 2026-11-21), virtual key, team, configured model, target."""
 
     day: str
     key: str
@@ -37,11 +40,11 @@ class UsageCounts(NamedTuple):
     reasoning: int = 0
     cost: int = 0
     estimated: int = 0
-    """Number of bookings with estimated tokens, because the provider reported none."""
+    """Number of bookings whose tokens are estimated, because the provider did not report them."""
 
 
 def larger_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
-    """Merge two copies of the counts of a row: return the larger of each count."""
+    """Merge two copies of the counts of a row: return the larger value of each count."""
     return UsageCounts(*map(max, first, second))
 
 
@@ -86,24 +89,24 @@ class UsageCounters:
         return row
 
     def merge_copy(self, incarnation: str, row: UsageRow, counts: Sequence[int]) -> None:
-        """Inherit a row of an incarnation that has ended. An older copy of it changes nothing."""
+        """Inherit a row of an incarnation that has ended. An older copy of the row changes nothing."""
         inherited = self._inherited.setdefault(row, {})
         inherited[incarnation] = larger_counts(inherited.get(incarnation, UsageCounts()), counts)
 
     def copies_of(self, row: UsageRow) -> Iterator[tuple[str, UsageCounts]]:
-        """Yield the counts of a row, by incarnation."""
+        """Yield each incarnation that has counts of a row, with these counts."""
         yield from self._inherited.get(row, {}).items()
         if row in self._own:
             yield self.incarnation, UsageCounts(*self._own[row])
 
     def all_copies(self) -> Iterator[tuple[str, UsageRow, UsageCounts]]:
-        """Yield all rows, by incarnation."""
+        """Yield every row of every incarnation, with its counts."""
         for row in {**self._inherited, **self._own}:
             for incarnation, counts in self.copies_of(row):
                 yield incarnation, row, counts
 
     def own_counts(self, row: UsageRow) -> UsageCounts:
-        """Return the counts of this incarnation."""
+        """Return the counts of a row in this incarnation."""
         return UsageCounts(*self._own.get(row, ()))
 
     def drop_before(self, first_day: str) -> None:

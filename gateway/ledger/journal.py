@@ -1,8 +1,8 @@
 """The journal: writes booked usage to disk within about 50 ms, and inherits the journals of ended processes.
 
-A thread writes the bookings that the event loop collected (group commit: one fsync for all of them). A full or missing
-disk never fails a call: failed writes are counted as errors, and the whole journal is written again once the disk is
-writable.
+A thread writes the bookings that the event loop has collected (group commit: one fsync for all of them). A full or
+missing disk never makes a call fail: failed writes are counted as errors, and the whole journal is written again once
+the disk is writable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.store import locked_file
 from gateway.store.settled_spend import SettledSpend
 
 COMMIT_DELAY_S = 0.03
-"""Time for which bookings are collected before a write. Together with the write, a booking takes about 50 ms."""
+"""Time for which bookings are collected before a write. With the write, a booking is on disk after about 50 ms."""
 RETRY_DELAY_S = 1.0
 MAX_FILE_BYTES = 8 << 20
 """The journal is rewritten if its file is larger than this and more than four times as large as after the last rewrite."""
@@ -29,7 +29,10 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 class Journal:
-    """The journal of one process. All state belongs to the event loop; the writer thread only receives bytes."""
+    """The journal of one process.
+
+    All state belongs to the event loop, except the open file: only the writer thread, which receives bytes, uses it.
+    """
 
     def __init__(
         self,

@@ -34,12 +34,12 @@ class AbandonedJournal:
 
 
 def abandoned_journals(folder: Path) -> Iterator[AbandonedJournal]:
-    """Yield and lock the journals in a folder that no running process holds."""
+    """Lock and yield each journal in a folder that no running process has locked."""
     for path in sorted(folder.glob(f"*{JOURNAL_SUFFIX}")):
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            continue  # another process has just taken it over
+            continue  # another process has just taken it over and removed it, or it belongs to another user
         if try_lock(descriptor):
             yield AbandonedJournal(path, descriptor)
         else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.call import Attempt, Call
 
 PROGRESS_INTERVAL_S = 1.0
-"""Interval at which the usage of calls in flight is journaled. A crash loses at most the usage of this interval."""
+"""Interval at which the usage of streams in flight is journaled. A crash loses their usage since the last write."""
 _DAY_US = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
 
@@ -34,7 +34,8 @@ class Ledger:
     def __init__(self, report: Callable[[str], None], now: Callable[[], int] = steady_now) -> None:
         """Create a ledger.
 
-        `report` receives a line if the journal is not writable; `now` returns microseconds since 1970.
+        `report` receives one line when the journal is not writable and one when it is writable again. `now` returns
+        microseconds since 1970.
         """
         incarnation = os.urandom(8).hex()
         self.counters = UsageCounters(incarnation)
@@ -47,7 +48,7 @@ class Ledger:
         self._days: dict[int, str] = {}
         self._day = ""
         self._day_begins = self._day_ends = 0.0
-        """The day of the last booked call, and its start and end on the monotonic clock."""
+        """The UTC day that was determined last for a call, and its start and end on the monotonic clock."""
 
     @property
     def journal_errors(self) -> int:
@@ -75,14 +76,14 @@ class Ledger:
             self.journal.close()
 
     def track(self, call: Call) -> None:
-        """Journal the usage of a call in flight every second, so that a crash loses little of it."""
+        """Journal the usage of a call every second while its answer is streamed, so that a crash loses little of it."""
         if self.journal is not None:
             self._open.add(call)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
     def book(self, call: Call, ended: float) -> None:
-        """Book the usage of a call: that of its answer, and that of failed attempts that are billed."""
+        """Book the usage of a call: that of its answer, and that of other attempts that are billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):
@@ -104,7 +105,10 @@ class Ledger:
         return self._day
 
     def day_name(self, number: int) -> str:
-        """Return the date of a day number (days since 1970). The first call for a day also drops outdated rows."""
+        """Return the date of a day number (days since 1970).
+
+        When a day is requested for the first time, outdated rows and budget periods are dropped.
+        """
         name = self._days.get(number)
         if name is None:
             name = self._days[number] = str(_EPOCH + timedelta(days=number))

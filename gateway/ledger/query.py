@@ -38,14 +38,18 @@ class UsageQuery(msgspec.Struct, frozen=True):
 
 
 def read_query(params: Mapping[str, str], today: date) -> UsageQuery:
-    """Read `by`, `from` and `to`. Default: `by=key`, the current month. Raise BadQueryError if one is invalid."""
+    """Read `by`, `from` and `to`. Raise BadQueryError if one is invalid.
+
+    Defaults: `by` is `key`, `to` is today, and `from` is the first day of the month of `to` or, if that is earlier, of the
+    current month.
+    """
     by = params.get("by", "key")
     if by not in get_args(GroupBy):
         raise BadQueryError("by", f"'{by[:40]}' is not a column: use {', '.join(get_args(GroupBy))}")
     end = _day("to", params["to"]) if "to" in params else today
     start = _day("from", params["from"]) if "from" in params else min(end, today).replace(day=1)
     if start > end:
-        raise BadQueryError("from", f"{start} is after the last day, {end}")
+        raise BadQueryError("from", f"{start} is after the last day, {end}: choose an earlier first day")
     if (end - start).days >= KEPT_DAYS:
         raise BadQueryError("from", f"the range exceeds {KEPT_DAYS} days: choose a later first day")
     return UsageQuery(by, start, end)  # type: ignore[arg-type]
@@ -61,7 +65,7 @@ def _day(param: str, text: str) -> date:
 
 
 class UsageSum(msgspec.Struct, frozen=True):
-    """Usage of one value of the grouping column."""
+    """Usage of one group: a value of the grouping column, and the counts of its rows."""
 
     name: str
     counts: UsageCounts
@@ -108,7 +112,7 @@ def json_fields(counts: UsageCounts) -> dict[str, Any]:
 
 
 def usage_csv(lines: Sequence[UsageSum], query: UsageQuery) -> str:
-    """Return CSV with a header. Names that a spreadsheet would read as a formula are prefixed with a quote."""
+    """Return CSV with a header. Names that a spreadsheet would read as a formula are prefixed with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([query.group_by, *COLUMNS, "cost_usd"])

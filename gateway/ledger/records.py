@@ -6,8 +6,8 @@
     ["c", [[3, requests, ..., estimated], ...], [[4, nano-dollars], ...], [id, ...]]
                                                                  current totals of rows and budgets, and calls of "p" that ended
 
-Totals only grow, so that a missing or incomplete line loses only its own content. The line that books a call also
-removes it from the calls in flight.
+Records hold totals, not differences, so an incomplete last line loses only its own content. The line that books a call
+also removes it from the calls in flight.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CallProgress(msgspec.Struct, frozen=True):
 
 
 class JournalContents(msgspec.Struct):
-    """Content of a journal: rows and settled spend by incarnation, including calls in flight when the process ended."""
+    """Content of a journal: rows and settled spend by incarnation, including calls that were in flight when the process ended."""
 
     rows: dict[tuple[str, UsageRow], UsageCounts] = {}
     spend: dict[tuple[str, str, int], int] = {}
@@ -53,11 +53,11 @@ class Numbering:
         self._numbers: dict[tuple[Any, ...], int] = {}
 
     def row(self, incarnation: str, row: UsageRow, lines: list[bytes]) -> int:
-        """Return the number of a row. Adds its declaration to `lines` if it is new."""
+        """Return the number of a row. If the row is new, add its declaration to `lines`."""
         return self._number(("r", incarnation, *row), lines)
 
     def budget(self, incarnation: str, key: str, period: int, lines: list[bytes]) -> int:
-        """Return the number of a budget. Adds its declaration to `lines` if it is new."""
+        """Return the number of a budget. If the budget is new, add its declaration to `lines`."""
         return self._number(("b", incarnation, key, period), lines)
 
     def _number(self, name: tuple[Any, ...], lines: list[bytes]) -> int:

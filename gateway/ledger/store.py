@@ -35,7 +35,7 @@ class UsagePublisher:
         self._publishing = False
 
     def publish(self, everything: bool = False) -> None:
-        """Publish changed rows, or all rows with `everything`, for a store that may have lost data."""
+        """Publish the changed rows; with `everything`, publish all rows, for a store that may have lost data."""
         counters = self._counters
         if everything:
             self._pending = sorted({row for _, row, _ in counters.all_copies()}, key=lambda row: row.day)
@@ -47,7 +47,7 @@ class UsagePublisher:
             self._publish_next()
 
     def _publish_next(self) -> None:
-        """Publish the next batch: rows of one day, latest day first."""
+        """Publish the next batch, whose rows all belong to one day."""
         day = self._pending[-1].day
         rows: list[UsageRow] = []
         while self._pending and len(rows) < MAX_ROWS_PER_COMMAND and self._pending[-1].day == day:
@@ -88,7 +88,7 @@ async def read_usage(address: RedisAddress, days: Sequence[str]) -> list[RowCopy
 
 
 def day_key(day: str) -> str:
-    """Return the key of the hash of a day."""
+    """Return the Redis key of the hash with the rows of a day."""
     return f"lockgate:{{ledger}}:usage:{day}"
 
 

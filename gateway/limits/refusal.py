@@ -1,4 +1,4 @@
-"""Responses about limits: the 429 or 503 error of a refused call, and the rate-limit headers of every call."""
+"""Responses about limits: the 429 or 503 error of a refused call, and the rate-limit headers of calls that have limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.store.limit import TOKEN_KINDS, Limit, LimitStatus, Refusal, Reserv
 DEGRADED = (b"x-gateway-limits", b"degraded")
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
-"""Random share added to Retry-After, so that refused callers do not all return at once."""
+"""Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
 
 
 def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
@@ -69,7 +69,7 @@ def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
 
 
 def go_duration(seconds: float) -> str:
-    """Format a duration as OpenAI's headers and Go's time.ParseDuration do: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
+    """Format a duration as in OpenAI's headers and in Go: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
     ms = max(0, round(seconds * 1000))
     if ms < 1000:
         return f"{ms}ms"

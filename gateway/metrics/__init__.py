@@ -1,8 +1,8 @@
-"""The metrics registry: one table of metrics, plain integers, and the Prometheus text format.
+"""The metrics: one table that declares them, their values as integers, and their output for Prometheus.
 
     declarations   the table of all metrics
     registry       the class Metrics, which counts
-    text           the Prometheus text format
+    text           the Prometheus text format and OpenMetrics
 
 gateway.telemetry.call_metrics adds finished calls to the counters.
 """

@@ -1,8 +1,8 @@
 """The storage of the counters: an array of 64-bit integers, in memory or in a file that outlives the process.
 
 If a worker is killed, its counts are not lost, because its supervisor reads the file. The file is mapped into memory. A
-second file beside it, with one JSON line per series, says which cells belong to which series; the line is written
-before the first count.
+second file beside it, with one JSON line per series, says which cells belong to which series; a line is written before
+its series is first counted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import msgspec
 from gateway.metrics.declarations import Labels
 
 CELL_COUNT = 1 << 15
-"""Default number of cells: 256 KiB, most of which is never touched."""
+"""Default number of cells. They take 256 KiB, most of which is never used."""
 CELL_BYTES = 8
 NAMES_SUFFIX = ".names"
 
 
 class Row(msgspec.Struct, array_like=True):
-    """One series: its first cell and the number of its cells."""
+    """One series: metric family, label values, index of its first cell, and number of its cells."""
 
     family: str
     labels: Labels

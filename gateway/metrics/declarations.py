@@ -1,7 +1,7 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
-Counter names are listed without `_total`. Label values are configured models, targets and keys, known parameters, the
-first MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
+Counter names are listed without `_total`. Label values are configured models and targets, known parameters, the first
+MAX_KEYS keys and MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         ("model", "target", "provider", "operation", "status", "code"),
     ),
     "lockgate_tokens": ("Tokens, reported by the provider or estimated.", ("model", "target", "kind", "source")),
-    "lockgate_cost_usd": ("Cost of answers at list prices, in US dollars.", ("model", "target")),
+    "lockgate_cost_usd": ("Cost of calls in US dollars, including billed attempts that failed.", ("model", "target")),
     "lockgate_key_requests": ("Finished calls by key.", ("key",)),
     "lockgate_key_tokens": ("Tokens by key.", ("key", "kind")),
-    "lockgate_key_cost_usd": ("Cost of answers by key, in US dollars.", ("key",)),
+    "lockgate_key_cost_usd": ("Cost of calls by key, in US dollars.", ("key",)),
     "lockgate_adjustments": ("Parameters that were adjusted for a provider.", ("provider", "param", "action")),
     "lockgate_limit_decisions": (
         "Admissions, counted for every limit of a call, and refusals, counted for the limit that refused.",
@@ -35,18 +35,18 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     ),
     "lockgate_upstream_errors": ("Failed attempts, by kind of failure.", ("target", "kind")),
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
-    "lockgate_continuations": ("Broken streams continued at another target, by outcome.", ("model", "outcome")),
+    "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
     "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
-    "lockgate_retry_budget_exhausted": ("Retries suppressed by the retry budget.", ()),
+    "lockgate_retry_budget_exhausted": ("Retries and fallbacks suppressed by the retry budget.", ()),
     "lockgate_hedges": ("Hedges: second attempts sent because the first was slow.", ("model", "outcome")),
     "lockgate_mirrors": ("Mirrored calls, whose responses are discarded.", ("target", "outcome")),
     "lockgate_mirror_tokens": ("Tokens of mirrored calls, which are not charged to a key.", ("target", "kind")),
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),
     "lockgate_stream_end": ("Finished streams, by how they ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
-    "lockgate_auth_failures": ("Calls rejected because their key was missing or invalid.", ("reason",)),
+    "lockgate_auth_failures": ("Calls rejected because their key was missing, unknown, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
@@ -59,7 +59,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         (),
     ),
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
-    "lockgate_log_drops": ("Log lines dropped because the reader was too slow.", ()),
+    "lockgate_log_drops": ("Log lines dropped because the program that reads the log was too slow.", ()),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),
@@ -208,7 +208,8 @@ HISTOGRAMS: dict[str, View] = {
         "Mean time between the tokens of a stream, after the first.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
-        "Time added by the gateway: total time without waiting for caller and upstream.", "overhead"
+        "Time added by the gateway to calls with one attempt, without waiting for the caller, a queue or the upstream.",
+        "overhead",
     ),
     "gen_ai_server_request_duration_seconds": View(
         "Duration of calls, as callers see it.", "duration", (*_SERVER, *_ERROR)
@@ -224,7 +225,7 @@ HISTOGRAMS: dict[str, View] = {
 }
 
 SCALES: dict[str, float] = {"lockgate_cost_usd": 1e9, "lockgate_key_cost_usd": 1e9, "lockgate_mirror_cost_usd": 1e9}
-"""Cell units per exposed unit, for counters where it is not 1: costs are counted in nano-dollars."""
+"""Cell units per exposed unit, for counters where this factor is not 1: costs are counted in nano-dollars."""
 
 MICRO = 10**6
 """Cells hold gauges in millionths."""
@@ -236,9 +237,9 @@ MAX_SERIES = 2000
 MAX_KEYS = 200
 MAX_CODES = 100
 MAX_ROWS = 300
-"""Number of label sets of one counter or gauge from which new ones become `other`.
+"""Number of label sets of one counter or gauge after which new ones are counted as `other`.
 
-It applies if max_series is 2,000, and is scaled in proportion for other values.
+This number applies if max_series is 2,000; for other values it is scaled in proportion.
 """
 MAX_VIEW_ROWS = 40
 """The same number for a histogram source."""

@@ -30,7 +30,7 @@ class TraceExemplar(NamedTuple):
 
 
 def put(values: memoryview, first: int, trace_id: str, seconds: float) -> None:
-    """Store a call in the cells that begin at `first`, in place of the bucket's earlier exemplar."""
+    """Store a call as the exemplar of its bucket, in place of an earlier one. `first` is the first cell of the series."""
     cell = first + CELLS_EACH * bisect_left(BUCKETS, seconds)
     values[cell] = _signed(trace_id[:16])
     values[cell + 1] = _signed(trace_id[16:])

@@ -54,13 +54,16 @@ class Names:
         return name if name in self._models else OTHER
 
     def target(self, target: Target | None) -> str:
-        """Return the target's name if it is configured, `provider/other` if only its provider is."""
+        """Return the label value of a target, or `none` if there is no target."""
         if target is None:
             return NONE
         return target.name if target.name in self._targets else self.target_named(target.name)
 
     def target_named(self, name: str) -> str:
-        """Return the label value of the target `provider/model`."""
+        """Return the label value of the target `provider/model`.
+
+        This is its name if it is configured, `provider/other` if only its provider is, and `other` if neither is.
+        """
         if name in self._targets:
             return name
         provider = name.partition("/")[0]
@@ -71,13 +74,13 @@ class Names:
         return target.model if target.name in self._targets else OTHER
 
     def provider(self, target: Target | None) -> str:
-        """Return the name of the target's provider."""
+        """Return the label value of the target's provider: its name, `other` if unknown, or `none` if there is no target."""
         if target is None:
             return NONE
         return target.provider if target.provider in self._systems else OTHER
 
     def system(self, provider: str) -> str:
-        """Return a provider's name in the GenAI semantic conventions."""
+        """Return a provider's name in the GenAI semantic conventions, or `other` if the provider is not configured."""
         return self._systems.get(provider, OTHER)
 
     def param(self, param: str) -> str:
@@ -88,7 +91,7 @@ class Names:
     def code(self, code: str) -> str:
         """Return the label value of an error code.
 
-        Upstreams invent codes, so only the first MAX_CODES become label values.
+        An upstream can send any code, so only the first MAX_CODES become label values.
         """
         return _one_of_first(code, self._codes, MAX_CODES) if _CODE.match(code) else OTHER
 

@@ -24,7 +24,7 @@ class Metrics:
         cells: Cells | None = None,
         max_series: int = MAX_SERIES,
     ) -> None:
-        """`models`, `targets`, `params`: names that may become label values. `types`: types by provider."""
+        """`models`, `targets`, `params`: names that may become label values. `types`: provider types by provider name."""
         self.max_series = max_series
         self.series = series = Series(cells, max_series)
         series.read("lockgate_series", lambda: {(): float(series.lines)})
@@ -58,7 +58,7 @@ class Metrics:
         self._values[self._in_flight] += MICRO
 
     def begin_stream(self) -> None:
-        """Count the call as a stream, too."""
+        """Count a call in flight as a stream in flight as well."""
         self._values[self._streams] += MICRO
 
     def end(self, *, stream: bool) -> None:
@@ -73,11 +73,11 @@ class Metrics:
 
     @property
     def counts(self) -> dict[str, dict[Labels, int]]:
-        """All counter values other than 0."""
+        """All counter values that are not 0, by counter and label values."""
         return {name: self.series.counter(name) for name in COUNTERS}
 
     def refresh(self) -> None:
-        """Read the registered gauges into the cells."""
+        """Read the registered gauges and counters into the cells."""
         self.series.refresh()
 
     def snapshot(self) -> Snapshot:
@@ -89,7 +89,7 @@ class Metrics:
         self._other_snapshots = source
 
     def merged_snapshot(self) -> Snapshot:
-        """Return the series of this process and of the processes given to `collect_from`."""
+        """Return the series of this process merged with those that the source of `collect_from` returns."""
         others = list(self._other_snapshots())
         return bounded(merge([self.snapshot(), *others]), self.max_series) if others else self.snapshot()
 

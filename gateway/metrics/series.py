@@ -1,8 +1,8 @@
 """The series of one process, and the limit on their number.
 
-A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets, or all families together
-fill `max_series` lines, new label sets are counted as `other`. This keeps a scrape small, regardless of the names that
-callers send.
+A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets (a histogram: MAX_VIEW_ROWS),
+or all families together fill `max_series` lines, new label sets are counted as `other`. This keeps a scrape small,
+regardless of the names that callers send.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Series:
                 self.cell(name, ())
 
     def count(self, name: str, labels: Labels = (), by: int = 1) -> None:
-        """Add to a counter of the table."""
+        """Add `by` to a counter."""
         cell = self._rows[name].get(labels)
         self.values[self.cell(name, labels) if cell is None else cell] += by
 
@@ -77,7 +77,10 @@ class Series:
         self._reads[name] = read
 
     def cell(self, name: str, labels: Labels) -> int:
-        """Return the index of the first cell of a series; that of `other` if there is no room for a new one."""
+        """Return the index of the first cell of a series, which is created if it is new.
+
+        If there is no room for it, return the index for the label values `other`.
+        """
         rows = self._rows[name]
         cell = rows.get(labels)
         if cell is not None:
@@ -115,7 +118,7 @@ class Series:
         return cell
 
     def refresh(self) -> None:
-        """Read the registered gauges into the cells."""
+        """Read the registered gauges and counters into the cells."""
         for name, read in self._reads.items():
             scale = MICRO if name in GAUGES else 1
             sums: dict[int, int] = {}
@@ -153,12 +156,12 @@ class Series:
                             values[cell] += value
 
     def counter(self, name: str) -> dict[Labels, int]:
-        """Return the values of a counter, other than 0."""
+        """Return the values of a counter that are not 0, by label values."""
         return {labels: self.values[cell] for labels, cell in self._rows[name].items() if self.values[cell]}
 
 
 def bounded(snapshot: Snapshot, max_series: int) -> Snapshot:
-    """Reduce a merged snapshot to `max_series` lines.
+    """Reduce a merged snapshot to at most `max_series` lines.
 
     A merged snapshot can exceed the limit, because each process may have reached it with different names.
     """

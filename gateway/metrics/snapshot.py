@@ -1,4 +1,4 @@
-"""Takes, filters and merges snapshots. A snapshot is the series of a process at one moment."""
+"""Reads, filters and merges snapshots. A snapshot is the series of a process at one moment."""
 
 from __future__ import annotations
 

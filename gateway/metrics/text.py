@@ -1,4 +1,4 @@
-"""Write a snapshot in the Prometheus text format or in OpenMetrics. prometheus-client does the formatting."""
+"""Writes a snapshot in the Prometheus text format or in OpenMetrics. prometheus-client does the formatting."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _examples(snapshot: Snapshot, indices: list[int]) -> dict[Labels, list[exemp
 
 
 def openmetrics(snapshot: Snapshot) -> bytes:
-    """Return a snapshot in the format OpenMetrics 1.0, which can contain exemplars."""
+    """Return a snapshot in the OpenMetrics 1.0 format, which can contain exemplars."""
     text: bytes = write_openmetrics(_Families(snapshot))  # type: ignore[no-untyped-call]
     return text
 

@@ -1,7 +1,7 @@
 """Finishes reading an answer after its caller disconnected, for providers that bill the whole answer anyway.
 
-Only the end of the answer shows its cost. The coroutine of the call reads it, so that the call is accounted for once,
-afterwards. The time, and the number of such answers per target, are limited.
+Only the end of the answer shows its cost. The coroutine that serves the call also reads the rest of the answer, so that
+the call is accounted for once, afterwards. The time, and the number of such answers per target, are limited.
 """
 
 from __future__ import annotations

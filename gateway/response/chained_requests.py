@@ -1,7 +1,7 @@
 """One answer from several upstream requests, each built from the previous answer.
 
-A provider that lacks a parameter may get its effect with a second request (`Provider.chained`): a generator yields
-bodies, receives answers and returns the combined answer. All I/O goes through `ask`.
+The effect of a parameter that a provider lacks can be achieved with further requests (`Provider.chained`): a generator
+yields bodies, receives answers and returns the combined answer. All I/O goes through `ask`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Ask = Callable[[Body], Awaitable[tuple[ReadAnswer, Response]]]
 
 
 async def run_chained(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[ReadAnswer, Response]:
-    """Send the requests of `parts`.
+    """Send the requests of `parts` one after another. Return the combined answer and the last response.
 
-    Output tokens are added up; the prompt counts once, because later requests repeat it from the cache.
+    Output tokens are added up; the prompt is counted once, because the provider has it in its cache for the later requests.
     """
     body = next(parts)
     used: Usage | None = None

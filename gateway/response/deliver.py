@@ -1,4 +1,4 @@
-"""Picks the kind of response to one attempt: a stream, JSON, several answers merged, probabilities, or chained requests."""
+"""Chooses how an attempt answers its caller: with a stream, JSON, merged answers, probabilities, or chained requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["UpstreamExchange", "deliver", "upstream_bodies"]
 
 
 async def deliver(exchange: UpstreamExchange, body: Body) -> None:
-    """Send an adapted body and answer the caller. Raise UpstreamError or StreamFailure if the answer is incomplete."""
+    """Send an adapted body and answer the caller. Raise UpstreamError or StreamFailure if the attempt fails."""
     call, upstream_calls = exchange.call, exchange.upstream_calls
     if exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
@@ -39,7 +39,7 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
 
 
 def upstream_bodies(body: Body, upstream_calls: int) -> list[Body]:
-    """Return the bodies of the requests that an adapted body turns into."""
+    """Return the bodies of the upstream requests that are sent for an adapted body."""
     return fan_out(body, upstream_calls) if upstream_calls > 1 else [body]
 
 

@@ -27,12 +27,12 @@ _STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 def linked_id(value: bytes) -> str | None:
-    """Return the caller's x-request-id if it is printable ASCII of at most 128 bytes, else None."""
+    """Return the caller's x-request-id if it is printable ASCII without spaces and at most 128 bytes long, else None."""
     return value.decode("ascii") if _LINKED.match(value) else None
 
 
 def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
-    """Return the headers that every response has."""
+    """Return the headers that streams, JSON answers and errors have in common."""
     headers = [(b"x-request-id", call.id.encode())]
     if call.client_id is not None:
         headers.append((b"x-client-request-id", call.client_id.encode()))

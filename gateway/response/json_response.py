@@ -41,7 +41,7 @@ async def _fetch(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Re
 async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: json_mode.JsonValidator) -> ReadAnswer:
     """Repeat a request whose answer is not the requested JSON.
 
-    Both requests are billed. If the repeat fails, the first answer is used.
+    Both requests are billed. If the second request fails, the first answer is used.
     """
     target, attempt, began = exchange.target, exchange.attempt, time.monotonic()
     error, notes, before, reported = validator.error, validator.notes, attempt.adjustments, len(attempt.reported)
@@ -99,7 +99,7 @@ def _report_part(exchange: UpstreamExchange, output: int) -> None:
 
 
 def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
-    """Apply the features that the provider lacks: stop strings, JSON mode, an estimate of the output."""
+    """Apply the features that the provider lacks: stop strings, JSON mode, and usage, for which the output is estimated."""
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
         uncut = answer.body
@@ -115,7 +115,7 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
 
 
 async def send_json(exchange: UpstreamExchange, body: bytes, response: Response) -> None:
-    """Claim the caller and send a JSON answer."""
+    """Send a JSON answer, unless another attempt of a hedged call has already answered."""
     call, attempt = exchange.call, exchange.attempt
     exchange.caller.claim()
     call.status, call.answered_by = 200, attempt

@@ -1,4 +1,4 @@
-"""Next-token probabilities as a response."""
+"""Answers a call for next-token probabilities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 async def send_logits(exchange: UpstreamExchange, body: Body, asked: logits.LogitsRequest) -> None:
-    """Send token probabilities for a provider without an operation for them."""
+    """Send next-token probabilities for a provider without an operation for them.
+
+    They come from special requests of the provider (`Provider.probabilities`) or, if there are none, from a chat answer.
+    """
     attempt, target = exchange.attempt, exchange.target
     steps = target.kind.probabilities
     if steps is None:

@@ -1,4 +1,4 @@
-"""The receipt of a call: a short header before the first byte, and the full receipt in the body if requested."""
+"""The receipt of a call: a short form in a response header, and the full receipt in the body if requested."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def adjusted_header(adjustments: Sequence[Adjustment]) -> bytes:
-    """Return the `x-gateway-adjusted` header: an RFC 8941 list of at most 1 KiB with names and numbers only."""
+    """Return the `x-gateway-adjusted` header: an RFC 8941 list of at most 1 KiB with names, numbers and booleans only."""
     items: list[str] = []
     size = 0
     for at, adjustment in enumerate(adjustments):
@@ -45,7 +45,7 @@ def _item(adjustment: Adjustment) -> str:
 
 
 def _bare(value: Any) -> str | None:
-    """Return a value as an RFC 8941 bare item, or None if it is neither a name nor a number."""
+    """Return a value as an RFC 8941 bare item, or None if it is not a short name, a number of limited size or a boolean."""
     if value is True or value is False:
         return "?1" if value else "?0"
     if isinstance(value, int):
@@ -85,7 +85,7 @@ def receipt_of(call: Call) -> dict[str, Any]:
 
 
 def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
-    """Return an attempt. The adjustments of the final one are those of the receipt."""
+    """Return the record of an attempt. The final one lacks its adjustments, because the receipt itself has them."""
     record = attempt.as_record()
     if attempt.adjustments and not is_final:
         record["adjustments"] = attempt.adjustments
@@ -100,7 +100,7 @@ def note_cut(attempt: Attempt) -> None:
 
 
 def timings(call: Call) -> dict[str, float]:
-    """Return the milliseconds spent in the gateway, upstream, and upstream until the first token.
+    """Return the milliseconds spent in the gateway, at the upstream, and at the upstream until the first token.
 
     The upstream time begins when the request is ready to be sent.
     """

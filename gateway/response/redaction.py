@@ -9,12 +9,12 @@ from msgspec import structs
 from providers.base import Failure, Target
 
 MIN_SECRET_CHARS = 8
-"""A header value of at least this length may be a secret. Shorter values are words, such as a team's name."""
+"""A header value of at least this length may be a secret. Shorter values are assumed to be words, such as a team's name."""
 MASK = "***"
 
 
 def secrets_of(target: Target) -> tuple[str, ...]:
-    """Return the credential and the configured headers, as they are and percent-encoded."""
+    """Return the credential and the configured header values, except short ones: unchanged and percent-encoded."""
     found = [target.credential] if target.credential and len(target.credential) > 3 else []
     found += [value for _, value in target.headers if len(value) >= MIN_SECRET_CHARS]
     encoded = [quote(value, safe="") for value in found]
@@ -22,7 +22,7 @@ def secrets_of(target: Target) -> tuple[str, ...]:
 
 
 def redact(failure: Failure, target: Target) -> Failure:
-    """Return the failure with the target's secrets masked in every field."""
+    """Return the failure with the target's secrets masked in every text field."""
     count = failure.redacted
     changed: dict[str, str] = {}
     for secret in secrets_of(target):

@@ -4,8 +4,8 @@
                     back to another target
     send_stream     sends every piece as it arrives, then exactly one [DONE]; an error here becomes the last event
 
-The events of an upstream stream pass through one chain, `_decoder_chain`, and then the relay. If the chain is empty, the relay
-passes the bytes on as they are.
+The relay passes the events of an upstream stream through one chain of decoders (`_decoder_chain`). If the chain is empty,
+it passes the bytes on as they are, unless an event must be changed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DecoderChain(NamedTuple):
 
 
 def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
-    """Return the decoders that a stream needs, of: provider, stop strings, JSON mode, dialect, continuation."""
+    """Return the decoders that a stream needs, in this order: provider, stop strings, JSON mode, dialect, continuation."""
     call, stops = exchange.call, None
     decoder = exchange.target.kind.decoder(exchange.target, exchange.options)
     if call.stops or exchange.json_validator is not None:
@@ -115,7 +115,7 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """Discard data after [DONE]. Return whether it is an irregularity. The caller's stream may have ended before."""
+        """Discard data after [DONE]. Return whether it is irregular. The stream to the caller may have ended already."""
         surplus = self.relay.discard(rest)
         self._count()
         return surplus
@@ -148,7 +148,7 @@ class UpstreamStream:
 
 
 def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Record on the attempt the usage that its only stream has received so far."""
+    """Record on the attempt what its only stream has received so far: usage, finish reasons and stop string."""
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
@@ -212,7 +212,7 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
 
 
 async def open_stream(exchange: UpstreamExchange, response: Response) -> None:
-    """Claim the caller and send the head of the stream."""
+    """Send the head of the stream, unless another attempt of a hedged call has already answered."""
     call = exchange.call
     exchange.caller.claim()
     call.status, call.answered_by = 200, exchange.attempt

@@ -3,8 +3,8 @@
 They are part of the receipt, because a field of that name in the body could collide with one of a provider.
 
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
-measured   queue_time until the request was sent; in a stream prompt_time until the first content, then completion_time.
-           A JSON answer arrives at once: prompt_time is null, and completion_time is all the time upstream
+measured   queue_time ends when the request is sent. In a stream, prompt_time follows until the first content, then
+           completion_time. A JSON answer arrives at once: prompt_time is null, and completion_time is all the time upstream
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def of_exchange(exchange: UpstreamExchange) -> dict[str, Any] | None:
 
 
 def measured(call: Call, attempt: Attempt) -> dict[str, Any]:
-    """Return the times that this process measured of a call that ends now."""
+    """Return the times that this process measured for a call that ends now."""
     now = time.monotonic()
     spoke = call.first_byte_at if call.stream and call.first_byte_at else 0.0
     return {

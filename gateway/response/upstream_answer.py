@@ -26,7 +26,7 @@ def is_event_stream(response: Response) -> bool:
 
 
 async def read_failure(response: Response, target: Target, limit: int) -> Failure:
-    """Return the failure of a response with an error status. At most `limit` bytes of it are read."""
+    """Return the failure of a response with an error status. At most `limit` bytes of its body are used."""
     body = b""
     with contextlib.suppress(UpstreamError):  # the status is known, so a truncated body is enough
         while len(body) < limit and (piece := await response.read()):
@@ -36,7 +36,7 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
 
 
 async def read_json(response: Response, target: Target, options: Options, limit: int) -> Answer:
-    """Read a JSON answer. Raise StreamFailure if it is a disguised error or not an answer."""
+    """Read a JSON answer. Raise StreamFailure if it is an error with status 200, or not an answer."""
     body = await response.body(limit)
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)

@@ -1,4 +1,4 @@
-"""One request to one target and the head of its response, with the state that the attempt needs until it ends."""
+"""The requests of one attempt to its target, and the state that the attempt needs until it ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class UpstreamExchange:
         self.logits_request = adapted.logits_request
         self.json_validator = adapted.json_validator
         self.json_streams: list[JsonStream] = []
-        """The validators of the attempt's streams."""
+        """The JSON validators of the attempt's streams."""
         self.deadlines = deadlines
         self.metrics = metrics
         self.on_begin: Callable[[], None] | None = None
@@ -56,7 +56,7 @@ class UpstreamExchange:
 
     @property
     def upstream_calls(self) -> int:
-        """The number of upstream requests that the adjustments turn this call into."""
+        """The number of upstream requests into which the adjustments split this call."""
         return self.attempt.upstream_calls
 
     def elapsed_ms(self) -> float:
@@ -64,7 +64,7 @@ class UpstreamExchange:
         return in_ms(time.monotonic() - self.sent_at)
 
     async def send(self, body: Body) -> Response:
-        """Return the head of a good response.
+        """Send a body and return the head of a successful response.
 
         Raise StreamFailure for an error, or if the requested stream is missing.
         """

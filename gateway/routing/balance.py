@@ -7,7 +7,7 @@
     session      rendezvous hashing: each option gets a score from the session and its name, and the highest score wins
 
 The better of two random draws is nearly as good as the best of all, and does not send every call to the same target at the same moment
-(Mitzenmacher, "The power of two choices in randomized load balancing", 2001). With rendezvous hashing a new target takes its share of
+(Mitzenmacher, "The power of two choices in randomized load balancing", 2001). With rendezvous hashing, a new target takes its share of
 the sessions from all others, and the sessions of a removed target go to the others; no other session moves (Thaler and Ravishankar,
 1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005).
 """
@@ -66,7 +66,7 @@ def cheapest(options: Sequence[T], draw: Draw, price: Callable[[T], float]) -> T
 
 
 def by_session(options: Sequence[T], key: bytes) -> T:
-    """Return the same option for the same `key`, as long as that option exists."""
+    """Return the same option for the same `key`, as long as the options do not change."""
     return max(options, key=lambda option: score(option.name, option.weight, key))
 
 

@@ -60,7 +60,10 @@ class RouteQuery:
         return b"p" + self._opening()
 
     def _opening(self) -> bytes:
-        """Return the system messages and the first turn: every later request of the conversation repeats these bytes."""
+        """Return the bytes that every later request of the conversation repeats.
+
+        They are the system messages and the first other message, or the beginning of a plain prompt.
+        """
         body = self._call.body
         assert body is not None
         raw = body.raw("messages")
@@ -94,7 +97,7 @@ class RouteQuery:
         return self._refusals[target] is None
 
     def no_target_error(self, target: Target | None = None) -> BadRequest:
-        """Return a 400 that names the first parameter lost at `target`, or at the first target checked."""
+        """Return a 400 that names the first parameter lost at `target`, or at the first checked target that loses one."""
         refusals = [self._refusals[target]] if target is not None else self._refusals.values()
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 

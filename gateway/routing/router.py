@@ -133,12 +133,12 @@ class Router:
         return candidates
 
     def alternates(self, model: Model, query: RouteQuery) -> list[Candidate]:
-        """Return all candidates that accept the call, including those that lost the draw of a split."""
+        """Return all candidates that accept the call, including those of split options that were not chosen (except weight zero)."""
         candidates = _unique(self.candidates_behind(model.route, (model,), weighted=True))
         return [candidate for candidate in candidates if query.is_accepted_by(candidate)]
 
     def all_candidates(self, model: Model) -> list[Candidate]:
-        """Return every candidate that a call for the model can reach, regardless of the draws of its splits."""
+        """Return every candidate on the routes of the model, including split options with weight zero."""
         return _unique(self.candidates_behind(model.route, (model,)))
 
     def candidates_behind(
@@ -161,7 +161,7 @@ class Router:
         return [self._candidate(route.provider, route.model, path)]
 
     def _collect(self, route: Route, path: tuple[Model, ...], candidates: list[Candidate], query: RouteQuery | None) -> bool:
-        """Append what `route` leads to, one option of each split. Return whether there was a split."""
+        """Append the candidates that `route` leads to, with one option of each split. Return whether there was a split."""
         if isinstance(route, Order):
             has_split = [self._collect(step, path, candidates, query) for step in route.steps]
             return any(has_split)
@@ -185,7 +185,7 @@ class Router:
         return candidate
 
     def options(self, split: Split, path: tuple[Model, ...]) -> list[SplitOption]:
-        """Return the options of a split whose weight is not zero."""
+        """Return those options of a split that have a weight other than zero."""
         key = (id(split), tuple([model.name for model in path]))
         options = self._options.get(key)
         if options is None:
@@ -224,17 +224,17 @@ class Router:
         assert_never(policy)
 
     def expected_cost(self, option: SplitOption, query: RouteQuery) -> float:
-        """Return the maximum cost of the call in nano-dollars at the candidates that the option tries first."""
+        """Return the maximum cost of the call in nano-dollars at the cheapest candidate that the option may try first."""
         return min(query.cost(candidate.backend.target, candidate.backend.price) for candidate in option.first_candidates)
 
 
 def attempts_in_flight(option: SplitOption) -> int:
-    """Return the attempts in flight at the candidates that the option tries first."""
+    """Return the number of attempts in flight at all candidates that the option may try first."""
     return sum(candidate.backend.latency.in_flight for candidate in option.first_candidates)
 
 
 def expected_wait(option: SplitOption, *, stream: bool) -> float:
-    """Return the expected seconds to a first token at the candidates that the option tries first."""
+    """Return the expected seconds to a first token at the fastest candidate that the option may try first."""
     return min(candidate.backend.latency.expected_wait(stream=stream) for candidate in option.first_candidates)
 
 

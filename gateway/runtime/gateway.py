@@ -1,6 +1,6 @@
 """The running gateway: start, apply a configuration, stop.
 
-Its `generation` is the configuration that serves new calls.
+Its `generation` is the one that serves new calls.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Gateway:
     ) -> None:
         """Build a gateway; `start` starts it.
 
-        `report` receives the lines for operators. `sockets` are engines run by another process, by provider. `cells`
-        hold the counters if another process reads them. `number` is that of the first generation. `seat` is this
-        process's place in the fleet, which its replacement takes over.
+        `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
+        runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
+        is this process's place in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -104,7 +104,7 @@ class Gateway:
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
-        """Keeps web pages away from the callers' listener while it requires no key."""
+        """Rejects requests from web pages of other sites at the callers' listener while it requires no key."""
         self._replaced: list[Generation] = []
         self._next: Generation | None = None
         self._retiring: asyncio.Task[None] | None = None
@@ -194,7 +194,7 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start ledger and limit store, once, in processes that serve."""
+        """Start the ledger and the limit store, once, if this process serves calls."""
         models = generation.config.models.values()
         if find_spec("tokenizers") is None and any(model.context and model.context.tokenizer for model in models):
             self.report("context.tokenizer is ignored: install lockgate[tokenizers]")
@@ -204,7 +204,7 @@ class Gateway:
             await self._limit_store.limiter_for(generation.config).start()
 
     async def _preload_tokenizers(self, generation: Generation) -> None:
-        # loading a tokenizer blocks the event loop, so processes that serve do it before their first call
+        # loading a tokenizer blocks the event loop, so a process that serves calls does it before the first call
         if self._workers == 1:
             await generation.pipeline.failover.fit.preload(generation.tokenizers())
 
@@ -228,7 +228,7 @@ class Gateway:
         return task
 
     async def _share_cooldowns(self) -> None:
-        """Share cooldowns through Redis, in processes that serve."""
+        """Share cooldowns through Redis, if this process serves calls."""
         if self._workers == 1 and not self.config.store.startswith("memory:"):
             client = partial(open_client, store_address(self.config), HEALTH_KEY)
             reporter = self._outage_log.for_subject("cooldowns")
@@ -236,7 +236,7 @@ class Gateway:
             await self._shared_cooldowns.start()
 
     def _configure_probes(self) -> None:
-        """Probe the targets of the serving generation, in processes that serve."""
+        """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
             self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
 

@@ -1,4 +1,4 @@
-"""Gauges that are read at scrape time."""
+"""Gauges and counters that are read at scrape time."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ from providers.base import Target
 if TYPE_CHECKING:
     from gateway.runtime.resources import AnyEngine
 
-# with expose_targets, callers choose target names, so the number of cached ones is limited
+# with expose_targets, callers choose the names of targets, so the number of cached backends is limited
 MAX_CACHED_BACKENDS = 10_000
 
 
@@ -72,7 +72,7 @@ class Generation:
         self.pipeline = _new_pipeline(self, shared)
 
     def dry_run(self) -> DryRun:
-        """Return the parts that plan a call."""
+        """Return the objects that plan a call without sending it."""
         return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers)
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
@@ -135,7 +135,7 @@ class Generation:
         return transport
 
     def uses(self, resource: object) -> bool:
-        """Return whether a call of this generation may need the transport or engine."""
+        """Return whether calls of this generation may use `resource`, which is a transport or an engine."""
         return any(resource is each for each in (*self._transports.values(), *self.engines.values()))
 
     def tokenizers(self) -> set[Tokenizer]:

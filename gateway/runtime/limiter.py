@@ -1,4 +1,4 @@
-"""Choose the limit store that the configuration names, and keep it for the life of the process."""
+"""Creates the limit store that the configuration names, and keeps it until the process ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LimitStore:
 
     @property
     def in_outage(self) -> bool:
-        """Whether an outage of the store has been reported and is not over."""
+        """Whether the store has an outage whose end has not been reported."""
         return isinstance(self._limiter, RedisLimiter) and self._limiter.connections.in_reported_outage
 
     async def stop(self) -> None:

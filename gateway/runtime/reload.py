@@ -51,7 +51,7 @@ class Reloader:
         self.problems: tuple[Problem, ...] = ()
         """The problems of the last reload; empty if it succeeded."""
         self.needs_restart: list[Change] = []
-        """Changes in the file that take effect after a restart."""
+        """Changes in the file that take effect only after a restart."""
         self.last_reload_at = time.time()
         self._register_gauges()
 

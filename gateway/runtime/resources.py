@@ -42,7 +42,7 @@ class Resources:
         workers: int,
         resolver: Resolver | None = None,
     ) -> None:
-        """`sockets` are engines run by another process, by provider.
+        """`sockets` are the sockets, by provider, of engines that another process runs.
 
         `workers` is the number of processes that use these engines.
         """

@@ -1,7 +1,7 @@
 """The callers' route table and CORS.
 
-Model calls go straight to the pipeline as raw ASGI. Every other path is a Starlette route. Paths are compared as decoded by
-the server, once: the path that is routed is the path that is authorized.
+Model calls go straight to the pipeline as raw ASGI. Every other path is a Starlette route. The server decodes each path once;
+routing and authorization use the same decoded path.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 first signal   /readyz returns 503; calls are still accepted for `grace`, and every response closes its connection
 then           the listener closes; calls in flight have `drain` to finish
 then           the remaining calls end with the error `server_shutting_down` and are accounted for
-second signal  skip to the end
+second signal  the remaining calls end at once
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Shutdown:
 
     @property
     def flush_timeout_s(self) -> float:
-        """Seconds to flush to a store that does not respond."""
+        """Maximum time in seconds for the last messages to a store that does not respond."""
         return FLUSH_TIMEOUT_S / 4 if self.forced.is_set() else 2 * FLUSH_TIMEOUT_S
 
     async def wait(self, seconds: float) -> None:

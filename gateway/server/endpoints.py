@@ -1,4 +1,4 @@
-"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, and error responses in OpenAI's shape."""
+"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, `/v1/tcp_warming`, and error responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.telemetry.call_log import internal_error
 
 
 class Endpoints:
-    """The endpoints of one gateway. Each checks the API key first."""
+    """The endpoints of one gateway. Each except `tcp_warming` checks the virtual key first."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -52,7 +52,7 @@ class Endpoints:
         return _json(describe_model(generation, name))
 
     async def tcp_warming(self, request: Request) -> Response:
-        """GET /v1/tcp_warming: answer the request with which a new client object of Cerebras opens its connection."""
+        """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
@@ -105,7 +105,7 @@ def _post_only_error(request: Request) -> GatewayError:
 
 
 def describe_model(generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
-    """Return one entry of /v1/models. Unless `brief`, include what its targets honour and adjust."""
+    """Return one entry of /v1/models. Unless `brief`, include the parameters that its targets honour and adjust."""
     candidates = generation.router.all_candidates(generation.router.find(name))
     targets = [candidate.backend.target for candidate in candidates]
     model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}

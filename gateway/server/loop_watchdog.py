@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 MAX_BLOCK_S = 1.0
-"""Blocking for at least this many seconds is reported."""
+"""Time in seconds after which a blocked event loop is reported."""
 MAX_FRAMES = 6
 
 

@@ -1,4 +1,4 @@
-"""One process that serves: both listeners, engines, reloads and shutdown. For several workers see `supervisor`."""
+"""One process that serves calls: both listeners, engines, reloads and shutdown. For several workers, see `supervisor`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from providers.local.worker_engine import WorkerEngine
 
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
-    """Serve until a signal stops the process. Return the exit code: 0 after a clean shutdown, 2 for an unusable configuration."""
+    """Serve until a signal stops the process. Return the exit code.
+
+    It is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
+    """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be handled: by default it ends the process
     source = ConfigSource(config_path, over)
     try:

@@ -17,7 +17,7 @@ _reloads: set[asyncio.Task[Outcome]] = set()
 def handle_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Callable[[], None]:
     """Call `on_stop` on SIGTERM and SIGINT, `on_reload` on SIGHUP. Return a function that ignores these signals from then on.
 
-    Call that function last: a signal in the final moment must not make a clean exit look like a kill.
+    Call that function last: after a clean shutdown, a further signal must not end the process with an error status.
     """
     # Not loop.add_signal_handler: removing such a handler restores the default action for a moment, and a signal in that
     # moment kills the process. signal.signal replaces a handler at once.

@@ -90,7 +90,7 @@ class _Supervisor:
         self._ended_counts: Snapshot = {}
 
     async def run(self) -> int:
-        """Start everything, restart workers that exit, shut down on a signal. Return the exit code."""
+        """Start everything, restart workers that exit, and shut down on a signal. Return the exit code."""
         await self._gateway.start()
         self._gateway.metrics.collect_from(self._worker_counts)
         self._gateway.target_views = self._target_views

@@ -33,7 +33,7 @@ PUBLISH_INTERVAL_S = 1.0
 
 
 def main() -> int:
-    """Run one worker with the order on standard input. Return the exit code."""
+    """Run one worker with the start-up data (WorkerOrder) on standard input. Return the exit code."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
     load = order.load
     try:
@@ -76,7 +76,7 @@ async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) 
 
 
 async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadReply:
-    """Switch to another generation. Ignore a repeated request."""
+    """Switch to another generation. Ignore a request for the current one or an earlier one."""
     if load.generation <= gateway.generation.number:
         return LoadReply(gateway.generation.number)
     try:
@@ -104,7 +104,7 @@ def _request_reload(supervisor: int) -> None:
 
 
 async def _stop_without(supervisor: int) -> None:
-    """Stop this worker when its parent process changes, because then its supervisor was killed."""
+    """Stop this worker when its parent process changes, because its supervisor has then ended."""
     while os.getppid() == supervisor:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -67,7 +67,7 @@ class BudgetSync:
 
     @property
     def has_reserved(self) -> bool:
-        """Whether this process has reserved amounts to publish; zero amounts stay listed until their period is over."""
+        """Whether this process has reserved amounts to publish; amounts of zero are kept until the period after theirs is over."""
         return bool(self._reserved)
 
     def _publish(self, entries: list[EntryAndReserved]) -> None:

@@ -1,7 +1,7 @@
 """One connection to Redis with a reply timeout and a circuit breaker. It reconnects automatically.
 
 While the breaker is open, scripts fail at once. The server is located again for each connection: after a failover or the migration of a
-hash slot the old server replies with an error or not at all, which opens the breaker, and the next connection goes to the server that
+hash slot, the old server replies with an error or not at all, which opens the breaker, and the next connection goes to the server that
 Sentinel or the cluster names.
 """
 
@@ -68,7 +68,7 @@ class RedisConnection:
         self._generation = 0
         self.up = False
         self.commands = 0
-        """Number of scripts run; all decisions of one event loop iteration share a script run."""
+        """Number of scripts run; decisions of one side in one event loop iteration share a script run."""
         self.slowest_reply_s = 0.0
         """Longest time from a script run to its reply or its timeout."""
 
@@ -89,7 +89,7 @@ class RedisConnection:
         self.up = False
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: OnReply) -> None:
-        """Run a script. `on_reply` is called once, with the reply or with the exception that opened the breaker."""
+        """Run a script. `on_reply` is called once, with the reply or with an exception."""
         connection = self._connection
         if not self.up or connection is None:
             on_reply(ConnectionError("Redis is unavailable"))

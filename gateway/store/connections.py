@@ -1,6 +1,6 @@
 """Connections to all Redis nodes that hold the gateway's keys: one server, or one node of a cluster for each hash tag.
 
-Reports the start and the end of each outage once.
+The start and the end of each outage are reported once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RedisConnections:
 
     @property
     def in_reported_outage(self) -> bool:
-        """Whether the start of an outage has been reported, but not its end."""
+        """Whether there is an outage whose end has not been reported."""
         return bool(self._outage_reason)
 
     @property

@@ -11,7 +11,7 @@ from gateway.store.limit import KINDS, Limit, needed_estimates
 def has_limits(config: Config) -> bool:
     """Return whether any limit can apply to calls.
 
-    True if callers need keys, since any key may have limits, also one that is created at run time.
+    True if callers need keys, since any key may have limits, including one that is created at run time.
     """
     blocks = [*(entry.limits for entry in config.models.values()), *(entry.limits for entry in config.providers.values())]
     blocks += [target.limits for entry in config.providers.values() for target in entry.models.values()]

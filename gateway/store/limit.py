@@ -2,10 +2,10 @@
 
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit
-(100/101 for a window of one second) is usable. Spend is limited per UTC calendar day or month, called a period. It is
-the amount settled in the period (gateway.store.settled_spend) plus the amount reserved by calls in flight. A call
-belongs to the period of its admission. Times are in microseconds since 1970 and amounts of money in nano-dollars, so
-that all arithmetic is on integers.
+(100/101 for a window of one second) is usable. Spend is limited per UTC calendar day or month, called a period. The
+spend of a period is the amount settled in it (gateway.store.settled_spend) plus the amount reserved by calls in flight.
+A call belongs to the period of its admission. Times are in microseconds since 1970 and amounts of money in
+nano-dollars, so that all arithmetic is on integers.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Limit:
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
 
     def slot_at(self, now: int) -> int:
-        """Return the number of the slot of `now`.
+        """Return the number of the slot that contains `now`.
 
         For a monthly budget, this is the number of months since the year 0.
         """
@@ -139,7 +139,7 @@ class Reservation(msgspec.Struct, eq=False):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A refused call and the limit that refuses it.
+    """The refusal of a call, and the limit that refuses it.
 
     `retry_after` is in seconds, or None if waiting does not help because the call alone exceeds the limit.
     """
@@ -159,7 +159,7 @@ class Limiter(Protocol):
     """Counts limits."""
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` under all limits or under none. Repeating an id returns the same reservation."""
+        """Reserve `costs` under all limits or under none. A repeated id returns the same reservation."""
         ...
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:

@@ -1,9 +1,9 @@
 """Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
 
-Members are a sorted set of instances, scored by the time at which their next heartbeat is overdue. A hash beside it
-(key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the divisor that the instance applies to limits during an
-outage, the time in microseconds for which its share is held back after it stops responding, and its seat in the fleet,
-which its replacement takes over.
+In the scripts, an instance is one run of a process. Members are a sorted set of instances, scored by the time at which
+their next heartbeat is overdue. A hash beside it (key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the
+divisor that the instance applies to limits during an outage, the time in microseconds for which its share is held back
+after it stops responding, and its seat in the fleet, which its replacement takes over.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 )
 
 REBUILT = """
--- Delete a key of ours that something else has replaced by a value of another type. TYPE is not among the rights that a store grants.
+-- Delete a key of ours that something else has replaced by a value of another type. The rights that docs/stores.md lists do not
+-- include TYPE.
 for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
   if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
 end
@@ -35,9 +36,10 @@ end
 HELD_BACK = """
 local missing
 -- Return the part of `amount` that is held back for missing members, which may be using their shares, and the time at which the last share
--- is released. Shares are held back for at most `within` us after a heartbeat. `taken` holds per member what is counted as used anyway.
--- For a missing member that was alone, half of the limit is held back instead of all of it: it more likely died than lost its
--- connection, and if everything were held back, its replacement would refuse all calls.
+-- is released. Shares are held back for at most `within` us after a heartbeat. `taken` holds for each member the amount that is counted
+-- as used anyway.
+-- For a missing member that was alone, half of the limit is held back instead of all of it: such a member more likely died than
+-- lost its connection, and if everything were held back, its replacement would refuse all calls.
 local function held_back(amount, within, taken)
   if not missing then
     missing = {}
@@ -63,7 +65,8 @@ local function held_back(amount, within, taken)
 end
 
 local held = {}
--- The same for concurrent calls. Shares are held back for at most a lease: after that the calls of a dead member no longer count.
+-- The same for concurrent calls. Shares are held back for at most the length of a lease: after that, the calls of a dead member no
+-- longer count.
 local function held_back_calls(key, amount, lease)
   lease = lease - OVERDUE_US
   if held_back(amount, lease) == 0 then return 0 end

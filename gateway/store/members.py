@@ -39,8 +39,9 @@ class Members:
     ) -> None:
         """Create a membership; the first heartbeat joins the group.
 
-        `lease` is in microseconds. `on_forgotten` is called if the store has lost the previous heartbeat. `seat` identifies this
-        process's position in the fleet, which its replacement takes over; "" if it has none.
+        `lease` is the time in microseconds for which a concurrent call counts without renewal. `on_forgotten` is called
+        if the store has lost the previous heartbeat. `seat` identifies this process's position in the fleet, which its
+        replacement takes over; "" if it has none.
         """
         self._run = run
         self._instance = instance
@@ -69,7 +70,7 @@ class Members:
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:
-        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, the values reservation ids."""
+        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, the values are reservation ids."""
         self._sent_divisor = self.count
         for side, (due, since) in self._due.items():
             own = {key: id for key, id in leases.items() if side_of(key) == side}
@@ -79,7 +80,10 @@ class Members:
             self._run(HEARTBEAT, keys, arguments, self._on_reply(side))
 
     def leave(self, on_left: Callable[[], None]) -> None:
-        """Leave the group, so that the other members get this share at once. `on_left` is called after all replies or failures."""
+        """Leave the group, so that the other members get the share of this process at once.
+
+        `on_left` is called after all replies or failures.
+        """
         sides = list(self._due)
 
         def on_reply(reply: Any) -> None:

@@ -49,7 +49,7 @@ class Window:
         self.sum += amount
 
     def slot_freeing(self, amount: int) -> int:
-        """Return the first slot whose expiry frees at least `amount` in total."""
+        """Return the first slot at whose expiry at least `amount` of the limit has become free."""
         for slot in sorted(self.slots):
             amount -= self.slots[slot]
             if amount <= 0:

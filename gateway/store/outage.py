@@ -20,7 +20,7 @@ MAX_REMEMBERED_LIMITS = 100_000
 LEASES_HELD_US = 20 * US_PER_S
 """Time for which the store still counts the calls in flight of a process that lost its connection.
 
-Leases last 30 s and are renewed every 10 s. During this time a process keeps as many concurrent calls as before.
+Leases last 30 s and are renewed every 10 s. For these 20 s, a process keeps as many concurrent calls as before.
 """
 MIN_REMAINDER_DIVISOR = 20
 """A remainder below 1/20 of the share counts as zero, because between two calls even a fully used limit has a small remainder."""
@@ -60,7 +60,9 @@ class OutageLimiter:
     def record_refusal(self, limit: Limit, remaining: int) -> None:
         """Record a refusal by the store.
 
-        The limit then counts as used up to `remaining` even if slightly more becomes free later: other calls use that soon."""
+        If an outage begins soon afterwards, at most `remaining` of the limit counts as free, even if slightly more has become
+        free in the meantime: other calls use that soon.
+        """
         if len(self._refused) < MAX_REMEMBERED_LIMITS or limit.key in self._refused:
             self._refused[limit.key] = (remaining, self._now())
 

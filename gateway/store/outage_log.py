@@ -1,4 +1,4 @@
-"""Logs the start and the end of a store failure once each, no matter how many subsystems of this process use the store.
+"""Logs when a subsystem of this process can no longer use the store, and when it can use the store again.
 
 RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is
 no outage, because they then have a separate cause, such as missing permissions.
@@ -20,7 +20,7 @@ class OutageLog:
     def __init__(self, report: Callable[[str], None], in_outage: Callable[[], bool] = lambda: False, delay_s: float = 0.0) -> None:
         """Create a log that passes its lines to `report`.
 
-        `in_outage` returns whether an outage was reported. Failures are held for `delay_s`, so that an outage can be detected first.
+        `in_outage` returns whether there is an outage. Failures are held for `delay_s`, so that an outage can be detected first.
         """
         self._report = report
         self._in_outage = in_outage

@@ -1,9 +1,9 @@
 """Limits that several processes share, counted in Redis.
 
-One atomic script run makes all decisions requested in one iteration of the event loop. Each caller waits for a future of its own, so that
-a caller that disconnects never consumes the reply of another. Settlements that fail are kept and sent again when Redis is available;
-settling twice changes nothing. When Redis becomes available again or has lost data, each process first sends its settlements, settled
-spend and open reservations again.
+The decisions requested in one iteration of the event loop take at most one atomic script run for limits of callers and one for limits
+of targets. Each caller waits for a future of its own, so that a caller that disconnects never consumes the reply of another. Settlements
+that fail are kept and sent again when Redis is available; settling twice changes nothing. When Redis becomes available again or has lost
+data, each process first sends its settlements, settled spend and open reservations again.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class RedisLimiter:
             self.connections.count_error("forgotten")
 
     def _read_decision(self, pending: PendingDecision, entry: list[int]) -> Reservation | Refusal:
-        """Convert one entry of the reply of ADMIT."""
+        """Convert one entry of the reply of ADMIT to a decision."""
         status, now, position, wait, *pairs = entry
         statuses: list[LimitStatus] = []
         slots: list[int] = []

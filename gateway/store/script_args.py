@@ -44,7 +44,7 @@ def member_info_key(side: str) -> str:
 
 
 def reserved_key(key: str) -> str:
-    """Return the key of the amounts that instances reserve of a budget."""
+    """Return the key of the hash with the amounts that processes have reserved from a budget."""
     return f"{key}:held"
 
 
@@ -122,7 +122,7 @@ def side_of(key: str) -> str:
 
 
 def group_by_side(entries: Iterable[PendingDecision | Settlement]) -> list[list[Any]]:
-    """Group decisions or settlements by side: one command can handle each group."""
+    """Group decisions or settlements by side, because one command can handle only one side."""
     sides: dict[str, list[Any]] = {}
     for entry in entries:
         limits = entry.limits if isinstance(entry, PendingDecision) else entry[0].limits

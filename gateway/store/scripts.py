@@ -1,6 +1,7 @@
 """Lua scripts that Redis runs: ADMIT decides, SETTLE settles, and REPLAY_USAGE, PUBLISH and BOOK_USAGE record what processes report.
 
-The scripts for membership are in gateway.store.member_scripts. Times are in microseconds and taken from Redis. Keys and their types:
+The scripts for membership are in gateway.store.member_scripts. An instance is one run of a process. Times are in
+microseconds and taken from Redis. Keys and their types:
 
 - Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; every other
   field is a slot number with the amount charged to it.
@@ -8,10 +9,10 @@ The scripts for membership are in gateway.store.member_scripts. Times are in mic
 - Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts while its instance
   is a member, and only that instance writes it.
 - Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
-- Reservation: a string under the id of the reservation. It makes repeated admissions and settlements have no effect.
+- Reservation: a string under the id of the reservation. Because of it, repeated admissions and settlements have no effect.
 
-Redis does not roll back a script that fails: each decision validates everything it reads before its first write. Lua numbers are doubles,
-exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.
+Redis does not roll back a script that fails, so each decision validates everything it reads before its first write. Lua
+numbers are doubles, exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ local function wait_for_window(limit, slot, need)
   return math.min(slid or last, math.max(limit.cost <= limit.left and 0 or whole or last, limit.ends - now))
 end
 
--- Return the amount of a budget that live members reserve in period `p`, and the fields to delete: of dead members and past periods.
+-- Return the amount of a budget that live members reserve in period `p`, and the fields to delete, which are those of dead members
+-- and past periods.
 local function reserved(key, p)
   local held = redis.pcall('HGETALL', key)
   if held.err then return nil end
@@ -181,7 +183,7 @@ SETTLE = (
 -- KEYS: for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
 -- ARGV: number of calls, instance; for each call: id, number of limits; for each limit: slot width, number of slots, used amount, time to
 -- live in ms; for a budget the last two are the period of the admission and the amount that the instance has settled in it in total.
--- Reply: number of calls settled by this run. A call without a reservation was settled before.
+-- Reply: number of calls settled by this run. A call without a reservation was settled before or never admitted.
 local me = ARGV[2]
 local k, a, done = 1, 3, 0
 for i = 1, tonumber(ARGV[1]) do
@@ -285,7 +287,7 @@ return 1
 )
 
 BOOK_USAGE = """
--- Record usage in the ledger. Counts only grow, so that for each count the larger of the stored and the reported one is kept.
+-- Record usage in the ledger. Counts only grow, so the larger of the stored and the reported value of each count is kept.
 -- KEYS: one day of the ledger. ARGV: time to live in ms, then pairs: field of a row, its counts separated by commas.
 local key = KEYS[1]
 for i = 2, #ARGV, 2 do

@@ -20,7 +20,7 @@ _DAY_US = 86_400 * US_PER_S
 
 
 class SpendEntry(msgspec.Struct, frozen=True):
-    """The amount that one incarnation of a process settled of a budget in a period."""
+    """The amount that one incarnation of a process settled in one period of a budget."""
 
     incarnation: str
     key: str
@@ -60,7 +60,7 @@ class SettledSpend:
         return self.own_amount(key, period) + sum(self._inherited.get((key, period), {}).values())
 
     def merge(self, entry: SpendEntry) -> None:
-        """Inherit the counter of an incarnation that has ended. An older copy of it changes nothing."""
+        """Inherit the counter of an incarnation that has ended. An older copy of the counter changes nothing."""
         inherited = self._inherited.setdefault((entry.key, entry.period), {})
         inherited[entry.incarnation] = max(inherited.get(entry.incarnation, 0), entry.amount)
 

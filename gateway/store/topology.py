@@ -18,12 +18,15 @@ _HASH_SLOTS = 16384
 
 
 class Topology:
-    """Locates the server of a hash tag. After a failed attempt the next one starts with another node."""
+    """Locates the server of a hash tag. After a failed attempt, the next one starts with another node."""
 
     def __init__(self, address: RedisAddress, tag: str) -> None:
         self._address = address
         self._slot = hash_slot(tag)
         self._nodes = list(address.nodes)
+        if address.kind == "sentinel":
+            # On a busy machine this import takes longer than NODE_TIMEOUT_S, so it must not run within that time.
+            import redis.asyncio.sentinel  # noqa: F401
 
     async def locate(self) -> RedisAddress:
         """Return the address to connect to. Raise ConnectionError if no node returns it."""

@@ -1,4 +1,4 @@
-"""Replays the usage recorded during an outage to Redis: once per window, with each amount in its slot."""
+"""Replays to Redis the usage that was recorded during an outage: once per window, with each amount in its slot."""
 
 from __future__ import annotations
 

@@ -20,14 +20,19 @@ class ChunkFilter(ABC):
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
     def end(self) -> Sequence[bytes]:
-        """Return the bytes that `inner` adds at the end."""
+        """Return the chunks to send at the end: those that `inner` adds, filtered."""
         chunks = self._inner.end() if self._inner is not None else ()
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
-    def convert(self, events: bytes) -> bytes | None:
+    @property
+    def frame(self) -> None:
         """Return None: every chunk is filtered."""
+        return None
+
+    def convert(self, events: bytes) -> bytes | None:
+        """Return None, so that every event goes through `feed`."""
         return None
 
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:
-        """Return the bytes to send for one chunk, or for [DONE]."""
+        """Return the chunks to send for one chunk, or for [DONE]."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
+
+from providers.base import Body, Usage
 
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """Errors raised by reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
@@ -12,6 +16,28 @@ _ABSENT = msgspec.Raw(b"")
 def is_present(value: msgspec.Raw) -> bool:
     """Return whether a value is neither absent nor null (msgspec cannot type `Raw | None`)."""
     return len(value) != 0 and bytes(value) != b"null"
+
+
+def count_framed(piece: bytes, prefix: bytes, suffix: bytes) -> int:
+    """Return the number of events in a piece, each of them `prefix`, a text and `suffix`. 0 if there is anything else.
+
+    The texts must be printable and contain no quotes and backslashes.
+    """
+    if not piece.startswith(prefix) or not piece.endswith(suffix):
+        return 0
+    size = len(piece) - len(suffix)
+    text = piece[len(prefix) : size]
+    events = 1
+    if b'"' in text:
+        between = suffix + prefix
+        events += text.count(between)
+        text = text.replace(between, b" ")
+    if b'"' in text or b"\\" in text or size < len(prefix):
+        return 0
+    try:
+        return events if text.decode().isprintable() else 0
+    except UnicodeDecodeError:
+        return 0
 
 
 def is_text(data: bytes) -> bool:
@@ -41,14 +67,14 @@ class ReadChunk(msgspec.Struct, gc=False):
 
 
 class _Opening(msgspec.Struct):
-    """A choice of the first events, and whether it has content."""
+    """The content of a choice in one of the first events: the delta of a chat, or the text of a completion."""
 
     delta: dict[str, msgspec.Raw] | None = None
     text: msgspec.Raw = _ABSENT
 
 
 class OpeningChunk(msgspec.Struct):
-    """The identity that every chunk of a stream repeats, and its choices."""
+    """The identity that every chunk of a stream repeats, and the choices of this chunk."""
 
     id: str | None = None
     created: int | None = None
@@ -59,3 +85,12 @@ class OpeningChunk(msgspec.Struct):
 read_chunk = msgspec.json.Decoder(ReadChunk).decode
 read_chunks = msgspec.json.Decoder(ReadChunk).decode_lines
 read_opening = msgspec.json.Decoder(OpeningChunk).decode
+
+
+def usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
+    """Return a chunk that contains a usage with its total, and no choices."""
+    if "total_tokens" not in raw:
+        body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
+    if body.raw("choices") != b"[]":
+        body.set("choices", [])
+    return body.encode()

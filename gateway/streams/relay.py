@@ -7,9 +7,9 @@ as the bytes that arrived.
 
 Rules for every stream:
 
-- Nothing is released before the first content, so that another target can still answer.
+- Nothing up to MAX_HELD_BYTES is released before the first content, so that another target can still answer.
 - A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
-- Once any content was sent, the events that arrived before a failure are sent before it, even if they were read
+- Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
   together with it.
 - Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
@@ -26,18 +26,20 @@ from gateway.streams.chunks import (
     OpeningChunk,
     ReadChoice,
     ReadChunk,
+    count_framed,
     is_present,
     is_text,
     read_chunk,
     read_chunks,
     read_opening,
+    usage_chunk,
 )
 from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_two_end, last_three_start
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 4096
-"""Maximum size of the preamble that is held before the first content. A longer one is released."""
+"""Maximum size of the events that are held before the first content. Once they exceed it, they are released."""
 
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
@@ -50,7 +52,7 @@ class Relay:
     """The state machine of one relayed stream."""
 
     __slots__ = (
-        "_choices", "_convert", "_decoder", "_fail", "_failure", "_finished", "_held", "_held_size", "_highest", "_most",
+        "_choices", "_decoder", "_fail", "_failure", "_finished", "_frame", "_held", "_held_size", "_highest", "_most",
         "_parser", "_read_usage", "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening",
         "started", "usage",
     )  # fmt: skip
@@ -71,7 +73,8 @@ class Relay:
         `choices` is the number of choices requested.
         """
         self._decoder = decoder
-        self._convert = None if decoder is None else decoder.convert
+        self._frame: tuple[bytes, bytes] | None = None
+        """The decoder's frame. Most events consist of it and a text, and are sent without a closer look."""
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -88,7 +91,7 @@ class Relay:
         self._surplus = 0
         """Events after [DONE]."""
         self.started = False
-        """Whether content was released. From then on the answer belongs to this upstream."""
+        """Whether events were released. From then on, no other target can answer in place of this one."""
         self.done = False
         """Whether [DONE] or a failure arrived. Data that follows is not read."""
         self.usage: Usage | None = None
@@ -117,19 +120,23 @@ class Relay:
 
     @property
     def finished(self) -> bool:
-        """Whether every choice has a finish reason: after [DONE] every choice that began, before it every requested choice."""
+        """Whether every choice has a finish reason: after [DONE], every choice that began; before [DONE], every requested choice."""
         said_all = self.done and self._failure is None
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
         """Return the bytes to send for a piece of the body, possibly b"". Raise StreamFailure if it is invalid."""
         parser = self._parser
+        events = 0 if self._frame is None or parser.pending else count_framed(piece, *self._frame)
+        if events and self.chunks + events <= self._most:
+            self.chunks += events
+            return piece
         out: list[bytes] = []
         try:
             whole = parser.cut(piece)
             while whole and not self.done:
                 out.append(self._pass(whole))
-                whole = parser.cut(b"") if parser.plain else b""
+                whole = parser.cut(b"") if parser.pending and parser.plain else b""
         except EventTooLargeError:
             raise StreamFailure(Failure("too_large", "an event of the stream exceeds 1 MiB")) from None
         if self.chunks > self._most and not self.done:
@@ -137,8 +144,9 @@ class Relay:
             self._failure = StreamFailure(Failure("limit", message))
             self.done = True
         sent = out[0] if len(out) == 1 else b"".join(out)
-        if sent:
-            self._sent = True
+        self._sent = self._sent or bool(sent)
+        if self._decoder is not None:
+            self._frame = self._decoder.frame if self.started and parser.plain and not (self.done or self._held) else None
         return sent
 
     def _pass(self, whole: bytes) -> bytes:
@@ -165,10 +173,11 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bytes | None:
         """Return the bytes to send for ordinary chunks. Return None, and record nothing, if they need a closer check."""
-        if self._convert is not None:
-            sent = self._convert(whole)
+        if self._decoder is not None:
+            framed = self._decoder.frame is not None and count_framed(whole, *self._decoder.frame)
+            sent = whole if framed else self._decoder.convert(whole)
             if sent is not None:
-                self.chunks += whole.count(b"\n\n")
+                self.chunks += framed or whole.count(b"\n\n")
             return sent
         if whole[:6] != b"data: " or not is_text(whole):
             return None
@@ -288,13 +297,13 @@ class Relay:
                     self.started = True
 
     def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
-        """Remove the usage from an event. Return the rest to send, or None."""
+        """Record the usage of an event and remove it. Return the rest to send, or None if there is nothing else to send."""
         body = Body(data)
         raw = body.get("usage")
         usage = self._read_usage(raw)
         if usage is not None:
             self.usage = usage
-            self._usage_event = _usage_chunk(body.copy(), raw, usage)
+            self._usage_event = usage_chunk(body.copy(), raw, usage)
         if not chunk.choices and (self._usage_asked or all(key in _PLAIN_KEYS for key in body)):
             return None
         body.pop("usage")
@@ -315,7 +324,7 @@ class Relay:
     def end(self) -> bytes:
         """Return the bytes to send at the end of the upstream: held events and requested usage, without [DONE].
 
-        Raise StreamFailure("truncated") if a choice that began has no finish reason.
+        Raise StreamFailure if the stream failed, or if it ended before every choice had a finish reason.
         """
         out = b""
         if not self.done:
@@ -339,12 +348,3 @@ class Relay:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
-    """Return a chunk that contains a usage with its total, and no choices."""
-    if "total_tokens" not in raw:
-        body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
-    if body.raw("choices") != b"[]":
-        body.set("choices", [])
-    return body.encode()

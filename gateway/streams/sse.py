@@ -1,8 +1,8 @@
 """Parses server-sent events: bytes in, events out, for any split of the bytes and any of the three line ends.
 
 The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary
-text in JSON). It removes fields that OpenAI's clients reject (`id:`, `retry:`, empty data, a byte order mark). Features
-that the format allows (a byte order mark, other line ends) are not counted as irregularities.
+text in JSON). It removes what OpenAI's clients reject: a byte order mark, other fields (`id:`, `retry:`) and empty data.
+Fields and empty data count as irregularities; a byte order mark, comments and other line ends do not.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ class EventTooLargeError(ValueError):
 class EventParser:
     """The parser of one stream. `feed` returns the events that a piece completes, `end` an unterminated last event."""
 
-    __slots__ = ("_after_cr", "_data", "_data_size", "_name", "_pending", "_start", "normalised", "plain")
+    __slots__ = ("_after_cr", "_data", "_data_size", "_name", "_start", "normalised", "pending", "plain")
 
     def __init__(self) -> None:
-        self._pending = b""
+        self.pending = b""
+        """Bytes of an incomplete event, or events that were put back."""
         self._data: list[bytes] = []
         self._data_size = 0
         self._name = ""
@@ -42,9 +43,9 @@ class EventParser:
 
     def cut(self, piece: bytes) -> bytes:
         """Return the bytes of the events that `piece` completes, if `plain`, else everything. The rest is kept for the next piece."""
-        if self._pending:
-            piece = self._pending + piece
-            self._pending = b""
+        if self.pending:
+            piece = self.pending + piece
+            self.pending = b""
         if self._start:
             piece = self._skip_mark(piece)
             if self._start:
@@ -64,12 +65,12 @@ class EventParser:
 
     def unread(self, rest: bytes) -> None:
         """Put back events that `cut` returned. The next `cut` returns them again."""
-        self._pending = rest + self._pending
+        self.pending = rest + self.pending
 
     def _skip_mark(self, piece: bytes) -> bytes:
         """Remove a byte order mark at the start."""
         if piece in (b"", b"\xef", b"\xef\xbb"):
-            self._pending = piece
+            self.pending = piece
             return b""
         self._start = False
         if piece.startswith(b"\xef\xbb\xbf"):
@@ -84,7 +85,7 @@ class EventParser:
         for event in whole[:-2].split(b"\n\n"):
             if event[:6] != b"data: " or b"\n" in event or len(event) == 6:
                 self.plain = False
-                rest, self._pending = self._pending, b""
+                rest, self.pending = self.pending, b""
                 return self._feed_lines(whole + rest)
             events.append(("", event[6:]))
         return events
@@ -92,7 +93,7 @@ class EventParser:
     def _hold(self, rest: bytes) -> None:
         if len(rest) > MAX_EVENT_BYTES:
             raise EventTooLargeError
-        self._pending = rest
+        self.pending = rest
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
         """Parse any input line by line. A CR ends its line at once, even if the next piece begins with the LF that belongs to it."""
@@ -111,7 +112,7 @@ class EventParser:
                 self._dispatch(events)
         if len(rest) + self._data_size > MAX_EVENT_BYTES:
             raise EventTooLargeError
-        self._pending = rest
+        self.pending = rest
         return events
 
     def _line(self, line: bytes) -> None:
@@ -140,7 +141,7 @@ class EventParser:
 
     def end(self) -> list[Event]:
         """Return the last event if the stream ended without a blank line after it."""
-        pending, self._pending = self._pending, b""
+        pending, self.pending = self.pending, b""
         self.plain = False
         return self._feed_lines(pending + b"\n\n")
 

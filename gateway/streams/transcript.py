@@ -45,7 +45,7 @@ class Transcript:
     def __init__(self) -> None:
         self._text: list[str] = []
         self.is_plain = True
-        """Whether every event was text of the only choice, so that another model can continue it."""
+        """Whether every event was text of the only choice, so that another model can continue the text."""
         self.identity: dict[str, Any] = {}
         """`id`, `created` and `model` of the first chunk, which every later chunk repeats."""
         self.handovers: list[Handover] = []
@@ -63,7 +63,7 @@ class Transcript:
         return len(self.text)
 
     def append(self, events: bytes) -> None:
-        """Record events that were sent to the caller."""
+        """Record events that are sent to the caller."""
         for event in events.split(b"\n\n"):
             if not event or not self.is_plain:
                 continue

@@ -32,9 +32,9 @@ class Backend(msgspec.Struct, eq=False):
     bills_aborted_prompt: bool = False
     """Whether the provider bills the prompt of a request that the gateway aborts."""
     finishes_reading: bool = False
-    """Whether an answer is read to its end after its caller disconnected."""
+    """Whether an answer is read to its end even if its caller has disconnected."""
     finishing: int = 0
-    """Answers that are being read although their caller disconnected."""
+    """Number of answers that are being read although their callers have disconnected."""
 
     @property
     def target(self) -> Target:

@@ -23,7 +23,7 @@ class Bulkhead:
         self._admit_queued()
 
     def remove_limit(self) -> None:
-        """Admit every queued call."""
+        """Remove the limit and admit every queued call."""
         self.configure(sys.maxsize, 0, self.max_wait_s)
 
     @property
@@ -32,7 +32,7 @@ class Bulkhead:
         return len(self._queue)
 
     async def acquire(self, timeout_s: float) -> bool:
-        """Wait for a slot. Return False on timeout or if the queue is full; otherwise call `release` afterwards."""
+        """Wait for a slot. Return False on timeout or if the queue is full. If it returns True, call `release` afterwards."""
         if self.running < self.max_concurrent:  # the queue is empty while there is room
             self.running += 1
             return True
@@ -54,7 +54,7 @@ class Bulkhead:
         return True
 
     def release(self) -> None:
-        """Return a slot and admit the next queued call."""
+        """Free a slot and admit the next queued call."""
         self.running -= 1
         self._admit_queued()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Model(msgspec.Struct, frozen=True, eq=False):
-    """A model that callers can ask for: its name in the configuration (which may be a pattern), its route, its settings."""
+    """A model that callers can ask for: its name in the configuration (which may be a pattern), its route, and its settings."""
 
     name: str
     route: Route

@@ -1,4 +1,4 @@
-"""A cooldown: why a target or one of its credentials is skipped, until when, and how long by reason."""
+"""A cooldown: why and until when a target or one of its credentials is skipped. The reason determines the length."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_slow_failure(failure: Failure, seconds: float) -> bool:
 
 
 class Cooldown(msgspec.Struct):
-    """Start, end and reason of a cooldown, on the process's clock. If the reason is empty, no cooldown is in effect."""
+    """Start, end and reason of a cooldown, on the process's clock. The reason is None before the first start and after `end`."""
 
     until: float = 0.0
     since: float = 0.0
@@ -53,12 +53,15 @@ class Cooldown(msgspec.Struct):
 
 
 def seconds_after_failures(settings: CooldownConfig, ejections: int, stated: float | None) -> float:
-    """Return how long a failing target is skipped: longer with each ejection, and at least as long as the upstream states."""
+    """Return how long a failing target is skipped: longer after each period of failures, up to the configured maximum.
+
+    `ejections` counts these periods. `stated` is the time that the upstream asks for, and the minimum if it is given.
+    """
     return min(max(settings.time * ejections, stated or 0.0), settings.max)
 
 
 def seconds_after_rate_limits(settings: CooldownConfig, in_a_row: int, stated: float | None) -> float:
-    """Return how long a credential is skipped after a 429: longer with each one in a row, and as long as the upstream states."""
+    """Return how long a credential is skipped after a 429: longer with each one in a row, and at least for `stated` seconds."""
     default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(in_a_row - 1, 20), settings.time)
     return max(default, stated or 0.0)
 

@@ -4,10 +4,10 @@
     cooling   until the cooldown ends, no call is sent there while another target of its route is live
     probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
-The column `blame` of the table in gateway.errors says which failures start a cooldown. Several credentials cool down
-separately; the target cools down when the last of them does. Of two cooldowns the longer one applies, regardless of
-whether the configuration, the upstream or another instance sets it. The state belongs to the process and survives a
-reload. This module does no I/O, and the clock is an argument.
+The column `blame` of the table in gateway.errors says which failures start a cooldown. Each of several credentials has
+a cooldown of its own; when all of them are in cooldown, so is the target. Of two cooldowns, the longer one applies,
+regardless of whether the configuration, the upstream or another process sets it. The state belongs to the process and
+survives a reload. This module does no I/O, and the clock is an argument.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class TargetHealth:
         return self.bulkhead.waiting if self.bulkhead is not None else 0
 
     def pick_credential(self, targets: Sequence[Target]) -> Target:
-        """Return the target with the next credential that is not in cooldown; if all are, with the one that recovers first."""
+        """Return the target with the next credential that is not in cooldown. If all are in cooldown, use the one that recovers first."""
         if len(targets) == 1:
             if self._targets:
                 self._targets = ()  # this generation has a single credential
@@ -273,7 +273,7 @@ class TargetHealth:
             self.cooldown.start(now, first.until - now, first.reason)
 
     def apply_remote(self, credential: str | None, seconds: float, reason: Reason) -> None:
-        """Apply a cooldown reported by another instance."""
+        """Apply a cooldown reported by another process."""
         now = self._clock()
         if credential is None:
             self.cooldown.start(now, seconds, reason)
@@ -284,7 +284,7 @@ class TargetHealth:
             self._cool_if_all_do(now)
 
     def end_remote(self, credential: str | None, ago: float) -> None:
-        """Apply a recovery that another instance reported `ago` seconds ago."""
+        """Apply a recovery that another process reported `ago` seconds ago."""
         then = self._clock() - ago
         if credential is not None:
             cooldown = self._credential_cooldowns.get(credential)

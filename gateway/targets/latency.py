@@ -1,7 +1,7 @@
 """Latency of one target: attempts in flight, average and quantiles of the time to first token.
 
-Streams and whole answers are recorded separately, because a stream's first token comes long before a whole answer's
-first byte.
+Streams and whole answers are recorded separately, because a stream's first token comes long before a whole answer
+is complete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BUCKETS_PER_OCTAVE = 4
 """Buckets of the histogram for each doubling of time. A quantile is at most 19 % too high."""
 SHORTEST_S = 0.001
 BUCKETS = 20 * BUCKETS_PER_OCTAVE
-"""From 1 ms to 1,000 s."""
+"""Number of buckets, which reach from 1 ms to about 1,000 s."""
 MIN_OBSERVATIONS = 20.0
 """Minimum number of observations for a quantile."""
 MAX_OBSERVATIONS = 1000.0
@@ -26,7 +26,7 @@ MAX_OBSERVATIONS = 1000.0
 
 
 class LatencyHistogram:
-    """A histogram of times in which old observations fade: all counts are halved whenever it holds MAX_OBSERVATIONS."""
+    """A histogram of times in which old observations fade: all counts are halved whenever their sum exceeds MAX_OBSERVATIONS."""
 
     __slots__ = ("_counts", "total")
 
@@ -73,7 +73,7 @@ class Latency:
             self._histograms = [LatencyHistogram(), LatencyHistogram()]
 
     def record_attempt(self, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
-        """Record the time to the first byte of an attempt, or the time that it waited if no byte arrived."""
+        """Record the time until the response to the caller began, or the time that the attempt waited if no response began."""
         if first_byte_at >= sent_at:
             self.record(first_byte_at - sent_at, stream=stream)
         else:
@@ -95,7 +95,7 @@ class Latency:
     def record_timeout(self, seconds: float, *, stream: bool) -> None:
         """Record that no answer had begun after `seconds`, if that is more than the average.
 
-        A shorter time says nothing about the target.
+        A shorter time does not show that the target is slow.
         """
         last = self._averages[stream]
         if last is not None and seconds > last[0]:

@@ -36,7 +36,7 @@ class Probes:
     def configure(
         self, config: Config, backend_of: Callable[[str, str], Backend], targets: Iterable[tuple[str, str]]
     ) -> None:
-        """Replace all probes by those of a configuration. `targets` are (provider, model) pairs."""
+        """Replace all probes with those of a configuration. `targets` are (provider, model) pairs."""
         self._cancel()
         models: dict[str, list[str]] = {}
         for provider, model in targets:

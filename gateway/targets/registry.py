@@ -1,4 +1,4 @@
-"""The health of all targets of a process. It survives a reload and can be shared with other instances."""
+"""The health of all targets of a process. It survives a reload and can be shared with other processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TargetRegistry:
         self.clock = clock
         self.publish: CooldownPublisher = lambda name, credential, seconds, reason: None
         self.on_credential_refused: Callable[[], None] = lambda: None
-        """Called once for each credential that an upstream refuses, because its file may contain a new one."""
+        """Called once for each credential that an upstream refuses, because the file of the credential may contain a new one."""
         self._refused: set[tuple[str, str | None]] = set()
         self._targets: dict[str, TargetHealth] = {}
         self._providers: Mapping[str, ProviderConfig] = {}
@@ -45,7 +45,7 @@ class TargetRegistry:
         return health
 
     def apply_remote(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
-        """Apply a cooldown reported by another instance."""
+        """Apply a cooldown reported by another process."""
         health, provider = self._targets.get(name), self._providers.get(name.partition("/")[0])
         if health is None and provider is not None:
             health = self._new(name, provider)
@@ -53,7 +53,7 @@ class TargetRegistry:
             health.apply_remote(credential, seconds, reason)
 
     def end_remote(self, name: str, credential: str | None, ago: float) -> None:
-        """Apply a recovery that another instance reported `ago` seconds ago."""
+        """Apply a recovery that another process reported `ago` seconds ago."""
         health = self._targets.get(name)
         if health is not None:
             health.end_remote(credential, ago)
@@ -70,7 +70,7 @@ class TargetRegistry:
         return health is None or health.is_available
 
     def all(self) -> list[TargetHealth]:
-        """Return the health of every target that a call was sent to."""
+        """Return the health of every target that was called or probed, or whose cooldown another process reported."""
         return list(self._targets.values())
 
     def _on_cooldown(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:

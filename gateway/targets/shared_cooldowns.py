@@ -1,9 +1,9 @@
 """Cooldowns that several processes share through Redis.
 
-About once a second, one command publishes the cooldowns of a process that have started or ended early, and reads those
-of all others. Each process decides on its own cooldowns and also applies those of the others, timed by the clock of
-Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each process uses only its own
-observations.
+About once a second, each process runs one command that publishes its cooldowns that have started or ended early, and
+reads those of all other processes. Each process decides on its own cooldowns and also applies those of the others, timed
+by the clock of Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each process uses only
+its own observations.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ POLL_INTERVAL_S = 1.0
 ENDED = "over"
 """Stored instead of a reason when a cooldown ends early."""
 ENDED_RECORD_S = 60.0
-"""Time for which an early end is stored, so that every instance reads it."""
+"""Time for which an early end is stored, so that every process reads it."""
 MAX_UNSENT = 1000
 """Maximum number of changes that are kept while Redis is unavailable."""
 
 SCRIPT = """
--- KEYS: a hash of target and credential to "until reason instance". ARGV: this instance, then field, milliseconds and reason of each
--- change. The longer cooldown wins, except that an early end and what follows it always replace the field. Reply: field, milliseconds
--- left and "until reason instance" of every entry.
+-- KEYS: a hash of target and credential to "until reason instance"; an instance is one run of a process. ARGV: this instance, then field,
+-- milliseconds and reason of each change. The longer cooldown wins, except that an early end and what follows it always replace the
+-- field. Reply: field, milliseconds left and "until reason instance" of every entry.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 2, #ARGV, 3 do
@@ -63,7 +63,7 @@ return out
 
 
 class SharedCooldowns:
-    """Exchanges the cooldowns of one process with all others at the same store."""
+    """Exchanges the cooldowns of one process with those of all other processes that use the same store."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class SharedCooldowns:
             self._report(line, unavailable)
 
     def _apply(self, entries: list[Any]) -> None:
-        """Apply the entries of other instances that are new since the last exchange."""
+        """Apply the entries of other processes that are new since the last exchange."""
         read: dict[str, str] = {}
         for index in range(0, len(entries), 3):
             field, text = entries[index].decode("utf-8", "replace"), entries[index + 2].decode("utf-8", "replace")

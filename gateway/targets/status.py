@@ -100,7 +100,7 @@ def _end_of(cooldown: Cooldown, now: float) -> tuple[str | None, float | None]:
 
 
 def merge_views(processes: Iterable[Iterable[TargetView]]) -> list[TargetView]:
-    """Merge the targets of several processes: counts are added, and the worst state and cooldown are kept."""
+    """Merge the targets of several processes: keep the worst state and cooldown, and add the numbers of calls."""
     merged: dict[str, TargetView] = {}
     for process in processes:
         for view in process:

@@ -85,7 +85,7 @@ class CallLog:
             self._writing = False
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Write the remaining lines. Wait at most `timeout_s` for the reader."""
+        """Write the remaining lines. Wait at most `timeout_s` until they are written."""
         if self._timer is not None:
             self._timer.cancel()
         if self._lines:

@@ -32,7 +32,7 @@ def _observe(values: memoryview, cell: int, buckets: tuple[float, ...], seconds:
 class CallSeries:
     """The series that calls of one kind add to.
 
-    For each call, use `add`, then `add_attempts`, `add_times` if it was answered and `add_usage` if its usage is known.
+    For each call, use `add`, then `add_attempts`, then `add_times` if it was answered, and `add_usage` if its usage is known.
     """
 
     __slots__ = (

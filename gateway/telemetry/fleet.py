@@ -145,7 +145,7 @@ class Fleet:
         self._published = present
 
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
-        """Make one addition; repeat it unchanged until it is acknowledged.
+        """Send one addition: `part`, or the previous one unchanged if it was not acknowledged.
 
         Return False if the store does not know this instance any more, so that everything must be published again.
         """

@@ -82,7 +82,7 @@ class Trace:
             request.headers.append(("tracestate", self._state))
 
     def end(self, call: Call, model: str) -> None:
-        """End all spans of the call. `model` is its label value."""
+        """End all spans of the call. `model` is the label value of the call's model."""
         operation = _OPERATIONS.get(call.operation, call.operation)
         for attempt, span, began in self._attempts:
             if span.is_recording():
@@ -147,7 +147,7 @@ class Tracer:
         return Trace(self._tracer, self._propagator.extract(carrier), captures=self._capture)
 
     def stop(self) -> None:
-        """Send the queued spans, for at most EXPORT_TIMEOUT_S. Blocks; call it in a thread."""
+        """Send the queued spans; each batch takes at most EXPORT_TIMEOUT_S. This blocks, so call it in a thread."""
         self._provider.shutdown()
 
 

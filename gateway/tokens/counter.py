@@ -98,7 +98,7 @@ class TokenCount(msgspec.Struct, frozen=True):
 
     messages: tuple[int, ...]
     overhead: int
-    """Tokens of the system prompt, the tools and the start of the answer."""
+    """Tokens of `system_prompt`, the tools, the response format, and the start of the answer."""
     factor: float
     exact: bool
     tokenizer: str
@@ -206,7 +206,7 @@ class TokenCounter:
 
 
 def read_message(source: msgspec.Raw) -> tuple[list[str], int, bool]:
-    """Return the texts of a message to count, its other tokens, and whether it is plain text."""
+    """Return the texts of a message that must be counted, the number of its other tokens, and whether it is plain text."""
     try:
         message: dict[str, Any] = _decode(source)
     except ValueError:  # invalid UTF-8: no tokenizer accepts it

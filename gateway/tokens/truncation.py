@@ -17,7 +17,7 @@ Group = tuple[int, ...]
 """Indexes of messages, ascending."""
 
 MIN_OUTPUT_TOKENS = 64
-"""The output cap is lowered to this value before messages are evicted, unless the caller asked for less."""
+"""Before messages are evicted, the output cap is lowered, but not below this value unless the caller asked for less."""
 OUTPUT_WINDOW_DIVISOR = 8
 """An eviction makes room for an answer of up to 1/8 of the window, so that the next turn needs no further eviction."""
 PINNED_ROLES = frozenset({"system", "developer"})
@@ -58,7 +58,7 @@ class PromptBudget(msgspec.Struct, frozen=True):
 
 
 def prompt_budget(limits: WindowLimits, cap: int | None) -> PromptBudget | None:
-    """Return the budget of a prompt whose call asks for `cap` output tokens, or None if it is unlimited."""
+    """Return the sizes for the prompt of a call that asks for `cap` output tokens, or None if its size is unlimited."""
     bounds: list[PromptBudget] = []
     if limits.prompt is not None and limits.evicts:
         bounds.append(PromptBudget(limits.prompt, limits.prompt, limits.prompt))

@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: sends requests one at a time, receives the responses, and decides whether it may be reused.
 
-A connection is idle (no exchange), busy (one exchange) or closed. It returns to its pool in the read callback that saw the end
+A connection is idle (no exchange), busy (one exchange) or closed. It returns to its pool in the read callback that receives the end
 of the response. If anything about it is doubtful, its socket is closed instead:
 
     surplus     bytes after the end of a response or while idle: the next caller could receive another caller's response
@@ -120,14 +120,14 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def prevent_reuse(self) -> None:
-        """Close after an invalid response, or once the exchange in progress is complete."""
+        """Close the connection: at once if it is idle, else when the exchange in progress is complete."""
         if self._exchange is None:
             self._poison()
         else:
             self._is_doubtful = True
 
     def resume(self) -> None:
-        """Read the socket again: the reader took the buffered data."""
+        """Read the socket again: the reader has taken the buffered data."""
         exchange = self._exchange
         if exchange is not None and not self._reading and self._transport is not None:
             self._reading = True

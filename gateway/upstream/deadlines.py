@@ -14,7 +14,7 @@ Clock = Callable[[], float]
 MAX_TICK_S = 0.05
 MIN_TICK_S = 0.002
 TICKS_PER_DEADLINE = 20
-"""A tick is at most the shortest deadline divided by this, so a deadline fires at most 5 % late."""
+"""A tick is the shortest deadline divided by this, within the limits above: deadlines of 40 ms or more fire at most 5 % late."""
 
 
 class HasDeadline(Protocol):

@@ -78,7 +78,10 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):
-    """httpx's transport without a proxy, on a CheckedNetworkBackend. A proxy resolves names itself, so nothing can be checked."""
+    """httpx's transport for connections without a proxy, on a CheckedNetworkBackend.
+
+    A proxy resolves names itself, so their addresses cannot be checked.
+    """
 
     def __init__(self, backend: CheckedNetworkBackend, *, http2: bool, uds: str | None, limits: httpx.Limits, verify: Any) -> None:
         super().__init__(verify=verify, trust_env=False)

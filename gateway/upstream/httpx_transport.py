@@ -27,7 +27,7 @@ MAX_HEADERS = 256
 
 
 class _SendProgress:
-    """The phase of an attempt, advanced by httpcore's trace events. Also starts the deadline of the response head."""
+    """The phase of an attempt, advanced by httpcore's trace events. When the request is sent, the deadline for the head starts."""
 
     def __init__(self, deadlines: Deadlines, total: float) -> None:
         self.deadlines = deadlines

@@ -75,17 +75,17 @@ class NativeTransport:
 
     @property
     def in_use(self) -> int:
-        """Connections with an exchange in progress, over all origins."""
+        """Number of connections with an exchange in progress or being opened, over all origins."""
         return sum(pool.in_use for pool in self._pools.values())
 
     @property
     def idle(self) -> int:
-        """Idle connections, over all origins."""
+        """Number of idle connections, over all origins."""
         return sum(len(pool.idle) for pool in self._pools.values())
 
     @property
     def waiting(self) -> int:
-        """Senders waiting for a connection, over all origins."""
+        """Number of senders that wait for a connection, over all origins."""
         return sum(pool.waiting for pool in self._pools.values())
 
     async def _resend(

@@ -40,7 +40,7 @@ class Pool:
         self.ticker = ticker
         self.origin_part = ""
         self.size = 0
-        """Connections that are open (including idle ones) or being opened."""
+        """Number of connections that are open (including idle ones) or being opened."""
         self.idle: list[UpstreamConnection] = []
         self.connections: set[UpstreamConnection] = set()
         self.is_closed = False
@@ -147,7 +147,7 @@ class Pool:
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
     async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
-        """Wait for a connection, or for permission to open one (None). A cancelled sender passes either to the next one."""
+        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next one gets either."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
         front = False

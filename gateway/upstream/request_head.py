@@ -6,13 +6,13 @@ from gateway.upstream.transport import Origin, UpstreamError
 from providers.base import WireRequest
 
 CONNECTION_HEADERS = frozenset({"host", "content-length", "accept-encoding", "transfer-encoding", "connection", "expect", "upgrade", "te"})
-"""Headers of the connection or the framing: written only by this module, even if a request contains them."""
+"""Headers of the connection or the framing. Only transports set them; those in a request are left out."""
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
 def authority(origin: Origin) -> str:
-    """Return the value of `host`: brackets around IPv6, no port if it is the scheme's default."""
+    """Return the value of the `host` header: the host, in brackets if it is an IPv6 address, and any port but the scheme's default."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     return host if _DEFAULT_PORT.get(origin.scheme) == origin.port else f"{host}:{origin.port}"
 

@@ -19,7 +19,7 @@ class Source(Protocol):
     """The part of a connection that a response uses."""
 
     def resume(self) -> None:
-        """Read the socket again: the reader took the buffered data."""
+        """Read the socket again: the reader has taken the buffered data."""
         ...
 
     def abort(self) -> None:
@@ -69,7 +69,7 @@ class NativeResponse:
         self.on_trailing: OnTrailing | None = None
 
     async def read(self) -> bytes:
-        """Return everything that arrived since the last read, or b"" at the end of the body. Waits only if nothing arrived."""
+        """Return everything that arrived since the last read, or b"" at the end of the body. Wait only if nothing has arrived."""
         while not self.pieces:
             if self.ended:
                 self._check()
@@ -149,7 +149,7 @@ class NativeResponse:
         return UpstreamError("stalled", f"the upstream sent nothing for {deadlines.idle:g} s")
 
     def close_error(self, reason: Exception | None) -> UpstreamError | None:
-        """Return the error that a closed connection means for the body, or None if that is its regular end."""
+        """Return the error of a body whose connection was closed, or None if that is the regular end of the body."""
         if reason is None and not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
             return None
         if not self.started:

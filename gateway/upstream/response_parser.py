@@ -1,6 +1,6 @@
 """Parser callbacks for upstream responses. They reject too many headers, content encodings and protocol switches.
 
-To reject, a callback raises an exception, which stops the parser. The reason is kept on the connection.
+To reject a response, a callback raises an exception, which stops the parser. The reason is kept on the connection.
 """
 
 from __future__ import annotations

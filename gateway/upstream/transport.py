@@ -13,8 +13,8 @@ from providers.base import FailureKind, WireRequest
 class Deadlines(msgspec.Struct, frozen=True):
     """Time limits of one attempt in seconds.
 
-    `first_byte` runs from the request being sent to the head of the response. `idle` is the longest silence between two pieces
-    of the body. `total` limits the whole attempt, even if bytes keep arriving.
+    `first_byte` is the longest time between sending the request and receiving the head of the response. `idle` is the
+    longest time without a further piece of the body. `total` limits the whole attempt, even if bytes keep arriving.
     """
 
     connect: float = 2.0
@@ -38,7 +38,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class UpstreamError(Exception):
-    """A failed attempt. `kind` says where it failed; `message` contains no secret."""
+    """A failed attempt. `kind` classifies the failure; `message` contains no secret."""
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class UpstreamError(Exception):
 
 
 OnTrailing = Callable[[bytes], bool]
-"""Called with bytes received after the end of the response. Returns whether they were unexpected."""
+"""Called with bytes received after the last event of a stream. Returns whether they were unexpected."""
 
 
 class Response(Protocol):
@@ -69,7 +69,7 @@ class Response(Protocol):
         ...
 
     def unread(self) -> bytes:
-        """Return the part that `body` had received when it failed or was cancelled. Nothing remains after `close`."""
+        """Return the part that `body` had received when it failed or was cancelled. Call this before `close`."""
         ...
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:

@@ -124,7 +124,7 @@ class MessageStream(StreamDecoder):
         """Positions in the text of the answer: its end, and the beginning of the current block."""
         self._arguments_sent = False
         self._has_output_count = False
-        """Whether the end of the stream has reported output tokens. The count of message_start is only a first value."""
+        """Whether a message_delta event has reported output tokens. The count in message_start is only a first value."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         decoded = _decode(data)
@@ -192,7 +192,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Record the finish reason and the tokens counted so far."""
+        """Record the tokens counted so far, and send the finish reason."""
         used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
         self._usage |= used
         self._has_output_count = self._has_output_count or "output_tokens" in used

@@ -34,7 +34,7 @@ class Conversation(Rule, frozen=True):
         if turns != messages:
             work.body.set("messages", turns)
             if len(turns) + len(system) != len(messages) or any(turn not in messages for turn in turns):
-                work.report("messages", "reshape", why="blocks for tool calls, results and images")
+                work.report("messages", "reshape", why="tool calls, results and images are sent as blocks")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"messages": {"support": "adjusted", "action": "reshape", "content": ["text", "image_url", "file"]}}
@@ -151,7 +151,7 @@ def _assistant_content(work: Work, message: Message, position: int) -> Any:
 
 def _text_block(work: Work, part: dict[str, Any], param: str) -> Block:
     if part.get("type") != "text":
-        raise work.refuse(param, "an assistant message has only text", "unsupported_content")
+        raise work.refuse(param, "an assistant message may contain only text", "unsupported_content")
     return _block(work, part, param)
 
 
@@ -165,5 +165,5 @@ def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:
     except msgspec.DecodeError:
         parsed = None
     if type(parsed) is not dict:
-        raise work.refuse(f"{param}.function.arguments", "must be a JSON object as text")
+        raise work.refuse(f"{param}.function.arguments", "it must be a JSON object as text")
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": parsed}

@@ -23,11 +23,11 @@ class Model(NamedTuple):
 
     family: str
     first: Version
-    """First version of the generation. It ends before the next generation of the family."""
+    """First version of the generation, which extends to the next generation of the family."""
     known: tuple[Version, ...]
     efforts: tuple[str, ...] = _ALL
     thinking: Literal["none", "budget", "both", "adaptive", "any"] = "adaptive"
-    """How thinking is set: by a budget, adaptive, or both. `any`: unknown, so the setting is sent unchanged."""
+    """The kinds of thinking: none, with a budget, adaptive, or both. `any`: unknown, so the setting is sent unchanged."""
     sampling: Literal["both", "one", "none"] = "none"
     """Whether temperature and top_p are accepted: both, one of them, or none. API version 2026-10-21 accepts none."""
     prefill: bool = False
@@ -61,7 +61,7 @@ MODELS: tuple[Model, ...] = (
 """Generations by family, the newest one first."""
 
 UNKNOWN = Model("", (0, 0), (), (*_ALL,), "any", "both", prefill=True)
-"""For names that are not names of Claude models, such as aliases on another server."""
+"""Parameters for names that are not names of Claude models, such as aliases on another server."""
 NEWEST = MODELS[0]
 
 _NAME = re.compile(r"claude-(?:(\d)(?:[-.](\d{1,2}))?-)?([a-z]+)(?:-(\d{1,2})(?:[-.](\d{1,2}))?)?(?!\d)")

@@ -52,7 +52,7 @@ class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     default_max_tokens: Annotated[
         int,
         Meta(
-            description="Output cap for calls without one, because Anthropic requires it.",
+            description="Output cap for calls without one, because Anthropic requires a cap.",
             examples=[8192],
         ),
     ] = 4096
@@ -75,7 +75,7 @@ class LegacySampling(Rule, frozen=True):
     high: float | None = None
 
     def apply(self, work: Work) -> None:
-        """Drop the parameter in the new API version, clamp it in older ones."""
+        """Drop the parameter in the new API version, and clamp it in older ones."""
         if _version(work.settings) >= NEW_VERSION:
             work.drop(self.param, f"removed in {NEW_VERSION}")
         else:
@@ -174,7 +174,7 @@ class Anthropic(OpenAICompatible):
     """Anthropic's headers, answers and streams."""
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:
-        """Return the version, and the credential in the header that this version uses."""
+        """Return the header with the API version, and the header in which this version expects the credential."""
         version = _version(target.options)
         headers = [("anthropic-version", version)]
         if target.credential:

@@ -112,7 +112,7 @@ class Thinking(Rule, frozen=True):
         work.body.set("output_config", {**(work.body.get("output_config") or {}), "effort": near})
 
     def _effort_as_budget(self, work: Work, param: str, effort: str) -> None:
-        """Send an effort as a budget: at most half of the output, if the caller caps it."""
+        """Send an effort as a budget: at most half of the caller's output cap, but at least MIN_BUDGET."""
         budget, cap = BUDGETS[effort], work.body.get("max_tokens")
         if is_number(cap):
             budget = max(MIN_BUDGET, min(budget, cap // 2))

@@ -40,7 +40,7 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
 
 
 def _integer(value: Any) -> int | None:
-    """Cohere counts in floats."""
+    """Return a count as an integer, or None if it is not a count. Cohere reports floats."""
     return int(value) if type(value) in (int, float) and value == int(value) and value >= 0 else None
 
 
@@ -53,7 +53,7 @@ def finish_of(reason: Any) -> str:
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:
-    """Parse a v2 chat answer. Raises ValueError for any other body."""
+    """Parse a v2 chat answer. Raises ValueError for any other body, and for an answer that ended with an error."""
     source = _decode(body)
     message = source.get("message")
     if type(message) is not dict:

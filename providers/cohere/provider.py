@@ -47,7 +47,7 @@ class ForcedChoice(Rule, frozen=True):
     """Converts tool_choice to REQUIRED or NONE. `auto` is the default."""
 
     def apply(self, work: Work) -> None:
-        """Convert it. Drop a named function, which Cohere does not support."""
+        """Convert the choice. Drop a named function, which Cohere does not support."""
         value = work.body.get(self.param)
         if not work.body.get("tools"):
             if value is not None and value != "none":
@@ -76,10 +76,10 @@ class SchemaInObject(Rule, frozen=True):
         kind = value.get("type")
         if kind == "json_schema":
             work.body.set(self.param, {"type": "json_object", "json_schema": value["json_schema"].get("schema") or {}})
-            work.report(self.param, "reshape", why="json_object with a json_schema")
+            work.report(self.param, "reshape", why="sent as json_object with a json_schema")
         elif kind == "json_object" and "schema" in value:
             work.body.set(self.param, {"type": "json_object", "json_schema": value["schema"]})
-            work.report(self.param, "reshape", why="the schema is called json_schema")
+            work.report(self.param, "reshape", why="the schema is sent as json_schema")
         elif kind not in ("text", "json_object"):
             work.drop(self.param)
 
@@ -88,13 +88,13 @@ class SchemaInObject(Rule, frozen=True):
 
 
 class WithoutNullContent(MessageRule, frozen=True):
-    """An assistant message with tool calls must have no content, not even null."""
+    """Removes null fields: an assistant message with tool calls must have no content, not even null."""
 
     def is_relevant(self, raw: bytes) -> bool:
         return b"null" in raw
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Remove nulls, which does not change the meaning."""
+        """Remove all fields that are null. The meaning of a message does not change."""
         plain = [{key: value for key, value in message.items() if value is not None} for message in messages]
         if plain == messages:
             return None
@@ -119,7 +119,7 @@ class Thinking(Rule, frozen=True):
 
 _OFF = {"type": "disabled"}
 _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-"""Token budgets for OpenAI's effort levels. They are the gateway's choice."""
+"""Token budgets for OpenAI's effort levels. Cohere defines none, so these are the gateway's own."""
 _EFFORTS = (("none", _OFF), *((word, {"type": "enabled", "token_budget": budget}) for word, budget in _BUDGETS.items()))
 
 

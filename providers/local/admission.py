@@ -56,5 +56,5 @@ class Gate:
         self._typical += 0.2 * (self._clock() - since - self._typical)
 
     def retry_after(self) -> float:
-        """Return the whole seconds until a place is likely to be free."""
+        """Return the number of seconds until a place is likely to be free: an integer from 1 to 60."""
         return float(min(60, max(1, math.ceil(self._typical / self.slots))))

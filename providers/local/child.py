@@ -7,7 +7,7 @@ gateway and is started by its path.
 
 Trap: the engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a
 duplicate of the original.
-Trap: deleting a server that is generating hangs, so the process exits with os._exit.
+Trap: the process hangs if it deletes a server object that is generating text. It therefore exits with os._exit.
 """
 
 from __future__ import annotations

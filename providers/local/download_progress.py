@@ -56,7 +56,7 @@ class ProgressBar:
 
 
 def progress_to(report: Callable[[str], None] | None) -> Progress:
-    """Return a progress that reports lines. Without `report`, show a bar on a terminal, else print lines to stderr."""
+    """Return a progress that passes lines to `report`. Without `report`, it is a bar on a terminal, otherwise lines on stderr."""
     if report is not None:
         return ProgressLines(report)
     if sys.stderr.isatty():

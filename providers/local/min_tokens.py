@@ -1,9 +1,9 @@
-"""`min_tokens` for an engine without such a parameter: one answer that may not end early, then its continuation.
+"""`min_tokens` for an engine without such a parameter: one answer that must not end early, then its continuation.
 
 The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
 finds in its cache. A stop string still ends the text. The seed applies to each request, so the same seed still produces
-the same text. With tools, the first request may end early: only if it is text, it is continued, without the tools. Several
-choices are made one after another.
+the same text. With tools, the first answer may end early. It is continued only if it is text, and then without the tools.
+Several choices are generated one after another.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MinTokens(Rule, frozen=True):
-    """Honours `min_tokens` by continuation of text, else drops it. This rule must come after OutputCap."""
+    """Honours `min_tokens` by continuing the text, or drops it. This rule must come after OutputCap."""
 
     @property
     def params(self) -> tuple[str, ...]:
         return ("min_tokens", "min_completion_tokens")
 
     def apply(self, work: Work) -> None:
-        """Move the parameter from the body to the memo."""
+        """Move the parameter from the body to the memo, or drop it if it cannot be honoured."""
         body = work.body
         for name in self.params:
             least = body.get(name)
@@ -43,7 +43,7 @@ class MinTokens(Rule, frozen=True):
             if least is None or least < 1:
                 work.drop(name, "must be at least 1")
             elif (body.get("response_format") or {}).get("type", "text") != "text":
-                work.drop(name, "JSON ends where it is complete")
+                work.drop(name, "a JSON answer ends where the JSON is complete")
             elif body.get("tools") and body.get("stop"):
                 work.drop(name, "not supported together with tools and stop strings", "unsupported_combination")
             else:
@@ -92,7 +92,7 @@ def _with_tools(body: Body, min_tokens: int) -> Chain:
 
 
 def _plain(body: Body, min_tokens: int) -> Chain:
-    """Make one choice of text with a minimum."""
+    """Generate the text of one choice with a minimum length."""
     cap = body.get("max_tokens")
     first = body.copy()
     first.set("ignore_eos", True)

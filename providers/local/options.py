@@ -56,14 +56,14 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: Annotated[
         bool,
         Meta(
-            description="Whether the model's chat template supports tools. That of the bundled model does not.",
+            description="Whether the model's chat template supports tools. The bundled model's template does not.",
             examples=[True],
         ),
     ] = False
 
     @property
     def cores(self) -> int:
-        """Threads to use. One core stays free: two threads on two busy cores are slower than one."""
+        """The number of threads. By default, one core stays free: two threads on two busy cores are slower than one."""
         return self.threads or max(1, cpu.usable_cores() - 1)
 
     def memory_cap(self, model_size: int) -> int:

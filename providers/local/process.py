@@ -22,7 +22,7 @@ INHERITED_VARIABLES = frozenset(
 
 
 LOG_REASON_PREFIXES = ("error loading model: ", "failed to initialize the context: ")
-"""The text before the reason in the engine's log. The engine's exception says only that it did not start."""
+"""The text before the reason in the engine's log. The engine's exception contains no reason."""
 
 
 class StartError(Exception):

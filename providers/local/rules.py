@@ -15,7 +15,7 @@ SEED_MODULUS = 2**32 - 1
 MODEL_MEMO = "local.model"
 """Key of `Options.memo`: the model that the caller asked for, for the answers."""
 BUNDLED_PENALTY = 1.05
-"""Repetition penalty of the bundled model. At temperature 0 and without it, half of its answers repeat one sentence forever."""
+"""Repetition penalty of the bundled model. Without it, at temperature 0, half of the answers repeat one sentence endlessly."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
 """Key of `Options.memo`: the number of alternatives for each token that the caller requests."""
 CHOICES_MEMO = "local.n"
@@ -23,7 +23,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """A neutral system message if the caller sends none. The bundled model's own default degrades answers."""
+    """Adds a neutral system message if the caller sends none. The default in the bundled model's template degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -41,7 +41,7 @@ class DefaultSystemMessage(Rule, frozen=True):
 
 
 class DefaultTemperature(Rule, frozen=True):
-    """Temperature 0 if the caller sets no sampling parameter: a small model answers best with its likeliest tokens."""
+    """The default temperature (0) if the caller sets no sampling parameter: a small model answers best with its likeliest tokens."""
 
     param: str = "temperature"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -59,14 +59,14 @@ class DefaultTemperature(Rule, frozen=True):
 
 
 class DefaultPenalty(Rule, frozen=True):
-    """A repetition penalty for plain text of the bundled model, if the caller sets no penalty."""
+    """Sets a repetition penalty for plain text of the bundled model, if the caller sets no penalty."""
 
     param: str = "repetition_penalty"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
     others: tuple[str, ...] = ("frequency_penalty", "presence_penalty", "tools", "functions", "response_format")
 
     def apply(self, work: Work) -> None:
-        """Set the penalty. Other models get none, nor do tool calls and JSON, which repeat words and marks."""
+        """Set the penalty. Other models get none, nor do tool calls and JSON, which repeat words and punctuation."""
         body = work.body
         if work.settings.get("model") is not None or any(body.get(name) for name in (self.param, *self.others)):
             return
@@ -110,7 +110,7 @@ class SlotChoices(Rule, frozen=True):
         count = 1 if n is None else n
         if type(seed) is list:
             if len(seed) != count:
-                raise work.refuse("seed", f"a list of seeds must have one for each of the {count} choices")
+                raise work.refuse("seed", f"a list of seeds must have one seed for each of the {count} choices")
             if count == 1:
                 work.body.set("seed", seed[0])
                 work.report("seed", "reshape", why="the engine accepts one integer")
@@ -140,7 +140,7 @@ class SlotChoices(Rule, frozen=True):
 
 
 class DropEmptyStops(Rule, frozen=True):
-    """Empty stop strings are dropped: they would end the answer before it begins."""
+    """Drops empty stop strings, which would end the answer before it begins."""
 
     param: str = "stop"
 

@@ -23,7 +23,7 @@ class Note(msgspec.Struct, frozen=True):
 def failure_for(state: State) -> Failure:
     """Return the reason why a call is not answered, without file paths.
 
-    If the state explains nothing, the connection of the call broke because the engine crashed.
+    In the states `ready` and `restarting`, the reason is a crash of the engine.
     """
     if state in ("unavailable", "stopped"):
         return Failure("overloaded", "the local model is unavailable; see the gateway's log", 503, "model_unavailable", retry_after=30.0)

@@ -90,7 +90,7 @@ class EngineDecoder(StreamDecoder):
 
 
 def with_model(answer: bytes, options: Options) -> bytes:
-    """Return an answer or a chunk with the model that the caller asked for. In a text, the marks would be escaped."""
+    """Return an answer with the model that the caller asked for. A text cannot match, because its quotation marks are escaped."""
     return answer.replace(_ENGINE_MODEL, _model_member(options), 1)
 
 

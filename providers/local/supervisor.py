@@ -200,7 +200,7 @@ class Engine:
             await asyncio.sleep(pause)
 
     async def _run_once(self) -> tuple[Cause, str]:
-        """Start the child and watch it until it ends. Return the cause."""
+        """Start the child and watch it until it ends. Return the cause of its end and a description."""
         model, settings, cap = await asyncio.to_thread(self._plan)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket)
@@ -263,7 +263,7 @@ class Engine:
         raise UnavailableError(error.message, cast(Code, error.code))
 
     async def _watch(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
-        """Watch the child until it ends or must be killed."""
+        """Watch the child until it ends or must be killed. Return the cause and a description."""
         ended = asyncio.create_task(process.wait())
         checks = asyncio.create_task(self._check(process, cap))
         try:
@@ -278,7 +278,7 @@ class Engine:
             await asyncio.gather(ended, checks, return_exceptions=True)
 
     async def _check(self, process: EngineProcess, cap: int) -> tuple[Cause, str]:
-        """Return when the child hangs or uses too much memory."""
+        """Wait until the child hangs or uses too much memory. Return the cause and a description."""
         silent = 0.0
         while True:
             await asyncio.sleep(self._timing.check_interval_s)

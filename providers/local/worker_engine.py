@@ -16,7 +16,7 @@ STATE_POLL_S = 0.1
 
 
 class WorkerEngine:
-    """Admits this worker's calls. It reads the state at its start, and again after a connection broke."""
+    """Admits this worker's calls. It reads the state before the first call and after a broken connection, until the engine is ready."""
 
     def __init__(self, options: LocalOptions, socket: str) -> None:
         self.options = options

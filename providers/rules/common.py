@@ -29,7 +29,7 @@ CONTEXT_POLICY: tuple[Rule, ...] = (
     OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),
     Drop("context_length_exceeded_behavior"),
 )
-"""For providers that reject a prompt that is too long: `truncate` is dropped."""
+"""Rules for providers that reject a prompt that is too long. Both values are dropped; dropping `truncate` is lossy."""
 
 SAMPLING: tuple[Rule, ...] = (
     Range("temperature", 0, 2),

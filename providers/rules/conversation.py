@@ -1,6 +1,6 @@
-"""What a conversation may look like as a whole: tool results, ids, blank texts, the first and the last message.
+"""Adapts a conversation as a whole to a vendor: tool results, ids, blank texts, the last message.
 
-Each step takes and returns turns: a message with its position in the caller's conversation, for the receipt.
+Each function takes a list of turns: messages with their positions in the caller's conversation, which the receipt names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ACKNOWLEDGEMENT = "OK."
 
 
 NO_REASONING = " "
-"""Reasoning of an assistant message that came without any, for a vendor that requires it."""
+"""Reasoning that is added to an assistant message without any, for a vendor that requires it."""
 _OFF = {"type": "disabled"}
 
 
@@ -66,7 +66,7 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
             waiting.remove(message["tool_call_id"])
             result.append(turn)
             if later:
-                report.change(turn.place, "", "reshape", "tool results follow their calls directly")
+                report.change(turn.place, "", "reshape", "tool results must directly follow their calls")
             if not waiting:
                 result += later
                 later = []
@@ -99,7 +99,7 @@ def check_results(turns: list[Turn], work: Work) -> None:
 
 
 def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Replace tool-call ids that the vendor refuses, in calls and results alike. Different calls get different ids."""
+    """Replace tool-call ids that the vendor refuses, in calls and results alike. Different ids stay different."""
     pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
     used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
     taken: set[str] = set()
@@ -115,7 +115,7 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
                 if not _fits(pattern, id) or (row.unique_ids and id in taken):
                     new = _new_id(id, index, number, used | taken)
                     where = f".tool_calls[{number}].id"
-                    report.change(index, where, "reshape", "tool-call ids are short, plain and used once", from_=id, to=new)
+                    report.change(index, where, "reshape", "tool-call ids must be short, plain and used only once", from_=id, to=new)
                 taken.add(new)
                 current[id].append(new)
                 calls.append(call if new == id else {**call, "id": new})
@@ -135,7 +135,7 @@ def _fits(pattern: re.Pattern[str] | None, id: Any) -> bool:
 
 
 def _new_id(id: str, index: int, number: int, taken: set[Any]) -> str:
-    """Return an id of at most 40 plain characters: the old one if its plain characters are unused."""
+    """Return an id of at most 40 plain characters: the old id with `_` for other characters, or a hash if that one is taken or too long."""
     plain = _ID_LETTERS.sub("_", id)
     if plain and len(plain) <= 40 and plain not in taken:
         return plain
@@ -144,7 +144,7 @@ def _new_id(id: str, index: int, number: int, taken: set[Any]) -> str:
 
 
 def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Drop empty parts, and messages of assistant, system and user without any text. Refuse a blank last user message."""
+    """Drop blank text parts and blank messages that the vendor refuses, except tool results. Refuse a blank last user message."""
     result: list[Turn] = []
     last = _last_turn(turns)
     for position, (index, message) in enumerate(turns):
@@ -181,14 +181,16 @@ def _is_blank(content: Any) -> bool:
 
 
 def with_a_turn(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Send the last system message as the user's, if there is no other message, or if the vendor takes no system message there.
+    """Send a final system message as a user message, if the vendor requires it.
 
-    Strict mode refuses the conversation.
+    Some vendors reject system messages without any other message, others reject a system message at the end. Strict mode
+    refuses the conversation.
     """
     index, message = turns[-1]
     if message.get("role") not in _SYSTEM or (not row.tail_field and _last_turn(turns) >= 0):
         return turns
-    report.loss(index, ".role", "downgrade", "a conversation needs a message that is not a system message", to="user", code="invalid_value")
+    why = "the upstream requires that this message is not a system message"
+    report.loss(index, ".role", "downgrade", why, to="user", code="invalid_value")
     return [*turns[:-1], Turn(index, {**message, "role": "user"})]
 
 
@@ -207,7 +209,7 @@ def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]
             report.change(index, ".content", "reshape", "the text to continue must not end in white space")
     if row.tail_field and not message.get("tool_calls") and row.tail_field not in message:
         changed = {**changed, row.tail_field: True}
-        report.change(index, f".{row.tail_field}", "set_default", "the vendor continues only marked messages", to=True)
+        report.change(index, f".{row.tail_field}", "set_default", "the upstream continues only messages that have this field", to=True)
     return turns if changed is message else [*turns[:last], Turn(index, changed), *turns[last + 1 :]]
 
 
@@ -225,7 +227,7 @@ def _trimmed(content: Any) -> Any:
 
 
 def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
-    """Add an assistant message between tool results and a user message."""
+    """Add an assistant message between tool results and a user or system message."""
     result: list[Turn] = []
     for turn in turns:
         if turn.message.get("role") in ("user", *_SYSTEM) and result and result[-1].message.get("role") == "tool":
@@ -237,7 +239,7 @@ def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
 
 
 def with_reasoning(turns: list[Turn], work: Work, report: Report) -> list[Turn]:
-    """Add blank reasoning to tool calls of another model, unless the request turns thinking off."""
+    """Add blank reasoning to messages with tool calls and without reasoning, unless the request turns thinking off."""
     body = work.body
     if body.get("thinking") == _OFF or body.get("reasoning_effort") == "none" or body.get("disable_reasoning") is True:
         return turns

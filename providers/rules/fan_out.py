@@ -1,4 +1,4 @@
-"""The requests of a call whose provider returns one choice for each, and their seeds."""
+"""The upstream requests, with their seeds, of a call with several choices at a provider that returns one per request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def fan_out(body: Body, n: int) -> list[Body]:
     """Return the bodies of `n` upstream requests for an adapted body with a `fan_out` adjustment.
 
     If `seed` is a list, each request gets one of its seeds. A single seed (or the provider's default) is incremented,
-    because the same seed would produce the same text. Without a seed the upstream draws one for each request.
+    because the same seed would produce the same text. Without a seed, the upstream chooses one for each request.
     """
     name = next((name for name in SEED_NAMES if name in body), SEED_NAMES[0])
     seed = body.get(name)
@@ -28,7 +28,7 @@ def fan_out(body: Body, n: int) -> list[Body]:
 
 
 def seeds_sent(body: Body, n: int) -> Adjustment | None:
-    """Return the report of the seeds of `n` upstream requests, or None if the body has no seed."""
+    """Return the adjustment that reports the seeds of `n` upstream requests, or None if the body has no seed."""
     name = next((name for name in SEED_NAMES if body.get(name) is not None), None)
     if name is None:
         return None

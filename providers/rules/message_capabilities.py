@@ -1,4 +1,4 @@
-"""What a row of the table of messages means for each field: for `explain`, the list of models and docs/providers.md."""
+"""Describes how a row of the table of messages treats each field, for `explain`, the list of models and docs/providers.md."""
 
 from __future__ import annotations
 
@@ -44,9 +44,10 @@ def describe_fields(row: MessageRow, reasoning: str) -> dict[str, Entry]:
     result["messages[].refusal"] = _YES if "refusal" in assistant else _adjusted("content")
     result["messages[].function_call"] = _function_call(row)
     if row.message_cache:
-        result["messages[].cache_control"] = _adjusted("the last block")
+        result["messages[].cache_control"] = _adjusted("cache_control of the last block")
     else:
-        result["messages[].cache_control"] = _adjusted("the last part") if "cache_control" in row.parts else {"support": "no"}
+        may_move = "cache_control" in row.parts
+        result["messages[].cache_control"] = _adjusted("cache_control of the last part") if may_move else {"support": "no"}
     return {name: result[name] for name in MESSAGE_FIELDS}
 
 
@@ -80,15 +81,15 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "a final assistant message has no trailing white space": row.trims_tail,
         "the last message is not a system message": bool(row.tail_field),
         f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
-        "tool calls come with reasoning_content, while the model thinks": row.pads_reasoning,
+        "in thinking mode, an assistant message with tool calls has `reasoning_content`": row.pads_reasoning,
         "an assistant message follows tool results": row.answer_after_results,
         "no stop string without a visible character": not row.blank_stops,
         f"function names match `{row.function_name}`": row.function_name is not None,
-        "a function's schema is an object without a union at the top": row.object_schemas,
-        f"lists of texts are joined in the roles {', '.join(row.joins)}": bool(row.joins),
+        "a function's schema is an object without anyOf, oneOf or allOf at its top level": row.object_schemas,
+        f"lists of texts are joined in messages of the roles {', '.join(row.joins)}": bool(row.joins),
         "`developer` is sent as `system`": row.developer == "system",
         "`developer` is sent as `system` unless `developer_as_system` is false": row.developer == "setting",
-        f"earlier reasoning goes only to models that start with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
+        f"earlier reasoning is sent only to models whose name starts with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(
             row.reasoning_models
         ),
     }

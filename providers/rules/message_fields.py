@@ -1,4 +1,4 @@
-"""Fields of messages, content parts and tool calls: what the vendor does not take is converted, or dropped and reported.
+"""Adapts messages, content parts and tool calls: fields that the vendor does not take are converted, or dropped and reported.
 
 Empty leftovers (null, "", [], the index of a call) are dropped in both modes, because nothing is lost with them.
 """
@@ -17,7 +17,7 @@ from providers.rules.rule import Work
 from providers.tool_calls import json_text
 
 MAX_LISTED = 8
-"""Adjustments of one kind that are listed one by one. One more entry counts the rest."""
+"""Maximum number of adjustments of one kind that are listed one by one. One more entry gives the number of the others."""
 NEUTRAL = "neutral value"
 NO_FIELD = "no such field"
 _TEXT_PART = {"type", "text"}
@@ -25,18 +25,18 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _REASONING = ("reasoning_content", "reasoning")
 _MEDIA = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?)(;base64)?,", re.IGNORECASE)
 MEDIA_TYPES: Mapping[str, str] = MappingProxyType({"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"})
-"""Registered media types for names that are none."""
+"""Registered media types by names that are common but not registered."""
 
 
 class Report:
-    """Reports changes of messages. Of many changes of one kind, only the first are listed one by one."""
+    """Reports changes of messages. Of many changes of one kind, only the first MAX_LISTED are listed one by one."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self._counts: dict[tuple[str, str, str], int] = {}
 
     def change(self, index: int, field: str, action: Action, why: str = "", *, from_: Any = None, to: Any = None) -> None:
-        """Report a change without loss of a field of messages[index]."""
+        """Report a change of a field of messages[index] that loses nothing."""
         if self._is_listed(field, action, why):
             self.work.report(f"messages[{index}]{field}", action, from_=from_, to=to, why=why)
 
@@ -46,7 +46,7 @@ class Report:
             self.work.report_lossy(f"messages[{index}]{field}", action, why, to=to, code=code)
 
     def drop(self, index: int, field: str, value: Any, why: str = NO_FIELD) -> None:
-        """Report a dropped field. Nothing is lost with an empty value."""
+        """Report a dropped field. Dropping an empty value loses nothing."""
         if value in (None, "", [], {}):
             self.change(index, field, "drop", NEUTRAL)
         else:
@@ -66,7 +66,7 @@ class Report:
 
 
 class FieldPass:
-    """Converts the fields of one message after the other to what one row takes."""
+    """Converts the fields of messages, one message at a time, to the fields that one row allows."""
 
     def __init__(self, row: MessageRow, reasoning: str, report: Report) -> None:
         self.row = row
@@ -76,7 +76,7 @@ class FieldPass:
         self._allowed["assistant"] = row.fields_of("assistant") | {reasoning}
 
     def clean(self, index: int, message: Message) -> Message:
-        """Return the message without the fields that the vendor does not take: the same object if it has none."""
+        """Return the message with only the fields that the vendor takes, or the same object if nothing changes."""
         result = dict(message)
         role = str(message.get("role"))
         if type(message.get("content")) is list:
@@ -93,7 +93,7 @@ class FieldPass:
         content = result.get("content")
         if content == [] and self.row.unknown != "pass":
             result["content"] = ""
-            self.report.change(index, ".content", "reshape", "an empty list is an empty text")
+            self.report.change(index, ".content", "reshape", "an empty list is sent as an empty text")
         elif role in self.row.joins and type(content) is list and content and all(part.get("type") == "text" for part in content):
             result["content"] = text_of(content)
             self.report.change(index, ".content", "reshape", "lists of texts are joined to a string")
@@ -158,7 +158,7 @@ class FieldPass:
         known = registered(address)
         if known == address:
             return part
-        self.report.change(index, f"{where}.image_url.url", "reshape", "the registered media type")
+        self.report.change(index, f"{where}.image_url.url", "reshape", "sent with the registered media type")
         image = part["image_url"]
         return {**part, "image_url": {**image, "url": known} if type(image) is dict else known}
 
@@ -171,7 +171,8 @@ class FieldPass:
         if to == "thinking_blocks":
             self._thinking_blocks(index, message)
         elif "thinking_blocks" in message:
-            self.report.drop(index, ".thinking_blocks", message.pop("thinking_blocks"), "only the vendor that signed them reads them")
+            why = "only the vendor that signed the blocks can read them"
+            self.report.drop(index, ".thinking_blocks", message.pop("thinking_blocks"), why)
         given = [name for name in _REASONING if message.get(name)]
         for name in _REASONING:
             if name in message and not message[name]:
@@ -188,7 +189,7 @@ class FieldPass:
                 if value == message.get(to) or (to == "thinking_blocks" and message.get("thinking_blocks")):
                     self.report.change(index, f".{name}", "drop", f"same value as '{to}'")
                 else:
-                    self.report.drop(index, f".{name}", value, "earlier reasoning is not taken")
+                    self.report.drop(index, f".{name}", value, "the upstream takes no earlier reasoning")
 
     def _thinking_parts(self, index: int, message: Message) -> None:
         """Move `thinking` parts of the content (Mistral, Cohere) to the field for reasoning."""
@@ -203,10 +204,10 @@ class FieldPass:
             message["content"] = None if message.get("tool_calls") else ""
         if not any(message.get(name) for name in _REASONING):
             message["reasoning_content"] = text
-            self.report.change(index, ".content", "reshape", "thinking parts are earlier reasoning")
+            self.report.change(index, ".content", "reshape", "thinking parts are sent as earlier reasoning")
 
     def _thinking_blocks(self, index: int, message: Message) -> None:
-        """Keep the blocks with a signature: Anthropic refuses the others."""
+        """Keep the blocks that are signed or redacted: Anthropic refuses the others."""
         blocks = message.get("thinking_blocks")
         if blocks is None:
             return
@@ -276,10 +277,10 @@ class FieldPass:
         called = function.get("name")
         if self.row.function_name is not None and type(called) is str and re.fullmatch(self.row.function_name, called) is None:
             result["name"] = _NOT_IN_A_NAME.sub("_", called)[:64] or "_"
-            self.report.change(index, f"{where}.function.name", "reshape", "a name of letters, digits, _ and -", to=result["name"])
+            self.report.change(index, f"{where}.function.name", "reshape", "only letters, digits, _ and - are allowed", to=result["name"])
         if type(arguments) is not str or not arguments.strip():
             result["arguments"] = "{}" if arguments is None or type(arguments) is str else json_text(arguments)
-            self.report.change(index, f"{where}.function.arguments", "reshape", "arguments are the text of a JSON object")
+            self.report.change(index, f"{where}.function.arguments", "reshape", "arguments must be the text of a JSON object")
         return result
 
     def _cache(self, index: int, message: Message) -> None:
@@ -296,7 +297,7 @@ class FieldPass:
 
 
 def registered(address: str) -> str:
-    """Return a data: URI with a registered media type and without parameters. Other addresses are returned as they are."""
+    """Return a data: URI with a registered media type and, if it is base64, without parameters. Return other addresses as they are."""
     match = _MEDIA.match(address) if address[:5].lower() == "data:" else None
     if match is None:
         return address

@@ -1,6 +1,6 @@
 """`MessagePass`: the one rule for everything in `messages`, by the vendor's row in `providers.message_tables`.
 
-Of a conversation of plain texts, only the roles are read: no text is decoded, and nothing is reported.
+A conversation of plain texts that already fits the row is recognised without decoding a text, and stays unchanged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from providers.rules.rule import Rule, Work
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True):
-    """A message of a role and a content, and nothing else."""
+    """A message that consists of a role and a content only."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: msgspec.Raw
@@ -50,7 +50,7 @@ class MessagePass(Rule, frozen=True):
         return self.row.reasoning if not prefixes or self.model.startswith(prefixes) else ""
 
     def is_relevant(self, raw: bytes) -> bool:
-        """Return whether the messages need a closer look: they are more than plain texts, or break a rule of the row."""
+        """Return whether the messages need a closer look: they are more than plain texts, or may break a rule of the row."""
         try:
             messages = _read_plain(raw)
         except msgspec.ValidationError:
@@ -70,7 +70,7 @@ class MessagePass(Rule, frozen=True):
         return last == "assistant" and (row.trims_tail or row.tail_field != "")
 
     def apply(self, work: Work) -> None:
-        """Adapt the messages. Those that need no change keep their bytes."""
+        """Adapt the messages. If none of them needs a change, the list keeps its bytes."""
         raw = work.body.raw("messages")
         if raw is None or not self.is_relevant(raw):
             return

@@ -13,7 +13,7 @@ OTHER_VENDORS_FIELDS = frozenset((
     "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "partial", "prefix", "reasoning",
     "reasoning_content", "reasoning_details", "refusal", "thinking_blocks", "tool_plan",
 ))  # fmt: skip
-"""Message fields that one vendor defines. A server that accepts unknown fields gets only those that are not here."""
+"""Message fields that only some vendors define. A row with `unknown="new"` passes other unknown fields, but not these."""
 
 Unknown = Literal["drop", "new", "pass"]
 ReasoningField = Literal["", "reasoning_content", "reasoning", "thinking_blocks", "thinking_part"]
@@ -24,16 +24,16 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """What one vendor's conversation may contain."""
 
     source: str
-    """Where the facts come from."""
+    """Source of the facts in this row."""
     as_of: str = "2026-11"
     unknown: Unknown = "drop"
-    """Fields that are not in the row: dropped, passed unless another vendor defines them (`new`), or passed."""
+    """Treatment of fields that are not in the row: dropped, passed unless another vendor defines them (`new`), or passed."""
     names: tuple[str, ...] = ()
     """Roles whose messages may have a `name`."""
     assistant: tuple[str, ...] = ()
     """Further fields of assistant messages, besides content and tool_calls."""
     reasoning: ReasoningField = ""
-    """Where earlier reasoning goes back to. "" means that the vendor takes none."""
+    """The place for earlier reasoning in a request. "" means that the vendor takes none."""
     pads_reasoning: bool = False
     """Assistant messages with tool calls must have reasoning, unless the request turns thinking off."""
     reasoning_models: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     message_cache: bool = False
     """Accepts `cache_control` on a message. Otherwise it moves to the last part, if parts may have it."""
     part_types: tuple[str, ...] = ()
-    """Types of content parts of the vendor's own that must not be converted: `thinking`, `refusal`."""
+    """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
     """Types of content parts that the vendor takes; others are refused. Empty: not known, or checked by another rule."""
     image: tuple[str, ...] = ("detail",)
@@ -77,13 +77,13 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     answer_after_results: bool = False
     """Tool results must be followed by an assistant message, not by a user message."""
     needs_results: bool = False
-    """Every tool call must be answered."""
+    """Every tool call must have a result."""
     blank_stops: bool = True
     """Accepts stop strings without a visible character."""
     function_name: str | None = None
     """Pattern of function names. None: any name."""
     object_schemas: bool = False
-    """The schema of a function must be an object without a union at the top."""
+    """The schema of a function must be an object without anyOf, oneOf or allOf at its top level."""
 
     def fields_of(self, role: str) -> frozenset[str]:
         """Return the fields that a message of this role may have."""

@@ -1,6 +1,6 @@
 """Rules for the conversation: roles, content parts, names, alternating turns and `system_prompt`.
 
-Conversations are long and mostly need no change, so each rule looks for its words in the raw bytes first and decodes
+Conversations are long and mostly need no change, so most rules look for their words in the raw bytes first and decode
 only on a match. Bytes with an escaped ASCII letter are always decoded, because the escape could hide a word.
 """
 
@@ -23,7 +23,7 @@ def may_mention(raw: bytes, words: tuple[bytes, ...]) -> bool:
 
 
 class MessageRule(Rule, frozen=True):
-    """A rule for every message. It runs only if the conversation's bytes contain one of `words`."""
+    """A rule for every message. By default, it runs only if the conversation's bytes may contain one of `words`."""
 
     param: str = "messages"
     words: ClassVar[tuple[bytes, ...]] = ()
@@ -87,7 +87,7 @@ class ContentParts(MessageRule, frozen=True):
     accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()
     remote_images: bool = True
-    """Images may have an http address. If not, only data: URIs are accepted."""
+    """Images may have an http or https address. If not, only data: URIs are accepted."""
     words: ClassVar[tuple[bytes, ...]] = (b'"type"',)
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
@@ -116,7 +116,7 @@ class ContentParts(MessageRule, frozen=True):
 
 
 class RefuseToolTurns(MessageRule, frozen=True):
-    """For providers without tools: a message with a tool call is refused."""
+    """Refuses messages with a tool call, for providers without tools."""
 
     words: ClassVar[tuple[bytes, ...]] = (b'"tool_calls"', b'"function_call"')
 
@@ -135,7 +135,7 @@ class AlternateRoles(MessageRule, frozen=True):
         return True
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Merge neighbours that contain only text."""
+        """Merge neighbours that have content and no tool calls."""
         merged: list[Message] = []
         for index, message in enumerate(messages):
             last = merged[-1] if merged else None
@@ -155,7 +155,7 @@ class AlternateRoles(MessageRule, frozen=True):
 
 
 class SystemPrompt(Rule, frozen=True):
-    """`system_prompt` becomes the first system message, or is prepended to it with a blank line."""
+    """Sends `system_prompt` as a first system message. If there is one already, the text precedes it, with a blank line between."""
 
     param: str = "system_prompt"
 
@@ -200,5 +200,5 @@ def _as_parts(content: Any) -> list[Any]:
 
 
 def _plain(message: Message) -> bool:
-    """Return whether a message can be merged: it has content, no tool calls, and is not a tool message."""
+    """Return whether a message can be merged: it has content and no tool calls, and is not a tool message."""
     return message.get("role") in ("user", "assistant", "system") and not message.get("tool_calls") and message.get("content") is not None

@@ -15,8 +15,8 @@ ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 def nearest_effort(effort: str, efforts: Sequence[str]) -> str:
     """Return the supported effort nearest to `effort`; if two are equally near, the lower one.
 
-    Only `none` becomes `none`: a caller that requests little reasoning still requests some. A model without `none`
-    gets its lowest effort.
+    Only `none` becomes `none`: a caller that requests little reasoning still requests some. If the model does not
+    support `none`, its lowest effort replaces it.
     """
     rank = ORDER.index(effort)
     candidates = [other for other in ORDER if other in efforts and (other != "none" or effort == "none")]
@@ -44,7 +44,7 @@ class NewerModel(Rule, frozen=True):
 
 
 class NewerThan(ForModels, frozen=True):
-    """Rules for models of a family that are newer than its newest known version: those of that version, and a warning.
+    """Rules for models that are newer than the known versions of their family: those of the newest known version, and a warning.
 
     A version must follow one of `prefixes`: `4.6`, `4-1`, or `5p2` as Fireworks writes it. A date does
     not count as a minor version.

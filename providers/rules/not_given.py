@@ -53,7 +53,7 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """Rules that convert functions to tools replace a rule for an upstream that accepts functions."""
+        """Let a model's rule that converts `functions` to tools replace this rule, if the upstream otherwise accepts functions."""
         return (type(self).__name__,) if self.counts_functions else ("functions",)
 
     def apply(self, work: Work) -> None:

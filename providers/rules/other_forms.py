@@ -1,4 +1,4 @@
-"""Rules for parameters that some vendors accept in another form than OpenAI, such as a number or a string."""
+"""Rules for parameters that some vendors accept in a form other than OpenAI's, such as a number or a string."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CountedLogprobs(_OtherForm, frozen=True):
         return ("top_logprobs",)
 
     def apply(self, work: Work) -> None:
-        """Replace a number by OpenAI's two parameters. If `top_logprobs` is set as well, it takes precedence."""
+        """Replace a number with OpenAI's two parameters. If `top_logprobs` is set as well, it takes precedence."""
         body = work.body
         count = body.get(self.param)
         if type(count) is not int:

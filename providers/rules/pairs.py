@@ -13,7 +13,7 @@ class Requires(Rule, frozen=True):
     other: str
 
     def apply(self, work: Work) -> None:
-        """Refuse the parameter alone, in both modes. Drop a neutral value."""
+        """Without the other parameter, drop a neutral value and refuse any other, in both modes."""
         if work.body.get(self.other):
             return
         if is_neutral(self.param, work.body.get(self.param)):
@@ -78,7 +78,7 @@ class MinimumBelowCap(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Lower each minimum to the smaller cap."""
+        """Lower each minimum to the smaller one of the output caps."""
         body = work.body
         caps = [cap for cap in (body.get("max_tokens"), body.get("max_completion_tokens")) if type(cap) is int]
         for name in self.params if caps else ():

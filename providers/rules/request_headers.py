@@ -51,7 +51,7 @@ NOT_REPORTED: frozenset[str] = frozenset({"cf-ray", "x-amz-cf-id", "x-session-id
 """Headers that proxies add to every request, or that the gateway itself uses: nothing is lost where a provider lacks them."""
 
 VENDOR_HEADERS: frozenset[str] = frozenset(NOT_FORWARDED).union(*CALLER_HEADERS.values())
-"""Every header of the table."""
+"""All headers that vendors define, forwarded or not."""
 
 MERGED: frozenset[str] = frozenset({"anthropic-beta", "x-anthropic-beta", "openai-beta", "x-openrouter-categories"})
 """Headers whose value is a list: the values of the configuration and those of the caller are sent together."""
@@ -60,7 +60,7 @@ NUMBERS: frozenset[str] = frozenset({"x-delay-time", "queue_threshold", "x-data-
 """Headers whose value is a number."""
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"x-siati-tier": ("slow", "medium", "fast", "ludicrous")})
-"""Headers that have only these values."""
+"""The allowed values of headers that accept only certain values."""
 
 SETTINGS_THAT_WIN: Mapping[str, str] = MappingProxyType({"anthropic-workspace-id": "workspace"})
-"""Headers that a caller cannot replace if this setting of the provider is set. Other settings are defaults."""
+"""Headers that a caller cannot replace if the named setting of the provider is set. Other settings are only defaults."""

@@ -252,7 +252,7 @@ _WORSE = ("yes", "passed", "adjusted", "no")
 
 
 def compile_rules(rules: Iterable[Rule | ForModels], model: str, *, unknown: UnknownPolicy) -> CompiledRules:
-    """Return the rules for one model. The first matching ForModels overrides the general rules."""
+    """Return the rules for one model. The rules of the first matching ForModels replace the general rules of the same parameters."""
     rules = tuple(rules)
     general = [rule for rule in rules if isinstance(rule, Rule)]
     for special in rules:
@@ -273,7 +273,7 @@ def _without(rule: Rule, replaced: set[str]) -> tuple[Rule, ...]:
 
 
 def drop_unlisted(work: Work, name: str) -> None:
-    """Drop a parameter that the provider does not define. Raises Refusal in strict mode."""
+    """Drop a parameter that the provider does not define. Raises Refusal in strict mode, unless the value is neutral."""
     if name in CANONICAL_PARAMS:
         work.drop(name)
     else:

@@ -1,7 +1,7 @@
 """Rules for schemas of structured output and of strict tools, in the dialect of JSON Schema that a vendor enforces.
 
-A schema is rewritten if the dialect can express it except for some keywords; the gateway then checks the answer against the
-caller's own schema. The dialects are in `providers.schema_dialects`.
+A schema is rewritten if the dialect can express it except for some keywords. For structured output, the gateway then checks the
+answer against the caller's own schema. The dialects are in `providers.schema_dialects`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class NotExpressibleError(Exception):
 
 
 class Simplifier:
-    """Rewrites one schema in a dialect and records the changes. Every object is closed."""
+    """Rewrites one schema in a dialect and records the changes. Every object gets `additionalProperties: false`."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -60,7 +60,7 @@ class Simplifier:
         self.moved = False
 
     def simplify(self, schema: Any) -> Any:
-        """Return the schema in the dialect. Raises NotExpressibleError."""
+        """Return the schema in the dialect. Raises NotExpressibleError if that is impossible."""
         if not self._dialect.recursive and _is_recursive(schema):
             raise NotExpressibleError("it refers to itself")
         return self._node(schema)
@@ -200,7 +200,7 @@ class StrictTools(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Rewrite the schemas. Removing a keyword is lossy, because the gateway does not check arguments."""
+        """Rewrite the schemas. Removing a keyword or `strict` is lossy, because the gateway does not check arguments."""
         tools = work.body.get(self.param)
         if not tools or b'"strict"' not in (work.body.raw(self.param) or b""):
             return
@@ -217,7 +217,8 @@ class StrictTools(Rule, frozen=True):
         try:
             schema = simplifier.simplify(function["parameters"])
         except NotExpressibleError as error:
-            work.report_lossy(f"{self.param}[{index}].function.strict", "drop", f"the upstream cannot enforce its schema: {error}")
+            why = f"the upstream cannot enforce the schema of this function: {error}"
+            work.report_lossy(f"{self.param}[{index}].function.strict", "drop", why)
             return {**tool, "function": {key: value for key, value in function.items() if key != "strict"}}
         if simplifier.removed:
             names = ", ".join(sorted(simplifier.removed))

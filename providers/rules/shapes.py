@@ -30,7 +30,7 @@ class StopStrings(Rule, frozen=True):
 
 
 def first_stops(work: Work, stops: list[str], limit: int) -> list[str]:
-    """Return the stop strings to send. The gateway enforces the others, so nothing is lost, in strict mode either."""
+    """Return the stop strings to send. The gateway enforces the others, so nothing is lost, and strict mode allows it."""
     why = f"at most {limit} stop strings are supported"
     work.report("stop", "enforce_locally", from_=len(stops), to=limit, why=f"{why}; the gateway enforces the others")
     return stops[:limit]
@@ -60,12 +60,12 @@ class StopSequences(Rule, frozen=True):
 
 
 class IncludeStop(Rule, frozen=True):
-    """Keep the stop string in the text. Most upstreams remove the stop string, so only the gateway searches for it."""
+    """Keeps the stop string in the text. Most upstreams remove it, so `stop` is not sent: the gateway ends the text."""
 
     param: str = "include_stop_str_in_output"
 
     def apply(self, work: Work) -> None:
-        """Take `stop` and the parameter out of the body. This rule must come before the rules for stop strings."""
+        """Remove `stop` and the parameter from the body. This rule must come before the rules for stop strings."""
         if work.body.pop(self.param) is not True or not work.body.get("stop"):
             work.report(self.param, "drop", why="neutral value")
             return
@@ -82,7 +82,7 @@ class Tools(Rule, frozen=True):
     limit: int | None = None
     functions_only: bool = True
     require_parameters: bool = False
-    """Every function must have `parameters`, even a function without any."""
+    """Every function must have `parameters`, even a function that takes no arguments."""
 
     def apply(self, work: Work) -> None:
         """Refuse tools that cannot be sent. Tools are never dropped silently."""
@@ -119,7 +119,7 @@ class ToolChoice(Rule, frozen=True):
     accepts: tuple[str, ...] = ("auto", "none", "required", "named")
 
     def apply(self, work: Work) -> None:
-        """Drop an unsupported choice. Refuse a choice without tools."""
+        """Drop an unsupported choice. Refuse a choice without tools, except `none`."""
         if self.param not in work.body:
             return
         value = work.body.get(self.param)
@@ -237,7 +237,7 @@ class Choices(Rule, frozen=True):
     has_seed: bool = True
     """The provider accepts a seed."""
     accepts_one: bool = False
-    """`n: 1` is accepted, and a higher number is an error."""
+    """The provider accepts `n: 1` and rejects a higher number."""
     best_effort_seed: bool = False
     """The same seed may produce another text."""
 
@@ -269,7 +269,7 @@ class Choices(Rule, frozen=True):
 
     def _check_seeds(self, work: Work, seed: list[int], count: int) -> None:
         if len(seed) != count:
-            raise work.refuse("seed", f"a list of seeds must have one for each of the {count} choices")
+            raise work.refuse("seed", f"a list of seeds must have one seed for each of the {count} choices")
 
     def _fan_out(self, work: Work, count: int) -> None:
         limit = int(work.settings.get("max_fanout", MAX_FANOUT))
@@ -300,7 +300,7 @@ class LegacyFunctions(Rule, frozen=True):
         return ("functions", "function_call")
 
     def apply(self, work: Work) -> None:
-        """Convert both parameters, or drop them if `tools` is also set."""
+        """Convert both parameters, or drop them if `tools` is also set or there are no functions."""
         body = work.body
         named = [name for name in self.params if name in body]
         functions, choice = body.pop("functions"), body.pop("function_call")

@@ -81,12 +81,14 @@ class ToolPass(Rule, frozen=True):
                 work.report_lossy(f"{where}.{name}", "drop", NO_FIELD, code="unsupported_parameter")
 
     def _schema(self, work: Work, where: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with `type: object`, without a union at the top if the vendor takes none."""
+        """Return a schema with a type, and without anyOf, oneOf or allOf at the top level if the vendor rejects them there."""
         if self.row.object_schemas and any(name in schema for name in _NOT_AT_THE_TOP):
             merged = merged_schema(schema)
             if merged is None:
-                raise work.refuse(where, "the schema must be an object without a union at the top", "unsupported_content")
-            work.report_lossy(where, "downgrade", "a union at the top is not taken; its objects are merged", code="unsupported_content")
+                why = f"at its top level, the schema must be an object without {', '.join(_NOT_AT_THE_TOP)}"
+                raise work.refuse(where, why, "unsupported_content")
+            why = "anyOf, oneOf and allOf are not supported at the top level; their objects are merged"
+            work.report_lossy(where, "downgrade", why, code="unsupported_content")
             return merged
         if "type" not in schema and "$ref" not in schema and not any(name in schema for name in _NOT_AT_THE_TOP):
             work.report(f"{where}.type", "set_default", to="object", why="a schema needs a type")
@@ -100,9 +102,10 @@ class ToolPass(Rule, frozen=True):
 
 
 def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Return one object with the properties of all branches of the unions at the top, None if a branch has another type.
+    """Merge the branches of anyOf, oneOf and allOf at the top level into one object. Return None if one is not an object.
 
-    A property is required if every alternative requires it. Properties that differ between branches become an `anyOf`.
+    A property is required if the schema itself, every branch of an anyOf or oneOf, or any branch of an allOf requires it.
+    Properties that differ between branches become an `anyOf`.
     """
     if not _is_object(schema) or any(name in schema for name in ("enum", "const")):
         return None
@@ -130,7 +133,7 @@ def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_object(schema: Any) -> bool:
-    """Return whether a schema is one of an object, with properties and required names of the right types."""
+    """Return whether a schema describes an object, with properties and required names of the right types."""
     if type(schema) is not dict or schema.get("type", "object") != "object":
         return False
     required = schema.get("required") or []
@@ -139,7 +142,7 @@ def _is_object(schema: Any) -> bool:
 
 
 def _resolved(branch: Any, schema: dict[str, Any]) -> Any:
-    """Return the definition that a branch refers to."""
+    """Return the definition that a branch refers to, or else the branch itself."""
     reference = branch.get("$ref") if type(branch) is dict else None
     if type(reference) is not str or not reference.startswith("#/"):
         return branch
@@ -150,7 +153,7 @@ def _resolved(branch: Any, schema: dict[str, Any]) -> Any:
 
 
 class VisibleStops(Rule, frozen=True):
-    """Stop strings without a visible character, which the vendor refuses: the gateway watches for them."""
+    """Removes stop strings without a visible character, which the vendor refuses. The gateway enforces them."""
 
     param: str = "stop"
 
@@ -159,7 +162,7 @@ class VisibleStops(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Send the others. The empty string is left to the rule for all providers."""
+        """Send the other stop strings. Empty strings are left to the rule for all providers."""
         value = work.body.get(self.param)
         stops = [value] if type(value) is str else value
         if type(stops) is not list:
@@ -167,7 +170,7 @@ class VisibleStops(Rule, frozen=True):
         left = [stop for stop in stops if stop.strip() or not stop]
         if len(left) == len(stops):
             return
-        why = "the upstream takes no blank stop string; the gateway watches for it"
+        why = "the upstream rejects blank stop strings; the gateway enforces them"
         work.report(self.param, "enforce_locally", from_=len(stops), to=len(left), why=why)
         if left:
             work.body.set(self.param, left)

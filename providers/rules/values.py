@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 
 class Range(Rule, frozen=True):
-    """A number from `low` to `high`. Other values are clamped, or refused in both modes if `refuse` is set."""
+    """A number from `low` to `high`. Other numbers are clamped, or refused in both modes if `refuse` is set."""
 
     low: float | None = None
     high: float | None = None
@@ -71,12 +71,12 @@ class BiasRange(Rule, frozen=True):
 
 
 class OneOf(Rule, frozen=True):
-    """One of `values`. `nearest` maps other values to an allowed one; further values are dropped, or refused if `refuse` is set."""
+    """One of `values`. Other values are mapped by `nearest` or dropped. If `refuse` is set, they are refused in both modes."""
 
     values: tuple[Any, ...]
     nearest: Mapping[Any, Any] = {}
     synonyms: Mapping[Any, Any] = {}
-    """Words with the same meaning as one of `values`. They are replaced in both modes."""
+    """Words with the same meaning as one of `values`. They are replaced in both modes, even if `refuse` is set."""
     refuse: bool = False
     accepts_numbers: bool = False
 
@@ -105,7 +105,7 @@ class OneOf(Rule, frozen=True):
 
 
 class Drop(Rule, frozen=True):
-    """A parameter that the provider lacks, ignores or rejects. `neutral` adds values that lose nothing."""
+    """A parameter that the provider lacks, ignores or rejects. `neutral` lists further values whose removal loses nothing."""
 
     why: str = UNSUPPORTED
     neutral: tuple[Any, ...] = ()
@@ -131,7 +131,7 @@ class Refuse(Rule, frozen=True):
     code: str = "unsupported_parameter"
 
     def apply(self, work: Work) -> None:
-        """Drop a neutral value, refuse any other."""
+        """Drop a neutral value, and refuse any other."""
         if self.param not in work.body:
             return
         if not is_neutral(self.param, work.body.get(self.param)):
@@ -143,7 +143,7 @@ class Refuse(Rule, frozen=True):
 
 
 class Default(Rule, frozen=True):
-    """A default that is sent explicitly if the caller sets no value. `setting` names the option that replaces it."""
+    """A default that is sent explicitly if the caller sets no value. The provider's setting named in `setting` replaces it."""
 
     value: Any
     why: str = ""
@@ -173,7 +173,7 @@ class DefaultFromSetting(Rule, frozen=True):
 
 
 class MapValues(Rule, frozen=True):
-    """Maps values of a parameter to values of the field `to`. None leaves the field out."""
+    """Maps values of a parameter to values of the field `to`. A value mapped to None is dropped."""
 
     to: str
     pairs: tuple[tuple[Any, Any], ...]
@@ -187,7 +187,7 @@ class MapValues(Rule, frozen=True):
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Replace the value. Drop a value without a mapping."""
+        """Replace the value. Drop a value without a mapping if `to` is another parameter and `keep_others` is not set."""
         value = work.body.get(self.param)
         for known, mapped in self.pairs:
             if type(known) is type(value) and known == value:
@@ -229,7 +229,7 @@ class MoveToHeader(Rule, frozen=True):
             return
         text = value if type(value) is str else msgspec.json.encode(value).decode() if is_number(value) else ""
         if not text or not text.isascii() or not text.isprintable() or len(text) > 256:
-            why = f"it is sent as the header {self.header}: printable ASCII, at most 256 characters"
+            why = f"as the header {self.header}, it must be printable ASCII of at most 256 characters"
             work.report_lossy(self.param, "drop", why)
             work.body.pop(self.param)
             return
@@ -260,13 +260,13 @@ class StopsEnforcedLocally(Rule, frozen=True):
 
 
 class EnforcedLocally(Rule, frozen=True):
-    """A parameter that the gateway enforces itself, or forwards if the provider option `unless` is set."""
+    """A parameter that the gateway enforces itself, or forwards if the provider's setting named in `unless` is on."""
 
     why: str = ""
     unless: str = ""
 
     def apply(self, work: Work) -> None:
-        """Remove the parameter from the body."""
+        """Remove the parameter from the body, unless it is forwarded."""
         if self.unless and work.settings.get(self.unless):
             return
         work.body.pop(self.param)

@@ -60,7 +60,7 @@ def test_invalid_store_settings_are_refused(text: str, message: str) -> None:
 def test_a_budget_for_a_target_without_a_price_is_refused(rest: str, path: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(rest, "box/llama")
-    assert f"{path}: box/llama has no known price, so its cost cannot be counted: add it under providers.box.prices" in str(
+    assert f"{path}: box/llama has no known price, so its cost cannot be counted: add the price under providers.box.prices" in str(
         caught.value
     )
 

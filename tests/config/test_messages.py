@@ -149,7 +149,7 @@ ROUTES = [
     ),
     (
         "providers: {g: {type: openai-compatible, base_url: http://v/v1}}\nmodels: {m: {targets: n, continue_on_cut: true}, n: [g/x, g/y]}",
-        "models.m.continue_on_cut: no target can continue a stream: use vllm, llamacpp, anthropic or local",
+        "models.m.continue_on_cut: no target can continue a stream: use vllm, llamacpp, mistral, anthropic or local",
     ),
     (
         LOCAL + "models:\n  m:\n    targets: local/x\n    retries: 3",
@@ -172,7 +172,7 @@ ROUTES = [
     (LOCAL + "models: {m: {targets: {local/x: 1}, session_header: x-id}}", "models.m.session_header: requires balance: session"),
     (
         "providers: {v: {type: vllm, base_url: http://v/v1}}\nmodels: {m: {targets: [{n: 1, v/y: 1}], balance: cost}, n: [v/x]}",
-        "2:50: models.m.balance: v/x has no known price, so its cost cannot be compared: add it under providers.v.prices",
+        "2:50: models.m.balance: v/x has no known price, so its cost cannot be compared: add the price under providers.v.prices",
     ),
     (
         "providers: {v: {type: vllm, base_url: http://v/v1, prices: {x: {input: 1}}}}\n"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.streams.chunks import count_framed
 from providers.chunk_templates import ChunkTemplates
 from providers.streams import ChunkNormalizer
 from tests.providers.wires import chunk
@@ -50,8 +51,10 @@ def assert_equal_with_and_without_templates(stream: list[tuple[Any, str, bool]])
     for shape, text, is_ascii in stream:
         data = json.dumps(shape(text), ensure_ascii=is_ascii, separators=(",", ":")).encode("utf-8", "surrogatepass")
         event = b"data: " + data + b"\n\n"
-        converted = fast.convert(event)
+        is_framed = fast.frame is not None and count_framed(event, *fast.frame) == 1
+        converted = event if is_framed else fast.convert(event)
         chunks = [converted[6:-2]] if converted is not None else list(fast.feed("", data))
+        slow._is_clean = False
         slow._templates = ChunkTemplates()  # nothing is known, so each chunk is decoded
         assert [json.loads(sent) for sent in chunks] == [json.loads(sent) for sent in slow.feed("", data)]
 

@@ -20,9 +20,9 @@ HEALTH = Dashboard(
             words=(("1", "up to date"), ("0", "rejected")),
         ),
         stat(
-            "Age of the configuration",
+            "Time since the last reload",
             "s",
-            "Time since the last attempt to reload.",
+            "Time since the last reload attempt, successful or not, or since the start.",
             "time() - max(lockgate_config_last_reload_timestamp_seconds)",
         ),
         stat(
@@ -35,7 +35,7 @@ HEALTH = Dashboard(
         stat(
             "Log lines dropped",
             "short",
-            "Lines dropped in the last hour because the reader was too slow.",
+            "Lines dropped in the last hour because the program that reads the log was too slow.",
             rare("sum(increase(lockgate_log_drops_total[1h]))"),
             ANY,
         ),

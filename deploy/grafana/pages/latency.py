@@ -47,7 +47,7 @@ LATENCY = Dashboard(
             {quantile(0.95, "lockgate_request_duration_seconds", MODEL, "target"): "{{target}}"},
         ),
         Panel(
-            "Gateway overhead", "s", "Duration of a call minus the time of caller and upstream.", three("lockgate_overhead_seconds", MODEL)
+            "Gateway overhead", "s", "Time added by the gateway to calls with one attempt.", three("lockgate_overhead_seconds", MODEL)
         ),
         Panel(
             "Event loop lag",
@@ -58,7 +58,7 @@ LATENCY = Dashboard(
         Panel(
             "Attempts at upstreams, p95",
             "s",
-            "Attempts by upstream model, from the OpenTelemetry GenAI histogram.",
+            "Duration of attempts by upstream model, from the OpenTelemetry GenAI histogram.",
             {quantile(0.95, "gen_ai_client_operation_duration_seconds", "", "gen_ai_request_model"): "{{gen_ai_request_model}}"},
         ),
         Panel(

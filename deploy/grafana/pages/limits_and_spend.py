@@ -33,9 +33,9 @@ SPEND = Dashboard(
             BAD,
         ),
         stat(
-            "Spend, last hour", "currencyUSD", "Cost of the last hour at list prices.", rare("sum(increase(lockgate_cost_usd_total[1h]))")
+            "Spend, last hour", "currencyUSD", "Cost of the calls of the last hour.", rare("sum(increase(lockgate_cost_usd_total[1h]))")
         ),
-        stat("Spend, last day", "currencyUSD", "Cost of the last day at list prices.", rare("sum(increase(lockgate_cost_usd_total[1d]))")),
+        stat("Spend, last day", "currencyUSD", "Cost of the calls of the last day.", rare("sum(increase(lockgate_cost_usd_total[1d]))")),
         stat(
             "Journal errors",
             "short",
@@ -76,7 +76,7 @@ SPEND = Dashboard(
         stacked(
             "Cost by key",
             "currencyUSD",
-            "Cost per hour at list prices.",
+            "Cost of the calls of the last hour, by key.",
             {rare(f"sum by (key) (increase(lockgate_key_cost_usd_total{{{KEY}}}[1h]))"): "{{key}}"},
         ),
         Panel(
@@ -88,7 +88,7 @@ SPEND = Dashboard(
         stacked(
             "Cost by model",
             "currencyUSD",
-            "Cost per hour at list prices; mirrored copies are shown separately.",
+            "Cost of the calls of the last hour; mirrored copies are shown separately.",
             {
                 rare("sum by (model) (increase(lockgate_cost_usd_total[1h]))"): "{{model}}",
                 rare("sum by (target) (increase(lockgate_mirror_cost_usd_total[1h]))"): "mirror {{target}}",

@@ -41,7 +41,7 @@ OVERVIEW = Dashboard(
         stat(
             "Spend, last hour",
             "currencyUSD",
-            "Cost of the calls of the last hour at list prices.",
+            "Cost of the calls of the last hour.",
             rare(f"sum(increase(lockgate_cost_usd_total{{{MODEL}}}[1h]))"),
         ),
         stacked("Calls by model", "reqps", "Calls per second by model.", {rate("lockgate_requests_total", MODEL, "model"): "{{model}}"}),

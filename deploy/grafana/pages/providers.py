@@ -14,7 +14,7 @@ PROVIDERS = Dashboard(
         stat(
             "Targets cooling",
             "short",
-            "Targets in cooldown because of failures.",
+            "Targets in cooldown: after failures, a 429, a used-up quota or a rejected credential.",
             'sum(lockgate_target_state{state="cooling"})',
             ANY,
         ),
@@ -106,7 +106,7 @@ PROVIDERS = Dashboard(
         stacked(
             "Ends of streams",
             "reqps",
-            "ok, drain (shutdown of the gateway) or the failure kind, and broken streams continued at another target.",
+            "ok, drain (shutdown of the gateway) or the failure kind, and attempts to continue a broken stream.",
             {
                 rate("lockgate_stream_end_total", TARGET, "reason"): "{{reason}}",
                 rare(rate("lockgate_continuations_total", "", "model, outcome")): "continued, {{model}} {{outcome}}",

@@ -1,0 +1,121 @@
+"""Clean chunks are recognized, and only they."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.streams.chunks import count_framed
+from providers.clean_chunks import frame_of, read_clean, read_clean_events
+from providers.streams import ChunkNormalizer
+
+CLEAN: dict[str, Any] = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion.chunk",
+    "created": 1700000000,
+    "model": "m",
+    "system_fingerprint": None,
+    "choices": [{"index": 0, "delta": {"content": "Hello"}, "logprobs": None, "finish_reason": None}],
+}
+
+
+def with_choice(**changes: Any) -> dict[str, Any]:
+    return {**CLEAN, "choices": [{**CLEAN["choices"][0], **changes}]}
+
+
+def data_of(chunk: Any) -> bytes:
+    return json.dumps(chunk, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+CLEAN_CHUNKS = (
+    CLEAN,
+    with_choice(delta={"role": "assistant", "content": "", "refusal": None}),
+    with_choice(delta={}, finish_reason="stop"),
+    with_choice(delta={"reasoning_content": "Hm"}),
+    {**CLEAN, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}},
+)
+OTHERS = (
+    {**CLEAN, "id": ""},
+    {**CLEAN, "id": None},
+    {**CLEAN, "object": "chat.completion"},
+    {**CLEAN, "created": "1700000000"},
+    {**CLEAN, "choices": None},
+    {**CLEAN, "error": {"message": "no"}},
+    {**CLEAN, "choices": [CLEAN["choices"][0], {**CLEAN["choices"][0], "index": 1}]},
+    with_choice(index=None),
+    with_choice(index=-1),
+    with_choice(finish_reason="eos"),
+    with_choice(delta={"content": [{"type": "text", "text": "Hello"}]}),
+    with_choice(delta={"tool_calls": []}),
+    with_choice(delta={"role": "model"}),
+    with_choice(usage={"prompt_tokens": 1}),
+    {**CLEAN, "usage": {"prompt_tokens": -1, "completion_tokens": 2, "total_tokens": 3}},
+)
+
+
+@pytest.mark.parametrize("chunk", CLEAN_CHUNKS)
+def test_clean_chunk_is_read_and_kept(chunk: dict[str, Any]) -> None:
+    assert read_clean(data_of(chunk)) is not None
+    assert ChunkNormalizer(model="m").feed("", data_of(chunk)) == (data_of(chunk),)
+
+
+@pytest.mark.parametrize("chunk", OTHERS)
+def test_other_chunk_is_not_read(chunk: dict[str, Any]) -> None:
+    assert read_clean(data_of(chunk)) is None
+    assert read_clean_events(b"data: " + data_of(CLEAN) + b"\n\ndata: " + data_of(chunk) + b"\n\n") is None
+
+
+def test_invalid_encoding_is_not_read() -> None:
+    assert read_clean(data_of(CLEAN).replace(b"Hello", b"\xff")) is None
+
+
+def test_usage_with_tokens_outside_its_parts_is_not_passed_on() -> None:
+    hidden = {**CLEAN, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9}}
+    decoder = ChunkNormalizer(model="m", hides_output=True)
+    decoder.feed("", data_of(CLEAN))
+    assert json.loads(decoder.feed("", data_of(hidden))[0])["usage"]["completion_tokens"] == 8
+
+
+def test_frame_is_what_surrounds_the_content() -> None:
+    data = data_of(CLEAN)
+    chunk = read_clean(data)
+    assert chunk is not None
+    frame = frame_of(data, chunk)
+    assert frame is not None
+    assert frame[0] + b"Hello" + frame[1] == b"data: " + data + b"\n\n"
+
+
+@pytest.mark.parametrize("content", ["m", "chatcmpl-1", "", 'a"b', "a\\b"])
+def test_content_that_may_stand_elsewhere_has_no_frame(content: str) -> None:
+    data = data_of(with_choice(delta={"content": content}))
+    chunk = read_clean(data)
+    assert chunk is not None
+    assert frame_of(data, chunk) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "count"),
+    [
+        (["a"], 1),
+        (["a", "b c", "\u00e9"], 3),
+        ([""], 1),
+        (["a", 'b"'], 0),
+        (["\\n"], 0),
+        (["\x00"], 0),
+        (["\n"], 0),
+        (['","x":"'], 0),
+    ],
+)
+def test_framed_events_are_counted_if_nothing_else_is_among_them(texts: list[str], count: int) -> None:
+    prefix, suffix = b'data: {"content":"', b'"}\n\n'
+    piece = b"".join(prefix + text.encode() + suffix for text in texts)
+    assert count_framed(piece, prefix, suffix) == count
+    assert count_framed(piece[:-1], prefix, suffix) == 0
+    assert count_framed(piece + b"data: ", prefix, suffix) == 0
+
+
+def test_overlap_of_prefix_and_suffix_is_not_an_event() -> None:
+    assert count_framed(b'data: "\n\n', b'data: "', b'"\n\n') == 0
+    assert count_framed(b'data: "\xff"\n\n', b'data: "', b'"\n\n') == 0
