@@ -8,6 +8,7 @@ from gateway.config.load import Config, parse
 from gateway.config.problem import ConfigError
 from gateway.config.route import Order, Ref, Split, refs
 from gateway.config.route_check import first_targets, refs_with_weight
+from tests.support.each import each
 
 A, B, C = Ref("p", "a"), Ref("p", "b"), Ref("p", "c")
 OTHER = Ref(None, "other")
@@ -28,7 +29,7 @@ def test_targets_of_weight_zero_can_be_left_out() -> None:
     assert list(refs_with_weight(Order((Split(((A, 1), (B, 0))), OTHER)))) == [A, OTHER]
 
 
-@pytest.mark.parametrize(
+@each(
     ("route", "targets"),
     [
         (A, [A]),

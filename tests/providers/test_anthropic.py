@@ -10,6 +10,7 @@ import pytest
 from providers.anthropic.provider import ANTHROPIC, NEW_VERSION
 from providers.base import Options, Refusal, StreamFailure
 from tests.providers.adapting import adapt, target_for
+from tests.support.each import each
 
 OLD = {"anthropic_version": "2023-06-01"}
 
@@ -80,7 +81,7 @@ def test_a_cached_system_message_stays_a_block() -> None:
     assert sent({"messages": source})["system"] == [part]
 
 
-@pytest.mark.parametrize(
+@each(
     ("choice", "parallel", "wire"),
     [
         ("auto", None, {"type": "auto"}),
@@ -171,7 +172,7 @@ def test_answer_keeps_text_tool_calls_thinking_and_usage() -> None:
     assert sent({"messages": [{"role": "user", "content": "Hi"}, message, answer]})["messages"][1]["content"] == content
 
 
-@pytest.mark.parametrize(
+@each(
     ("reason", "meaning"),
     [
         ("end_turn", "stop"), ("stop_sequence", "stop"), ("pause_turn", "stop"), ("max_tokens", "length"),

@@ -12,6 +12,7 @@ from providers.base import LOSSY, Refusal
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.everything import WEATHER
 from tests.providers.strict_messages import message_objections
+from tests.support.each import each
 
 TYPES = sorted(providers.OURS)
 IMAGE = "data:image/png;base64,AAAA"
@@ -106,8 +107,8 @@ def check(kind: str, request: dict[str, Any], result: Adapted) -> None:
             assert kept or reported, f"{name} was lost"
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", TYPES)
+@each("task", TASKS)
+@each("kind", TYPES)
 def test_a_conversation_begun_at_any_provider_goes_on(kind: str, task: str) -> None:
     for origin in TYPES:
         request = conversation(origin, task)
@@ -119,7 +120,7 @@ def test_a_conversation_begun_at_any_provider_goes_on(kind: str, task: str) -> N
             check(kind, request, adapt(kind, {**request, "stream": stream}, model=MODELS.get(kind, "example"), tools=True))
 
 
-@pytest.mark.parametrize(("kind", "task"), [
+@each(("kind", "task"), [
     (kind, task) for kind in TYPES for task in TASKS
     if not is_refused(kind, task)
 ])  # fmt: skip
@@ -137,7 +138,7 @@ def test_strict_mode_refuses_exactly_what_lenient_mode_loses(kind: str, task: st
             assert adapt(kind, request, model=model, strict=True, tools=True).sent == lenient.sent, origin
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@each("kind", TYPES)
 def test_a_plain_conversation_passes_untouched(kind: str) -> None:
     request = {"messages": [{"role": "system", "content": "A"}, {"role": "user", "content": "Say \"b\": {\"c\": 1}\n"}]}
     result = adapt(kind, request, strict=True)

@@ -12,6 +12,7 @@ from providers.base import Body, Refusal
 from providers.rules.conversation import short_id
 from providers.rules.messages import may_mention
 from tests.providers.adapting import adapt
+from tests.support.each import each
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
 CALLS = [{"id": "call_12345", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
@@ -68,7 +69,7 @@ def test_text_parts_become_a_string_if_only_a_string_is_accepted() -> None:
     assert ("messages[0].content", "reshape") in result.actions()
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "role"), [("goodfire", "user"), ("friendli", "system"), ("ollama", "user"), ("cohere", "user"), ("anthropic", "user")]
 )
 def test_unsupported_content_is_refused_with_its_path(kind: str, role: str) -> None:
@@ -111,7 +112,7 @@ def test_unsupported_names_are_dropped_or_refused_in_strict_mode() -> None:
     assert refused.value.param == "messages[0].name"
 
 
-@pytest.mark.parametrize("kind", ["fireworks", "friendli", "mistral", "deepseek"])
+@each("kind", ["fireworks", "friendli", "mistral", "deepseek"])
 def test_json_mode_warns_if_no_message_contains_json(kind: str) -> None:
     requested = {"response_format": {"type": "json_object"}}
     assert ("response_format", "warn") in adapt(kind, requested).actions()
