@@ -60,6 +60,7 @@ class Refusal(Exception):
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_SettingsType = type[msgspec.Struct]
 
 
 class Body:
@@ -212,7 +213,7 @@ class Usage(msgspec.Struct, frozen=True):
     estimated: bool = False
     cache_write_tokens: int = 0
     """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
-    reported_cost_usd: float | None = None  # counts only for a provider that `reports_cost`
+    reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""
@@ -237,10 +238,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
-
-    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
-    """
+    """The failure of an attempt, with the upstream's own `status`, `code`, `param` and `type`. `retry_after` is in seconds."""
 
     kind: FailureKind
     message: str
@@ -250,7 +248,7 @@ class Failure(msgspec.Struct, frozen=True):
     type: str | None = None
     retry_after: float | None = None
     redacted: int = 0
-    """Number of secrets removed from the upstream's message."""
+    """Number of secrets removed from the upstream's message, which holds none."""
 
 
 class StreamFailure(Exception):
@@ -274,7 +272,7 @@ class StreamDecoder(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """What stands before and after the text of events that the decoder need not see: printable, without quotes and backslashes."""
+        """The bytes around the text of events that the decoder need not see, if the text is printable and has no quotes or backslashes."""
         return None
 
     def convert(self, events: bytes) -> bytes | None:
@@ -297,8 +295,6 @@ ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
 
 FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
 """Arguments: adapted chat body, target, options, number of tokens to list (`top_k`), and the allowed tokens (`vocabulary`)."""
-
-_SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
@@ -340,6 +336,10 @@ class Provider(Protocol):
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
+
+    def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
+        """Return why the provider's settings do not fit a model of the configuration, or None."""
+        return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that together honour an adapted body, or None if one request is enough."""

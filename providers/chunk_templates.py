@@ -115,7 +115,7 @@ class ChunkTemplates:
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """What surrounds the text of events like the latest, if they need no change and their text is not needed."""
+        """The bytes around the text of events like the latest one, if such events need no change and their text need not be stored."""
         newest = self._newest
         return newest.plain[:2] if newest is not None and newest.plain is not None and newest.call_text is None else None
 

@@ -67,7 +67,7 @@ class ChunkNormalizer(StreamDecoder):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """The bytes before and after the text of recent events, if such events need no change."""
+        """The bytes before and after the text in the latest events, if such events need no change."""
         return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:

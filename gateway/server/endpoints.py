@@ -1,8 +1,8 @@
-"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, `/v1/tcp_warming`, and error responses."""
+"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, `/v1/messages/count_tokens`, `/v1/tcp_warming`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,11 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import catalog
-from gateway.attempts.fit import described as described_parameters
-from gateway.dialects.messages_api import models as messages_models
+from gateway.dialects.messages_api.models import list_models, to_model
 from gateway.errors import GatewayError
 from gateway.explain.count_tokens import count_tokens
+from gateway.explain.model import describe_model
 from gateway.explain.request import explain
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
 from gateway.http.request_id import next_id
@@ -49,8 +48,9 @@ class Endpoints:
         generation, key = self._authenticate(request)
         allowed = [name for name in generation.router.names() if may_use(key, name)]
         if uses_messages_api(request):
-            return _json(_messages_page(generation, allowed, request))
-        return _json({"object": "list", "data": [describe_model(generation, name, brief=True) for name in allowed]})
+            describe = partial(self._describe, generation, brief=True)
+            return _json(list_models(allowed, request.query_params, describe))
+        return _json({"object": "list", "data": [self._describe(generation, name, brief=True) for name in allowed]})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and adjusts."""
@@ -63,8 +63,13 @@ class Endpoints:
             assert key is not None
             assert key.models is not None
             raise unknown_model(name, sorted(key.models))
-        described = describe_for_messages if uses_messages_api(request) else describe_model
-        return _json(described(generation, name))
+        if uses_messages_api(request):
+            return _json(to_model(self._describe(generation, name, brief=True)))
+        return _json(self._describe(generation, name))
+
+    def _describe(self, generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
+        candidates = generation.router.all_candidates(generation.router.find(name))
+        return describe_model(name, candidates, self._gateway.health.is_live, brief=brief)
 
     async def tcp_warming(self, request: Request) -> Response:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
@@ -117,42 +122,6 @@ class Endpoints:
             CallerDisconnectedError: answer_incomplete_body,
             Exception: self.internal_error,
         }
-
-
-def describe_model(generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
-    """Return one entry of /v1/models. Unless `brief`, include the parameters that its targets honour and adjust."""
-    candidates = generation.router.all_candidates(generation.router.find(name))
-    targets = [candidate.backend.target for candidate in candidates]
-    model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}
-    if not brief:
-        model["targets"] = [
-            {"target": target.name, "parameters": described_parameters(target.kind.capabilities(target.model))} for target in targets
-        ]
-    return model
-
-
-def describe_for_messages(generation: Generation, name: str) -> dict[str, Any]:
-    """Return one model in Anthropic's form. Of several targets, the smallest window and output cap are shown."""
-    candidates = generation.router.all_candidates(generation.router.find(name))
-    targets = [candidate.backend.target for candidate in candidates]
-    entries = [catalog.find(target.kind.type, target.model, target.provider) for target in targets]
-    known = [entry for entry in entries if entry is not None]
-    windows = [entry.input or entry.context for entry in known]
-    return messages_models.describe(name, _smallest(windows), _smallest([entry.output for entry in known]))
-
-
-def _smallest(values: Sequence[int | None]) -> int | None:
-    return min((value for value in values if value), default=None)
-
-
-def _messages_page(generation: Generation, names: Sequence[str], request: Request) -> dict[str, Any]:
-    shown, has_more = messages_models.page_of(names, request.query_params)
-    return {
-        "data": [describe_for_messages(generation, name) for name in shown],
-        "has_more": has_more,
-        "first_id": shown[0] if shown else None,
-        "last_id": shown[-1] if shown else None,
-    }
 
 
 def _json(value: Any, status: int = 200) -> Response:

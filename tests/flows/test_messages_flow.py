@@ -60,7 +60,7 @@ async def test_a_call_is_answered_with_a_message_on_every_path(up: FaultUpstream
         records = await gateway.records(2 * len(PATHS))
     assert {record["status"] for record in records} == {200}
     record = records[-1]
-    assert (usage["output_tokens"], usage["input_tokens"]) == (record["completion_tokens"], record["prompt_tokens"])
+    assert (usage["output_tokens"], usage["input_tokens"]) == (record["output_tokens"], record["prompt_tokens"])
     sent = up.requests[0].json
     assert sent["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
     assert "anthropic-version" not in up.requests[0].headers

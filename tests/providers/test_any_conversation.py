@@ -16,8 +16,9 @@ from gateway.errors import BadRequest
 from providers.base import LOSSY, Body, Options, Refusal
 from tests.providers.adapting import Adapted, adapt, target_for
 from tests.providers.strict_messages import message_objections
+from tests.support.search import examples
 
-SEARCH = settings(max_examples=12)
+SEARCH = settings(max_examples=examples(12))
 MODELS = {"anthropic": "claude-sonnet-4-5", "openai": "gpt-4.1", "groq": "openai/gpt-oss-120b", "deepseek": "deepseek-v4-pro"}
 TEXTS = st.sampled_from(["A", "B ", "", " ", "\n", "C\n"])
 PARTS = st.lists(

@@ -13,6 +13,7 @@ from gateway.streams.chunks import count_framed
 from providers.chunk_templates import ChunkTemplates
 from providers.streams import ChunkNormalizer
 from tests.providers.wires import chunk
+from tests.support.search import examples
 
 
 def choice(delta: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -59,14 +60,14 @@ def assert_equal_with_and_without_templates(stream: list[tuple[Any, str, bool]])
 
 
 @given(STREAMS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_templates_give_what_decoding_gives(stream: list[tuple[Any, str, bool]]) -> None:
     assert_equal_with_and_without_templates(stream)
 
 
 @pytest.mark.prove
 @given(STREAMS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 def test_templates_give_what_decoding_gives_for_many_streams(stream: list[tuple[Any, str, bool]]) -> None:
     assert_equal_with_and_without_templates(stream)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import refuse
@@ -12,17 +12,24 @@ DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 
-def describe(name: str, window: int | None, output: int | None) -> dict[str, Any]:
-    """Return one model. `window` and `output` are the most tokens of a prompt and of an answer, if they are known."""
+def to_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one model in Anthropic's form, from its entry in OpenAI's."""
     return {
         "type": "model",
-        "id": name,
-        "display_name": name,
+        "id": model["id"],
+        "display_name": model["id"],
         "created_at": UNKNOWN_DATE,
         "lifecycle": "active",
-        "max_input_tokens": window,
-        "max_tokens": output,
+        "max_input_tokens": model.get("context_window"),
+        "max_tokens": model.get("max_output_tokens"),
     }
+
+
+def list_models(names: Sequence[str], query: Mapping[str, str], entry: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the requested page of models. `entry` returns the entry of a model in OpenAI's form."""
+    shown, has_more = page_of(names, query)
+    ends = {"first_id": shown[0], "last_id": shown[-1]} if shown else {"first_id": None, "last_id": None}
+    return {"data": [to_model(entry(name)) for name in shown], "has_more": has_more, **ends}
 
 
 def page_of(names: Sequence[str], query: Mapping[str, str]) -> tuple[list[str], bool]:

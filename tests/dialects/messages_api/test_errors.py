@@ -9,7 +9,7 @@ import pytest
 
 from gateway.dialects.messages_api.dialect import MESSAGES, is_messages_call
 from gateway.dialects.messages_api.errors import duration_s, error_event, error_type, translate_error, translate_headers
-from gateway.dialects.messages_api.models import describe, page_of
+from gateway.dialects.messages_api.models import page_of, to_model
 from gateway.errors import BadRequest, refuse
 from gateway.limits.refusal import go_duration
 
@@ -130,5 +130,5 @@ def test_an_invalid_page_is_refused(query: dict[str, str], param: str) -> None:
 
 
 def test_a_model_has_anthropics_fields() -> None:
-    model = describe("m", 1000, None)
+    model = to_model({"id": "m", "context_window": 1000})
     assert (model["type"], model["id"], model["max_input_tokens"], model["max_tokens"]) == ("model", "m", 1000, None)

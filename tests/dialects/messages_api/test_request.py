@@ -170,16 +170,15 @@ def test_tool_calls_and_results_become_messages() -> None:
     turns = (
         user("look"),
         assistant(text("ok"), USE, {**USE, "id": "toolu_2", "caller": {"type": "direct"}, **MARK}),
-        user([
-            {**RESULT, "is_error": True, **MARK},
-            {**RESULT, "tool_use_id": "toolu_2", "content": [text("a"), IMAGE], "is_error": False},
-            text("and?"),
-        ]),
+        user(
+            [
+                {**RESULT, "is_error": True, **MARK},
+                {**RESULT, "tool_use_id": "toolu_2", "content": [text("a"), IMAGE], "is_error": False},
+                text("and?"),
+            ]
+        ),
     )
-    calls = [
-        {"id": id, "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}
-        for id in ("toolu_1", "toolu_2")
-    ]
+    calls = [{"id": id, "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}} for id in ("toolu_1", "toolu_2")]
     assert messages(*turns) == [
         {"role": "user", "content": "look"},
         {"role": "assistant", "content": "ok", "tool_calls": calls, **MARK},
