@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from tests.running import Figure, RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 pytestmark = pytest.mark.timeout(300)
 PARIS: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -36,7 +37,9 @@ WEATHER: Any = {
 @pytest.fixture
 def client(local_gateway: RunningGateway) -> Iterator[openai.OpenAI]:
     """Return a client of the openai package with any key, as a new user has it."""
-    with openai.OpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as openai_client:
+    http_client = openai.DefaultHttpxClient(verify=WITHOUT_AUTHORITIES)
+    address = local_gateway.base_url
+    with openai.OpenAI(base_url=address, api_key="anything", max_retries=0, timeout=120, http_client=http_client) as openai_client:
         yield openai_client
 
 
