@@ -65,7 +65,7 @@ def _healthy(port: int) -> bool:
         return False
 
 
-@pytest.fixture(params=["openai-compatible", "llamacpp"])
+@pytest.fixture(params=["llamacpp", pytest.param("openai-compatible", marks=pytest.mark.prove)])
 def llama_client(request: pytest.FixtureRequest, llama_port: int, gateway: Callable[..., RunningGateway]) -> Iterator[openai.OpenAI]:
     """Return a client of a gateway whose only upstream is the llama.cpp server."""
     running = gateway(CONFIG.format(type=request.param, port=llama_port))
