@@ -60,6 +60,7 @@ class Refusal(Exception):
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_SettingsType = type[msgspec.Struct]
 
 
 class Body:
@@ -237,10 +238,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
-
-    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
-    """
+    """The failure of an attempt, with the upstream's own `status`, `code`, `param` and `type`. `retry_after` is in seconds."""
 
     kind: FailureKind
     message: str
@@ -250,7 +248,7 @@ class Failure(msgspec.Struct, frozen=True):
     type: str | None = None
     retry_after: float | None = None
     redacted: int = 0
-    """Number of secrets removed from the upstream's message."""
+    """Number of secrets removed from the upstream's message, which holds none."""
 
 
 class StreamFailure(Exception):
@@ -298,8 +296,6 @@ ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
 FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
 """Arguments: adapted chat body, target, options, number of tokens to list (`top_k`), and the allowed tokens (`vocabulary`)."""
 
-_SettingsType = type[msgspec.Struct]
-
 
 class Provider(Protocol):
     """One vendor or engine and its wire format. Members with a default are optional, even in a plugin that is not a subclass."""
@@ -340,6 +336,10 @@ class Provider(Protocol):
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
+
+    def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
+        """Return why the provider's settings do not fit a model of the configuration, or None."""
+        return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that together honour an adapted body, or None if one request is enough."""

@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.attempts.fit import described
 from gateway.errors import BadRequest, GatewayError, NotFound
+from gateway.explain.model import describe_model
 from gateway.explain.request import explain
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
 from gateway.http.request_id import next_id
@@ -36,7 +36,7 @@ class Endpoints:
         """GET /v1/models: list the models that this key may use."""
         generation, key = self._authenticate(request)
         allowed = [name for name in generation.router.names() if may_use(key, name)]
-        return _json({"object": "list", "data": [describe_model(generation, name, brief=True) for name in allowed]})
+        return _json({"object": "list", "data": [self._describe(generation, name, brief=True) for name in allowed]})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and adjusts."""
@@ -49,7 +49,11 @@ class Endpoints:
             assert key is not None
             assert key.models is not None
             raise unknown_model(name, sorted(key.models))
-        return _json(describe_model(generation, name))
+        return _json(self._describe(generation, name))
+
+    def _describe(self, generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
+        candidates = generation.router.all_candidates(generation.router.find(name))
+        return describe_model(name, candidates, self._gateway.health.is_live, brief=brief)
 
     async def tcp_warming(self, request: Request) -> Response:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
@@ -102,18 +106,6 @@ def _post_only_error(request: Request) -> GatewayError:
         type="invalid_request_error",
         headers=((b"allow", b"POST"),),
     )
-
-
-def describe_model(generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
-    """Return one entry of /v1/models. Unless `brief`, include the parameters that its targets honour and adjust."""
-    candidates = generation.router.all_candidates(generation.router.find(name))
-    targets = [candidate.backend.target for candidate in candidates]
-    model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": targets[0].provider}
-    if not brief:
-        model["targets"] = [
-            {"target": target.name, "parameters": described(target.kind.capabilities(target.model))} for target in targets
-        ]
-    return model
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from providers.rules.rule import Rule, Work
-from providers.rules.schemas import NotExpressibleError, Simplifier, report_removed
+from providers.rules.schema_dialect import NotExpressibleError, Simplifier
+from providers.rules.schemas import report_removed
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
 

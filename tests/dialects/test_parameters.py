@@ -146,3 +146,36 @@ def test_a_body_without_a_model_is_rejected(source: bytes, code: str) -> None:
 
 def test_the_model_of_a_body_is_read() -> None:
     assert read_model(Body(b'{"model":"\\u0067pt"}')) == "gpt"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom"),
+        ({"tools": [{"custom": {"name": 5}}]}, "tools[0].custom"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools[0].function.parameters"),
+        ({"tools": [{"type": 5}]}, "tools[0].type"),
+        ({"functions": [{}]}, "functions[0]"),
+        ({"functions": [{"name": "f", "parameters": True}]}, "functions[0].parameters"),
+        ({"tool_choice": {"type": "custom"}}, "tool_choice.custom"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": False}}}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, "response_format.json_schema.schema"),
+    ],
+)
+def test_malformed_tools_and_schemas_are_rejected(fields: dict[str, Any], param: str) -> None:
+    assert rejected_param(**fields) == param
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"function": {"name": "f"}}]},
+        {"tools": [{"type": None, "function": {"name": "f", "parameters": None}}]},
+        {"tools": [{"custom": {"name": "f"}}]},
+        {"tools": [{"type": "web_search"}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": True}}},
+    ],
+)
+def test_tools_without_a_type_or_parameters_are_accepted(fields: dict[str, Any]) -> None:
+    assert rejected_param(**fields) is None

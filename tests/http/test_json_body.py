@@ -182,3 +182,27 @@ def test_a_body_is_rejected_by_its_headers_alone(name: bytes, value: bytes, stat
 )  # fmt: skip
 def test_valid_headers_pass(header: tuple[bytes, bytes]) -> None:
     check_body_headers([header], 100)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"", "The request body is empty; send a JSON object."),
+        (b" \r\n\t", "The request body is empty; send a JSON object."),
+        (b"{", "The request body is not valid JSON: it ends at byte 1, before the JSON is complete."),
+        (b'{"model": "m', "The request body is not valid JSON: it ends at byte 12, before the JSON is complete."),
+        (b"model=m", "The request body is not valid JSON at byte 0: invalid character."),
+        (b"{'a': 1}", "The request body is not valid JSON at byte 1: object keys must be strings."),
+        (b'{"a": 1,}', "The request body is not valid JSON at byte 8: trailing comma in object."),
+        (b'{"a": NaN}', "The request body is not valid JSON at byte 6: invalid character."),
+        (b'{"a": 1} x', "The request body is not valid JSON at byte 10: trailing characters."),
+        (b"\xef\xbb\xbf{}", "The request body is not valid JSON at byte 0: it begins with a byte order mark."),
+        (b"[]", "The request body must be a JSON object."),
+        (b"null", "The request body must be a JSON object."),
+        (b"\xff{}", "The request body is not valid UTF-8 (byte 0)."),
+    ],
+)
+def test_the_message_says_what_is_wrong_and_where(source: bytes, message: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_body(source)
+    assert (refused.value.message, refused.value.code) == (message, "invalid_json")

@@ -13,7 +13,7 @@ from gateway.emulate import json_mode
 from providers.anthropic.models import MODELS, name_of, parse
 from providers.anthropic.thinking import BUDGETS
 from providers.base import Body, Options, Refusal
-from providers.rules.schemas import Simplifier
+from providers.rules.schema_dialect import Simplifier
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
 from tests.providers.adapting import adapt, target_for
 from tests.providers.everything import WEATHER

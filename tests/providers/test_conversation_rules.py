@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from providers.base import Refusal
 from providers.message_tables import ROWS
 from providers.rules import conversation
-from providers.rules.tool_pass import merged_schema
+from providers.rules.schema_unions import merged_schema
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.strict_messages import message_objections
 from tests.support.each import each

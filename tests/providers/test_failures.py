@@ -137,6 +137,11 @@ def test_random_error_bodies_never_raise(status: int, body: bytes) -> None:
     assert read_failure(status, {}, body).message
 
 
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"detail":' * 900 + b"1" + b"}" * 900, b'[' * 900 + b"]" * 900])
+def test_deeply_nested_error_bodies_never_raise(body: bytes) -> None:
+    assert read_failure(500, {}, body).message
+
+
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from providers.base import Body, Refusal
-from providers.mistral import short_id
+from providers.rules.conversation import short_id
 from providers.rules.messages import may_mention
 from tests.providers.adapting import adapt
 from tests.support.each import each
@@ -51,9 +52,9 @@ def test_neighbours_of_one_role_are_merged_except_tool_messages() -> None:
     source = [
         {"role": "user", "content": "A"},
         {"role": "user", "content": [{"type": "text", "text": "B"}]},
-        {"role": "assistant", "content": None, "tool_calls": CALLS},
+        {"role": "assistant", "content": None, "tool_calls": [*CALLS, {**CALLS[0], "id": "call_6789"}]},
         {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
-        {"role": "tool", "tool_call_id": "call_12345", "content": "2"},
+        {"role": "tool", "tool_call_id": "call_6789", "content": "2"},
     ]
     assert messages("siati", source) == [
         {"role": "user", "content": "A\n\nB"},
@@ -89,16 +90,18 @@ def test_tool_call_messages_are_refused_without_tool_support() -> None:
     assert refused.value.param == "messages[0].tool_calls"
 
 
-def test_tool_call_and_result_get_the_same_short_id() -> None:
+def test_tool_call_and_result_get_the_same_short_id_and_the_receipt_names_it() -> None:
     source = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "", "tool_calls": CALLS},
         {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
     ]
-    result = messages("mistral", source)
-    assert result[1]["tool_calls"][0]["id"] == result[2]["tool_call_id"] == short_id("call_12345")
-    assert len(short_id("call_12345")) == 9
-    assert short_id("abcDEF123") == "abcDEF123"
+    adapted = adapt("mistral", {"messages": source})
+    new = adapted.sent["messages"][1]["tool_calls"][0]["id"]
+    assert new == adapted.sent["messages"][2]["tool_call_id"] == short_id("call_12345")
+    assert re.fullmatch(r"[a-zA-Z0-9]{9}", new)
+    told = {item.param: (item.from_, item.to) for item in adapted.adjustments if "id" in item.param}
+    assert told == dict.fromkeys(("messages[1].tool_calls[0].id", "messages[2].tool_call_id"), ("call_12345", new))
 
 
 def test_unsupported_names_are_dropped_or_refused_in_strict_mode() -> None:

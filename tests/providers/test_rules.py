@@ -13,7 +13,7 @@ from providers.rules.fan_out import fan_out
 from providers.rules.names import OutputCap, Rename
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.rule import Accepts, CompiledRules, ForModels, compile_rules
-from providers.rules.shapes import Choices, LegacyFunctions, StopStrings, StreamUsage
+from providers.rules.shapes import Choices, StopStrings, StreamUsage
 from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, Range
 from tests.providers.adapting import HI, adapt, target_for
 from tests.support.each import each
@@ -223,14 +223,8 @@ def test_legacy_functions_become_tools_and_the_rules_for_tools_apply() -> None:
     result = adapt("friendli", {"functions": [{"name": "f"}], "function_call": {"name": "f"}})
     assert result.sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     assert result.sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
-    assert result.actions()[:2] == [("functions", "reshape"), ("function_call", "reshape")]
+    assert result.actions()[1:3] == [("functions", "reshape"), ("function_call", "reshape")]
 
-
-def test_legacy_functions_with_tools_are_refused_in_strict_mode() -> None:
-    tools = [{"type": "function", "function": {"name": "g", "parameters": {}}}]
-    assert run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools})[0] == {"tools": tools}
-    with pytest.raises(Refusal):
-        run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools}, strict=True)
 
 
 def test_adapting_a_copy_leaves_the_original_unchanged() -> None:

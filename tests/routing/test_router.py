@@ -147,3 +147,16 @@ def test_zero_retries_override_a_later_setting() -> None:
         inner=ModelConfig(name="inner", targets=A, retries=3),
     )
     assert one.candidates(one.find("outer"))[0].settings.retries == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("gpt4o", "gpt-4o"), ("GPT-4O", "gpt-4o"), ("claude-sonnet4", "claude-sonnet-4"), ("zzz", None), ("", None), ("\r\n" * 50, None)],
+)
+def test_an_unknown_name_gets_the_nearest_model_as_a_suggestion(name: str, nearest: str | None) -> None:
+    message = unknown_model(name, ["gpt-4o", "claude-sonnet-4", "big"]).message
+    assert (f"Did you mean '{nearest}'?" in message) if nearest else ("Did you mean" not in message)
+
+
+def test_a_suggestion_has_its_own_spelling() -> None:
+    assert "Did you mean 'GPT-Main'?" in unknown_model("gpt-mian", ["GPT-Main"]).message
