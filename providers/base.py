@@ -95,16 +95,14 @@ class Body:
         values = self._values
         if name in values:
             return values[name]
-        raw = self._raw.get(name)
-        if raw is None:
+        if (raw := self._raw.get(name)) is None:
             return default
         value = values[name] = _decode_any(raw) if type(raw) is msgspec.Raw else raw
         return value
 
     def raw(self, name: str) -> bytes | None:
         """Return the value's JSON bytes, or None if the key is absent."""
-        value = self._raw.get(name)
-        if value is None:
+        if (value := self._raw.get(name)) is None:
             return None if name not in self._raw else b"null"
         return bytes(value) if type(value) is msgspec.Raw else _encode(value)
 
@@ -282,17 +280,19 @@ class StreamDecoder(Protocol):
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""
 
+    def take_usage(self) -> bytes | None:
+        """Return the newest chunk whose usage `convert` left out, as `feed` would, and forget it."""
+        return None
+
     def end(self) -> Sequence[bytes]:
         """Return the chunks to send before an upstream [DONE]."""
         return ()
 
 
 Chain = Generator[Body, bytes, bytes]
-"""A generator that yields adapted bodies, receives the answer to each, and returns the combined answer. It does no I/O."""
-
+"""Yields adapted bodies, receives the answer to each, and returns the combined answer. It does no I/O."""
 ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
-"""A generator that yields requests, receives the body of each answer, and returns the probabilities. It does no I/O."""
-
+"""Yields requests, receives the body of each answer, and returns the probabilities. It does no I/O."""
 FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
 """Arguments: adapted chat body, target, options, number of tokens to list (`top_k`), and the allowed tokens (`vocabulary`)."""
 

@@ -48,6 +48,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
     """Types of content parts that the vendor takes; others are refused. Empty: not known, or checked by another rule."""
+    text_roles: tuple[str, ...] = ()
+    """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)
     """Fields of image_url besides the address."""
     result_parts: tuple[str, ...] = ("text",)

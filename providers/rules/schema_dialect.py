@@ -66,6 +66,11 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     recursive: bool = True
     max_chars: int | None = None
 
+    @property
+    def guarantees_all(self) -> bool:
+        """Whether every supported keyword is enforced."""
+        return self.guarantees is _always
+
     def keeps_keyword(self, key: str, value: Any) -> bool:
         """Return whether the dialect has a keyword with this value."""
         known = key not in self.removes if self.keeps is None else key in self.keeps

@@ -10,6 +10,7 @@ from gateway.emulate.json_mode import adapt as adapt_json
 from providers import schema_dialects
 from providers.base import Body, Options, Refusal
 from providers.mistral import MISTRAL
+from providers.rules.schema_capabilities import dialect_notes
 from providers.rules.schema_dialect import Dialect, NotExpressibleError, Simplifier
 from providers.rules.schemas import CHECKED_ARGUMENTS
 from tests.providers.adapting import Adapted, adapt, adapt_with, target_for
@@ -49,6 +50,22 @@ def test_every_dialect_has_a_source_and_a_date() -> None:
     assert len(found) >= 8
     assert all(dialect.source and dialect.as_of >= "2026-11" for dialect in found)
     assert MISTRAL.wire.label == "Mistral"
+
+
+def test_the_notes_on_a_dialect_name_its_rules() -> None:
+    notes = dialect_notes(schema_dialects.XAI_SCHEMAS)
+    assert "applies to all schemas" in notes
+    assert "without `maxContains`, `minContains`" in notes
+    assert "every object is closed" not in notes
+    assert dialect_notes(schema_dialects.GEMINI_SCHEMAS)[-2].startswith("keywords that are not guaranteed are sent")
+
+
+def test_tools_in_the_dialect_are_examined_once() -> None:
+    tool = {"type": "function", "function": {"name": "seen", "parameters": OBJECT}}
+    bad = {"type": "function", "function": {"name": "bad", "parameters": property_of({"enum": []})}}
+    for _ in range(2):
+        assert adapt("xai", {"tools": [tool]}, model="grok-3").adjustments == []
+        assert ("tools[0].function.parameters", "reshape") in adapt("xai", {"tools": [bad]}, model="grok-3").actions()
 
 
 @pytest.mark.parametrize("root", ROOTS)
