@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 import providers
 from gateway.call import Attempt, Call
-from gateway.keys.authenticate import VirtualKey
+from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics, text
 from gateway.metrics.declarations import COUNTERS, HISTOGRAMS, MAX_SERIES, SOURCES
 from gateway.telemetry.call_metrics import CallMetrics
@@ -63,7 +63,7 @@ class Theirs:
         }
         self.updates = 0
 
-    def _count(self, name: str, by: float = 1, **labels: str) -> None:
+    def _count(self, name: str, by: float = 1, /, **labels: str) -> None:
         self.updates += 1
         self._counters[name].labels(**labels).inc(by)
 

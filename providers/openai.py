@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.model_tables import NewerModel, nearest_efforts
 from providers.rules.names import OutputCap
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.rule import UNSUPPORTED, Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictFormat, StrictTools
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, OneOf, Range, StopsEnforcedLocally
 from providers.schema_dialects import OPENAI_SCHEMAS
 
@@ -53,7 +54,7 @@ class DropWhileReasoning(Rule, frozen=True):
     """The neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
-        """Drop the parameter unless the effective effort is `none`."""
+        """Drop the parameter unless the effort, set or default, is `none`. An accepted neutral value stays."""
         effort = work.body.get("reasoning_effort")
         if not (self.default_on if effort is None else effort != "none"):
             return
@@ -155,7 +156,7 @@ REASONING_FAMILIES: tuple[Family, ...] = (
 """Parameters that models accept on chat completions, as of 2026-11. The first matching prefix wins.
 
 Efforts: litellm 1.109.1 and pydantic-ai-slim 2.68.0; opencode#26268 (values confirmed by OpenAI's own errors). OpenAI
-rejects `max` on this path. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
+rejects `max` in chat completions. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
 sub2api#6740 (6-astra). Parallel calls of the o-series: langchain#29704, tensorzero#2805.
 """
 
@@ -183,7 +184,7 @@ def _rules(family: Family) -> tuple[Rule, ...]:
     on = family.default_on
     tools = ToolsWithoutReasoning("tools", on, "none" in family.efforts)
     return (
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", family.parallel_calls),
         Tools("tools", functions_only=False),
         ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
         OutputCap("max_completion_tokens"),

@@ -10,6 +10,8 @@ MAX_TOKENS = 1_000_000_000
 """A larger token count is implausible."""
 MAX_COST_USD = 100_000
 """A larger cost of one answer is implausible."""
+_OTHER_CACHED_FIELDS = frozenset({"cached_tokens", "prompt_cache_hit_tokens"})
+"""Fields that other vendors use for cached tokens: Moonshot's and DeepSeek's."""
 _NONE: dict[str, Any] = {}
 
 
@@ -25,6 +27,8 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
         completion = max(0, total - prompt)  # embeddings report no completion tokens
     if prompt is None or completion is None:
         return raw
+    if total is not None and total <= prompt + completion and _OTHER_CACHED_FIELDS.isdisjoint(raw):
+        return raw  # the usual case
     prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
     cached = _cached(raw, prompt_details)
     if cached and _count(prompt_details.get("cached_tokens")) is None:
@@ -71,7 +75,7 @@ def read_usage(raw: Any) -> Usage | None:
 
 
 def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
-    """Return the cached tokens: OpenAI's field, Moonshot's (`cached_tokens`) or DeepSeek's."""
+    """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's."""
     for value in (prompt_details.get("cached_tokens"), raw.get("cached_tokens"), raw.get("prompt_cache_hit_tokens")):
         if (cached := _count(value)) is not None:
             return cached

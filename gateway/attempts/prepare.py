@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gateway.attempts.continuation import continued_body, set_prefill
+from gateway.attempts.count_prompt import PromptCount, count_prompt
 from gateway.attempts.fit import Fit
 from gateway.call import Call
 from gateway.dialects.dialect import Translator
@@ -52,6 +53,11 @@ class RequestAdapter:
         if self._limits is not None and (call.strict_limits or self._has_target_limits):
             cap = self._limits.reserved_output_cap(call, target)
         return await adapt(self._fit, call, candidate, target, left, cap)
+
+    async def count(self, call: Call, candidate: Candidate) -> PromptCount:
+        """Count the tokens of a prompt at a candidate."""
+        assert call.body is not None
+        return await count_prompt(call.body, candidate, engines_run=self._fit.engines_run)
 
     def note_strict_limits(self, call: Call) -> None:
         """Set `strict_limits` of a call for which nothing is reserved, as in a dry run."""

@@ -18,6 +18,8 @@ class Translator(Protocol):
 
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
+    used_headers: frozenset[str]
+    """Request headers that belong to this API, and that no target needs."""
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body.

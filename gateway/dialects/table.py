@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.dialects.dialect import Dialect, PlainDialect
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
+from gateway.dialects.messages_api.dialect import MESSAGES
 from gateway.dialects.responses_api.dialect import ResponsesDialect
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
@@ -28,7 +29,7 @@ LOGITS = PlainDialect(
 
 RESPONSES = ResponsesDialect(tuple(f"{prefix}/responses" for prefix in PREFIXES))
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, RESPONSES)
+DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, MESSAGES, RESPONSES)
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

@@ -24,6 +24,9 @@ class Topology:
         self._address = address
         self._slot = hash_slot(tag)
         self._nodes = list(address.nodes)
+        if address.kind == "sentinel":
+            # On a busy machine this import takes longer than NODE_TIMEOUT_S, so it must not run within that time.
+            import redis.asyncio.sentinel  # noqa: F401
 
     async def locate(self) -> RedisAddress:
         """Return the address to connect to. Raise ConnectionError if no node returns it."""

@@ -56,7 +56,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: Annotated[
         bool,
         Meta(
-            description="Whether the model's chat template supports tools. That of the bundled model does not.",
+            description="Whether the model's chat template supports tools. The bundled model's template does not.",
             examples=[True],
         ),
     ] = False

@@ -23,7 +23,7 @@ LIFT = 60.0
 MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20
-"""Number of tokens to choose the anchor from. The anchor must be text: for half a character the engine lists nothing."""
+"""Number of tokens to choose the anchor from. The anchor must be text: for a part of a character, the engine lists nothing."""
 MAX_LISTED_TOKENS = 1000
 """Maximum number of tokens that one call may list. Listing 1,000 takes the engine 47 ms."""
 
@@ -37,7 +37,7 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
     listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:
         likeliest: dict[str, float] = {}
-        for token in listed:  # tokens with the same text, such as halves of characters, are added up
+        for token in listed:  # tokens with the same text, such as parts of characters, are added up
             likeliest[token["token"]] = likeliest.get(token["token"], 0.0) + math.exp(token["logprob"])
         return Probabilities(likeliest)
     ids: dict[str, int] = {}
@@ -54,7 +54,7 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
 
 
 def _likeliest(prompt: str, count: int) -> Generator[WireRequest, bytes, list[dict[str, Any]]]:
-    # Tokens are listed before sampling. If the engine draws half a character or the end of the turn, it lists nothing:
+    # Tokens are listed before sampling. If the engine draws a part of a character or the end of the turn, it lists nothing:
     # the bias makes it draw a letter.
     drawn = {"samplers": ["temperature"], "temperature": 0.0, "ignore_eos": True, "logit_bias": [["a", 1000.0]]}
     body = {"prompt": prompt, "n_predict": 1, "n_probs": count, "cache_prompt": True, **drawn}
@@ -77,7 +77,7 @@ def _candidates(prompt: str, anchor: dict[str, Any], ids: dict[str, int]) -> Gen
         "cache_prompt": True,
     }
     answer: dict[str, Any] = {}
-    for seed in range(1, MAX_DRAWS + 1):  # the engine lists nothing if it draws half a character: repeat with another seed
+    for seed in range(1, MAX_DRAWS + 1):  # the engine lists nothing if it draws a part of a character: repeat with another seed
         answer = _decode((yield _post("/completion", {**body, "seed": seed})))
         if "completion_probabilities" in answer:
             break

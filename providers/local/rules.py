@@ -23,7 +23,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """A neutral system message if the caller sends none. The bundled model's own default degrades answers."""
+    """Adds a neutral system message if the caller sends none. The default in the bundled model's template degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -59,7 +59,7 @@ class DefaultTemperature(Rule, frozen=True):
 
 
 class DefaultPenalty(Rule, frozen=True):
-    """A repetition penalty for plain text of the bundled model, if the caller sets no penalty."""
+    """Sets a repetition penalty for plain text of the bundled model, if the caller sets no penalty."""
 
     param: str = "repetition_penalty"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"

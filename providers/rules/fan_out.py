@@ -28,7 +28,7 @@ def fan_out(body: Body, n: int) -> list[Body]:
 
 
 def seeds_sent(body: Body, n: int) -> Adjustment | None:
-    """Return the report of the seeds of `n` upstream requests, or None if the body has no seed."""
+    """Return the adjustment that reports the seeds of `n` upstream requests, or None if the body has no seed."""
     name = next((name for name in SEED_NAMES if body.get(name) is not None), None)
     if name is None:
         return None

@@ -46,6 +46,8 @@ class WrappedChat:
 class Prompt:
     """Translates requests with a `prompt` and a `limit`; answers are plain text in upper case."""
 
+    used_headers: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway import __main__ as command
 from tests.flows.conftest import ROOT, chat
 from tests.flows.processes import Start, children, config
 from tests.running import RunningGateway
@@ -39,14 +40,27 @@ def serve(folder: Path, yaml: str, *args: str, env: Mapping[str, str] | None = N
     ("tls: {cert: missing.pem, key: missing.pem}\n", (), "missing.pem"),
     ("listen: 0.0.0.0:0\n", (), "keys"),
 ])  # fmt: skip
-def test_invalid_configuration_exits_with_code_2_and_the_reason(tmp_path: Path, yaml: str, args: tuple[str, ...], reason: str) -> None:
-    result = serve(tmp_path, yaml, *(args or ("--port", "0")))
-    assert result.returncode == 2, result.stderr
-    assert reason in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
+def test_invalid_configuration_returns_2_and_prints_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], yaml: str, args: tuple[str, ...], reason: str
+) -> None:
+    for name in ("PORT", "ADMIN_PORT", "WORKERS"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "gateway.yaml"
+    config.write_text(yaml)
+    code = command.run(["serve", "--config", str(config), "--admin-port", "0", *(args or ("--port", "0"))])
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert reason in err
+    assert "Traceback" not in err
     if args:
-        assert len(result.stderr.strip().splitlines()) == 1
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_process_with_an_invalid_configuration_exits_with_code_2_and_the_reason(tmp_path: Path) -> None:
+    result = serve(tmp_path, "models: {m: absent/x}\n", "--port", "0")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "absent" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -319,3 +319,10 @@ async def test_events_are_numbered_over_http(up: FaultUpstream, client: httpx.As
     async with serving(up) as gateway:
         answered = await post(client, gateway, stream=True, input="#chunks=40#")
     assert [event["sequence_number"] for event in parse(answered.content)][-1] == 2 + 2 + 40 + 3
+
+
+async def test_beta_header_of_this_api_is_no_loss(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    headers = {"openai-beta": "responses=v1", "x-gateway-strict": "true"}
+    async with serving(up, kind="goodfire") as gateway:
+        answered = await post(client, gateway, headers)
+    assert answered.status_code == 200, answered.text

@@ -14,6 +14,8 @@ from providers.base import Adjustment, Body, Operation, StreamDecoder
 class ResponsesTranslator:
     """Translates one call of the Responses API to a chat completion and back."""
 
+    used_headers = frozenset({"openai-beta"})
+
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
         self._request = RequestReader(strict=False)
