@@ -30,7 +30,7 @@ test: install-dev ## Run linters, type checks and all tests, without root
 	@$(BIN)/lockgate pull
 	@# mypy uses one core; the other one compiles the tests
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & compiling=$$!; $(MAKE) --no-print-directory lint; result=$$?; wait $$compiling; exit $$result
-	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements
 	@$(BIN)/lockgate pull
@@ -39,7 +39,7 @@ prove: install-dev install-clients install-tools ## Test with real clients and r
 	@echo "== documentation" && $(MAKE) --no-print-directory docs
 	@echo "== proofs"
 	@[ "$$(id -u)" = 0 ] || echo "not root: skipping the container image build"
-	@$(BIN)/python -m pytest -m prove $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
+	@HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -m "prove or search" $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
 
 bench: $(VENV)/.installed-dev ## Measure CPU and memory, compared with nginx in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -20,6 +20,12 @@ LOADS = [
     ("SSE c=32", request_body(True), 32),
     ("SSE c=64, events 20 ms apart", request_body(True, "#delay=20000#"), 64),
 ]
+REPAIRS = [
+    ("object, created and index missing, role repeated", request_body(True, "#form=1#")),
+    ("id, created and usage new in every chunk", request_body(True, "#form=2#")),
+    ("no two chunks alike: each is decoded", request_body(True, "#form=3#")),
+]
+"""Streams that need repair in every chunk, all with 32 connections."""
 SLOW_STREAMS = 2000
 SLOW_EVENTS, SLOW_DELAY = 20, 0.5
 
@@ -67,11 +73,15 @@ def run(folder: Path, repetitions: int, seconds: float) -> Figures:
 
 
 def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: Figures) -> None:
-    """Run one repetition: every load on every target, with the targets alternating."""
+    """Run one repetition: every load on every target, with the targets alternating, then repairs by the gateway."""
     for load, body, connections in LOADS:
         for target in targets:
             microseconds, answered = cost(folder, target, body, connections, seconds)
             figures.add(load, target.name, microseconds, answered.completed / answered.seconds)
+    for repair, body in REPAIRS:
+        untouched, _ = cost(folder, targets[0], request_body(True), 32, seconds)
+        microseconds, _ = cost(folder, targets[0], body, 32, seconds)
+        figures.add_repair(repair, microseconds, untouched)
 
 
 def slow_streams(folder: Path, target: Target) -> float:

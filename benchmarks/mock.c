@@ -2,6 +2,9 @@
  *
  * The request text contains the pacing commands, so that no proxy needs configuration for them:
  *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events
+ *   #form=1#     every content event lacks its object, creation time and index, and repeats the role
+ *   #form=2#     every content event has an id, a creation time and a usage of its own
+ *   #form=3#     every content event has a creation time and a member of its own, so that no two are alike
  * Each event is a separate send(). Usage: mock PORT (0: any); prints the port. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -19,7 +22,7 @@ enum { MAX_CONNECTIONS = 16384, MAX_REQUEST = 1 << 16, JSON_BYTES = 591, EVENT_B
 
 typedef struct {
     char *request;
-    int length, next, chunks, usage;
+    int length, next, chunks, usage, form;
     long delay;
     double due;
 } Connection;
@@ -86,6 +89,19 @@ static int send_all(int fd, const char *data, int length) {
     return 1;
 }
 
+/* Write content event `number` in an irregular form. Returns its length as a chunk of the body. */
+static int irregular(char *out, int form, int number) {
+    char event[512], before[512];
+    if (form == 1)
+        strcpy(before, "data: {\"id\":\"chatcmpl-bench\",\"model\":\"bench-model\",\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"");
+    else
+        sprintf(before, "data: {\"id\":\"%s%d\",\"object\":\"chat.completion.chunk\",\"created\":%d,\"model\":\"bench-model\",%s%d%s\"choices\":[{\"index\":0,"
+            "\"delta\":{\"content\":\"", "chatcmpl-", form == 2 ? number : 0, 1700000000 + number, form == 2 ? "\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":" : "\"x",
+            number + 1, form == 2 ? "}," : "\":1,");
+    pad(event, before, "\"},\"finish_reason\":null}]}\n\n", form == 1 ? EVENT_BYTES : EVENT_BYTES + 30);
+    return sprintf(out, "%x\r\n%s\r\n", (unsigned)strlen(event), event);
+}
+
 static int event_kind(const Connection *c) {
     int left = c->chunks - c->next;
     if (left == 1) return DONE;
@@ -99,8 +115,10 @@ static int stream(int fd) {
     Connection *c = &connections[fd];
     if (c->next < c->chunks) {
         if (c->delay && c->next && now() < c->due) return 1;
-        int kind = event_kind(c);
-        if (!send_all(fd, events[kind], event_length[kind])) return 0;
+        int kind = event_kind(c), own = c->form && kind == CONTENT;
+        char event[600];
+        int length = own ? irregular(event, c->form, c->next) : event_length[kind];
+        if (!send_all(fd, own ? event : events[kind], length)) return 0;
         c->next++;
         c->due = now() + c->delay / 1e6;
         if (c->next < c->chunks) return 1;
@@ -117,6 +135,7 @@ static int answer(int fd, const char *body) {
     static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     c->chunks = number(body, "#chunks=", 51);
     c->delay = number(body, "#delay=", 0);
+    c->form = number(body, "#form=", 0);
     c->usage = strstr(body, "include_usage") != NULL;
     c->next = 0;
     pacing[paced++] = fd;

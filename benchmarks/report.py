@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 GOALS = {
     "JSON c=32": ("x nginx", 6.5),
     "SSE c=32": ("x nginx", 1.7),
+    "stream that needs repair": ("x untouched", 2.5),
     "idle memory": ("MB", 45.0),
     "2,000 slow streams": ("KiB each", 30.0),
 }
@@ -22,6 +24,8 @@ class Figures:
 
     cpu: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    repairs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """CPU time of a stream that needs repair, and of an untouched one just before it: a pair per repetition."""
     started: dict[str, float] = field(default_factory=dict)
     idle_kib: dict[str, int] = field(default_factory=dict)
     stream_kib: dict[str, float] = field(default_factory=dict)
@@ -32,6 +36,14 @@ class Figures:
         self.cpu.setdefault(load, {}).setdefault(target, []).append(microseconds)
         self.throughput.setdefault(load, {}).setdefault(target, []).append(per_second)
 
+    def add_repair(self, repair: str, microseconds: float, untouched: float) -> None:
+        """Add the result of one repetition for streams that need repair."""
+        self.repairs.setdefault(repair, []).append((microseconds, untouched))
+
+    def repair_ratio(self, repair: str) -> float:
+        """Return the cost of a stream that needs repair divided by that of an untouched one, as a median."""
+        return statistics.median(cost / untouched for cost, untouched in self.repairs[repair])
+
     def ratio(self, load: str) -> float | None:
         """Return the gateway's cost divided by nginx's: the median of the ratios of all repetitions."""
         ours, theirs = self.cpu[load].get("gateway", []), self.cpu[load].get("nginx", [])
@@ -40,7 +52,8 @@ class Figures:
 
 def markdown(figures: Figures) -> str:
     """Return the report."""
-    return "\n".join([*_heading(figures), *_cpu_table(figures), "", *_memory_table(figures), "", *_verdicts(figures), ""])
+    tables = (_cpu_table, _repair_table, _memory_table, _verdicts)
+    return "\n".join([*_heading(figures), *[line for table in tables for line in (*table(figures), "")]])
 
 
 def _heading(figures: Figures) -> list[str]:
@@ -77,6 +90,14 @@ def _cpu_table(figures: Figures) -> list[str]:
     return lines
 
 
+def _repair_table(figures: Figures) -> list[str]:
+    lines = ["| stream that needs repair, c=32 | gateway, CPU us | untouched, CPU us | ratio |", "| --- | --- | --- | --- |"]
+    for repair, pairs in figures.repairs.items():
+        costs, untouched = zip(*pairs, strict=True)
+        lines.append(f"| {repair} | {_spread(costs)} | {_spread(untouched)} | {figures.repair_ratio(repair):.2f} |")
+    return lines
+
+
 def _memory_table(figures: Figures) -> list[str]:
     lines = ["| | gateway | nginx |", "| --- | --- | --- |"]
     rows = (
@@ -94,6 +115,7 @@ def _verdicts(figures: Figures) -> list[str]:
     measured = {
         "JSON c=32": figures.ratio("JSON c=32") if "JSON c=32" in figures.cpu else None,
         "SSE c=32": figures.ratio("SSE c=32") if "SSE c=32" in figures.cpu else None,
+        "stream that needs repair": max(map(figures.repair_ratio, figures.repairs), default=None),
         "idle memory": figures.idle_kib["gateway"] * 1024 / 1e6 if figures.idle_kib else None,
         "2,000 slow streams": figures.stream_kib.get("gateway"),
     }
@@ -105,6 +127,6 @@ def _verdicts(figures: Figures) -> list[str]:
     return lines
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: Sequence[float]) -> str:
     """Return median and range."""
     return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})" if values else "-"

@@ -60,6 +60,7 @@ class Refusal(Exception):
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_SettingsType = type[msgspec.Struct]
 
 
 class Body:
@@ -94,16 +95,14 @@ class Body:
         values = self._values
         if name in values:
             return values[name]
-        raw = self._raw.get(name)
-        if raw is None:
+        if (raw := self._raw.get(name)) is None:
             return default
         value = values[name] = _decode_any(raw) if type(raw) is msgspec.Raw else raw
         return value
 
     def raw(self, name: str) -> bytes | None:
         """Return the value's JSON bytes, or None if the key is absent."""
-        value = self._raw.get(name)
-        if value is None:
+        if (value := self._raw.get(name)) is None:
             return None if name not in self._raw else b"null"
         return bytes(value) if type(value) is msgspec.Raw else _encode(value)
 
@@ -237,10 +236,7 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The failure of an attempt. `status`, `code`, `param` and `type` are the upstream's own, if it sent them.
-
-    `retry_after` is in seconds, None if the upstream gave no usable value. `message` holds no secret.
-    """
+    """The failure of an attempt, with the upstream's own `status`, `code`, `param` and `type`. `retry_after` is in seconds."""
 
     kind: FailureKind
     message: str
@@ -250,7 +246,7 @@ class Failure(msgspec.Struct, frozen=True):
     type: str | None = None
     retry_after: float | None = None
     redacted: int = 0
-    """Number of secrets removed from the upstream's message."""
+    """Number of secrets removed from the upstream's message, which holds none."""
 
 
 class StreamFailure(Exception):
@@ -284,21 +280,21 @@ class StreamDecoder(Protocol):
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""
 
+    def take_usage(self) -> bytes | None:
+        """Return the newest chunk whose usage `convert` left out, as `feed` would, and forget it."""
+        return None
+
     def end(self) -> Sequence[bytes]:
         """Return the chunks to send before an upstream [DONE]."""
         return ()
 
 
 Chain = Generator[Body, bytes, bytes]
-"""A generator that yields adapted bodies, receives the answer to each, and returns the combined answer. It does no I/O."""
-
+"""Yields adapted bodies, receives the answer to each, and returns the combined answer. It does no I/O."""
 ProbabilitySteps = Generator[WireRequest, bytes, Probabilities]
-"""A generator that yields requests, receives the body of each answer, and returns the probabilities. It does no I/O."""
-
+"""Yields requests, receives the body of each answer, and returns the probabilities. It does no I/O."""
 FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] | None], ProbabilitySteps]
 """Arguments: adapted chat body, target, options, number of tokens to list (`top_k`), and the allowed tokens (`vocabulary`)."""
-
-_SettingsType = type[msgspec.Struct]
 
 
 class Provider(Protocol):
@@ -340,6 +336,10 @@ class Provider(Protocol):
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
+
+    def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
+        """Return why the provider's settings do not fit a model of the configuration, or None."""
+        return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that together honour an adapted body, or None if one request is enough."""

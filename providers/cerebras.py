@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, NEAREST_EFFORT, SAMPLING
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.names import OutputCap, Rename
 from providers.rules.rule import Accepts, ForModels
 from providers.rules.schemas import StrictFormat, StrictTools
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, MoveToHeader, OneOf, Range
 from providers.schema_dialects import CEREBRAS_SCHEMAS
 
@@ -45,7 +46,7 @@ CEREBRAS = OpenAICompatible(
         StopStrings("stop", limit=4),
         BiasRange("logit_bias"),
         *LOGPROBS,
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", one_call=True),
         Tools("tools"),
         ToolChoice("tool_choice"),
         StrictTools(dialect=CEREBRAS_SCHEMAS),

@@ -1,235 +1,218 @@
-"""`ChunkTemplates` converts chunks that differ from an earlier one in a text alone, without decoding them.
+"""`ChunkTemplates`: chunks that differ from an earlier one only in values without effect are not decoded.
 
-Most chunks of a stream are of this kind. The first one of each kind is decoded. In the later ones, the bytes around the text are
-replaced with those that were sent for the first one, or kept if those were unchanged.
+Most chunks of a stream are of this kind. The first one of each kind is decoded. In the later ones, the bytes around the
+values are replaced with those that were sent for the first one, or kept if those were unchanged. At first only the
+texts of a chunk may vary. When a chunk comes that differs in other values as well, such as an id of its own, these may
+vary from then on.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Sequence
 
-import msgspec
+from providers.chunk_leaves import TEXT, USAGE, Leaf, Path, leaves_of
+from providers.chunk_template import (
+    END,
+    IDENTITY,
+    START,
+    CallTexts,
+    ChunkTemplate,
+    around_leaves,
+    make_template,
+    text_template,
+)
+from providers.chunk_values import is_text
 
-_TEXT = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
-_TEXTS = re.compile(rf'"(?:content|text|reasoning_content|reasoning|thinking|arguments)":\s?"({_TEXT})"')
-_NAME = re.compile(r'"name":\s?"[^"]')
-_OBFUSCATION = re.compile(r'"obfuscation":\s?"([A-Za-z0-9]+)"')
-"""OpenAI pads chunks with a random word."""
-_LOGPROBS = re.compile(r'"logprobs":\s?\{"content":\s?(?=\[)')
-_is_text = re.compile(_TEXT).fullmatch
-_decode = msgspec.json.Decoder().decode
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_raw_decode = json.JSONDecoder().raw_decode
-_START, _END = "data: ", "\n\n"
+_NEVER_REPAIRED = IDENTITY | {("obfuscation",)}
+_ALWAYS_VARY = frozenset({"obfuscation", "logprobs"})
 _MAX_TEMPLATES = 16
-_MAX_UNUSED = 32
-"""After this number of unused templates in a row, no more are made for the stream."""
-
-
-def _are_texts(values: list[str]) -> bool:
-    joined = "".join(values)
-    if '"' not in joined and "\\" not in joined and joined.isprintable():
-        return True
-    return all(_is_text(value) for value in values)
-
-
-def _are_words(values: list[str]) -> bool:
-    return "".join(values).isalnum()
-
-
-def _are_lists(values: list[str]) -> bool:
-    try:
-        for value in values:
-            _decode_list(value)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-_Check = Callable[[list[str]], bool]
-
-
-class _Parts(NamedTuple):
-    """A chunk split into constant parts (`literals`) and the varying parts between them (`values`), each with a check."""
-
-    literals: list[str]
-    values: list[str]
-    checks: list[_Check]
-
-
-class _Template:
-    """A chunk whose text varies, as it arrived and as it was sent."""
-
-    __slots__ = ("_between", "_checks", "_middle", "_prefix", "_sent", "_sent_between", "_start", "_suffix", "call_text", "plain")
-
-    def __init__(self, given: _Parts, sent: list[str], call_text: list[str] | None) -> None:
-        self._prefix, *self._middle, suffix = given.literals
-        self._suffix = suffix + _END
-        self._start = len(self._prefix)
-        self._between = self._suffix + self._prefix
-        self._checks = given.checks
-        self._sent = None if sent == given.literals else sent
-        self._sent_between = sent[-1] + _END + sent[0]
-        self.call_text = call_text
-        """The arguments so far of the tool call that the text belongs to."""
-        self.plain: tuple[bytes, bytes, bytes, int] | None = None
-        """The bytes around a text and their number, if nothing else varies and nothing changes."""
-        if not self._middle and self._sent is None:
-            ends = (self._prefix.encode(), self._suffix.encode(), self._between.encode())
-            self.plain = (*ends, len(ends[0]) + len(ends[1]))
-
-    def convert(self, events: str) -> tuple[str, list[str]] | None:
-        """Return the events to send and the texts in them, or None if an event does not fit."""
-        prefix, suffix = self._prefix, self._suffix
-        if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < self._start + len(suffix):
-            return None
-        rows = events[self._start : -len(suffix)].split(self._between)
-        columns = [rows]
-        for literal in self._middle:
-            pairs = [row.partition(literal) for row in columns[-1]]
-            if not all(found for _, found, _ in pairs):
-                return None
-            columns[-1:] = [[value for value, _, _ in pairs], [rest for _, _, rest in pairs]]
-        for check, values in zip(self._checks, columns, strict=True):
-            if not check(values):
-                return None
-        if self._sent is None:
-            return events, columns[0]
-        for literal, values in zip(self._sent[-2:0:-1], columns[-2::-1], strict=True):
-            columns[-1] = [value + literal + rest for value, rest in zip(values, columns[-1], strict=True)]
-        return f"{self._sent[0]}{self._sent_between.join(columns[-1])}{self._sent[-1]}{_END}", columns[0]
+_MAX_SHAPES = 64
+_PATIENCE = 3
+"""After this number of unused templates in a row, plus one for each choice, no more are made for the stream."""
 
 
 class ChunkTemplates:
     """The templates of one stream."""
 
-    __slots__ = ("_newest", "_templates", "_unused")
+    __slots__ = (
+        "_any_values",
+        "_first",
+        "_newest",
+        "_shapes",
+        "_templates",
+        "_unused",
+        "_usage_source",
+        "_varying",
+        "gave_up",
+    )
 
-    def __init__(self) -> None:
-        self._templates: list[_Template] = []
-        self._newest: _Template | None = None
+    def __init__(self, *, any_values: bool = True) -> None:
+        """Without `any_values`, only texts, identity and usage may vary, as a vendor's repair may depend on the rest."""
+        self._any_values = any_values
+        self._shapes: dict[tuple[str, ...], tuple[list[str], ChunkTemplate | None]] = {}
+        """By what stands around the leaves of a chunk: the leaves of the newest chunk like it, and its template."""
+        self._varying: set[Path] = set()
+        self._templates: list[ChunkTemplate] = []
+        self._newest: ChunkTemplate | None = None
+        self._first: tuple[bytes, ChunkTemplate] | None = None
+        """A chunk that is not yet in `_shapes`, and its template."""
         self._unused = 0
+        self._usage_source = ""
+        self.gave_up = False
+        """Whether the stream gets no use from templates."""
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
         """The bytes around the text of events like the latest one, if such events need no change and their text need not be stored."""
         newest = self._newest
-        return newest.plain[:2] if newest is not None and newest.plain is not None and newest.call_text is None else None
+        return newest.plain[:2] if newest is not None and newest.plain is not None and not newest.receivers else None
 
-    def convert(self, events: bytes) -> bytes | None:
-        """Return the bytes to send for complete events, or None if one of them fits no template."""
+    def convert(self, events: bytes, *, hide_usage: bool = True) -> bytes | None:
+        """Return the bytes to send for complete events. None if one of them fits no template.
+
+        With `hide_usage`, usage is left out and kept: see `take_usage`. Without it, events with usage fit no template.
+        """
         newest = self._newest
         if newest is None:
             return None
-        if newest.plain is not None and (plain := _read_plain(events, *newest.plain)) is not None:
-            if newest.call_text is not None:
-                _receive(newest.call_text, [plain.replace(newest.plain[2], b"").decode()])
+        if newest.plain is not None and _is_plain(events, *newest.plain):
+            if newest.receivers:
+                prefix, suffix, between, _ = newest.plain
+                newest.receive([[events[len(prefix) : -len(suffix)].replace(between, b"").decode()]])
             self._unused = 0
             return events
         try:
             source = events.decode()
         except UnicodeDecodeError:
             return None
-        converted = newest.convert(source)
+        converted = newest.convert(source) if hide_usage or not newest.has_usage else None
         if converted is None:
-            return self._convert_each(source)
-        sent, texts = converted
-        if newest.call_text is not None:
-            _receive(newest.call_text, texts)
+            return self._convert_each(source, hide_usage)
+        sent, columns = converted
+        if newest.receivers:
+            newest.receive(columns)
+        if newest.has_usage:
+            self._usage_source = source
         self._unused = 0
         return events if sent is source else sent.encode()
 
-    def _convert_each(self, events: str) -> bytes | None:
-        """Convert events of several kinds, or return None if one of them fits no template."""
-        *lines, rest = events.split(_END)
-        if rest:
+    def _convert_each(self, events: str, hide_usage: bool) -> bytes | None:
+        """Convert events of several kinds."""
+        *lines, rest = events.split(END)
+        if rest or len(self._templates) < 2:
             return None
         sent: list[str] = []
-        received: list[tuple[list[str], list[str]]] = []
+        received: list[tuple[ChunkTemplate, list[Sequence[str]]]] = []
+        usage_source = self._usage_source
         for line in lines:
+            event = line + END
             for template in self._templates:
-                converted = template.convert(line + _END)
+                converted = template.convert(event)
                 if converted is not None:
                     break
             else:
                 return None
+            if template.has_usage:
+                if not hide_usage:
+                    return None
+                usage_source = event
             sent.append(converted[0])
-            self._newest = template
-            if template.call_text is not None:
-                received.append((template.call_text, converted[1]))
-        for call_text, texts in received:
-            _receive(call_text, texts)
+            if template.receivers:
+                received.append((template, converted[1]))
+        self._newest = template
+        self._usage_source = usage_source
+        for template, columns in received:
+            template.receive(columns)
         self._unused = 0
         return "".join(sent).encode()
 
-    def learn(self, given: bytes, sent: bytes, text: str, call_text: list[str] | None = None) -> None:
-        """Remember how a chunk with this text was sent."""
-        if self._unused >= _MAX_UNUSED:
-            return
-        before, after = _split(given, text), _split(sent, text)
-        if before is None or after is None or before.checks != after.checks:
-            return
-        if call_text is not None and _NAME.search(before.literals[0]):
-            return  # a name may begin another call, depending on the arguments
+    def take_usage(self) -> bytes | None:
+        """Return the newest chunk whose usage was left out, as it came, and forget it."""
+        source, self._usage_source = self._usage_source, ""
+        return source[: -len(END)].rpartition(END)[2][len(START) :].encode() if source else None
+
+    def gives_up(self, choices: int) -> bool:
+        """Return whether a stream with so many choices is not worth another template. It stays so."""
+        if not self.gave_up and self._unused >= _PATIENCE + choices:
+            self.gave_up = True
+            self._templates, self._newest = [], None
+            self._shapes.clear()
+        return self.gave_up
+
+    def miss(self) -> None:
+        """Count a chunk that cannot become a template."""
         self._unused += 1
-        self._newest = _Template(before, after.literals, call_text)
-        self._templates = [self._newest, *self._templates[: _MAX_TEMPLATES - 1]]
+
+    def learn(
+        self, given: bytes, sent: bytes, call_texts: CallTexts | None = None, *, names_calls: bool = False
+    ) -> None:
+        """Remember how a chunk was sent. `names_calls` tells that its pieces of arguments name their function."""
+        self._unused += 1
+        event = _read_event(given)
+        if not self._templates and sent is given and self._any_values and (first := text_template(event)) is not None:
+            self._first = given, first
+            self._templates, self._newest = [first], first
+            return
+        if self._first is not None:
+            (earlier, template), self._first = self._first, None
+            shape, raws, _ = self._shape_of(_read_event(earlier))
+            self._shapes[shape] = raws, template
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes.clear()
+        around, raws, leaves = self._shape_of(event)
+        if around not in self._shapes and sent is not given:
+            self._shapes[around] = raws, None  # the next of this shape shows what varies
+            return
+        old_raws, old = self._shapes.get(around, (raws, None))
+        self._varying |= {leaf.path for leaf, new, known in zip(leaves, raws, old_raws, strict=True) if new != known}
+        chosen = [leaf for leaf in leaves if _varies(leaf) or leaf.path in self._varying]
+        is_unchanged = sent is given and not any(leaf.path in IDENTITY for leaf in chosen)
+        made = make_template(event, chosen, None if is_unchanged else _read_event(sent), call_texts or {}, names_calls)
+        self._shapes[around] = raws, made
+        if made is not None:
+            self._newest = made
+            self._templates = [made, *[other for other in self._templates if other is not old][: _MAX_TEMPLATES - 1]]
+
+    def _shape_of(self, event: str) -> tuple[tuple[str, ...], list[str], list[Leaf]]:
+        """Return what stands around the leaves that may vary, these leaves as text, and these leaves."""
+        leaves = [leaf for leaf in leaves_of(event, len(START)) or () if self._may_vary(leaf)] if event else []
+        return tuple(around_leaves(event, leaves)), [event[leaf.start : leaf.end] for leaf in leaves], leaves
+
+    def _may_vary(self, leaf: Leaf) -> bool:
+        if leaf.kind == TEXT:
+            return bool(leaf.value)
+        return self._any_values or leaf.kind == USAGE or leaf.path in _NEVER_REPAIRED
 
     def forget_calls(self) -> None:
         """Forget the templates of tool calls, because another call began."""
-        self._templates = [template for template in self._templates if template.call_text is None]
+        self._templates = [template for template in self._templates if not template.receivers]
         self._newest = self._templates[0] if self._templates else None
+        self._shapes = {
+            around: (raws, template)
+            for around, (raws, template) in self._shapes.items()
+            if template is None or not template.receivers
+        }
 
 
-def _read_plain(events: bytes, prefix: bytes, suffix: bytes, between: bytes, size: int) -> bytes | None:
-    """Return the texts between these bytes, or None if anything else varies. This is the common case."""
-    if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < size:
-        return None
-    texts = events[len(prefix) : -len(suffix)]
+def _varies(leaf: Leaf) -> bool:
+    """Return whether a leaf varies, as far as one chunk tells."""
+    return leaf.kind in (TEXT, USAGE) or (leaf.path[-1] in _ALWAYS_VARY and leaf.value is not None)
+
+
+def _read_event(data: bytes) -> str:
+    """Return a chunk as an event without its end. Empty if it is not one line of text."""
     try:
-        joined = texts.replace(between, b" ").decode()
+        return "" if b"\n" in data else START + data.decode()
     except UnicodeDecodeError:
-        return None
-    if ('"' in joined or "\\" in joined or not joined.isprintable()) and _is_text(joined) is None:
-        return None
-    return texts
+        return ""
 
 
-def _receive(call_text: list[str], texts: list[str]) -> None:
-    call_text += [_decode(f'"{text}"') if "\\" in text else text for text in texts]
-
-
-def _split(data: bytes, text: str) -> _Parts | None:
-    """Return the parts of a chunk; the first value is the text. Return None if the text does not occur exactly once."""
-    if b"\n" in data:
-        return None
+def _is_plain(events: bytes, prefix: bytes, suffix: bytes, between: bytes, size: int) -> bool:
+    """Return whether nothing but texts stands between these bytes. This is the common case."""
+    if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < size:
+        return False
     try:
-        event = _START + data.decode()
-        matches = [match for match in _TEXTS.finditer(event) if _decode(f'"{match[1]}"') == text]
-    except (UnicodeDecodeError, msgspec.DecodeError):
-        return None
-    if len(matches) != 1:
-        return None
-    spans: list[tuple[int, int, _Check]] = [(*matches[0].span(1), _are_texts)]
-    obfuscation = _OBFUSCATION.search(event, spans[0][1])
-    if obfuscation is not None:
-        spans.append((*obfuscation.span(1), _are_words))
-    logprobs = _LOGPROBS.search(event, spans[0][1])
-    if logprobs is not None:
-        try:
-            spans.append((logprobs.end(), _raw_decode(event, logprobs.end())[1], _are_lists))
-        except ValueError:
-            return None
-    spans.sort(key=lambda span: span[0])
-    parts = _Parts([], [], [])
-    start = 0
-    for first, end, check in spans:
-        parts.literals.append(event[start:first])
-        parts.values.append(event[first:end])
-        parts.checks.append(check)
-        start = end
-    parts.literals.append(event[start:])
-    return parts
+        joined = events[len(prefix) : -len(suffix)].replace(between, b" ").decode()
+    except UnicodeDecodeError:
+        return False
+    return ('"' not in joined and "\\" not in joined and joined.isprintable()) or is_text(joined) is not None

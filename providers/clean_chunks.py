@@ -23,7 +23,6 @@ class CleanDelta(msgspec.Struct, forbid_unknown_fields=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: _Text = UNSET
     reasoning_content: _Text = UNSET
-    reasoning: _Text = UNSET
     refusal: UnsetType | None = UNSET
 
 

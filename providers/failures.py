@@ -198,7 +198,7 @@ def read_error(body: bytes) -> dict[str, Any]:
     """Return message, type, param and code of an error body, Google's reason and quota, and the retry_after of Google or SIATI."""
     try:
         value = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {"message": _plain_text(body)}
     value = _first(value)
     if type(value) is str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.advice import NoEffect
 from providers.rules.common import NEAREST_EFFORT, SAMPLING, SHARED_RULES
+from providers.rules.legacy_functions import LegacyAnswers
 from providers.rules.messages import ContentParts, Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.names import OutputCap, Rename
@@ -60,6 +61,7 @@ FIREWORKS = OpenAICompatible(
         Accepts("logprobs"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
         ContentParts(accepts=("text", "image_url", "video_url")),
+        LegacyAnswers(),
         ParallelWithoutTools(counts_functions=False),
         OutputCap("max_tokens"),
         OneOf("context_length_exceeded_behavior", ("truncate", "error"), refuse=True),

@@ -17,12 +17,13 @@ from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Ta
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire, base_path
 from providers.rules.common import CONTEXT_POLICY, OPENAI_FORMS
 from providers.rules.embeddings import is_token_array
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.names import OutputCap, Rename
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes, MinimumBelowCap, Requires
 from providers.rules.rule import Accepts, Rule, Work
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, EnforcedLocally, MapValues, MoveToHeader, OneOf, Range
 
 
@@ -174,8 +175,8 @@ FRIENDLI = Friendli(
             as_string=("system", "assistant", "tool"),
         ),
         OutputCap("max_tokens"),
-        LegacyFunctions("functions"),
-        Tools("tools", limit=128, functions_only=False, require_parameters=True),
+        LegacyFunctions("functions", one_call=True),
+        Tools("tools", limit=128, functions_only=False),
         BuiltInTools("tools"),
         ToolChoice("tool_choice"),
         Rename("min_completion_tokens", "min_tokens"),

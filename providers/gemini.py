@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan, efforts_rule
 from providers.rules.names import OutputCap
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.schemas import StrictFormat
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, Range
+from providers.schema_dialects import GEMINI_SCHEMAS
 
 _ALWAYS = (efforts_rule(("low", "medium", "high")),)
 """Efforts of models that cannot stop thinking, as of 2026-11: ai#8027, pi#3460."""
@@ -45,6 +48,7 @@ GEMINI = OpenAICompatible(
         Tools("tools"),
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
+        StrictFormat(dialect=GEMINI_SCHEMAS),
         StreamUsage("stream_options"),
         OneOf("reasoning_effort", ("none", "minimal", "low", "medium", "high"), nearest={"xhigh": "high", "max": "high"}),
         Drop("frequency_penalty", why="unknown name upstream, or not enabled for the model"),

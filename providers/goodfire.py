@@ -7,7 +7,7 @@ The service may no longer exist (the package was archived in October 2025); this
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -97,13 +97,21 @@ class Goodfire(OpenAICompatible):
         _, _, variant = target.model.partition("@")
         adjustments: list[Adjustment] = []
         if variant and body.get("controller") is None:
-            features = (target.options.get("variants") or {}).get(variant)
-            if features is None:
-                why = f"'model' cannot be sent to Goodfire: the provider's settings have no variant '{variant}'."
-                raise Refusal(why, "model")
-            body.set("controller", controller_of(variant, features))
+            problem = self.model_problem(target.model, target.options)
+            if problem is not None:
+                raise Refusal(f"'model' cannot be sent to Goodfire: {problem}.", "model")
+            body.set("controller", controller_of(variant, target.options["variants"][variant]))
             adjustments.append(Adjustment("controller", "set_default", to=variant, why="the variant that the model names"))
         return [*adjustments, *super().adapt(body, target, options)]
+
+    def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
+        """Return a message if the model names a variant that the settings do not have."""
+        _, at, variant = model.partition("@")
+        variants = settings.get("variants") or {}
+        if not at or variant in variants:
+            return None
+        known = ", ".join(sorted(variants)) or "none"
+        return f"the provider's settings have no variant '{variant}'; known variants: {known}"
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request with the name of the model alone."""

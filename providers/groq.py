@@ -11,6 +11,7 @@ from providers.base import Failure, StreamFailure, Target
 from providers.failures import redact
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, SHARED_RULES
+from providers.rules.legacy_functions import LegacyAnswers
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan, nearest_efforts
 from providers.rules.names import OutputCap
@@ -67,6 +68,7 @@ GROQ = Groq(
         Accepts("model messages stream user parallel_tool_calls functions function_call disable_tool_validation documents"),
         Accepts("citation_options search_settings compound_custom"),
         Roles(accepts=("system", "user", "assistant", "tool", "function")),
+        LegacyAnswers(),
         ParallelWithoutTools(counts_functions=False),
         OutputCap("max_completion_tokens", accepts_both=True),
         Range("temperature", 0, 2),

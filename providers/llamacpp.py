@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop
 
 LLAMACPP_RULES: tuple[Rule, ...] = (
@@ -19,7 +20,7 @@ LLAMACPP_RULES: tuple[Rule, ...] = (
     Requires("top_logprobs", "logprobs"),
     OutputCap("max_tokens", accepts_both=True),
     Choices(param="n", max_choices=128),
-    LegacyFunctions("functions"),
+    LegacyFunctions("functions", one_call=True),
     Tools("tools"),
     ToolChoice("tool_choice"),
     ResponseFormat("response_format", ("text", "json_object", "json_schema")),

@@ -20,7 +20,9 @@ _TEXTS = ("system", "developer", "user", "assistant", "tool")
 _OPENAI_NAME = r"[a-zA-Z0-9_-]{1,64}"
 
 _OPENAI = MessageRow(
-    source="openai 3.57.0; ids over 40: autogen#6377, camel#2215; schemas: langchainjs#9804, google-calendar-mcp#39",
+    source="openai 3.57.0; ids over 40: autogen#6377, camel#2215; schemas: langchainjs#9804, google-calendar-mcp#39; "
+    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030",
+    text_roles=("system", "developer", "assistant"),
     names=_ALL,
     assistant=("refusal", "audio"),
     part_types=("refusal",),
@@ -30,6 +32,8 @@ _OPENAI = MessageRow(
     needs_results=True,
     function_name=_OPENAI_NAME,
     object_schemas=True,
+    custom_tools=True,
+    enforces_strict=True,
 )
 _OTHER = MessageRow(source="a plugin knows its own vendor", unknown="pass", names=_ALL, functions=True)
 _SERVER = MessageRow(
@@ -43,7 +47,9 @@ _SERVER = MessageRow(
 ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "anthropic": MessageRow(
         source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66",
+        text_roles=("system", "developer", "assistant"),
         message_cache=True,
+        results=("is_error",),
         reasoning="thinking_blocks",
         parts=("cache_control",),
         image=(),
@@ -57,6 +63,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         blank_stops=False,
         function_name=r"[a-zA-Z0-9_-]{1,128}",
         object_schemas=True,
+        enforces_strict=True,
+        result_parts=(),
     ),
     "azure": msgspec.structs.replace(
         _OPENAI, source=f"{_OPENAI.source}; azure-ai-docs (no files)", part_kinds=("text", "image_url", "input_audio", "refusal")
@@ -64,20 +72,27 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "cerebras": MessageRow(
         source="cerebras-cloud-sdk 1.91.0; kilocode#10375, Empryo#209 (reasoning accepted, reasoning_content refused); "
         "inference-docs.cerebras.ai, versions (2: unique ids, every call answered)",
+        text_roles=("assistant",),
         names=_TEXTS,
         reasoning="reasoning",
         calls=("index",),
         unique_ids=True,
         needs_results=True,
+        enforces_strict=True,
     ),
     "cohere": MessageRow(
-        source="cohere 7.3.1 (AssistantMessageV2, ToolCallV2)",
+        source="cohere 7.3.1 (AssistantMessageV2, ToolCallV2, ToolContent, ToolV2Function)",
+        text_roles=("system", "developer", "assistant"),
+        result_parts=("text", "document"),
+        needs_parameters=True,
+        enforces_strict=True,
         assistant=("tool_plan", "citations"),
         reasoning="thinking_part",
         part_types=("thinking",),
     ),
     "deepseek": MessageRow(
         source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174",
+        text_roles=("system", "developer", "assistant"),
         names=_TEXTS,
         assistant=("prefix",),
         reasoning="reasoning_content",
@@ -87,12 +102,13 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         needs_results=True,
     ),
     "fireworks": MessageRow(
-        source="fireworks-ai 1.2.30 (ChatMessage)",
+        source="fireworks-ai 1.2.30 (ChatMessage, ChatCompletionTool)",
+        result_parts=("text", "image_url", "video_url"),
         reasoning="reasoning_content",
-        functions=True,
     ),
     "friendli": MessageRow(
-        source="friendli 0.16.5 (AssistantMessage, Function)",
+        source="friendli 0.16.5 (AssistantMessage, Function, ToolMessage)",
+        needs_parameters=True,
         names=_TEXTS,
         assistant=("reasoning",),
         reasoning="reasoning_content",
@@ -110,13 +126,17 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "goodfire": MessageRow(source="goodfire 0.3.5 (role and content only)", has_tools=False),
     "groq": MessageRow(
         source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss)",
+        text_roles=("system", "developer", "assistant"),
         reasoning="reasoning",
         reasoning_models=("openai/gpt-oss",),
         part_kinds=("text", "image_url", "document"),
+        result_parts=("text", "image_url", "document"),
+        enforces_strict=True,
         functions=True,
     ),
     "llamacpp": MessageRow(
         source="llama.cpp common/chat (reasoning_content is read); llama.cpp#20079 (developer)",
+        result_parts=(),
         unknown="new",
         names=_ALL,
         reasoning="reasoning_content",
@@ -124,7 +144,13 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "local": MessageRow(source="xllamacpp 2026.10.11549", unknown="new", names=_ALL, reasoning="reasoning_content"),
     "mistral": MessageRow(
-        source="mistralai 3.7.0; OpenHands#8685 (empty answers), mistral-common#169 (user after tool), 422 extra_forbidden",
+        source="mistralai 3.7.0; OpenHands#8685 (empty answers), mistral-common#169 (user after tool), 422 extra_forbidden; "
+        "litellm#13389 ($id and $schema)",
+        text_roles=("system", "developer"),
+        call_id=r"[a-zA-Z0-9]{9}",
+        result_parts=(),
+        needs_parameters=True,
+        schema_drops=("$id", "$schema"),
         names=("tool",),
         assistant=("prefix",),
         part_types=("thinking",),
@@ -147,7 +173,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "openai": _OPENAI,
     "openai-compatible": _SERVER,
     "openrouter": MessageRow(
-        source="openrouter.ai/docs (reasoning tokens, prompt caching)",
+        source="openrouter.ai/docs (reasoning tokens, prompt caching); openrouter 1.3.84 (ChatToolMessage, ChatToolCall)",
+        result_parts=(),
         unknown="new",
         names=_ALL,
         assistant=("reasoning_details", "refusal", "annotations"),
@@ -160,26 +187,28 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS),
     "together": MessageRow(
         source="together 3.1.1 (chat_completion_*_message_param)",
+        text_roles=("system", "developer", "assistant"),
         names=("tool",),
         assistant=("reasoning",),
         reasoning="reasoning_content",
         part_kinds=("text", "image_url", "video_url", "audio_url", "input_audio"),
         image=(),
-        functions=True,
         joins=("system", "developer", "assistant", "tool"),
     ),
     "vllm": MessageRow(
         source="vllm#42664, opencode#30477 (reasoning); ogx#6069 (developer)",
+        result_parts=(),
         unknown="new",
         names=_ALL,
         reasoning="reasoning",
         developer="setting",
     ),
     "xai": MessageRow(
-        source="xai-sdk 1.21.0 (Message.reasoning_content); empty messages: LangBot#1205, AstrBot#6447",
+        source="xai-sdk 1.21.0 (Message.reasoning_content); empty messages: LangBot#1205, AstrBot#6447; "
+        "docs.x.ai, structured outputs (tools are always strict)",
+        enforces_strict=True,
         reasoning="reasoning_content",
         blanks="refused",
-        functions=True,
     ),
 })  # fmt: skip
 

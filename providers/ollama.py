@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts
 from providers.rules.names import OutputCap
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf
 
 OLLAMA = OpenAICompatible(

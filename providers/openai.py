@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.model_tables import NewerModel, nearest_efforts
 from providers.rules.names import OutputCap
 from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.rule import UNSUPPORTED, Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictFormat, StrictTools
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, Drop, OneOf, Range, StopsEnforcedLocally
 from providers.schema_dialects import OPENAI_SCHEMAS
 
@@ -183,7 +184,7 @@ def _rules(family: Family) -> tuple[Rule, ...]:
     on = family.default_on
     tools = ToolsWithoutReasoning("tools", on, "none" in family.efforts)
     return (
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", family.parallel_calls),
         Tools("tools", functions_only=False),
         ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
         OutputCap("max_completion_tokens"),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, SAMPLING
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import Roles
 from providers.rules.names import OutputCap
 from providers.rules.rule import Accepts
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import BiasRange, OneOf, Range
 
 OPENROUTER = OpenAICompatible(
@@ -38,7 +39,7 @@ OPENROUTER = OpenAICompatible(
         Choices(param="n"),
         BiasRange("logit_bias"),
         *LOGPROBS,
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", one_call=True),
         Tools("tools"),
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),

@@ -38,7 +38,7 @@ class _Completed(Provider):
 
 
 class _CompletedDecoder(StreamDecoder):
-    """A plugin's decoder that is not a `StreamDecoder`: its `feed`, with the defaults of the other methods."""
+    """A plugin's decoder that is not a `StreamDecoder`: its `feed` and `end`, with the defaults of what it lacks."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -46,3 +46,7 @@ class _CompletedDecoder(StreamDecoder):
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         chunks: Sequence[bytes] = self._decoder.feed(event, data)
         return chunks
+
+    def end(self) -> Sequence[bytes]:
+        end = getattr(self._decoder, "end", None)
+        return () if end is None else tuple(end())

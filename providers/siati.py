@@ -11,11 +11,12 @@ from msgspec import Meta
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, SAMPLING
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import AlternateRoles, Roles
 from providers.rules.names import OutputCap
 from providers.rules.pairs import Discouraged
 from providers.rules.rule import Accepts
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MoveToHeader
 
 TIERS = ("slow", "medium", "fast", "ludicrous")

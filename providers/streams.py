@@ -12,31 +12,19 @@ from msgspec import UNSET
 
 from providers.answers import Repair, repair_content
 from providers.base import Failure, StreamDecoder, StreamFailure
+from providers.chunk_errors import error_of, has_readable_choices
 from providers.chunk_templates import ChunkTemplates
 from providers.clean_chunks import CleanChunk, frame_of, read_clean, read_clean_events
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
-from providers.tool_calls import CallStream, calls_of
-from providers.usage import normalize_usage
+from providers.stream_choices import StreamChoice
+from providers.usage import normalize_usage, read_usage
 
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 _OBJECTS = {"chat": "chat.completion.chunk", "completions": "text_completion"}
-_TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "refusal")
 _MAX_HELD_CHUNKS = 16
-
-
-class _Choice:
-    """The state of one choice of a stream."""
-
-    __slots__ = ("calls", "finished", "has_delta", "has_role")
-
-    def __init__(self) -> None:
-        self.calls = CallStream()
-        self.finished = False
-        self.has_delta = False
-        self.has_role = False
 
 
 class ChunkNormalizer(StreamDecoder):
@@ -59,8 +47,8 @@ class ChunkNormalizer(StreamDecoder):
         self._identity: dict[str, Any] = {}
         self._held: list[dict[str, Any]] = []
         """Chunks without choices that arrived before the id of the stream was known, such as Azure's first chunk."""
-        self._choices: dict[int, _Choice] = {}
-        self._templates = ChunkTemplates()
+        self._choices: dict[int, StreamChoice] = {}
+        self._templates = ChunkTemplates(any_values=not repairs)
         self._is_clean = self._is_chat and not repairs
         """Whether every chunk so far was clean."""
         self._clean_frame: tuple[bytes, bytes] | None = None
@@ -71,11 +59,63 @@ class ChunkNormalizer(StreamDecoder):
         return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` would return for these events if they differ from earlier ones in text alone, otherwise None."""
+        """Return what `feed` would return for these events, without usage. None if one of them begins or ends something."""
         if not self._is_clean:
-            return self._templates.convert(events)
+            known = self._templates.convert(events)
+            return self._decode_each(events) if known is None and self._templates.gave_up else known
         chunks = read_clean_events(events)
         return events if chunks is not None and self._has_text_alone(chunks) else None
+
+    def _decode_each(self, events: bytes) -> bytes | None:
+        """Convert events that differ from each other. None, and nothing is recorded, if one is more than a piece of text."""
+        sent = []
+        for event in events[:-2].split(b"\n\n"):
+            if event[:6] != b"data: " or b"\n" in event:
+                return None
+            try:
+                chunk = _decode_any(event[6:])
+                if not self._is_text(chunk):
+                    return None
+                for repair in self._repairs:
+                    repair(chunk)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, StreamFailure):
+                return None
+            for choice in chunk["choices"]:
+                if self._is_chat:
+                    choice["delta"].pop("role", None)
+                    repair_content(choice["delta"])
+            chunk |= self._identity
+            sent.append(b"data: " + _encode(chunk) + b"\n\n")
+        return b"".join(sent)
+
+    def _is_text(self, chunk: Any) -> bool:
+        """Return whether a chunk has nothing but text of choices that have begun and not ended."""
+        if type(chunk) is not dict or chunk.get("error") or chunk.get("usage") is not None or chunk.get("object") == "error":
+            return False
+        choices = chunk.get("choices")
+        if type(choices) is not list or not choices:
+            return False
+        for choice in choices:
+            if type(choice) is not dict or type(choice.get("index")) is not int:
+                return False
+            state = self._choices.get(choice["index"])
+            if state is None or choice.get("finish_reason") is not None or choice.get("error") or choice.get("usage") is not None:
+                return False
+            if self._is_chat and not state.goes_on(choice.get("delta")):
+                return False
+        return True
+
+    def take_usage(self) -> bytes | None:
+        """Return the newest chunk whose usage `convert` left out, in OpenAI's shape and without choices."""
+        data = self._templates.take_usage()
+        if data is None:
+            return None
+        chunk = _decode_any(data)
+        usages = (chunk.get("usage"), *[choice.get("usage") for choice in chunk["choices"]])
+        usage = next(usage for usage in usages if type(usage) is dict)
+        chunk |= {"choices": [], "usage": normalize_usage(usage, hides_output=self._hides_output)}
+        self._share_identity(chunk)
+        return _encode(chunk)
 
     def _has_text_alone(self, chunks: list[CleanChunk]) -> bool:
         """Return whether clean chunks have only text, for choices that have begun."""
@@ -102,8 +142,10 @@ class ChunkNormalizer(StreamDecoder):
         if chunk.usage is not None and (self._hides_output or not chunk.usage.is_complete):
             return False
         if chunk.choices:
+            if chunk.usage is not None and chunk.choices[0].finish_reason is None:
+                return False  # templates leave out a usage that every chunk has
             choice, delta = chunk.choices[0], chunk.choices[0].delta
-            state = self._choices.setdefault(choice.index, _Choice())
+            state = self._choices.setdefault(choice.index, StreamChoice())
             has_role, finishes = delta.role is not UNSET, choice.finish_reason is not None
             if (state.has_role and has_role) or (state.finished and finishes):
                 return False
@@ -122,18 +164,18 @@ class ChunkNormalizer(StreamDecoder):
             if self._pass_clean(data):
                 return (data,)
             self._is_clean = False
-        if not event and (known := self._templates.convert(b"data: " + data + b"\n\n")) is not None:
+        if not event and (known := self._templates.convert(b"data: " + data + b"\n\n", hide_usage=False)) is not None:
             return (known[6:-2],)
         try:
             chunk = _decode_any(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return (data,)  # rejected later
-        error = _error_of(chunk, event)
+        error = error_of(chunk, event)
         if error is not None:
             if type(chunk) is dict and type(chunk.get("status_code")) is int:
                 raise StreamFailure(read_failure(chunk["status_code"], {}, data))
             return (data,) if error is chunk else (_encode(error),)
-        if not _has_readable_choices(chunk):
+        if not has_readable_choices(chunk):
             return (data,)  # rejected later
         has_own_repairs = False
         for repair in self._repairs:
@@ -146,8 +188,13 @@ class ChunkNormalizer(StreamDecoder):
         for earlier in held:
             self._share_identity(earlier)
         sent = _encode(chunk) if changed else data
-        if not has_own_repairs:
-            self._learn(data, sent, chunk)
+        if type(chunk.get("usage")) is dict and read_usage(chunk["usage"]) is not None:
+            self._templates.take_usage()  # it is older
+        if not self._templates.gives_up(len(self._choices)):
+            if has_own_repairs:
+                self._templates.miss()
+            else:
+                self._learn(data, sent, chunk)
         return (*(_encode(earlier) for earlier in held), sent)
 
     def end(self) -> Sequence[bytes]:
@@ -155,28 +202,22 @@ class ChunkNormalizer(StreamDecoder):
         return ()
 
     def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
-        """Remember a chunk if later ones of the same kind differ from it in text alone."""
-        if len(chunk["choices"]) != 1 or chunk.get("usage"):
+        """Remember how a chunk was sent, if others like it are sent likewise. One that begins or ends something has no others."""
+        call_texts: dict[tuple[int, int], list[str]] = {}
+        for position, choice in enumerate(chunk["choices"]):
+            delta = choice.get("delta")
+            if choice.get("finish_reason") is not None or (delta and "role" in delta):
+                return
+            for number, call in enumerate((delta and delta.get("tool_calls")) or ()):
+                if "id" in call or "name" in (call.get("function") or call.get("custom")):
+                    return
+                call_texts[position, number] = self._choices[choice["index"]].calls.arguments_of(call["index"])
+        names_calls = bool(call_texts) and b'"name"' in data
+        if not chunk["choices"] or (names_calls and not all("".join(text).startswith("{") for text in call_texts.values())):
             return
-        choice = chunk["choices"][0]
-        if choice.get("finish_reason") is not None:
-            return
-        if not self._is_chat:
-            if type(choice.get("text")) is str and choice["text"]:
-                self._templates.learn(data, sent, choice["text"])
-            return
-        delta = choice["delta"]
-        if "role" in delta:
-            return  # the next role is removed
-        texts = [delta[name] for name in _TEXT_FIELDS if delta.get(name)]
-        calls = delta.get("tool_calls")
-        if calls:
-            call = calls[0]
-            if len(calls) == 1 and not texts and "id" not in call and call.get("function", {}).get("arguments"):
-                arguments = self._choices[choice["index"]].calls.arguments_of(call["index"])
-                self._templates.learn(data, sent, call["function"]["arguments"], arguments)
-        elif len(texts) == 1 and type(texts[0]) is str and "function_call" not in delta:
-            self._templates.learn(data, sent, texts[0])
+        if type(chunk.get("usage")) is dict:
+            sent = _encode({name: value for name, value in chunk.items() if name != "usage"})
+        self._templates.learn(data, sent, call_texts, names_calls=names_calls)
 
     def _identify(self, chunk: dict[str, Any]) -> bool:
         """Find the id of the stream. Return False if the chunk is held until the id is known."""
@@ -232,7 +273,7 @@ class ChunkNormalizer(StreamDecoder):
             changed = True
         state = self._choices.get(index)
         if state is None:
-            state = self._choices[index] = _Choice()
+            state = self._choices[index] = StreamChoice()
         try:
             reason = finish_reason(choice.get("finish_reason"))
         except FailedFinishError as failed:
@@ -248,7 +289,7 @@ class ChunkNormalizer(StreamDecoder):
         state.finished = state.finished or finishes
         return changed
 
-    def _repair_delta(self, choice: dict[str, Any], state: _Choice, *, finishes: bool) -> bool:
+    def _repair_delta(self, choice: dict[str, Any], state: StreamChoice, *, finishes: bool) -> bool:
         delta = choice.get("delta")
         changed = type(delta) is not dict
         if type(delta) is not dict:
@@ -259,63 +300,13 @@ class ChunkNormalizer(StreamDecoder):
         state.has_delta = state.has_delta or bool(delta)
         changed = repair_content(delta) or changed
         if "role" in delta:
-            changed = _repair_role(delta, state) or changed
+            changed = state.repair_role(delta) or changed
         if "tool_calls" in delta:
             known = state.calls.count
-            changed = _repair_calls(delta, state.calls) or changed
+            changed = state.repair_calls(delta) or changed
             if state.calls.count != known:
                 self._templates.forget_calls()
         if finishes and (closing := state.calls.close()):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
         return changed
-
-
-def _repair_role(delta: dict[str, Any], state: _Choice) -> bool:
-    """Make the role `assistant`, and remove it after the first time: the `openai` package joins roles like other texts."""
-    if state.has_role:
-        del delta["role"]
-        return True
-    state.has_role = True
-    changed: bool = delta["role"] != "assistant"
-    delta["role"] = "assistant"
-    return changed
-
-
-def _repair_calls(delta: dict[str, Any], stream: CallStream) -> bool:
-    source = delta["tool_calls"]
-    if source is None or source == []:
-        return False
-    calls = stream.feed(calls_of(source))
-    if calls == source:
-        return False
-    if calls:
-        delta["tool_calls"] = calls
-    else:
-        del delta["tool_calls"]
-    return True
-
-
-def _has_readable_choices(chunk: Any) -> bool:
-    """Return whether a chunk is an object whose choices, if there are any, are objects."""
-    if type(chunk) is not dict:
-        return False
-    choices = chunk.get("choices")
-    return all(choice is None or type(choice) is dict for choice in (choices if type(choices) is list else (choices,)))
-
-
-def _error_of(chunk: Any, event: str) -> Any:
-    """Return an object with the error that a chunk reports (the chunk itself if possible), or None if it reports no error."""
-    if type(chunk) is list:
-        return chunk[0] if chunk and type(chunk[0]) is dict and chunk[0].get("error") else None
-    if type(chunk) is not dict:
-        return None
-    if chunk.get("error") or chunk.get("object") == "error" or (event == "error" and not chunk.get("choices")):
-        return chunk
-    choices = chunk.get("choices")
-    for choice in choices if type(choices) is list else ():
-        if type(choice) is dict and choice.get("error"):
-            return {"error": choice["error"]}
-    if not choices and type(chunk.get("message")) is str and (chunk.get("code") or chunk.get("status_code")):
-        return {"error": chunk}
-    return None

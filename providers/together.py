@@ -11,10 +11,11 @@ from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import NEAREST_EFFORT, SHARED_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import Roles
 from providers.rules.names import OutputCap
 from providers.rules.rule import Accepts, Rule, Work
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, MapValues, OneOf, Range
 
 

@@ -54,6 +54,11 @@ class _Call:
         """Further fields, kept until the call is sent."""
         self.is_sent = False
 
+    def is_whole(self, text: str) -> bool:
+        """Return whether `text` is all that arrived of the arguments. Most pieces do not begin as the arguments do."""
+        first = next((piece for piece in self.text if piece), "")
+        return text[:1] == first[:1] and text == "".join(self.text)
+
     def is_repeated_by(self, text: str) -> bool:
         """Return whether the arguments so far are a complete object and `text` starts a second one."""
         if not text.lstrip().startswith("{") or not self.text:
@@ -103,7 +108,7 @@ class CallStream:
         kind, name, text = _read_call(delta)
         index = delta.get("index")
         call = self._find(_text(delta.get("id")), name, text, index if type(index) is int else None)
-        if call is None or (name and call.is_sent and text and text == "".join(call.text)):
+        if call is None or (name and call.is_sent and text and call.is_whole(text)):
             return None  # no call has begun, or the upstream repeats a whole call
         others = {key: value for key, value in delta.items() if key not in _CALL_FIELDS}
         call.text.append(text)

@@ -6,10 +6,11 @@ from typing import Any
 
 from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, Rule, Work
-from providers.rules.shapes import Choices, LegacyFunctions, StreamUsage, ToolChoice, Tools
+from providers.rules.shapes import Choices, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, Range
 
 
@@ -30,6 +31,16 @@ class RegexFormat(Rule, frozen=True):
         return {self.param: {"support": "yes", "values": ["text", "json_object", "json_schema", "regex"]}}
 
 
+class ChoiceNeedsTools(Rule, frozen=True):
+    """A tool choice without `tools`, which vLLM answers with 400."""
+
+    def apply(self, work: Work) -> None:
+        """Refuse it. An empty list of tools takes its choice along."""
+        given = work.body.get(self.param)
+        if given not in (None, "none") and "tools" not in work.body and not work.body.get("functions"):
+            raise work.refuse(self.param, "it requires 'tools'")
+
+
 VLLM = OpenAICompatible(
     "vllm",
     Wire(
@@ -43,6 +54,7 @@ VLLM = OpenAICompatible(
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),
     (
+        ChoiceNeedsTools("tool_choice"),
         *GATEWAY_RULES,
         *CONTEXT_POLICY,
         Accepts("model messages stream stop logit_bias logprobs frequency_penalty presence_penalty temperature min_p"),
@@ -53,7 +65,7 @@ VLLM = OpenAICompatible(
         Accepts("min_tokens"),
         Rename("min_completion_tokens", "min_tokens"),
         Choices(param="n", max_choices=16_384),
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", one_call=True),
         Tools("tools"),
         ToolChoice("tool_choice"),
         StreamUsage("stream_options"),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from providers.openai_compatible import PATHS, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import Roles
 from providers.rules.model_tables import NewerThan
 from providers.rules.names import OutputCap
 from providers.rules.pairs import Requires
 from providers.rules.rule import Accepts, ForModels, Rule
-from providers.rules.shapes import Choices, LegacyFunctions, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
+from providers.rules.schemas import StrictFormat, StrictTools
+from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
 from providers.rules.values import Drop, OneOf, Range, StopsEnforcedLocally
+from providers.schema_dialects import XAI_SCHEMAS
 
 _EFFORTS = ("none", "low", "medium", "high", "xhigh")
 _NEAREST = {"minimal": "low", "max": "xhigh"}
@@ -46,10 +49,12 @@ XAI = OpenAICompatible(
         StopStrings("stop", limit=4),
         Range("top_logprobs", 0, 8),
         Requires("top_logprobs", "logprobs"),
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", one_call=True),
         Tools("tools", limit=128),
+        StrictTools(dialect=XAI_SCHEMAS),
         ToolChoice("tool_choice"),
         ResponseFormat("response_format"),
+        StrictFormat(dialect=XAI_SCHEMAS),
         StreamUsage("stream_options"),
         OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST),
         Drop("store", why="the native API calls it store_messages"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -15,17 +16,46 @@ import pytest
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 from tests.support.plain_http import WITHOUT_AUTHORITIES
+from tests.support.search import PROFILE, examples
 
 ROOT = Path(__file__).parents[1]
 hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 _any_machine = hypothesis.settings.get_profile("any machine")
-hypothesis.settings.register_profile("steady", _any_machine, derandomize=True, database=None)
+for _profile in ("steady", "full"):
+    hypothesis.settings.register_profile(_profile, _any_machine, derandomize=True, database=None, max_examples=examples(100))
 hypothesis.settings.register_profile("search", _any_machine, max_examples=2000)
 # Every run tries the same cases, so that a result can be reproduced. HYPOTHESIS_PROFILE=search tries new ones.
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+hypothesis.settings.load_profile(PROFILE)
 STATE = tempfile.mkdtemp(prefix="lockgate-tests-")
 os.environ["LOCKGATE_STATE"] = STATE  # keeps the journals of tests out of the home directory
+PROCESSES = {"bundled_model", "gateway", "local_gateway", "own_redis", "servers", "upstream"}
+"""Fixtures that start processes."""
 _figures = pytest.StashKey[list[str]]()
+
+
+def pytest_sessionstart() -> None:
+    """Collect no garbage during the collection of tests, which creates millions of objects that stay."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Hide the collected tests from the garbage collector, which would traverse them again and again."""
+    gc.enable()
+    gc.freeze()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of Hypothesis as searches."""
+    if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+        item.add_marker(pytest.mark.search)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files whose tests start processes first, so that none of them runs alone at the end."""
+    slow = {item.path for item in items if not PROCESSES.isdisjoint(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import yaml
 
 from gateway.__main__ import cli
 from gateway.config import load as config
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -46,7 +47,7 @@ def links(path: Path) -> list[str]:
     return [link for link in _LINK.findall(prose(path)) if not re.match(r"[a-z]+:", link)]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=name_of)
+@each("path", PAGES, ids=name_of)
 def test_relative_links_and_anchors_resolve(path: Path) -> None:
     broken = []
     for link in links(path):

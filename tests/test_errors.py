@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import FAILURES, BadRequest, GatewayError, RequestTooLarge, Unavailable, from_failure, from_refusal, retry_after_headers
 from providers.base import Failure, FailureKind, Refusal
+from tests.support.each import each
 
 KINDS = get_args(FailureKind)
 
@@ -54,7 +55,7 @@ def test_an_upstreams_own_4xx_keeps_its_words() -> None:
     assert (error.status, error.code, error.param, error.message) == (400, "context_length_exceeded", "messages", "too long")
 
 
-@pytest.mark.parametrize(("kind", "status", "seen", "code"), [
+@each(("kind", "status", "seen", "code"), [
     ("rate_limit", 429, 429, "rate_limit_exceeded"),
     ("quota", 402, 429, "insufficient_quota"),
     ("auth", 401, 502, "upstream_auth_error"),

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import providers
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -38,7 +39,7 @@ def pins(lock: str) -> dict[str, set[str]]:
     return versions
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+@each("lock", LOCKS, ids=lambda path: path.stem)
 def test_lock_file_has_hashes_and_names_no_index(lock: Path) -> None:
     text = lock.read_text()
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]

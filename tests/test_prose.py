@@ -17,7 +17,7 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[1]
 EXCEPTIONS = Path(__file__).with_name("prose_exceptions.json")
@@ -88,12 +88,12 @@ def test_no_file_has_more_banned_phrases_than_listed() -> None:
     assert more == {}, "write plain English, see CONTRIBUTING.md"
 
 
-@pytest.mark.parametrize("text", ["Nobody waits.", "a call\nthat is gone\non with", "# It is no key.", "handed on"])
+@each("text", ["Nobody waits.", "a call\nthat is gone\non with", "# It is no key.", "handed on"])
 def test_banned_phrase_is_found(text: str) -> None:
     assert phrases_in(text)
 
 
-@pytest.mark.parametrize("text", ["It is no longer used.", "no one-way door", "`nobody` is a user", "There is no default."])
+@each("text", ["It is no longer used.", "no one-way door", "`nobody` is a user", "There is no default."])
 def test_plain_text_passes(text: str) -> None:
     assert phrases_in(text) == []
 

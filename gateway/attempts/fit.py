@@ -82,7 +82,7 @@ class Fit:
         made: list[Adjustment] = []
         overflow = _overflow(body, said, behaviour and plain, made)
         prompt, evicts = _prompt_limit(body, said, limit and plain, made)
-        window, prompt_window, output = _sizes(place, said)
+        window, prompt_window, output = window_sizes(place, said)
         if overflow is not None and window is None:
             _unknown_window(overflow, target, made, strict)
             overflow = None
@@ -268,7 +268,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
     return smaller, not refuses
 
 
-def _sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
+def window_sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
     """Return the context window, the prompt limit and the output limit: as configured, else of the engine, else of the catalog."""
     target = place.target
     entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)

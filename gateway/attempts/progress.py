@@ -13,7 +13,7 @@ from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, fr
 from gateway.http.caller import Caller
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
-from gateway.upstream.transport import UpstreamError
+from gateway.upstream.transport import UpstreamError, in_seconds
 from providers.base import Failure, FailureKind, Refusal
 
 MIN_RETRY_AFTER_S = 1.0
@@ -66,7 +66,7 @@ class Progress:
             return from_failure(self.failure, self.target)
         if self.refusal is not None:
             return from_refusal(self.refusal)
-        return from_failure(Failure("timeout", f"no answer within {self.total_s:g} s"), self.call.model)
+        return from_failure(Failure("timeout", f"no answer within {in_seconds(self.total_s)}"), self.call.model)
 
 
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:

@@ -101,6 +101,7 @@ def parse(
     if isinstance(config, Config):
         config = _apply_overrides(replace(config, path=path), overrides)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
+        routes.check_models(config.providers)
         for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes):
             _run_check(check, config, problems)
         _run_check(partial(check_tls, files=reader.files), config, problems)

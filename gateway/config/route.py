@@ -8,7 +8,9 @@ from typing import Literal
 
 import msgspec
 
+import providers as registry
 from gateway.config.problem import Problems, join, shorten, suggest
+from gateway.config.provider import ProviderConfig
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
 Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
@@ -171,6 +173,17 @@ class RouteReader:
                     mirror.path,
                     f"the mirror of {join('', model)} leads back to {join('', model)}: choose another target",
                 )
+
+    def check_models(self, settings: dict[str, ProviderConfig]) -> None:
+        """Report models that do not fit the settings of their provider."""
+        for mentions in (*self._mentions.values(), self._mirrors.values()):
+            for mention in mentions:
+                provider = settings.get(mention.ref.provider or "")
+                if provider is None:
+                    continue
+                problem = registry.get(provider.type).model_problem(mention.ref.model, provider.options)
+                if problem is not None:
+                    self._problems.add(mention.place, mention.path, f"{mention.written}: {problem}")
 
     def _check_name(self, mention: Mention, providers: set[str], models: set[str]) -> None:
         ref = mention.ref

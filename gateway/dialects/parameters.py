@@ -136,29 +136,49 @@ def _response_format(param: str, value: Any) -> None:
         raise refuse(f"{param}.type", f"'{param}.type' must be a string such as 'json_object'.", "invalid_type")
     if value["type"] == "json_schema" and type(value.get("json_schema")) is not dict:
         raise refuse(f"{param}.json_schema", f"'{param}.json_schema' must be an object with a schema.", "invalid_type")
+    schema = value["json_schema"].get("schema") if value["type"] == "json_schema" else None
+    if type(schema) not in (dict, bool, type(None)):
+        path = f"{param}.json_schema.schema"
+        raise refuse(path, f"'{path}' must be a JSON Schema, not {_name(schema)}.", "invalid_type")
+    if schema is False:
+        raise refuse(f"{param}.json_schema.schema", "The schema 'false' allows no answer.")
 
 
 def _tools(param: str, value: Any) -> None:
     _items(dict, MAX_TOOLS, "a list of tools")(param, value)
     for index, tool in enumerate(value):
-        kind = tool.get("type", "function")
+        kind = tool.get("type")
+        if kind is None:
+            kind = "custom" if "custom" in tool and "function" not in tool else "function"
         if type(kind) is not str:
             raise refuse(f"{param}[{index}].type", f"'{param}[{index}].type' must be a string.", "invalid_type")
-        if kind == "function":
-            function = tool.get("function")
-            if type(function) is not dict or type(function.get("name")) is not str:
-                raise refuse(
-                    f"{param}[{index}].function",
-                    f"'{param}[{index}].function' must be an object with a name.",
-                    "invalid_type",
-                )
+        if kind in ("function", "custom"):
+            path = f"{param}[{index}].{kind}"
+            if type(tool.get(kind)) is not dict:
+                raise refuse(path, f"'{path}' must be an object with a name.", "invalid_type")
+            _function(path, tool[kind])
+
+
+def _function(path: str, function: dict[str, Any]) -> None:
+    if type(function.get("name")) is not str:
+        raise refuse(path, f"'{path}' must be an object with a name.", "invalid_type")
+    if type(function.get("parameters")) not in (dict, type(None)):
+        path = f"{path}.parameters"
+        raise refuse(path, f"'{path}' must be an object with a JSON Schema.", "invalid_type")
+
+
+def _functions(param: str, value: Any) -> None:
+    _items(dict, MAX_TOOLS, "a list of functions")(param, value)
+    for index, function in enumerate(value):
+        _function(f"{param}[{index}]", function)
 
 
 def _tool_choice(param: str, value: Any) -> None:
-    if type(value) is dict and value.get("type") == "function":
-        function = value.get("function")
-        if type(function) is not dict or type(function.get("name")) is not str:
-            raise refuse(f"{param}.function", f"'{param}.function' must be an object with a name.", "invalid_type")
+    kind = value.get("type") if type(value) is dict else None
+    if kind in ("function", "custom"):
+        named = value.get(kind)
+        if type(named) is not dict or type(named.get("name")) is not str:
+            raise refuse(f"{param}.{kind}", f"'{param}.{kind}' must be an object with a name.", "invalid_type")
     elif type(value) is dict and type(value.get("type")) is not str:
         raise refuse(f"{param}.type", f"'{param}.type' must be a string.", "invalid_type")
     else:
@@ -215,7 +235,7 @@ CHECKS: dict[str, Check] = {
     "response_format": _response_format,
     "tools": _tools,
     "tool_choice": _tool_choice,
-    "functions": _items(dict, MAX_TOOLS, "a list of functions"),
+    "functions": _functions,
     "function_call": _typed(str, dict, what="a string or an object"),
     "reasoning_effort": _typed(str, int, bool, what="a string"),
     "verbosity": _string,

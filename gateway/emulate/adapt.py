@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.emulate import json_mode, logits
+from gateway.emulate.tool_calls import ToolCalls, functions_of, read_tool_calls
 from providers.base import Adjustment, Body, Operation, Options, Refusal, Target
 from providers.rules.fan_out import seeds_sent
 
@@ -25,6 +26,8 @@ class AdaptedBody(NamedTuple):
     """The probabilities to read from a chat completion, if the provider has no operation for them."""
     json_validator: json_mode.JsonValidator | None = None
     """Validates the answer in JSON mode."""
+    tool_calls: ToolCalls | None = None
+    """Converts and checks the tool calls of the answer."""
 
 
 def adapt_body(
@@ -38,9 +41,11 @@ def adapt_body(
     if operation not in target.kind.operations:
         raise Refusal(f"{target.name} does not offer {operation}.", None, "unsupported_operation")
     options = Options(strict, stream, operation)
+    functions = functions_of(body) if operation == "chat" else []
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)
     for adjustment in adjustments:
         if adjustment.param == "n" and adjustment.action in ONE_BY_ONE and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:
             adjustments = [*adjustments, seeds]
             break
-    return AdaptedBody(body, options, adjustments, json_validator=validator)
+    tool_calls = read_tool_calls(options, functions) if options.memo else None
+    return AdaptedBody(body, options, adjustments, json_validator=validator, tool_calls=tool_calls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -17,6 +18,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _decode_key = msgspec.json.Decoder(str).decode
 _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"content-type"})
 _SPACE = b" \t\r\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MALFORMED = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
 
 
 class CallerDisconnectedError(Exception):
@@ -102,13 +105,25 @@ def parse_body(source: bytes) -> Body:
     except msgspec.ValidationError:
         raise BadRequest("The request body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+        raise BadRequest(f"The request body {_problem(source, error)}.", code="invalid_json") from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
     if PARSERS_ALLOW_MORE and is_deep(source):
         raise BadRequest("The request body is nested too deeply.", code="invalid_json")
     _reject_duplicates(source, body)
     return body
+
+
+def _problem(source: bytes, error: msgspec.DecodeError) -> str:
+    """Say what is wrong with a body that is not JSON, and where."""
+    if not source.strip(_SPACE):
+        return "is empty; send a JSON object"
+    if source.startswith(_BYTE_ORDER_MARK):
+        return "is not valid JSON at byte 0: it begins with a byte order mark"
+    malformed = _MALFORMED.fullmatch(str(error))
+    if malformed is None:
+        return f"is not valid JSON: it ends at byte {len(source)}, before the JSON is complete"
+    return f"is not valid JSON at byte {malformed[2]}: {malformed[1]}"
 
 
 def _reject_duplicates(source: bytes, body: Body) -> None:

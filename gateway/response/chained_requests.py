@@ -24,6 +24,14 @@ _encode = msgspec.json.Encoder().encode
 Ask = Callable[[Body], Awaitable[tuple[ReadAnswer, Response]]]
 
 
+def mark_stopped(answer: bytes, stop: str) -> bytes:
+    """Return an answer that names the stop string at which the gateway ended it, as Anthropic's answers do."""
+    whole = _decode(answer)
+    for choice in whole["choices"]:
+        choice["stop_sequence"] = stop
+    return _encode(whole)
+
+
 async def run_chained(parts: Generator[Body, bytes, bytes], ask: Ask) -> tuple[ReadAnswer, Response]:
     """Send the requests of `parts` one after another. Return the combined answer and the last response.
 

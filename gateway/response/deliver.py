@@ -7,7 +7,7 @@ from functools import partial
 from gateway.call import Attempt
 from gateway.emulate.stops import cut_answer
 from gateway.response import embeddings_response, json_response, logits_response, merged_response, stream_response
-from gateway.response.chained_requests import ReadAnswer, run_chained, to_stream
+from gateway.response.chained_requests import ReadAnswer, mark_stopped, run_chained, to_stream
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Response
 from providers.base import Body
@@ -28,8 +28,7 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         bodies = upstream_bodies(body, exchange.attempt)
         await (merged_response.merge_streams if call.stream else merged_response.merge_json)(exchange, bodies)
     elif (requests := exchange.target.kind.chained(body, exchange.options)) is not None:
-        fetch = partial(json_response.fetch_answer, exchange)
-        answer, response = await run_chained(requests, fetch)
+        answer, response = await run_chained(requests, partial(_fetch_part, exchange))
         if call.stops:
             answer, exchange.attempt.stop_matched = _cut(answer, exchange)
         await _send_answer(exchange, answer, response)
@@ -64,7 +63,18 @@ async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response:
         await json_response.send_json(exchange, body, response)
 
 
+async def _fetch_part(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Response]:
+    """Return one answer of a chain, marked if a stop string ended it."""
+    exchange.stop_found = None
+    answer, response = await json_response.fetch_answer(exchange, body)
+    if exchange.stop_found is not None:
+        answer = (mark_stopped(answer[0], exchange.stop_found), *answer[1:])
+    return answer, response
+
+
 def _cut(answer: ReadAnswer, exchange: UpstreamExchange) -> tuple[ReadAnswer, str | None]:
     """End a chained answer at a stop string, which may span two of its parts."""
-    body, matched = cut_answer(answer[0], exchange.call.stops, keep=exchange.call.keeps_stop)
+    call = exchange.call
+    names_stop = call.translator is not None
+    body, matched = cut_answer(answer[0], call.stops, keep=call.keeps_stop, names_stop=names_stop)
     return (body, *answer[1:]), exchange.attempt.stop_matched or matched

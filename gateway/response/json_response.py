@@ -100,16 +100,21 @@ def _report_part(exchange: UpstreamExchange, output: int) -> None:
 
 
 def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
-    """Apply the features that the provider lacks: stop strings, JSON mode, and usage, for which the output is estimated."""
+    """Apply the features that the provider lacks: stop strings, JSON mode, tool calls, and usage, for which the output is estimated."""
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
         uncut = answer.body
-        answer.body, matched = cut_answer(uncut, call.stops, keep=call.keeps_stop)
+        names_stop = call.translator is not None
+        answer.body, matched = cut_answer(uncut, call.stops, keep=call.keeps_stop, names_stop=names_stop)
+        exchange.stop_found = matched
         attempt.stop_matched = attempt.stop_matched or matched
         if answer.body is not uncut:
             receipt.note_cut(attempt)
     if exchange.json_validator is not None:
         answer.body, notes = exchange.json_validator.check_answer(answer.body)
+        attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
+    if exchange.tool_calls is not None:
+        notes = exchange.tool_calls.finish(answer)
         attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
     if answer.usage is None or not answer.usage.completion_tokens:
         attempt.chunks += estimate_output(answer.body)

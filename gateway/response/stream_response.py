@@ -18,6 +18,7 @@ from gateway import accounting
 from gateway.call import Attempt
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
+from gateway.emulate.tool_calls import ToolCallStream
 from gateway.metrics import Metrics
 from gateway.response import after_disconnect, headers, receipt, time_info, upstream_answer
 from gateway.response.upstream_exchange import UpstreamExchange
@@ -39,17 +40,21 @@ class DecoderChain(NamedTuple):
 
 
 def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
-    """Return the decoders that a stream needs, in this order: provider, stop strings, JSON mode, dialect, continuation."""
+    """Return the decoders that a stream needs, in this order: provider, stops, JSON mode, tool calls, dialect, continuation."""
     call, stops = exchange.call, None
     decoder = exchange.target.kind.decoder(exchange.target, exchange.options)
     if call.stops or exchange.json_validator is not None:
         assert call.body is not None
         choices = 1 if exchange.upstream_calls > 1 else call.body.get("n") or 1
         if call.stops:
-            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop)
+            names_stop = call.translator is not None
+            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop, names_stop=names_stop)
         if exchange.json_validator is not None:
             decoder = json_stream = JsonStream(decoder, exchange.json_validator, choices)
-            exchange.json_streams.append(json_stream)
+            exchange.checked_streams.append(json_stream)
+    if exchange.tool_calls is not None:
+        decoder = tool_stream = ToolCallStream(decoder, exchange.tool_calls)
+        exchange.checked_streams.append(tool_stream)
     decoder = call.dialect.stream(decoder)
     if call.transcript is not None and call.transcript.handovers:
         decoder = ResumedStream(decoder, call.transcript)
@@ -227,8 +232,8 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     call, attempt = exchange.call, exchange.attempt
     call.stream_end = "ok"
     attempt.ended_at = time.monotonic()
-    if exchange.json_streams:
-        notes = [note for json_stream in exchange.json_streams for note in json_stream.notes()]
+    if exchange.checked_streams:
+        notes = [note for checked in exchange.checked_streams for note in checked.notes()]
         attempt.adjustments = [*attempt.adjustments, *dict.fromkeys(notes)]
     if call.wants_usage:
         out += _own_usage(exchange, opening)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from gateway.call import Attempt, Call, in_ms
 from gateway.emulate.adapt import AdaptedBody
 from gateway.emulate.json_mode import JsonStream
+from gateway.emulate.tool_calls import ToolCallStream
 from gateway.http.caller import Caller
 from gateway.metrics import Metrics
 from gateway.response import upstream_answer
@@ -24,8 +25,8 @@ class UpstreamExchange:
     """One attempt in progress."""
 
     __slots__ = (
-        "attempt", "backend", "call", "caller", "deadlines", "json_streams", "json_validator", "logits_request", "metrics", "on_begin",
-        "options", "sent_at", "target",
+        "attempt", "backend", "call", "caller", "checked_streams", "deadlines", "json_validator", "logits_request", "metrics",
+        "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 
     def __init__(
@@ -46,13 +47,16 @@ class UpstreamExchange:
         self.options = adapted.options
         self.logits_request = adapted.logits_request
         self.json_validator = adapted.json_validator
-        self.json_streams: list[JsonStream] = []
-        """The JSON validators of the attempt's streams."""
+        self.tool_calls = adapted.tool_calls
+        self.checked_streams: list[JsonStream | ToolCallStream] = []
+        """The filters of the attempt's streams that have notes on the complete answer."""
         self.deadlines = deadlines
         self.metrics = metrics
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
         self.sent_at = time.monotonic()
+        self.stop_found: str | None = None
+        """The stop string that ended the latest JSON answer."""
 
     @property
     def upstream_calls(self) -> int:

@@ -33,6 +33,10 @@ class ChunkFilter(ABC):
         """Return None, so that every event goes through `feed`."""
         return None
 
+    def take_usage(self) -> bytes | None:
+        """Return None: `feed` leaves no usage out."""
+        return None
+
     @abstractmethod
     def _pass(self, data: bytes) -> Sequence[bytes]:
         """Return the chunks to send for one chunk, or for [DONE]."""

@@ -11,6 +11,7 @@ from providers.base import Body, Usage
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """Errors raised by reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
 _ABSENT = msgspec.Raw(b"")
+_SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 
 
 def is_present(value: msgspec.Raw) -> bool:
@@ -80,6 +81,16 @@ class OpeningChunk(msgspec.Struct):
     created: int | None = None
     model: str | None = None
     choices: list[_Opening] | None = None
+
+
+def has_content(opening: OpeningChunk) -> bool:
+    """Return whether a chunk has more than roles."""
+    for choice in opening.choices or ():
+        if is_present(choice.text) and bytes(choice.text) not in _SILENT:
+            return True
+        if any(name != "role" and bytes(value) not in _SILENT for name, value in (choice.delta or {}).items()):
+            return True
+    return False
 
 
 read_chunk = msgspec.json.Decoder(ReadChunk).decode

@@ -27,6 +27,7 @@ from gateway.streams.chunks import (
     ReadChoice,
     ReadChunk,
     count_framed,
+    has_content,
     is_present,
     is_text,
     read_chunk,
@@ -42,7 +43,6 @@ MAX_HELD_BYTES = 4096
 """Maximum size of the events that are held before the first content. Once they exceed it, they are released."""
 
 _PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
-_SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 
 ReadUsage = Callable[[Any], Usage | None]
 InbandFailure = Callable[[bytes], Failure]
@@ -53,8 +53,8 @@ class Relay:
 
     __slots__ = (
         "_choices", "_decoder", "_fail", "_failure", "_finished", "_frame", "_held", "_held_size", "_highest", "_most",
-        "_parser", "_read_usage", "_sent", "_surplus", "_usage_asked", "_usage_event", "chunks", "done", "finish_reasons", "opening",
-        "started", "usage",
+        "_parser", "_read_usage", "_sent", "_surplus", "_usage", "_usage_asked", "_usage_event", "chunks", "done",
+        "finish_reasons", "opening", "started",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +94,7 @@ class Relay:
         """Whether events were released. From then on, no other target can answer in place of this one."""
         self.done = False
         """Whether [DONE] or a failure arrived. Data that follows is not read."""
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
         self.finish_reasons: tuple[str | None, ...] = ()
         self.chunks = 0
         self.opening = OpeningChunk()
@@ -114,9 +114,21 @@ class Relay:
         return self._surplus > 0
 
     @property
+    def usage(self) -> Usage | None:
+        """The last usage of the upstream."""
+        self._take_usage()
+        return self._usage
+
+    @property
     def usage_event(self) -> bytes:
         """The last usage chunk of the upstream, whether it is shown or not; empty if there was none."""
+        self._take_usage()
         return self._usage_event or b""
+
+    def _take_usage(self) -> None:
+        """Read the usage that the decoder left out of ordinary chunks, if it is newer."""
+        if self._decoder is not None and (data := self._decoder.take_usage()) is not None:
+            self._keep_usage(data, read_chunk(data))
 
     @property
     def finished(self) -> bool:
@@ -140,9 +152,9 @@ class Relay:
         except EventTooLargeError:
             raise StreamFailure(Failure("too_large", "an event of the stream exceeds 1 MiB")) from None
         if self.chunks > self._most and not self.done:
+            self.done = True
             message = f"the stream continued after {self.chunks} events, far beyond its output limit"
             self._failure = StreamFailure(Failure("limit", message))
-            self.done = True
         sent = out[0] if len(out) == 1 else b"".join(out)
         self._sent = self._sent or bool(sent)
         if self._decoder is not None:
@@ -216,11 +228,9 @@ class Relay:
 
     def _take(self, events: Iterable[Event], plain: bytes | None) -> bytes:
         """Return the bytes for these events: `plain` itself if all of them are passed on unchanged."""
-        whole = iter(events)
+        events = whole = iter(events)
         if self._decoder is not None:
             events, plain = self._translate(self._decoder, whole), None
-        else:
-            events = whole
         kept: list[bytes] = []
         try:
             if self._check(events, kept, plain is not None):
@@ -255,8 +265,7 @@ class Relay:
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
                 for choice in chunk.choices:
-                    if choice.index > self._highest:
-                        self._highest = choice.index
+                    self._highest = max(self._highest, choice.index)
                     if choice.finish_reason:
                         self._finish(choice)
             if not self.started:
@@ -265,18 +274,15 @@ class Relay:
                 self.chunks += 1
             if len(chunk.usage) > len(b"null"):
                 unchanged = False
-                rest = self._keep_usage(data, chunk)
-                if rest is None:
-                    continue
-                data = rest
-            kept.append(data)
+                data = self._keep_usage(data, chunk)
+            if data:
+                kept.append(data)
         return unchanged
 
     def _finish(self, choice: ReadChoice) -> None:
         self._finished.add(choice.index)
         if 0 <= choice.index < 128:
-            reasons = list(self.finish_reasons)
-            reasons.extend([None] * (choice.index + 1 - len(reasons)))
+            reasons = [*self.finish_reasons, *[None] * (choice.index + 1 - len(self.finish_reasons))]
             reasons[choice.index] = choice.finish_reason
             self.finish_reasons = tuple(reasons)
 
@@ -286,26 +292,20 @@ class Relay:
         except msgspec.DecodeError:
             self.started = True
             return
-        self.started = bool(self._finished)
+        self.started = bool(self._finished) or has_content(opening)
         if opening.id is not None:
             self.opening = opening
-        for choice in opening.choices or ():
-            if is_present(choice.text) and bytes(choice.text) not in _SILENT:
-                self.started = True
-            for key, value in (choice.delta or {}).items():
-                if key != "role" and bytes(value) not in _SILENT:
-                    self.started = True
 
-    def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes | None:
-        """Record the usage of an event and remove it. Return the rest to send, or None if there is nothing else to send."""
+    def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes:
+        """Record the usage of an event and remove it. Return the rest to send, possibly b""."""
         body = Body(data)
         raw = body.get("usage")
         usage = self._read_usage(raw)
         if usage is not None:
-            self.usage = usage
+            self._usage = usage
             self._usage_event = usage_chunk(body.copy(), raw, usage)
         if not chunk.choices and (self._usage_asked or all(key in _PLAIN_KEYS for key in body)):
-            return None
+            return b""
         body.pop("usage")
         return body.encode()
 
@@ -341,8 +341,8 @@ class Relay:
         if not self.finished:
             raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
         self.started = True
-        if self._usage_asked and self._usage_event is not None:
-            out += b"data: " + self._usage_event + b"\n\n"
+        if self._usage_asked and (usage_event := self.usage_event):
+            out += b"data: " + usage_event + b"\n\n"
         return self._release() + out
 
     def _raise_failure(self) -> None:

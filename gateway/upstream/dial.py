@@ -14,7 +14,7 @@ from gateway.upstream.deadlines import finish_before
 from gateway.upstream.pool import Pool
 from gateway.upstream.resolver import Address, Resolver, literal_address
 from gateway.upstream.tls import TlsContexts
-from gateway.upstream.transport import Deadlines, UpstreamError
+from gateway.upstream.transport import Deadlines, UpstreamError, in_seconds
 
 RECEIVE_WINDOW_BYTES = 256 << 10
 """Receive window of a socket: bytes that the kernel buffers for a stream whose caller reads slowly."""
@@ -41,7 +41,7 @@ class Dialer:
             sock = await finish_before(ticker, deadline, connect_fastest(addresses), socket.socket.close)
         except TimeoutError:
             self._resolver.forget(origin.host, origin.port)
-            reason = f"no connection to {origin.host}:{origin.port} within {deadlines.connect:g} s"
+            reason = f"no connection to {origin.host}:{origin.port} within {in_seconds(deadlines.connect)}"
             raise UpstreamError("connect_timeout", reason) from None
         except OSError as error:
             self._resolver.forget(origin.host, origin.port)
@@ -61,7 +61,7 @@ class Dialer:
             try:
                 addresses = await finish_before(pool.ticker, deadline, self._resolver.resolve(origin.host, origin.port))
             except TimeoutError:
-                raise UpstreamError("dns", f"{origin.host} was not resolved within {deadlines.connect:g} s") from None
+                raise UpstreamError("dns", f"{origin.host} was not resolved within {in_seconds(deadlines.connect)}") from None
             except OSError as error:
                 raise UpstreamError("dns", f"cannot resolve {origin.host}: {_reason(error)}") from None
         if not addresses:
@@ -79,7 +79,7 @@ class Dialer:
             deadline = min(ticker.clock() + deadlines.tls, total)
             return await finish_before(ticker, deadline, _adopt(pool, sock, context), UpstreamConnection.abort)
         except TimeoutError:
-            raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {deadlines.tls:g} s") from None
+            raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {in_seconds(deadlines.tls)}") from None
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or error.reason or "handshake failed"
             raise UpstreamError("tls", f"TLS with {origin.host} failed: {reason}") from None

@@ -20,7 +20,7 @@ from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBa
 from gateway.upstream.request_head import CONNECTION_HEADERS, authority
 from gateway.upstream.resolver import Resolver, ThreadResolver, literal_address
 from gateway.upstream.tls import make_context
-from gateway.upstream.transport import Deadlines, OnTrailing, Origin, UpstreamError
+from gateway.upstream.transport import Deadlines, OnTrailing, Origin, UpstreamError, in_seconds
 from providers.base import FailureKind, WireRequest
 
 MAX_HEADERS = 256
@@ -48,8 +48,8 @@ class _SendProgress:
         """Return the error of a timeout before the response head."""
         # compare the deadlines, not the current time: uvloop's clock may show a time just before a deadline that has fired
         if self.timeout is not None and self.timeout.expired() and self.timeout.when() == self.total:
-            return UpstreamError("timeout", f"the upstream did not finish within {self.deadlines.total:g} s")
-        return UpstreamError("header_timeout", f"the upstream did not respond within {self.deadlines.first_byte:g} s")
+            return UpstreamError("timeout", f"the upstream did not finish within {in_seconds(self.deadlines.total)}")
+        return UpstreamError("header_timeout", f"the upstream did not respond within {in_seconds(self.deadlines.first_byte)}")
 
 
 class HttpxResponse:
@@ -137,9 +137,9 @@ class HttpxResponse:
     def _explain(self, error: Exception, *, is_total: bool) -> UpstreamError:
         if isinstance(error, TimeoutError):
             if is_total:
-                return UpstreamError("timeout", f"the upstream did not finish within {self._deadlines.total:g} s")
+                return UpstreamError("timeout", f"the upstream did not finish within {in_seconds(self._deadlines.total)}")
             kind: FailureKind = "stalled" if self._started else "ttft_timeout"
-            return UpstreamError(kind, f"the upstream sent nothing for {self._deadlines.idle:g} s")
+            return UpstreamError(kind, f"the upstream sent nothing for {in_seconds(self._deadlines.idle)}")
         if isinstance(error, httpx.RemoteProtocolError) and "closed connection" not in str(error):
             return UpstreamError("protocol", "the upstream's response is not valid HTTP")
         if not self._started:

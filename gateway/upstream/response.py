@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.upstream.transport import Deadlines, OnTrailing, UpstreamError
+from gateway.upstream.transport import Deadlines, OnTrailing, UpstreamError, in_seconds
 
 MAX_UNREAD_BYTES = 16 * 1024
 """Unread bytes above which the socket is no longer read."""
@@ -141,12 +141,12 @@ class NativeResponse:
         """Return the error for the deadline that has passed."""
         deadlines = self.deadlines
         if now >= self.total:
-            return UpstreamError("timeout", f"the upstream did not finish within {deadlines.total:g} s")
+            return UpstreamError("timeout", f"the upstream did not finish within {in_seconds(deadlines.total)}")
         if not self.status:
-            return UpstreamError("header_timeout", f"the upstream did not respond within {deadlines.first_byte:g} s")
+            return UpstreamError("header_timeout", f"the upstream did not respond within {in_seconds(deadlines.first_byte)}")
         if not self.started:
-            return UpstreamError("ttft_timeout", f"the upstream sent headers, then nothing for {deadlines.idle:g} s")
-        return UpstreamError("stalled", f"the upstream sent nothing for {deadlines.idle:g} s")
+            return UpstreamError("ttft_timeout", f"the upstream sent headers, then nothing for {in_seconds(deadlines.idle)}")
+        return UpstreamError("stalled", f"the upstream sent nothing for {in_seconds(deadlines.idle)}")
 
     def close_error(self, reason: Exception | None) -> UpstreamError | None:
         """Return the error of a body whose connection was closed, or None if that is the regular end of the body."""

@@ -24,6 +24,11 @@ class Deadlines(msgspec.Struct, frozen=True):
     total: float = 600.0
 
 
+def in_seconds(duration: float) -> str:
+    """Return a duration for a message, such as `1.5 s`, without an exponent."""
+    return f"{duration:.6f}".rstrip("0").rstrip(".") + " s"
+
+
 class Origin(msgspec.Struct, frozen=True):
     """The destination of one pool's connections. `socket`: path of a unix socket. `ca`: PEM file of additional authorities."""
 

@@ -18,15 +18,16 @@ from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
 from providers.base import Answer, Options, StreamDecoder, Target
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import SystemPrompt
 from providers.rules.names import OutputCap
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictTools
-from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
+from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
-from providers.schema_dialects import ANTHROPIC_SCHEMAS
+from providers.schema_dialects import ANTHROPIC_TOOL_SCHEMAS
 
 NEW_VERSION = "2026-10-21"
 
@@ -233,9 +234,9 @@ ANTHROPIC = Anthropic(
         LegacySampling("top_p", 1),
         LegacySampling("top_k"),
         StopSequences("stop"),
-        LegacyFunctions("functions"),
+        LegacyFunctions("functions", one_call=True),
         Tools("tools"),
-        StrictTools(dialect=ANTHROPIC_SCHEMAS),
+        StrictTools(dialect=ANTHROPIC_TOOL_SCHEMAS),
         ToolBlocks("tools"),
         FormatAsOutputConfig("response_format"),
         Thinking(model=UNKNOWN),

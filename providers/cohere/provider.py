@@ -12,12 +12,15 @@ from providers.base import Answer, Failure, Options, StreamDecoder, Target
 from providers.cohere.answers import ChatStream, read_chat, read_vectors
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Message, MessageRule, Roles
 from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, Rule, Work
-from providers.rules.shapes import Choices, LegacyFunctions, StopSequences, StreamUsage, Tools
+from providers.rules.schemas import StrictFormat, StrictTools
+from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
 from providers.rules.values import Default, Drop, MapValues, OneOf, Range
+from providers.schema_dialects import COHERE_SCHEMAS, COHERE_TOOL_SCHEMAS
 
 
 class CohereTools(Rule, frozen=True):
@@ -177,9 +180,11 @@ COHERE = Cohere(
         StopSequences("stop", limit=5),
         LegacyFunctions("functions"),
         Tools("tools"),
+        StrictTools(dialect=COHERE_TOOL_SCHEMAS),
         CohereTools("tools"),
         ForcedChoice("tool_choice"),
         Excludes("response_format", ("tools", "documents")),
+        StrictFormat(dialect=COHERE_SCHEMAS),
         SchemaInObject("response_format"),
         StreamUsage("stream_options", "always"),
         MapValues("disable_reasoning", "thinking", ((True, _OFF), (False, None)), shown_as="thinking.type"),

@@ -31,10 +31,11 @@ from providers.local.stream import EngineDecoder, with_model
 from providers.local.tools import ForcedTools, ToolTurnsAsText
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
+from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Roles
 from providers.rules.names import OutputCap, Rename
 from providers.rules.rule import Accepts, ForModels, Rule
-from providers.rules.shapes import LegacyFunctions, ResponseFormat, StreamUsage
+from providers.rules.shapes import ResponseFormat, StreamUsage
 from providers.rules.values import BiasRange, EnforcedLocally, Range
 
 NOT_SAMPLING = "the engine does not use it"

@@ -3,7 +3,8 @@
 The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
 finds in its cache. A stop string still ends the text. The seed applies to each request, so the same seed still produces
 the same text. With tools, the first answer may end early. It is continued only if it is text, and then without the tools.
-Several choices are generated one after another.
+JSON has no minimum, because the grammar of the engine ends it where it is complete. Several choices are generated one after
+another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ MIN_TOKENS_MEMO = "local.least"
 """Key of `Options.memo`: the minimum number of tokens of the answer."""
 MIN_TOKENS_CHOICES_MEMO = "local.least_choices"
 """Key of `Options.memo`: the number of choices, if there are several with a minimum."""
+JSON_ENDS = "the engine's grammar allows nothing after the last bracket"
+STOPPED = "stop_sequence"
+"""Field of a choice that the gateway ended at a stop string."""
 _TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -43,9 +47,9 @@ class MinTokens(Rule, frozen=True):
             if least is None or least < 1:
                 work.drop(name, "must be at least 1")
             elif (body.get("response_format") or {}).get("type", "text") != "text":
-                work.drop(name, "a JSON answer ends where the JSON is complete")
-            elif body.get("tools") and body.get("stop"):
-                work.drop(name, "not supported together with tools and stop strings", "unsupported_combination")
+                work.drop(name, JSON_ENDS)
+            elif body.get("tools") and body.get("tool_choice") not in (None, "auto", "none"):
+                work.drop(name, "a forced call ends where its JSON is complete", "unsupported_combination")
             else:
                 cap = body.get("max_tokens")
                 if cap is not None and least > cap:
@@ -55,7 +59,8 @@ class MinTokens(Rule, frozen=True):
                 work.report(name, "enforce_locally", why="the answer is continued until it has enough tokens")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {name: {"support": "adjusted", "action": "enforce_locally"} for name in self.params}
+        advice = f"dropped in JSON mode and with a forced call: {JSON_ENDS}"
+        return {name: {"support": "adjusted", "action": "enforce_locally", "advice": advice} for name in self.params}
 
 
 def min_tokens_chain(body: Body, min_tokens: int, choices: int = 1) -> Chain:
@@ -74,10 +79,17 @@ def min_tokens_chain(body: Body, min_tokens: int, choices: int = 1) -> Chain:
 
 
 def _with_tools(body: Body, min_tokens: int) -> Chain:
-    """Continue an answer with tools if it is a text that is too short."""
-    answer = yield body
+    """Continue an answer with tools if it is a text that is too short.
+
+    The engine does not say whether a stop string or the model ended a text. So it gets none, and the gateway finds them.
+    """
+    without_stops = body.copy()
+    without_stops.pop("stop")
+    answer = yield without_stops
     first = _decode(answer)
     choice, used = first["choices"][0], first["usage"]["completion_tokens"]
+    if choice.pop(STOPPED, None) is not None:
+        return _encode(first)
     text = choice["message"].get("content")
     if choice["message"].get("tool_calls") or choice.get("finish_reason") != "stop" or used >= min_tokens or not text:
         return answer

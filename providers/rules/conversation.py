@@ -16,6 +16,8 @@ from providers.rules.rule import Work
 
 _SYSTEM = ("system", "developer")
 _ID_LETTERS = re.compile(r"[^a-zA-Z0-9_-]")
+_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_IDS = "tool-call ids must match the vendor's pattern and be used only once"
 ACKNOWLEDGEMENT = "OK."
 """Text of an assistant message that the vendor requires between tool results and a user message."""
 
@@ -46,56 +48,12 @@ def functions_as_tools(turns: list[Turn], report: Report) -> list[Turn]:
             result.append(Turn(index, {**rest, "content": rest.get("content")}))
             report.change(index, ".function_call", "reshape", to="tool_calls")
         elif message.get("role") == "function" and str(message.get("name")) in open_calls:
-            id = open_calls.pop(str(message["name"]))
+            id = open_calls[str(message["name"])]
             result.append(Turn(index, {"role": "tool", "tool_call_id": id, "content": message.get("content") or ""}))
             report.change(index, ".role", "role_map", from_="function", to="tool")
         else:
             result.append(Turn(index, message))
     return result
-
-
-def results_first(turns: list[Turn], report: Report) -> list[Turn]:
-    """Move tool results directly behind their calls. A message between them follows the results."""
-    result: list[Turn] = []
-    waiting: list[str] = []
-    later: list[Turn] = []
-    for turn in turns:
-        message = turn.message
-        role = message.get("role")
-        if role == "tool" and message.get("tool_call_id") in waiting:
-            waiting.remove(message["tool_call_id"])
-            result.append(turn)
-            if later:
-                report.change(turn.place, "", "reshape", "tool results must directly follow their calls")
-            if not waiting:
-                result += later
-                later = []
-            continue
-        if role == "assistant" and message.get("tool_calls"):
-            result += later
-            later = []
-            waiting = [call["id"] for call in message["tool_calls"] if type(call.get("id")) is str]
-            result.append(turn)
-            continue
-        (later if waiting and role != "tool" else result).append(turn)
-    return result + later
-
-
-def check_results(turns: list[Turn], work: Work) -> None:
-    """Refuse a tool call without a result."""
-    for position, (index, message) in enumerate(turns):
-        calls = message.get("tool_calls") if message.get("role") == "assistant" else None
-        if not calls:
-            continue
-        answered = []
-        for turn in turns[position + 1 :]:
-            if turn.message.get("role") != "tool":
-                break
-            answered.append(turn.message.get("tool_call_id"))
-        for number, call in enumerate(calls):
-            if call.get("id") not in answered:
-                raise work.refuse(f"messages[{index}].tool_calls[{number}]", "the call needs a tool message with its result")
-            answered.remove(call["id"])
 
 
 def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
@@ -109,14 +67,15 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
         if message.get("role") == "assistant" and message.get("tool_calls"):
             calls = []
             current |= {str(call.get("id")): [] for call in message["tool_calls"]}
+            beside: set[str] = set()
             for number, call in enumerate(message["tool_calls"]):
                 id = str(call.get("id"))
                 new = id
-                if not _fits(pattern, id) or (row.unique_ids and id in taken):
-                    new = _new_id(id, index, number, used | taken)
-                    where = f".tool_calls[{number}].id"
-                    report.change(index, where, "reshape", "tool-call ids must be short, plain and used only once", from_=id, to=new)
+                if not _fits(pattern, id) or id in beside or (row.unique_ids and id in taken):
+                    new = _new_id(id, f"{index}.{number}.{id}", pattern, used | taken)
+                    report.change(index, f".tool_calls[{number}].id", "reshape", _IDS, from_=id, to=new)
                 taken.add(new)
+                beside.add(new)
                 current[id].append(new)
                 calls.append(call if new == id else {**call, "id": new})
             if calls != message["tool_calls"]:
@@ -126,6 +85,7 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
             open_ids = current.get(id) or [id]
             new = open_ids.pop(0) if len(open_ids) > 1 else open_ids[0]
             if new != id:
+                report.change(index, ".tool_call_id", "reshape", _IDS, from_=id, to=new)
                 result[position] = Turn(index, {**message, "tool_call_id": new})
     return result
 
@@ -134,13 +94,26 @@ def _fits(pattern: re.Pattern[str] | None, id: Any) -> bool:
     return type(id) is str and (pattern is None or pattern.fullmatch(id) is not None)
 
 
-def _new_id(id: str, index: int, number: int, taken: set[Any]) -> str:
-    """Return an id of at most 40 plain characters: the old id with `_` for other characters, or a hash if that one is taken or too long."""
+def _new_id(id: str, place: str, pattern: re.Pattern[str] | None, taken: set[Any]) -> str:
+    """Return an unused id that the vendor accepts: the old id with `_` for other characters if possible, or a hash."""
     plain = _ID_LETTERS.sub("_", id)
-    if plain and len(plain) <= 40 and plain not in taken:
-        return plain
-    digest = hashlib.sha256(f"{index}.{number}.{id}".encode()).hexdigest()
-    return f"call_{digest[:24]}"
+    digest = hashlib.sha256(place.encode()).hexdigest()
+    candidates = [plain if len(plain) <= 40 else "", f"call_{digest[:24]}", short_id(id), short_id(place)]
+    for number in range(len(candidates) + len(taken) + 1):
+        new = candidates[number] if number < len(candidates) else short_id(f"{place}.{number}")
+        if new and new not in taken and _fits(pattern, new):
+            return new
+    return digest[:9]
+
+
+def short_id(name: str) -> str:
+    """Return nine letters or digits derived from `name`, as Mistral requires."""
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    letters = []
+    for _ in range(9):
+        number, index = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[index])
+    return "".join(letters)
 
 
 def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
@@ -149,7 +122,7 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
     last = _last_turn(turns)
     for position, (index, message) in enumerate(turns):
         role, content = str(message.get("role")), message.get("content")
-        if role in ("tool", "function") or (role != "assistant" and row.blanks != "refused"):
+        if role == "function" or (role not in ("assistant", "tool") and row.blanks != "refused"):
             result.append(Turn(index, message))
             continue
         kept = content
@@ -157,7 +130,11 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
             kept = [part for part in content if part.get("type") != "text" or str(part.get("text") or "").strip()]
         if kept != content:
             report.change(index, ".content", "drop", NEUTRAL)
+            kept = kept or ("" if role == "tool" else kept)
             message = {**message, "content": kept}
+        if role == "tool":
+            result.append(Turn(index, message))
+            continue
         if not _is_blank(kept):
             result.append(Turn(index, message))
         elif message.get("tool_calls"):
@@ -207,7 +184,7 @@ def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]
         if trimmed != content:
             changed = {**message, "content": trimmed}
             report.change(index, ".content", "reshape", "the text to continue must not end in white space")
-    if row.tail_field and not message.get("tool_calls") and row.tail_field not in message:
+    if row.tail_field and not message.get("tool_calls") and not message.get(row.tail_field):
         changed = {**changed, row.tail_field: True}
         report.change(index, f".{row.tail_field}", "set_default", "the upstream continues only messages that have this field", to=True)
     return turns if changed is message else [*turns[:last], Turn(index, changed), *turns[last + 1 :]]

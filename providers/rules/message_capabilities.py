@@ -15,7 +15,7 @@ MESSAGE_FIELDS = (
     "messages[].thinking_blocks", "messages[].refusal", "messages[].annotations", "messages[].audio", "messages[].function_call",
     "messages[].prefix", "messages[].extra_content", "messages[].tool_calls[].index", "messages[].tool_calls[].extra_content",
     "messages[].cache_control", "messages[].content[].cache_control", "messages[].content[].image_url.detail",
-    "tools[].cache_control", "tools[].function.strict",
+    "messages[].tool_calls[].custom", "tools[].custom", "tools[].cache_control", "tools[].function.strict",
 )  # fmt: skip
 """The fields that vendors treat differently, in the order of docs/providers.md."""
 
@@ -43,6 +43,8 @@ def describe_fields(row: MessageRow, reasoning: str) -> dict[str, Entry]:
         result[f"messages[].{name}"] = _reasoning(row, reasoning, name)
     result["messages[].refusal"] = _YES if "refusal" in assistant else _adjusted("content")
     result["messages[].function_call"] = _function_call(row)
+    for name, place in (("messages[].tool_calls[].custom", "tool_calls[].function"), ("tools[].custom", "tools[].function")):
+        result[name] = _YES if row.custom_tools else _adjusted(place) if row.has_tools else {"support": "no", "refused": True}
     if row.message_cache:
         result["messages[].cache_control"] = _adjusted("cache_control of the last block")
     else:
@@ -74,6 +76,11 @@ def conversation_notes(row: MessageRow) -> list[str]:
     notes = {
         f"tool-call ids match `{row.call_id}`": row.call_id is not None,
         "a tool-call id is used once": row.unique_ids,
+        f"messages of the roles {', '.join(row.text_roles)} have only text": bool(row.text_roles),
+        "several results of one call are joined": row.has_tools and row.unknown != "pass",
+        f"tool messages have only {', '.join(row.result_parts)}, and the rest is sent in a user message": row.has_tools
+        and row.unknown != "pass"
+        and bool(row.result_parts),
         "every tool call needs a result": row.needs_results,
         "no text without a visible character": row.blanks == "refused",
         "no assistant message without text or calls": row.blanks == "no_empty_answers",
@@ -85,6 +92,11 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "an assistant message follows tool results": row.answer_after_results,
         "no stop string without a visible character": not row.blank_stops,
         f"function names match `{row.function_name}`": row.function_name is not None,
+        "a function states its parameters": row.needs_parameters,
+        f"a function's schema is sent without {', '.join(f'`{name}`' for name in row.schema_drops)}": bool(row.schema_drops),
+        "the gateway checks the arguments of functions with `strict: true`": row.has_tools
+        and not row.enforces_strict
+        and row.unknown != "pass",
         "a function's schema is an object without anyOf, oneOf or allOf at its top level": row.object_schemas,
         f"lists of texts are joined in messages of the roles {', '.join(row.joins)}": bool(row.joins),
         "`developer` is sent as `system`": row.developer == "system",

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from providers.base import Action
+from providers.rules.custom_tools import call_as_function, is_custom
 from providers.rules.message_row import OTHER_VENDORS_FIELDS, MessageRow
 from providers.rules.messages import Message, image_url, text_of
 from providers.rules.rule import Work
@@ -120,7 +121,16 @@ class FieldPass:
         parts: list[Any] = message["content"]
         if all(part.keys() == _TEXT_PART for part in parts):
             return
+        if message.get("role") in self.row.text_roles:
+            self._check_texts(index, parts)
         message["content"] = [self._part(index, number, part) for number, part in enumerate(parts)]
+
+    def _check_texts(self, index: int, parts: list[Any]) -> None:
+        for number, part in enumerate(parts):
+            kind = part.get("type")
+            if kind not in ("text", "refusal", "thinking"):
+                why = f"content of type {str(kind)[:40]!r} is supported in user messages only"
+                raise self.report.work.refuse(f"messages[{index}].content[{number}]", why, "unsupported_content")
 
     def _part(self, index: int, number: int, part: dict[str, Any]) -> dict[str, Any]:
         where = f".content[{number}]"
@@ -251,11 +261,17 @@ class FieldPass:
 
     def _call(self, index: int, number: int, call: dict[str, Any]) -> dict[str, Any]:
         where = f".tool_calls[{number}]"
-        result = dict(call)
         kind = call.get("type")
         if type(kind) is not str:
-            kind = result["type"] = "function"
-            self.report.change(index, f"{where}.type", "set_default", to="function")
+            kind = "custom" if "custom" in call and "function" not in call else "function"
+            call = {**call, "type": kind}
+            self.report.change(index, f"{where}.type", "set_default", to=kind)
+        if kind == "custom":
+            call = self._custom(index, where, call)
+            kind = call["type"]
+        elif kind != "function" and self.row.unknown == "drop":
+            raise self.report.work.refuse(f"messages[{index}]{where}.type", "only calls of functions are supported", "unsupported_content")
+        result = dict(call)
         extra = [name for name in call if name not in ("id", "type", kind, *self.row.calls)]
         for name in extra:
             if self.row.unknown == "new" and name not in ("index", *OTHER_VENDORS_FIELDS):
@@ -268,6 +284,15 @@ class FieldPass:
         if type(function) is dict:
             result["function"] = self._function(index, where, function)
         return result
+
+    def _custom(self, index: int, where: str, call: dict[str, Any]) -> dict[str, Any]:
+        """Return a call of a custom tool, as a call of a function if the vendor has no custom tools."""
+        if not is_custom(call) or type(call["custom"].get("name")) is not str:
+            raise self.report.work.refuse(f"messages[{index}]{where}.custom", "it must be an object with a name", "invalid_type")
+        if self.row.custom_tools:
+            return call
+        self.report.change(index, where, "reshape", "custom tools are not supported; the input is an argument", to="function")
+        return call_as_function(call)
 
     def _function(self, index: int, where: str, function: dict[str, Any]) -> dict[str, Any]:
         arguments = function.get("arguments")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from providers.rules import conversation
+from providers.rules import conversation, tool_results
 from providers.rules.conversation import Turn
 from providers.rules.message_capabilities import describe_fields
 from providers.rules.message_fields import FieldPass, Report
@@ -88,16 +88,20 @@ class MessagePass(Rule, frozen=True):
         turns = [self._with_role(work, report, turn) for turn in turns]
         if not row.functions and row.has_tools:
             turns = conversation.functions_as_tools(turns, report)
+        if row.has_tools and row.unknown != "pass" and any("tool_call_id" in turn.message for turn in turns):
+            turns = tool_results.one_for_each_call(turns, report)
+            if row.result_parts:
+                turns = tool_results.other_content_behind(turns, row, report)
         turns = [Turn(index, fields.clean(index, message)) for index, message in turns]
         if row.blanks != "accepted":
             turns = conversation.without_blanks(turns, row, report)
             if not turns:
                 raise work.refuse("messages", "no message has any text")
         if row.has_tools and any("tool_calls" in turn.message for turn in turns):
-            turns = conversation.results_first(turns, report)
+            turns = tool_results.results_first(turns, report)
             if row.needs_results:
-                conversation.check_results(turns, work)
-            if row.call_id or row.unique_ids:
+                tool_results.check_results(turns, work)
+            if row.call_id or row.unique_ids or row.needs_results:
                 turns = conversation.valid_ids(turns, row, report)
             if row.pads_reasoning:
                 turns = conversation.with_reasoning(turns, work, report)

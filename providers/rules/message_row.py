@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 OTHER_VENDORS_FIELDS = frozenset((
-    "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "partial", "prefix", "reasoning",
+    "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "is_error", "partial", "prefix", "reasoning",
     "reasoning_content", "reasoning_details", "refusal", "thinking_blocks", "tool_plan",
 ))  # fmt: skip
 """Message fields that only some vendors define. A row with `unknown="new"` passes other unknown fields, but not these."""
@@ -48,15 +48,27 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
     """Types of content parts that the vendor takes; others are refused. Empty: not known, or checked by another rule."""
+    text_roles: tuple[str, ...] = ()
+    """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)
     """Fields of image_url besides the address."""
+    results: tuple[str, ...] = ()
+    """Further fields of tool messages, besides content and tool_call_id."""
+    result_parts: tuple[str, ...] = ("text",)
+    """Types of content parts in tool messages; others are sent in a user message behind them. Empty: all."""
     functions: bool = False
     """Accepts the legacy role `function` and the field `function_call`."""
     has_tools: bool = True
+    custom_tools: bool = False
+    """Accepts custom tools and their calls. If not, they are sent as functions with one string argument."""
     tool: tuple[str, ...] = ()
     """Further fields of tools, besides type and function."""
     function: tuple[str, ...] = ("strict",)
     """Further fields of functions, besides name, description and parameters."""
+    needs_parameters: bool = False
+    """A function must have `parameters`, even if it takes none."""
+    enforces_strict: bool = False
+    """Documents that `strict: true` on a function is enforced. If not, the gateway checks the arguments."""
     joins: tuple[str, ...] = ()
     """Roles whose lists of texts are joined to a string."""
     developer: Literal["", "system", "setting"] = ""
@@ -82,6 +94,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Accepts stop strings without a visible character."""
     function_name: str | None = None
     """Pattern of function names. None: any name."""
+    schema_drops: tuple[str, ...] = ()
+    """Keywords without effect on values that the vendor refuses in a function's schema."""
     object_schemas: bool = False
     """The schema of a function must be an object without anyOf, oneOf or allOf at its top level."""
 
@@ -97,7 +111,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
             if self.functions:
                 fields.add("function_call")
         elif role == "tool":
-            fields.add("tool_call_id")
+            fields.update(self.results, ("tool_call_id",))
         elif role == "function":
             fields.add("name")
         return frozenset(fields)

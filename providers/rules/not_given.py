@@ -1,4 +1,4 @@
-"""Rules for values that mean "not given": null tools, an empty stop string, parallel_tool_calls without tools.
+"""Rules for values that mean "not given": null tools, an empty stop string, parallel_tool_calls without tools, schema true.
 
 Some upstreams reject such a value, so it is left out for every provider. Nothing is lost, so strict mode allows it.
 """
@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from providers.rules.legacy_functions import NO_TOOLS, ChoiceWithoutTools, FunctionsBesideTools
 from providers.rules.rule import Rule, Work
-
-NO_TOOLS = "there are no tools"
-_CHOICES = {"tools": "tool_choice", "functions": "function_call"}
 
 
 class _NotGiven(Rule, frozen=True):
@@ -34,14 +32,11 @@ class NullTools(_NotGiven, frozen=True):
         return ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 
     def apply(self, work: Work) -> None:
-        """Leave out the fields that are null or empty, and a choice that has no effect without them."""
+        """Leave out the fields that are null or empty."""
         for name in self.params:
             if name in work.body and (work.body.raw(name) == b"null" or work.body.get(name) == []):
                 work.body.pop(name)
                 work.report(name, "drop", why="neutral value")
-                if name in _CHOICES and work.body.get(_CHOICES[name]) in ("auto", "none"):
-                    work.body.pop(_CHOICES[name])
-                    work.report(_CHOICES[name], "drop", why=NO_TOOLS)
 
 
 class ParallelWithoutTools(_NotGiven, frozen=True):
@@ -84,5 +79,20 @@ class EmptyStops(_NotGiven, frozen=True):
             work.body.pop(self.param)
 
 
-NOT_GIVEN: tuple[Rule, ...] = (NullTools(), ParallelWithoutTools(), EmptyStops())
+class TrueSchema(_NotGiven, frozen=True):
+    """The schema `true`, which vendors reject: it is the same as an empty object."""
+
+    param: str = "response_format"
+
+    def apply(self, work: Work) -> None:
+        value = work.body.get(self.param)
+        wrapped = value.get("json_schema") if type(value) is dict else None
+        if type(wrapped) is dict and wrapped.get("schema") is True:
+            work.body.set(self.param, {**value, "json_schema": {**wrapped, "schema": {}}})
+            work.report(f"{self.param}.json_schema.schema", "reshape", why="an empty object has the same meaning as true")
+
+
+NOT_GIVEN: tuple[Rule, ...] = (
+    NullTools(), FunctionsBesideTools(), ChoiceWithoutTools(), ParallelWithoutTools(), EmptyStops(), TrueSchema(),
+)  # fmt: skip
 """Rules for every provider."""

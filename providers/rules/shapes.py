@@ -81,8 +81,6 @@ class Tools(Rule, frozen=True):
 
     limit: int | None = None
     functions_only: bool = True
-    require_parameters: bool = False
-    """Every function must have `parameters`, even a function that takes no arguments."""
 
     def apply(self, work: Work) -> None:
         """Refuse tools that cannot be sent. Tools are never dropped silently."""
@@ -98,19 +96,9 @@ class Tools(Rule, frozen=True):
         for index, tool in enumerate(tools):
             if self.functions_only and tool.get("type", "function") != "function":
                 raise work.refuse(f"{self.param}[{index}].type", "only functions are supported", "unsupported_parameter")
-        if self.require_parameters and any(tool != _with_parameters(tool) for tool in tools):
-            work.body.set(self.param, [_with_parameters(tool) for tool in tools])
-            work.report(self.param, "reshape", why="every function must state its parameters")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "yes"} | ({"max_items": self.limit} if self.limit else {})}
-
-
-def _with_parameters(tool: dict[str, Any]) -> dict[str, Any]:
-    function = tool.get("function")
-    if type(function) is not dict or "parameters" in function:
-        return tool
-    return {**tool, "function": {"parameters": {"type": "object", "properties": {}}, **function}}
 
 
 class ToolChoice(Rule, frozen=True):
@@ -286,39 +274,3 @@ class Choices(Rule, frozen=True):
         )
         seed = {"support": "yes", "list": self.seed_list or "fan_out"} | ({"best_effort": True} if self.best_effort_seed else {})
         return {"n": n, "seed": seed if self.has_seed else {"support": "no"}}
-
-
-class LegacyFunctions(Rule, frozen=True):
-    """OpenAI's legacy `functions` and `function_call`, converted before the rules for `tools` and `tool_choice` apply."""
-
-    @property
-    def may_add(self) -> tuple[str, ...]:
-        return ("tools", "tool_choice")
-
-    @property
-    def params(self) -> tuple[str, ...]:
-        return ("functions", "function_call")
-
-    def apply(self, work: Work) -> None:
-        """Convert both parameters, or drop them if `tools` is also set or there are no functions."""
-        body = work.body
-        named = [name for name in self.params if name in body]
-        functions, choice = body.pop("functions"), body.pop("function_call")
-        if functions and not body.get("tools"):
-            body.set("tools", [{"type": "function", "function": function} for function in functions])
-            work.report("functions", "reshape", to="tools")
-            if choice is not None:
-                body.set("tool_choice", choice if type(choice) is str else {"type": "function", "function": choice})
-                work.report("function_call", "reshape", to="tool_choice")
-            return
-        for name, value in (("functions", functions), ("function_call", choice)):
-            if name in named and value and functions:
-                work.report_lossy(name, "drop", "'tools' is also set", code="conflicting_parameters")
-            elif name in named:
-                work.report(name, "drop", why="there are no functions")
-
-    def describe(self) -> dict[str, dict[str, Any]]:
-        return {
-            "functions": {"support": "adjusted", "action": "reshape", "to": "tools"},
-            "function_call": {"support": "adjusted", "action": "reshape", "to": "tool_choice"},
-        }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from providers.rules.custom_tools import tools_as_functions
 from providers.rules.message_fields import NEUTRAL, NO_FIELD
 from providers.rules.message_row import MessageRow
 from providers.rules.rule import Rule, Work
+from providers.rules.schema_unions import NOT_AT_THE_TOP, merged_schema
+from providers.rules.schemas import check_arguments
 
 _FUNCTION = ("name", "description", "parameters")
-_UNIONS = ("anyOf", "oneOf", "allOf")
-_NOT_AT_THE_TOP = (*_UNIONS, "enum", "not", "const")
 
 
 class ToolPass(Rule, frozen=True):
@@ -33,9 +34,20 @@ class ToolPass(Rule, frozen=True):
         for param in self.params:
             tools = work.body.get(param)
             if type(tools) is list and tools and self.row.has_tools:
-                changed = [self._tool(work, param, index, tool) for index, tool in enumerate(tools)]
+                changed = tools
+                if param == "tools" and self.row.unknown != "pass":
+                    changed = [self._with_type(work, index, tool) for index, tool in enumerate(tools)]
+                    changed = changed if self.row.custom_tools else tools_as_functions(work, changed)
+                changed = [self._tool(work, param, index, tool) for index, tool in enumerate(changed)]
                 if changed != tools:
                     work.body.set(param, changed)
+
+    def _with_type(self, work: Work, index: int, tool: dict[str, Any]) -> dict[str, Any]:
+        if tool.get("type") is not None:
+            return tool
+        kind = "custom" if "custom" in tool and "function" not in tool else "function"
+        work.report(f"tools[{index}].type", "set_default", to=kind)
+        return {**tool, "type": kind}
 
     def _tool(self, work: Work, param: str, index: int, tool: dict[str, Any]) -> dict[str, Any]:
         where = f"{param}[{index}]"
@@ -60,18 +72,26 @@ class ToolPass(Rule, frozen=True):
             raise work.refuse(f"{where}.name", f"a name must match {row.function_name}")
         result = dict(function)
         self._drop_fields(work, where, result, (*_FUNCTION, *row.function))
+        if function.get("strict") is True and not row.enforces_strict and row.unknown != "pass":
+            check_arguments(work, function)
+            if "strict" in result:
+                why = "the upstream does not document that it enforces schemas; the gateway checks the arguments"
+                work.report(f"{where}.strict", "enforce_locally", why=why)
         schema = function.get("parameters")
         if type(schema) is dict and row.unknown != "pass":
             result["parameters"] = self._schema(work, f"{where}.parameters", schema)
         elif schema is None and "parameters" in function and row.unknown != "pass":
             del result["parameters"]
             work.report(f"{where}.parameters", "drop", why=NEUTRAL)
+        if row.needs_parameters and "parameters" not in result:
+            result["parameters"] = {"type": "object", "properties": {}}
+            work.report(f"{where}.parameters", "set_default", why="a function states its parameters, even if there are none")
         return function if result == function else result
 
     def _drop_fields(self, work: Work, where: str, fields: dict[str, Any], allowed: tuple[str, ...]) -> None:
         if self.row.unknown == "pass":
             return
-        for name in [name for name in fields if name not in allowed]:
+        for name in [name for name, value in fields.items() if name not in allowed or (value is None and name != "parameters")]:
             if self.row.unknown == "new" and name != "cache_control":
                 continue
             value = fields.pop(name)
@@ -82,15 +102,18 @@ class ToolPass(Rule, frozen=True):
 
     def _schema(self, work: Work, where: str, schema: dict[str, Any]) -> dict[str, Any]:
         """Return a schema with a type, and without anyOf, oneOf or allOf at the top level if the vendor rejects them there."""
-        if self.row.object_schemas and any(name in schema for name in _NOT_AT_THE_TOP):
+        for name in [name for name in self.row.schema_drops if name in schema]:
+            schema = {key: value for key, value in schema.items() if key != name}
+            work.report(f"{where}.{name}", "drop", why=NEUTRAL)
+        if self.row.object_schemas and any(name in schema for name in NOT_AT_THE_TOP):
             merged = merged_schema(schema)
             if merged is None:
-                why = f"at its top level, the schema must be an object without {', '.join(_NOT_AT_THE_TOP)}"
+                why = f"at its top level, the schema must be an object without {', '.join(NOT_AT_THE_TOP)}"
                 raise work.refuse(where, why, "unsupported_content")
             why = "anyOf, oneOf and allOf are not supported at the top level; their objects are merged"
             work.report_lossy(where, "downgrade", why, code="unsupported_content")
             return merged
-        if "type" not in schema and "$ref" not in schema and not any(name in schema for name in _NOT_AT_THE_TOP):
+        if "type" not in schema and "$ref" not in schema and not any(name in schema for name in NOT_AT_THE_TOP):
             work.report(f"{where}.type", "set_default", to="object", why="a schema needs a type")
             return {"type": "object", **({} if "properties" in schema else {"properties": {}}), **schema}
         if self.row.object_schemas and schema.get("type", "object") != "object":
@@ -99,57 +122,6 @@ class ToolPass(Rule, frozen=True):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {}
-
-
-def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Merge the branches of anyOf, oneOf and allOf at the top level into one object. Return None if one is not an object.
-
-    A property is required if the schema itself, every branch of an anyOf or oneOf, or any branch of an allOf requires it.
-    Properties that differ between branches become an `anyOf`.
-    """
-    if not _is_object(schema) or any(name in schema for name in ("enum", "const")):
-        return None
-    properties: dict[str, list[Any]] = {name: [value] for name, value in (schema.get("properties") or {}).items()}
-    required = list(schema.get("required") or ())
-    for union in _UNIONS:
-        listed = schema.get(union)
-        branches = [_resolved(branch, schema) for branch in (listed if type(listed) is list else ())]
-        demanded: list[set[str]] = []
-        for branch in branches:
-            flat = merged_schema(branch) if type(branch) is dict and any(name in branch for name in _UNIONS) else branch
-            if flat is None or not _is_object(flat) or "$ref" in flat:
-                return None
-            demanded.append(set(flat.get("required") or ()))
-            for name, value in (flat.get("properties") or {}).items():
-                known = properties.setdefault(name, [])
-                if value not in known:
-                    known.append(value)
-        common = set.union(*demanded) if union == "allOf" and demanded else set.intersection(*demanded) if demanded else set()
-        required += sorted(common.difference(required))
-    rest = {name: value for name, value in schema.items() if name not in (*_NOT_AT_THE_TOP, "type", "properties", "required")}
-    merged = {name: values[0] if len(values) == 1 else {"anyOf": values} for name, values in properties.items()}
-    needed = [name for name in required if name in merged]
-    return {"type": "object", "properties": merged, **({"required": needed} if needed else {}), **rest}
-
-
-def _is_object(schema: Any) -> bool:
-    """Return whether a schema describes an object, with properties and required names of the right types."""
-    if type(schema) is not dict or schema.get("type", "object") != "object":
-        return False
-    required = schema.get("required") or []
-    names = type(required) is list and all(type(name) is str for name in required)
-    return names and type(schema.get("properties") or {}) is dict
-
-
-def _resolved(branch: Any, schema: dict[str, Any]) -> Any:
-    """Return the definition that a branch refers to, or else the branch itself."""
-    reference = branch.get("$ref") if type(branch) is dict else None
-    if type(reference) is not str or not reference.startswith("#/"):
-        return branch
-    found: Any = schema
-    for name in reference[2:].split("/"):
-        found = found.get(name) if type(found) is dict else None
-    return found if type(found) is dict else branch
 
 
 class VisibleStops(Rule, frozen=True):

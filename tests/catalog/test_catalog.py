@@ -5,17 +5,16 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import providers
 from gateway import catalog
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(catalog.__file__).parent
 FILES = sorted(FOLDER.glob("*.json"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@each("path", FILES, ids=lambda path: path.stem)
 def test_every_file_has_its_source_licence_and_date(path: Path) -> None:
     vendor = catalog.vendor_catalog(path.stem)
     assert vendor is not None
@@ -48,7 +47,7 @@ def test_the_maximum_prompt_may_be_less_than_the_window() -> None:
     assert (entry.context, entry.input) == (400_000, 272_000)
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "model", "provider"),
     [
         ("openai", "gpt-4o-2031-01-31", ""),
@@ -63,7 +62,7 @@ def test_models_are_found_by_the_names_that_vendors_use(kind: str, model: str, p
     assert catalog.find(kind, model, provider) is not None
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "model", "provider"),
     [("openai", "gpt-4-32k-mine", ""), ("local", "x", "local"), ("vllm", "x", "../openai"), ("vllm", "x", "")],
 )

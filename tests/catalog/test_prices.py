@@ -10,6 +10,7 @@ from gateway.catalog.prices import FREE, TokenPrice, price_of
 from gateway.config.load import parse
 from providers.base import Usage
 from providers.usage import read_usage
+from tests.support.each import each
 
 THOUGHT = {"reasoning_tokens": 15}
 PRICE = TokenPrice(2_000_000, 10_000_000, 500_000, 4_000_000, 3_000_000)
@@ -34,7 +35,7 @@ def test_a_cost_is_rounded_up_once() -> None:
     assert TokenPrice(1, 1, 1).usage_cost(Usage(1, 1)) == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("given", "expected"),
     [
         ({"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30, "completion_tokens_details": THOUGHT}, (20, 15)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,10 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from msgspec.structs import asdict
@@ -27,20 +29,44 @@ GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y:
 BAD = "listen: 1\nmodels: {m: local}\n"
 
 
-def run(
+def environ_with(env: dict[str, str] | None) -> dict[str, str]:
+    """Return the environment of a command."""
+    unset = ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    return {**kept, "PYTHONPATH": str(ROOT), **(env or {})}
+
+
+def run_apart(
     *args: str, folder: Path, env: dict[str, str] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("LOCKGATE_CONFIG", "PORT", "ADMIN_PORT", "WORKERS")
-    }
-    environ |= {"PYTHONPATH": str(ROOT), **(env or {})}
-    command_line = [sys.executable, "-m", "gateway", *args]
+    line = [sys.executable, "-m", "gateway", *args]
     return subprocess.run(
-        command_line, cwd=folder, env=environ, input=stdin, capture_output=True, text=True, timeout=60, check=False
+        line, cwd=folder, env=environ_with(env), input=stdin, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+class Done(NamedTuple):
+    """What a command returned and wrote."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*args: str, folder: Path, env: dict[str, str] | None = None, stdin: str = "") -> Done:
+    """Run the command in this process, in a folder and with an environment like those of `run_apart`."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    source = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+    with (
+        mock.patch.dict(os.environ, environ_with(env), clear=True),
+        mock.patch.object(sys, "stdin", source),
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        code = command.run(list(args))
+    return Done(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -68,7 +94,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
 
 def test_help_lists_every_command_quickly(folder: Path) -> None:
     started = time.perf_counter()
-    found = run("--help", folder=folder)
+    found = run_apart("--help", folder=folder)
     seconds = time.perf_counter() - started
     assert (found.returncode, found.stderr) == (0, "")
     assert [line.split()[0] for line in found.stdout.partition("Commands:\n")[2].splitlines()] == COMMANDS
@@ -121,7 +147,7 @@ def test_wrong_usage_is_one_line_on_stderr_and_exit_code_2(folder: Path, args: l
 
 
 def test_check_of_a_valid_file_prints_its_counts(folder: Path) -> None:
-    found = run("check", "good.yaml", folder=folder)
+    found = run_apart("check", "good.yaml", folder=folder)
     assert (found.returncode, found.stdout, found.stderr) == (0, "good.yaml: ok (1 provider, 2 models, 0 keys)\n", "")
     data = json.loads(run("check", "good.yaml", "--json", folder=folder).stdout)
     assert data == {"ok": True, "file": "good.yaml", "problems": [], "providers": 1, "models": 2, "keys": 0}
@@ -169,7 +195,7 @@ def test_schema_prints_the_committed_schema(folder: Path) -> None:
 def test_version_is_a_line_or_json(folder: Path) -> None:
     line = run("version", folder=folder).stdout
     assert line.startswith("lockgate ")
-    assert run("--version", folder=folder).stdout == line
+    assert run_apart("--version", folder=folder).stdout == line
     data = json.loads(run("version", "--json", folder=folder).stdout)
     assert data["python"] == ".".join(str(part) for part in sys.version_info[:3])
     assert line == f"lockgate {data['version']}\n"
@@ -188,11 +214,11 @@ def test_completion_scripts_are_printed(shell: str, mark: str, capsys: pytest.Ca
 
 def test_completion_offers_commands_and_options(folder: Path) -> None:
     asked = {"_LOCKGATE_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
-    assert run(folder=folder, env={**asked, "COMP_WORDS": "lockgate ch"}).stdout == "plain,check\n"
+    assert run_apart(folder=folder, env={**asked, "COMP_WORDS": "lockgate ch"}).stdout == "plain,check\n"
     asked["COMP_CWORD"] = "2"
-    assert "plain,--workers" in run(folder=folder, env={**asked, "COMP_WORDS": "lockgate serve --w"}).stdout
+    assert "plain,--workers" in run_apart(folder=folder, env={**asked, "COMP_WORDS": "lockgate serve --w"}).stdout
     asked["COMP_CWORD"] = "3"
-    assert "plain,--workers" in run(folder=folder, env={**asked, "COMP_WORDS": "lockgate --port 1 --w"}).stdout
+    assert "plain,--workers" in run_apart(folder=folder, env={**asked, "COMP_WORDS": "lockgate --port 1 --w"}).stdout
 
 
 def test_explain_shows_the_plan_without_an_upstream(folder: Path) -> None:
@@ -206,7 +232,7 @@ def test_explain_shows_the_plan_without_an_upstream(folder: Path) -> None:
     assert (found.returncode, found.stderr) == (0, "")
     assert [one["target"] for one in plan["targets"]] == ["vllm/llama"]
     assert plan["targets"][0]["request"]["url"] == "http://127.0.0.1:1/v1/chat/completions"
-    piped = run("explain", "-", "-c", "vllm.yaml", "--strict", folder=folder, stdin=body)
+    piped = run_apart("explain", "-", "-c", "vllm.yaml", "--strict", folder=folder, stdin=body)
     assert json.loads(piped.stdout)["strict"] is True
 
 
@@ -266,7 +292,7 @@ def test_serve_reads_its_options_from_the_environment(
 
 
 def test_serving_an_invalid_file_lists_its_mistakes_with_exit_code_2(folder: Path) -> None:
-    found = run("--config", "bad.yaml", folder=folder)
+    found = run_apart("--config", "bad.yaml", folder=folder)
     assert (found.returncode, found.stdout) == (2, "")
     assert [line.split(": ")[0] for line in found.stderr.splitlines()] == ["bad.yaml:1:9", "bad.yaml:2:13"]
 

@@ -12,9 +12,10 @@ from gateway.config.key import KeyConfig
 from gateway.config.load import ConfigError
 from gateway.config.problem import Problems
 from tests.config.test_limit import key, parse
+from tests.support.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "message"),
     [
         ("store: redis://h/zero", "store: the path of a Redis URL must be the number of a database"),
@@ -64,7 +65,7 @@ def test_a_budget_for_a_target_without_a_price_is_refused(rest: str, path: str) 
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("models", "target"), [("[m]", "box/llama"), ("['m*']", "box/llama"), ("[m, box/other]", "box/other"), ("[local/x, 'box/*']", "box/*")]
 )
 def test_a_budget_needs_prices_for_all_targets_that_the_key_can_reach(models: str, target: str) -> None:
@@ -75,7 +76,7 @@ def test_a_budget_needs_prices_for_all_targets_that_the_key_can_reach(models: st
     assert f"keys.k.limits.spend: {target} has no known price" in str(caught.value)
 
 
-@pytest.mark.parametrize(("models", "taken"), [("box/llama", True), ("'box/*'", True), ("boxx/llama", False), ("box/", False)])
+@each(("models", "taken"), [("box/llama", True), ("'box/*'", True), ("boxx/llama", False), ("box/", False)])
 def test_a_key_may_be_limited_to_targets_if_they_are_exposed(models: str, taken: bool) -> None:
     text = key("{}", f", models: [{models}]")
     if taken:
@@ -90,7 +91,7 @@ def test_a_budget_for_targets_with_prices_is_accepted(target: str) -> None:
     assert parse(key("{spend: 1 USD/day}"), target).keys["k"].limits.spend
 
 
-@pytest.mark.parametrize(
+@each(
     "store", ["redis+cluster://a:1,b:2", "redis+sentinel://a:1/master", "rediss+sentinel://a:1,b:2/master/3", "rediss+cluster://[::1]:7000"]
 )
 def test_limits_can_use_every_redis_topology(store: str) -> None:

@@ -12,6 +12,7 @@ from gateway import __main__ as command
 from gateway.config import load as config
 from gateway.config.diff import RESTART_ONLY, compare, keep_restart_only, restart_changes, summarize
 from gateway.config.load import Config
+from tests.support.each import each
 
 BASE = "providers: { o: { type: openai, api_key: '${K}' }, local: {} }\nmodels: { m: o/a }\n"
 ENVIRON = {"K": "sk-canary-0123456789", "L": "sk-canary-9876543210", "S": "redis://u:canary@h:1/0"}
@@ -56,7 +57,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "expected"), CASES)
+@each(("old", "new", "expected"), CASES)
 def test_each_difference_is_one_line_without_secrets(old: str, new: str, expected: list[str]) -> None:
     differences = lines(old, new)
     assert differences == expected
@@ -70,7 +71,7 @@ def test_comparison_is_reflexive_and_symmetric() -> None:
         assert {(change.section, change.name) for change in there} == {(change.section, change.name) for change in back}
 
 
-@pytest.mark.parametrize("path", RESTART_ONLY)
+@each("path", RESTART_ONLY)
 def test_restart_only_settings_of_the_running_configuration_are_kept(path: str) -> None:
     values = {
         "listen": "listen: 127.0.0.1:9\n",

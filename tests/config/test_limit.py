@@ -11,6 +11,7 @@ from gateway.config import load as config
 from gateway.config.limit import Rate
 from gateway.config.load import Config, ConfigError
 from gateway.config.schema import schema_text
+from tests.support.each import each
 
 HASH = "sha256:" + "ab" * 32
 BASE = "providers: {local: {}, openai: {api_key: '${K}'}, box: {type: vllm, base_url: 'http://x/v1'}}\nmodels: {m: %s}\n"
@@ -26,7 +27,7 @@ def key(limits: str, more: str = "") -> str:
     return f"keys: {{k: {{hash: '{HASH}', limits: {limits}{more}}}}}\n"
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "kind", "expected"),
     [
         ("600/min", "requests", Rate(600, "min")),
@@ -47,7 +48,7 @@ def test_limits_are_read(written: str, kind: str, expected: object) -> None:
     assert getattr(parse(key(f"{{{kind}: {written}}}")).keys["k"].limits, kind) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("limits", "message"),
     [
         ("{requests: 600}", "keys.k.limits.requests: expected a rate such as 600/min, 200k/min or 1M/day: the window is missing"),
@@ -91,8 +92,8 @@ def test_invalid_limits_are_refused_with_path_and_fix(limits: str, message: str)
     assert len(caught.value.problems) == 1
 
 
-@pytest.mark.parametrize("nothing", ["", " ~", " null"])
-@pytest.mark.parametrize(
+@each("nothing", ["", " ~", " null"])
+@each(
     ("field", "message"),
     [
         ("limits", "expected a mapping, got nothing: add a value, or remove 'limits'"),
@@ -122,7 +123,7 @@ def test_sections_may_be_empty() -> None:
     assert parse("keys:\nteams:\n").keys == {}
 
 
-@pytest.mark.parametrize("limits", [{"requests": "600"}, {"requests": 600}, {"spend": "5 EUR/day"}, {"concurrent": 0}, {"burst": 1}])
+@each("limits", [{"requests": "600"}, {"requests": 600}, {"spend": "5 EUR/day"}, {"concurrent": 0}, {"burst": 1}])
 def test_the_schema_refuses_invalid_limits_too(limits: dict[str, object]) -> None:
     document = {"keys": {"k": {"hash": HASH, "limits": limits}}}
     assert list(jsonschema.Draft202012Validator(json.loads(schema_text())).iter_errors(document))

@@ -11,6 +11,7 @@ from gateway.config import load as config
 from gateway.config.load import BUILT_IN, Address, Config, ConfigError, ModelConfig, Order, Ref, Split
 from gateway.config.types import matching_wildcard
 from gateway.upstream.transport import Deadlines
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
@@ -119,7 +120,7 @@ def test_keys_of_a_provider_type_become_options_with_defaults() -> None:
     assert parse("providers: {ollama: {max_fanout: 3}}").providers["ollama"].options == {"max_fanout": 3}
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "route"),
     [
         ("local/x", Ref("local", "x")),
@@ -164,7 +165,7 @@ keys:
     assert (keys["late"].expires, keys["late"].disabled, keys["late"].models) == (datetime(2027, 1, 31, 10, tzinfo=UTC), True, None)
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "address", "loopback"),
     [
         ("127.0.0.1:1", Address("127.0.0.1", 1), True),
@@ -188,7 +189,7 @@ def test_admin_is_an_address_or_a_mapping() -> None:
     assert found == config.AdminConfig(Address("0.0.0.0", 9), HASH, "open")
 
 
-@pytest.mark.parametrize(
+@each(
     ("written", "size"), [("32MiB", 32 << 20), ("1.5 KiB", 1536), ("10MB", 10_000_000), ("1000", 1000), ("'1000'", 1000)]
 )
 def test_sizes_are_read(written: str, size: int) -> None:
@@ -201,7 +202,7 @@ def test_lists_of_origins_and_proxies_are_read() -> None:
     assert found.trusted_proxies == ("10.0.0.0/8", "::1/128")
 
 
-@pytest.mark.parametrize(
+@each(
     "url",
     ["memory://", "redis://redis:6379/0", "rediss://h", "redis+sentinel://a:1,b:2/mymaster/0", "redis+cluster://a:1,[::1]:2"],
 )

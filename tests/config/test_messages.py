@@ -9,6 +9,7 @@ import pytest
 from gateway.config import load as config
 from gateway.config.load import ConfigError
 from gateway.config.yamlfile import MAX_BYTES
+from tests.support.each import each
 
 HASH = "sha256:" + "ab" * 32
 LOCAL = "providers: {local: {}}\n"
@@ -257,14 +258,14 @@ YAML = [
 MISTAKES = [*UNKNOWN, *TYPES, *VALUES, *PROVIDERS, *ROUTES, *KEYS, *YAML]
 
 
-@pytest.mark.parametrize(("text", "expected"), MISTAKES, ids=lambda value: ascii(value[:50]))
+@each(("text", "expected"), MISTAKES, ids=lambda value: ascii(value[:50]))
 def test_a_mistake_is_reported_with_its_place_and_the_likely_fix(text: str, expected: str) -> None:
     messages = lines(text)
     assert any(expected in line for line in messages), messages
     assert all(line.startswith("g.yaml:") for line in messages)
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "expected"),
     [
         (b"a: \xff", "g.yaml:1:4: not UTF-8 text (byte 0xff)"),
@@ -369,7 +370,7 @@ def test_a_certificate_and_a_key_that_do_not_match_are_refused(tmp_path: Path) -
         config.parse(b"tls: {cert: cert.pem, key: key.pem}", str(tmp_path / "g.yaml"), environ={})
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "providers: {local: {timeout: 5s}}",

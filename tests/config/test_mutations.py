@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.config import load as config
 from gateway.config.load import Config, ConfigError
+from tests.support.search import examples
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path.read_bytes() for path in [ROOT / "config" / "gateway.yaml", *sorted((ROOT / "config" / "examples").glob("*.yaml"))]]
@@ -52,7 +53,7 @@ def outcome(data: bytes) -> Config | str:
         return str(error)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.one_of(mutated(), rearranged()))
 @example(b"")
 @example(b"models: {a: &x [*x]}")

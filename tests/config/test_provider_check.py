@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config.load import ConfigError, parse
 from gateway.config.provider_check import PARTIAL_TIMEOUTS
+from tests.support.each import each
 
 
 def problems(settings: str) -> str:
@@ -39,7 +40,7 @@ def test_the_first_cooldown_must_not_exceed_the_longest() -> None:
     assert problems("cooldown: { time: 10s, max: 10s }") == ""
 
 
-@pytest.mark.parametrize("field", ["model", "messages", "stream", "n", "timeout_microseconds"])
+@each("field", ["model", "messages", "stream", "n", "timeout_microseconds"])
 def test_a_field_that_the_gateway_adapts_cannot_be_passed(field: str) -> None:
     assert f"providers.ollama.pass[1]: '{field}' cannot be passed" in problems(f"pass: [new, {field}]")
     assert problems("pass: [new, temperature]") == ""

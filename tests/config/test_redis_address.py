@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.config.redis_address import RedisAddress, read_address
+from tests.support.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "address"),
     [
         ("redis://h", RedisAddress("h")),
@@ -25,7 +26,7 @@ def test_urls_are_parsed(url: str, address: RedisAddress) -> None:
     assert read_address(url) == address
 
 
-@pytest.mark.parametrize("url", ["redis+sentinel://h", "redis+cluster://h/1", "redis://h/zero", "http://h"])
+@each("url", ["redis+sentinel://h", "redis+cluster://h/1", "redis://h/zero", "http://h"])
 def test_invalid_urls_are_rejected(url: str) -> None:
     with pytest.raises(ValueError, match=r"Redis|Sentinel"):
         read_address(url)

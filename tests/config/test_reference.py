@@ -10,7 +10,6 @@ from typing import Any
 
 import jsonschema
 import msgspec
-import pytest
 from msgspec import inspect as mi
 
 from gateway.config.entry import ModelReader, ProviderReader, options_type
@@ -24,6 +23,7 @@ from gateway.config.reference import FORMATS_IN_WORDS, Key, keys_of_provider_typ
 from gateway.config.route import RouteReader
 from gateway.config.schema import schema
 from gateway.config.yamlfile import Mapping, parse
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[2]
 PRIVATE_ENGLISH = re.compile(
@@ -77,7 +77,7 @@ def properties(node: Any) -> Iterator[str]:
             yield from properties(child)
 
 
-@pytest.mark.parametrize(("path", "key"), KEYS, ids=[path for path, _ in KEYS])
+@each(("path", "key"), KEYS, ids=[path for path, _ in KEYS])
 def test_every_key_has_a_plain_description_and_an_example(path: str, key: Key) -> None:
     assert re.fullmatch(r"[A-Z`].{8,}[.]", key.description), f"{path}: a description is whole sentences: {key.description!r}"
     assert not PRIVATE_ENGLISH.search(key.description.lower())
@@ -85,7 +85,7 @@ def test_every_key_has_a_plain_description_and_an_example(path: str, key: Key) -
     assert key.default
 
 
-@pytest.mark.parametrize("struct", list(sections()), ids=lambda struct: struct.__name__)
+@each("struct", list(sections()), ids=lambda struct: struct.__name__)
 def test_the_reader_accepts_every_example(struct: type[msgspec.Struct]) -> None:
     for field in keys_of(struct_type(struct)).values():
         check_example(field)
@@ -163,7 +163,7 @@ def test_every_format_is_explained_and_its_examples_can_be_read() -> None:
             FORMATS[form].read(example)
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "text"),
     [
         ({"a/b": 1, "c": 0.5}, "{ a/b: 1, c: 0.5 }"),

@@ -12,6 +12,7 @@ from gateway.config.field_types import KEY_HASH_EXAMPLE, Duration, KeyHash, Secr
 from gateway.config.formats import read_key_hash
 from gateway.config.scalars import check_header, describe_type, read_scalar
 from gateway.config.yamlfile import Place, Scalar
+from tests.support.each import each
 
 SMALL = Annotated[int, Meta(ge=1, le=9)]
 
@@ -25,7 +26,7 @@ def unwrapped(kind: Any) -> mi.Type:
     return info.type if isinstance(info, mi.Metadata) else info
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "text", "value"),
     [(int, "7", 7), (float, "1.5", 1.5), (float, "2", 2.0), (bool, "TRUE", True), (str, "no", "no"), (Literal["a", 3], "3", 3)],
 )
@@ -33,7 +34,7 @@ def test_values_are_read_by_type(kind: Any, text: str, value: object) -> None:
     assert read_scalar(text, scalar(text), unwrapped(kind)) == value
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "node", "message"),
     [
         (int, scalar("1.5"), "expected an integer; got '1.5'"),
@@ -50,7 +51,7 @@ def test_other_text_is_refused_with_the_expected_form(kind: Any, node: Scalar, m
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "words"),
     [
         (int, "an integer"),
@@ -66,7 +67,7 @@ def test_a_type_is_described_in_words(kind: Any, words: str) -> None:
     assert describe_type(mi.type_info(kind)) == words
 
 
-@pytest.mark.parametrize("text", ["a\nb", " a", "a ", "é"])
+@each("text", ["a\nb", " a", "a ", "é"])
 def test_text_that_no_header_can_contain_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="printable ASCII"):
         check_header(text)

@@ -13,6 +13,7 @@ import yaml
 from gateway.config import load as config
 from gateway.config.load import ConfigError
 from gateway.config.schema import schema, schema_text
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "config" / "gateway.yaml", *sorted((ROOT / "config" / "examples").glob("*.yaml"))]
@@ -32,7 +33,7 @@ def test_the_schema_is_a_valid_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@each("path", FILES, ids=lambda path: path.stem)
 def test_every_shipped_file_refers_to_the_schema_and_matches_it(path: Path) -> None:
     first, _, rest = path.read_text().partition("\n")
     named = first.removeprefix("# yaml-language-server: $schema=")
@@ -47,7 +48,7 @@ def _without_dates() -> dict[str, Any]:
     return {letter: [each for each in pairs if not each[0].endswith(":timestamp")] for letter, pairs in found.items()}
 
 
-@pytest.mark.parametrize(
+@each(
     "extra",
     [
         {"lisen": "x"},
@@ -89,7 +90,7 @@ def test_the_reader_refuses_what_the_schema_refuses(extra: dict[str, Any]) -> No
         config.parse(json.dumps(document).encode(), "x.yaml", environ={})
 
 
-@pytest.mark.parametrize(
+@each(
     "extra",
     [
         {"listen": "${HOST}:${PORT}"},

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config import load as config
 from gateway.config.load import Config, ConfigError, Secret
+from tests.support.each import each
 
 CANARY = "canary-5e2f0d"
 
@@ -85,7 +86,7 @@ def test_a_missing_secret_file_and_a_directory_are_refused(tmp_path: Path) -> No
     assert "is not a file" in message_of("providers: {openai: {api_key: 'file:.'}}", folder=tmp_path)
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         f"providers: {{openai: {{api_key: {CANARY}}}}}",
@@ -108,7 +109,7 @@ def test_a_secret_in_the_wrong_place_is_not_printed(text: str) -> None:
     assert CANARY not in message_of(text)
 
 
-@pytest.mark.parametrize(
+@each(
     "place",
     [
         "providers: {openai: {api_key: '${X}'}}",
@@ -131,7 +132,7 @@ def test_a_secret_in_the_wrong_place_is_not_printed(text: str) -> None:
         "tls: {cert: '${X}', key: '${X}'}",
     ],
 )
-@pytest.mark.parametrize("value", [CANARY, f"{CANARY}\u00e9\n", f" {CANARY}/x", f"file:{CANARY}"])
+@each("value", [CANARY, f"{CANARY}\u00e9\n", f" {CANARY}/x", f"file:{CANARY}"])
 def test_messages_never_contain_the_value_of_a_variable(place: str, value: str) -> None:
     assert CANARY not in message_of(f"{place}\nkee: 0", {"X": value})
 

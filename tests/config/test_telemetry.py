@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config.load import ConfigError, parse
 from gateway.config.telemetry import MetricsConfig, TracesConfig
+from tests.support.each import each
 
 
 def test_traces_are_off_by_default() -> None:
@@ -26,7 +27,7 @@ traces: { endpoint: "http://collector:4318/", headers: { x-key: "${KEY}" }, samp
     assert traces.headers["x-key"].reveal() == "secret"
 
 
-@pytest.mark.parametrize(
+@each(
     "text", ["metrics: { max_series: 499 }", "traces: { sample: 1.1 }", "traces: { endpoint: 'grpc://c:4317' }", "traces: {colour: 1}"]
 )
 def test_invalid_settings_are_refused(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from tests.deploy import tools
+from tests.support.each import each
 
 RULES = sorted((tools.DEPLOY / "rules").glob("*.yml"))
 UNIT_TESTS = sorted((tools.DEPLOY / "rules" / "tests").glob("*.yml"))
@@ -24,11 +26,16 @@ def rules() -> list[dict[str, Any]]:
 ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
+@functools.cache
+def all_unit_tests() -> list[dict[str, Any]]:
+    """Return the unit tests of all alerts."""
+    documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
+    return [case for document in documents for entry in document["tests"] for case in entry["alert_rule_test"]]
+
+
 def unit_tests(name: str) -> list[dict[str, Any]]:
     """Return the unit tests of one alert."""
-    documents = [yaml.safe_load(path.read_text()) for path in UNIT_TESTS]
-    cases = [case for document in documents for entry in document["tests"] for case in entry["alert_rule_test"]]
-    return [case for case in cases if case["alertname"] == name]
+    return [case for case in all_unit_tests() if case["alertname"] == name]
 
 
 def test_each_alert_has_one_runbook_entry() -> None:
@@ -36,7 +43,7 @@ def test_each_alert_has_one_runbook_entry() -> None:
     assert sorted(entries) == sorted(ALERTS)
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@each("name", ALERTS)
 def test_alert_has_severity_summary_and_runbook_link(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("page", "ticket")
@@ -46,14 +53,14 @@ def test_alert_has_severity_summary_and_runbook_link(name: str) -> None:
     assert anchor == name.lower(), "a heading's anchor is its text in lower case"
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@each("name", ALERTS)
 def test_runbook_entry_has_meaning_first_look_and_fix(name: str) -> None:
     entry = RUNBOOK.partition(f"### {name}\n")[2].partition("\n#")[0]
     for part in ("**Means** ", "**First look** ", "**Fix** "):
         assert len(entry.partition(part)[2].partition("\n**")[0]) > 30, part
 
 
-@pytest.mark.parametrize("name", ALERTS)
+@each("name", ALERTS)
 def test_alert_has_a_firing_and_a_silent_unit_test(name: str) -> None:
     fires = [bool(case["exp_alerts"]) for case in unit_tests(name)]
     assert sorted(fires) == [False, True]

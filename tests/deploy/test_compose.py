@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.deploy import tools
 from tests.deploy.compose import seconds
+from tests.support.each import each
 
 FILE = tools.ROOT / "docker-compose.yml"
 TEXT = FILE.read_text()
@@ -31,7 +31,7 @@ def test_expected_services_exist() -> None:
     assert set(SERVICES) == {"init", "redis", "gateway", "prometheus", "grafana"}
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@each("name", SERVICES)
 def test_service_is_hardened_and_limited(name: str) -> None:
     service = SERVICES[name]
     assert service["user"] == "65532:65532"
@@ -48,7 +48,7 @@ def test_service_is_hardened_and_limited(name: str) -> None:
         assert volume.endswith(":ro") or re.match(r"[a-z]+-data:", volume) or name == "init", f"{name} may write {volume}"
 
 
-@pytest.mark.parametrize("name", LASTING)
+@each("name", LASTING)
 def test_long_running_service_restarts_has_a_health_check_and_a_stop_grace(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"

@@ -13,6 +13,7 @@ import yaml
 
 from tests.deploy import tools
 from tests.deploy.dashboards import PAGES, metrics_of, panels, queries
+from tests.support.each import each
 
 GRAFANA = tools.DEPLOY / "grafana"
 TYPES = Path(__file__).parent / "grafana"
@@ -28,7 +29,7 @@ def test_files_are_up_to_date() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@each("name", PAGES)
 def test_dashboard_has_a_unique_id_and_a_description(name: str) -> None:
     page = PAGES[name]
     assert page["uid"] == f"lockgate-{name}"
@@ -38,7 +39,7 @@ def test_dashboard_has_a_unique_id_and_a_description(name: str) -> None:
     assert len(ids) == len(set(ids)) > 10
 
 
-@pytest.mark.parametrize("panel", PANELS)
+@each("panel", PANELS)
 def test_panel_has_a_unit_a_description_and_a_query(panel: dict[str, Any]) -> None:
     assert panel["fieldConfig"]["defaults"]["unit"]
     assert len(panel["description"]) > 10
@@ -47,7 +48,7 @@ def test_panel_has_a_unit_a_description_and_a_query(panel: dict[str, Any]) -> No
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
 
 
-@pytest.mark.parametrize("name", PAGES)
+@each("name", PAGES)
 def test_panels_do_not_overlap(name: str) -> None:
     taken: dict[tuple[int, int], str] = {}
     for panel in PAGES[name]["panels"]:
@@ -58,7 +59,7 @@ def test_panels_do_not_overlap(name: str) -> None:
                 assert taken.setdefault((x, y), panel["title"]) == panel["title"]
 
 
-@pytest.mark.parametrize("name", PAGES)
+@each("name", PAGES)
 def test_declared_variables_are_used_and_used_variables_declared(name: str) -> None:
     page = PAGES[name]
     declared = {variable["name"] for variable in page["templating"]["list"]} - {"datasource"}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-
 from tests.deploy import tools
+from tests.support.each import each
 
 TEXT = (tools.DEPLOY / "Dockerfile").read_text()
 JOINED = re.sub(r"\\\n\s*", " ", TEXT)
@@ -83,7 +82,7 @@ def test_health_check_tests_liveness_with_python_only() -> None:
     compile(words[-1], "healthcheck", "exec")
 
 
-@pytest.mark.parametrize("name", [".git", ".venv", ".tools", "**/.env", "**/*.pem", "**/*.key", "**/*.gguf"])
+@each("name", [".git", ".venv", ".tools", "**/.env", "**/*.pem", "**/*.key", "**/*.gguf"])
 def test_private_files_are_not_sent_to_the_builder(name: str) -> None:
     lines = (tools.ROOT / ".dockerignore").read_text().splitlines()
     assert lines.index("*") < lines.index(name)

@@ -12,6 +12,7 @@ import yaml
 from gateway.config import load as config
 from tests.deploy import tools
 from tests.deploy.compose import seconds
+from tests.support.each import each
 
 FOLDER = tools.DEPLOY / "kubernetes"
 FILES = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
@@ -131,7 +132,7 @@ def test_network_policies_deny_everything_else() -> None:
     assert {port["port"] for rule in _egress() for port in rule["ports"]} == {53, 443, 6379, 8000}
 
 
-@pytest.mark.parametrize(
+@each(
     "address", ["169.254.169.254", "10.0.0.1", "172.17.0.1", "192.168.1.1", "100.100.100.200", "fd00:ec2::254", "fe80::1"]
 )
 def test_egress_excludes_metadata_service_and_private_addresses(address: str) -> None:

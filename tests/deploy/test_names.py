@@ -10,6 +10,7 @@ import yaml
 from gateway.metrics.declarations import COUNTERS, GAUGES, HISTOGRAMS
 from tests.deploy import tools
 from tests.deploy.dashboards import labels_of, metrics_of, queries
+from tests.support.each import each
 
 RULES = [
     (rule.get("alert") or rule["record"], rule)
@@ -35,7 +36,7 @@ DECLARED = declared()
 QUERIES = [*queries(), *((name, rule["expr"]) for name, rule in RULES)]
 
 
-@pytest.mark.parametrize(("where", "query"), [pytest.param(*case, id=f"{index}-{case[0]}") for index, case in enumerate(QUERIES)])
+@each(("where", "query"), [pytest.param(*case, id=f"{index}-{case[0]}") for index, case in enumerate(QUERIES)])
 def test_query_uses_declared_metrics_and_labels(where: str, query: str) -> None:
     names = metrics_of(query.replace("ALERTS", "up"))
     assert names, f"{where}: {query}"
@@ -44,7 +45,7 @@ def test_query_uses_declared_metrics_and_labels(where: str, query: str) -> None:
         assert labels - DECLARED[name] - {"job", "instance"} == set(), name
 
 
-@pytest.mark.parametrize(("where", "query"), [pytest.param(*case, id=f"{index}-{case[0]}") for index, case in enumerate(QUERIES)])
+@each(("where", "query"), [pytest.param(*case, id=f"{index}-{case[0]}") for index, case in enumerate(QUERIES)])
 def test_query_groups_by_existing_labels(where: str, query: str) -> None:
     known = {"job", "instance", "alertname"}.union(*(DECLARED[name] for name in metrics_of(query.replace("ALERTS", "up"))))
     grouped = {label.strip() for group in re.findall(r"\bby \(([^)]*)\)", query) for label in group.split(",")}

@@ -9,6 +9,7 @@ from gateway.dialects.forwarded_headers import MAX_HEADER_CHARS, forward_headers
 from gateway.dialects.request_headers import CallerHeaders, known_headers, read_headers
 from providers.base import Adjustment, Body, Options, Refusal, Target
 from providers.rules.request_headers import CALLER_HEADERS, MERGED, NOT_REPORTED, NUMBERS, VENDOR_HEADERS
+from tests.support.each import each
 
 KINDS = sorted(providers.OURS)
 CREDENTIALS = ("authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "set-cookie")
@@ -42,8 +43,8 @@ def sent(kind: str, found: CallerHeaders, at: Target | None = None) -> tuple[dic
     return dict(at.kind.encode(request_body, at, Options()).headers), adjustments
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", sorted(VENDOR_HEADERS))
+@each("kind", KINDS)
+@each("name", sorted(VENDOR_HEADERS))
 def test_a_vendors_header_is_forwarded_or_reported_and_refused_in_strict_mode(kind: str, name: str) -> None:
     found = headers(**{name: value_of(name)})
     received, adjustments = sent(kind, found)

@@ -6,19 +6,20 @@ import pytest
 
 from gateway.dialects.gateway_headers import GatewayHeaders, read_flag, read_gateway_headers
 from gateway.errors import BadRequest
+from tests.support.each import each
 
 
 def test_without_gateway_headers_nothing_is_set() -> None:
     assert read_gateway_headers([(b"authorization", b"Bearer x"), (b"x-request-id", b"1")]) == GatewayHeaders()
 
 
-@pytest.mark.parametrize("value", [b"true", b"TRUE", b" true ", b"1", b"?1", b"yes"])
+@each("value", [b"true", b"TRUE", b" true ", b"1", b"?1", b"yes"])
 def test_flags_accept_several_words_for_true(value: bytes) -> None:
     headers = [(b"x-gateway-strict", value), (b"x-gateway-require-parameters", value)]
     assert read_gateway_headers(headers) == GatewayHeaders(strict=True, require_parameters=True)
 
 
-@pytest.mark.parametrize("value", [b"false", b"0", b"?0", b"no"])
+@each("value", [b"false", b"0", b"?0", b"no"])
 def test_flags_accept_several_words_for_false(value: bytes) -> None:
     assert read_flag(b"x-gateway-strict", value) is False
 
@@ -32,7 +33,7 @@ def test_of_a_repeated_header_the_last_value_applies() -> None:
     assert not read_gateway_headers([(b"x-gateway-strict", b"true"), (b"x-gateway-strict", b"false")]).strict
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value", "message"),
     [
         (b"x-gateway-strict", b"maybe", "Header 'x-gateway-strict' must be true or false (or 1, 0, ?1, ?0, yes, no), not 'maybe'."),
@@ -49,7 +50,7 @@ def test_other_values_are_rejected_by_name(name: bytes, value: bytes, message: s
     assert len(caught.value.message) < 500
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "meant"),
     [
         ("x-gateway-strickt", "x-gateway-strict"),
@@ -67,7 +68,7 @@ def test_a_misspelt_name_is_rejected_with_a_suggestion(name: str, meant: str) ->
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, name, "unknown_parameter")
 
 
-@pytest.mark.parametrize("name", [b"x-gateway-foo", b"x-gateway-", b"x-gateway-\xff", b"x-gateway-" + b"z" * 9000])
+@each("name", [b"x-gateway-foo", b"x-gateway-", b"x-gateway-\xff", b"x-gateway-" + b"z" * 9000])
 def test_an_unknown_name_is_rejected_with_the_known_ones(name: bytes) -> None:
     with pytest.raises(BadRequest, match="Known headers: x-gateway-strict, x-gateway-require-parameters, x-gateway-receipt") as caught:
         read_gateway_headers([(b"x-gateway-strict", b"true"), (name, b"1")])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.dialects.messages import check_messages
 from gateway.errors import BadRequest
+from tests.support.each import each
 
 USER = {"role": "user", "content": "hi"}
 
@@ -30,7 +31,7 @@ def rejection(messages: Any) -> BadRequest:
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
-@pytest.mark.parametrize("messages", [
+@each("messages", [
     [USER],
     [{"role": "developer", "content": "be brief"}, USER],
     [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "http://x"}}]}],
@@ -43,7 +44,7 @@ def test_valid_conversations_are_accepted(messages: list[Any]) -> None:
     check(messages)
 
 
-@pytest.mark.parametrize(("messages", "param"), [
+@each(("messages", "param"), [
     (None, "messages"),
     ("hi", "messages"),
     ({}, "messages"),

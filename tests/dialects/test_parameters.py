@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS, MAX_TOOLS, check_parameters, read_model
 from gateway.errors import BadRequest
 from providers.base import Body
+from tests.support.each import each
 
 USER = {"role": "user", "content": "hi"}
 GOOD: dict[str, Any] = {"model": "m", "messages": [USER]}
@@ -63,8 +64,8 @@ GOOD_TYPES: dict[str, set[str]] = {
 }
 
 
-@pytest.mark.parametrize("param", sorted(GOOD_TYPES))
-@pytest.mark.parametrize("kind", sorted(TYPES))
+@each("param", sorted(GOOD_TYPES))
+@each("kind", sorted(TYPES))
 def test_a_field_of_the_wrong_type_is_named(param: str, kind: str) -> None:
     if kind == "null" or kind in GOOD_TYPES[param]:
         check(**{param: TYPES[kind]})
@@ -82,7 +83,7 @@ def test_any_value_of_any_field_is_accepted_or_rejected(param: str, value: Any) 
     assert named is None or named.split("[")[0].split(".")[0] == param
 
 
-@pytest.mark.parametrize(("param", "value"), [
+@each(("param", "value"), [
     ("n", 0), ("n", 1_000_000), ("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 1.5), ("max_tokens", 10**12), ("n", True),
     ("top_logprobs", 10**9), ("top_logprobs", -1), ("seed", 2**64), ("seed", [1, "x"]), ("stop", ["x"] * (MAX_STOP_STRINGS + 1)),
     ("tools", [{"type": "function", "function": {"name": "f"}}] * (MAX_TOOLS + 1)), ("tools", [{"function": {}}]), ("tools", [{"type": 7}]),
@@ -105,7 +106,7 @@ def test_numbers_out_of_range_are_rejected(number: bytes) -> None:
     assert len(error.value.message) < 500
 
 
-@pytest.mark.parametrize("name", sorted(FORBIDDEN_FIELDS))
+@each("name", sorted(FORBIDDEN_FIELDS))
 def test_fields_of_the_configuration_are_rejected(name: str) -> None:
     error = rejection(**{name: "http://169.254.169.254"})
     assert (error.code, error.param) == ("unsupported_parameter", name)
@@ -133,7 +134,7 @@ def test_a_body_without_messages_is_rejected() -> None:
     assert (error.value.param, error.value.code) == ("messages", "missing_required_parameter")
 
 
-@pytest.mark.parametrize(("source", "code"), [
+@each(("source", "code"), [
     (b"{}", "missing_required_parameter"), (b'{"model":null}', "invalid_type"), (b'{"model":""}', "invalid_type"),
     (b'{"model":["m"]}', "invalid_type"), (b'{"model":1e999}', "invalid_json"),
 ])  # fmt: skip
@@ -145,3 +146,36 @@ def test_a_body_without_a_model_is_rejected(source: bytes, code: str) -> None:
 
 def test_the_model_of_a_body_is_read() -> None:
     assert read_model(Body(b'{"model":"\\u0067pt"}')) == "gpt"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom"),
+        ({"tools": [{"custom": {"name": 5}}]}, "tools[0].custom"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools[0].function.parameters"),
+        ({"tools": [{"type": 5}]}, "tools[0].type"),
+        ({"functions": [{}]}, "functions[0]"),
+        ({"functions": [{"name": "f", "parameters": True}]}, "functions[0].parameters"),
+        ({"tool_choice": {"type": "custom"}}, "tool_choice.custom"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": False}}}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": []}}}, "response_format.json_schema.schema"),
+    ],
+)
+def test_malformed_tools_and_schemas_are_rejected(fields: dict[str, Any], param: str) -> None:
+    assert rejected_param(**fields) == param
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"function": {"name": "f"}}]},
+        {"tools": [{"type": None, "function": {"name": "f", "parameters": None}}]},
+        {"tools": [{"custom": {"name": "f"}}]},
+        {"tools": [{"type": "web_search"}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": True}}},
+    ],
+)
+def test_tools_without_a_type_or_parameters_are_accepted(fields: dict[str, Any]) -> None:
+    assert rejected_param(**fields) is None

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.dialects.request_headers import known_headers, read_headers
 from gateway.errors import BadRequest
+from tests.support.each import each
 
 KNOWN = known_headers(["x-tenant"], ["X-Conversation", "x-gateway-session"])
 ORDINARY = [
@@ -23,8 +24,8 @@ def test_an_ordinary_head_has_none() -> None:
 
 
 def test_reading_an_ordinary_head_takes_microseconds() -> None:
-    """The bound is ten times the measured 1 us, so that it holds on a busy machine too."""
-    assert min(timeit.repeat(lambda: read_headers(ORDINARY, KNOWN), number=1000, repeat=5)) / 1000 < 10e-6
+    """The bound is ten times the measured 1 us, and the shortest of many short runs is not interrupted by other processes."""
+    assert min(timeit.repeat(lambda: read_headers(ORDINARY, KNOWN), number=10, repeat=500)) / 10 < 10e-6
 
 
 def test_each_header_is_found_in_its_place() -> None:
@@ -55,8 +56,8 @@ def test_a_vendor_header_that_names_the_session_is_used_by_the_gateway() -> None
     assert found.used == {"x-session-affinity"}
 
 
-@pytest.mark.parametrize("name", [b"x-delay-time", b"queue_threshold", b"x-data-parallel-rank"])
-@pytest.mark.parametrize("value", [b"abc", b"", b"1;2", b"nan", b"1e9", b"0x10"])
+@each("name", [b"x-delay-time", b"queue_threshold", b"x-data-parallel-rank"])
+@each("value", [b"abc", b"", b"1;2", b"nan", b"1e9", b"0x10"])
 def test_a_header_with_a_number_takes_only_a_number(name: bytes, value: bytes) -> None:
     with pytest.raises(BadRequest) as refused:
         read_headers([(name, value)], KNOWN)

@@ -9,6 +9,7 @@ from gateway.emulate.adapt import adapt_body
 from gateway.errors import BadRequest
 from providers.base import Body
 from tests.support.attempts import target_named
+from tests.support.each import each
 
 MESSAGES = b'"model":"m","messages":[{"role":"user","content":"hi"}]'
 
@@ -31,7 +32,7 @@ def test_probabilities_become_a_chat_completion_of_one_token() -> None:
     assert (adapted.body.get("logprobs"), adapted.body.get("top_logprobs")) == (True, 3)
 
 
-@pytest.mark.parametrize("raw", [b'"top_k":0', b'"top_k":"3"', b'"filter_vocabulary":[]', b'"stream":true'])
+@each("raw", [b'"top_k":0', b'"top_k":"3"', b'"filter_vocabulary":[]', b'"stream":true'])
 def test_invalid_request_for_probabilities_is_rejected(raw: bytes) -> None:
     with pytest.raises(BadRequest):
         logits.read_request(Body(b"{" + MESSAGES + b"," + raw + b"}"))

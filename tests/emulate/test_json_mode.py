@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.emulate.json_mode import CUT_OFF, MAX_BLANKS, RUNAWAY, UNFENCED, JsonFormat, JsonStream, JsonValidator
 from gateway.emulate.json_schema import Schema, find_error
 from providers.base import Body
+from tests.support.each import each
 
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.floats(-3, 3), st.sampled_from(["", "a", "ab"])),
@@ -64,12 +65,12 @@ def test_references_inside_the_schema_are_followed(value: Any, fits: bool) -> No
     assert (find_error(value, schema) is None) == fits
 
 
-@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"$ref": "#/no"}, {"$ref": "https://elsewhere"}, {"type": 3, "required": 3}])
+@each("schema", [{"$ref": "#"}, {"$ref": "#/no"}, {"$ref": "https://elsewhere"}, {"type": 3, "required": 3}])
 def test_schemas_that_lead_nowhere_find_nothing(schema: Any) -> None:
     assert find_error({"x": 1}, schema) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "error"),
     [
         ('{"a":1}', None),
@@ -153,7 +154,7 @@ def test_a_fence_stays_where_the_provider_has_a_json_mode() -> None:
     assert streamed("```\n{}\n```", [3])[0] == "```\n{}\n```"
 
 
-@pytest.mark.parametrize(
+@each(
     ("schema", "value", "fits"),
     [
         ({"pattern": "^a(?!b)"}, "ac", True),
@@ -177,7 +178,7 @@ def test_an_error_names_the_place_and_not_the_value() -> None:
     assert error == '$.a[1]: the value is not one of "ok"'
 
 
-@pytest.mark.parametrize("schema", [{"type": "text"}, {"$ref": "https://x.example/x"}, {"$ref": "#/no"}, {"$schema": "urn:x"}, [], 1])
+@each("schema", [{"type": "text"}, {"$ref": "https://x.example/x"}, {"$ref": "#/no"}, {"$schema": "urn:x"}, [], 1])
 def test_a_schema_that_cannot_be_compiled_is_reported(schema: Any) -> None:
     assert Schema(schema).problem
     validator = JsonValidator(JsonFormat(schema), Body(b"{}"), is_checked=True, may_repair=True)

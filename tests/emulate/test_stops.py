@@ -14,6 +14,7 @@ from gateway.emulate.stops import StopFilter, StopStream, cut_answer
 from gateway.streams.relay import Relay
 from providers.base import Failure
 from providers.usage import read_usage
+from tests.support.each import each
 
 LETTERS = "ab\n€🦊"
 TEXTS = st.text(LETTERS, max_size=24)
@@ -136,8 +137,8 @@ def test_a_stop_that_the_upstream_kept_as_asked_is_named_and_nothing_changed() -
     assert cut_answer(answer, ["END"], keep=True) == (answer, "END")
 
 
-@pytest.mark.parametrize("name", ["stop_reason", "stop_sequence"])
-@pytest.mark.parametrize(("said", "named"), [("END", "END"), ("other", None), (128009, None), (["END"], None), (None, None)])
+@each("name", ["stop_reason", "stop_sequence"])
+@each(("said", "named"), [("END", "END"), ("other", None), (128009, None), (["END"], None), (None, None)])
 def test_a_stop_that_the_upstream_left_out_and_named_is_the_one_that_matched(name: str, said: Any, named: str | None) -> None:
     choice = {"index": 0, "finish_reason": "stop", name: said}
     answer = json.dumps({"choices": [{**choice, "message": {"content": "ab"}}]}).encode()

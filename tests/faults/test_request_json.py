@@ -9,6 +9,7 @@ import pytest
 from tests.faults.client import CHAT_PATH, HELLO, FaultClient, body_with, request_head
 from tests.faults.conftest import Gate, Serve, refused_answers
 from tests.faults.upstream_server import FaultUpstream, canned
+from tests.support.search import every
 
 
 async def assert_all_refused(gate: Gate, up: FaultUpstream, bodies: list[bytes], code: str) -> None:
@@ -82,12 +83,13 @@ async def test_c12_too_deep_nesting_is_400(serve: Serve, up: FaultUpstream) -> N
     await assert_all_refused(await serve((up, "mock")), up, bodies, "invalid_json")
 
 
+@pytest.mark.search
 @pytest.mark.parametrize("field", ["metadata", "tools", "response_format", "logit_bias", "stop", "x", "messages"])
 async def test_c12_no_nesting_depth_is_an_internal_error(serve: Serve, up: FaultUpstream, field: str) -> None:
     up.on(CHAT_PATH, canned(b'{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}'))
     gate = await serve((up, "mock"))
     async with await FaultClient.connect(gate.port) as client:
-        for depth in (*range(1, 1024, 37), *range(850, 1024)):
+        for depth in every((*range(1, 1024, 37), *range(850, 1024)), 4):
             for opening, inner, closing in (("[", "", "]"), ('{"a":', "1", "}")):
                 text = f'"{field}":' + opening * depth + inner + closing * depth
                 await client.post(b'{"model":"m",' + text.encode() + b"}" if field == "messages" else body_with(text))
@@ -103,6 +105,7 @@ FIELDS_WITH_VALUE = [
 ]
 
 
+@pytest.mark.search
 @pytest.mark.parametrize("field", FIELDS_WITH_VALUE, ids=["tools", "response_format", "content", "tool_calls"])
 @pytest.mark.parametrize("kind", ["openai-compatible", "openai", "vllm", "ollama", "llamacpp"])
 async def test_c12_a_deep_value_that_is_inspected_is_never_an_internal_error(
@@ -112,7 +115,7 @@ async def test_c12_a_deep_value_that_is_inspected_is_never_an_internal_error(
     gate = await serve((up, "mock"), first={"type": kind})
     messages = "" if "messages" in field else f'"messages":{HELLO},'
     async with await FaultClient.connect(gate.port) as client:
-        for depth in range(880, 1010):
+        for depth in every(range(880, 1010), 4):
             value = field % ('{"properties":' * depth + "{}" + "}" * depth)
             await client.post(f'{{"model":"m",{messages}{value}}}'.encode())
             answer = await client.answer()

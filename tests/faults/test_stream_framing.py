@@ -19,6 +19,7 @@ from tests.faults.client import CHAT_PATH, chat
 from tests.faults.conftest import Serve
 from tests.faults.upstream_server import Exchange, FaultUpstream, play
 from tests.running import Figure
+from tests.support.search import examples
 
 HARD = 'a\u2028b\u2029c\x85d é 日本 👩‍👩‍👧 \U0001f600 \\ " / \t end'
 """Characters of one to four bytes, with three that some line splitters treat as line ends."""
@@ -85,7 +86,7 @@ def split_at(wire: bytes, offsets: list[int]) -> list[bytes]:
     return [wire[start:end] for start, end in zip([0, *ends], [*ends, len(wire)], strict=True) if start < end]
 
 
-@pytest.mark.parametrize("examples", [80, pytest.param(400, marks=pytest.mark.prove)])
+@pytest.mark.parametrize("examples", [40, pytest.param(400, marks=pytest.mark.prove)])
 def test_u16_framing_and_chunk_boundaries_do_not_change_the_stream(examples: int) -> None:
     @settings(max_examples=examples)
     @given(stream=odd_streams(), offsets=st.lists(st.integers(0, 5000), max_size=40), bom=st.booleans(), complete=st.booleans())
@@ -98,7 +99,7 @@ def test_u16_framing_and_chunk_boundaries_do_not_change_the_stream(examples: int
     check()
 
 
-@pytest.mark.parametrize("examples", [40, pytest.param(200, marks=pytest.mark.prove)])
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.prove)])
 def test_u16_a_stream_that_arrives_byte_by_byte_is_unchanged(examples: int) -> None:
     @settings(max_examples=examples)
     @given(stream=odd_streams())
@@ -109,7 +110,7 @@ def test_u16_a_stream_that_arrives_byte_by_byte_is_unchanged(examples: int) -> N
     check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=30), offsets=st.lists(st.integers(0, 20000), max_size=60))
 def test_u16_a_plain_stream_passes_byte_for_byte(texts: list[str], offsets: list[int]) -> None:
     values = [chat_chunk("", role="assistant"), *(chat_chunk(text) for text in texts), chat_chunk(finish="stop")]

@@ -21,6 +21,7 @@ from tests.faults.client import CHAT_PATH, chat
 from tests.faults.conftest import CANARY, EACH_FORM, Serve
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.running import Figure
+from tests.support.each import each
 from tests.support.process_memory import resident_bytes
 
 
@@ -87,7 +88,7 @@ async def test_u4_a_name_rebound_to_a_forbidden_address_is_blocked(serve: Serve,
     assert len(up.requests) == 1
 
 
-@pytest.mark.parametrize(("address", "allowed"), [
+@each(("address", "allowed"), [
     ("127.0.0.1", True), ("10.1.2.3", True), ("93.184.216.34", True), ("::1", True), ("2606:4700::1", True), ("169.254.169.254", False),
     ("fe80::1%eth0", False), ("::ffff:169.254.169.254", False), ("0.0.0.0", False), ("::", False), ("ff02::1", False),
 ])  # fmt: skip

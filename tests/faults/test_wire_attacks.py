@@ -19,6 +19,7 @@ from gateway.http.rejection import MAX_HEAD_BYTES
 from tests.faults.client import Answer, FaultClient, chat, request_head
 from tests.faults.conftest import Gate, Serve
 from tests.faults.upstream_server import FaultUpstream
+from tests.support.search import every, examples
 
 BODY = json.dumps(chat()).encode()
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
@@ -26,7 +27,7 @@ LENGTH = b"content-length: %d\r\n" % len(BODY)
 CHUNKED = b"transfer-encoding: chunked\r\n"
 SMUGGLED = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
 KEYED = {"auth": "keys", "keys": {"k": {"hash": "sha256:" + "5b1a3c1f1d6a7b2e9c0d4f8a6e3b5c7d9f1e2a4b6c8d0e1f2a3b4c5d6e7f8091"}}}
-ANY_CUTS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY_CUTS = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def pieces(wire: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -69,6 +70,7 @@ UPGRADES = {
 EACH_UPGRADE = pytest.mark.parametrize("offer", UPGRADES.values(), ids=UPGRADES)
 
 
+@pytest.mark.search
 @EACH_UPGRADE
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 async def test_an_upgrade_offer_changes_nothing_wherever_the_request_is_cut(
@@ -79,18 +81,19 @@ async def test_an_upgrade_offer_changes_nothing_wherever_the_request_is_cut(
     first = POST + offer + (CHUNKED if chunked else LENGTH) + b"\r\n" + body
     last = POST + b"connection: close\r\n" + LENGTH + b"\r\n" + BODY
     expected = [200] if b"close" in offer else [200, 200]
-    for cut in range(1, len(first) + 40):
+    for cut in every(range(1, len(first) + 40), 5):
         answers = await answers_to(gate, first + last, [cut])
         assert [answer.status for answer in answers][: len(expected)] == expected, cut
     assert {request.body.count(b"say something") for request in up.requests} == {1}
 
 
+@pytest.mark.search
 @EACH_UPGRADE
 async def test_a_body_after_an_upgrade_offer_is_never_run_as_a_request(serve: Serve, up: FaultUpstream, offer: bytes) -> None:
     gate = await serve((up, "mock"))
     wire = POST + offer + b"content-length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED
     end = POST + b"connection: close\r\ncontent-length: 2\r\n\r\n[]"
-    for cut in range(1, len(wire)):
+    for cut in every(range(1, len(wire)), 3):
         answers = await answers_to(gate, wire + end, [cut])
         assert {answer.status for answer in answers} == {400}, cut
         assert len(answers) <= 2, cut

@@ -268,6 +268,17 @@ async def test_answer_that_is_not_the_vectors_of_the_inputs_is_a_failure(
     assert "list of embeddings" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", ["openai", "openai-compatible", "vllm", "cohere"])
+async def test_fields_of_chat_have_no_effect_whatever_their_type(up: FaultUpstream, client: httpx.AsyncClient, kind: str) -> None:
+    on(up, "cohere" if kind == "cohere" else "openai")
+    fields = ("tools", "stop", "response_format", "n", "messages", "stream_options", "max_tokens", "functions", "seed", "texts")
+    async with serving(up, "default_output_tokens: 100\n" + keys("{ tokens: 100k/h, strict: true }"), kind=kind) as gateway:
+        for value in (5, "x", [5], {"a": 5}, [{"role": 5}]):
+            for name in fields:
+                answer = await embed(client, gateway, "hello", headers=bearer(TOKEN), **{name: value})
+                assert answer.status_code in (200, 400), (name, value, answer.text)
+
+
 async def test_vectors_out_of_order_are_sorted_and_other_answers_keep_their_bytes(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/embeddings", canned(b'{"data":[{"index":1,"embedding":[2.5]},{"index":0,"embedding":[1.50]}],"model":"x"}'))
     async with serving(up) as gateway:

@@ -14,6 +14,7 @@ from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import Exchange, FaultUpstream
 from tests.flows.live import live
 from tests.providers.adapting import target_for
+from tests.support.each import each
 
 LIMIT_S = 0.3
 
@@ -41,7 +42,7 @@ async def test_only_one_side_applies_the_limit(up: FaultUpstream, client: httpx.
     assert ("timeout_microseconds" in up.requests[0].json) is forwards
 
 
-@pytest.mark.parametrize(
+@each(
     ("forwards", "elapsed_s", "retry_after", "kind"),
     [
         (True, 0.3, None, "timeout"),

@@ -20,11 +20,12 @@ from gateway.http.rejection import (
     error_response,
     problem_of,
 )
+from tests.support.each import each
 
 HOST = (b"host", b"localhost")
 
 
-@pytest.mark.parametrize(("headers", "problem"), [
+@each(("headers", "problem"), [
     ([HOST], None), ([], INVALID_HOST), ([HOST, HOST], INVALID_HOST), ([(b"host", b"a b")], INVALID_HOST),
     ([HOST, (b"x", b"y" * MAX_HEAD_BYTES)], HEAD_TOO_LARGE), ([HOST] + [(b"x", b"y")] * MAX_HEADERS, HEAD_TOO_LARGE),
     ([HOST, (b"transfer-encoding", b"gzip, chunked")], INVALID_ENCODING), ([HOST, (b"transfer-encoding", b"Chunked")], None),

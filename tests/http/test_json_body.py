@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.errors import BadRequest, GatewayError, RequestTooLarge
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, parse_body, read_body
 from providers.base import Body
+from tests.support.each import each
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -79,7 +80,7 @@ def test_a_changed_key_leaves_the_bytes_of_the_others(case: tuple[bytes, list[tu
     assert changed.get(key) == value
 
 
-@pytest.mark.parametrize(
+@each(
     "source",
     [b"", b" ", b"{", b"}", b"null", b"[]", b'"x"', b"1", b"{}x", b"{} {}", b'{"a":NaN}', b'{"a":Infinity}', b'{"a":01}', b'{"a":1,}',
      b'{"a":"\\ud800"}', b'{"a":"\x00"}', b'{"a":"\\q"}', b'\xef\xbb\xbf{}', b'{"a":"\xff"}', b'{"a":"\xed\xa0\x80"}', b"{'a':1}"],
@@ -153,7 +154,7 @@ async def test_a_disconnect_while_sending_the_body_is_an_error() -> None:
         await read_body(receiver(piece(b"ab"), {"type": "http.disconnect"}), 4)
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value", "status"),
     [
         (b"content-length", b"101", 413),
@@ -174,10 +175,34 @@ def test_a_body_is_rejected_by_its_headers_alone(name: bytes, value: bytes, stat
     assert refused.value.status == status
 
 
-@pytest.mark.parametrize(
+@each(
     "header",
     [(b"content-length", b"100"), (b"content-encoding", b"identity"), (b"content-type", b"application/json"),
      (b"content-type", b"Application/JSON; charset=utf-8"), (b"x-other", b"text/plain")],
 )  # fmt: skip
 def test_valid_headers_pass(header: tuple[bytes, bytes]) -> None:
     check_body_headers([header], 100)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"", "The request body is empty; send a JSON object."),
+        (b" \r\n\t", "The request body is empty; send a JSON object."),
+        (b"{", "The request body is not valid JSON: it ends at byte 1, before the JSON is complete."),
+        (b'{"model": "m', "The request body is not valid JSON: it ends at byte 12, before the JSON is complete."),
+        (b"model=m", "The request body is not valid JSON at byte 0: invalid character."),
+        (b"{'a': 1}", "The request body is not valid JSON at byte 1: object keys must be strings."),
+        (b'{"a": 1,}', "The request body is not valid JSON at byte 8: trailing comma in object."),
+        (b'{"a": NaN}', "The request body is not valid JSON at byte 6: invalid character."),
+        (b'{"a": 1} x', "The request body is not valid JSON at byte 10: trailing characters."),
+        (b"\xef\xbb\xbf{}", "The request body is not valid JSON at byte 0: it begins with a byte order mark."),
+        (b"[]", "The request body must be a JSON object."),
+        (b"null", "The request body must be a JSON object."),
+        (b"\xff{}", "The request body is not valid UTF-8 (byte 0)."),
+    ],
+)
+def test_the_message_says_what_is_wrong_and_where(source: bytes, message: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_body(source)
+    assert (refused.value.message, refused.value.code) == (message, "invalid_json")

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from gateway.config.formats import Address
 from gateway.config.types import Config
 from gateway.http.page_guard import CROSS_SITE, FOREIGN_HOST, MAX_CACHED_HOSTS, PageRules, page_rules
+from tests.support.each import each
 
 RULES = PageRules(["Gateway.Internal"], ["https://app.example"])
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:80", "LOCALHOST.", "a.localhost", "127.9.9.9:1", "[::1]", "gateway.internal:8"])
+@each("host", ["localhost", "localhost:80", "LOCALHOST.", "a.localhost", "127.9.9.9:1", "[::1]", "gateway.internal:8"])
 def test_loopback_and_configured_names_are_accepted(host: str) -> None:
     assert RULES.check(host.encode(), b"", b"") is None
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost", "0.0.0.0", "[::2]",
+@each("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "notlocalhost", "0.0.0.0", "[::2]",
                                   "::1", "localhost:80:80", "[localhost", "10.0.0.1", "2130706433", "\xe9"])  # fmt: skip
 def test_other_names_are_rejected(host: str) -> None:
     assert RULES.check(host.encode("latin-1"), b"", b"") == FOREIGN_HOST
 
 
-@pytest.mark.parametrize(("origin", "site", "accepted"), [
+@each(("origin", "site", "accepted"), [
     ("", "", True), ("", "none", True), ("", "same-origin", True), ("", "same-site", True), ("", "cross-site", False), ("", "new", False),
     ("http://localhost:3000", "same-site", True), ("http://127.0.0.1:3000", "cross-site", True),
     ("https://app.example", "cross-site", True),

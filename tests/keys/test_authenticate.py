@@ -14,6 +14,7 @@ from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.keys.authenticate import Keys, bearer_token
 from gateway.keys.virtual_key import VirtualKey
 from tests.running import Figure
+from tests.support.each import each
 
 
 def keys(**by_token: VirtualKey) -> Keys:
@@ -29,14 +30,14 @@ def sent(value: str) -> list[tuple[bytes, bytes]]:
 KNOWN = keys(good=VirtualKey("team"), off=VirtualKey("old", disabled=True), late=VirtualKey("trial", expires=time.time() - 1))
 
 
-@pytest.mark.parametrize("value", ["Bearer good", "bearer good", "BEARER   good", "Bearer good "])
+@each("value", ["Bearer good", "bearer good", "BEARER   good", "Bearer good "])
 def test_a_known_token_returns_its_key(value: str) -> None:
     found = KNOWN.authenticate(sent(value))
     assert found is not None
     assert found.name == "team"
 
 
-@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "good", "Basic good", "Bearergood"])
+@each("value", ["", "Bearer", "Bearer ", "good", "Basic good", "Bearergood"])
 def test_a_missing_token_is_401_and_the_message_says_how_to_send_one(value: str) -> None:
     with pytest.raises(Unauthorized) as refused:
         KNOWN.authenticate(sent(value))
@@ -73,7 +74,7 @@ def test_an_open_gateway_requires_no_key() -> None:
     assert Keys({}, open_to_all=True).authenticate([]) is None
 
 
-@pytest.mark.parametrize("query", [b"key=lg-1", b"a=1&api_key=lg-1", b"api-key=lg-1", b"access_token=lg-1", b"Authorization=lg-1"])
+@each("query", [b"key=lg-1", b"a=1&api_key=lg-1", b"api-key=lg-1", b"access_token=lg-1", b"Authorization=lg-1"])
 def test_c26_a_key_in_the_url_is_rejected(query: bytes) -> None:
     with pytest.raises(Unauthorized) as refused:
         KNOWN.authenticate([], query)

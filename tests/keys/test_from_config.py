@@ -10,6 +10,7 @@ from gateway.config import load as config
 from gateway.config.load import ConfigError
 from gateway.keys.from_config import virtual_keys
 from gateway.keys.virtual_key import VirtualKey, may_use
+from tests.support.each import each
 
 FRAME = "providers: {local: {}}\nmodels: {smart: local/x, fast: local/y, 'wild-*': local/z}\n"
 DIGESTS = {name: hashlib.sha256(f"lg-{name}-key".encode()).hexdigest() for name in "ab"}
@@ -36,7 +37,7 @@ def test_a_key_has_its_own_limits_and_those_of_its_team() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("own", "team", "may"),
     [
         ("", "", {"smart", "fast", "wild-1", "wild-2"}),
@@ -66,7 +67,7 @@ def test_a_key_whose_team_was_removed_is_disabled() -> None:
     assert found.disabled
 
 
-@pytest.mark.parametrize(
+@each(
     ("teams", "keys", "message"),
     [
         ("{search: {}}", key("a", "team: serch"), "keys.a.team: no team 'serch' in this file, did you mean 'search'?"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gateway.keys.virtual_key import VirtualKey, matches_any, may_use
+from tests.support.each import each
 
 
 def test_a_key_allows_the_names_in_its_list() -> None:
@@ -22,7 +21,7 @@ def test_without_a_key_every_model_is_allowed() -> None:
     assert may_use(None, "fast")
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "patterns", "matches"),
     [
         ("claude-3-opus", {"claude-*", "smart"}, True),

@@ -12,6 +12,7 @@ from tests.faults.behaviours import FIN, RST, Step, play
 from tests.faults.upstream_server import FaultUpstream, Script
 from tests.flows.live import Live, eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
+from tests.support.each import each
 
 
 async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, stream: bool, after: float = 0.15) -> None:
@@ -94,7 +95,7 @@ async def test_an_incomplete_json_answer_is_charged_for_what_arrived(
     assert found["estimated"] == 1
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "tokens"),
     [
         (b"", 0),

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.ledger.counters import UsageCounts, UsageRow
 from gateway.ledger.query import BadQueryError, UsageQuery, format_usd, read_query, sum_usage, total, usage_csv, usage_json
+from tests.support.each import each
 
 TODAY = date(2026, 11, 21)
 ROWS = {
@@ -23,7 +24,7 @@ def test_the_default_is_the_current_month_by_key() -> None:
     assert read_query({"to": "2026-09-30"}, TODAY).start == date(2026, 9, 1)
 
 
-@pytest.mark.parametrize(
+@each(
     ("params", "param"),
     [
         ({"by": "colour"}, "by"),

@@ -12,6 +12,7 @@ from gateway.errors import BadRequest
 from gateway.limits.bounds import TOKENS_PER_MESSAGE, TOKENS_PER_TOOL, TOOL_INSTRUCTION_TOKENS, max_prompt_tokens, set_output_cap
 from gateway.tokens.counter import SHARED_COUNTER, tokenizer_for
 from providers.base import Body
+from tests.support.each import each
 
 
 def call(**fields: Any) -> Call:
@@ -38,7 +39,7 @@ def test_every_message_tool_and_answer_adds_its_share() -> None:
     assert max_prompt_tokens(three) == 3 * (base + three.body_bytes - bare.body_bytes)
 
 
-@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", None])
+@each("kind", ["image_url", "input_audio", "file", None])
 def test_content_without_a_bound_is_refused_with_its_place(kind: str | None) -> None:
     one = call(messages=[{"role": "user", "content": "x"}, {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": kind}]}])
     with pytest.raises(BadRequest) as refused:

@@ -9,6 +9,7 @@ import pytest
 from gateway.errors import LimitReached, Unavailable
 from gateway.limits.refusal import go_duration, rate_limit_headers, refusal_error
 from gateway.store.limit import Costs, Limit, LimitStatus, Refusal, Reservation
+from tests.support.each import each
 
 DOLLAR = 10**9
 REQUESTS = Limit("key:app", "requests", 10, "min")
@@ -16,7 +17,7 @@ BUDGET = Limit("team:search", "spend", 10 * DOLLAR, "day")
 NO_RETRY = (b"x-should-retry", b"false")
 
 
-@pytest.mark.parametrize(
+@each(
     ("seconds", "text"),
     [(0.0, "0ms"), (-1.0, "0ms"), (0.012, "12ms"), (1.5, "1.5s"), (2.0, "2s"), (360.0, "6m0s"), (3600.0, "1h0m0s"), (3725.25, "1h2m5.25s")],
 )

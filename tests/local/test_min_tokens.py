@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from providers.base import Body
-from providers.local.min_tokens import min_tokens_chain
+from providers.local.min_tokens import STOPPED, min_tokens_chain
+from tests.providers.adapting import adapt
 
 
 def answer(text: str, finish: str, tokens: int, prompt: int = 10) -> bytes:
@@ -81,3 +84,33 @@ def test_a_tool_call_is_not_continued() -> None:
     call["choices"][0]["message"] = {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]}
     requests, combined = carried_out({"messages": MESSAGES, **TOOLS}, 4, json.dumps(call).encode())
     assert (len(requests), combined) == (1, call)
+
+
+def test_a_text_that_a_stop_string_ended_is_not_continued() -> None:
+    ended = json.loads(answer("one", "stop", 2))
+    ended["choices"][0][STOPPED] = "X"
+    requests, combined = carried_out({"messages": MESSAGES, "stop": ["X"], **TOOLS}, 4, json.dumps(ended).encode())
+    assert (requests, combined) == ([{"messages": MESSAGES, **TOOLS}], json.loads(answer("one", "stop", 2)))
+
+
+def test_a_text_beside_stop_strings_is_continued_with_them() -> None:
+    body = {"messages": MESSAGES, "stop": ["X"], **TOOLS}
+    answers = (answer("one", "stop", 2), answer(" two", "length", 2), answer(" three", "stop", 1))
+    requests, combined = carried_out(body, 4, *answers)
+    assert [request.get("stop") for request in requests] == [None, ["X"], ["X"]]
+    assert combined["choices"][0]["message"]["content"] == "one two three"
+
+
+@pytest.mark.parametrize(
+    ("more", "action"),
+    [
+        ({"tools": TOOLS["tools"], "stop": ["X"]}, "enforce_locally"),
+        ({"tools": TOOLS["tools"], "tool_choice": "required"}, "drop"),
+        ({"response_format": {"type": "json_object"}}, "drop"),
+        ({"stop": ["X"], "n": 2}, "enforce_locally"),
+    ],
+)
+def test_a_minimum_is_honoured_or_dropped_with_the_reason(more: dict[str, Any], action: str) -> None:
+    adapted = adapt("local", {"min_tokens": 5, **more}, tools=True)
+    assert ("min_tokens", action) in adapted.actions()
+    assert "min_tokens" not in adapted.sent

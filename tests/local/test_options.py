@@ -11,9 +11,10 @@ import pytest
 from providers.local.admission import Gate
 from providers.local.cpu import missing_feature, usable_cores
 from providers.local.options import LocalOptions
+from tests.support.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("settings", "named"),
     [
         ({"slots": 0}, "slots"), ({"slots": 65}, "slots"), ({"threads": 0}, "threads"), ({"context": 10}, "context"),

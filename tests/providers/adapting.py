@@ -31,8 +31,12 @@ def target_for(kind: str, model: str = "example", **settings: Any) -> Target:
 
 def adapt(kind: str, request: dict[str, Any], *, model: str = "example", strict: bool = False, **settings: Any) -> Adapted:
     """Adapt and encode a request. Raises Refusal as the provider does."""
+    return adapt_with(kind, request, Options(strict=strict, stream=request.get("stream") is True), model=model, **settings)
+
+
+def adapt_with(kind: str, request: dict[str, Any], options: Options, *, model: str = "example", **settings: Any) -> Adapted:
+    """Adapt and encode a request with options that the caller keeps."""
     target = target_for(kind, model, **settings)
-    options = Options(strict=strict, stream=request.get("stream") is True)
     body = Body(json.dumps({"model": "alias", "messages": HI, **request}).encode())
     adjustments = target.kind.adapt(body, target, options)
     wire: WireRequest = target.kind.encode(body, target, options)

@@ -72,7 +72,7 @@ def _message(facts: Facts, message: Facts, model: str) -> Iterator[str]:
 
 def _content(facts: Facts, message: Facts) -> Iterator[str]:
     role, content = message["role"], message.get("content")
-    calls = message.get("tool_calls")
+    calls = message.get("tool_calls") or message.get("function_call")
     if role in facts.get("strings", ()) and not isinstance(content, str) and not calls:
         yield ".content: must be a string"
     if content is None and not calls:
@@ -84,7 +84,7 @@ def _content(facts: Facts, message: Facts) -> Iterator[str]:
     for number, part in enumerate(content if isinstance(content, list) else ()):
         where = f".content[{number}]"
         kind = part["type"]
-        if kind not in facts["parts"]:
+        if kind not in (facts.get("result_parts", facts["parts"]) if role == "tool" else facts["parts"]):
             yield f"{where}: type {kind}"
         for name in part:
             cached = name == "cache_control" and ("cache_control" in facts.get("never", ()) or not facts.get("ignores"))
@@ -102,9 +102,17 @@ def _content(facts: Facts, message: Facts) -> Iterator[str]:
 
 def _call(facts: Facts, call: Facts) -> Iterator[str]:
     allowed = {"id", "type", "function", *facts.get("call", ())}
+    if facts.get("custom") and call.get("type") == "custom":
+        extra = set(call) - {"id", "type", "custom"} and not facts.get("ignores")
+        if extra or set(call["custom"]) != {"name", "input"}:
+            yield ".custom: malformed"
+        return
+    if call.get("type", "function" if facts.get("ignores") else None) != "function":
+        yield f".type: {call.get('type')}"
+        return
     if not facts.get("ignores"):
         yield from (f".{name}: extra" for name in call if name not in allowed)
-    if call.get("type") != "function" or not isinstance(call["function"].get("arguments"), str):
+    if not isinstance(call["function"].get("arguments"), str):
         yield ": malformed"
     if set(call["function"]) != {"name", "arguments"}:
         yield ".function: extra"
@@ -136,6 +144,8 @@ def _unanswered(messages: list[Facts]) -> Iterator[str]:
     waiting: set[str] = set()
     for message in messages:
         if message["role"] == "tool":
+            if message["tool_call_id"] not in waiting:
+                yield f"a second result for {message['tool_call_id']}"
             waiting.discard(message["tool_call_id"])
             continue
         if waiting:
@@ -147,7 +157,18 @@ def _unanswered(messages: list[Facts]) -> Iterator[str]:
 
 def _tools(facts: Facts, body: Facts) -> Iterator[str]:
     for index, tool in enumerate(body.get("tools") or ()):
+        if facts.get("custom") and tool.get("type") == "custom":
+            continue
+        if tool.get("type") != "function":
+            yield f"tools[{index}].type: {tool.get('type')}"
+            continue
         function = tool["function"]
+        if facts.get("parameters") and not isinstance(function.get("parameters"), dict):
+            yield f"tools[{index}].function.parameters: required"
+        if "parameters" in function and function["parameters"] is None:
+            yield f"tools[{index}].function.parameters: null"
+        if {"$schema", "$id"} & set(function.get("parameters") or ()) & set(facts.get("no_keywords", ())):
+            yield f"tools[{index}].function.parameters: failed to compile JSON schema"
         if not facts.get("ignores"):
             allowed = {"name", "description", "parameters", *facts.get("function_fields", ())}
             yield from (f"tools[{index}].{name}: extra" for name in tool if name not in ("type", "function"))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.aggregate import Aggregate
+from tests.support.each import each
 
 
 def joined(*chunks: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def test_finished_requires_a_finish_reason_for_every_choice() -> None:
     assert aggregate.finished
 
 
-@pytest.mark.parametrize(
+@each(
     "bad", [b"", b"nonsense", b"[]", b'{"choices": [1]}', b'{"choices": [{"index": [], "delta": {}}]}', b'{"choices": 5}']
 )
 def test_invalid_chunk_raises_value_error(bad: bytes) -> None:

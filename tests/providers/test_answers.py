@@ -13,6 +13,7 @@ from tests.providers.cases import Case, load
 from tests.providers.gateway_process import Gateway, Way, chunks_of, running, way_of
 from tests.providers.server import Reply, Upstream, data_events, json_reply, stream_reply
 from tests.providers.wires import answer, chunk, good_reply, named_events
+from tests.support.each import each
 
 CASES = load("response_cases")
 HI = [{"role": "user", "content": "Hi"}]
@@ -145,7 +146,7 @@ ELSEWHERE = {"created", "chunks", "stream_error", "must_not_fail_on_empty_choice
 """Expectations that separate tests below cover."""
 
 
-@pytest.mark.parametrize(
+@each(
     "case",
     [case for case in CASES if not {"finish_reasons", "stream_error"} & {*case["upstream"], *case["expect"]}],
     ids=lambda case: case["name"],
@@ -191,7 +192,7 @@ def test_anthropic_pings_add_no_chunk(gateway: Gateway) -> None:
     assert reported[0] == reported[1] > 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("word", "meaning"),
     [
         pair

@@ -10,6 +10,7 @@ import pytest
 from providers.anthropic.provider import ANTHROPIC, NEW_VERSION
 from providers.base import Options, Refusal, StreamFailure
 from tests.providers.adapting import adapt, target_for
+from tests.support.each import each
 
 OLD = {"anthropic_version": "2023-06-01"}
 
@@ -80,7 +81,7 @@ def test_a_cached_system_message_stays_a_block() -> None:
     assert sent({"messages": source})["system"] == [part]
 
 
-@pytest.mark.parametrize(
+@each(
     ("choice", "parallel", "wire"),
     [
         ("auto", None, {"type": "auto"}),
@@ -171,7 +172,7 @@ def test_answer_keeps_text_tool_calls_thinking_and_usage() -> None:
     assert sent({"messages": [{"role": "user", "content": "Hi"}, message, answer]})["messages"][1]["content"] == content
 
 
-@pytest.mark.parametrize(
+@each(
     ("reason", "meaning"),
     [
         ("end_turn", "stop"), ("stop_sequence", "stop"), ("pause_turn", "stop"), ("max_tokens", "length"),
@@ -232,10 +233,9 @@ def test_version_decides_the_header_of_the_credential() -> None:
     assert ANTHROPIC.authorization(old) == [("anthropic-version", "2023-06-01"), ("x-api-key", "KEY")]
 
 
-def test_a_call_of_a_custom_tool_is_refused_instead_of_losing_its_input() -> None:
+def test_a_call_of_a_custom_tool_keeps_its_input() -> None:
     call = {"id": "a", "type": "custom", "custom": {"name": "f", "input": "hi"}}
     result = {"role": "tool", "tool_call_id": "a", "content": "r"}
     history = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [call]}, result]
-    with pytest.raises(Refusal) as refused:
-        sent({"messages": history})
-    assert refused.value.param == "messages[1].tool_calls[0].type"
+    blocks = sent({"messages": history})["messages"][1]["content"]
+    assert blocks == [{"type": "tool_use", "id": "a", "name": "f", "input": {"input": "hi"}}]

@@ -13,10 +13,11 @@ from gateway.emulate import json_mode
 from providers.anthropic.models import MODELS, name_of, parse
 from providers.anthropic.thinking import BUDGETS
 from providers.base import Body, Options, Refusal
-from providers.rules.schemas import Simplifier
+from providers.rules.schema_dialect import Simplifier
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
 from tests.providers.adapting import adapt, target_for
 from tests.providers.everything import WEATHER
+from tests.support.each import each
 
 OLD = {"anthropic_version": "2023-06-01"}
 NAMES = [name_of(model) for model in MODELS]
@@ -28,7 +29,7 @@ def effort_of(sent: dict[str, Any]) -> Any:
     return sent.get("output_config", {}).get("effort")
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "parsed"),
     [
         ("claude-3-5-haiku-20241022", ("haiku", (3, 5))),
@@ -45,8 +46,8 @@ def test_names_are_parsed_in_both_orders(name: str, parsed: Any) -> None:
     assert parse(name) == parsed
 
 
-@pytest.mark.parametrize(("model", "name"), [(model, name_of(model)) for model in MODELS], ids=NAMES)
-@pytest.mark.parametrize("effort", list(BUDGETS))
+@each(("model", "name"), [(model, name_of(model)) for model in MODELS], ids=NAMES)
+@each("effort", list(BUDGETS))
 def test_effort_is_sent_in_the_form_that_the_model_takes(model: Any, name: str, effort: str) -> None:
     adapted = adapt("anthropic", {"reasoning_effort": effort}, model=name)
     kind = adapted.sent.get("thinking", {}).get("type")
@@ -58,7 +59,7 @@ def test_effort_is_sent_in_the_form_that_the_model_takes(model: Any, name: str, 
     assert not any(action == "warn" for _, action in adapted.actions())
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "effort", "sent"),
     [
         ("claude-opus-4-6", "xhigh", "high"),
@@ -99,8 +100,8 @@ def test_default_cap_is_above_the_budget(request_: dict[str, Any]) -> None:
         adapt("anthropic", request_, model="claude-sonnet-5", strict=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
+@each("name", NAMES)
+@each(
     "request_",
     [
         {"reasoning_effort": "low"},
@@ -129,7 +130,7 @@ def test_sampling_is_dropped_while_the_model_thinks(name: str) -> None:
     assert adapt("anthropic", {"reasoning_budget": 2000, "temperature": 1}, model=name, strict=True, **OLD).sent["temperature"] == 1
 
 
-@pytest.mark.parametrize(("model", "name"), [(model, name_of(model)) for model in MODELS], ids=NAMES)
+@each(("model", "name"), [(model, name_of(model)) for model in MODELS], ids=NAMES)
 def test_temperature_and_top_p_are_sent_as_the_model_takes_them(model: Any, name: str) -> None:
     sent = adapt("anthropic", {"temperature": 0.5, "top_p": 0.5}, model=name, **OLD).sent
     assert (
@@ -138,7 +139,7 @@ def test_temperature_and_top_p_are_sent_as_the_model_takes_them(model: Any, name
     )
 
 
-@pytest.mark.parametrize(("model", "name"), [(model, name_of(model)) for model in MODELS], ids=NAMES)
+@each(("model", "name"), [(model, name_of(model)) for model in MODELS], ids=NAMES)
 def test_final_assistant_message_is_sent_only_to_models_that_continue_it(model: Any, name: str) -> None:
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "The answer is"}]
     if model.prefill:
@@ -149,7 +150,7 @@ def test_final_assistant_message_is_sent_only_to_models_that_continue_it(model: 
             adapt("anthropic", {"messages": messages}, model=name)
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "like"),
     [
         ("claude-opus-6", "claude-opus-5"),
@@ -215,7 +216,7 @@ def test_schema_in_the_dialect_passes_unchanged() -> None:
     assert actions == {"reshape": ""}
 
 
-@pytest.mark.parametrize(
+@each(
     "schema",
     [
         {"type": "object", "additionalProperties": {"type": "string"}},

@@ -18,6 +18,7 @@ from tests.providers.cases import target_of
 from tests.providers.everything import EVERYTHING, WEATHER
 from tests.providers.strict import objections
 from tests.providers.test_strict_servers import MODELS, SERVERS, SETTINGS
+from tests.support.search import examples
 
 OTHERS: dict[str, list[Any]] = {
     "temperature": [0, 1, -1, 5.5, None],
@@ -50,7 +51,7 @@ OTHERS: dict[str, list[Any]] = {
     "disable_reasoning": [False],
     "stream": [True, False],
 }
-SEARCH = settings(max_examples=40)
+SEARCH = settings(max_examples=examples(40))
 _NAMES = sorted({*EVERYTHING, *OTHERS} - {"messages"})
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 import providers
 from providers.base import Adjustment, Answer, Body, Chain, Failure, Options, StreamDecoder, Target, WireRequest
 from providers.conformance import problems
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.rule import Accepts
+from tests.support.each import each
 
 SETTINGS: dict[str, dict[str, Any]] = {"azure": {"api": "classic", "api_version": "2024-10-21"}}
 
 
-@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@each("kind", sorted(providers.OURS))
 def test_our_providers_pass_all_conformance_checks(kind: str) -> None:
     assert problems(providers.get(kind), options=SETTINGS.get(kind)) == []
 
@@ -64,7 +63,7 @@ class Careless(OpenAICompatible):
         return {"messages": {"support": "maybe", "set": object()}}
 
 
-@pytest.mark.parametrize(
+@each(
     "words",
     [
         "an unknown operation",

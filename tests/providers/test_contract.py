@@ -93,6 +93,27 @@ def test_an_older_plugin_keeps_its_own_members_and_its_decoders_get_an_end() -> 
     assert (list(decoder.feed("name", b"data")), list(decoder.end())) == ([b"name", b"data"], [])
 
 
+class EndingDecoder(OlderDecoder):
+    """A decoder with an `end` of its own."""
+
+    def end(self) -> Sequence[bytes]:
+        return (b"last",)
+
+
+class EndingPlugin(OlderPlugin):
+    """A plugin whose decoders end their streams."""
+
+    def decoder(self, target: Target, options: Options) -> Any:
+        return EndingDecoder()
+
+
+def test_a_decoder_that_ends_its_stream_itself_is_asked_to() -> None:
+    completed = with_defaults(EndingPlugin())
+    decoder = completed.decoder(_target(completed), Options(stream=True))
+    assert decoder is not None
+    assert list(decoder.end()) == [b"last"]
+
+
 def test_an_older_plugin_passes_the_conformance_checks() -> None:
     assert problems(OlderPlugin()) == []  # type: ignore[arg-type]
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from providers.base import Refusal
 from providers.message_tables import ROWS
 from providers.rules import conversation
-from providers.rules.tool_pass import merged_schema
+from providers.rules.schema_unions import merged_schema
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.strict_messages import message_objections
+from tests.support.each import each
+from tests.support.search import examples
 
 USER = {"role": "user", "content": "Hi"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -40,8 +42,8 @@ def claude(*messages: dict[str, Any], strict: bool = False, **more: Any) -> Adap
     return adapted
 
 
-@pytest.mark.parametrize("text", ["", " ", "\n", [{"type": "text", "text": ""}], [{"type": "text", "text": "\t"}]])
-@pytest.mark.parametrize("strict", [False, True])
+@each("text", ["", " ", "\n", [{"type": "text", "text": ""}], [{"type": "text", "text": "\t"}]])
+@each("strict", [False, True])
 def test_blank_messages_in_the_middle_are_left_out_and_reported(text: Any, strict: bool) -> None:
     blank = [{"role": "user", "content": text}, {"role": "assistant", "content": text}, {"role": "system", "content": text}]
     adapted = claude(USER, *blank, USER, strict=strict)
@@ -56,8 +58,8 @@ def test_a_blank_part_is_left_out() -> None:
     assert ("messages[0].content", "drop") in adapted.actions()
 
 
-@pytest.mark.parametrize("kind", ["anthropic", "xai", "gemini"])
-@pytest.mark.parametrize("text", ["", "  ", [{"type": "text", "text": ""}]])
+@each("kind", ["anthropic", "xai", "gemini"])
+@each("text", ["", "  ", [{"type": "text", "text": ""}]])
 def test_a_blank_last_user_message_is_refused(kind: str, text: Any) -> None:
     with pytest.raises(Refusal) as refused:
         adapt(kind, {"messages": [USER, {"role": "assistant", "content": "A"}, {"role": "user", "content": text}]})
@@ -87,8 +89,8 @@ def test_a_conversation_of_system_messages_gets_a_turn(kind: str) -> None:
     assert refused.value.param == "messages[0].role"
 
 
-@pytest.mark.parametrize("ids", [("functions.f:0", "call.1"), ("call.1", "call_1"), ("x" * 65, "x" * 66), ("", "é"), ("c", "c")])
-@pytest.mark.parametrize("kind", TOOL_KINDS)
+@each("ids", [("functions.f:0", "call.1"), ("call.1", "call_1"), ("x" * 65, "x" * 66), ("", "é"), ("c", "c")])
+@each("kind", TOOL_KINDS)
 def test_ids_are_made_valid_alike_in_calls_and_results(kind: str, ids: tuple[str, str]) -> None:
     turns = [USER, calls(ids[0]), result(ids[0], "1"), calls(ids[1]), result(ids[1], "2"), USER]
     adapted = adapt(kind, {"messages": turns}, model=MODEL if kind == "anthropic" else "example", strict=kind != "mistral")
@@ -115,7 +117,7 @@ def test_ids_that_are_valid_stay() -> None:
 IDS = st.lists(st.text(alphabet="aB1_-.:/ é", max_size=70), min_size=1, max_size=6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(ids=IDS, kind=st.sampled_from(["anthropic", "openai", "mistral"]))
 def test_any_ids_become_valid_and_keep_their_results(ids: list[str], kind: str) -> None:
     turns: list[dict[str, Any]] = [USER]
@@ -130,14 +132,14 @@ def test_any_ids_become_valid_and_keep_their_results(ids: list[str], kind: str) 
         assert [answers[name] for name in names] == [f"result {number}" for number in range(len(ids))]
 
 
-@pytest.mark.parametrize("media", ["image/jpg", "image/png;charset=utf-8", "IMAGE/WEBP", "image/gif"])
+@each("media", ["image/jpg", "image/png;charset=utf-8", "IMAGE/WEBP", "image/gif"])
 def test_images_have_media_types_that_are_taken(media: str) -> None:
     image = {"type": "image_url", "image_url": {"url": f"data:{media};base64,AA=="}}
     claude({"role": "user", "content": [image]}, strict=True)
 
 
-@pytest.mark.parametrize("media", ["image/bmp", "image/svg+xml", "video/mp4", "application/zip"])
-@pytest.mark.parametrize("kind", ["image_url", "file"])
+@each("media", ["image/bmp", "image/svg+xml", "video/mp4", "application/zip"])
+@each("kind", ["image_url", "file"])
 def test_other_media_types_are_refused_with_their_path(media: str, kind: str) -> None:
     address = f"data:{media};base64,AA=="
     part = {"type": kind, kind: {"url": address, "file_data": address}}
@@ -182,7 +184,7 @@ def test_function_call_beside_text_becomes_tool_use() -> None:
     assert adapted.sent["messages"][2]["content"][0]["content"] == "21"
 
 
-@pytest.mark.parametrize("kind", TOOL_KINDS)
+@each("kind", TOOL_KINDS)
 def test_results_follow_their_calls_before_other_messages(kind: str) -> None:
     turns = [USER, calls("c1", "c2"), result("c1", "1"), {"role": "user", "content": "wait"}, result("c2", "2"), USER]
     adapted = adapt(kind, {"messages": turns}, model=MODEL if kind == "anthropic" else "example", strict=kind not in ("mistral", "siati"))
@@ -192,8 +194,8 @@ def test_results_follow_their_calls_before_other_messages(kind: str) -> None:
     assert "messages[4]" in {item.param for item in adapted.adjustments}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TOOL_KINDS if ROWS[kind].needs_results])
-@pytest.mark.parametrize("after", [[], [USER], [{"role": "assistant", "content": "A"}, USER]])
+@each("kind", [kind for kind in TOOL_KINDS if ROWS[kind].needs_results])
+@each("after", [[], [USER], [{"role": "assistant", "content": "A"}, USER]])
 def test_a_call_without_a_result_is_refused_with_its_path(kind: str, after: list[dict[str, Any]]) -> None:
     with pytest.raises(Refusal) as refused:
         adapt(kind, {"messages": [USER, calls("c1", "c2"), result("c1"), *after]})
@@ -224,8 +226,8 @@ A = {"type": "object", "properties": {"a": {"type": "string"}, "c": {"type": "st
 B = {"type": "object", "properties": {"b": {"type": "string"}, "c": {"type": "integer"}}, "required": ["b", "c"]}
 
 
-@pytest.mark.parametrize("kind", ["anthropic", "openai", "azure", "groq", "mistral"])
-@pytest.mark.parametrize("schema", [{}, {"properties": {"a": {}}}, {"description": "x"}])
+@each("kind", ["anthropic", "openai", "azure", "groq", "mistral"])
+@each("schema", [{}, {"properties": {"a": {}}}, {"description": "x"}])
 def test_a_schema_without_a_type_is_an_object(kind: str, schema: dict[str, Any]) -> None:
     adapted = adapt(kind, {"tools": [tool(schema)]}, strict=True)
     sent = adapted.sent["tools"][0]
@@ -233,8 +235,8 @@ def test_a_schema_without_a_type_is_an_object(kind: str, schema: dict[str, Any])
     assert message_objections(kind, adapted.sent) == []
 
 
-@pytest.mark.parametrize("kind", ["anthropic", "openai", "azure"])
-@pytest.mark.parametrize("union", ["anyOf", "oneOf", "allOf"])
+@each("kind", ["anthropic", "openai", "azure"])
+@each("union", ["anyOf", "oneOf", "allOf"])
 def test_a_union_at_the_top_becomes_one_object(kind: str, union: str) -> None:
     request = {"tools": [tool({union: [A, {"$ref": "#/$defs/B"}], "$defs": {"B": B}})]}
     adapted = adapt(kind, request)
@@ -262,15 +264,15 @@ def test_alternatives_require_what_all_of_them_require() -> None:
 NO_OBJECTS: list[Any] = [{"anyOf": [A, {"type": "string"}]}, {"type": "string"}, {"enum": [1]}, {"oneOf": [{"$ref": "#/nowhere"}]}]
 
 
-@pytest.mark.parametrize("schema", NO_OBJECTS)
+@each("schema", NO_OBJECTS)
 def test_a_schema_that_cannot_be_an_object_is_refused_with_its_tool(schema: dict[str, Any]) -> None:
     with pytest.raises(Refusal) as refused:
         adapt("anthropic", {"tools": [tool(A), tool(schema)]})
     assert refused.value.param == "tools[1].function.parameters"
 
 
-@pytest.mark.parametrize("name", ["a.b/c", "", "x" * 129, "a b"])
-@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+@each("name", ["a.b/c", "", "x" * 129, "a b"])
+@each("kind", ["anthropic", "openai"])
 def test_names_that_are_refused_are_refused_with_their_tool(kind: str, name: str) -> None:
     with pytest.raises(Refusal) as refused:
         adapt(kind, {"tools": [tool(A, name)]})

@@ -12,6 +12,7 @@ from providers.base import LOSSY, Refusal
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.everything import WEATHER
 from tests.providers.strict_messages import message_objections
+from tests.support.each import each
 
 TYPES = sorted(providers.OURS)
 IMAGE = "data:image/png;base64,AAAA"
@@ -38,7 +39,8 @@ ANSWERS: dict[str, dict[str, Any]] = {
 """Fields of an assistant message that each type's answers have besides role, content and tool_calls."""
 IDS = {"anthropic": "toolu_01AbC", "gemini": "function-call-1234567890123456789012345678901234", "ollama": "call.1", "mistral": "abcDEF123"}
 CALL_FIELDS: dict[str, dict[str, Any]] = {"gemini": {"extra_content": SIGNED}, "mistral": {"index": 0}, "together": {"index": 0}}
-TASKS = ("text", "tools", "image")
+TASKS = ("text", "tools", "image", "custom", "image result", "two results", "legacy")
+"""What the conversation is about. All but the first need tools, or images, or both."""
 NO_IMAGES = {"goodfire", "local"}
 NO_TOOLS = {"goodfire"}
 MODELS = {"groq": "openai/gpt-oss-120b", "anthropic": "claude-sonnet-4-5", "openai": "gpt-4.1", "deepseek": "deepseek-v4-pro"}
@@ -48,18 +50,35 @@ def conversation(origin: str, task: str) -> dict[str, Any]:
     """Return a request that continues a conversation whose answers came from `origin`."""
     answer = {"role": "assistant", "content": "Sunny.", **ANSWERS[origin]}
     begin: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather in Bern?"}]
+    picture = {"type": "image_url", "image_url": {"url": IMAGE}}
     if task == "image":
-        parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": IMAGE}}]
-        begin = [begin[0], {"role": "user", "content": parts}]
-    if task != "tools":
+        begin = [begin[0], {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}]
+    if task in ("text", "image"):
         return {"messages": [*begin, answer, {"role": "user", "content": "Thanks."}]}
+    if task == "legacy":
+        call = {"name": "get_weather", "arguments": '{"city": "Bern"}'}
+        legacy = [{**answer, "content": None, "function_call": call}, {"role": "function", "name": "get_weather", "content": "21 degrees"}]
+        return {"messages": [*begin, *legacy, answer], "functions": [WEATHER["function"]], "function_call": "auto"}
     id = IDS.get(origin, "call_1")
     function = {"name": "get_weather", "arguments": '{"city": "Bern"}'}
     call = {"id": id, "type": "function", "function": function, **CALL_FIELDS.get(origin, {})}
+    tools = [WEATHER]
+    if task == "custom":
+        call = {"id": id, "type": "custom", "custom": {"name": "patch", "input": "- a\n+ b"}}
+        tools = [{"type": "custom", "custom": {"name": "patch"}}]
     result = {"role": "tool", "tool_call_id": id, "content": "21 degrees"}
+    if task == "image result":
+        result["content"] = [{"type": "text", "text": "21 degrees"}, picture]
     turn = [{**answer, "content": None, "tool_calls": [call]}, result]
+    if task == "two results":
+        turn.append({**result, "content": "and rain"})
     later = [{**answer, "content": "", "tool_calls": [call]}, result]
-    return {"messages": [*begin, *turn, answer, {"role": "user", "content": "Again."}, *later, answer, begin[1]], "tools": [WEATHER]}
+    return {"messages": [*begin, *turn, answer, {"role": "user", "content": "Again."}, *later, answer, begin[1]], "tools": tools}
+
+
+def is_refused(kind: str, task: str) -> bool:
+    """Return whether the vendor lacks what the conversation needs."""
+    return (task not in ("text", "image") and kind in NO_TOOLS) or ("image" in task and kind in NO_IMAGES)
 
 
 def texts_of(value: Any) -> list[str]:
@@ -74,7 +93,10 @@ def check(kind: str, request: dict[str, Any], result: Adapted) -> None:
     """The vendor accepts the request, and every text of the caller is in it or its loss is reported."""
     assert message_objections(kind, result.sent, MODELS.get(kind, "example")) == []
     sent = "\n".join(texts_of(result.sent))
-    for text in ("Be brief.", "Sunny.", "21 degrees" if "tools" in request else "Thanks."):
+    texts = ["Be brief.", "Sunny.", "21 degrees" if {"tools", "functions"} & set(request) else "Thanks."]
+    texts += [text for text in ("and rain", "AAAA") if text in "".join(texts_of(request["messages"]))]
+    texts += ["- a"] if "+ b" in json.dumps(request) else []
+    for text in texts:
         assert text in sent
     for index, message in enumerate(request["messages"]):
         for name, value in message.items():
@@ -85,12 +107,12 @@ def check(kind: str, request: dict[str, Any], result: Adapted) -> None:
             assert kept or reported, f"{name} was lost"
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", TYPES)
+@each("task", TASKS)
+@each("kind", TYPES)
 def test_a_conversation_begun_at_any_provider_goes_on(kind: str, task: str) -> None:
     for origin in TYPES:
         request = conversation(origin, task)
-        if (task == "tools" and kind in NO_TOOLS) or (task == "image" and kind in NO_IMAGES):
+        if is_refused(kind, task):
             with pytest.raises(Refusal):
                 adapt(kind, request, model=MODELS.get(kind, "example"))
             continue
@@ -98,9 +120,9 @@ def test_a_conversation_begun_at_any_provider_goes_on(kind: str, task: str) -> N
             check(kind, request, adapt(kind, {**request, "stream": stream}, model=MODELS.get(kind, "example"), tools=True))
 
 
-@pytest.mark.parametrize(("kind", "task"), [
+@each(("kind", "task"), [
     (kind, task) for kind in TYPES for task in TASKS
-    if not (task == "tools" and kind in NO_TOOLS) and not (task == "image" and kind in NO_IMAGES)
+    if not is_refused(kind, task)
 ])  # fmt: skip
 def test_strict_mode_refuses_exactly_what_lenient_mode_loses(kind: str, task: str) -> None:
     for origin in TYPES:
@@ -116,7 +138,7 @@ def test_strict_mode_refuses_exactly_what_lenient_mode_loses(kind: str, task: st
             assert adapt(kind, request, model=model, strict=True, tools=True).sent == lenient.sent, origin
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@each("kind", TYPES)
 def test_a_plain_conversation_passes_untouched(kind: str) -> None:
     request = {"messages": [{"role": "system", "content": "A"}, {"role": "user", "content": "Say \"b\": {\"c\": 1}\n"}]}
     result = adapt(kind, request, strict=True)

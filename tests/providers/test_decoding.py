@@ -13,6 +13,7 @@ from providers.goodfire import GoodfireChunks
 from providers.usage import read_usage
 from tests.providers.adapting import target_for
 from tests.providers.wires import answer, chunk
+from tests.support.each import each
 
 STREAM = Options(stream=True)
 
@@ -35,7 +36,7 @@ def feed(kind: str, *events: Any, names: tuple[str, ...] = ()) -> list[Any]:
     return [item if item == b"[DONE]" else json.loads(item) for item in out]
 
 
-@pytest.mark.parametrize("kind", ["openai", "vllm", "openai-compatible", "siati", "cerebras", "groq"])
+@each("kind", ["openai", "vllm", "openai-compatible", "siati", "cerebras", "groq"])
 def test_answer_without_quirks_keeps_its_bytes(kind: str) -> None:
     target = target_for(kind)
     source = (
@@ -45,7 +46,7 @@ def test_answer_without_quirks_keeps_its_bytes(kind: str) -> None:
     assert target.kind.decode(source, target, Options()).body == source
 
 
-@pytest.mark.parametrize(
+@each(
     "usage",
     [
         None, "x", [], {}, {"prompt_tokens": 1}, {"prompt_tokens": -1, "completion_tokens": 1},

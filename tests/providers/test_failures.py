@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from providers.failures import MAX_MESSAGE_CHARS, read_failure, read_retry_after
 from tests.providers.adapting import target_for
+from tests.support.each import each
 
 NOW = 1_000_000_000.0
 
@@ -23,7 +24,7 @@ def fail(status: int, body: Any, **headers: str) -> Any:
     return read_failure(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, clock=lambda: NOW)
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "kind"),
     [
         (301, "redirect"), (400, "client_error"), (401, "auth"), (402, "quota"), (403, "auth"), (404, "client_error"),
@@ -36,7 +37,7 @@ def test_status_is_classified(status: int, kind: str) -> None:
     assert fail(status, {"error": {"message": "m"}}).kind == kind
 
 
-@pytest.mark.parametrize(
+@each(
     ("body", "message"),
     [
         ({"error": {"message": "m"}}, "m"),
@@ -58,7 +59,7 @@ def test_message_is_read_from_every_error_shape(body: Any, message: str) -> None
     assert fail(400, body).message == message
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "body"),
     [
         (429, {"error": {"message": "m", "code": "insufficient_quota"}}),
@@ -81,7 +82,7 @@ def test_google_error_details_are_read() -> None:
     assert fail(400, [{"error": {"code": 400, "message": "m", "details": [bad]}}]).kind == "auth"
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "error"),
     [
         (400, {"code": "context_length_exceeded", "message": "m"}),
@@ -96,7 +97,7 @@ def test_prompt_too_long_is_always_context_length_exceeded(status: int, error: d
     assert (result.kind, result.status, result.code) == ("client_error", 400, "context_length_exceeded")
 
 
-@pytest.mark.parametrize(
+@each(
     ("headers", "seconds"),
     [
         ({"retry-after": "3"}, 3.0),
@@ -134,6 +135,11 @@ def test_long_message_is_shortened_and_made_printable() -> None:
 @given(st.integers(300, 599), st.binary(max_size=200))
 def test_random_error_bodies_never_raise(status: int, body: bytes) -> None:
     assert read_failure(status, {}, body).message
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"detail":' * 900 + b"1" + b"}" * 900, b'[' * 900 + b"]" * 900])
+def test_deeply_nested_error_bodies_never_raise(body: bytes) -> None:
+    assert read_failure(500, {}, body).message
 
 
 _JSON = st.recursive(
@@ -205,7 +211,7 @@ def test_google_retry_delay_is_bounded(delay: str) -> None:
     assert result is None or 0 <= result <= 86_400
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "message"),
     [
         (400, "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."),
@@ -219,7 +225,7 @@ def test_context_overflow_is_recognised_in_every_vendors_words(status: int, mess
     assert (failure.kind, failure.status, failure.code) == ("client_error", 400, "context_length_exceeded")
 
 
-@pytest.mark.parametrize(
+@each(
     ("status", "error", "kind", "shown"),
     [
         (403, {"message": "Your team has used all available credits or reached its monthly spending limit."}, "quota", 403),

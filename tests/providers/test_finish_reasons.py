@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from providers.finish_reasons import FAILED_REASONS, FINISH_REASONS, OPENAI_REASONS, FailedFinishError, finish_reason
+from tests.support.each import each
 
 
-@pytest.mark.parametrize("reason", sorted(OPENAI_REASONS))
+@each("reason", sorted(OPENAI_REASONS))
 def test_openais_words_are_kept(reason: str) -> None:
     assert finish_reason(reason) == finish_reason(reason.upper()) == reason
 
@@ -18,13 +19,13 @@ def test_every_listed_word_has_a_word_of_openai() -> None:
     assert FAILED_REASONS.isdisjoint(FINISH_REASONS)
 
 
-@pytest.mark.parametrize("word", [*sorted(FAILED_REASONS), "function_call_filter: MALFORMED_FUNCTION_CALL"])
+@each("word", [*sorted(FAILED_REASONS), "function_call_filter: MALFORMED_FUNCTION_CALL"])
 def test_words_of_failures_are_errors(word: str) -> None:
     with pytest.raises(FailedFinishError):
         finish_reason(word.upper())
 
 
-@pytest.mark.parametrize("value", [None, 3, {}, ""])
+@each("value", [None, 3, {}, ""])
 def test_value_that_is_no_reason_is_none(value: object) -> None:
     assert finish_reason(value) is None
 

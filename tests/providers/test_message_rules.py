@@ -15,6 +15,7 @@ from providers.rules.message_pass import MessagePass
 from providers.rules.message_row import OTHER_VENDORS_FIELDS
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.strict_messages import message_objections
+from tests.support.each import each
 
 BLOCKS = [{"type": "thinking", "thinking": "t", "signature": "s"}]
 CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -45,7 +46,7 @@ def test_every_provider_has_a_row_with_a_source() -> None:
     assert (row_of("a-plugin").unknown, row_of("a-plugin").developer) == ("pass", "")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ROWS if kind not in ("goodfire", "anthropic", "openai-compatible")])
+@each("kind", [kind for kind in ROWS if kind not in ("goodfire", "anthropic", "openai-compatible")])
 def test_history_of_another_vendor_is_taken_and_every_loss_is_reported(kind: str) -> None:
     result = sent(kind, HISTORY, model=MODELS.get(kind, "example"), tools=True)
     assert message_objections(kind, result.sent) == []
@@ -56,7 +57,7 @@ def test_history_of_another_vendor_is_taken_and_every_loss_is_reported(kind: str
     assert "index" in answer.get("tool_calls", [{"index": 0}])[0] or "messages[1].tool_calls[0].index" in told
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "model", "field"),
     [
         ("groq", "llama-3.3-70b-versatile", None), ("groq", "openai/gpt-oss-120b", "reasoning"), ("cerebras", "gpt-oss-120b", "reasoning"),
@@ -67,7 +68,7 @@ def test_history_of_another_vendor_is_taken_and_every_loss_is_reported(kind: str
         ("xai", "grok-4.5", "reasoning_content"), ("openrouter", "m", "reasoning"), ("siati", "m", None),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+@each("name", ["reasoning_content", "reasoning"])
 def test_earlier_reasoning_goes_to_the_vendors_field(kind: str, model: str, field: str | None, name: str) -> None:
     result = sent(kind, [USER, {"role": "assistant", "content": "A", name: "t"}, USER], model=model)
     answer = result.sent["messages"][1]
@@ -93,15 +94,15 @@ def test_deepseek_gets_reasoning_beside_the_tool_calls_of_another_model() -> Non
     assert "reasoning_content" not in adapt("deepseek", request).sent["messages"][1]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ROWS if kind != "goodfire"])
-@pytest.mark.parametrize("content", ["A", None])
+@each("kind", [kind for kind in ROWS if kind != "goodfire"])
+@each("content", ["A", None])
 def test_an_empty_list_of_tool_calls_is_left_out(kind: str, content: str | None) -> None:
     answer = {"role": "assistant", "content": content, "tool_calls": []}
     result = sent(kind, [USER, answer, {"role": "user", "content": "B"}], strict=True)
     assert "tool_calls" not in str(result.sent["messages"])
 
 
-@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+@each("role", ["system", "user", "assistant", "tool"])
 def test_lists_of_texts_are_joined_for_deepseek(role: str) -> None:
     parts = [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}]
     calls = {"role": "assistant", "content": "", "reasoning_content": "t", "tool_calls": [CALL]}
@@ -119,8 +120,8 @@ def test_a_list_with_an_image_stays_a_list() -> None:
 CACHE = {"type": "ephemeral"}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ROWS if kind != "openai-compatible"])
-@pytest.mark.parametrize("place", ["part", "message", "tool", "function"])
+@each("kind", [kind for kind in ROWS if kind != "openai-compatible"])
+@each("place", ["part", "message", "tool", "function"])
 def test_cache_control_is_kept_or_reported(kind: str, place: str) -> None:
     text = {"type": "text", "text": "A"}
     part = {"role": "user", "content": [{**text, "cache_control": CACHE}]}
@@ -142,7 +143,7 @@ def test_cache_control_is_kept_or_reported(kind: str, place: str) -> None:
     assert str(refused.value.param).endswith("cache_control")
 
 
-@pytest.mark.parametrize("kind", ["ollama", "vllm", "llamacpp", "openai-compatible"])
+@each("kind", ["ollama", "vllm", "llamacpp", "openai-compatible"])
 def test_developer_is_sent_as_system_to_own_servers(kind: str) -> None:
     messages = [{"role": "developer", "content": "A"}, USER]
     result = sent(kind, messages, strict=True)
@@ -168,7 +169,7 @@ def test_thinking_parts_of_mistral_become_reasoning_elsewhere() -> None:
     assert (answer["content"], answer["reasoning_content"]) == ("A", "t")
 
 
-@pytest.mark.parametrize(("before", "after"), [
+@each(("before", "after"), [
     ("data:image/jpg;base64,AA", "data:image/jpeg;base64,AA"),
     ("data:IMAGE/PNG;base64,AA", "data:image/png;base64,AA"),
     ("data:image/png;charset=utf-8;base64,AA", "data:image/png;base64,AA"),
@@ -179,7 +180,7 @@ def test_media_types_are_registered_ones(before: str, after: str) -> None:
     assert registered(before) == after
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "part"), [("groq", "file"), ("groq", "input_audio"), ("deepseek", "file"), ("azure", "file"), ("together", "file")]
 )
 def test_parts_that_a_vendor_does_not_have_are_refused_with_their_path(kind: str, part: str) -> None:
@@ -222,14 +223,25 @@ def test_unknown_fields_pass_to_own_servers_unless_another_vendor_defines_them()
     assert "cache_control" not in sent("vllm", [marked]).sent["messages"][0]
 
 
-@pytest.mark.parametrize("kind", list(ROWS))
+@each("kind", list(ROWS))
 def test_capabilities_name_every_field_of_messages(kind: str) -> None:
     assert set(MESSAGE_FIELDS) <= set(providers.get(kind).capabilities("example"))
 
 
-@pytest.mark.parametrize("kind", list(ROWS))
+@each("kind", list(ROWS))
 def test_plain_texts_are_not_decoded(kind: str) -> None:
     rule = MessagePass(row=row_of(kind))
     raw = rb'[{"role":"system","content":"A"},{"role":"user","content":"\"role\": \"x\", {\"a\": 1}, \u00e9 \\ "}]'
     assert not rule.is_relevant(raw)
     assert rule.is_relevant(raw.replace(b'"role":"user"', b'"role":"user","reasoning_content":"t"'))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(("kind", "roles"), [(kind, row.text_roles) for kind, row in ROWS.items() if row.text_roles])
+def test_an_image_in_a_message_that_has_only_text_is_refused(kind: str, roles: tuple[str, ...], strict: bool) -> None:
+    picture = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    for role in roles:
+        with pytest.raises(Refusal) as refused:
+            sent(kind, [{"role": role, "content": picture}, USER], strict=strict)
+        assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
+    sent(kind, [{"role": "user", "content": picture}], model="claude-sonnet-4-5", strict=strict)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from providers.base import Body, Refusal
-from providers.mistral import short_id
+from providers.rules.conversation import short_id
 from providers.rules.messages import may_mention
 from tests.providers.adapting import adapt
+from tests.support.each import each
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
 CALLS = [{"id": "call_12345", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
@@ -50,9 +52,9 @@ def test_neighbours_of_one_role_are_merged_except_tool_messages() -> None:
     source = [
         {"role": "user", "content": "A"},
         {"role": "user", "content": [{"type": "text", "text": "B"}]},
-        {"role": "assistant", "content": None, "tool_calls": CALLS},
+        {"role": "assistant", "content": None, "tool_calls": [*CALLS, {**CALLS[0], "id": "call_6789"}]},
         {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
-        {"role": "tool", "tool_call_id": "call_12345", "content": "2"},
+        {"role": "tool", "tool_call_id": "call_6789", "content": "2"},
     ]
     assert messages("siati", source) == [
         {"role": "user", "content": "A\n\nB"},
@@ -67,7 +69,7 @@ def test_text_parts_become_a_string_if_only_a_string_is_accepted() -> None:
     assert ("messages[0].content", "reshape") in result.actions()
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "role"), [("goodfire", "user"), ("friendli", "system"), ("ollama", "user"), ("cohere", "user"), ("anthropic", "user")]
 )
 def test_unsupported_content_is_refused_with_its_path(kind: str, role: str) -> None:
@@ -88,16 +90,18 @@ def test_tool_call_messages_are_refused_without_tool_support() -> None:
     assert refused.value.param == "messages[0].tool_calls"
 
 
-def test_tool_call_and_result_get_the_same_short_id() -> None:
+def test_tool_call_and_result_get_the_same_short_id_and_the_receipt_names_it() -> None:
     source = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "", "tool_calls": CALLS},
         {"role": "tool", "tool_call_id": "call_12345", "content": "1"},
     ]
-    result = messages("mistral", source)
-    assert result[1]["tool_calls"][0]["id"] == result[2]["tool_call_id"] == short_id("call_12345")
-    assert len(short_id("call_12345")) == 9
-    assert short_id("abcDEF123") == "abcDEF123"
+    adapted = adapt("mistral", {"messages": source})
+    new = adapted.sent["messages"][1]["tool_calls"][0]["id"]
+    assert new == adapted.sent["messages"][2]["tool_call_id"] == short_id("call_12345")
+    assert re.fullmatch(r"[a-zA-Z0-9]{9}", new)
+    told = {item.param: (item.from_, item.to) for item in adapted.adjustments if "id" in item.param}
+    assert told == dict.fromkeys(("messages[1].tool_calls[0].id", "messages[2].tool_call_id"), ("call_12345", new))
 
 
 def test_unsupported_names_are_dropped_or_refused_in_strict_mode() -> None:
@@ -108,7 +112,7 @@ def test_unsupported_names_are_dropped_or_refused_in_strict_mode() -> None:
     assert refused.value.param == "messages[0].name"
 
 
-@pytest.mark.parametrize("kind", ["fireworks", "friendli", "mistral", "deepseek"])
+@each("kind", ["fireworks", "friendli", "mistral", "deepseek"])
 def test_json_mode_warns_if_no_message_contains_json(kind: str) -> None:
     requested = {"response_format": {"type": "json_object"}}
     assert ("response_format", "warn") in adapt(kind, requested).actions()

@@ -13,6 +13,7 @@ from tests.providers.gateway_process import Gateway, running
 from tests.providers.server import Reply, Upstream
 from tests.providers.strict import strict_reply
 from tests.providers.test_strict_servers import SERVERS, _way
+from tests.support.each import each
 
 SEED_LISTS = {"friendli"}
 CHOICES = {
@@ -40,7 +41,7 @@ def ask(gateway: Gateway, server: str, **more: object) -> list[dict[str, object]
     return [request.body for request in gateway.upstream.taken()]
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@each("server", SERVERS)
 def test_list_of_seeds_is_sent_natively_or_as_one_request_per_seed(gateway: Gateway, server: str) -> None:
     bodies = ask(gateway, server, n=2, seed=[3, 4])
     if server in SEED_LISTS:
@@ -52,14 +53,14 @@ def test_list_of_seeds_is_sent_natively_or_as_one_request_per_seed(gateway: Gate
     assert seeds == (["None", "None"] if server in SEEDLESS else ["3", "4"])
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@each("server", SERVERS)
 def test_several_choices_are_one_request_if_the_provider_supports_n(gateway: Gateway, server: str) -> None:
     bodies = ask(gateway, server, n=2)
     assert [body.get("n") for body in bodies] == ([2] if server in CHOICES else [body.get("n") for body in bodies])
     assert len(bodies) == (1 if server in CHOICES else 2)
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@each("server", SERVERS)
 def test_prompt_limit_is_native_or_enforced_by_the_gateway(gateway: Gateway, server: str) -> None:
     (body,) = ask(gateway, server, prompt_truncate_len=100)
     messages = body["messages"]

@@ -17,9 +17,10 @@ from providers.cohere import COHERE
 from providers.cohere.answers import finish_of
 from providers.cohere.answers import openai_usage as cohere_usage
 from providers.rules.rule import compile_rules
+from tests.support.each import each
 
 
-@pytest.mark.parametrize("body", [b'{"choices":[]}', b'{"choices":[{}]}', b'{"choices":[{"message":1}]}', b"[]"])
+@each("body", [b'{"choices":[]}', b'{"choices":[{}]}', b'{"choices":[{"message":1}]}', b"[]"])
 def test_answer_without_a_message_is_rejected(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"choice|Expected"):
         read_answer(body, ())

@@ -12,13 +12,14 @@ from providers.openai import REASONING_FAMILIES
 from providers.rules.model_tables import ORDER, nearest_effort
 from tests.providers.adapting import adapt
 from tests.providers.everything import WEATHER
+from tests.support.each import each
 
 TOOLS: dict[str, Any] = {"tools": [WEATHER]}
 
 
-@pytest.mark.parametrize("kind", ["openai", "azure"])
-@pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.4-mini-2026-03-17", "gpt-5.5", "gpt-5.6-terra", "gpt-6-sol", "gpt-6.1-terra"])
-@pytest.mark.parametrize("request_", [TOOLS, {"functions": [{"name": "f"}]}], ids=["tools", "functions"])
+@each("kind", ["openai", "azure"])
+@each("model", ["gpt-5.4", "gpt-5.4-mini-2026-03-17", "gpt-5.5", "gpt-5.6-terra", "gpt-6-sol", "gpt-6.1-terra"])
+@each("request_", [TOOLS, {"functions": [{"name": "f"}]}], ids=["tools", "functions"])
 def test_model_that_takes_no_tools_while_it_reasons_stops_reasoning(kind: str, model: str, request_: dict[str, Any]) -> None:
     adapted = adapt(kind, {**request_, "reasoning_effort": "high", "temperature": 0.2}, model=model)
     assert (adapted.sent["reasoning_effort"], adapted.sent["temperature"]) == ("none", 0.2)
@@ -29,7 +30,7 @@ def test_model_that_takes_no_tools_while_it_reasons_stops_reasoning(kind: str, m
     assert adapt(kind, {**request_, "reasoning_effort": "none"}, model=model, strict=True).sent["reasoning_effort"] == "none"
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "sent"), [("gpt-5.5", "none"), ("gpt-5.6", "none"), ("gpt-6-luna", "none"), ("gpt-5.4", None), ("gpt-5", None)]
 )
 def test_default_effort_counts_as_reasoning(model: str, sent: str | None) -> None:
@@ -45,7 +46,7 @@ def test_model_that_always_reasons_and_takes_no_tools_refuses_them() -> None:
     assert adapt("openai", {}, model="gpt-6-astra").adjustments == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "effort", "sent"),
     [
         ("gpt-5.1", "minimal", "low"),
@@ -67,7 +68,7 @@ def test_effort_becomes_the_nearest_that_the_model_has(model: str, effort: str, 
         adapt("openai", {"reasoning_effort": effort}, model=model, strict=True)
 
 
-@pytest.mark.parametrize("family", REASONING_FAMILIES, ids=lambda family: family.prefix)
+@each("family", REASONING_FAMILIES, ids=lambda family: family.prefix)
 def test_every_effort_is_sent_as_one_that_the_family_has(family: Any) -> None:
     for effort in ORDER:
         assert adapt("openai", {"reasoning_effort": effort}, model=family.prefix).sent["reasoning_effort"] in family.efforts
@@ -75,8 +76,8 @@ def test_every_effort_is_sent_as_one_that_the_family_has(family: Any) -> None:
         assert effort == "none" or nearest_effort(effort, ("none", "high")) == "high"
 
 
-@pytest.mark.parametrize("model", ["o1", "o3-mini", "o4-mini"])
-@pytest.mark.parametrize("value", [True, False])
+@each("model", ["o1", "o3-mini", "o4-mini"])
+@each("value", [True, False])
 def test_o_series_gets_no_parallel_tool_calls(model: str, value: bool) -> None:
     adapted = adapt("openai", {**TOOLS, "parallel_tool_calls": value}, model=model)
     assert "parallel_tool_calls" not in adapted.sent
@@ -88,9 +89,9 @@ def test_o_series_gets_no_parallel_tool_calls(model: str, value: bool) -> None:
 CHAT_TYPES = [kind for kind in providers.OURS if kind != "local"]
 
 
-@pytest.mark.parametrize("kind", CHAT_TYPES)
-@pytest.mark.parametrize("request_", [{}, {"tools": []}, {"tools": None}], ids=["without tools", "no tools", "null tools"])
-@pytest.mark.parametrize("value", [True, False, None])
+@each("kind", CHAT_TYPES)
+@each("request_", [{}, {"tools": []}, {"tools": None}], ids=["without tools", "no tools", "null tools"])
+@each("value", [True, False, None])
 def test_parallel_tool_calls_are_left_out_if_there_are_no_tools(kind: str, request_: dict[str, Any], value: bool | None) -> None:
     adapted = adapt(kind, {**request_, "parallel_tool_calls": value}, strict=True)
     assert "parallel_tool_calls" not in adapted.sent
@@ -98,8 +99,8 @@ def test_parallel_tool_calls_are_left_out_if_there_are_no_tools(kind: str, reque
         assert ("parallel_tool_calls", "drop") in adapted.actions()
 
 
-@pytest.mark.parametrize("kind", CHAT_TYPES)
-@pytest.mark.parametrize("choice", ["auto", "none"])
+@each("kind", CHAT_TYPES)
+@each("choice", ["auto", "none"])
 def test_a_choice_between_no_tools_is_left_out(kind: str, choice: str) -> None:
     adapted = adapt(kind, {"tools": [], "tool_choice": choice}, strict=True)
     assert not {"tools", "tool_choice"} & set(adapted.sent)
@@ -109,22 +110,22 @@ def test_a_choice_between_no_tools_is_left_out(kind: str, choice: str) -> None:
     assert ("function_call", "drop") in adapted.actions()
 
 
-@pytest.mark.parametrize("model", ["gpt-4.1", "gpt-5"])
-@pytest.mark.parametrize("kind", ["openai", "azure"])
+@each("model", ["gpt-4.1", "gpt-5"])
+@each("kind", ["openai", "azure"])
 def test_parallel_tool_calls_stay_beside_tools_and_functions_that_become_tools(kind: str, model: str) -> None:
     assert adapt(kind, {**TOOLS, "parallel_tool_calls": False}, model=model).sent["parallel_tool_calls"] is False
     adapted = adapt(kind, {"functions": [{"name": "f"}], "parallel_tool_calls": False}, model=model)
     assert ("parallel_tool_calls" in adapted.sent) == ("tools" in adapted.sent)
 
 
-@pytest.mark.parametrize("kind", CHAT_TYPES)
-@pytest.mark.parametrize("name", ["tools", "functions", "parallel_tool_calls", "tool_choice", "function_call"])
+@each("kind", CHAT_TYPES)
+@each("name", ["tools", "functions", "parallel_tool_calls", "tool_choice", "function_call"])
 def test_null_means_not_given(kind: str, name: str) -> None:
     assert name not in adapt(kind, {name: None}, strict=True).sent
 
 
-@pytest.mark.parametrize("kind", CHAT_TYPES)
-@pytest.mark.parametrize(("stop", "left"), [("", []), ([""], []), (["", "x"], ["x"]), (["x", "", "y", ""], ["x", "y"])])
+@each("kind", CHAT_TYPES)
+@each(("stop", "left"), [("", []), ([""], []), (["", "x"], ["x"]), (["x", "", "y", ""], ["x", "y"])])
 def test_empty_stop_strings_are_left_out(kind: str, stop: Any, left: list[str]) -> None:
     adapted = adapt(kind, {"stop": stop}, strict=True)
     sent = adapted.sent.get("stop") or adapted.sent.get("stop_sequences") or []
@@ -138,8 +139,8 @@ SAMPLING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("model", ["gpt-4o-search-preview", "gpt-4o-mini-search-preview-2025-03-11"])
-@pytest.mark.parametrize("kind", ["openai", "azure"])
+@each("model", ["gpt-4o-search-preview", "gpt-4o-mini-search-preview-2025-03-11"])
+@each("kind", ["openai", "azure"])
 def test_search_model_gets_no_sampling_parameters(kind: str, model: str) -> None:
     options = {"web_search_options": {"search_context_size": "low"}}
     adapted = adapt(kind, {**SAMPLING, **options, "stop": ["x"], "n": 2}, model=model)
@@ -156,7 +157,7 @@ def test_search_options_are_kept_for_search_models_only() -> None:
     assert "web_search_options" not in adapt("openai", options, model="gpt-5").sent
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "model"),
     [
         ("openai", "gpt-6"),
@@ -167,14 +168,14 @@ def test_search_options_are_kept_for_search_models_only() -> None:
         ("xai", "grok-code"),
     ],
 )
-@pytest.mark.parametrize("stop", ["STOP", ["STOP", "END"]])
+@each("stop", ["STOP", ["STOP", "END"]])
 def test_stops_of_a_model_without_stop_are_enforced_by_the_gateway(kind: str, model: str, stop: Any) -> None:
     adapted = adapt(kind, {"stop": stop}, model=model, strict=True)
     assert "stop" not in adapted.sent
     assert adapted.actions() == [("stop", "enforce_locally")]
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "like"), [("gpt-5.7", "gpt-5.6"), ("gpt-6.2-sol", "gpt-6.1-terra"), ("gpt-7-nova", "gpt-6.1-terra"), ("o5-mini", "o4")]
 )
 def test_newer_model_is_treated_like_the_newest_of_its_family(model: str, like: str) -> None:
@@ -187,12 +188,12 @@ def test_newer_model_is_treated_like_the_newest_of_its_family(model: str, like: 
     assert len(newer.adjustments) == len(known.adjustments) + 1
 
 
-@pytest.mark.parametrize("family", REASONING_FAMILIES, ids=lambda family: family.prefix)
+@each("family", REASONING_FAMILIES, ids=lambda family: family.prefix)
 def test_known_model_is_not_called_newer(family: Any) -> None:
     assert adapt("openai", {}, model=family.prefix).adjustments == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in providers.OURS if kind not in ("friendli", "local")])
+@each("kind", [kind for kind in providers.OURS if kind not in ("friendli", "local")])
 def test_team_of_friendli_reaches_no_other_vendor(kind: str) -> None:
     adapted = adapt(kind, {"team": "T1"})
     assert "T1" not in str((adapted.sent, adapted.headers))

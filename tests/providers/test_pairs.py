@@ -13,6 +13,7 @@ from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.rule import Rule, compile_rules
 from tests.providers.adapting import adapt
+from tests.support.each import each
 
 
 def _run(rule: Rule, request: dict[str, Any], *, strict: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
@@ -53,9 +54,9 @@ def test_the_common_rules_are_applied_by_the_gateway_itself() -> None:
     assert json.loads(body.encode()) == {"messages": []}
 
 
-@pytest.mark.parametrize("cap", ["max_tokens", "max_completion_tokens"])
-@pytest.mark.parametrize("least", ["min_tokens", "min_completion_tokens"])
-@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@each("cap", ["max_tokens", "max_completion_tokens"])
+@each("least", ["min_tokens", "min_completion_tokens"])
+@each("kind", sorted(providers.OURS))
 def test_a_minimum_above_the_cap_is_never_sent(kind: str, least: str, cap: str) -> None:
     adapted = adapt(kind, {least: 80, cap: 50})
     sent = [adapted.sent[name] for name in ("min_tokens", "min_completion_tokens") if name in adapted.sent]

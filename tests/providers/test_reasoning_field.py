@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from providers.base import Options
 from tests.providers.adapting import target_for
+from tests.support.each import each
 
 KINDS = ("cerebras", "groq", "ollama", "vllm", "together", "openrouter", "openai-compatible", "fireworks", "siati")
 FRAME = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -19,7 +18,7 @@ def chunk(delta: dict[str, Any]) -> bytes:
     return json.dumps({**FRAME, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}).encode()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_json_answer_has_reasoning_under_both_names(kind: str) -> None:
     message = {"role": "assistant", "content": "A", "reasoning": "hm"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -28,7 +27,7 @@ def test_json_answer_has_reasoning_under_both_names(kind: str) -> None:
     assert json.loads(answer.body)["choices"][0]["message"] == {**message, "reasoning_content": "hm"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_every_chunk_has_reasoning_under_both_names(kind: str) -> None:
     target = target_for(kind)
     decoder = target.kind.decoder(target, Options(stream=True))

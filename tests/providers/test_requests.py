@@ -13,6 +13,7 @@ from tests.providers.cases import Case, Sent, by_mode, differences, load, reques
 from tests.providers.gateway_process import Gateway, receipt_of, running, way_of
 from tests.providers.server import Upstream
 from tests.providers.wires import good_reply
+from tests.support.each import each
 
 CASES = list(by_mode(load("request_cases")))
 CHATS = [case for case in CASES if (case[1].get("config") or {}).get("operation", "chat") == "chat"]
@@ -52,12 +53,12 @@ def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
     )
 
 
-@pytest.mark.parametrize(("case", "strict"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@each(("case", "strict"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_adapted_request_matches_the_vector(case: Case, strict: bool) -> None:
     assert differences(case, send_purely(case, strict)) == []
 
 
-@pytest.mark.parametrize(("case", "strict"), [case[1:] for case in CHATS], ids=[case[0] for case in CHATS])
+@each(("case", "strict"), [case[1:] for case in CHATS], ids=[case[0] for case in CHATS])
 def test_running_gateway_sends_the_request_of_the_vector(gateway: Gateway, case: Case, strict: bool) -> None:
     assert differences(case, send_by_http(gateway, case, strict)) == []
 

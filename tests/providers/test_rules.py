@@ -13,9 +13,10 @@ from providers.rules.fan_out import fan_out
 from providers.rules.names import OutputCap, Rename
 from providers.rules.not_given import NOT_GIVEN
 from providers.rules.rule import Accepts, CompiledRules, ForModels, compile_rules
-from providers.rules.shapes import Choices, LegacyFunctions, StopStrings, StreamUsage
+from providers.rules.shapes import Choices, StopStrings, StreamUsage
 from providers.rules.values import Default, Drop, MapValues, MoveToHeader, OneOf, Range
 from tests.providers.adapting import HI, adapt, target_for
+from tests.support.each import each
 
 
 def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
@@ -25,7 +26,7 @@ def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool 
     return json.loads(source.encode()), adjustments
 
 
-@pytest.mark.parametrize("kind", ["openai", "azure", "openai-compatible", "vllm", "llamacpp", "groq", "xai", "openrouter"])
+@each("kind", ["openai", "azure", "openai-compatible", "vllm", "llamacpp", "groq", "xai", "openrouter"])
 def test_request_without_changes_keeps_its_bytes(kind: str) -> None:
     source = b'{ "model":"example", "messages" : [{"role":"user","content":"Hi \\u00e9"}],"temperature":0.70, "max_tokens":5}'
     target = target_for(kind)
@@ -45,7 +46,7 @@ def test_the_caller_s_name_for_the_model_is_replaced_by_the_target_s() -> None:
     assert adapt("openai", {}, model="gpt-4.1").sent["model"] == "gpt-4.1"
 
 
-@pytest.mark.parametrize(
+@each(
     ("value", "sent", "clamped"),
     [(2.5, 2, True), (-0.1, 0, True), (2, 2, False), (0, 0, False), (1.5, 1.5, False), (None, None, False)],
 )
@@ -66,7 +67,7 @@ def test_range_refuses_in_strict_mode_or_if_clamping_is_disabled() -> None:
     assert (always.value.param, always.value.code) == ("top_k", "invalid_value")
 
 
-@pytest.mark.parametrize(
+@each(
     ("caps", "sent", "actions"),
     [
         ({"max_tokens": 5}, 5, []),
@@ -127,7 +128,7 @@ def test_model_rules_replace_only_the_general_rules_of_the_same_parameter() -> N
     assert [type(rule).__name__ for rule in general.rules] == ["Range", "Range"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("rule", "body", "sent", "made"),
     [
         (OneOf("reasoning_effort", ("low", "high"), nearest={"minimal": "low"}), "minimal", "low", "clamp"),
@@ -160,7 +161,7 @@ def test_default_applies_only_if_the_caller_sets_no_value() -> None:
     assert run(rules, {"seed": None})[0] == {"seed": 42}
 
 
-@pytest.mark.parametrize("value", ["line\nbreak", "ümlaut", "x" * 300, ""])
+@each("value", ["line\nbreak", "ümlaut", "x" * 300, ""])
 def test_values_not_valid_in_a_header_are_dropped(value: str) -> None:
     body = Body(json.dumps({"user": value}).encode())
     adjustments = CompiledRules((MoveToHeader("user", "X-User"),), unknown="drop").apply(body, "it", Options(), {})
@@ -222,14 +223,8 @@ def test_legacy_functions_become_tools_and_the_rules_for_tools_apply() -> None:
     result = adapt("friendli", {"functions": [{"name": "f"}], "function_call": {"name": "f"}})
     assert result.sent["tools"] == [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
     assert result.sent["tool_choice"] == {"type": "function", "function": {"name": "f"}}
-    assert result.actions()[:2] == [("functions", "reshape"), ("function_call", "reshape")]
+    assert result.actions()[1:3] == [("functions", "reshape"), ("function_call", "reshape")]
 
-
-def test_legacy_functions_with_tools_are_refused_in_strict_mode() -> None:
-    tools = [{"type": "function", "function": {"name": "g", "parameters": {}}}]
-    assert run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools})[0] == {"tools": tools}
-    with pytest.raises(Refusal):
-        run((LegacyFunctions("functions"), Accepts("tools")), {"functions": [{"name": "f"}], "tools": tools}, strict=True)
 
 
 def test_adapting_a_copy_leaves_the_original_unchanged() -> None:
@@ -242,7 +237,7 @@ def test_adapting_a_copy_leaves_the_original_unchanged() -> None:
     assert json.loads(body.encode()) == {"model": "m", "messages": HI, "top_k": 3, "temperature": 9}
 
 
-@pytest.mark.parametrize("kind", sorted(providers.OURS))
+@each("kind", sorted(providers.OURS))
 def test_the_capability_table_names_every_canonical_parameter(kind: str) -> None:
     table = providers.get(kind).capabilities("example")
     assert {"temperature", "tools", "seed", "top_k", "system_prompt"} <= table.keys()

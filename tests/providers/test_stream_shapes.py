@@ -16,6 +16,7 @@ from providers.base import Failure, Options, StreamFailure, Usage
 from providers.usage import read_usage
 from tests.providers.adapting import target_for
 from tests.providers.wires import answer, chunk
+from tests.support.each import each
 
 KINDS = (
     "azure", "cerebras", "deepseek", "fireworks", "friendli", "gemini", "groq", "llamacpp", "mistral", "ollama", "openai",
@@ -124,9 +125,9 @@ TWO_CALLS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", TWO_CALLS)
-@pytest.mark.parametrize("cuts", [0, 61])
+@each("kind", KINDS)
+@each("name", TWO_CALLS)
+@each("cuts", [0, 61])
 def test_two_calls_are_two_calls(kind: str, name: str, cuts: int) -> None:
     chunks, _ = relay(kind, TWO_CALLS[name], cuts)
     message = assemble(chunks)[0]
@@ -138,20 +139,20 @@ def test_two_calls_are_two_calls(kind: str, name: str, cuts: int) -> None:
     assert message["finish"] == "tool_calls"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_two_calls_of_one_function_without_ids_are_two(kind: str) -> None:
     chunks, _ = relay(kind, calling([call("f", A, index=0)], [call("f", B, index=0)]))
     assert [json.loads(entry[2]) for entry in assemble(chunks)[0]["calls"]] == [{"a": 1}, {"b": 2}]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("junk", [[{}], [None], [{"index": 0}], [{"type": "web_search_call", "id": "w", "function": {"name": "s"}}]])
+@each("kind", KINDS)
+@each("junk", [[{}], [None], [{"index": 0}], [{"type": "web_search_call", "id": "w", "function": {"name": "s"}}]])
 def test_what_is_not_a_call_of_the_caller_does_not_look_like_one(kind: str, junk: list[Any]) -> None:
     chunks, _ = relay(kind, [chunk({"tool_calls": junk}), chunk({"content": "A"}), chunk({}, "stop")])
     assert assemble(chunks)[0] == {"content": "A", "calls": [], "finish": "stop"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_call_without_arguments_gets_an_empty_object(kind: str) -> None:
     for deltas in ([call("f", "", index=0, id="c1")], [call("f", None, index=0, id="c1")], [call("f", {}, index=0, id="c1")]):
         assert assemble(relay(kind, calling(deltas))[0])[0]["calls"] == [["c1", "f", "{}"]]
@@ -174,8 +175,8 @@ IRREGULAR: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", IRREGULAR)
+@each("kind", KINDS)
+@each("name", IRREGULAR)
 def test_irregular_chunk_gets_the_shape_of_the_others(kind: str, name: str) -> None:
     text = [chunk({"role": "assistant", "content": "A"}), chunk({"content": "B"}), chunk({"content": "C"})]
     for at in (0, 2, 3, 4):
@@ -185,8 +186,8 @@ def test_irregular_chunk_gets_the_shape_of_the_others(kind: str, name: str) -> N
         assert assemble(relay(kind, events)[0])[0] == {"content": "ABC", "calls": [], "finish": "stop"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
+@each("kind", KINDS)
+@each(
     ("word", "reason"),
     [
         ("MAX_TOKENS", "length"), ("content_filter: PROHIBITED_CONTENT", "content_filter"), ("SAFETY", "content_filter"),
@@ -202,7 +203,7 @@ def test_finish_words_are_openais(kind: str, word: str, reason: str) -> None:
     assert json.loads(decoded.body)["choices"][0]["finish_reason"] == reason
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_malformed_function_call_is_never_a_success(kind: str) -> None:
     word = "function_call_filter: MALFORMED_FUNCTION_CALL"
     target = target_for(kind)
@@ -220,7 +221,7 @@ def _failure_of(kind: str, events: list[Any]) -> Failure:
     return failed.value.failure
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_error_keeps_its_status_and_words(kind: str) -> None:
     error = {"code": 429, "message": "Rate limited upstream"}
     choice = {"index": 0, "delta": {}, "finish_reason": "error"}
@@ -251,9 +252,9 @@ USAGES: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", USAGES)
-@pytest.mark.parametrize("place", ["own chunk", "finish chunk", "choice", "JSON"])
+@each("kind", KINDS)
+@each("name", USAGES)
+@each("place", ["own chunk", "finish chunk", "choice", "JSON"])
 def test_usage_is_shown_as_it_is_booked(kind: str, name: str, place: str) -> None:
     given, expected = USAGES[name]
     if name == "hidden in the total" and kind != "gemini":
@@ -278,7 +279,7 @@ def test_usage_is_shown_as_it_is_booked(kind: str, name: str, place: str) -> Non
     assert (shown["prompt_tokens"], shown["completion_tokens"], cached) == expected
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_message_of_a_json_answer_is_complete(kind: str) -> None:
     target = target_for(kind)
     calls = [{"function": {"name": "f", "arguments": {"a": 1}}}, {"id": "", "function": {"name": "g", "arguments": ""}}]
@@ -292,7 +293,7 @@ def test_message_of_a_json_answer_is_complete(kind: str) -> None:
     assert len({c["id"] for c in message["tool_calls"]} - {""}) == 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_text_of_a_known_sort_is_passed_without_decoding(kind: str) -> None:
     target = target_for(kind)
     decoder = target.kind.decoder(target, Options(stream=True))
@@ -384,7 +385,7 @@ def test_message_is_the_same_for_thousands_of_chunkings() -> None:
     _check_random_streams(600)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_role_of_every_chunk_is_sent_once(kind: str) -> None:
     chunks, _ = relay(kind, [*(chunk({"role": "assistant", "content": text}) for text in "ABCDE"), chunk({}, "stop")])
     assert assemble(chunks)[0]["content"] == "ABCDE"

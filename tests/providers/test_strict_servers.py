@@ -15,6 +15,7 @@ from tests.providers.gateway_process import Gateway, Way, chunks_of, receipt_of,
 from tests.providers.server import Reply, Upstream, data_events, stream_reply
 from tests.providers.strict import facts_of, objections, refusal, strict_reply
 from tests.providers.wires import NO_USAGE, chunk
+from tests.support.each import each
 
 MODELS = {
     "openai": "gpt-4.1",
@@ -66,7 +67,7 @@ def test_every_type_with_known_fields_has_a_strict_server() -> None:
     assert set(providers.types()) - served == {"local", "openai-compatible", "openrouter"}
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@each("server", SERVERS)
 def test_strict_server_rejects_the_original_request(server: str) -> None:
     body = {"model": "m", **EVERYTHING, "messages": [{"role": "oracle", "content": [{"type": "text", "text": "Hi"}]}], "tools": []}
     if facts_of(server).get("unknown") == "ignore" and not facts_of(server).get("needs"):
@@ -141,8 +142,8 @@ def test_caller_gets_a_complete_tool_call(gateway: Gateway, strict: Callable[[st
     assert call_id not in ("", "null")
 
 
-@pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize(
+@each("server", SERVERS)
+@each(
     ("status", "seen", "code"),
     [(401, 502, "upstream_auth_error"), (429, 429, "rate_limit_exceeded"), (500, 502, "upstream_error"), (503, 503, "upstream_overloaded")],
 )
@@ -157,7 +158,7 @@ def test_errors_are_classified_alike_for_every_provider(gateway: Gateway, server
         assert response.headers["retry-after"] == "7"
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@each("server", SERVERS)
 def test_upstream_400_keeps_its_message(gateway: Gateway, server: str) -> None:
     reply = refusal(server, 400, "temperature", "too hot")
     gateway.upstream.answer = lambda _: reply
@@ -167,7 +168,7 @@ def test_upstream_400_keeps_its_message(gateway: Gateway, server: str) -> None:
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize("server", [server for server in SERVERS if server not in ("anthropic", "cohere")])
+@each("server", [server for server in SERVERS if server not in ("anthropic", "cohere")])
 def test_error_inside_a_stream_fails_the_call(gateway: Gateway, server: str) -> None:
     broken = {"error": {"message": "broke off", "type": "server_error", "code": None, "param": None}, "status_code": 500}
     reply = stream_reply(data_events([chunk({"role": "assistant", "content": "A"}), broken], done=False))

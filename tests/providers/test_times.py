@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from providers.times import TIME_NAMES, reported_times
+from tests.support.each import each
 
 METRICS = {"server-time-to-first-token": "0.5", "server-processing-time": 2, "prefill-queue-duration": 0.125}
 
 
-@pytest.mark.parametrize(
+@each(
     ("answer", "times"),
     [
         ({"time_info": {"queue_time": 1, "created": 2}}, {"queue_time": 1}),

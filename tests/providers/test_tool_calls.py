@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from providers.tool_calls import CallStream, arguments_text, calls_of, is_server_call, repair_calls
+from tests.support.each import each
 
 
 def test_delta_in_openais_form_is_unchanged() -> None:
@@ -32,7 +33,7 @@ def test_custom_call_keeps_its_input() -> None:
     assert CallStream().feed([delta]) == [delta]
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, ""), ("", ""), ({"a": "\u00e4"}, '{"a": "\u00e4"}'), ([1], "[1]")])
+@each(("value", "text"), [(None, ""), ("", ""), ({"a": "\u00e4"}, '{"a": "\u00e4"}'), ([1], "[1]")])
 def test_arguments_become_json_text(value: Any, text: str) -> None:
     assert arguments_text(value) == text
 

@@ -24,9 +24,10 @@ from providers.together import TOGETHER, convert_logprobs
 from providers.vllm import VLLM
 from providers.xai import XAI
 from tests.providers.adapting import adapt
+from tests.support.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("provider", "request_", "sent", "actions"),
     [
         (FIREWORKS, {"clear_thinking": True}, {"reasoning_history": "disabled"}, [("clear_thinking", "reshape")]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 
-from gateway.response.chained_requests import ReadAnswer, run_chained, to_stream
+from gateway.response.chained_requests import ReadAnswer, mark_stopped, run_chained, to_stream
 from providers.base import Body, Usage
 from tests.support.scripted import ScriptedResponse, completion
 
@@ -34,3 +34,8 @@ def test_answer_as_a_stream_has_text_finish_and_usage() -> None:
     assert chunks[1]["choices"][0]["finish_reason"] == "stop"
     assert chunks[2]["usage"]["total_tokens"] == 7
     assert opening.id == "c"
+
+
+def test_an_answer_that_a_stop_string_ended_names_it() -> None:
+    (choice,) = json.loads(mark_stopped(completion("Hello"), "X"))["choices"]
+    assert (choice["stop_sequence"], choice["message"]["content"]) == ("X", "Hello")

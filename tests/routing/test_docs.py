@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import pytest
-
 from gateway.attempts.hedge import MAX_SAVED_HEDGES
 from gateway.config import load as config
 from gateway.config.route import Balance
@@ -16,6 +14,7 @@ from gateway.targets.latency import MIN_OBSERVATIONS
 from gateway.upstream.dial import NEXT_ADDRESS_DELAY_S
 from gateway.upstream.resolver import ThreadResolver
 from tests.routing.test_router import names, router
+from tests.support.each import each
 
 DOC = Path(__file__).parents[2] / "docs" / "routing.md"
 ENVIRON = {"OPENAI_API_KEY": "sk-0123456789", "GROQ_API_KEY": "gsk-0123456789"}
@@ -32,7 +31,7 @@ def load(block: str) -> Config:
     return config.parse((blocks()[0] + block).encode(), "routing.md", environ=ENVIRON)
 
 
-@pytest.mark.parametrize("block", blocks()[1:], ids=lambda block: block.split()[1])
+@each("block", blocks()[1:], ids=lambda block: block.split()[1])
 def test_example_loads(block: str) -> None:
     assert load(block).models
 
@@ -55,7 +54,7 @@ def test_each_balance_policy_has_a_row() -> None:
     assert re.findall(r"^\| `(\w+)`[^|]*\| ", section, re.MULTILINE) == list(get_args(Balance))
 
 
-@pytest.mark.parametrize("text", [
+@each("text", [
     f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"starts after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
     f"kept for {ThreadResolver().ttl:.0f} s",
     "up to ten second attempts may be saved up" if MAX_SAVED_HEDGES == 10 else "?",

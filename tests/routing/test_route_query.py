@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 
 import providers
 from gateway.call import Call
@@ -17,6 +16,7 @@ from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
 from providers.base import Body, Target
 from tests.routing.test_router import backend_of
+from tests.support.each import each
 
 GROQ = Target("c/x", "c", providers.get("groq"), "x", "http://x/v1")
 OPENAI = Target("o/x", "o", providers.get("openai-compatible"), "x", "http://x/v1")
@@ -68,7 +68,7 @@ def test_a_lost_parameter_is_named_in_the_error() -> None:
     assert error.param == "logit_bias"
 
 
-@pytest.mark.parametrize(
+@each(
     ("caller", "model", "accepted"),
     [(False, None, True), (True, None, False), (False, True, False), (True, True, False)],
 )

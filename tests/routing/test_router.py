@@ -19,6 +19,7 @@ from gateway.targets.candidate import Model
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.transport import Deadlines, Origin
 from providers.base import Target
+from tests.support.each import each
 
 KIND = providers.get("openai-compatible")
 
@@ -76,7 +77,7 @@ def test_a_pattern_matches_its_own_spelling_by_prefix_only() -> None:
     assert names(router(**{"gpt-*": A}), "gpt-*") == ["a/x"]  # it matches its own prefix
 
 
-@pytest.mark.parametrize("name", ["a\r\nb", "a\x00", "\u202e", "\ud7ff\u2028"])
+@each("name", ["a\r\nb", "a\x00", "\u202e", "\ud7ff\u2028"])
 def test_unprintable_names_match_no_pattern(name: str) -> None:
     with pytest.raises(NotFound):
         router(**{"*": A}).find(name)
@@ -146,3 +147,16 @@ def test_zero_retries_override_a_later_setting() -> None:
         inner=ModelConfig(name="inner", targets=A, retries=3),
     )
     assert one.candidates(one.find("outer"))[0].settings.retries == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("gpt4o", "gpt-4o"), ("GPT-4O", "gpt-4o"), ("claude-sonnet4", "claude-sonnet-4"), ("zzz", None), ("", None), ("\r\n" * 50, None)],
+)
+def test_an_unknown_name_gets_the_nearest_model_as_a_suggestion(name: str, nearest: str | None) -> None:
+    message = unknown_model(name, ["gpt-4o", "claude-sonnet-4", "big"]).message
+    assert (f"Did you mean '{nearest}'?" in message) if nearest else ("Did you mean" not in message)
+
+
+def test_a_suggestion_has_its_own_spelling() -> None:
+    assert "Did you mean 'GPT-Main'?" in unknown_model("gpt-mian", ["GPT-Main"]).message

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 
 from gateway.config.limit import HedgeDelay
 from gateway.config.model import ContextConfig, HedgeConfig, MirrorConfig, ModelConfig, ModelSettings
@@ -13,6 +12,7 @@ from gateway.routing.settings import merge_deadlines, merge_settings
 from gateway.targets.candidate import Candidate, Model
 from gateway.upstream.transport import Deadlines
 from tests.routing.test_router import backend_of
+from tests.support.each import each
 
 VALUES = {"hedge": HedgeConfig(HedgeDelay(seconds=1.0)), "mirror": MirrorConfig(Ref("a", "shadow"))}
 """Settings whose value must have the right type here. For every other one, any object will do."""
@@ -26,7 +26,7 @@ def candidate(outer: ModelConfig, inner: ModelConfig) -> Candidate:
     return found
 
 
-@pytest.mark.parametrize("name", ModelSettings.__struct_fields__)
+@each("name", ModelSettings.__struct_fields__)
 def test_every_setting_reaches_the_candidate(name: str) -> None:
     """A new setting is a new field of ModelSettings: nothing in gateway.routing names it."""
     value = VALUES.get(name, object())
@@ -35,7 +35,7 @@ def test_every_setting_reaches_the_candidate(name: str) -> None:
     assert getattr(candidate(outer, inner).settings, name) is value
 
 
-@pytest.mark.parametrize("name", sorted({*ModelSettings.__struct_fields__} - {"strict", "context"}))
+@each("name", sorted({*ModelSettings.__struct_fields__} - {"strict", "context"}))
 def test_the_setting_nearest_to_the_caller_wins(name: str) -> None:
     near, far = VALUES.get(name, object()), VALUES.get(name, object())
     outer = ModelConfig(name="outer", targets=Ref(None, "inner"), **{name: near})
@@ -43,7 +43,7 @@ def test_the_setting_nearest_to_the_caller_wins(name: str) -> None:
     assert getattr(candidate(outer, inner).settings, name) is near
 
 
-@pytest.mark.parametrize(
+@each(
     ("near", "far", "merged"),
     [(False, True, True), (True, False, True), (None, True, True), (False, None, False), (None, None, None)],
 )

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
 from gateway.config.load import parse
+from gateway.errors import GatewayError
+from gateway.http.json_body import CallerDisconnectedError
 from gateway.runtime.gateway import Gateway
-from gateway.server.endpoints import describe_model
+from gateway.server.endpoints import Endpoints
 from gateway.telemetry.call_log import CallLog
 from tests.flows.live import Live, live
 from tests.support.plain_http import WITHOUT_AUTHORITIES
@@ -58,8 +61,12 @@ async def test_an_unknown_path_or_method_is_rejected(serving: Live, method: str,
     assert (answer.status_code, answer.json()["error"]["message"]) == (code, message)
 
 
-def test_brief_description_of_a_model_has_no_targets() -> None:
-    generation = Gateway(parse(YAML.encode(), "g.yaml", environ={}), CallLog(2, human=True), lambda line: None).generation
-    brief = describe_model(generation, "m", brief=True)
-    assert brief == {"id": "m", "object": "model", "created": 0, "owned_by": "up"}
-    assert describe_model(generation, "m").keys() - brief.keys() == {"targets"}
+async def test_the_list_of_models_has_what_is_known_of_each(serving: Live) -> None:
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES) as client:
+        answer = await client.get(f"{serving.url}/v1/models")
+    assert answer.json()["data"][:1] == [{"id": "m", "object": "model", "created": 0, "owned_by": "up", "available": True}]
+
+
+def test_every_kind_of_error_has_a_handler() -> None:
+    gateway = Gateway(parse(YAML.encode(), "g.yaml", environ={}), CallLog(2, human=True), lambda line: None)
+    assert {GatewayError, HTTPException, CallerDisconnectedError, Exception} == set(Endpoints(gateway).handlers())

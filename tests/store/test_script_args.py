@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gateway.store.limit import NO_SLOT, Costs, Limit, Reservation
 from gateway.store.script_args import (
     BUDGET_SLOTS,
@@ -16,6 +14,7 @@ from gateway.store.script_args import (
     side_of,
 )
 from gateway.store.settled_spend import SettledSpend
+from tests.support.each import each
 
 CALLS = Limit("key:a", "concurrent", 3)
 TOKENS = Limit("key:a", "tokens", 100, "min")
@@ -51,7 +50,7 @@ def test_batches_are_bounded_and_complete() -> None:
     assert [entry for part in parts for entry in part] == entries
 
 
-@pytest.mark.parametrize(("wait", "retry_after"), [(-2, None), (-3, 1.0), (2_500_000, 2.5), (-1, 86_400.0)])
+@each(("wait", "retry_after"), [(-2, None), (-3, 1.0), (2_500_000, 2.5), (-1, 86_400.0)])
 def test_waits_are_converted_to_seconds(wait: int, retry_after: float | None) -> None:
     refusal = read_refusal(BUDGET, wait, 20_000, 20_000 * 86_400_000_000, 1.0)
     assert refusal.retry_after == retry_after

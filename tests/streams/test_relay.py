@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.streams.relay import MAX_HELD_BYTES, Relay
 from providers.base import Failure, StreamFailure, Usage
 from providers.usage import read_usage
+from tests.support.each import each
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -160,7 +161,7 @@ def test_nothing_is_released_before_something_is_said(size: int) -> None:
     assert one.feed(event(chunk("x"))) == source + event(chunk("x"))
 
 
-@pytest.mark.parametrize("delta", [
+@each("delta", [
     {"content": "x"}, {"reasoning_content": "hm"}, {"tool_calls": [{"index": 0}]}, {"refusal": "no"}, {"vendor_field": {"a": 1}},
 ])  # fmt: skip
 def test_any_content_starts_the_stream(delta: dict[str, Any]) -> None:
@@ -174,7 +175,7 @@ def test_a_long_preamble_is_not_held_for_ever() -> None:
     assert sent
 
 
-@pytest.mark.parametrize(("pieces", "kind"), [
+@each(("pieces", "kind"), [
     ([], "closed_pre"),
     ([event(ROLE)], "closed_pre"),
     ([DONE], "closed_pre"),
@@ -240,8 +241,8 @@ def test_empty_finish_reasons_finish_nothing() -> None:
     assert failure.kind == "truncated"
 
 
-@pytest.mark.parametrize("wrong", [b"\xff\xfe", b"\xe2\x82", b"\xed\xa0\x80"])
-@pytest.mark.parametrize("together", [True, False])
+@each("wrong", [b"\xff\xfe", b"\xe2\x82", b"\xed\xa0\x80"])
+@each("together", [True, False])
 def test_u17_bytes_that_are_no_text_are_a_bad_event_and_never_sent(wrong: bytes, together: bool) -> None:
     bad = event(json.dumps(chunk("@")).encode().replace(b"@", wrong))
     rest = [WHOLE[2], bad, WHOLE[3], DONE]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import pytest
-
 from gateway.streams.chunk_filter import ChunkFilter
 from gateway.streams.resumed import ResumedStream
 from gateway.streams.transcript import Handover, Transcript
+from tests.support.each import each
 
 
 def event(delta: dict[str, object], finish: str | None = None, index: int = 0) -> bytes:
@@ -33,7 +32,7 @@ def test_transcript_has_the_text_and_the_identity_of_the_first_chunk() -> None:
     assert transcript.handovers == [Handover(5, "b/y")]
 
 
-@pytest.mark.parametrize(
+@each(
     "other",
     [event({"tool_calls": [{"id": "t"}]}), event({"content": "x"}, index=1), event({}, "stop"), b"data: none\n\n"],
     ids=["tool call", "second choice", "finished", "unreadable"],

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.streams.sse import MAX_EVENT_BYTES, Event, EventParser, EventTooLargeError
+from tests.support.each import each
 
 
 def parse(pieces: list[bytes]) -> list[Event]:
@@ -77,7 +78,7 @@ def test_a_plain_piece_is_known_to_be_fit_to_go_on_as_it_is() -> None:
     assert parser.cut(b"2}\n\n") == b'data: {"b":2}\n\n'
 
 
-@pytest.mark.parametrize("odd", [b"data: x\r\n\r\n", b"event: a\ndata: x\n\n", b"data:x\n\n", b": hi\n\n", b"data: x\ndata: y\n\n"])
+@each("odd", [b"data: x\r\n\r\n", b"event: a\ndata: x\n\n", b"data:x\n\n", b": hi\n\n", b"data: x\ndata: y\n\n"])
 def test_anything_but_plain_events_is_known_to_need_writing_anew(odd: bytes) -> None:
     parser = EventParser()
     parser.feed(odd)
@@ -101,15 +102,15 @@ def test_fields_that_clients_choke_on_are_left_out_and_counted() -> None:
     assert parser.normalised == 3
 
 
-@pytest.mark.parametrize("allowed", [b"\xef\xbb\xbfdata: x\n\n", b"data: x\r\n\r\n", b": comment\n\ndata: x\n\n", b"data:x\n\n"])
+@each("allowed", [b"\xef\xbb\xbfdata: x\n\n", b"data: x\r\n\r\n", b": comment\n\ndata: x\n\n", b"data:x\n\n"])
 def test_what_the_format_allows_is_not_counted(allowed: bytes) -> None:
     parser = EventParser()
     assert parser.feed(allowed) == [("", b"x")]
     assert parser.normalised == 0
 
 
-@pytest.mark.parametrize("size", [4096, 65_536])
-@pytest.mark.parametrize("opening", [b"data: ", b"data:x\n\ndata: "], ids=["plain", "line by line"])
+@each("size", [4096, 65_536])
+@each("opening", [b"data: ", b"data:x\n\ndata: "], ids=["plain", "line by line"])
 def test_an_event_over_the_cap_is_given_up_with_little_held(opening: bytes, size: int) -> None:
     parser = EventParser()
     parser.feed(opening)

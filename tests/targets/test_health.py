@@ -14,6 +14,8 @@ from gateway.targets.cooldown import AUTH_COOLDOWN_S, QUOTA_COOLDOWN_S, fingerpr
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, FailureKind, Target
+from tests.support.each import each
+from tests.support.search import examples
 
 BROKEN = Failure("server_error", "no", 500)
 
@@ -119,7 +121,7 @@ def test_after_a_long_time_without_failures_the_first_cooldown_is_short_again() 
     assert health.seconds_left == 30
 
 
-@pytest.mark.parametrize(("stated", "cooled"), [(None, 1.0), (0.0, 1.0), (7.0, 7.0), (86_400.0, 300.0)])
+@each(("stated", "cooled"), [(None, 1.0), (0.0, 1.0), (7.0, 7.0), (86_400.0, 300.0)])
 def test_a_429_starts_a_cooldown_of_its_retry_after_within_bounds(stated: float | None, cooled: float) -> None:
     health = health_of(Clock())
     assert fail(health, Failure("rate_limit", "slow down", 429, retry_after=stated)) == "rate_limit"
@@ -165,7 +167,7 @@ def test_no_credit_starts_a_cooldown_of_five_minutes_and_a_refused_credential_on
     assert quota.seconds_left == 7200
 
 
-@pytest.mark.parametrize(("stated", "cooled"), [(None, 300.0), (0.0, 300.0), (40.0, 40.0), (18_432.0, 18_432.0), (1e6, 86_400.0)])
+@each(("stated", "cooled"), [(None, 300.0), (0.0, 300.0), (40.0, 40.0), (18_432.0, 18_432.0), (1e6, 86_400.0)])
 def test_used_up_quota_starts_a_cooldown_until_it_is_renewed(stated: float | None, cooled: float) -> None:
     health = health_of(Clock())
     assert fail(health, Failure("quota", "", 429, retry_after=stated)) == "quota"
@@ -274,7 +276,7 @@ def test_a_high_failure_rate_starts_a_cooldown_without_failures_in_a_row() -> No
     assert fail(health) is None, "calls before the cooldown do not count"
 
 
-@pytest.mark.parametrize(("rate", "good", "pause"), [(0.5, 2, 0.1), (0.8, 1, 0.1), (0.5, 1, 4.0), (1.0, 0, 0.1)])
+@each(("rate", "good", "pause"), [(0.5, 2, 0.1), (0.8, 1, 0.1), (0.5, 1, 4.0), (1.0, 0, 0.1)])
 def test_a_low_or_old_failure_rate_starts_no_cooldown(rate: float, good: int, pause: float) -> None:
     clock = Clock()
     health = health_of(clock, failures=100, rate=rate)
@@ -337,7 +339,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=60))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_in_any_order_no_cooldown_is_shortened_no_two_probes_run_and_the_target_recovers(steps: list[tuple[str, Any]]) -> None:
     clock = Clock()
     health = health_of(clock, failures=3, time=30.0, max=120.0)

@@ -18,6 +18,7 @@ from gateway.errors import BadRequest, Unavailable
 from gateway.telemetry import call_log
 from gateway.telemetry.call_log import CallLog, human_line, record
 from providers.base import Adjustment, Target, Usage
+from tests.support.each import each
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +98,7 @@ def test_s12_only_messages_of_the_gateway_itself_are_logged() -> None:
     assert record(call, call.started)["message"] == "The gateway is shutting down."
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\r\nstatus 200", "a\x1b[31mred", "\u2028x", "\u202ex"])
+@each("name", ["a\nb", "a\r\nstatus 200", "a\x1b[31mred", "\u2028x", "\u202ex"])
 def test_model_name_cannot_forge_a_human_readable_line(name: str) -> None:
     call = finished_call()
     call.model = name

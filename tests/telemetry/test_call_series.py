@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gateway.telemetry.call_metrics import CallMetrics
 from gateway.telemetry.call_series import MAX_PLAUSIBLE_TOKENS, plausible_tokens
+from tests.support.each import each
 from tests.support.metrics import finished_call, new_metrics, value
 
 
-@pytest.mark.parametrize(
+@each(
     ("reported", "counted"),
     [(-1, 0), (0, 0), (MAX_PLAUSIBLE_TOKENS, MAX_PLAUSIBLE_TOKENS), (MAX_PLAUSIBLE_TOKENS + 1, 0)],
 )

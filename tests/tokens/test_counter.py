@@ -25,6 +25,7 @@ from gateway.tokens.counter import (
     tokenizer_for,
 )
 from providers.base import Body
+from tests.support.each import each
 
 EXACT = Tokenizer("o200k_base", exact=True)
 shared = TokenCounter()
@@ -57,7 +58,7 @@ class Recorded:
         return words(texts)
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "encoding"),
     [
         ("gpt-4o-mini", "o200k_base"),

@@ -10,6 +10,7 @@ import pytest
 import providers
 from gateway.tokens.estimate import MAX_SCANNED_BYTES, estimate_output, estimate_part, output_cap
 from providers.base import Body, Target
+from tests.support.each import each
 
 DEFAULT = 4096
 
@@ -23,7 +24,7 @@ def body(**fields: Any) -> Body:
     return Body(json.dumps({"model": "m", "messages": [], **fields}).encode())
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "cap"),
     [
         ({}, DEFAULT),
@@ -50,7 +51,7 @@ def test_the_output_of_a_json_answer_is_a_quarter_of_its_bytes() -> None:
     assert estimate_output(json.dumps({"choices": [{"message": message}] * 2}).encode()) == pytest.approx(2 * tokens, abs=1)
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense", b"[]", b'{"choices": []}', b'{"error": {}}'])
+@each("answer", [b"", b"nonsense", b"[]", b'{"choices": []}', b'{"error": {}}'])
 def test_an_answer_without_messages_has_no_output(answer: bytes) -> None:
     assert estimate_output(answer) == 0
 

@@ -17,13 +17,14 @@ from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.conftest import chat
 from tests.flows.live import live
+from tests.support.each import each
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.upstream.conftest import BRISK, request_for
 
 BOTH = {"http_proxy": "http://plain:1", "HTTPS_PROXY": "http://tls:2"}
 
 
-@pytest.mark.parametrize(("url", "environ", "expected"), [
+@each(("url", "environ", "expected"), [
     ("http://up/v1", BOTH, "http://plain:1"),
     ("https://up/v1", BOTH, "http://tls:2"),
     ("https://up/v1", {}, None),

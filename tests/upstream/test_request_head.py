@@ -7,11 +7,12 @@ import pytest
 from gateway.upstream.request_head import authority, encode_head, origin_part
 from gateway.upstream.transport import Origin, UpstreamError
 from providers.base import WireRequest
+from tests.support.each import each
 
 ORIGIN = Origin("https", "api.example", 443)
 
 
-@pytest.mark.parametrize(
+@each(
     ("origin", "expected"),
     [
         (ORIGIN, "api.example"),
@@ -31,7 +32,7 @@ def test_headers_of_the_connection_are_written_here_alone() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "value"),
     [("/a b", "1"), ("/a\r\nx: y", "1"), ("/a", "1\r\nx: y"), ("/a", "1\nx: y"), ("/a", "1\0"), ("/a", "\u20ac")],
 )

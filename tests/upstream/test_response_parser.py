@@ -8,6 +8,7 @@ from httptools import HttpParserError
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.response_parser import MAX_HEADERS, MAX_INFORMATIONAL, ResponseParser
 from gateway.upstream.transport import Deadlines
+from tests.support.each import each
 
 
 def parse(data: bytes, method: str = "POST") -> tuple[ResponseParser, NativeResponse]:
@@ -31,7 +32,7 @@ def test_interim_responses_leave_no_headers_behind() -> None:
     assert (response.status, response.headers) == (204, [(b"x-a", b"1")])
 
 
-@pytest.mark.parametrize(
+@each(
     ("data", "kind"),
     [
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", "encoding"),

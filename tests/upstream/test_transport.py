@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstream.transport import Origin, Transport, UpstreamError
+from gateway.upstream.transport import Origin, Transport, UpstreamError, in_seconds
 from providers.base import WireRequest
 from tests.faults.behaviours import JSON, SSE, chunked
 from tests.faults.tls import Certificates
@@ -212,3 +212,10 @@ async def test_closing_the_transport_ends_calls_in_flight(transport: Transport, 
     up.on("/v1/chat/completions", play(HANG))
     await transport.aclose()
     await up.wait_for(lambda up: up.ledger.open == 0)
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"), [(1e-06, "0.000001 s"), (0.5, "0.5 s"), (60.0, "60 s"), (1.25, "1.25 s"), (1e7, "10000000 s"), (0.0, "0 s")]
+)
+def test_durations_are_written_without_an_exponent(duration: float, text: str) -> None:
+    assert in_seconds(duration) == text

@@ -1,0 +1,30 @@
+"""Recognizes chunks that report an error, and chunks that are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def has_readable_choices(chunk: Any) -> bool:
+    """Return whether a chunk is an object whose choices, if there are any, are objects."""
+    if type(chunk) is not dict:
+        return False
+    choices = chunk.get("choices")
+    return all(choice is None or type(choice) is dict for choice in (choices if type(choices) is list else (choices,)))
+
+
+def error_of(chunk: Any, event: str) -> Any:
+    """Return an object with the error that a chunk reports (the chunk itself if possible), or None if it reports no error."""
+    if type(chunk) is list:
+        return chunk[0] if chunk and type(chunk[0]) is dict and chunk[0].get("error") else None
+    if type(chunk) is not dict:
+        return None
+    if chunk.get("error") or chunk.get("object") == "error" or (event == "error" and not chunk.get("choices")):
+        return chunk
+    choices = chunk.get("choices")
+    for choice in choices if type(choices) is list else ():
+        if type(choice) is dict and choice.get("error"):
+            return {"error": choice["error"]}
+    if not choices and type(chunk.get("message")) is str and (chunk.get("code") or chunk.get("status_code")):
+        return {"error": chunk}
+    return None

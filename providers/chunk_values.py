@@ -1,0 +1,59 @@
+"""Checks of the values that vary between the chunks of a stream: each must be what its place allows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from providers.usage import MAX_TOKENS
+
+_TEXT = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
+is_text = re.compile(_TEXT).fullmatch
+"""Match the inside of a JSON string."""
+
+
+class _Usage(msgspec.Struct):
+    """A usage that can be read."""
+
+    prompt_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+    completion_tokens: Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+
+
+_read_usage = msgspec.json.Decoder(_Usage).decode
+_read_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def are_texts(values: Sequence[str]) -> bool:
+    joined = "".join(values)
+    if '"' not in joined and "\\" not in joined and joined.isprintable():
+        return True
+    return all(is_text(value) for value in values)
+
+
+def are_filled_texts(values: Sequence[str]) -> bool:
+    return all(values) and are_texts(values)
+
+
+def continue_arguments(values: Sequence[str]) -> bool:
+    """Return whether no text can be the beginning of an object, which may be that of another call."""
+    return all(value[:1] not in ("", " ", "\\", "{") for value in values) and are_texts(values)
+
+
+def are_values(values: Sequence[str]) -> bool:
+    try:
+        return [str(value, "utf-8") for value in _read_list(f"[{','.join(values)}]")] == list(values)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def are_usages(values: Sequence[str]) -> bool:
+    try:
+        for value in values:
+            _read_usage(value)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,132 @@
+"""OpenAI's legacy `functions` and `function_call`, and choices of tools without any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.rules.rule import Rule, Work
+
+LEGACY_CALLS = "legacy calls"
+"""Key of `Options.memo`: the caller sent `functions`, so that the answer has `function_call` instead of `tool_calls`."""
+NO_TOOLS = "there are no tools"
+
+
+class LegacyFunctions(Rule, frozen=True):
+    """Legacy functions, converted before the rules for `tools` and `tool_choice` apply."""
+
+    one_call: bool = False
+    """The upstream can be asked for one call at a time, which is all that the legacy answer can hold."""
+
+    @property
+    def may_add(self) -> tuple[str, ...]:
+        return ("tools", "tool_choice", *(("parallel_tool_calls",) if self.one_call else ()))
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("functions", "function_call")
+
+    def apply(self, work: Work) -> None:
+        """Convert both parameters. A choice without functions is dropped before."""
+        body = work.body
+        functions = body.get("functions")
+        if not functions:
+            return
+        body.pop("functions")
+        body.set("tools", [_tool(function) for function in functions])
+        work.report("functions", "reshape", to="tools")
+        work.options.memo[LEGACY_CALLS] = True
+        choice = body.pop("function_call")
+        if choice is not None:
+            body.set("tool_choice", _choice(choice))
+            work.report("function_call", "reshape", to="tool_choice")
+        if self.one_call and body.get("parallel_tool_calls") is None:
+            body.set("parallel_tool_calls", False)
+            work.report("parallel_tool_calls", "set_default", to=False, why="'function_call' holds one call")
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {
+            "functions": {"support": "adjusted", "action": "reshape", "to": "tools"},
+            "function_call": {"support": "adjusted", "action": "reshape", "to": "tool_choice"},
+        }
+
+
+class _Always(Rule, frozen=True):
+    """A rule for all models, in addition to a model's own rules."""
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        return (type(self).__name__,)
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+class LegacyAnswers(_Always, frozen=True):
+    """Legacy functions that the upstream takes, although it may answer with `tool_calls`."""
+
+    param: str = "functions"
+
+    def apply(self, work: Work) -> None:
+        if work.body.get(self.param):
+            work.options.memo[LEGACY_CALLS] = True
+
+
+class FunctionsBesideTools(_Always, frozen=True):
+    """Legacy functions beside `tools`, which are merged."""
+
+    param: str = "functions"
+
+    def apply(self, work: Work) -> None:
+        """Add the functions to the tools. Refuse two functions with the same name that differ."""
+        body = work.body
+        tools, functions = body.get("tools"), body.get("functions")
+        if not tools or not functions:
+            return
+        known = {tool["function"].get("name"): tool["function"] for tool in tools if type(tool.get("function")) is dict}
+        added = []
+        for index, function in enumerate(functions):
+            same = known.get(function.get("name"))
+            if same is None:
+                added.append(_tool(function))
+            elif same != function:
+                why = "'tools' has another function with this name"
+                raise work.refuse(f"functions[{index}].name", why, "conflicting_parameters")
+        body.pop("functions")
+        body.set("tools", [*tools, *added])
+        work.report("functions", "reshape", to="tools", why="the functions are added to the tools")
+        choice = body.pop("function_call")
+        if choice is None:
+            return
+        if body.get("tool_choice") in (None, _choice(choice)):
+            body.set("tool_choice", _choice(choice))
+            work.report("function_call", "reshape", to="tool_choice")
+        else:
+            work.report_lossy("function_call", "drop", "'tool_choice' is also set", code="conflicting_parameters")
+
+
+class ChoiceWithoutTools(_Always, frozen=True):
+    """A choice without the tools to choose from, which vendors reject. It is dropped; strict mode refuses a forced call."""
+
+    param: str = "tool_choice"
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return ("tool_choice", "function_call")
+
+    def apply(self, work: Work) -> None:
+        for name, tools in (("tool_choice", "tools"), ("function_call", "functions")):
+            if name not in work.body or work.body.get(tools):
+                continue
+            if work.body.get(name) in (None, "auto", "none"):
+                work.report(name, "drop", why=NO_TOOLS)
+            else:
+                work.report_lossy(name, "drop", f"{NO_TOOLS} in '{tools}'", code="unsupported_combination")
+            work.body.pop(name)
+
+
+def _tool(function: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: Any) -> Any:
+    return choice if type(choice) is str else {"type": "function", "function": choice}

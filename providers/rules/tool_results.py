@@ -1,0 +1,132 @@
+"""Results of tool calls: one for each call, directly behind the calls, with the content that a vendor takes there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.rules.conversation import Turn
+from providers.rules.message_fields import Report
+from providers.rules.message_row import MessageRow
+from providers.rules.messages import Message, join_content
+from providers.rules.rule import Work
+
+IN_NEXT_MESSAGE = "The result is in the next user message."
+"""Text of a result whose whole content is sent in a user message."""
+
+
+def one_for_each_call(turns: list[Turn], report: Report) -> list[Turn]:
+    """Join the results of one call: vendors refuse a second result for the same id."""
+    result: list[Turn] = []
+    unanswered: dict[Any, int] = {}
+    answered: dict[Any, int] = {}
+    for turn in turns:
+        message = turn.message
+        if message.get("role") == "assistant" and message.get("tool_calls"):
+            ids = [call.get("id") for call in message["tool_calls"]]
+            for id in ids:
+                unanswered[id] = ids.count(id)
+                answered.pop(id, None)
+        elif message.get("role") == "tool":
+            id = message.get("tool_call_id")
+            if not unanswered.get(id) and id in answered:
+                at = answered[id]
+                result[at] = _joined(result[at], turn, report)
+                continue
+            unanswered[id] = unanswered.get(id, 1) - 1
+            answered[id] = len(result)
+        result.append(turn)
+    return result
+
+
+def _joined(first: Turn, second: Turn, report: Report) -> Turn:
+    """Return the first result with the content of both. A repeated content is left out."""
+    before, more = first.message.get("content"), second.message.get("content")
+    if more == before or not more:
+        report.change(second.place, "", "drop", f"same value as messages[{first.place}]: a call has one result")
+        return first
+    report.change(second.place, "", "reshape", "a call has one result; its contents are joined", to=f"messages[{first.place}]")
+    return Turn(first.place, {**first.message, "content": join_content(before, more) if before else more})
+
+
+def other_content_behind(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
+    """Move content that a tool message may not have, such as images, to a user message behind the results."""
+    result: list[Turn] = []
+    names: dict[Any, str] = {}
+    moved: list[Any] = []
+    for turn in turns:
+        message = turn.message
+        if message.get("role") != "tool":
+            if moved:
+                result.append(Turn(result[-1].place, {"role": "user", "content": moved}))
+                moved = []
+            names |= {call.get("id"): _name(call) for call in message.get("tool_calls") or ()}
+            result.append(turn)
+            continue
+        content = message.get("content")
+        parts: list[Any] = content if type(content) is list else []
+        others = [part for part in parts if part.get("type") not in row.result_parts]
+        if not others:
+            result.append(turn)
+            continue
+        kept = [part for part in parts if part.get("type") in row.result_parts]
+        moved += [{"type": "text", "text": f"Result of {names.get(message.get('tool_call_id'), 'the tool')}:"}, *others]
+        why = "a tool message has only text here; the rest follows in a user message"
+        report.change(turn.place, ".content", "reshape", why)
+        result.append(Turn(turn.place, {**message, "content": kept or IN_NEXT_MESSAGE}))
+    return [*result, Turn(result[-1].place, {"role": "user", "content": moved})] if moved else result
+
+
+def _name(call: dict[str, Any]) -> str:
+    called = call.get("function") or call.get("custom")
+    return str(called.get("name")) if type(called) is dict else "the tool"
+
+
+def results_first(turns: list[Turn], report: Report) -> list[Turn]:
+    """Move tool results directly behind their calls. A message between them follows the results."""
+    result: list[Turn] = []
+    waiting: list[str] = []
+    later: list[Turn] = []
+    for turn in turns:
+        message = turn.message
+        role = message.get("role")
+        if role == "tool" and message.get("tool_call_id") in waiting:
+            waiting.remove(message["tool_call_id"])
+            result.append(turn)
+            if later:
+                report.change(turn.place, "", "reshape", "tool results must directly follow their calls")
+            if not waiting:
+                result += later
+                later = []
+            continue
+        if role == "assistant" and message.get("tool_calls"):
+            result += later
+            later = []
+            waiting = [call["id"] for call in message["tool_calls"] if type(call.get("id")) is str]
+            result.append(turn)
+            continue
+        (later if waiting and role != "tool" else result).append(turn)
+    return result + later
+
+
+def check_results(turns: list[Turn], work: Work) -> None:
+    """Refuse a tool call without a result."""
+    for position, (index, message) in enumerate(turns):
+        calls = message.get("tool_calls") if message.get("role") == "assistant" else None
+        if not calls:
+            continue
+        answered = _answered(turns[position + 1 :])
+        for number, call in enumerate(calls):
+            if call.get("id") not in answered:
+                raise work.refuse(f"messages[{index}].tool_calls[{number}]", "the call needs a tool message with its result")
+            answered.remove(call["id"])
+
+
+def _answered(turns: list[Turn]) -> list[Any]:
+    """Return the ids of the results at the beginning of `turns`."""
+    ids = []
+    for turn in turns:
+        message: Message = turn.message
+        if message.get("role") != "tool":
+            break
+        ids.append(message.get("tool_call_id"))
+    return ids

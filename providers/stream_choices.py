@@ -1,0 +1,49 @@
+"""`StreamChoice`: the state of one choice of a stream, and the repairs of its deltas that depend on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.tool_calls import CallStream, calls_of
+
+
+class StreamChoice:
+    """The state of one choice of a stream."""
+
+    __slots__ = ("calls", "finished", "has_delta", "has_role")
+
+    def __init__(self) -> None:
+        self.calls = CallStream()
+        self.finished = False
+        self.has_delta = False
+        self.has_role = False
+
+    def goes_on(self, delta: Any) -> bool:
+        """Return whether a delta is only text, and not the first."""
+        if not self.has_delta or type(delta) is not dict or "tool_calls" in delta or "function_call" in delta:
+            return False
+        return self.has_role or "role" not in delta
+
+    def repair_role(self, delta: dict[str, Any]) -> bool:
+        """Make the role `assistant`, and remove it after the first time: the `openai` package joins roles like other texts."""
+        if self.has_role:
+            del delta["role"]
+            return True
+        self.has_role = True
+        changed: bool = delta["role"] != "assistant"
+        delta["role"] = "assistant"
+        return changed
+
+    def repair_calls(self, delta: dict[str, Any]) -> bool:
+        """Give the tool calls of a delta OpenAI's form. Return whether something changed."""
+        source = delta["tool_calls"]
+        if source is None or source == []:
+            return False
+        calls = self.calls.feed(calls_of(source))
+        if calls == source:
+            return False
+        if calls:
+            delta["tool_calls"] = calls
+        else:
+            del delta["tool_calls"]
+        return True
