@@ -1,4 +1,4 @@
-"""Counts the tokens of a Messages request as the first target of its model would read it."""
+"""Counts the tokens of a request of another API as the first target of its model would read it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ import msgspec
 
 from gateway.attempts.read_request import read_parameters, read_request
 from gateway.call import Call
-from gateway.dialects.messages_api.dialect import MESSAGES, MessagesTranslator
-from gateway.errors import Forbidden, unreadable
+from gateway.errors import Forbidden, GatewayError, unreadable
 from gateway.explain.request import DryRun
-from gateway.keys.virtual_key import VirtualKey, may_use
+from gateway.keys.virtual_key import may_use
 
 
-async def count_tokens(
-    run: DryRun, path: str, source: bytes, headers: Sequence[tuple[bytes, bytes]], key: VirtualKey | None
-) -> dict[str, Any]:
-    """Return the tokens of the prompt, and under `gateway` whether the count is exact. Raise GatewayError."""
-    call = Call("chat", path, MESSAGES, MessagesTranslator(counts=True), key=key)
+async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+    """Return the tokens of the prompt of a call, and under `gateway` whether the count is exact. Raise GatewayError."""
+    try:
+        return await _count(run, call, source, headers)
+    except GatewayError as error:
+        if error.param is not None and call.translator is not None:
+            ours = call.translator.param(error.param)
+            error.message = error.message.replace(f"'{error.param}'", f"'{ours}'")
+            error.param = ours
+        raise
+
+
+async def _count(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+    key = call.key
     try:
         read_request(call, headers, source, run.known, strict=run.config.strict)
         model = run.router.find(call.model)
