@@ -96,6 +96,8 @@ async def adapt(
             context, adjustments = fitted.report, [*continued, *fitted.adjustments]
         if cap is not None:
             adjustments = [*adjustments, set_output_cap(body, cap)]
+        if call.translator is not None:
+            adjustments = [*adjustments, *call.translator.fit_to(body, target, strict=strict)]
         adapted = adapt_body(
             body, target, call.operation, strict=strict, stream=call.stream, may_repair=bool(settings.json_repair)
         )

@@ -9,9 +9,10 @@ from gateway.dialects.messages_api.conversation import Origin
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
 from gateway.dialects.messages_api.request import callers_name, translate_request
 from gateway.dialects.messages_api.stream import MessageStream
+from gateway.dialects.messages_api.thinking import fit_thinking
 from gateway.dialects.parameters import check_parameters
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
 """Path prefixes of the Messages API: Anthropic's, none, and both below `/anthropic`."""
@@ -73,6 +74,10 @@ class MessagesTranslator:
         self._origins = translated.origins
         self._model, self._stops = translated.model, translated.stops
         return translated.body
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Fit thinking and effort to a target."""
+        return fit_thinking(body, target, strict=strict)
 
     def param(self, name: str) -> str:
         """Return the caller's name of a parameter. A request that could not be translated was refused by that name."""

@@ -8,7 +8,7 @@ from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 
 class ResponsesTranslator:
@@ -29,6 +29,10 @@ class ResponsesTranslator:
         body = request.read(source)
         self._names = Names(request.given, request.conversation.origins)
         return body
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Change nothing: the API says the same to every target."""
+        return []
 
     def param(self, name: str) -> str:
         """Return the caller's name of a parameter of the chat completion."""
