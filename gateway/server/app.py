@@ -90,8 +90,9 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
         if prefix not in PREFIXES
         for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
     ]
-    counts = [f"{prefix}/messages/count_tokens" for prefix in MESSAGES_PREFIXES]
-    routes += [Route(path, endpoints.count_tokens, methods=["POST"]) for path in counts]
+    counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
+    counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
+    routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
     translated = [path for path, dialect in dialect_of.items() if dialect.translator() is not None]
     routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in translated]
     paths = [*dialect_of, *counts]

@@ -1,4 +1,4 @@
-"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, `/v1/messages/count_tokens`, `/v1/tcp_warming`."""
+"""The callers' endpoints other than model calls: models, `/v1/explain`, counts of tokens, `/v1/tcp_warming`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.call import Call
 from gateway.dialects.dialect import Dialect
+from gateway.dialects.messages_api.dialect import MESSAGES, MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
-from gateway.dialects.table import CHAT
+from gateway.dialects.table import CHAT, RESPONSES
 from gateway.errors import GatewayError
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
@@ -90,9 +92,18 @@ class Endpoints:
 
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: count the tokens of a Messages request."""
-        generation, key = self._authenticate(request)
-        source, scope = await _read(request, generation), request.scope
-        return _json(await count_tokens(generation.dry_run(), scope["path"], source, scope["headers"], key))
+        call = Call("chat", request.scope["path"], MESSAGES, MessagesTranslator(counts=True))
+        return _json(await self._count(request, call))
+
+    async def input_tokens(self, request: Request) -> Response:
+        """POST /v1/responses/input_tokens: count the tokens of a request of the Responses API."""
+        call = Call("chat", request.scope["path"], RESPONSES, RESPONSES.translator())
+        return _json({"object": "response.input_tokens", **await self._count(request, call)})
+
+    async def _count(self, request: Request, call: Call) -> dict[str, Any]:
+        generation, call.key = self._authenticate(request)
+        source = await _read(request, generation)
+        return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
