@@ -49,6 +49,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66",
         text_roles=("system", "developer", "assistant"),
         message_cache=True,
+        results=("is_error",),
         reasoning="thinking_blocks",
         parts=("cache_control",),
         image=(),
