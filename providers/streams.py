@@ -309,4 +309,7 @@ class ChunkNormalizer(StreamDecoder):
         if finishes and (closing := state.calls.close()):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
+        if finishes and choice["finish_reason"] == "stop" and state.calls.has_sent:
+            choice["finish_reason"] = "tool_calls"
+            changed = True
         return changed

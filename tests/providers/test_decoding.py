@@ -40,8 +40,8 @@ def feed(kind: str, *events: Any, names: tuple[str, ...] = ()) -> list[Any]:
 def test_answer_without_quirks_keeps_its_bytes(kind: str) -> None:
     target = target_for(kind)
     source = (
-        b'{ "choices":[ {"index":0,"message":{"role":"assistant","content":"\\u00e9"},"finish_reason":"stop","extra":1} ] ,'
-        b' "new_field":{} }'
+        b'{ "id":"x", "object":"chat.completion", "created":7, "model":"m", "choices":[ {"index":0,"message":{'
+        b'"role":"assistant","content":"\\u00e9"},"finish_reason":"stop","extra":1} ] , "new_field":{} }'
     )
     assert target.kind.decode(source, target, Options()).body == source
 
