@@ -34,7 +34,10 @@ def with_message(**changes: Any) -> dict[str, Any]:
 
 
 @each("kind", KINDS)
-@each("body", [CALLS, TEXT, {**TEXT, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}, "x": [1]}])
+@each(
+    "body",
+    [CALLS, TEXT, {**TEXT, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}, "x": [1]}],
+)
 def test_answer_in_openais_shape_keeps_its_bytes(kind: str, body: dict[str, Any]) -> None:
     target = target_for(kind)
     source = json.dumps(body).encode()
