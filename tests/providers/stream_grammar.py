@@ -19,15 +19,15 @@ class Message:
         self.calls: list[list[str]] = []
         """Id, name and arguments of each call."""
         self.finish: str | None = None
-        self.has_role = self.has_delta = False
+        self.has_role = False
 
     def add(self, choice: dict[str, Any]) -> None:
         """Add a delta. Raises AssertionError if it breaks the grammar."""
         delta, reason = choice["delta"], choice.get("finish_reason")
         assert type(delta) is dict
-        if "role" in delta:
+        assert ("role" in delta) is not self.has_role, "a choice has its role once, in its first delta"
+        if not self.has_role:
             assert delta["role"] == "assistant"
-            assert not self.has_role, "a choice has its role once"
             self.has_role = True
         content = delta.get("content")
         if content is not None:
