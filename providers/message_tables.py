@@ -21,7 +21,8 @@ _OPENAI_NAME = r"[a-zA-Z0-9_-]{1,64}"
 
 _OPENAI = MessageRow(
     source="openai 3.57.0; ids over 40: autogen#6377, camel#2215; schemas: langchainjs#9804, google-calendar-mcp#39; "
-    "images in tool messages: OpenHands#7700, openai-openapi#523",
+    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030",
+    text_roles=("system", "developer", "assistant"),
     names=_ALL,
     assistant=("refusal", "audio"),
     part_types=("refusal",),
@@ -46,7 +47,9 @@ _SERVER = MessageRow(
 ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "anthropic": MessageRow(
         source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66",
+        text_roles=("system", "developer", "assistant"),
         message_cache=True,
+        results=("is_error",),
         reasoning="thinking_blocks",
         parts=("cache_control",),
         image=(),
@@ -69,6 +72,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "cerebras": MessageRow(
         source="cerebras-cloud-sdk 1.91.0; kilocode#10375, Empryo#209 (reasoning accepted, reasoning_content refused); "
         "inference-docs.cerebras.ai, versions (2: unique ids, every call answered)",
+        text_roles=("assistant",),
         names=_TEXTS,
         reasoning="reasoning",
         calls=("index",),
@@ -78,6 +82,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "cohere": MessageRow(
         source="cohere 7.3.1 (AssistantMessageV2, ToolCallV2, ToolContent, ToolV2Function)",
+        text_roles=("system", "developer", "assistant"),
         result_parts=("text", "document"),
         needs_parameters=True,
         enforces_strict=True,
@@ -87,6 +92,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "deepseek": MessageRow(
         source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174",
+        text_roles=("system", "developer", "assistant"),
         names=_TEXTS,
         assistant=("prefix",),
         reasoning="reasoning_content",
@@ -120,6 +126,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "goodfire": MessageRow(source="goodfire 0.3.5 (role and content only)", has_tools=False),
     "groq": MessageRow(
         source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss)",
+        text_roles=("system", "developer", "assistant"),
         reasoning="reasoning",
         reasoning_models=("openai/gpt-oss",),
         part_kinds=("text", "image_url", "document"),
@@ -139,6 +146,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "mistral": MessageRow(
         source="mistralai 3.7.0; OpenHands#8685 (empty answers), mistral-common#169 (user after tool), 422 extra_forbidden; "
         "litellm#13389 ($id and $schema)",
+        text_roles=("system", "developer"),
         call_id=r"[a-zA-Z0-9]{9}",
         result_parts=(),
         needs_parameters=True,
@@ -176,9 +184,10 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         parts=("cache_control",),
         tool=("cache_control",),
     ),
-    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS),
+    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS, function=()),
     "together": MessageRow(
         source="together 3.1.1 (chat_completion_*_message_param)",
+        text_roles=("system", "developer", "assistant"),
         names=("tool",),
         assistant=("reasoning",),
         reasoning="reasoning_content",

@@ -27,6 +27,8 @@ def _anthropic_supports(key: str, value: Any) -> bool:
 
 ANTHROPIC_SCHEMAS = Dialect(
     source="platform.claude.com on structured outputs; anthropic 2.14.0 (transform_schema); dify-official-plugins#3886",
+    always=True,
+    falls_back=False,
     keeps=frozenset({
         "type", "enum", "const", "default", "title", "description", "required", "properties", "$defs",
         "definitions", "anyOf", "allOf", "items", "pattern", "format", "minItems",
@@ -36,6 +38,9 @@ ANTHROPIC_SCHEMAS = Dialect(
     needs_type=True,
     recursive=False,
 )
+
+ANTHROPIC_TOOL_SCHEMAS = msgspec.structs.replace(ANTHROPIC_SCHEMAS, always=False)
+"""For tools with `strict: true`."""
 
 CEREBRAS_SCHEMAS = Dialect(
     source="inference-docs.cerebras.ai: structured outputs (schema limitations), versions (2, the default since 2026-07-21)",

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import providers
+from providers.anthropic.schemas import FormatAsOutputConfig
 from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
 from providers.rules.message_capabilities import MESSAGE_FIELDS, conversation_notes
 from providers.rules.rule import CANONICAL_PARAMS, ForModels
+from providers.rules.schema_capabilities import dialect_notes
+from providers.rules.schema_dialect import Dialect
+from providers.rules.schemas import StrictFormat
 
 Entry = Mapping[str, Any]
 
@@ -44,6 +48,16 @@ CONVERSATIONS_HEAD = (
     "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
     "with 400 before anything is sent. For all providers, tool results are moved directly behind their calls, and",
     "`image/jpg` is sent as `image/jpeg`.",
+    "",
+)
+
+SCHEMAS_HEAD = (
+    "## Schemas",
+    "",
+    "This table shows the JSON Schema that each provider documents for structured output (`json_schema`). The gateway",
+    "rewrites a schema in this dialect, checks the answer against the caller's own schema where the provider does not",
+    "enforce all of it, and reports both. Schemas of functions with `strict: true` are treated alike. If no dialect of a",
+    "provider is known, its schemas are sent as they are, or requested in words if it has no such format.",
     "",
 )
 
@@ -89,7 +103,7 @@ GROUPS = {
 def page() -> str:
     """Return the page as Markdown."""
     sections = (line for kind in providers.OURS for line in _section(kind))
-    return "\n".join([HEAD, *_operations(), *_matrices(), *_message_tables(), *sections])
+    return "\n".join([HEAD, *_operations(), *_matrices(), *_message_tables(), *_schemas(), *sections])
 
 
 def _provider(kind: str) -> OpenAICompatible:
@@ -146,6 +160,20 @@ def _message_tables() -> Iterator[str]:
     yield from _table(["provider", "rules", "source"], [
         [kind, "; ".join(conversation_notes(row)) or "none", f"{row.source} ({row.as_of})"] for kind, row in sorted(ROWS.items())
     ])  # fmt: skip
+
+
+def _schemas() -> Iterator[str]:
+    yield from SCHEMAS_HEAD
+    dialects = {kind: _dialect(_provider(kind)) for kind in providers.OURS}
+    yield from _table(["provider", "rules", "source"], [
+        [kind, "; ".join(dialect_notes(dialect)), f"{dialect.source} ({dialect.as_of})"] if dialect else [kind, "none known", ""]
+        for kind, dialect in sorted(dialects.items())
+    ])  # fmt: skip
+
+
+def _dialect(provider: OpenAICompatible) -> Dialect | None:
+    """Return the dialect of a provider's structured output, or None if none is known."""
+    return next((rule.dialect for rule in provider.rules if isinstance(rule, StrictFormat | FormatAsOutputConfig)), None)
 
 
 def _common_notes() -> dict[str, str]:

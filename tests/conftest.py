@@ -28,6 +28,8 @@ hypothesis.settings.register_profile("search", _any_machine, max_examples=2000)
 hypothesis.settings.load_profile(PROFILE)
 STATE = tempfile.mkdtemp(prefix="lockgate-tests-")
 os.environ["LOCKGATE_STATE"] = STATE  # keeps the journals of tests out of the home directory
+PROCESSES = {"bundled_model", "gateway", "local_gateway", "own_redis", "servers", "upstream"}
+"""Fixtures that start processes."""
 _figures = pytest.StashKey[list[str]]()
 
 
@@ -43,11 +45,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests of Hypothesis as searches."""
-    for item in items:
-        if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
-            item.add_marker(pytest.mark.search)
+    if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+        item.add_marker(pytest.mark.search)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files whose tests start processes first, so that none of them runs alone at the end."""
+    slow = {item.path for item in items if not PROCESSES.isdisjoint(getattr(item, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import openai
 import pytest
 
 from tests.running import Figure
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 600
     while True:
         try:
-            if httpx.get(url, timeout=5, trust_env=False).status_code == 200:
+            if httpx.get(url, verify=WITHOUT_AUTHORITIES, timeout=5, trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             assert process.poll() is None, log.read_text()
@@ -89,7 +90,7 @@ def test_first_run_installs_and_answers_and_second_run_installs_nothing(tree: Pa
     began = time.monotonic()
     with make_run(tree, WORKERS=1, CONFIG="config/gateway.yaml") as (base_url, log):
         figure("second make run to a loaded model", time.monotonic() - began, "s")
-        assert httpx.get(base_url + "/models", timeout=30, trust_env=False).json()["data"]
+        assert httpx.get(base_url + "/models", verify=WITHOUT_AUTHORITIES, timeout=30, trust_env=False).json()["data"]
         assert "Traceback" not in log.read_text()
     assert (tree / ".venv" / ".installed-run").stat().st_mtime_ns == stamp
 

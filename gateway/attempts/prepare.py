@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gateway.attempts.continuation import continued_body, set_prefill
+from gateway.attempts.count_prompt import PromptCount, count_prompt
 from gateway.attempts.fit import Fit
 from gateway.call import Call
 from gateway.dialects.dialect import Translator
@@ -53,6 +54,11 @@ class RequestAdapter:
             cap = self._limits.reserved_output_cap(call, target)
         return await adapt(self._fit, call, candidate, target, left, cap)
 
+    async def count(self, call: Call, candidate: Candidate) -> PromptCount:
+        """Count the tokens of a prompt at a candidate."""
+        assert call.body is not None
+        return await count_prompt(call.body, candidate, engines_run=self._fit.engines_run)
+
     def note_strict_limits(self, call: Call) -> None:
         """Set `strict_limits` of a call for which nothing is reserved, as in a dry run."""
         if self._limits is not None:
@@ -90,6 +96,8 @@ async def adapt(
             context, adjustments = fitted.report, [*continued, *fitted.adjustments]
         if cap is not None:
             adjustments = [*adjustments, set_output_cap(body, cap)]
+        if call.translator is not None:
+            adjustments = [*adjustments, *call.translator.fit_to(body, target, strict=strict)]
         adapted = adapt_body(
             body, target, call.operation, strict=strict, stream=call.stream, may_repair=bool(settings.json_repair)
         )

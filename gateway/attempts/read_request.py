@@ -33,6 +33,9 @@ def read_request(
         call.client_id = linked_id(found.request_id) if found.request_id is not None else None
     call.strict = call.strict or strict or (call.key is not None and call.key.strict)
     if call.translator is not None:
+        if found is not None:
+            found.used |= call.translator.used_headers
+        parse_body(source)  # rejects what is not a JSON object before the translator reads it
         source = call.translator.request(source, strict=call.strict)
     body = call.body = parse_body(source)
     call.model = read_model(body)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.dialects.parameters import check_parameters
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 
 class Translator(Protocol):
@@ -18,11 +18,20 @@ class Translator(Protocol):
 
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
+    used_headers: frozenset[str]
+    """Request headers that belong to this API, and that no target needs."""
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body.
 
         In strict mode, raise it also for a field that a chat completion cannot express.
+        """
+        ...
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Change what this API says differently for a target, before its rules apply, and return the adjustments.
+
+        Raise Refusal if the target cannot honour it.
         """
         ...
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from gateway.dialects.dialect import Dialect, PlainDialect
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
+from gateway.dialects.messages_api.dialect import MESSAGES
+from gateway.dialects.responses_api.dialect import ResponsesDialect
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
 """Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
@@ -25,7 +27,9 @@ LOGITS = PlainDialect(
 )
 """Next-token probabilities; the second path is Goodfire's."""
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS)
+RESPONSES = ResponsesDialect(tuple(f"{prefix}/responses" for prefix in PREFIXES))
+
+DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, MESSAGES, RESPONSES)
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

@@ -64,8 +64,12 @@ class StopStream(ChunkFilter):
     `inner`, if any, converts events to OpenAI chunks first.
     """
 
-    def __init__(self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool) -> None:
+    def __init__(
+        self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool, names_stop: bool = False
+    ) -> None:
+        """`names_stop` adds the stop string that was found to its choice, as `stop_sequence`."""
         super().__init__(inner)
+        self._names_stop = names_stop
         self._stops = stops
         self._choices = choices
         self._keep = keep
@@ -107,6 +111,8 @@ class StopStream(ChunkFilter):
             delta["content"] = filter.feed(content)
         if filter.matched_stop is not None:
             choice["finish_reason"] = "stop"
+            if self._names_stop:
+                choice["stop_sequence"] = filter.matched_stop
             return True
         if finished:
             self.reported_stop = self.reported_stop or reported_stop(choice, self._stops)
@@ -122,8 +128,13 @@ def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
     return next((said for name in ("stop_reason", "stop_sequence") if (said := choice.get(name)) in stops), None)
 
 
-def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[bytes, str | None]:
-    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found."""
+def cut_answer(
+    answer: bytes, stops: Sequence[str], *, keep: bool, names_stop: bool = False
+) -> tuple[bytes, str | None]:
+    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found.
+
+    `names_stop` adds the stop string to its choice, as `stop_sequence`.
+    """
     decoded = _decode(answer)
     found: str | None = None
     changed = False
@@ -138,7 +149,9 @@ def cut_answer(answer: bytes, stops: Sequence[str], *, keep: bool) -> tuple[byte
             found = found or reported_stop(choice, stops)
             continue
         found = found or filter.matched_stop
-        if text != content or choice.get("finish_reason") != "stop":
+        if names_stop:
+            choice["stop_sequence"] = filter.matched_stop
+        if names_stop or text != content or choice.get("finish_reason") != "stop":
             _cut(choice, message, text)
             changed = True
     return (_encode(decoded) if changed else answer), found

@@ -1,4 +1,4 @@
-"""Authentication: finds the virtual key for the bearer token of a request, or rejects the request."""
+"""Authentication: finds the virtual key for the API key of a request, or rejects the request."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Keys:
         """
         if self.open_to_all:
             return None
-        token = bearer_token(headers)
+        token = api_key(headers)
         if token is None and _KEY_IN_QUERY.search(query):
             raise Unauthorized("API keys in the URL are rejected because URLs are logged. Send 'Authorization: Bearer KEY'.")
         if token is None:
-            raise Unauthorized("The API key is missing. Send 'Authorization: Bearer KEY'.")
+            raise Unauthorized("The API key is missing. Send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
         key = self._keys.get(hashlib.sha256(token).digest())
         if key is None and not self._is_complete:
             text = "The API key cannot be verified: the key store is unavailable. Try again later."
@@ -57,6 +57,19 @@ class Keys:
         if key.expires is not None and time.time() >= key.expires:
             raise Forbidden(f"The key '{key.name}' has expired. Ask the operator for a new key.", code="key_expired")
         return key
+
+
+def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return the bearer token of the Authorization header, else the value of `x-api-key` (Anthropic's), or None."""
+    key: bytes | None = None
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and (token := token.strip()):
+                return token
+        elif name == b"x-api-key":
+            key = value.strip() or None
+    return key
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

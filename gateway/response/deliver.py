@@ -67,5 +67,7 @@ async def _fetch_part(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswe
 
 def _cut(answer: ReadAnswer, exchange: UpstreamExchange) -> tuple[ReadAnswer, str | None]:
     """End a chained answer at a stop string, which may span two of its parts."""
-    body, matched = cut_answer(answer[0], exchange.call.stops, keep=exchange.call.keeps_stop)
+    call = exchange.call
+    names_stop = call.translator is not None
+    body, matched = cut_answer(answer[0], call.stops, keep=call.keeps_stop, names_stop=names_stop)
     return (body, *answer[1:]), exchange.attempt.stop_matched or matched

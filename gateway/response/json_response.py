@@ -103,7 +103,8 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
         uncut = answer.body
-        answer.body, matched = cut_answer(uncut, call.stops, keep=call.keeps_stop)
+        names_stop = call.translator is not None
+        answer.body, matched = cut_answer(uncut, call.stops, keep=call.keeps_stop, names_stop=names_stop)
         exchange.stop_found = matched
         attempt.stop_matched = attempt.stop_matched or matched
         if answer.body is not uncut:

@@ -47,7 +47,8 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
         assert call.body is not None
         choices = 1 if exchange.upstream_calls > 1 else call.body.get("n") or 1
         if call.stops:
-            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop)
+            names_stop = call.translator is not None
+            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop, names_stop=names_stop)
         if exchange.json_validator is not None:
             decoder = json_stream = JsonStream(decoder, exchange.json_validator, choices)
             exchange.checked_streams.append(json_stream)

@@ -32,10 +32,9 @@ class TranslatedCaller(Caller):
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response in the caller's format."""
         translator = self._translator
+        kept = translator.headers([(name, value) for name, value in headers if name != b"content-length"])
         body = translator.answer(body) if status < FIRST_ERROR_STATUS else translator.error(status, body)
-        kept = [(name, value) for name, value in headers if name != b"content-length"]
-        length = (b"content-length", b"%d" % len(body))
-        await super().respond(status, [*translator.headers(kept), length], body)
+        await super().respond(status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of a stream."""

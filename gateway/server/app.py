@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from gateway.dialects.dialect import Dialect
+from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES
 from gateway.dialects.table import DIALECTS, PREFIXES, call_paths
 from gateway.http.caller import Send
 from gateway.http.json_body import Receive
@@ -23,7 +24,7 @@ Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
-    "retry-after", "retry-after-ms", "x-should-retry",
+    "retry-after", "retry-after-ms", "x-should-retry", "request-id",
 )  # fmt: skip
 """Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""
 
@@ -59,7 +60,12 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
     from starlette.middleware.cors import CORSMiddleware
 
     fields, kinds = ("limit", "remaining", "reset"), ("requests", "tokens")
-    exposed = [*EXPOSED_HEADERS, *(f"x-ratelimit-{field}-{kind}" for field in fields for kind in kinds)]
+    limits = [(field, kind) for field in fields for kind in kinds]
+    exposed = [
+        *EXPOSED_HEADERS,
+        *(f"x-ratelimit-{field}-{kind}" for field, kind in limits),
+        *(f"anthropic-ratelimit-{kind}-{field}" for field, kind in limits),
+    ]
     return CORSMiddleware(
         app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed
     )
@@ -78,6 +84,16 @@ def _other_routes(gateway: Gateway, paths: Sequence[str]) -> Starlette:
             ("/tcp_warming", endpoints.tcp_warming, "GET"),
         )
     ]
+    routes += [
+        Route(f"{prefix}{path}", endpoint, methods=["GET"])
+        for prefix in MESSAGES_PREFIXES
+        if prefix not in PREFIXES
+        for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
+    ]
+    counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
+    counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
+    routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
+    paths = [*paths, *counts]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False

@@ -1,7 +1,8 @@
-"""The callers' endpoints other than model calls: `/v1/models`, `/v1/explain`, `/v1/tcp_warming`, and error responses."""
+"""The callers' endpoints other than model calls: models, `/v1/explain`, counts of tokens, `/v1/tcp_warming`."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -9,7 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.errors import BadRequest, GatewayError, NotFound
+from gateway.call import Call
+from gateway.dialects.messages_api.dialect import MESSAGES, MessagesTranslator
+from gateway.dialects.messages_api.models import list_models, to_model
+from gateway.dialects.table import RESPONSES
+from gateway.errors import GatewayError
+from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
 from gateway.explain.request import explain
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
@@ -18,6 +24,14 @@ from gateway.keys.virtual_key import VirtualKey, may_use
 from gateway.routing.router import unknown_model
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.generation import Generation
+from gateway.server.error_responses import (
+    answer_error,
+    answer_incomplete_body,
+    error_response,
+    http_error_response,
+    post_only_error,
+    uses_messages_api,
+)
 from gateway.telemetry.call_log import internal_error
 
 
@@ -36,6 +50,9 @@ class Endpoints:
         """GET /v1/models: list the models that this key may use."""
         generation, key = self._authenticate(request)
         allowed = [name for name in generation.router.names() if may_use(key, name)]
+        if uses_messages_api(request):
+            describe = partial(self._describe, generation, brief=True)
+            return _json(list_models(allowed, request.query_params, describe))
         return _json({"object": "list", "data": [self._describe(generation, name, brief=True) for name in allowed]})
 
     async def model(self, request: Request) -> Response:
@@ -49,6 +66,8 @@ class Endpoints:
             assert key is not None
             assert key.models is not None
             raise unknown_model(name, sorted(key.models))
+        if uses_messages_api(request):
+            return _json(to_model(self._describe(generation, name, brief=True)))
         return _json(self._describe(generation, name))
 
     def _describe(self, generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
@@ -68,75 +87,53 @@ class Endpoints:
         run, headers = generation.dry_run(), request.scope["headers"]
         return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers)))
 
+    async def count_tokens(self, request: Request) -> Response:
+        """POST /v1/messages/count_tokens: count the tokens of a Messages request."""
+        call = Call("chat", request.scope["path"], MESSAGES, MessagesTranslator(counts=True))
+        return _json(await self._count(request, call))
+
+    async def input_tokens(self, request: Request) -> Response:
+        """POST /v1/responses/input_tokens: count the tokens of a request of the Responses API."""
+        call = Call("chat", request.scope["path"], RESPONSES, RESPONSES.translator())
+        return _json({"object": "response.input_tokens", **await self._count(request, call)})
+
+    async def _count(self, request: Request, call: Call) -> dict[str, Any]:
+        generation, call.key = self._authenticate(request)
+        limit = generation.config.max_body
+        check_body_headers(request.scope["headers"], limit)
+        source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
+        return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
+
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
         self._authenticate(request)
-        raise _post_only_error(request)
+        raise post_only_error(request)
 
     async def http_error(self, request: Request, error: HTTPException) -> Response:
         """Reject an unknown path or method. Without a valid key, the response does not reveal which paths exist."""
         try:
             self._authenticate(request)
         except GatewayError as refused:
-            return _error(refused)
-        return _http_error(request, error)
+            return error_response(request, refused)
+        return http_error_response(request, error)
 
     async def internal_error(self, request: Request, error: Exception) -> Response:
         """Log and count an internal error. The response has the request id of the log line."""
         id = next_id()
         self._gateway.log.write(internal_error(id, error))
         self._gateway.metrics.count("lockgate_internal_errors")
-        return _error(GatewayError("Internal error: the gateway's log has the details under this request id."), id)
+        message = "Internal error: the gateway's log has the details under this request id."
+        return error_response(request, GatewayError(message), id)
 
     def handlers(self) -> dict[Any, Any]:
         """Return the exception handlers."""
         return {
-            GatewayError: _answer_error,
+            GatewayError: answer_error,
             HTTPException: self.http_error,
-            CallerDisconnectedError: _answer_incomplete_body,
+            CallerDisconnectedError: answer_incomplete_body,
             Exception: self.internal_error,
         }
 
 
-def _post_only_error(request: Request) -> GatewayError:
-    return GatewayError(
-        f"{request.method} is not allowed on {request.scope['path']}. Use POST.",
-        status=405,
-        code="method_not_allowed",
-        type="invalid_request_error",
-        headers=((b"allow", b"POST"),),
-    )
-
-
 def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")
-
-
-def _error(error: GatewayError, id: str | None = None) -> Response:
-    headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.as_body(), error.status, {"x-request-id": id or next_id(), **headers}, "application/json")
-
-
-async def _answer_error(request: Request, error: GatewayError) -> Response:
-    return _error(error)
-
-
-def _http_error(request: Request, error: HTTPException) -> Response:
-    path = request.scope["path"][:100]  # request.url would contain the Host header
-    if error.status_code == 404:
-        return _error(NotFound(f"Unknown path {path}. Use POST /v1/chat/completions or GET /v1/models."))
-    code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
-    return _error(
-        GatewayError(
-            f"{request.method} is not allowed on {path}. The allow header lists the methods to use.",
-            status=error.status_code,
-            code=code,
-            type="invalid_request_error",
-            headers=headers,
-        )
-    )
-
-
-async def _answer_incomplete_body(request: Request, error: CallerDisconnectedError) -> Response:
-    return _error(BadRequest("The request body is incomplete.", code="invalid_json"))

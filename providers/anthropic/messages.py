@@ -92,7 +92,7 @@ def _result(work: Work, message: Message, position: int) -> Block:
     content = message.get("content")
     if type(content) is list:
         content = _user_content(work, content, position)
-    extra = {"cache_control": message["cache_control"]} if message.get("cache_control") is not None else {}
+    extra = {name: message[name] for name in ("is_error", "cache_control") if message.get(name) is not None}
     return {"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": content, **extra}
 
 

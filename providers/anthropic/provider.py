@@ -27,7 +27,7 @@ from providers.rules.rule import Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictTools
 from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
 from providers.rules.values import Drop, EnforcedLocally, OneOf, Range
-from providers.schema_dialects import ANTHROPIC_SCHEMAS
+from providers.schema_dialects import ANTHROPIC_TOOL_SCHEMAS
 
 NEW_VERSION = "2026-10-21"
 
@@ -236,7 +236,7 @@ ANTHROPIC = Anthropic(
         StopSequences("stop"),
         LegacyFunctions("functions", one_call=True),
         Tools("tools"),
-        StrictTools(dialect=ANTHROPIC_SCHEMAS),
+        StrictTools(dialect=ANTHROPIC_TOOL_SCHEMAS),
         ToolBlocks("tools"),
         FormatAsOutputConfig("response_format"),
         Thinking(model=UNKNOWN),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from providers.rules.rule import Rule, Work
-from providers.rules.schema_dialect import NotExpressibleError, Simplifier
+from providers.rules.schema_dialect import Dialect, NotExpressibleError, Simplifier
 from providers.rules.schemas import report_removed
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
 
@@ -13,13 +13,15 @@ from providers.schema_dialects import ANTHROPIC_SCHEMAS
 class FormatAsOutputConfig(Rule, frozen=True):
     """Converts json_schema to output_config.format. Anthropic has no JSON mode without a schema."""
 
+    dialect: Dialect = ANTHROPIC_SCHEMAS
+
     def apply(self, work: Work) -> None:
         """Convert a schema to the dialect. Drop other formats, and a schema that the dialect cannot express."""
         value = work.body.get(self.param) or {}
         if value.get("type") != "json_schema":
             work.drop(self.param, "there is no JSON mode without a schema")
             return
-        simplifier = Simplifier(ANTHROPIC_SCHEMAS)
+        simplifier = Simplifier(self.dialect)
         try:
             schema = simplifier.simplify(value["json_schema"].get("schema") or {})
         except NotExpressibleError as error:

@@ -67,13 +67,15 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
         if message.get("role") == "assistant" and message.get("tool_calls"):
             calls = []
             current |= {str(call.get("id")): [] for call in message["tool_calls"]}
+            beside: set[str] = set()
             for number, call in enumerate(message["tool_calls"]):
                 id = str(call.get("id"))
                 new = id
-                if not _fits(pattern, id) or (row.unique_ids and id in taken):
+                if not _fits(pattern, id) or id in beside or (row.unique_ids and id in taken):
                     new = _new_id(id, f"{index}.{number}.{id}", pattern, used | taken)
                     report.change(index, f".tool_calls[{number}].id", "reshape", _IDS, from_=id, to=new)
                 taken.add(new)
+                beside.add(new)
                 current[id].append(new)
                 calls.append(call if new == id else {**call, "id": new})
             if calls != message["tool_calls"]:
@@ -120,7 +122,7 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
     last = _last_turn(turns)
     for position, (index, message) in enumerate(turns):
         role, content = str(message.get("role")), message.get("content")
-        if role in ("tool", "function") or (role != "assistant" and row.blanks != "refused"):
+        if role == "function" or (role not in ("assistant", "tool") and row.blanks != "refused"):
             result.append(Turn(index, message))
             continue
         kept = content
@@ -128,7 +130,11 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
             kept = [part for part in content if part.get("type") != "text" or str(part.get("text") or "").strip()]
         if kept != content:
             report.change(index, ".content", "drop", NEUTRAL)
+            kept = kept or ("" if role == "tool" else kept)
             message = {**message, "content": kept}
+        if role == "tool":
+            result.append(Turn(index, message))
+            continue
         if not _is_blank(kept):
             result.append(Turn(index, message))
         elif message.get("tool_calls"):

@@ -76,6 +76,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
     notes = {
         f"tool-call ids match `{row.call_id}`": row.call_id is not None,
         "a tool-call id is used once": row.unique_ids,
+        f"messages of the roles {', '.join(row.text_roles)} have only text": bool(row.text_roles),
         "several results of one call are joined": row.has_tools and row.unknown != "pass",
         f"tool messages have only {', '.join(row.result_parts)}, and the rest is sent in a user message": row.has_tools
         and row.unknown != "pass"

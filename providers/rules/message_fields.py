@@ -121,7 +121,16 @@ class FieldPass:
         parts: list[Any] = message["content"]
         if all(part.keys() == _TEXT_PART for part in parts):
             return
+        if message.get("role") in self.row.text_roles:
+            self._check_texts(index, parts)
         message["content"] = [self._part(index, number, part) for number, part in enumerate(parts)]
+
+    def _check_texts(self, index: int, parts: list[Any]) -> None:
+        for number, part in enumerate(parts):
+            kind = part.get("type")
+            if kind not in ("text", "refusal", "thinking"):
+                why = f"content of type {str(kind)[:40]!r} is supported in user messages only"
+                raise self.report.work.refuse(f"messages[{index}].content[{number}]", why, "unsupported_content")
 
     def _part(self, index: int, number: int, part: dict[str, Any]) -> dict[str, Any]:
         where = f".content[{number}]"

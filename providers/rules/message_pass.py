@@ -101,7 +101,7 @@ class MessagePass(Rule, frozen=True):
             turns = tool_results.results_first(turns, report)
             if row.needs_results:
                 tool_results.check_results(turns, work)
-            if row.call_id or row.unique_ids:
+            if row.call_id or row.unique_ids or row.needs_results:
                 turns = conversation.valid_ids(turns, row, report)
             if row.pads_reasoning:
                 turns = conversation.with_reasoning(turns, work, report)

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 OTHER_VENDORS_FIELDS = frozenset((
-    "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "partial", "prefix", "reasoning",
+    "annotations", "audio", "cache_control", "citations", "extra_content", "function_call", "is_error", "partial", "prefix", "reasoning",
     "reasoning_content", "reasoning_details", "refusal", "thinking_blocks", "tool_plan",
 ))  # fmt: skip
 """Message fields that only some vendors define. A row with `unknown="new"` passes other unknown fields, but not these."""
@@ -48,8 +48,12 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
     """Types of content parts that the vendor takes; others are refused. Empty: not known, or checked by another rule."""
+    text_roles: tuple[str, ...] = ()
+    """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)
     """Fields of image_url besides the address."""
+    results: tuple[str, ...] = ()
+    """Further fields of tool messages, besides content and tool_call_id."""
     result_parts: tuple[str, ...] = ("text",)
     """Types of content parts in tool messages; others are sent in a user message behind them. Empty: all."""
     functions: bool = False
@@ -107,7 +111,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
             if self.functions:
                 fields.add("function_call")
         elif role == "tool":
-            fields.add("tool_call_id")
+            fields.update(self.results, ("tool_call_id",))
         elif role == "function":
             fields.add("name")
         return frozenset(fields)

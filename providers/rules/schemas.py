@@ -6,6 +6,7 @@ answer against the caller's own schema. The dialects are in `providers.schema_di
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from providers.rules.rule import Rule, Work
@@ -14,6 +15,11 @@ from providers.rules.schema_unions import merged_schema
 
 CHECKED_ARGUMENTS = "checked arguments"
 """Key of `Options.memo`: the names of the strict functions whose arguments the gateway checks."""
+
+
+MAX_REMEMBERED = 1_000
+_in_dialect: set[tuple[str, bytes]] = set()
+"""Hashes of lists of tools that need no change: agents send the same tools with every call, and each takes milliseconds."""
 
 
 class StrictFormat(Rule, frozen=True):
@@ -77,11 +83,20 @@ class StrictTools(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Rewrite the schemas. The gateway checks the arguments against what the upstream does not enforce."""
         tools = work.body.get(self.param)
-        if not tools or not (self.dialect.always or b'"strict"' in (work.body.raw(self.param) or b"")):
+        raw = work.body.raw(self.param) or b""
+        if not tools or not (self.dialect.always or b'"strict"' in raw):
             return
+        key = (self.dialect.source, hashlib.blake2b(raw, digest_size=16).digest())
+        if key in _in_dialect:
+            return
+        reported = len(work.adjustments)
         changed = [self._rewrite(work, index, tool) for index, tool in enumerate(tools)]
         if changed != tools:
             work.body.set(self.param, changed)
+        elif len(work.adjustments) == reported:
+            if len(_in_dialect) >= MAX_REMEMBERED:
+                _in_dialect.clear()
+            _in_dialect.add(key)
 
     def _rewrite(self, work: Work, index: int, tool: dict[str, Any]) -> dict[str, Any]:
         function = tool.get("function")

@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from tests.running import Figure, RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 pytestmark = pytest.mark.timeout(300)
 PARIS: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -36,7 +37,9 @@ WEATHER: Any = {
 @pytest.fixture
 def client(local_gateway: RunningGateway) -> Iterator[openai.OpenAI]:
     """Return a client of the openai package with any key, as a new user has it."""
-    with openai.OpenAI(base_url=local_gateway.base_url, api_key="anything", max_retries=0, timeout=120) as openai_client:
+    http_client = openai.DefaultHttpxClient(verify=WITHOUT_AUTHORITIES)
+    address = local_gateway.base_url
+    with openai.OpenAI(base_url=address, api_key="anything", max_retries=0, timeout=120, http_client=http_client) as openai_client:
         yield openai_client
 
 
@@ -83,6 +86,7 @@ def test_any_model_name_is_answered_by_default(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content
 
 
+@pytest.mark.prove  # tests/local/test_model.py has shorter ones
 def test_a_seed_reproduces_its_text_and_other_seeds_vary_it(client: openai.OpenAI) -> None:
     def with_seed(seed: int) -> str:
         return text_of(ask(client, STORY, seed=seed, temperature=1, max_tokens=16))
@@ -142,8 +146,15 @@ def test_json_mode_returns_an_object(client: openai.OpenAI) -> None:
     assert isinstance(json.loads(text_of(answer)), dict)
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=["required", "named"])
-@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+NAMED = {"type": "function", "function": {"name": "get_weather"}}
+
+
+@pytest.mark.parametrize(("choice", "stream"), [
+    pytest.param("required", False, id="required, json"),
+    pytest.param(NAMED, True, id="named, stream"),
+    pytest.param("required", True, id="required, stream", marks=pytest.mark.prove),
+    pytest.param(NAMED, False, id="named, json", marks=pytest.mark.prove),
+])  # fmt: skip
 def test_a_forced_tool_call_is_made(client: openai.OpenAI, choice: Any, stream: bool) -> None:
     question = [{"role": "user", "content": "What is the weather in Paris?"}]
     answer = ask(client, question, tools=[WEATHER], tool_choice=choice, max_tokens=100, stream=stream)
@@ -169,6 +180,7 @@ def test_n_returns_several_choices(client: openai.OpenAI) -> None:
     assert all(choice.message.content for choice in answer.choices)
 
 
+@pytest.mark.prove
 async def test_four_concurrent_streams_do_not_mix(local_gateway: RunningGateway, figure: Figure) -> None:
     questions = ["What is the capital of France?", "What is the capital of Italy?", "Name a colour.", "Say hello."]
 

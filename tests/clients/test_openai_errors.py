@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.clients.conftest import HELLO, LIMITED_KEY, Front
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 
 def assert_error_shape(response: httpx.Response) -> dict[str, Any]:
@@ -52,8 +53,9 @@ def test_every_refusal_has_the_format_of_an_openai_error(
     front: Front, method: str, path: str, headers: dict[str, str], content: bytes, status: int
 ) -> None:
     response = httpx.request(
-        method, front.gateway.url + path, headers=front.headers(**headers), content=content, timeout=30, trust_env=False
-    )
+        method, front.gateway.url + path, headers=front.headers(**headers), content=content, timeout=30, trust_env=False,
+        verify=WITHOUT_AUTHORITIES,
+    )  # fmt: skip
     assert response.status_code == status, response.text
     assert_error_shape(response)
     assert front.upstream.requests == []
@@ -65,7 +67,8 @@ def test_every_path_requires_a_valid_key(front: Front, path: str, credential: st
     headers = {"content-type": "application/json", **({"authorization": credential} if credential else {})}
     method = "POST" if path.endswith("completions") else "GET"
     body = b'{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}' if method == "POST" else b""
-    response = httpx.request(method, front.gateway.url + path, headers=headers, content=body, timeout=30, trust_env=False)
+    url, plain = front.gateway.url + path, {"verify": WITHOUT_AUTHORITIES, "trust_env": False, "timeout": 30}
+    response = httpx.request(method, url, headers=headers, content=body, **plain)
     assert response.status_code == 401, response.text
     assert assert_error_shape(response)["code"] == "invalid_api_key"
     assert front.upstream.requests == []

@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients.conftest import CREDENTIAL, HELLO, Front
 from tests.faults.upstream_server import Exchange, canned
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 SCHEMA = (
     '{"type":"json_schema","json_schema":{"name":"z","schema":{"type":"object","properties":{"zulu":{"type":"string"},'
@@ -178,4 +179,4 @@ def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
 def post_bytes(front: Front, body: bytes) -> httpx.Response:
     """Make a chat call with exactly these bytes."""
     url = front.gateway.base_url + "/chat/completions"
-    return httpx.post(url, content=body, headers=front.headers(), timeout=30, trust_env=False)
+    return httpx.post(url, verify=WITHOUT_AUTHORITIES, content=body, headers=front.headers(), timeout=30, trust_env=False)

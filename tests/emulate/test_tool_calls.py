@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.emulate.tool_calls import ToolCalls, ToolCallStream
@@ -93,6 +95,18 @@ def test_a_caller_of_functions_gets_function_call_deltas() -> None:
     assert choices[0]["delta"] == {"role": "assistant", "content": "Hm."}
     assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["function_call"]
     assert notes == []
+
+
+def test_the_openai_package_assembles_a_function_call() -> None:
+    state = ChatCompletionStreamState()
+    choices, _ = streamed(calls_of(LEGACY), *deltas_of(call("weather", '{"city": "Bern"}')))
+    for choice in choices:
+        frame = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        list(state.handle_chunk(ChatCompletionChunk.model_validate(frame)))
+    (whole,) = state.get_final_completion().choices
+    assert whole.finish_reason == "function_call"
+    assert whole.message.function_call is not None
+    assert whole.message.function_call.arguments == '{"city": "Bern"}'
 
 
 def test_a_legacy_answer_holds_the_first_of_several_calls_and_says_so() -> None:

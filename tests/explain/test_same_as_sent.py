@@ -11,6 +11,7 @@ import pytest
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import RECEIPT, receipt_of
 from tests.flows.live import live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 TURNS = [{"role": role, "content": f"{word} " * 300} for word in ("one", "two") for role in ("user", "assistant")]
 MESSAGES = [{"role": "system", "content": "Be brief."}, *TURNS, {"role": "user", "content": "And now?"}]
@@ -53,7 +54,7 @@ async def test_the_plan_is_what_a_recording_upstream_gets(model: str, more: dict
     async with (
         FaultUpstream() as up,
         live(CONFIG.format(base=up.base_url), environ={"K": "sk-secret-credential"}) as gateway,
-        httpx.AsyncClient(base_url=gateway.base_url) as client,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.base_url) as client,
     ):
         body = {"model": model, "messages": MESSAGES, **more}
         explained = await client.post("/explain", json=body, headers=headers)
@@ -81,7 +82,10 @@ def _bodies(explained: bytes, planned: dict[str, Any]) -> list[bytes]:
 
 
 async def test_strict_refusals_of_headers_are_planned() -> None:
-    async with live(CONFIG.format(base="http://127.0.0.1:9/v1"), environ={"K": "k"}) as gateway, httpx.AsyncClient() as client:
+    async with (
+        live(CONFIG.format(base="http://127.0.0.1:9/v1"), environ={"K": "k"}) as gateway,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES) as client,
+    ):
         headers = {"x-gateway-strict": "true", "x-session-affinity": "s"}
         answer = await client.post(gateway.base_url + "/explain", json={"model": "gpt", "messages": MESSAGES}, headers=headers)
         assert answer.json()["targets"][0]["error"]["param"] == "x-session-affinity"

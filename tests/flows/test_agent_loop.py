@@ -15,6 +15,7 @@ from tests.faults.upstream_server import Exchange, FaultUpstream, canned, status
 from tests.flows.conftest import RECEIPT
 from tests.flows.live import live
 from tests.flows.receipt_check import unreported
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 TURNS = 20
 CHAIN = {"anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash", "groq": "openai/gpt-oss-120b", "llamacpp": "local"}
@@ -108,7 +109,10 @@ class Agent:
 
 
 async def test_an_agent_completes_although_another_target_fails_at_each_turn(up: FaultUpstream) -> None:
-    async with live(config(up), environ={"K": "k"}) as gateway, httpx.AsyncClient(base_url=gateway.base_url, timeout=30) as client:
+    async with (
+        live(config(up), environ={"K": "k"}) as gateway,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.base_url, timeout=30) as client,
+    ):
         agent = Agent(client, up)
         agent.messages.append({"role": "user", "content": [{"type": "text", "text": "Plan a trip."}, IMAGE]})
         for agent.turn in range(TURNS):
@@ -123,7 +127,10 @@ async def test_an_agent_completes_although_another_target_fails_at_each_turn(up:
 
 @pytest.mark.parametrize("turn", range(4))
 async def test_each_vendor_gets_its_own_reasoning_back_and_every_tool_result(up: FaultUpstream, turn: int) -> None:
-    async with live(config(up), environ={"K": "k"}) as gateway, httpx.AsyncClient(base_url=gateway.base_url, timeout=30) as client:
+    async with (
+        live(config(up), environ={"K": "k"}) as gateway,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.base_url, timeout=30) as client,
+    ):
         agent = Agent(client, up)
         agent.messages.append({"role": "user", "content": "Plan a trip."})
         for agent.turn in (turn, turn + 4):

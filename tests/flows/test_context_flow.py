@@ -358,7 +358,7 @@ async def test_tokenizer_is_loaded_at_start_only_if_a_model_needs_it(up: FaultUp
         assert SHARED_COUNTER.is_loaded(EXACT)
 
 
-@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4", "mistral-large"])
+@pytest.mark.parametrize("model", ["gpt-4o", *(pytest.param(model, marks=pytest.mark.prove) for model in ("gpt-4", "mistral-large"))])
 async def test_first_call_of_a_process_is_counted_in_tokens(
     up: FaultUpstream, client: httpx.AsyncClient, gateway: Callable[..., RunningGateway], model: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, receipt_of
 from tests.flows.live import live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 TRACE = {"traceparent": PARENT, "tracestate": "vendor=1,other=2", "baggage": "tenant=a,user=b"}
@@ -50,7 +51,7 @@ async def session() -> Any:
     async with (
         FaultUpstream() as up,
         live(config(up), environ={"K": "k"}) as gateway,
-        httpx.AsyncClient(base_url=gateway.base_url) as client,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.base_url) as client,
     ):
         yield Session(client, up)
 
@@ -116,7 +117,10 @@ providers:
 models:
   several: siati/x
 """
-        async with live(yaml, environ={"K": "k"}) as gateway, httpx.AsyncClient(base_url=gateway.base_url) as client:
+        async with (
+            live(yaml, environ={"K": "k"}) as gateway,
+            httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.base_url) as client,
+        ):
             sent = {"x-siati-tier": "fast", "anthropic-beta": "b", **TRACE}
             answer = await client.post("/chat/completions", json=chat("several", n=3), headers=sent)
             assert answer.status_code == 200, answer.text

@@ -10,7 +10,7 @@ from gateway.dialects.parameters import check_parameters
 from gateway.dialects.table import DIALECTS, call_paths
 from gateway.errors import Headers, refuse
 from gateway.server.app import build_app
-from providers.base import Adjustment, Body, Operation, StreamDecoder
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 from tests.faults.behaviours import canned, sse
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, serving
@@ -46,6 +46,8 @@ class WrappedChat:
 class Prompt:
     """Translates requests with a `prompt` and a `limit`; answers are plain text in upper case."""
 
+    used_headers: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
 
@@ -59,6 +61,10 @@ class Prompt:
         body.set("messages", [{"role": "user", "content": body.pop("prompt")}])
         body.rename("limit", "max_tokens")
         return body.encode()
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Change nothing."""
+        return []
 
     def param(self, name: str) -> str:
         """Return the caller's name of a parameter."""

@@ -11,6 +11,7 @@ from tests.faults.behaviours import sse
 from tests.faults.upstream_server import FaultUpstream, canned, status
 from tests.flows.conftest import RECEIPT, chat, receipt_of
 from tests.flows.live import live
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 STRICT = {"x-gateway-strict": "true", **RECEIPT}
 
@@ -24,7 +25,10 @@ def config(up: FaultUpstream, **models: str) -> str:
 
 async def ask(up: FaultUpstream, target: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
     """Serve one call for a target or a route."""
-    async with live(config(up, m=target), environ={"K": "k"}) as gateway, httpx.AsyncClient(base_url=gateway.base_url) as client:
+    async with (
+        live(config(up, m=target), environ={"K": "k"}) as gateway,
+        httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.base_url) as client,
+    ):
         return await client.post("/chat/completions", json=chat("m", **more), headers=headers or RECEIPT)
 
 

@@ -163,6 +163,7 @@ async def _is_reloaded(running: RunningGateway) -> bool:
     return not await is_generation(running, 1)
 
 
+@pytest.mark.prove
 async def test_replacement_worker_uses_the_loaded_certificate_if_the_file_is_broken(gateway: Start, tmp_path: Path) -> None:
     authority, context = trustme.CA(), ssl.create_default_context()
     authority.configure_trust(context)
@@ -204,7 +205,7 @@ async def _has_other_certificate(running: RunningGateway, context: ssl.SSLContex
     return await served_certificate(running, context) != first
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.prove), 2])
 async def test_u30_rejected_credential_reloads_its_file_once(gateway: Start, tmp_path: Path, workers: int) -> None:
     secret = tmp_path / "secret"
     secret.write_text("sk-old-0123456789abcdef")

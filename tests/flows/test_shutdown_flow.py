@@ -151,7 +151,7 @@ async def test_stalled_reader_does_not_delay_shutdown_and_is_recorded(gateway: S
     assert [record["stream_end"] for record in records] == ["drain"]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.prove), 2])
 async def test_sighup_and_file_changes_reload_every_worker(gateway: Start, workers: int, tmp_path: Path) -> None:
     async with FaultUpstream() as up:
         running = await start_warm(gateway, config(up.base_url), workers=workers)

@@ -97,7 +97,9 @@ async def test_child_runs_in_a_session_of_its_own(engine: Engine) -> None:
     assert os.getsid(engine.pid) == engine.pid != os.getsid(0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.prove) for number in (signal.SIGSEGV, signal.SIGABRT))]
+)
 async def test_killed_child_is_restarted_and_answers(
     bundled_model: Path, number: signal.Signals, figure: Callable[[str, float, str], None]
 ) -> None:
@@ -138,6 +140,7 @@ async def test_hanging_child_is_killed_and_restarted(bundled_model: Path) -> Non
         assert await answered(engine)
 
 
+@pytest.mark.prove
 async def test_computing_child_does_not_count_as_hung(bundled_model: Path) -> None:
     options = LocalOptions(slots=1, context=2048)
     async with (

@@ -51,6 +51,8 @@ IDS = st.sampled_from(["call_1", "call.1", "functions.f:0", "x" * 70, "toolu_01"
 CALL_EXTRAS = st.sampled_from([{}, {"index": 0}, {"extra_content": {"google": {}}}, {"extra_content": {"a": "b"}}])
 
 
+CUSTOM = {"type": "custom", "custom": {"name": "f", "input": 'a "b"'}}
+RESULTS = st.one_of(st.sampled_from(["21", "22"]), IMAGE_PARTS)
 ODD: list[Any] = [
     1, True, "", "x", [], {}, ["x"], [None], [{}], {"a": 1}, [{"type": "text"}], [{"type": "image_url", "image_url": 5}],
     [{"type": "file", "file": {"file_data": "data:x"}}], [{"type": "thinking", "thinking": 5}], [{"type": "refusal"}],
@@ -82,6 +84,7 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
             if not waiting:
                 continue
             message["tool_call_id"] = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
+            message["content"] = draw(RESULTS)
         elif role == "user" and draw(st.booleans()):
             message["content"] = draw(IMAGE_PARTS)
         elif role == "assistant":
@@ -90,11 +93,13 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
             if draw(st.booleans()):
                 ids = draw(st.lists(IDS, max_size=2))
                 function = {"name": "f", "arguments": draw(st.sampled_from(["{}", '{"a": 1}', ""]))}
-                message["tool_calls"] = [{"id": id, "type": "function", "function": function, **draw(CALL_EXTRAS)} for id in ids]
+                made = st.sampled_from([{"type": "function", "function": function}, {"function": function}, CUSTOM])
+                message["tool_calls"] = [{"id": id, **draw(made), **draw(CALL_EXTRAS)} for id in ids]
                 waiting = list(ids)
         messages.append(message)
         if role == "assistant" and draw(st.booleans()):
-            messages += [{"role": "tool", "tool_call_id": id, "content": "21"} for id in waiting]
+            answered = waiting if draw(st.booleans()) else [*waiting, *waiting[:1]]
+            messages += [{"role": "tool", "tool_call_id": id, "content": draw(RESULTS)} for id in answered]
             waiting = []
     return messages or [{"role": "user", "content": "Hi"}]
 

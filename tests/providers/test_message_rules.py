@@ -234,3 +234,14 @@ def test_plain_texts_are_not_decoded(kind: str) -> None:
     raw = rb'[{"role":"system","content":"A"},{"role":"user","content":"\"role\": \"x\", {\"a\": 1}, \u00e9 \\ "}]'
     assert not rule.is_relevant(raw)
     assert rule.is_relevant(raw.replace(b'"role":"user"', b'"role":"user","reasoning_content":"t"'))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(("kind", "roles"), [(kind, row.text_roles) for kind, row in ROWS.items() if row.text_roles])
+def test_an_image_in_a_message_that_has_only_text_is_refused(kind: str, roles: tuple[str, ...], strict: bool) -> None:
+    picture = [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    for role in roles:
+        with pytest.raises(Refusal) as refused:
+            sent(kind, [{"role": role, "content": picture}, USER], strict=strict)
+        assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
+    sent(kind, [{"role": "user", "content": picture}], model="claude-sonnet-4-5", strict=strict)

@@ -19,6 +19,7 @@ from providers.base import Provider
 from tests.providers.cases import FIXTURES
 from tests.providers.server import Upstream, json_reply
 from tests.running import RunningGateway
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 ROOT = FIXTURES.parents[1]
 
@@ -85,7 +86,7 @@ def test_the_gateway_serves_through_the_installed_provider(installed: Path, tmp_
     gateway = RunningGateway(path, tmp_path, {"PYTHONPATH": str(installed)})
     try:
         request = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "temperature": 1}
-        response = httpx.post(gateway.base_url + "/chat/completions", json=request, timeout=30, trust_env=False)
+        response = httpx.post(gateway.base_url + "/chat/completions", verify=WITHOUT_AUTHORITIES, json=request, timeout=30, trust_env=False)
     finally:
         gateway.stop()
         upstream.close()

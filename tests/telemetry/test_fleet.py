@@ -18,6 +18,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
 from tests.support.load import TOKENS, configuration
 from tests.support.metrics import finished_call, record
+from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis import RedisServer
 
 # instances of these tests publish only on request
@@ -146,7 +147,7 @@ async def test_admin_listener_shows_the_fleet_with_scope_fleet(redis: RedisServe
         live(configuration(up.base_url, redis.url)) as two,
     ):
         body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
-        async with httpx.AsyncClient(
+        async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES,
             trust_env=False, timeout=30, headers={"authorization": f"Bearer {TOKENS['search']}"}
         ) as client:
             for gateway, calls in ((one, 3), (two, 4)):

@@ -1,0 +1,112 @@
+"""The Messages API as a dialect: its paths and the translator of one call."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.dialects.messages_api.answer import translate_answer
+from gateway.dialects.messages_api.conversation import Origin
+from gateway.dialects.messages_api.errors import translate_error, translate_headers
+from gateway.dialects.messages_api.request import callers_name, translate_request
+from gateway.dialects.messages_api.stream import MessageStream
+from gateway.dialects.messages_api.thinking import fit_thinking
+from gateway.dialects.parameters import check_parameters
+from gateway.errors import Headers
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+
+MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
+"""Path prefixes of the Messages API: Anthropic's, none, and both below `/anthropic`."""
+
+VERSION_HEADER = "anthropic-version"
+_REQUEST_ID = b"x-request-id"
+_PATH = re.compile(r"(?:/anthropic)?(?:/v1)?/messages(?:/.*)?|/anthropic/.*")
+
+
+def is_messages_call(path: str, headers: Headers) -> bool:
+    """Return whether a caller uses Anthropic's API: by its path, or by the header that its clients send."""
+    return _PATH.fullmatch(path) is not None or any(name == b"anthropic-version" for name, _ in headers)
+
+
+class MessagesApi:
+    """Anthropic's Messages API."""
+
+    operation: Operation = "chat"
+    paths = tuple(f"{prefix}/messages" for prefix in MESSAGES_PREFIXES)
+    has_messages = True
+    can_continue = True
+
+    def check(self, body: Body) -> None:
+        """Check the parameters of the chat completion."""
+        check_parameters(body)
+
+    def translator(self) -> MessagesTranslator:
+        """Return the translator of one call."""
+        return MessagesTranslator()
+
+    def response(self, answer: bytes) -> bytes:
+        """Return the answer as it is: the translator gets it last."""
+        return answer
+
+    def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
+        """Return `inner`: the translator gets the chunks last."""
+        return inner
+
+
+class MessagesTranslator:
+    """Translates one call of the Messages API."""
+
+    used_headers = frozenset({VERSION_HEADER})
+
+    def __init__(self, *, counts: bool = False) -> None:
+        """`counts` is True for a request that only counts tokens."""
+        self._counts = counts
+        self.adjustments: list[Adjustment] = []
+        self._origins: list[Origin] = []
+        self._model = ""
+        self._stops: tuple[str, ...] = ()
+        self._request_id: str | None = None
+        self._stream: MessageStream | None = None
+
+    def request(self, source: bytes, *, strict: bool) -> bytes:
+        """Return the chat completion of a Messages request."""
+        translated = translate_request(source, strict=strict, counts=self._counts)
+        self.adjustments = translated.adjustments
+        self._origins = translated.origins
+        self._model, self._stops = translated.model, translated.stops
+        return translated.body
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Fit thinking and effort to a target."""
+        return fit_thinking(body, target, strict=strict)
+
+    def param(self, name: str) -> str:
+        """Return the caller's name of a parameter. A request that could not be translated was refused by that name."""
+        return callers_name(name, self._origins) if self._origins else name
+
+    def headers(self, headers: Headers) -> Headers:
+        """Return the headers with Anthropic's names, and keep the request id for errors."""
+        self._request_id = next((value.decode("latin-1") for name, value in headers if name == _REQUEST_ID), None)
+        return translate_headers(headers)
+
+    def answer(self, answer: bytes) -> bytes:
+        """Return the message of a chat answer."""
+        return translate_answer(answer, self._model, self._stops)
+
+    def error(self, status: int, body: bytes) -> bytes:
+        """Return Anthropic's error object."""
+        return translate_error(status, body, self._request_id, self.param)
+
+    def feed(self, events: bytes) -> bytes:
+        """Return the message's events for complete events of a chat stream."""
+        stream = self._stream
+        if stream is None:
+            stream = self._stream = MessageStream(self._model, self._stops)
+            stream.request_id, stream.param = self._request_id, self.param
+        return stream.feed(events)
+
+    def end(self, events: bytes) -> bytes:
+        """Return the last events of a message."""
+        return self.feed(events)
+
+
+MESSAGES = MessagesApi()

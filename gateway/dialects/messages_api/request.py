@@ -1,0 +1,171 @@
+"""Translates the body of a Messages request to that of a chat completion, and names back to the caller's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.messages_api.changes import Changes, missing, wrong_type
+from gateway.dialects.messages_api.conversation import Conversation, Origin
+from gateway.dialects.messages_api.fields import (
+    ABSENT,
+    decode_any,
+    decode_object,
+    encode,
+    is_given,
+    is_text,
+    list_of_fields,
+    text,
+)
+from gateway.dialects.messages_api.tools import (
+    translate_choice,
+    translate_format,
+    translate_metadata,
+    translate_output,
+    translate_tools,
+)
+from gateway.errors import refuse
+from providers.base import Adjustment
+
+_TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
+    "tools": lambda raw, changes: {"tools": translate_tools(raw, changes)},
+    "tool_choice": translate_choice,
+    "output_config": translate_output,
+    "output_format": lambda raw, changes: translate_format(raw, "output_format"),
+    "metadata": translate_metadata,
+}
+"""The fields that are not copied. `output_format` is the name of `output_config.format` in earlier betas."""
+
+_OF_CHAT: Mapping[str, str] = {
+    "stop": "Use 'stop_sequences'.",
+    "max_completion_tokens": "Use 'max_tokens'.",
+    "response_format": "Use 'output_config.format'.",
+    "reasoning_effort": "Use 'output_config.effort'.",
+    "user": "Use 'metadata.user_id'.",
+    "parallel_tool_calls": "Use 'tool_choice.disable_parallel_tool_use'.",
+    "functions": "Use 'tools'.",
+    "function_call": "Use 'tool_choice'.",
+    "stream_options": "Every stream of the Messages API has its usage.",
+    "n": "A message is one answer.",
+    "logprobs": "A message has no token probabilities.",
+    "top_logprobs": "A message has no token probabilities.",
+    "modalities": "A message has only text.",
+    "audio": "A message has only text.",
+}
+"""Fields of chat completions whose meaning another field has, or whose answer a message cannot hold."""
+
+_NAMES: Mapping[str, str] = {
+    "max_completion_tokens": "max_tokens",
+    "stop": "stop_sequences",
+    "user": "metadata.user_id",
+    "safety_identifier": "metadata.user_id",
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+}
+_MESSAGE = re.compile(r"messages\[(\d+)\](?:\.(content|tool_calls)\[(\d+)\])?(.*)", re.DOTALL)
+_TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.DOTALL)
+_FIRST = re.compile(r"\w+")
+
+
+class Translated(msgspec.Struct):
+    """The chat completion of one request, and what is needed for its answer and its errors."""
+
+    body: bytes
+    adjustments: list[Adjustment]
+    origins: list[Origin]
+    stops: tuple[str, ...]
+    model: str
+
+
+def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
+    """Return the chat completion. Raise BadRequest for an invalid body, in strict mode also for a loss.
+
+    `counts` is True for a request that only counts tokens, which needs no output cap.
+    """
+    given = decode_object(source)
+    changes = Changes(strict=strict)
+    conversation = Conversation(changes)
+    if not counts and not is_given(given.get("max_tokens", ABSENT)):
+        raise missing("max_tokens")
+    if not is_given(given.get("messages", ABSENT)):
+        raise missing("messages")
+    if is_given(system := given.get("system", ABSENT)):
+        conversation.add_system(system)
+    turns = list_of_fields(given["messages"], "messages")
+    if not turns:
+        raise refuse("messages", "'messages' must contain at least one message.")
+    for index, turn in enumerate(turns):
+        conversation.add_turn(turn, index)
+    body: dict[str, Any] = {}
+    for name, raw in given.items():
+        if name == "messages":
+            body["messages"] = conversation.messages
+        elif name == "stop_sequences":
+            _add_stops(body, raw)
+        elif name in _OF_CHAT and is_given(raw):
+            message = f"'{name}' is not a parameter of the Messages API. {_OF_CHAT[name]}"
+            raise refuse(name, message, "unsupported_parameter")
+        elif name in _TRANSLATED:
+            body |= _TRANSLATED[name](raw, changes) if is_given(raw) else {}
+        elif name == "thinking":
+            _add_thinking(body, raw)
+        elif name != "system":
+            body[name] = raw
+    if bytes(given.get("stream", ABSENT)) == b"true":
+        body["stream_options"] = {"include_usage": True}
+    stops, model = body.get("stop"), body.get("model", ABSENT)
+    return Translated(
+        encode(body),
+        changes.finish(),
+        conversation.origins,
+        () if stops is None else tuple(each for each in decode_any(stops) if type(each) is str),
+        text(model, "model") if is_text(model) else "",
+    )
+
+
+def _add_stops(body: dict[str, Any], raw: msgspec.Raw) -> None:
+    if not is_given(raw):
+        return
+    if bytes(raw)[:1] != b"[":
+        raise wrong_type("stop_sequences", "a list of strings")
+    if bytes(raw).replace(b" ", b"") != b"[]":
+        body["stop"] = raw
+
+
+def _add_thinking(body: dict[str, Any], raw: msgspec.Raw) -> None:
+    if is_given(raw):
+        if bytes(raw)[:1] != b"{":
+            raise wrong_type("thinking", "an object")
+        body["thinking"] = raw
+
+
+def callers_name(param: str, origins: list[Origin]) -> str:
+    """Return the caller's name of a parameter of the chat completion."""
+    message = _MESSAGE.fullmatch(param)
+    if message is not None:
+        return _place(message, origins) or param
+    tool = _TOOL.fullmatch(param)
+    if tool is not None:
+        field = "input_schema" if tool[2] else ""
+        return ".".join(part for part in (tool[1], field + tool[3]) if part)
+    first = _FIRST.match(param)
+    return _NAMES.get(first[0], first[0]) + param[first.end() :] if first is not None else param
+
+
+def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
+    """Return the caller's name of a place in a message, or None if the message is not the caller's."""
+    if int(message[1]) >= len(origins):
+        return None
+    origin, list_name, rest = origins[int(message[1])], message[2], message[4]
+    if list_name is None:
+        # the system prompt and a tool result are themselves the content
+        return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest
+    blocks = origin.parts if list_name == "content" else origin.calls
+    index = int(message[3])
+    at = blocks[index] if index < len(blocks) else index
+    inner = "" if origin.param == "system" else ".content"
+    return f"{origin.param}{inner}[{at}]{rest}"

@@ -1,0 +1,148 @@
+"""A JSON answer to a chat completion as a response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.responses_api import output, reasoning
+from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent, is_string
+
+
+class _Choice(msgspec.Struct):
+    message: dict[str, Raw] = {}
+    finish_reason: str | None = None
+    logprobs: dict[str, Raw] | None = None
+
+
+class _Completion(msgspec.Struct):
+    id: str | None = None
+    created: int | None = None
+    model: Raw = ABSENT
+    choices: list[_Choice] | None = None
+    usage: Raw = ABSENT
+    service_tier: Raw = ABSENT
+    gateway: Raw = ABSENT
+
+
+_decode = msgspec.json.Decoder(_Completion).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_calls = msgspec.json.Decoder(list[dict[str, Raw]]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def to_response(answer: bytes, echo: Mapping[str, Raw], *, model: Raw, summary: bool) -> bytes:
+    """Return the response for a chat completion.
+
+    `model` is the model of the request, for answers without a model. `summary` presents the reasoning as a summary.
+    """
+    completion = _decode(answer)
+    identity = output.identify(
+        completion.id, completion.created, model if is_absent(completion.model) else completion.model
+    )
+    choice = completion.choices[0] if completion.choices else _Choice()
+    reason = output.INCOMPLETE.get(choice.finish_reason or "")
+    items = list(_items(identity, choice, "incomplete" if reason else "completed", summary=summary))
+    more = {name: raw for name in ("service_tier", "gateway") if len(raw := getattr(completion, name))}
+    encoded = [Raw(encode(item)) for item in items]
+    status = "incomplete" if reason else "completed"
+    return output.Response(identity, echo).encode(status, encoded, reason=reason, usage=completion.usage, more=more)
+
+
+def _items(identity: output.Identity, choice: _Choice, last: str, *, summary: bool) -> Iterator[dict[str, Any]]:
+    """Yield the output items. `last` is the status of the last one."""
+    message = choice.message
+    calls = list_of(message.get("tool_calls", ABSENT))
+    parts, thoughts = _parts(choice)
+    field = next((name for name in reasoning.TEXT_FIELDS if output.is_text(message.get(name, ABSENT))), "")
+    opaque = {name: message[name] for name in reasoning.OPAQUE if list_of(message.get(name, ABSENT))}
+    thought = message[field] if field else thoughts
+    extra = message.get("extra_content", ABSENT)
+    index = 0
+    if field or opaque or len(thoughts):
+        ends = not parts and not calls
+        yield output.reasoning_item(
+            identity.item_id("rs", index),
+            last if ends else "completed",
+            thought,
+            reasoning.seal(field, opaque),
+            summary=summary,
+        )
+        index += 1
+    if parts or not (calls or index):
+        yield output.message_item(
+            identity.item_id("msg", index),
+            "completed" if calls else last,
+            parts or [output.text_part(output.EMPTY_TEXT)],
+            extra,
+        )
+        index += 1
+    for number, raw in enumerate(calls):
+        call, given = _call(identity, index, raw)
+        status = last if number == len(calls) - 1 else "completed"
+        yield output.call_item(identity.item_id(call.prefix, index), status, call, given)
+        index += 1
+
+
+def _parts(choice: _Choice) -> tuple[list[dict[str, Any]], Raw]:
+    """Return the content parts of a message, and the thinking that its content contains."""
+    message, parts, thoughts = choice.message, [], ABSENT
+    content = message.get("content", ABSENT)
+    if is_string(content):
+        text = content
+    else:
+        text, thoughts = from_parts(content)
+    if output.is_text(text):
+        annotations = [output.annotation_of(each) for each in list_of(message.get("annotations", ABSENT))]
+        logprobs = list_of((choice.logprobs or {}).get("content", ABSENT))
+        parts.append(output.text_part(text, annotations, logprobs))
+    if output.is_text(refusal := message.get("refusal", ABSENT)):
+        parts.append(output.refusal_part(refusal))
+    return parts, thoughts
+
+
+def from_parts(raw: Raw) -> tuple[Raw, Raw]:
+    """Return the text and the thinking of content that is a list of parts (Mistral, Cohere)."""
+    texts, thoughts = [], []
+    for part in list_of(raw):
+        try:
+            members = _decode_fields(part)
+        except msgspec.ValidationError:
+            continue
+        if is_string(text := members.get("text", ABSENT)):
+            texts.append(text)
+        elif is_string(thinking := members.get("thinking", ABSENT)):
+            thoughts.append(thinking)
+        else:
+            inner = from_parts(thinking)[0]
+            thoughts += [inner] if len(inner) else []
+    return joined(texts), joined(thoughts)
+
+
+def joined(texts: list[Raw]) -> Raw:
+    """Join JSON strings to one, without decoding them."""
+    return Raw(b'"' + b"".join(bytes(text)[1:-1] for text in texts) + b'"') if texts else ABSENT
+
+
+def _call(identity: output.Identity, index: int, raw: Raw) -> tuple[output.Call, Raw]:
+    """Return a call and its arguments or input."""
+    members = _decode_fields(raw)
+    custom = "custom" in members and not is_absent(members["custom"])
+    called = _decode_fields(members.get("custom" if custom else "function", b"{}"))
+    name, given = (
+        called.get("name", output.EMPTY_TEXT),
+        called.get("input" if custom else "arguments", output.EMPTY_TEXT),
+    )
+    call_id = members.get("id", ABSENT)
+    known = output.is_text(call_id)
+    call = output.Call(
+        call_id if known else identity.item_id("call", index), name, custom, members.get("extra_content", ABSENT)
+    )
+    return call, given if is_string(given) else Raw(encode(bytes(given).decode()))
+
+
+def list_of(raw: Raw) -> list[Raw]:
+    """Return the elements of a list, and nothing for any other value."""
+    return _decode_list(raw) if len(raw) and memoryview(raw)[0] == ord("[") else []

@@ -1,0 +1,28 @@
+"""The changes that a translation makes to a request: reported in the receipt, or refused in strict mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.errors import refuse
+from providers.base import Action, Adjustment
+
+
+class Changes:
+    """The changes made to one request."""
+
+    __slots__ = ("made", "strict")
+
+    def __init__(self, *, strict: bool) -> None:
+        self.strict = strict
+        self.made: list[Adjustment] = []
+
+    def without_loss(self, param: str, why: str, action: Action = "drop") -> None:
+        """Report a change that loses nothing."""
+        self.made.append(Adjustment(param, action, why=why))
+
+    def loss(self, param: str, why: str, action: Action = "drop", *, to: Any = None) -> None:
+        """Report a change with loss. Raise BadRequest in strict mode."""
+        if self.strict:
+            raise refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter")
+        self.made.append(Adjustment(param, action, to=to, why=why))

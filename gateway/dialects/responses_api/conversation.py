@@ -1,0 +1,172 @@
+"""The items of `input` as the messages of a chat completion.
+
+The items of one turn of the model (reasoning, text, tool calls) become one assistant message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.dialects.responses_api import reasoning
+from gateway.dialects.responses_api.changes import Changes
+from gateway.dialects.responses_api.parts import read_content
+from gateway.dialects.responses_api.values import (
+    ABSENT,
+    Raw,
+    elements,
+    fields,
+    is_absent,
+    is_string,
+    string,
+    text,
+    wrong_type,
+)
+from gateway.errors import BadRequest, refuse
+
+_ROLES = ("user", "assistant", "system", "developer")
+
+
+class Conversation:
+    """The messages of one request, and the places in the request that they come from."""
+
+    __slots__ = ("_calls", "_changes", "_turn", "messages", "origins")
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self._turn: dict[str, Any] | None = None
+        self._calls: list[str] = []
+        self.messages: list[dict[str, Any]] = []
+        self.origins: list[tuple[str, list[str]]] = []
+        """The caller's parameter of each message, and those of its tool calls."""
+
+    def add_instructions(self, raw: Raw) -> None:
+        """Add `instructions`: a message of the system, before all others."""
+        self._add("instructions", {"role": "system", "content": string("instructions", raw)})
+
+    def add_input(self, raw: Raw) -> None:
+        """Add `input`: a user's text, or a list of items."""
+        if is_string(raw):
+            self._add("input", {"role": "user", "content": raw})
+            return
+        if len(raw) == 0:
+            raise refuse("input", "'input' is required.", "missing_required_parameter")
+        if memoryview(raw)[0] != ord("["):
+            raise wrong_type("input", "a string or a list of items")
+        for index, item in enumerate(elements("input", raw)):
+            self._item(f"input[{index}]", fields(f"input[{index}]", item))
+        for message in self.messages:
+            if message["role"] == "assistant" and "content" not in message:
+                message["content"] = None if "tool_calls" in message else ""
+
+    def _item(self, param: str, item: Mapping[str, Raw]) -> None:
+        raw = item.get("type", ABSENT)
+        kind = "message" if is_absent(raw) and "role" in item else text(f"{param}.type", raw)
+        add = _ITEMS.get(kind)
+        if add is None:
+            raise _unsupported(param, kind)
+        add(self, param, item)
+
+    def message(self, param: str, item: Mapping[str, Raw]) -> None:
+        """Add a message of any role."""
+        role = text(f"{param}.role", item.get("role", ABSENT))
+        if role not in _ROLES:
+            raise refuse(f"{param}.role", f"'{param}.role' must be one of {', '.join(_ROLES)}, not '{role[:40]}'.")
+        content = read_content(f"{param}.content", item.get("content", ABSENT), self._changes)
+        if not is_absent(item.get("phase", ABSENT)):
+            self._changes.loss(f"{param}.phase", "messages of a chat completion have no phase")
+        if role != "assistant":
+            self._add(param, {"role": role, "content": content})
+            return
+        extra = {"extra_content": item["extra_content"]} if "extra_content" in item else {}
+        turn = self._turn
+        if turn is not None and "content" not in turn:
+            turn.update(content=_simplest(content), **extra)
+        elif turn is not None and "tool_calls" in turn:  # its results must follow at once
+            turn["content"] = [*_as_parts(turn["content"]), *_as_parts(content)]
+        else:
+            self._begin(param, {"role": "assistant", "content": _simplest(content), **extra})
+
+    def reasoning(self, param: str, item: Mapping[str, Raw]) -> None:
+        """Add the reasoning of a turn."""
+        found = reasoning.read_reasoning(param, item, self._changes)
+        turn = self._turn
+        if turn is None or ("content" in turn and "tool_calls" not in turn):
+            self._begin(param, {"role": "assistant", **found})
+        else:
+            reasoning.join(turn, found)
+
+    def function_call(self, param: str, item: Mapping[str, Raw]) -> None:
+        """Add a call of a function."""
+        arguments = string(f"{param}.arguments", item.get("arguments", ABSENT))
+        function = {"name": string(f"{param}.name", item.get("name", ABSENT)), "arguments": arguments}
+        self._call(param, item, {"type": "function", "function": function})
+
+    def custom_tool_call(self, param: str, item: Mapping[str, Raw]) -> None:
+        """Add a call of a custom tool."""
+        given = string(f"{param}.input", item.get("input", ABSENT))
+        custom = {"name": string(f"{param}.name", item.get("name", ABSENT)), "input": given}
+        self._call(param, item, {"type": "custom", "custom": custom})
+
+    def _call(self, param: str, item: Mapping[str, Raw], call: dict[str, Any]) -> None:
+        if not is_absent(item.get("namespace", ABSENT)):
+            raise refuse(
+                f"{param}.namespace",
+                f"'{param}.namespace' is not supported: tools have no namespaces here.",
+                "unsupported_parameter",
+            )
+        call["id"] = string(f"{param}.call_id", item.get("call_id", ABSENT))
+        if "extra_content" in item:
+            call["extra_content"] = item["extra_content"]
+        if self._turn is None:
+            self._begin(param, {"role": "assistant"})
+        assert self._turn is not None
+        self._turn.setdefault("tool_calls", []).append(call)
+        self._calls.append(param)
+
+    def call_output(self, param: str, item: Mapping[str, Raw]) -> None:
+        """Add the result of a call."""
+        identity = string(f"{param}.call_id", item.get("call_id", ABSENT))
+        content = read_content(f"{param}.output", item.get("output", ABSENT), self._changes)
+        self._add(param, {"role": "tool", "tool_call_id": identity, "content": content})
+
+    def _begin(self, param: str, message: dict[str, Any]) -> None:
+        """Begin a turn of the model."""
+        self._add(param, message)
+        self._turn = message
+        self._calls = self.origins[-1][1]
+
+    def _add(self, param: str, message: dict[str, Any]) -> None:
+        self._turn = None
+        self.messages.append(message)
+        self.origins.append((param, []))
+
+
+_ITEMS = {
+    "message": Conversation.message,
+    "reasoning": Conversation.reasoning,
+    "function_call": Conversation.function_call,
+    "function_call_output": Conversation.call_output,
+    "custom_tool_call": Conversation.custom_tool_call,
+    "custom_tool_call_output": Conversation.call_output,
+}
+
+
+def _simplest(content: Raw | list[dict[str, Any]]) -> Raw | list[dict[str, Any]]:
+    """Return the content of an assistant message as a string if it is one text, which every provider accepts."""
+    if type(content) is list and len(content) == 1 and content[0].keys() == {"type", "text"}:
+        only: Raw = content[0]["text"]
+        return only
+    return content
+
+
+def _as_parts(content: Any) -> list[dict[str, Any]]:
+    return content if type(content) is list else [{"type": "text", "text": content}]
+
+
+def _unsupported(param: str, kind: str) -> BadRequest:
+    if kind == "item_reference":
+        why = "the gateway stores no items, so the item itself must be sent"
+    else:
+        why = f"supported items are {', '.join(_ITEMS)}"
+    return refuse(f"{param}.type", f"The item type '{kind[:60]}' is not supported: {why}.", "unsupported_content")

@@ -1,0 +1,92 @@
+"""The Responses API in the table of dialects."""
+
+from __future__ import annotations
+
+from gateway.dialects.parameters import check_parameters
+from gateway.dialects.responses_api.answer import to_response
+from gateway.dialects.responses_api.errors import Names, to_error
+from gateway.dialects.responses_api.request import RequestReader
+from gateway.dialects.responses_api.stream import ResponseStream
+from gateway.errors import Headers
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+
+
+class ResponsesTranslator:
+    """Translates one call of the Responses API to a chat completion and back."""
+
+    used_headers = frozenset({"openai-beta"})
+
+    def __init__(self) -> None:
+        self.adjustments: list[Adjustment] = []
+        self._request = RequestReader(strict=False)
+        self._names: Names | None = None
+        self._stream: ResponseStream | None = None
+
+    def request(self, source: bytes, *, strict: bool) -> bytes:
+        """Return the body of the chat completion. Raise BadRequest for an invalid body."""
+        self._request = request = RequestReader(strict=strict)
+        self.adjustments = request.changes.made
+        body = request.read(source)
+        self._names = Names(request.given, request.conversation.origins)
+        return body
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Change nothing: the API says the same to every target."""
+        return []
+
+    def param(self, name: str) -> str:
+        """Return the caller's name of a parameter of the chat completion."""
+        return self._names.of(name) if self._names is not None else name
+
+    def headers(self, headers: Headers) -> Headers:
+        """Return the headers as they are: both APIs have the same."""
+        return headers
+
+    def answer(self, answer: bytes) -> bytes:
+        """Return the response for a chat completion."""
+        return to_response(answer, self._request.echo, model=self._request.model, summary=self._request.summary)
+
+    def error(self, status: int, body: bytes) -> bytes:
+        """Return an error with the caller's names of the parameters."""
+        return to_error(body, self._names) if self._names is not None else body
+
+    def feed(self, events: bytes) -> bytes:
+        """Return the events of this API for complete events of a chat stream."""
+        return self._events().feed(events)
+
+    def end(self, events: bytes) -> bytes:
+        """Return the last events of the stream."""
+        return self._events().end(events)
+
+    def _events(self) -> ResponseStream:
+        if self._stream is None:
+            request = self._request
+            self._stream = ResponseStream(request.echo, model=request.model, summary=request.summary)
+        return self._stream
+
+
+class ResponsesDialect:
+    """OpenAI's Responses API."""
+
+    operation: Operation = "chat"
+    has_messages = True
+    can_continue = True
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self.paths = paths
+
+    def check(self, body: Body) -> None:
+        """Check the parameters of the chat completion."""
+        check_parameters(body)
+
+    def translator(self) -> ResponsesTranslator:
+        """Return the translator of one call."""
+        return ResponsesTranslator()
+
+    def response(self, answer: bytes) -> bytes:
+        """Return the answer as it is: the translator converts it."""
+        return answer
+
+    def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
+        """Return `inner`: the translator converts the events."""
+        return inner

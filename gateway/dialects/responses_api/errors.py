@@ -1,0 +1,87 @@
+"""Errors and adjustments under the caller's names of the parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+NAMES = MappingProxyType({
+    "max_completion_tokens": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "verbosity": "text.verbosity",
+    "logprobs": "include",
+    "messages": "input",
+    "stream_options": "stream",
+    "context_length_exceeded_behavior": "truncation",
+})  # fmt: skip
+"""Parameters of the chat completion, and what they come from."""
+
+_FIRST = re.compile(r"[^.\[]*")
+_MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
+_CALL = re.compile(r"\.tool_calls\[(\d+)\](.*)", re.DOTALL)
+_TOOL = re.compile(r"(tools\[\d+\]|tool_choice)\.(?:function|custom|allowed_tools)\b")
+_QUOTED = re.compile(r"'([a-z_]+(?:\[\d+\]|\.[a-z_]+)*)'")
+_PARTS = (
+    (".image_url.url", ".image_url"),
+    (".file.", "."),
+    (".json_schema", ""),
+    (".function.", "."),
+    (".custom.", "."),
+)
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Names:
+    """The caller's names of the parameters of one chat completion."""
+
+    __slots__ = ("_given", "_origins")
+
+    def __init__(self, given: frozenset[str], origins: Sequence[tuple[str, list[str]]]) -> None:
+        self._given = given
+        self._origins = origins
+
+    def of(self, name: str) -> str:
+        """Return the caller's name of a parameter."""
+        if match := _MESSAGE.fullmatch(name):
+            return self._in_input(int(match[1]), match[2])
+        first = _FIRST.match(name)
+        head = first[0] if first is not None else name
+        if head not in NAMES or head in self._given:
+            return _TOOL.sub(r"\1", name)
+        return _shortened(NAMES[head] + name[len(head) :])
+
+    def _in_input(self, index: int, rest: str) -> str:
+        if index >= len(self._origins):
+            return f"input{rest}"
+        origin, calls = self._origins[index]
+        if match := _CALL.fullmatch(rest):
+            number = int(match[1])
+            return _shortened((calls[number] if number < len(calls) else origin) + match[2].replace(".id", ".call_id"))
+        if not origin.startswith("input[") or rest == ".role":
+            return origin
+        return _shortened(origin + rest.replace(".tool_call_id", ".call_id"))
+
+
+def _shortened(name: str) -> str:
+    for theirs, ours in _PARTS:
+        name = name.replace(theirs, ours)
+    return name
+
+
+def to_error(body: bytes, names: Names) -> bytes:
+    """Return OpenAI's error object with the caller's names."""
+    whole: dict[str, Any] = _decode(body)
+    error = whole.get("error")
+    if type(error) is dict and type(param := error.get("param")) is str:
+        error["param"] = names.of(param)
+    if type(error) is dict and type(message := error.get("message")) is str:
+        error["message"] = _QUOTED.sub(lambda match: f"'{names.of(match[1])}'", message)
+    return _encode(whole)

@@ -1,0 +1,168 @@
+"""The response object and its output items, written from the JSON bytes of a chat completion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent, is_string
+
+MAX_ID_CHARS = 40
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Finish reasons of an answer that is not complete, and the reason of the response."""
+EMPTY_TEXT = Raw(b'""')
+
+_decode_any = msgspec.json.Decoder().decode
+
+
+class Identity(msgspec.Struct, gc=False):
+    """What identifies a response: all ids of its items are derived from the id of the chat completion."""
+
+    base: str
+    created: int
+    model: Any
+
+    def item_id(self, prefix: str, index: int) -> str:
+        """Return the id of an output item."""
+        return f"{prefix}_{self.base}_{index}"
+
+
+def identify(given: str | None, created: int | None, model: Any) -> Identity:
+    """Return the identity of the response for a chat completion."""
+    base = (given or "").removeprefix("chatcmpl-")
+    base = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in base[:MAX_ID_CHARS])
+    return Identity(base or f"{time.time_ns():x}", created or int(time.time()), model)
+
+
+class Response:
+    """Writes the response object of one call."""
+
+    __slots__ = ("_echo", "identity")
+
+    def __init__(self, identity: Identity, echo: Mapping[str, Raw]) -> None:
+        self.identity = identity
+        self._echo = encode(echo)[1:]
+
+    def encode(
+        self,
+        status: str,
+        output: Sequence[Raw] = (),
+        *,
+        reason: str | None = None,
+        usage: Raw = ABSENT,
+        error: Any = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Return the response as JSON. `more` are members besides those of the API, such as the receipt."""
+        identity = self.identity
+        head = {
+            "id": f"resp_{identity.base}",
+            "object": "response",
+            "created_at": identity.created,
+            "status": status,
+            "completed_at": int(time.time()) if status == "completed" else None,
+            "background": False,
+            "error": error,
+            "incomplete_details": {"reason": reason} if reason is not None else None,
+            "model": identity.model,
+            "output": output,
+            "previous_response_id": None,
+            "store": False,
+            "usage": usage_of(usage),
+            **(more or {}),
+        }
+        return encode(head)[:-1] + b"," + self._echo
+
+
+def usage_of(raw: Raw) -> dict[str, Any] | None:
+    """Return the usage of a chat completion under the names of this API."""
+    if is_absent(raw):
+        return None
+    usage = _decode_any(raw)
+    if type(usage) is not dict:
+        return None
+    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    given, generated = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    return {
+        "input_tokens": given,
+        "input_tokens_details": {
+            "cached_tokens": prompt.get("cached_tokens") or 0,
+            "cache_write_tokens": prompt.get("cache_write_tokens") or 0,
+        },
+        "output_tokens": generated,
+        "output_tokens_details": {"reasoning_tokens": completion.get("reasoning_tokens") or 0},
+        "total_tokens": usage.get("total_tokens") or given + generated,
+    }
+
+
+def text_part(text: Raw, annotations: Sequence[Any] = (), logprobs: Sequence[Raw] = ()) -> dict[str, Any]:
+    """Return an `output_text` part."""
+    return {"type": "output_text", "annotations": annotations, "logprobs": logprobs, "text": text}
+
+
+def refusal_part(text: Raw) -> dict[str, Any]:
+    """Return a `refusal` part."""
+    return {"type": "refusal", "refusal": text}
+
+
+def message_item(identity: str, status: str, content: Sequence[Any], extra: Raw = ABSENT) -> dict[str, Any]:
+    """Return a message of the model. `extra` is what its provider needs to get back with it (Gemini)."""
+    item = {"id": identity, "type": "message", "status": status, "content": content, "role": "assistant"}
+    return item | {"extra_content": extra} if len(extra) else item
+
+
+def reasoning_item(identity: str, status: str, text: Raw, sealed: str | None, *, summary: bool) -> dict[str, Any]:
+    """Return the reasoning of the model."""
+    has_text = len(text) > len(EMPTY_TEXT)
+    item: dict[str, Any] = {
+        "id": identity,
+        "type": "reasoning",
+        "status": status,
+        "summary": [{"type": "summary_text", "text": text}] if summary and has_text else [],
+    }
+    if has_text and not summary:
+        item["content"] = [{"type": "reasoning_text", "text": text}]
+    if sealed is not None:
+        item["encrypted_content"] = sealed
+    return item
+
+
+def call_item(identity: str, status: str, call: Call, given: Raw) -> dict[str, Any]:
+    """Return a call of a tool, with the arguments or the input of a custom tool."""
+    kind, field = ("custom_tool_call", "input") if call.custom else ("function_call", "arguments")
+    item = {"id": identity, "type": kind, "status": status, field: given, "call_id": call.call_id, "name": call.name}
+    return item | {"extra_content": call.extra} if len(call.extra) else item
+
+
+class Call(msgspec.Struct):
+    """A call of a tool."""
+
+    call_id: str | Raw
+    name: Raw
+    custom: bool = False
+    extra: Raw = ABSENT
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the item's id."""
+        return "ctc" if self.custom else "fc"
+
+
+def annotation_of(raw: Raw) -> dict[str, Any]:
+    """Return an annotation in this API's form: the members of `url_citation` are not nested."""
+    given = _decode_any(raw)
+    if type(given) is not dict:
+        return {"type": "unknown", "value": given}
+    kind = given.get("type")
+    nested = given.get(kind) if type(kind) is str else None
+    return (
+        {**{name: value for name, value in given.items() if name != kind}, **nested} if type(nested) is dict else given
+    )
+
+
+def is_text(raw: Raw) -> bool:
+    """Return whether a value is a text with at least one character."""
+    return len(raw) > len(EMPTY_TEXT) and is_string(raw)

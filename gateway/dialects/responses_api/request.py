@@ -1,0 +1,235 @@
+"""A request of the Responses API as a chat completion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.responses_api.changes import Changes
+from gateway.dialects.responses_api.conversation import Conversation
+from gateway.dialects.responses_api.tools import read_choice, read_tools
+from gateway.dialects.responses_api.values import (
+    ABSENT,
+    Raw,
+    choice,
+    elements,
+    encode,
+    fields,
+    is_absent,
+    string,
+    text,
+    value,
+    wrong_type,
+)
+from gateway.errors import refuse
+
+ECHOED = MappingProxyType({
+    "instructions": Raw(b"null"),
+    "max_output_tokens": Raw(b"null"),
+    "max_tool_calls": Raw(b"null"),
+    "metadata": Raw(b"{}"),
+    "parallel_tool_calls": Raw(b"true"),
+    "prompt_cache_key": Raw(b"null"),
+    "reasoning": Raw(b'{"effort":null,"summary":null}'),
+    "safety_identifier": Raw(b"null"),
+    "temperature": Raw(b"null"),
+    "text": Raw(b'{"format":{"type":"text"}}'),
+    "tool_choice": Raw(b'"auto"'),
+    "tools": Raw(b"[]"),
+    "top_logprobs": Raw(b"0"),
+    "top_p": Raw(b"null"),
+    "truncation": Raw(b'"disabled"'),
+    "user": Raw(b"null"),
+})  # fmt: skip
+"""The parameters that every response repeats, with the value that it has if the request does not set it."""
+
+INSTEAD = MappingProxyType({
+    "messages": "input", "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format", "reasoning_effort": "reasoning.effort", "verbosity": "text.verbosity",
+    "functions": "tools", "function_call": "tool_choice", "logprobs": "include", "n": "", "modalities": "", "audio": "",
+    "prediction": "", "web_search_options": "",
+})  # fmt: skip
+"""Parameters of chat completions that this API does not have, and what to use instead."""
+
+NOT_SUPPORTED = MappingProxyType({
+    "previous_response_id": "the gateway stores no responses: send the earlier items in 'input'",
+    "conversation": "the gateway stores no conversations: send the earlier items in 'input'",
+    "prompt": "the gateway stores no prompts: send 'instructions' and 'input'",
+    "moderation": "the gateway moderates neither input nor output",
+})  # fmt: skip
+"""Parameters that are refused unless they are null."""
+
+INCLUDABLE = (
+    "reasoning.encrypted_content", "message.output_text.logprobs", "message.input_image.image_url",
+    "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+    "code_interpreter_call.outputs", "computer_call_output.output.image_url",
+)  # fmt: skip
+_LOGPROBS = "message.output_text.logprobs"
+
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class RequestReader:
+    """Translates one request."""
+
+    __slots__ = ("changes", "chat", "conversation", "echo", "given", "model", "summary")
+
+    def __init__(self, *, strict: bool) -> None:
+        self.changes = Changes(strict=strict)
+        self.conversation = Conversation(self.changes)
+        self.chat: dict[str, Any] = {}
+        self.echo: dict[str, Raw] = dict(ECHOED)
+        """What every response repeats of the request."""
+        self.given: frozenset[str] = frozenset()
+        """The names of the caller's parameters."""
+        self.model = Raw(b"null")
+        self.summary = False
+        """Whether the caller asked for a summary of the reasoning."""
+
+    def read(self, source: bytes) -> bytes:
+        """Return the body of the chat completion. Raise BadRequest for the first invalid field.
+
+        A body that is not a JSON object is returned as it is: it is refused like that of any other API.
+        """
+        try:
+            given = _decode_fields(source)
+        except (msgspec.DecodeError, RecursionError):
+            return source
+        self.given = frozenset(given)
+        if not is_absent(instructions := given.get("instructions", ABSENT)):
+            self.conversation.add_instructions(instructions)
+        if "model" in given:
+            self.chat["model"] = self.model = given["model"]
+        for name, raw in given.items():
+            if name in ECHOED and not is_absent(raw):
+                self.echo[name] = raw
+            read = _READERS.get(name)
+            if read is not None:
+                if not is_absent(raw):
+                    read(self, raw)
+            elif name in INSTEAD:
+                instead = f": use '{INSTEAD[name]}'" if INSTEAD[name] else ""
+                raise refuse(name, f"'{name}' is not a parameter of this API{instead}.", "unsupported_parameter")
+            elif name in NOT_SUPPORTED:
+                if not is_absent(raw):
+                    raise refuse(name, f"'{name}' is not supported: {NOT_SUPPORTED[name]}.", "unsupported_parameter")
+            elif name not in ("input", "instructions", "model"):
+                self.chat[name] = raw
+        self.conversation.add_input(given.get("input", ABSENT))
+        self.chat["messages"] = self.conversation.messages
+        return encode(self.chat)
+
+    def _max_output_tokens(self, raw: Raw) -> None:
+        self.chat["max_completion_tokens"] = raw
+
+    def _max_tool_calls(self, raw: Raw) -> None:
+        if type(value("max_tool_calls", raw)) is not int:
+            raise wrong_type("max_tool_calls", "an integer")
+        self.changes.without_loss("max_tool_calls", "it applies to hosted tools, which are not offered")
+
+    def _metadata(self, raw: Raw) -> None:
+        """Check the metadata. They belong to the response, which repeats them; a chat completion needs none."""
+        for name, text_ in fields("metadata", raw).items():
+            string(f"metadata.{name[:64]}", text_)
+
+    def _stream(self, raw: Raw) -> None:
+        self.chat["stream"] = raw
+        if bytes(raw) == b"true":
+            self.chat["stream_options"] = {"include_usage": True}
+
+    def _stream_options(self, raw: Raw) -> None:
+        options = fields("stream_options", raw)
+        if bytes(options.get("include_obfuscation", b"")) == b"true":
+            self.changes.loss("stream_options.include_obfuscation", "the gateway does not pad its events")
+
+    def _store(self, raw: Raw) -> None:
+        self._must_be_false("store", raw, "the gateway stores no responses")
+
+    def _background(self, raw: Raw) -> None:
+        self._must_be_false("background", raw, "the gateway answers within the call")
+
+    def _must_be_false(self, param: str, raw: Raw, why: str) -> None:
+        if bytes(raw) == b"true":
+            raise refuse(param, f"'{param}: true' is not supported: {why}.", "unsupported_parameter")
+        if bytes(raw) != b"false":
+            raise wrong_type(param, "a boolean")
+
+    def _truncation(self, raw: Raw) -> None:
+        wanted = choice("truncation", raw, ("auto", "disabled"))
+        self.chat["context_length_exceeded_behavior"] = "truncate" if wanted == "auto" else "error"
+
+    def _include(self, raw: Raw) -> None:
+        for index, one in enumerate(elements("include", raw)):
+            if choice(f"include[{index}]", one, INCLUDABLE) == _LOGPROBS:
+                self.chat["logprobs"] = True
+
+    def _top_logprobs(self, raw: Raw) -> None:
+        if bytes(raw) != b"0":
+            self.chat["top_logprobs"] = raw
+            self.chat["logprobs"] = True
+
+    def _reasoning(self, raw: Raw) -> None:
+        asked = {name: member for name, member in fields("reasoning", raw).items() if not is_absent(member)}
+        if "effort" in asked:
+            self.chat["reasoning_effort"] = string("reasoning.effort", asked.pop("effort"))
+        for name in ("summary", "generate_summary"):
+            if name in asked:
+                self.summary = True
+                if choice(f"reasoning.{name}", asked.pop(name), ("auto", "concise", "detailed")) != "auto":
+                    self.changes.loss(
+                        f"reasoning.{name}",
+                        "the summary is the reasoning as the provider returns it",
+                        "downgrade",
+                        to="auto",
+                    )
+        for name, member in asked.items():
+            if bytes(member) not in (b'"auto"', b'"standard"'):
+                self.changes.loss(f"reasoning.{name}", "a chat completion has no such setting")
+
+    def _text(self, raw: Raw) -> None:
+        settings = fields("text", raw)
+        if not is_absent(verbosity := settings.get("verbosity", ABSENT)):
+            self.chat["verbosity"] = string("text.verbosity", verbosity)
+        if is_absent(settings.get("format", ABSENT)):
+            return
+        form = fields("text.format", settings["format"])
+        kind = text("text.format.type", form.get("type", ABSENT))
+        if kind == "json_schema":
+            schema = {name: member for name, member in form.items() if name != "type" and not is_absent(member)}
+            string("text.format.name", schema.get("name", ABSENT))
+            fields("text.format.schema", schema.get("schema", ABSENT))
+            self.chat["response_format"] = {"type": kind, "json_schema": schema}
+        elif kind != "text":
+            self.chat["response_format"] = form
+
+    def _tools(self, raw: Raw) -> None:
+        self.chat["tools"] = read_tools(raw, self.changes)
+
+    def _tool_choice(self, raw: Raw) -> None:
+        self.chat["tool_choice"] = read_choice(raw)
+
+    def _context_management(self, raw: Raw) -> None:
+        if elements("context_management", raw):
+            self.changes.loss("context_management", "the gateway does not compact conversations")
+
+
+_READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
+    "max_output_tokens": RequestReader._max_output_tokens,
+    "max_tool_calls": RequestReader._max_tool_calls,
+    "metadata": RequestReader._metadata,
+    "stream": RequestReader._stream,
+    "stream_options": RequestReader._stream_options,
+    "store": RequestReader._store,
+    "background": RequestReader._background,
+    "truncation": RequestReader._truncation,
+    "include": RequestReader._include,
+    "top_logprobs": RequestReader._top_logprobs,
+    "reasoning": RequestReader._reasoning,
+    "text": RequestReader._text,
+    "tools": RequestReader._tools,
+    "tool_choice": RequestReader._tool_choice,
+    "context_management": RequestReader._context_management,
+}
