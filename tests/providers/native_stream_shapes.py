@@ -127,7 +127,7 @@ def cohere_shapes() -> list[Shape]:
 
 
 def local_shapes() -> list[Shape]:
-    """Return streams of llama.cpp's server, with the progress that it is asked for."""
+    """Return streams of llama.cpp's server, with the progress that the gateway requests."""
 
     def engine(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
         choices = [{"finish_reason": finish, "index": 0, "delta": delta}]
