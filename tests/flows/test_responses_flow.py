@@ -326,3 +326,21 @@ async def test_beta_header_of_this_api_is_no_loss(up: FaultUpstream, client: htt
     async with serving(up, kind="goodfire") as gateway:
         answered = await post(client, gateway, headers)
     assert answered.status_code == 200, answered.text
+
+
+async def test_tokens_of_the_input_are_counted(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    async with serving(up) as gateway:
+        url = gateway.base_url + "/responses/input_tokens"
+        short = await client.post(url, json={"model": "m", "input": "hello"})
+        long = await client.post(url, json={"model": "m", "input": "hello", "instructions": "Be kind.", "tools": [tool]})
+        invalid = await client.post(url, json={"model": "m", "input": []})
+        wrong_method = await client.get(url)
+    counted = short.json()
+    assert counted["object"] == "response.input_tokens"
+    assert 0 < counted["input_tokens"] < long.json()["input_tokens"]
+    assert counted["gateway"]["target"] == "up/mock"
+    assert (invalid.status_code, invalid.json()["error"]["param"]) == (400, "input")
+    assert "'input'" in invalid.json()["error"]["message"]
+    assert wrong_method.status_code == 405
+    assert up.requests == []

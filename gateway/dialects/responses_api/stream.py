@@ -10,13 +10,13 @@ An item whose stream broke gets no `done` events, so that no client uses incompl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from gateway.dialects.responses_api import output, reasoning
 from gateway.dialects.responses_api.answer import from_parts, list_of
-from gateway.dialects.responses_api.open_items import OpenCall, OpenMessage, OpenReasoning
+from gateway.dialects.responses_api.open_items import OpenCall, OpenMessage, OpenReasoning, Text
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent
 
 
@@ -49,6 +49,34 @@ class _Chunk(msgspec.Struct, gc=False):
     error: Raw = ABSENT
 
 
+_DELTA_FIELDS = _Delta.__struct_fields__
+_TEXT_FIELDS = ("content", *reasoning.TEXT_FIELDS)
+
+
+class Frame(NamedTuple):
+    """The bytes around the text of a chunk. The next chunks usually have the same, so that they need no decoding."""
+
+    prefix: bytes
+    suffix: bytes
+    text: Text
+
+    def text_of(self, event: bytes) -> bytes:
+        """Return the text of an event in this frame if it has no escapes, else b""."""
+        if not event.startswith(self.prefix) or not event.endswith(self.suffix):
+            return b""
+        text = event[len(self.prefix) : -len(self.suffix)]
+        return b"" if b'"' in text or b"\\" in text else text
+
+
+def frame_of(data: bytes, text: Text, piece: Raw) -> Frame | None:
+    """Return the frame of a chunk, or None if the place of its text is uncertain."""
+    whole = bytes(piece)
+    if data.count(whole) != 1:
+        return None
+    before, _, after = data.partition(whole)
+    return Frame(b"data:" + before + b'"', b'"' + after, text)
+
+
 _RATE_LIMIT = ("rate_limit_exceeded",)
 """The codes of the gateway that are also codes of this API; all others are a `server_error`."""
 
@@ -61,7 +89,7 @@ class ResponseStream:
     """Translates one stream."""
 
     __slots__ = (
-        "_calls", "_done", "_echo", "_ended", "_error", "_model", "_more", "_open", "_out", "_reason", "_response",
+        "_calls", "_done", "_echo", "_ended", "_error", "_frame", "_model", "_more", "_open", "_out", "_reason", "_response",
         "_sequence", "_summary", "_usage",
     )  # fmt: skip
 
@@ -81,14 +109,18 @@ class ResponseStream:
         self._more: dict[str, Raw] = {}
         self._error: Raw = ABSENT
         self._ended = False
+        self._frame: Frame | None = None
 
     def feed(self, events: bytes) -> bytes:
         """Return the events for complete chat events. A comment stays as it is."""
         for event in events.split(b"\n\n"):
-            if event.startswith(b"data:"):
+            frame = self._frame
+            if frame is not None and (text := frame.text_of(event)):
+                self._write(frame.text, text)
+            elif event.startswith(b"data:"):
                 data = event[5:]
                 if not self._ended and data.strip() != b"[DONE]":
-                    self._chunk(data)
+                    self._frame = self._chunk(data)
             elif event:
                 self._out.append(event + b"\n\n")
         return self._take()
@@ -110,7 +142,13 @@ class ResponseStream:
         self._sequence += 1
         self._out.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
 
-    def _chunk(self, data: bytes) -> None:
+    def _write(self, text: Text, piece: bytes) -> None:
+        text.pieces.append(piece)
+        self._out.append(b'%b%b","sequence_number":%d}\n\n' % (text.head, piece, self._sequence))
+        self._sequence += 1
+
+    def _chunk(self, data: bytes) -> Frame | None:
+        """Translate a chunk. Return its frame if it has one text and nothing else."""
         chunk = _decode(data)
         if self._response is None:
             self._begin(chunk)
@@ -122,20 +160,34 @@ class ResponseStream:
             self._more["gateway"] = chunk.gateway
         if not is_absent(chunk.error):
             self._error = chunk.error
-            return
-        for choice in chunk.choices or ():
-            if choice.delta is not None:
-                self._delta(choice.delta, choice.logprobs)
+            return None
+        choices = chunk.choices or ()
+        for choice in choices:
+            opened = self._delta(choice.delta, choice.logprobs) if choice.delta is not None else None
             if choice.finish_reason is not None:
                 self._reason = choice.finish_reason
+            elif opened is not None and len(choices) == 1 and not len(chunk.usage):
+                return frame_of(data, *opened)
+        return None
 
     def _begin(self, chunk: _Chunk) -> None:
         model = self._model if is_absent(chunk.model) else chunk.model
         self._response = output.Response(output.identify(chunk.id, chunk.created, model), self._echo)
+        response = Raw(self._response.encode("in_progress"))
         for kind in ("response.created", "response.in_progress"):
-            self._emit(kind, {"response": Raw(self._response.encode("in_progress"))})
+            self._emit(kind, {"response": response})
 
-    def _delta(self, delta: _Delta, logprobs: Raw) -> None:
+    def _delta(self, delta: _Delta, logprobs: Raw) -> tuple[Text, Raw] | None:
+        """Translate a delta. Return the open text and its new piece if the delta has nothing else."""
+        if (only := _only_text(delta)) is not None and is_absent(logprobs):
+            field, text = only
+            if field == "content":
+                return self._message().add_text(text, []), text
+            return self._reasoning().add_text(text, field), text
+        self._any_delta(delta, logprobs)
+        return None
+
+    def _any_delta(self, delta: _Delta, logprobs: Raw) -> None:
         for field in reasoning.TEXT_FIELDS:
             if output.is_text(text := getattr(delta, field)):
                 self._reasoning().add_text(text, field)
@@ -162,14 +214,8 @@ class ResponseStream:
             self._call(_decode_fields(call))
 
     def _text(self, text: Raw, logprobs: Raw) -> None:
-        message = self._message()
         tokens = list_of(_decode_fields(logprobs).get("content", ABSENT)) if not is_absent(logprobs) else []
-        head = None if tokens else message.add_plain(text)
-        if head is None:
-            message.add_text(text, tokens)
-            return
-        self._out.append(b'%b%b,"sequence_number":%d}\n\n' % (head, text, self._sequence))
-        self._sequence += 1
+        self._message().add_text(text, tokens)
 
     def _call(self, members: dict[str, Raw]) -> None:
         """Add a piece of a call."""
@@ -207,7 +253,7 @@ class ResponseStream:
             return self._open
         self._close_open("completed")
         self._close_calls("completed", only_whole=True)
-        self._open = opened = OpenMessage(self._emit, self._identity, len(self._done))
+        self._open = opened = OpenMessage(self._emit, self._write, self._identity, len(self._done))
         self._done.append(None)
         return opened
 
@@ -217,13 +263,14 @@ class ResponseStream:
             return self._open
         self._close_open("completed")
         self._close_calls("completed", only_whole=True)
-        self._open = opened = OpenReasoning(self._emit, self._identity, len(self._done), summary=self._summary)
+        self._open = opened = OpenReasoning(
+            self._emit, self._write, self._identity, len(self._done), summary=self._summary
+        )
         self._done.append(None)
         return opened
 
     def _close(self, item: OpenMessage | OpenReasoning | OpenCall, status: str) -> None:
-        item.close(status)
-        self._done[item.index] = Raw(encode(item.item(status)))
+        self._done[item.index] = item.close(status)
 
     def _close_open(self, status: str) -> None:
         if self._open is not None:
@@ -278,3 +325,16 @@ class ResponseStream:
         items = [item for item in self._done if item is not None]
         body = response.encode("failed", items, error=said, usage=self._usage, more=self._more)
         self._emit("response.failed", {"response": Raw(body)})
+
+
+def _only_text(delta: _Delta) -> tuple[str, Raw] | None:
+    """Return the name and the value of the only field of a delta if it is a text, else None."""
+    found = None
+    for name in _DELTA_FIELDS:
+        value: Raw = getattr(delta, name)
+        if is_absent(value) or (value == output.EMPTY_TEXT and name in _TEXT_FIELDS):
+            continue
+        if found is not None or name not in _TEXT_FIELDS or not output.is_text(value):
+            return None
+        found = (name, value)
+    return found

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.responses_api.open_items import OpenMessage
-from gateway.dialects.responses_api.output import identify
-from gateway.dialects.responses_api.stream import ResponseStream
+from gateway.dialects.responses_api.open_items import Text
+from gateway.dialects.responses_api.stream import ResponseStream, frame_of
 from gateway.dialects.responses_api.values import Raw
 from gateway.response.upstream_answer import inband_failure
 from gateway.streams.relay import Relay
@@ -328,9 +327,19 @@ def test_stream_and_answer_give_the_same_output() -> None:
     assert streamed.keys() == answered.keys()
 
 
-def test_only_an_open_text_takes_text_without_its_own_event() -> None:
-    message = OpenMessage(lambda kind, members: None, identify("chatcmpl-1", 1, "m"), 0)
-    assert message.add_plain(Raw(b'"a"')) is None
+def test_frame_matches_only_texts_without_escapes() -> None:
+    text = Text("response.output_text.delta", {})
+    frame = frame_of(b'{"id":"a","content":"one","x":1}', text, Raw(b'"one"'))
+    assert frame is not None
+    assert frame.text_of(b'data:{"id":"a","content":"two","x":1}') == b"two"
+    for other in (
+        b'{"id":"a","content":"\\n","x":1}',
+        b'{"id":"a","content":"","x":1}',
+        b'{"id":"b","content":"two","x":1}',
+    ):
+        assert frame.text_of(b"data:" + other) == b""
+    assert frame.text_of(b'data:{"id":"a","content":"a","content":"b","x":1}') == b""
+    assert frame_of(b'{"id":"one","content":"one"}', text, Raw(b'"one"')) is None
 
 
 def test_stream_without_a_model_names_that_of_the_request() -> None:
