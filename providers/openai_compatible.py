@@ -241,7 +241,11 @@ class OpenAICompatible(Provider):
             return read_logits(body)
         try:
             return read_answer(
-                body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers, hides_output=self.wire.hides_output
+                body,
+                self.wire.repairs,
+                may_be_empty=self.wire.allows_empty_answers,
+                hides_output=self.wire.hides_output,
+                model=target.model,
             )
         except AnswerError as error:
             failure = read_inband_failure(error.data, lambda status, data: self.failure(status, {}, data, target))
