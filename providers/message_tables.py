@@ -184,7 +184,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         parts=("cache_control",),
         tool=("cache_control",),
     ),
-    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS),
+    "siati": MessageRow(source="wiki.siati.ai (unknown fields are refused)", image=(), joins=_TEXTS, function=()),
     "together": MessageRow(
         source="together 3.1.1 (chat_completion_*_message_param)",
         text_roles=("system", "developer", "assistant"),

@@ -44,6 +44,8 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
+_PASSED_TOO: Mapping[str, tuple[str, ...]] = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
+"""Fields that are passed together with another one, because their rules would not find it."""
 NO_TEAM = Drop("team", why="it names an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
@@ -161,7 +163,8 @@ class OpenAICompatible(Provider):
             made = rules.apply(body, self.wire.label, options, target.options)
             return [*(Adjustment(name, "drop", why="neutral value") for name in nulls), *made] if nulls else made
         # Passed fields are set aside, so that no rule can change them.
-        passed = {name: body.pop(name) for name in target.pass_fields if name in body}
+        names = (*target.pass_fields, *(name for field in target.pass_fields for name in _PASSED_TOO.get(field, ())))
+        passed = {name: body.pop(name) for name in names if name in body}
         adjustments = rules.apply(body, self.wire.label, options, target.options)
         for name, value in passed.items():
             body.set(name, value)
@@ -225,7 +228,11 @@ class OpenAICompatible(Provider):
             return read_logits(body)
         try:
             return read_answer(
-                body, self.wire.repairs, may_be_empty=self.wire.allows_empty_answers, hides_output=self.wire.hides_output
+                body,
+                self.wire.repairs,
+                may_be_empty=self.wire.allows_empty_answers,
+                hides_output=self.wire.hides_output,
+                model=target.model,
             )
         except AnswerError as error:
             failure = read_inband_failure(error.data, lambda status, data: self.failure(status, {}, data, target))

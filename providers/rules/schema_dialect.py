@@ -131,14 +131,14 @@ class Simplifier:
         dialect = self._dialect
         if type(node) is not dict:
             return node
-        if dialect.needs_type and not any(name in node for name in _KINDS):
-            raise NotExpressibleError("it has a schema without a type")
         if not dialect.booleans and any(node.get(name) == [] for name in ("enum", "anyOf")):
             self.rewritten = True
             return dict(_NOTHING)
         result: dict[str, Any] = {}
         for key, value in node.items():
             self._keyword(result, key, value)
+        if dialect.needs_type and not any(name in result for name in _KINDS):
+            raise NotExpressibleError("it has a schema without a type")
         types = node.get("type")
         if type(types) is list and not dialect.type_lists:
             self._split_types(result, types)
@@ -175,7 +175,7 @@ class Simplifier:
                 self.moved = True
                 key = "$defs"
             result[key] = {**result.get(key, {}), **children} if key == "$defs" else children
-        elif key in _LISTS and type(value) is list:
+        elif type(value) is list and (key in _LISTS or key == "items"):
             result[key] = [self._node(child) for child in value]
         else:
             result[key] = self._node(value) if key in _SINGLE else value

@@ -35,7 +35,7 @@ class ToolPass(Rule, frozen=True):
             tools = work.body.get(param)
             if type(tools) is list and tools and self.row.has_tools:
                 changed = tools
-                if param == "tools" and self.row.unknown != "pass":
+                if self.row.unknown != "pass" and param == "tools" and any(tool.get("type") != "function" for tool in tools):
                     changed = [self._with_type(work, index, tool) for index, tool in enumerate(tools)]
                     changed = changed if self.row.custom_tools else tools_as_functions(work, changed)
                 changed = [self._tool(work, param, index, tool) for index, tool in enumerate(changed)]

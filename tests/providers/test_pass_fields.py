@@ -45,3 +45,10 @@ def test_a_passed_field_reaches_the_upstream_unchanged_and_unreported(kind: str,
 def test_only_the_named_fields_pass(kind: str) -> None:
     with pytest.raises(Refusal, match="another_new_field"):
         sent(kind, {"a_new_field": 1, "another_new_field": 1}, ("a_new_field",))
+
+
+def test_the_choice_of_passed_tools_passes_with_them() -> None:
+    request = {"tools": [{"type": "new_kind"}], "tool_choice": {"type": "new_kind"}, "parallel_tool_calls": False}
+    body, params = sent("gemini", request, ("tools",))
+    assert {name: body[name] for name in request} == request
+    assert params == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.emulate.json_mode import adapt as adapt_json
 from providers import schema_dialects
@@ -230,9 +233,10 @@ def test_cohere_requires_an_object_with_a_required_property(schema: dict[str, An
     assert ("response_format", "drop") in adapted.actions()
 
 
+@pytest.mark.parametrize("items", [{}, {"description": "d"}, {"not": {"type": "string"}}])
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
-def test_a_schema_without_a_type_cannot_be_enforced(kind: str) -> None:
-    schema = property_of({"type": "array", "items": {}})
+def test_a_schema_without_a_type_cannot_be_enforced(kind: str, items: dict[str, Any]) -> None:
+    schema = property_of({"type": "array", "items": items})
     model = "claude-opus-5" if kind == "anthropic" else "gpt-4.1"
     adapted = adapt(kind, requested(schema), model=model)
     if kind == "openai":
@@ -286,3 +290,95 @@ def test_parameters_that_are_null_are_left_out(kind: str) -> None:
     adapted = adapt(kind, {"tools": [{"type": "function", "function": {"name": "f", "parameters": None}}]}, strict=True)
     assert "parameters" not in adapted.sent["tools"][0]["function"]
     assert ("tools[0].function.parameters", "drop") in adapted.actions()
+
+
+KEYWORDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["string", "integer", "object", "array", ["string", "null"], ["object", "null"]]),
+        "enum": st.sampled_from([[], ["a"], ["a", None]]),
+        "minLength": st.integers(0, 3000),
+        "pattern": st.sampled_from(["^a$", "(?=b)", r"\bc", "d"]),
+        "format": st.sampled_from(["date", "hostname"]),
+        "maxContains": st.just(2),
+        "$anchor": st.just("a"),
+        "additionalProperties": st.sampled_from([True, False, {"type": "string"}]),
+        "additionalItems": st.sampled_from([False, {"type": "string"}]),
+        "required": st.sampled_from([["a"], ["a", "b"], []]),
+    },
+)
+
+
+def _larger(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    several = st.lists(inner, max_size=2)
+    nested = st.fixed_dictionaries(
+        {},
+        optional={
+            "properties": st.dictionaries(st.sampled_from("ab"), inner | st.booleans(), max_size=2),
+            "items": inner | several,
+            "anyOf": several,
+            "oneOf": several,
+            "allOf": several,
+            "not": inner,
+        },
+    )
+    return st.tuples(KEYWORDS, nested).map(lambda pair: {**pair[0], **pair[1]})
+
+
+SCHEMAS = st.recursive(KEYWORDS, _larger, max_leaves=6)
+STRICT_OBJECTS = SCHEMAS.map(property_of)
+
+
+def nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield every schema in a schema."""
+    if isinstance(schema, dict):
+        yield schema
+        for name, value in schema.items():
+            inner = list(value.values()) if name == "properties" else value if isinstance(value, list) else [value]
+            for each in inner if name not in ("enum", "required", "type") else ():
+                yield from nodes(each)
+
+
+def written(dialect: Dialect, schema: Any) -> list[dict[str, Any]]:
+    """Return every schema of what is sent, nothing if the dialect cannot express it."""
+    try:
+        return list(nodes(Simplifier(dialect).simplify(schema)))
+    except NotExpressibleError:
+        return []
+
+
+@given(schema=STRICT_OBJECTS)
+def test_any_schema_for_xai_has_nothing_that_it_rejects(schema: Any) -> None:
+    for node in written(schema_dialects.XAI_SCHEMAS, schema):
+        assert node.get("enum") != []
+        assert node.get("anyOf") != []
+        assert "maxContains" not in node
+        assert not isinstance(node.get("items"), list)
+        assert not any(isinstance(child, bool) for child in node.get("properties", {}).values())
+        assert "(?=" not in node.get("pattern", "")
+
+
+@given(schema=STRICT_OBJECTS)
+def test_any_schema_for_cohere_has_only_supported_keywords(schema: Any) -> None:
+    for node in written(schema_dialects.COHERE_SCHEMAS, schema):
+        assert not {"allOf", "oneOf", "not", "minLength"} & set(node)
+        assert node.get("format") != "hostname"
+        assert "type" not in node or node["type"] != "object" or node.get("required")
+
+
+@given(schema=STRICT_OBJECTS)
+def test_any_schema_for_cerebras_has_no_list_of_types(schema: Any) -> None:
+    for node in written(schema_dialects.CEREBRAS_SCHEMAS, schema):
+        assert not isinstance(node.get("type"), list)
+        assert "$anchor" not in node
+        assert node.get("type") != "object" or node["additionalProperties"] is False
+
+
+@given(schema=STRICT_OBJECTS)
+def test_any_schema_for_openai_is_closed_typed_and_complete(schema: Any) -> None:
+    for node in written(schema_dialects.OPENAI_SCHEMAS, schema):
+        assert {"type", "$ref", "enum", "const", "anyOf"} & set(node)
+        assert not {"allOf", "oneOf", "not", "minLength", "maxContains"} & set(node)
+        if node.get("type") == "object":
+            assert node["additionalProperties"] is False
+            assert set(node.get("properties", {})) <= set(node.get("required", []))

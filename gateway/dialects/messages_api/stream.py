@@ -60,6 +60,8 @@ class MessageStream:
         self.request_id: str | None = None
         self.param: Callable[[str], str] = str
         """Returns the caller's name of a parameter."""
+        self.receipt: Callable[[msgspec.Raw], Any] = msgspec.Raw
+        """Returns a receipt with the caller's names."""
 
     def feed(self, events: bytes) -> bytes:
         """Return the events for complete events of a chat stream, or for a comment."""
@@ -208,7 +210,7 @@ class MessageStream:
         self._blocks.close()
         stop = stop_of(self._last, self._stops, has_tools=self._tools.has_calls, refused=self._refused)
         usage = dict(self._usage or NO_USAGE)
-        more: dict[str, Any] = {"gateway": self._receipt} if is_given(self._receipt) else {}
+        more: dict[str, Any] = {"gateway": self.receipt(self._receipt)} if is_given(self._receipt) else {}
         delta = {"stop_reason": stop.reason, "stop_sequence": stop.sequence}
         return start + self._blocks.take() + message_delta(delta, usage, more) + MESSAGE_STOP
 
