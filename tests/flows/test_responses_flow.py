@@ -333,7 +333,9 @@ async def test_tokens_of_the_input_are_counted(up: FaultUpstream, client: httpx.
     async with serving(up) as gateway:
         url = gateway.base_url + "/responses/input_tokens"
         short = await client.post(url, json={"model": "m", "input": "hello"})
-        long = await client.post(url, json={"model": "m", "input": "hello", "instructions": "Be kind.", "tools": [tool]})
+        long = await client.post(
+            url, json={"model": "m", "input": "hello", "instructions": "Be kind.", "tools": [tool]}
+        )
         invalid = await client.post(url, json={"model": "m", "input": []})
         wrong_method = await client.get(url)
     counted = short.json()
@@ -344,3 +346,23 @@ async def test_tokens_of_the_input_are_counted(up: FaultUpstream, client: httpx.
     assert "'input'" in invalid.json()["error"]["message"]
     assert wrong_method.status_code == 405
     assert up.requests == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_custom_tool_works_at_a_provider_without_custom_tools(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "sh", "arguments": '{"input":"ls -l"}'}}
+    if stream:
+        up.on(
+            "/v1/chat/completions",
+            sse(chat_chunk(tool_calls=[{"index": 0, **call}]), chat_chunk(finish="tool_calls"), b"[DONE]"),
+        )
+    else:
+        choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+        up.on("/v1/chat/completions", canned(json.dumps({"id": "c", "choices": [choice]}).encode()))
+    async with serving(up, kind="groq") as gateway:
+        answered = await post(client, gateway, stream=stream, tools=[{"type": "custom", "name": "sh"}])
+    output = (assemble(answered.content) if stream else answered.json())["output"]
+    assert [(item["type"], item["name"], item["input"]) for item in output] == [("custom_tool_call", "sh", "ls -l")]
+    assert up.requests[0].json["tools"][0]["type"] == "function"
