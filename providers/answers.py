@@ -5,6 +5,8 @@ An answer that needs no repair keeps its original bytes.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
@@ -30,13 +32,16 @@ class AnswerError(Exception):
         self.data = data
 
 
+_Name = Annotated[str, Meta(min_length=1)]
+
+
 class _Function(msgspec.Struct):
-    name: str
-    arguments: Annotated[str, Meta(min_length=1)]
+    name: _Name
+    arguments: Annotated[str, Meta(min_length=2)]
 
 
 class _GoodCall(msgspec.Struct):
-    id: Annotated[str, Meta(min_length=1)]
+    id: _Name
     type: Literal["function"]
     function: _Function
 
@@ -50,9 +55,9 @@ class _GoodMessage(msgspec.Struct):
 
 
 class _GoodChoice(msgspec.Struct):
+    index: Annotated[int, Meta(ge=0)]
     message: _GoodMessage | None = None
     text: str | None = None
-    index: int | None = None
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None = None
     error: None = None
     usage: None = None
@@ -61,6 +66,10 @@ class _GoodChoice(msgspec.Struct):
 class _GoodChat(msgspec.Struct):
     """An answer in OpenAI's shape. Most answers that need a repair do not decode as one; `_read_unchanged` finds the others."""
 
+    id: _Name
+    object: Literal["chat.completion", "text_completion"]
+    created: Annotated[int, Meta(gt=0)]
+    model: _Name
     choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
     usage: Any = None
     error: None = None
@@ -81,8 +90,10 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False) -> Answer:
-    """Parse a chat answer.
+def read_answer(
+    body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = False, hides_output: bool = False, model: str = ""
+) -> Answer:
+    """Parse an answer of chat or completions. `model` is the model of an answer that does not name one.
 
     Raises ValueError if it has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
     reports an error, and StreamFailure if a finish reason stands for an error.
@@ -100,6 +111,7 @@ def read_answer(body: bytes, repairs: Iterable[Repair], *, may_be_empty: bool = 
     changed = False
     for repair in repairs:
         changed = repair(source) or changed
+    changed = _complete(source, model) or changed
     changed = _repair_answer(source, hides_output) or changed
     reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
     return Answer(_encode(source) if changed else body, read_usage(source.get("usage")), reasons)
@@ -111,12 +123,17 @@ def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
         chat = _read_good(body)
     except msgspec.ValidationError:
         return None
+    is_chat = chat.object == "chat.completion"
     for choice in chat.choices:
-        if choice.message is None:
-            if choice.text is None:
-                return None
-        elif choice.message.tool_calls and len({call.id for call in choice.message.tool_calls}) != len(choice.message.tool_calls):
+        message = choice.message
+        if (message is not None) != is_chat or (message is None and choice.text is None):
             return None
+        if message is not None and message.tool_calls:
+            calls = message.tool_calls
+            if len({call.id for call in calls}) != len(calls) or choice.finish_reason == "stop":
+                return None
+    if len(chat.choices) > 1 and len({choice.index for choice in chat.choices}) != len(chat.choices):
+        return None
     if type(chat.usage) is dict and normalize_usage(chat.usage, hides_output=hides_output) is not chat.usage:
         return None
     return Answer(body, read_usage(chat.usage), tuple([choice.finish_reason for choice in chat.choices]))
@@ -130,15 +147,35 @@ def _raise_error(answer: dict[str, Any]) -> None:
             raise AnswerError(_encode({"error": choice["error"]}))
 
 
+def _complete(answer: dict[str, Any], model: str) -> bool:
+    """Give an answer its id, object, time and model if they are missing. Return whether one was."""
+    known = dict(answer)
+    is_chat = any("message" in choice for choice in choices_of(answer)) or not answer["choices"]
+    answer["object"] = "chat.completion" if is_chat else "text_completion"
+    if type(answer.get("id")) is not str or not answer["id"]:
+        answer["id"] = f"chatcmpl-{os.urandom(12).hex()}"
+    if type(answer.get("created")) is not int or answer["created"] <= 0:
+        answer["created"] = int(time.time())
+    if type(answer.get("model")) is not str or not answer["model"]:
+        answer["model"] = model
+    return answer != known
+
+
 def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
     """Give the choices and the usage of an answer OpenAI's shape. Return whether something changed."""
     changed = repair_finish_reasons(answer)
-    for position, choice in enumerate(choices_of(answer)):
-        if type(choice.get("index")) is not int:
+    choices = choices_of(answer)
+    given = [choice.get("index") for choice in choices]
+    numbered = all(type(index) is int and index >= 0 for index in given) and len(set(given)) == len(given)
+    for position, choice in enumerate(choices):
+        if not numbered:
             choice["index"] = position
             changed = True
         if type(choice.get("message")) is dict:
             changed = _repair_message(choice["message"]) or changed
+            if choice.get("finish_reason") == "stop" and choice["message"].get("tool_calls"):
+                choice["finish_reason"] = "tool_calls"
+                changed = True
         if type(choice.get("usage")) is dict:
             usage = choice.pop("usage")
             answer["usage"] = answer.get("usage") or usage
@@ -237,12 +274,18 @@ def _texts(parts: list[Any]) -> tuple[str, str]:
     return text, thought
 
 
+class _Embeddings(msgspec.Struct):
+    data: list[msgspec.Raw]
+    usage: Any = None
+
+
+_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+
 def read_embeddings(body: bytes) -> Answer:
-    """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise."""
-    answer = _decode(body)
-    if type(answer.get("data")) is not list:
-        raise ValueError("the answer has no data")
-    return Answer(body, read_usage(answer.get("usage")))
+    """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise. The vectors are not decoded."""
+    answer = _decode_embeddings(body)
+    return Answer(body, read_usage(answer.usage))
 
 
 def read_logits(body: bytes) -> Answer:

@@ -82,9 +82,11 @@ def read_clean_events(events: bytes) -> list[CleanChunk] | None:
     if events[:6] != b"data: ":
         return None
     try:
-        return _decode_lines(events[6:].replace(b"\n\ndata: ", b"\n"))
+        chunks = _decode_lines(events[6:].replace(b"\n\ndata: ", b"\n"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    # The decoder also takes other white space between and inside the chunks.
+    return chunks if events.count(b"\n") == 2 * len(chunks) else None
 
 
 def frame_of(data: bytes, chunk: CleanChunk) -> tuple[bytes, bytes] | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from providers.answers import Repair, choices_of, message_of
+from providers.answers import choices_of, message_of
 from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
@@ -159,18 +159,6 @@ LOGITS: tuple[Rule, ...] = (
 )
 
 
-def fill_created(clock: Callable[[], float]) -> Repair:
-    """Return a repair that sets `created` if it is null or missing."""
-
-    def repair(answer: dict[str, Any]) -> bool:
-        if answer.get("created") is not None:
-            return False
-        answer["created"] = int(clock())
-        return True
-
-    return repair
-
-
 GOODFIRE = Goodfire(
     "goodfire",
     Wire(
@@ -178,7 +166,6 @@ GOODFIRE = Goodfire(
         base_url="https://api.goodfire.ai/api/inference/v1",
         paths={"chat": "/chat/completions", "logits": "/chat-attribution/compute-logits"},
         options=GoodfireSettings,
-        repairs=(fill_created(time.time),),
         decoder=lambda _: GoodfireChunks(),
         source="goodfire 0.3.5 and its chat documentation",
     ),

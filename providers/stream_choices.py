@@ -25,12 +25,14 @@ class StreamChoice:
         return self.has_role or "role" not in delta
 
     def repair_role(self, delta: dict[str, Any]) -> bool:
-        """Make the role `assistant`, and remove it after the first time: the `openai` package joins roles like other texts."""
+        """Give the first delta the role `assistant`, and remove the role from the others.
+
+        The `openai` package for Node refuses a choice without a role, and that for Python joins roles like other texts.
+        """
         if self.has_role:
-            del delta["role"]
-            return True
+            return delta.pop("role", None) is not None
         self.has_role = True
-        changed: bool = delta["role"] != "assistant"
+        changed = delta.get("role") != "assistant"
         delta["role"] = "assistant"
         return changed
 

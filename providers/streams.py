@@ -134,35 +134,37 @@ class ChunkNormalizer(StreamDecoder):
         known = self._identity
         return chunk.id == known.get("id") and chunk.model == known["model"] and chunk.created == known["created"]
 
-    def _pass_clean(self, data: bytes) -> bool:
-        """Return whether a chunk needs no change, and record it if so."""
+    def _pass_clean(self, data: bytes) -> bytes | None:
+        """Return and record a chunk that needs at most a role, or return None."""
         chunk = read_clean(data)
         if chunk is None or self._held or (self._identity and not self._is_same_stream(chunk)):
-            return False
+            return None
         if chunk.usage is not None and (self._hides_output or not chunk.usage.is_complete):
-            return False
+            return None
         if chunk.choices:
             if chunk.usage is not None and chunk.choices[0].finish_reason is None:
-                return False  # templates leave out a usage that every chunk has
+                return None  # templates leave out a usage that every chunk has
             choice, delta = chunk.choices[0], chunk.choices[0].delta
             state = self._choices.setdefault(choice.index, StreamChoice())
             has_role, finishes = delta.role is not UNSET, choice.finish_reason is not None
             if (state.has_role and has_role) or (state.finished and finishes):
-                return False
-            state.has_role = state.has_role or has_role
+                return None
+            if not state.has_role and not has_role:
+                data = _with_role(data)
+            state.has_role = True
             state.finished = state.finished or finishes
             state.has_delta = True
             if not has_role and not finishes and chunk.usage is None:
                 self._clean_frame = frame_of(data, chunk)
         if not self._identity:
             self._identity = {name: getattr(chunk, name) for name in ("id", "object", "created", "model")}
-        return True
+        return data
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk in OpenAI's shape. Raises StreamFailure for an error with a status of its own."""
         if self._is_clean and not event:
-            if self._pass_clean(data):
-                return (data,)
+            if (passed := self._pass_clean(data)) is not None:
+                return (passed,)
             self._is_clean = False
         if not event and (known := self._templates.convert(b"data: " + data + b"\n\n", hide_usage=False)) is not None:
             return (known[6:-2],)
@@ -299,8 +301,7 @@ class ChunkNormalizer(StreamDecoder):
             choice["delta"] = delta
         state.has_delta = state.has_delta or bool(delta)
         changed = repair_content(delta) or changed
-        if "role" in delta:
-            changed = state.repair_role(delta) or changed
+        changed = state.repair_role(delta) or changed
         if "tool_calls" in delta:
             known = state.calls.count
             changed = state.repair_calls(delta) or changed
@@ -309,4 +310,15 @@ class ChunkNormalizer(StreamDecoder):
         if finishes and (closing := state.calls.close()):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
+        if finishes and choice["finish_reason"] == "stop" and state.calls.has_sent:
+            choice["finish_reason"] = "tool_calls"
+            changed = True
         return changed
+
+
+def _with_role(data: bytes) -> bytes:
+    """Return a chunk of one choice with the role of its delta."""
+    chunk = _decode_any(data)
+    choice = chunk["choices"][0]
+    choice["delta"] = {"role": "assistant", **choice["delta"]}
+    return _encode(chunk)

@@ -86,6 +86,11 @@ class CallStream:
         """Number of calls that have begun."""
         return len(self._calls)
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether a call was sent."""
+        return any(call.is_sent for call in self._calls)
+
     def arguments_of(self, index: int) -> list[str]:
         """Return the list of pieces of a call's arguments. Pieces that are appended to this list count as received."""
         return self._calls[index].text

@@ -191,7 +191,7 @@ class Relay:
             if sent is not None:
                 self.chunks += framed or whole.count(b"\n\n")
             return sent
-        if whole[:6] != b"data: " or not is_text(whole):
+        if whole[:6] != b"data: " or b"\n\n\n" in whole or not is_text(whole):
             return None
         try:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))

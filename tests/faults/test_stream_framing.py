@@ -181,7 +181,8 @@ async def test_u17_text_split_at_every_byte_arrives_unchanged(serve: Serve, up: 
 
 async def test_u17_a_json_answer_that_arrives_byte_by_byte_is_unchanged(serve: Serve, up: FaultUpstream) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": HARD}, "finish_reason": "stop"}
-    body = json.dumps({"object": "chat.completion", "choices": [choice]}, ensure_ascii=False).encode()
+    frame = {"id": "c", "object": "chat.completion", "created": 1, "model": "mock"}
+    body = json.dumps({**frame, "choices": [choice]}, ensure_ascii=False).encode()
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     up.on(CHAT_PATH, play(head, *[bytes((byte,)) for byte in body]))
     answer = await (await serve((up, "mock"))).ask(chat())

@@ -89,7 +89,8 @@ async def test_goodfire_response_fills_in_missing_fields(up: FaultUpstream, clie
     assert isinstance(created, int)
     message = {"role": "assistant", "content": ""}
     choice = {"index": 0, "message": message, "finish_reason": None}
-    assert body == {"id": "", "object": "chat.completion", "model": "", "system_fingerprint": "", "choices": [choice]}
+    assert body.pop("id").startswith("chatcmpl-")
+    assert body == {"object": "chat.completion", "model": "mock", "system_fingerprint": "", "choices": [choice]}
 
 
 async def test_malformed_choice_in_a_goodfire_stream_is_an_upstream_error(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -114,7 +114,8 @@ async def test_every_choice_of_a_stream_ends_at_its_stop_sequence(up: FaultUpstr
 
 async def test_response_without_a_match_is_returned_byte_for_byte(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     message = b'{"role":"assistant", "content":"ab"}'
-    body = b'{"id":"c",  "object":"chat.completion","choices":[{"index":0,"message":%b,"finish_reason":"stop"}]}' % message
+    head = b'{"id":"c",  "object":"chat.completion","created":1,"model":"m",'
+    body = head + b'"choices":[{"index":0,"message":%b,"finish_reason":"stop"}]}' % message
     up.on("/v1/chat/completions", canned(body))
     async with serving(up) as gateway:
         answer = await post_chat(client, gateway)

@@ -44,9 +44,14 @@ class Gateway:
     """A running gateway and its upstream. Each `Way` has a model of its own."""
 
     def __init__(self, process: RunningGateway, upstream: Upstream, ways: list[Way]) -> None:
+        self.base_url = process.base_url
         self.upstream = upstream
         self._names = {way: f"m{index}" for index, way in enumerate(ways)}
         self._client = httpx.Client(base_url=process.base_url, timeout=30, verify=WITHOUT_AUTHORITIES, trust_env=False)
+
+    def name_of(self, way: Way) -> str:
+        """Return the name of the model of a configuration."""
+        return self._names[way]
 
     def ask(self, way: Way, request: dict[str, Any], *, strict: bool = False, receipt: bool = True) -> httpx.Response:
         """Send a chat call, with the receipt in the body."""

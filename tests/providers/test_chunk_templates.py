@@ -217,6 +217,7 @@ def test_a_vendors_repair_sees_every_value_but_the_identity() -> None:
 
 def test_usage_of_every_chunk_is_left_out_and_the_last_kept() -> None:
     normalizer = ChunkNormalizer()
+    normalizer.feed("", encoded(choice({"role": "assistant", "content": ""})))
     events = [event({**choice({"content": "A"}), "usage": counted("x" * number)}) for number in range(4)]
     for number in (0, 1):
         [sent] = normalizer.feed("", events[number][6:-2])

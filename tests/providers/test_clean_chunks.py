@@ -58,13 +58,32 @@ OTHERS = (
 @pytest.mark.parametrize("chunk", CLEAN_CHUNKS)
 def test_clean_chunk_is_read_and_kept(chunk: dict[str, Any]) -> None:
     assert read_clean(data_of(chunk)) is not None
-    assert ChunkNormalizer(model="m").feed("", data_of(chunk)) == (data_of(chunk),)
+    decoder = ChunkNormalizer(model="m")
+    if "role" not in (chunk["choices"] or [{"delta": {"role": ""}}])[0]["delta"]:
+        decoder.feed("", data_of(with_choice(delta={"role": "assistant"})))
+    assert decoder.feed("", data_of(chunk)) == (data_of(chunk),)
+
+
+def test_clean_stream_without_a_role_gets_one_and_stays_clean() -> None:
+    decoder = ChunkNormalizer(model="m")
+    [first] = decoder.feed("", data_of(CLEAN))
+    assert json.loads(first) == with_choice(delta={"role": "assistant", "content": "Hello"})
+    events = (b"data: " + data_of(CLEAN) + b"\n\n") * 3
+    assert decoder.convert(events) is events
+    assert decoder.feed("", data_of(CLEAN)) == (data_of(CLEAN),)
 
 
 @pytest.mark.parametrize("chunk", OTHERS)
 def test_other_chunk_is_not_read(chunk: dict[str, Any]) -> None:
     assert read_clean(data_of(chunk)) is None
     assert read_clean_events(b"data: " + data_of(CLEAN) + b"\n\ndata: " + data_of(chunk) + b"\n\n") is None
+
+
+def test_other_white_space_between_chunks_is_not_read() -> None:
+    event = b"data: " + data_of(CLEAN) + b"\n\n"
+    assert len(read_clean_events(event * 2) or ()) == 2
+    for other in (event + b"\n", event + b"\n" + event, event[:-2] + b" " + event[6:], event.replace(b",", b",\n", 1)):
+        assert read_clean_events(other) is None
 
 
 def test_invalid_encoding_is_not_read() -> None:

@@ -27,7 +27,8 @@ def test_answer_without_a_message_is_rejected(body: bytes) -> None:
 
 
 def test_answer_keeps_its_bytes_and_finish_reasons() -> None:
-    body = b'{"choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}], "usage": null}'
+    head = b'{"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "message": '
+    body = head + b'{"role": "assistant", "content": "a"}, "finish_reason": "stop"}], "usage": null}'
     answer = read_answer(body, ())
     assert answer.body is body
     assert (answer.finish_reasons, answer.usage) == (("stop",), None)

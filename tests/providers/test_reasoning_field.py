@@ -42,5 +42,6 @@ def test_every_chunk_has_reasoning_under_both_names(kind: str) -> None:
 def test_an_answer_with_reasoning_content_keeps_its_bytes() -> None:
     target = target_for("deepseek")
     message = {"role": "assistant", "content": "A", "reasoning_content": "hm"}
-    body = json.dumps({**FRAME, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = json.dumps({**FRAME, "object": "chat.completion", "choices": [choice]}).encode()
     assert target.kind.decode(body, target, Options()).body == body

@@ -140,6 +140,17 @@ def test_two_calls_are_two_calls(kind: str, name: str, cuts: int) -> None:
 
 
 @each("kind", KINDS)
+@each("word", ["stop", "STOP", "eos"])
+def test_stream_with_calls_ends_with_tool_calls(kind: str, word: str) -> None:
+    deltas = [[call("f", "", index=0, id="c1")], [call(arguments=A, index=0)]]
+    events = [*(chunk({"tool_calls": delta}) for delta in deltas), chunk({}, word)]
+    assert assemble(relay(kind, events)[0])[0]["finish"] == "tool_calls"
+    assert assemble(relay(kind, [*events[:2], chunk({}, "length")])[0])[0]["finish"] == "length"
+    in_one_chunk = [chunk({"tool_calls": [call("f", A, index=0, id="c1")]}, word)]
+    assert assemble(relay(kind, in_one_chunk)[0])[0]["finish"] == "tool_calls"
+
+
+@each("kind", KINDS)
 def test_two_calls_of_one_function_without_ids_are_two(kind: str) -> None:
     chunks, _ = relay(kind, calling([call("f", A, index=0)], [call("f", B, index=0)]))
     assert [json.loads(entry[2]) for entry in assemble(chunks)[0]["calls"]] == [{"a": 1}, {"b": 2}]
@@ -298,8 +309,8 @@ def test_text_of_a_known_sort_is_passed_without_decoding(kind: str) -> None:
     target = target_for(kind)
     decoder = target.kind.decoder(target, Options(stream=True))
     assert decoder is not None
+    decoder.feed("", json.dumps(chunk({"role": "assistant", "content": ""})).encode())
     lines = [b"data: " + json.dumps(chunk({"content": text})).encode() + b"\n\n" for text in ("A", 'say \\"B\\"', "C\n")]
-    assert decoder.convert(lines[0]) is None
     decoder.feed("", lines[0][6:-2])
     assert decoder.convert(b"".join(lines)) == b"".join(lines)
     for other in (

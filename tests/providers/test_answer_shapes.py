@@ -1,0 +1,135 @@
+"""JSON answers of OpenAI-like types get OpenAI's shape, as their streams do. An answer that has it keeps its bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletion
+
+from providers.answers import read_answer
+from providers.base import Options
+from tests.providers.adapting import target_for
+from tests.providers.test_stream_shapes import KINDS
+from tests.providers.wires import answer
+from tests.support.each import each
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+CALLS = answer({"content": None, "tool_calls": [CALL]}, "tool_calls")
+TEXT = answer({"content": "A"}, "stop", 2)
+
+
+def decode(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer that the caller gets. It must be what the openai package takes for an answer."""
+    target = target_for(kind)
+    result: dict[str, Any] = json.loads(target.kind.decode(json.dumps(body).encode(), target, Options()).body)
+    ChatCompletion.model_validate(result, strict=True)
+    return result
+
+
+def with_message(**changes: Any) -> dict[str, Any]:
+    choice = CALLS["choices"][0]
+    return {**CALLS, "choices": [{**choice, "message": {**choice["message"], **changes}}]}
+
+
+@each("kind", KINDS)
+@each(
+    "body",
+    [CALLS, TEXT, {**TEXT, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}, "x": [1]}],
+)
+def test_answer_in_openais_shape_keeps_its_bytes(kind: str, body: dict[str, Any]) -> None:
+    target = target_for(kind)
+    source = json.dumps(body).encode()
+    assert target.kind.decode(source, target, Options()).body == source
+
+
+@each("kind", (*KINDS, "goodfire"))
+@each("name", ["id", "object", "created", "model"])
+@each("value", ["missing", None, ""])
+def test_missing_identity_is_supplied(kind: str, name: str, value: Any) -> None:
+    body = {key: given for key, given in TEXT.items() if key != name} if value == "missing" else {**TEXT, name: value}
+    result = decode(kind, body)
+    assert {key: given for key, given in result.items() if key != name} == {
+        key: given for key, given in TEXT.items() if key != name
+    }
+    assert result["object"] == "chat.completion"
+    assert result["id"]
+    assert result["created"] > 0
+    assert result["model"] == (target_for(kind).model if name == "model" else "m")
+
+
+@each("kind", KINDS)
+@each("indices", [[None, None], [0, 0], [-1, 0], ["0", "1"], [True, False]])
+def test_choices_are_numbered(kind: str, indices: list[Any]) -> None:
+    choices = [{**choice, "index": index} for choice, index in zip(TEXT["choices"], indices, strict=True)]
+    assert [choice["index"] for choice in decode(kind, {**TEXT, "choices": choices})["choices"]] == [0, 1]
+
+
+@each("kind", KINDS)
+def test_order_of_choices_is_kept(kind: str) -> None:
+    choices = TEXT["choices"][::-1]
+    assert [choice["index"] for choice in decode(kind, {**TEXT, "choices": choices})["choices"]] == [1, 0]
+
+
+@each("kind", KINDS)
+@each("role", [None, "", "model", "ai"])
+def test_role_is_the_assistants(kind: str, role: Any) -> None:
+    assert decode(kind, with_message(role=role))["choices"][0]["message"]["role"] == "assistant"
+
+
+@each("kind", KINDS)
+@each("word", ["stop", "STOP", "end_turn", "tool_use"])
+def test_answer_with_calls_ends_with_tool_calls(kind: str, word: str) -> None:
+    body = {**CALLS, "choices": [{**CALLS["choices"][0], "finish_reason": word}]}
+    target = target_for(kind)
+    assert target.kind.decode(json.dumps(body).encode(), target, Options()).finish_reasons == ("tool_calls",)
+    assert decode(kind, body)["choices"][0]["finish_reason"] == "tool_calls"
+    body = {**CALLS, "choices": [{**CALLS["choices"][0], "finish_reason": "length"}]}
+    assert decode(kind, body)["choices"][0]["finish_reason"] == "length"
+
+
+@each("kind", KINDS)
+@each(
+    "calls",
+    [
+        [CALL, {}],
+        [None, CALL],
+        [CALL, {"id": "c2", "type": "function", "function": {"name": "", "arguments": "{}"}}],
+        [CALL, {"id": "c2", "type": "function"}],
+        [CALL, {"type": "web_search_call", "id": "w", "function": {"name": "s", "arguments": "{}"}}],
+        [{**CALL, "type": None}],
+        [{"id": "c1", "name": "f", "arguments": {"a": 1}}],
+        [{**CALL, "function": {"name": "f", "arguments": {"a": 1}}}],
+        CALL,
+    ],
+)
+def test_calls_are_those_of_the_caller_in_openais_form(kind: str, calls: Any) -> None:
+    assert decode(kind, with_message(tool_calls=calls))["choices"][0]["message"]["tool_calls"] == [CALL]
+
+
+@each("kind", KINDS)
+def test_phantom_calls_leave_no_list(kind: str) -> None:
+    message = decode(kind, with_message(content="A", tool_calls=[{}]))["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "A"}
+
+
+@each("arguments", ["", " ", None, {}])
+def test_call_without_arguments_has_an_empty_object(arguments: Any) -> None:
+    calls = [{**CALL, "function": {"name": "f", "arguments": arguments}}]
+    message = decode("openai", with_message(tool_calls=calls))["choices"][0]["message"]
+    assert message["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+def test_answer_of_completions_is_completed_as_one() -> None:
+    body = b'{"choices":[{"text":"A","finish_reason":"stop"}]}'
+    result = json.loads(read_answer(body, (), model="m").body)
+    assert (result["object"], result["model"], result["choices"][0]["index"]) == ("text_completion", "m", 0)
+    whole = b'{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"A","finish_reason":null}]}'
+    assert read_answer(whole, ()).body is whole
+
+
+@pytest.mark.parametrize("calls", ["f", 5, ["f"], True])
+def test_calls_that_are_no_objects_are_no_answer(calls: Any) -> None:
+    with pytest.raises(ValueError, match="tool_calls"):
+        decode("openai", with_message(tool_calls=calls))
