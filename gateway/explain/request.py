@@ -51,7 +51,7 @@ async def explain(
 
     `dialect` is the API of the body.
     """
-    call = Call("chat", dialect.paths[0], dialect, dialect.translator(), key=key, trace=trace)
+    call = Call(dialect.operation, dialect.paths[0], dialect, dialect.translator(), key=key, trace=trace)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     try:
         run.requests.note_strict_limits(call)
@@ -102,7 +102,7 @@ def _requests(call: Call, target: Target, request: AdaptedRequest) -> list[WireR
     if call.trace is not None:
         call.trace.begin(attempt)
     requests = []
-    for body in upstream_bodies(request.adapted.body, attempt.upstream_calls):
+    for body in upstream_bodies(request.adapted.body, attempt):
         chain = target.kind.chained(body, options)
         requests.append(target.kind.encode(body if chain is None else next(chain), target, options))
         add_trace_headers(call, target, requests[-1])

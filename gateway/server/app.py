@@ -93,8 +93,7 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
-    translated = [path for path, dialect in dialect_of.items() if dialect.translator() is not None]
-    routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in translated]
+    routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in dialect_of]
     paths = [*dialect_of, *counts]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
