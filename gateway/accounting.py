@@ -11,6 +11,7 @@ import msgspec
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
+from gateway.tokens.inputs import count_inputs
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
@@ -41,6 +42,9 @@ def settle(call: Call) -> None:
     usage = attempt.usage
     if usage is None:
         attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
+    elif call.operation == "embeddings":
+        if not usage.prompt_tokens:
+            attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt_tokens(call, attempt), estimated=True)
     elif call.dialect.has_messages and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
         output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
@@ -123,6 +127,9 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
     """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
+    if call.operation == "embeddings" and call.body is not None:
+        with suppress(ValueError, TypeError):
+            return count_inputs(call.body, call.body_bytes, attempt.target)
     if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
         tokenizer = tokenizer_for(attempt.target.kind.type, attempt.target.model)
         if "messages" in call.body and SHARED_COUNTER.is_loaded(tokenizer):

@@ -76,7 +76,7 @@ class Attempt(Struct, eq=False):
         """Number of upstream requests for this attempt: more than 1 if an adjustment split it into several."""
         for adjustment in self.adjustments:
             if adjustment.action == "fan_out":
-                return int(adjustment.from_)
+                return len(adjustment.to) if type(adjustment.to) is list else int(adjustment.from_)
         return 1
 
     def as_record(self) -> dict[str, Any]:

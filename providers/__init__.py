@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SHARED = frozenset(
     {"aggregate", "answers", "base", "chunk_errors", "chunk_leaves", "chunk_template", "chunk_templates", "chunk_values"}
-    | {"clean_chunks", "conformance", "failures", "finish_reasons", "message_tables", "plugins", "rules", "schema_dialects"}
-    | {"stream_choices", "streams", "table", "times", "tool_calls", "usage"}
+    | {"clean_chunks", "conformance", "embedding_table", "failures", "finish_reasons", "message_tables", "plugins", "rules"}
+    | {"schema_dialects", "stream_choices", "streams", "table", "times", "tool_calls", "usage"}
 )
 """Modules of this package that are not providers. Every other module defines a provider: a constant with its name in capitals."""
 

@@ -274,12 +274,18 @@ def _texts(parts: list[Any]) -> tuple[str, str]:
     return text, thought
 
 
+class _Embeddings(msgspec.Struct):
+    data: list[msgspec.Raw]
+    usage: Any = None
+
+
+_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+
 def read_embeddings(body: bytes) -> Answer:
-    """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise."""
-    answer = _decode(body)
-    if type(answer.get("data")) is not list:
-        raise ValueError("the answer has no data")
-    return Answer(body, read_usage(answer.get("usage")))
+    """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise. The vectors are not decoded."""
+    answer = _decode_embeddings(body)
+    return Answer(body, read_usage(answer.usage))
 
 
 def read_logits(body: bytes) -> Answer:

@@ -50,7 +50,7 @@ FIREWORKS = OpenAICompatible(
     Wire(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
-        paths={name: PATHS[name] for name in ("chat", "completions")},
+        paths={name: PATHS[name] for name in ("chat", "completions", "embeddings")},
         source="Fireworks' chat completions page and fireworks-ai 1.2.30",
     ),
     (

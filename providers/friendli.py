@@ -16,6 +16,7 @@ from msgspec import Meta
 from providers.base import Adjustment, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import PATHS, OpenAICompatible, Settings, Wire, base_path
 from providers.rules.common import CONTEXT_POLICY, OPENAI_FORMS
+from providers.rules.embeddings import is_token_array
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Roles, SystemPrompt
 from providers.rules.names import OutputCap, Rename
@@ -105,14 +106,21 @@ class Friendli(OpenAICompatible):
     """Friendli, with the path for its built-in tools."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules. Raises Refusal for built-in tools at an endpoint that lacks them."""
+        """Apply the rules. Raises Refusal for built-in tools or embeddings at an endpoint that lacks them."""
+        if options.operation == "embeddings" and base_path(target.base_url).endswith("/serverless/v1"):
+            raise Refusal("Friendli offers embeddings at dedicated endpoints only.", None, "unsupported_operation")
         adjustments = super().adapt(body, target, options)
         if options.operation == "chat" and _has_built_in_tools(body) and _tools_path(target) is None:
             raise Refusal(f"'tools' cannot be sent to Friendli: {_NO_BUILT_IN}.", "tools", "unsupported_parameter")
         return adjustments
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """Return the request, at the path for built-in tools if there are any."""
+        """Return the request, at the path for built-in tools if there are any. Token ids have a field of their own."""
+        if options.operation == "embeddings" and "input" in body and type(value := body.get("input")) is list:
+            flat = value[0] if type(value[0]) is list else value
+            if is_token_array(flat):
+                body.pop("input")
+                body.set("tokens", flat)
         request = super().encode(body, target, options)
         if options.operation == "chat" and _has_built_in_tools(body):
             options.memo[_ASSISTED] = True
@@ -147,7 +155,7 @@ FRIENDLI = Friendli(
     Wire(
         label="Friendli",
         base_url="https://api.friendli.ai/serverless/v1",
-        paths={name: PATHS[name] for name in ("chat", "completions")},
+        paths={name: PATHS[name] for name in ("chat", "completions", "embeddings")},
         options=FriendliSettings,
         setting_headers=(("team", "x-friendli-team"),),
         source="Friendli's chat completions page and friendli 0.16.5",
@@ -196,4 +204,5 @@ FRIENDLI = Friendli(
         MoveToHeader("team", "X-Friendli-Team"),
         Drop("user", why="no such field"),
     ),
+    {"embeddings": (MoveToHeader("team", "X-Friendli-Team"),)},
 )

@@ -28,9 +28,11 @@ from providers.base import (
     Target,
     WireRequest,
 )
+from providers.embedding_table import ANY_SERVER, EMBEDDINGS
 from providers.failures import read_failure, read_inband_failure
 from providers.message_tables import conversation_rules
 from providers.rules.common import GATEWAY_RULES
+from providers.rules.embeddings import embedding_rules
 from providers.rules.names import OutputCap
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
 from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
@@ -120,7 +122,10 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team."""
+        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team.
+
+        Embeddings also have the rules of their row in `providers.embedding_table`.
+        """
         self.type = type
         self.wire = wire
         self.rules = rules
@@ -138,7 +143,9 @@ class OpenAICompatible(Provider):
         """Return the rules for one model, compiled on first use."""
         plan = self._plans.get((model, operation))
         if plan is None:
-            if operation == "chat" or operation in self.others:
+            if operation == "embeddings":
+                plan = compile_rules(self._embedding_rules(model), model, unknown=self.wire.unknown)
+            elif operation == "chat" or operation in self.others:
                 own = self.rules if operation == "chat" else self.others[operation]
                 plan = compile_rules((*conversation_rules(self.type, model), *own), model, unknown=self.wire.unknown)
             else:
@@ -146,6 +153,12 @@ class OpenAICompatible(Provider):
             if len(self._plans) < 10_000:
                 self._plans[model, operation] = plan
         return plan
+
+    def _embedding_rules(self, model: str) -> tuple[Rule | ForModels, ...]:
+        """Return the rules for embeddings: those of the provider's row, then its own."""
+        own = self.others.get("embeddings", ())
+        team = () if any(isinstance(rule, Rule) and rule.param == "team" for rule in own) else (NO_TEAM,)
+        return (*embedding_rules(EMBEDDINGS.get(self.type, ANY_SERVER), model), *own, *team)
 
     def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
         """Return the rules for operations without rules of their own: usage in streams and Friendli's team."""

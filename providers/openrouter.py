@@ -20,7 +20,7 @@ OPENROUTER = OpenAICompatible(
     Wire(
         label="OpenRouter",
         base_url="https://openrouter.ai/api/v1",
-        paths={name: PATHS[name] for name in ("chat", "completions")},
+        paths={name: PATHS[name] for name in ("chat", "completions", "embeddings")},
         unknown="new",
         reports_cost=True,
         source="openrouter.ai/docs",

@@ -44,7 +44,7 @@ SIATI = OpenAICompatible(
     Wire(
         label="SIATI",
         base_url="https://api.siati.ai/v1",
-        paths={name: PATHS[name] for name in ("chat",)},
+        paths={name: PATHS[name] for name in ("chat", "embeddings")},
         options=SiatiSettings,
         setting_headers=(("tier", "x-siati-tier"),),
         source="SIATI's chat completions page and wiki.siati.ai",
@@ -70,4 +70,12 @@ SIATI = OpenAICompatible(
         MoveToHeader("idempotency_key", "X-Request-Id"),
         Drop("parallel_tool_calls", why="not documented; unknown fields are rejected"),
     ),
+    {
+        "embeddings": (
+            MoveToHeader("user", "X-Siati-User"),
+            MoveToHeader("siati_tier", "X-Siati-Tier", TIERS),
+            MoveToHeader("service_tier", "X-Siati-Tier", TIERS),
+            MoveToHeader("idempotency_key", "X-Request-Id"),
+        )
+    },
 )

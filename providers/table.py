@@ -8,6 +8,7 @@ from typing import Any
 
 import providers
 from providers.anthropic.schemas import FormatAsOutputConfig
+from providers.embedding_table import EMBEDDINGS
 from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
 from providers.rules.message_capabilities import MESSAGE_FIELDS, conversation_notes
@@ -126,10 +127,26 @@ def _operations() -> list[str]:
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
     note = (
-        "The APIs that each provider offers. Callers of the gateway can use `chat` and `logits`; if a provider lacks `logits`,\n"
-        "the gateway emulates it with `chat`."
+        "The APIs that each provider offers. Callers of the gateway can use `chat`, `embeddings` and `logits`; if a provider lacks\n"
+        "`logits`, the gateway emulates it with `chat`."
     )
-    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows)]
+    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings()]
+
+
+def _embeddings() -> list[str]:
+    rows = []
+    for kind, row in sorted(EMBEDDINGS.items()):
+        most = str(row.max_inputs or "") + (f", {row.max_tokens} tokens" if row.max_tokens else "")
+        tokens = {0: "", 1: "one array"}.get(-1 if row.max_token_arrays is None else row.max_token_arrays, "✓")
+        length = f"`{row.dimensions}`" if row.dimensions else ""
+        length += f": {', '.join(map(str, row.dimension_values))}" if row.dimension_values else ""
+        rows.append([f"[{kind}](#{kind})", most, tokens, length, ", ".join(row.formats), f"{row.source} ({row.as_of})"])
+    note = (
+        "What an embeddings request may contain. Longer lists of inputs are sent in several requests; vectors in another encoding\n"
+        "are converted. A request whose `dimensions` or token ids a provider cannot honour goes to the next target, or is a 400."
+    )
+    header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
+    return ["## Embeddings", "", note, "", *_table(header, rows)]
 
 
 def _matrices() -> Iterator[str]:

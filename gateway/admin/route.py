@@ -13,7 +13,7 @@ from starlette.responses import Response
 from gateway.admin.answers import json_response
 from gateway.errors import BadRequest, GatewayError
 from gateway.explain.route import error_text, merge_plans, plan_route, simulated_bodies
-from gateway.http.json_body import read_body_in_time
+from gateway.http.json_body import parse_body, read_body_in_time
 from gateway.runtime.gateway import Gateway
 
 CALLS_PER_SLICE = 50
@@ -38,6 +38,7 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         try:
             source = await read_body_in_time(request.receive, gateway.config.max_body, gateway.config.callers.body)
+            parse_body(source)
             question = msgspec.json.decode(source, type=RouteRequest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"Invalid request body: {error}.") from None

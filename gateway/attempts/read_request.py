@@ -46,6 +46,10 @@ def read_parameters(call: Call) -> None:
     body = call.body
     assert body is not None
     call.dialect.check(body)
+    if body.get("timeout_microseconds"):
+        call.deadline = body.get("timeout_microseconds") / 1e6
+    if call.operation == "embeddings":
+        return
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if "stream_options" in body:
@@ -54,5 +58,3 @@ def read_parameters(call: Call) -> None:
         stop = body.get("stop")
         call.stops = (stop,) if type(stop) is str else tuple(stop)
         call.keeps_stop = body.get("include_stop_str_in_output") is True
-    if body.get("timeout_microseconds"):
-        call.deadline = body.get("timeout_microseconds") / 1e6

@@ -122,12 +122,17 @@ def _read_body(file: str | None) -> dict[str, Any] | None:
     """Return the JSON object of a file; None without a file."""
     import msgspec
 
+    from gateway.errors import BadRequest
+    from gateway.http.json_body import parse_body
+
     if file is None:
         return None
+    source = read_file(file)
     try:
-        body = msgspec.json.decode(read_file(file))
-    except msgspec.DecodeError as error:
-        raise click.UsageError(f"cannot read {file}: not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise click.UsageError(f"{file} is not a JSON object")
+        parse_body(source)
+        body: dict[str, Any] = msgspec.json.decode(source)
+    except BadRequest as error:
+        raise click.UsageError(f"cannot read {file}: {error.message}") from None
+    except msgspec.DecodeError as error:  # a value such as 1e999
+        raise click.UsageError(f"cannot read {file}: {error}") from None
     return body

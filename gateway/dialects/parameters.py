@@ -5,7 +5,7 @@ Each provider's rules (providers.rules) check for parameters that the provider d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -251,20 +251,25 @@ CHECKS: dict[str, Check] = {
 
 def check_parameters(body: Body) -> None:
     """Check every known field without changing it. Raise BadRequest for the first invalid one."""
-    for name in body:
-        check = CHECKS.get(name)
-        if check is not None:
-            _check_field(body, name, check)
-        elif name in FORBIDDEN_FIELDS:
-            raise refuse(
-                name, f"'{name}' can only be set in the configuration, not in a request.", "unsupported_parameter"
-            )
+    check_fields(body, CHECKS)
     if "messages" not in body:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")
     check_messages(body.raw("messages") or b"null")
     if "top_logprobs" in body and body.get("top_logprobs") and not body.get("logprobs"):
         raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
     _check_bounds_of_output(body)
+
+
+def check_fields(body: Body, checks: Mapping[str, Check]) -> None:
+    """Check the fields of a body. Raise BadRequest for the first invalid or forbidden one."""
+    for name in body:
+        check = checks.get(name)
+        if check is not None:
+            _check_field(body, name, check)
+        elif name in FORBIDDEN_FIELDS:
+            raise refuse(
+                name, f"'{name}' can only be set in the configuration, not in a request.", "unsupported_parameter"
+            )
 
 
 def _check_bounds_of_output(body: Body) -> None:

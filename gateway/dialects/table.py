@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.dialects.dialect import Dialect, PlainDialect
+from gateway.dialects.embeddings import check_embeddings
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
 from gateway.dialects.messages_api.dialect import MESSAGES
 from gateway.dialects.responses_api.dialect import ResponsesDialect
@@ -27,9 +28,17 @@ LOGITS = PlainDialect(
 )
 """Next-token probabilities; the second path is Goodfire's."""
 
+EMBEDDINGS = PlainDialect(
+    "embeddings",
+    tuple(f"{prefix}/embeddings" for prefix in PREFIXES),
+    has_messages=False,
+    can_continue=False,
+    check=check_embeddings,
+)
+
 RESPONSES = ResponsesDialect(tuple(f"{prefix}/responses" for prefix in PREFIXES))
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, MESSAGES, RESPONSES)
+DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, MESSAGES, RESPONSES)
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.emulate import json_mode, logits
 from gateway.emulate.tool_calls import ToolCalls, functions_of, read_tool_calls
-from providers.base import Adjustment, Body, Operation, Options, Target
+from providers.base import Adjustment, Body, Operation, Options, Refusal, Target
 from providers.rules.fan_out import seeds_sent
 
 ONE_BY_ONE = ("fan_out", "enforce_locally")
@@ -38,8 +38,10 @@ def adapt_body(
         options, request = Options(strict), logits.read_request(body)
         chat = logits.to_chat(body, request)
         return AdaptedBody(chat, options, logits.adapt(chat, request, target, options), logits_request=request)
+    if operation not in target.kind.operations:
+        raise Refusal(f"{target.name} does not offer {operation}.", None, "unsupported_operation")
     options = Options(strict, stream, operation)
-    functions = functions_of(body)
+    functions = functions_of(body) if operation == "chat" else []
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)
     for adjustment in adjustments:
         if adjustment.param == "n" and adjustment.action in ONE_BY_ONE and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.attempts.prepare import AdaptedRequest, RequestAdapter
-from gateway.attempts.read_request import read_parameters, read_request
 from gateway.call import Attempt, Call, CallTrace
 from gateway.config.types import Config
-from gateway.errors import Forbidden, unreadable
-from gateway.keys.virtual_key import VirtualKey, may_use
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.table import CHAT
+from gateway.errors import unreadable
+from gateway.explain.read import read_call
+from gateway.keys.virtual_key import VirtualKey
 from gateway.response.deliver import upstream_bodies
 from gateway.response.trace_context import add_trace_headers
 from gateway.routing.router import Router
@@ -43,17 +45,15 @@ async def explain(
     headers: Sequence[tuple[bytes, bytes]],
     key: VirtualKey | None = None,
     trace: CallTrace | None = None,
+    dialect: Dialect = CHAT,
 ) -> dict[str, Any]:
-    """Return the route and the upstream requests for a chat body. Raise the GatewayError that a caller would get."""
-    call = Call("chat", "/v1/chat/completions", key=key, trace=trace)
+    """Return the route and the upstream requests for a body. Raise the GatewayError that a caller would get.
+
+    `dialect` is the API of the body.
+    """
+    call = Call(dialect.operation, dialect.paths[0], dialect, dialect.translator(), key=key, trace=trace)
+    model = read_call(call, source, headers, run.router, run.config, run.known)
     try:
-        read_request(call, headers, source, run.known, strict=run.config.strict)
-        model = run.router.find(call.model)
-        call.route = model.name
-        if not may_use(key, call.model):
-            message = f"The key '{key.name if key else ''}' may not use the model '{model.name}'."
-            raise Forbidden(message, param="model")
-        read_parameters(call)
         run.requests.note_strict_limits(call)
         targets = [await _plan_for(run.requests, call, candidate) for candidate in run.router.all_candidates(model)]
     except msgspec.DecodeError as error:
@@ -74,7 +74,7 @@ async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -
         error = {
             "message": refusal.message,
             "type": "invalid_request_error",
-            "param": refusal.param,
+            "param": refusal.param if call.translator is None else call.translator.param(refusal.param or ""),
             "code": refusal.code,
         }
         return {**plan, "error": error}
@@ -102,7 +102,7 @@ def _requests(call: Call, target: Target, request: AdaptedRequest) -> list[WireR
     if call.trace is not None:
         call.trace.begin(attempt)
     requests = []
-    for body in upstream_bodies(request.adapted.body, attempt.upstream_calls):
+    for body in upstream_bodies(request.adapted.body, attempt):
         chain = target.kind.chained(body, options)
         requests.append(target.kind.encode(body if chain is None else next(chain), target, options))
         add_trace_headers(call, target, requests[-1])

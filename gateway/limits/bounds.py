@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import refuse
-from gateway.tokens.estimate import choice_count
+from gateway.tokens.estimate import choice_count, requested_cap
+from gateway.tokens.inputs import input_count
 from providers.base import Adjustment, Body
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 TEMPLATE_TOKENS = 256
 """Tokens that a chat template adds to a call: a default system message, dates, the beginning of the answer."""
 TOKENS_PER_MESSAGE = 32
+TOKENS_PER_INPUT = 32
+"""Tokens that a model adds around each input of an embeddings request: special tokens, an instruction."""
 TOOL_INSTRUCTION_TOKENS = 1024
 """Tokens of the instructions that providers insert before tools.
 
@@ -33,6 +36,8 @@ def max_prompt_tokens(call: Call) -> int:
     """Return an upper bound of the prompt's tokens. Raise BadRequest for content that has no upper bound."""
     body = call.body
     assert body is not None
+    if call.operation == "embeddings":
+        return call.body_bytes + TOKENS_PER_INPUT * input_count(body)
     messages, tools = body.get("messages") or (), body.get("tools") or ()
     for index, message in enumerate(messages):
         _check(message, index)
@@ -42,6 +47,13 @@ def max_prompt_tokens(call: Call) -> int:
     if "response_format" in body:
         bound += JSON_MODE_TOKENS
     return bound * choice_count(body)  # choices may be separate requests, each billed with the prompt
+
+
+def max_output_tokens(call: Call, default: int) -> int:
+    """Return the maximum output of a call, which is `default` for each choice if the call sets no cap. Embeddings have none."""
+    body = call.body
+    assert body is not None
+    return 0 if call.operation == "embeddings" else (requested_cap(body) or default) * choice_count(body)
 
 
 def _check(message: Any, index: int) -> None:

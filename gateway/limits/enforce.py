@@ -11,7 +11,7 @@ from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden
-from gateway.limits.bounds import max_prompt_tokens
+from gateway.limits.bounds import max_output_tokens, max_prompt_tokens
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.refusal import rate_limit_headers, refusal_error
 from gateway.store.from_config import limits_in, needs_token_count
@@ -27,7 +27,7 @@ from gateway.store.limit import (
     needed_estimates,
 )
 from gateway.store.memory import MemoryLimiter
-from gateway.tokens.estimate import choice_count, estimate_prompt, output_cap, requested_cap
+from gateway.tokens.estimate import estimate_prompt, output_cap, requested_cap
 from providers.base import Failure, Target
 
 if TYPE_CHECKING:
@@ -176,10 +176,10 @@ class Limits:
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
         if has_strict_limit(limits):
-            prompt, output = max_prompt_tokens(call), (requested_cap(body) or default) * choice_count(body)
+            prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
             return Costs(1, prompt, output, max(self._price(target).max_cost(prompt, output) for target in targets) if money else 0)
-        prompt = estimate_prompt(body, call.body_bytes, targets[0])
-        output = max(output_cap(body, target, default) for target in targets)
+        prompt = estimate_prompt(body, call.body_bytes, targets[0], call.operation)
+        output = max(output_cap(body, target, default, call.operation) for target in targets)
         spend = max(self._price(target).cost(prompt, output) for target in targets) if money else 0
         return Costs(1, prompt, output, spend)
 

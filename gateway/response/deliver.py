@@ -1,15 +1,17 @@
-"""Chooses how an attempt answers its caller: with a stream, JSON, merged answers, probabilities, or chained requests."""
+"""Chooses how an attempt answers its caller: with a stream, JSON, merged answers, embeddings, probabilities, or chained requests."""
 
 from __future__ import annotations
 
 from functools import partial
 
+from gateway.call import Attempt
 from gateway.emulate.stops import cut_answer
-from gateway.response import json_response, logits_response, merged_response, stream_response
+from gateway.response import embeddings_response, json_response, logits_response, merged_response, stream_response
 from gateway.response.chained_requests import ReadAnswer, mark_stopped, run_chained, to_stream
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Response
 from providers.base import Body
+from providers.rules.embeddings import batch_sizes, batches
 from providers.rules.fan_out import fan_out
 
 __all__ = ["UpstreamExchange", "deliver", "upstream_bodies"]
@@ -20,8 +22,10 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
     call, upstream_calls = exchange.call, exchange.upstream_calls
     if exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
+    elif call.operation == "embeddings":
+        await embeddings_response.send_embeddings(exchange, upstream_bodies(body, exchange.attempt))
     elif upstream_calls > 1:
-        bodies = upstream_bodies(body, upstream_calls)
+        bodies = upstream_bodies(body, exchange.attempt)
         await (merged_response.merge_streams if call.stream else merged_response.merge_json)(exchange, bodies)
     elif (requests := exchange.target.kind.chained(body, exchange.options)) is not None:
         answer, response = await run_chained(requests, partial(_fetch_part, exchange))
@@ -37,9 +41,12 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         await _send_answer(exchange, *await json_response.fetch_answer(exchange, body))
 
 
-def upstream_bodies(body: Body, upstream_calls: int) -> list[Body]:
+def upstream_bodies(body: Body, attempt: Attempt) -> list[Body]:
     """Return the bodies of the upstream requests that are sent for an adapted body."""
-    return fan_out(body, upstream_calls) if upstream_calls > 1 else [body]
+    if attempt.upstream_calls == 1:
+        return [body]
+    sizes = batch_sizes(attempt.adjustments)
+    return batches(body, sizes) if sizes is not None else fan_out(body, attempt.upstream_calls)
 
 
 async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response: Response) -> None:

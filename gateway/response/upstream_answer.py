@@ -15,6 +15,7 @@ from providers.usage import read_usage
 __all__ = ["read_usage"]
 
 NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
+NOT_EMBEDDINGS = Failure("bad_body", "the answer is not a list of embeddings")
 
 
 def is_event_stream(response: Response) -> bool:
@@ -47,7 +48,7 @@ async def read_json(response: Response, target: Target, options: Options, limit:
             body.decode()  # the JSON decoder does not check the encoding of skipped values
         return target.kind.decode(body, target, options)
     except UNREADABLE_ERRORS:
-        raise StreamFailure(NOT_AN_ANSWER) from None
+        raise StreamFailure(NOT_EMBEDDINGS if options.operation == "embeddings" else NOT_AN_ANSWER) from None
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:

@@ -82,8 +82,9 @@ class RouteQuery:
         body = self._call.body
         if price is None or body is None:
             return float("inf")
-        prompt = estimate_prompt(body, self._call.body_bytes, target)
-        return price.cost(prompt, output_cap(body, target, self._default_output))
+        operation = self._call.operation
+        prompt = estimate_prompt(body, self._call.body_bytes, target, operation)
+        return price.cost(prompt, output_cap(body, target, self._default_output, operation))
 
     def is_accepted_by(self, candidate: Candidate) -> bool:
         """Return False if the call or the candidate's settings require all parameters and the target would lose one."""

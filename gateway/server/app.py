@@ -6,7 +6,7 @@ routing and authorization use the same decoded path.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -32,7 +32,7 @@ EXPOSED_HEADERS = (
 def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     """Return the callers' ASGI application. Each call is served by the generation that is current when it begins."""
     dialect_of = call_paths(dialects)
-    other_routes: Any = _other_routes(gateway, tuple(dialect_of))
+    other_routes: Any = _other_routes(gateway, dialect_of)
     with_cors: dict[tuple[str, ...], Any] = {}
 
     def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
@@ -71,9 +71,9 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
     )
 
 
-def _other_routes(gateway: Gateway, paths: Sequence[str]) -> Starlette:
+def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
-    endpoints = Endpoints(gateway)
+    endpoints = Endpoints(gateway, dialect_of)
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES
@@ -93,7 +93,8 @@ def _other_routes(gateway: Gateway, paths: Sequence[str]) -> Starlette:
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
-    paths = [*paths, *counts]
+    routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in dialect_of]
+    paths = [*dialect_of, *counts]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.call import Call
+from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MESSAGES, MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
-from gateway.dialects.table import RESPONSES
+from gateway.dialects.table import CHAT, RESPONSES
 from gateway.errors import GatewayError
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
@@ -38,8 +40,10 @@ from gateway.telemetry.call_log import internal_error
 class Endpoints:
     """The endpoints of one gateway. Each except `tcp_warming` checks the virtual key first."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> None:
+        """`dialect_of` has the API of each path for model calls."""
         self._gateway = gateway
+        self._dialect_of = dialect_of
 
     def _authenticate(self, request: Request) -> tuple[Generation, VirtualKey | None]:
         """Return the current generation and the caller's key in it."""
@@ -79,13 +83,12 @@ class Endpoints:
         return _json({"status": "ok"})
 
     async def explain(self, request: Request) -> Response:
-        """POST /v1/explain: explain how a chat body would be handled."""
+        """POST /v1/explain: explain how a chat body would be handled. Below the path of another API, explain its body."""
         generation, key = self._authenticate(request)
-        limit = generation.config.max_body
-        check_body_headers(request.scope["headers"], limit)
-        source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
-        run, headers = generation.dry_run(), request.scope["headers"]
-        return _json(await explain(run, source, headers, key, generation.pipeline.begin_trace(headers)))
+        source, headers = await _read(request, generation), request.scope["headers"]
+        dialect = self._dialect_of.get(request.scope["path"].removesuffix("/explain"), CHAT)
+        trace = generation.pipeline.begin_trace(headers)
+        return _json(await explain(generation.dry_run(), source, headers, key, trace, dialect))
 
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: count the tokens of a Messages request."""
@@ -99,9 +102,7 @@ class Endpoints:
 
     async def _count(self, request: Request, call: Call) -> dict[str, Any]:
         generation, call.key = self._authenticate(request)
-        limit = generation.config.max_body
-        check_body_headers(request.scope["headers"], limit)
-        source = await read_body_in_time(request.receive, limit, generation.config.callers.body)
+        source = await _read(request, generation)
         return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
 
     async def post_only(self, request: Request) -> Response:
@@ -133,6 +134,12 @@ class Endpoints:
             CallerDisconnectedError: answer_incomplete_body,
             Exception: self.internal_error,
         }
+
+
+async def _read(request: Request, generation: Generation) -> bytes:
+    config = generation.config
+    check_body_headers(request.scope["headers"], config.max_body)
+    return await read_body_in_time(request.receive, config.max_body, config.callers.body)
 
 
 def _json(value: Any, status: int = 200) -> Response:

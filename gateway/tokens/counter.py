@@ -49,6 +49,7 @@ _PREFIXES: tuple[tuple[str, str], ...] = (
     ("o4", "o200k_base"),
     ("gpt-4", "cl100k_base"),
     ("gpt-3.5", "cl100k_base"),
+    ("text-embedding-", "cl100k_base"),
 )
 _COUNTED_FIELDS = ("tools", "functions", "response_format")
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -164,6 +165,10 @@ class TokenCounter:
             exact=tokenizer.exact and plain and all(is_plain for _, is_plain in counts),
             tokenizer=tokenizer.label(),
         )
+
+    def count_texts(self, texts: list[str], tokenizer: Tokenizer) -> list[int]:
+        """Count the tokens of plain texts in this thread, without the tokenizer's factor."""
+        return self._use(tokenizer)[1](texts)
 
     def _counts(
         self, messages: Sequence[msgspec.Raw], tokenizer: Tokenizer, batch: CountTexts

@@ -9,7 +9,8 @@ import msgspec
 
 from gateway import catalog
 from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
-from providers.base import Body, Target
+from gateway.tokens.inputs import count_inputs
+from providers.base import Body, Operation, Target
 
 # Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured).
 TYPICAL_BYTES_PER_TOKEN = 4
@@ -33,8 +34,10 @@ class _Answer(msgspec.Struct):
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def estimate_prompt(body: Body, size: int, target: Target) -> int:
+def estimate_prompt(body: Body, size: int, target: Target, operation: Operation = "chat") -> int:
     """Count the tokens of a prompt if that is quick, else return an upper bound from its size."""
+    if operation == "embeddings":
+        return count_inputs(body, size, target)
     if size <= MAX_INLINE_BYTES and "messages" in body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if SHARED_COUNTER.is_loaded(tokenizer):
@@ -43,8 +46,13 @@ def estimate_prompt(body: Body, size: int, target: Target) -> int:
     return size // MIN_BYTES_PER_TOKEN
 
 
-def output_cap(body: Body, target: Target, default: int) -> int:
-    """Return the maximum output of a request: its own cap or `default`, within the model's cap, times `n`."""
+def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:
+    """Return the maximum output of a request: its own cap or `default`, within the model's cap, times `n`.
+
+    Embeddings have no output tokens.
+    """
+    if operation == "embeddings":
+        return 0
     entry = catalog.find(target.kind.type, target.model, target.provider)
     model_cap = entry.output if entry is not None and entry.output else None
     cap = requested_cap(body)

@@ -52,6 +52,30 @@ def finish_of(reason: Any) -> str:
     return finish_reason
 
 
+class _Vectors(msgspec.Struct, rename={"floats": "float"}):
+    floats: list[msgspec.Raw]
+
+
+class _Embedded(msgspec.Struct):
+    embeddings: _Vectors
+    meta: dict[str, Any] = {}
+
+
+_decode_embedded = msgspec.json.Decoder(_Embedded).decode
+
+
+def read_vectors(body: bytes, model: str) -> Answer:
+    """Parse a v2 embeddings answer into OpenAI's format. Raises ValueError for any other body."""
+    source = _decode_embedded(body)
+    data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(source.embeddings.floats)]
+    answer: dict[str, Any] = {"object": "list", "data": data, "model": model}
+    counts = source.meta.get("tokens") or source.meta.get("billed_units")
+    tokens = _integer(counts.get("input_tokens")) if type(counts) is dict else None
+    if tokens is not None:
+        answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return Answer(_encode(answer), read_usage(answer.get("usage")))
+
+
 def read_chat(body: bytes, created: int, model: str) -> Answer:
     """Parse a v2 chat answer. Raises ValueError for any other body, and for an answer that ended with an error."""
     source = _decode(body)

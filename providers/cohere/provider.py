@@ -1,4 +1,4 @@
-"""The provider for Cohere's v2 chat API: its rules and errors. Sources: cohere 7.3.1."""
+"""The provider for Cohere's v2 API: its rules and errors. Sources: cohere 7.3.1, docs.cohere.com/reference/embed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from providers.base import Answer, Failure, Options, StreamDecoder, Target
-from providers.cohere.answers import ChatStream, read_chat
+from providers.cohere.answers import ChatStream, read_chat, read_vectors
 from providers.openai_compatible import OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.legacy_functions import LegacyFunctions
@@ -19,7 +19,7 @@ from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
-from providers.rules.values import Drop, MapValues, Range
+from providers.rules.values import Default, Drop, MapValues, OneOf, Range
 from providers.schema_dialects import COHERE_SCHEMAS, COHERE_TOOL_SCHEMAS
 
 
@@ -33,6 +33,7 @@ class CohereTools(Rule, frozen=True):
         plain = [{"type": "function", "function": _function(tool["function"])} for tool in tools]
         if any(tool["function"].get("strict") for tool in tools) and "strict_tools" not in work.body:
             work.body.set("strict_tools", True)
+            work.report(f"{self.param}[].function.strict", "reshape", to="strict_tools", why="it applies to all tools")
         if plain != tools:
             work.body.set(self.param, plain)
             work.report(self.param, "reshape", why="only name, description and parameters are supported; strict is sent as strict_tools")
@@ -126,10 +127,24 @@ _BUDGETS = {"minimal": 1_024, "low": 2_048, "medium": 8_192, "high": 16_384, "xh
 _EFFORTS = (("none", _OFF), *((word, {"type": "enabled", "token_budget": budget}) for word, budget in _BUDGETS.items()))
 
 
+class Texts(Rule, frozen=True):
+    """Converts `input` to `texts`, which is always a list."""
+
+    def apply(self, work: Work) -> None:
+        """Rename the inputs."""
+        value = work.body.get(self.param)
+        work.body.rename(self.param, "texts")
+        work.report(self.param, "rename", to="texts")
+        if type(value) is str:
+            work.body.set("texts", [value])
+
+
 class Cohere(OpenAICompatible):
     """Cohere's answers, streams and errors."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
+        if options.operation == "embeddings":
+            return read_vectors(body, target.model)
         return read_chat(body, int(time.time()), target.model)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder:
@@ -145,7 +160,7 @@ class Cohere(OpenAICompatible):
 
 COHERE = Cohere(
     "cohere",
-    Wire(label="Cohere", base_url="https://api.cohere.com/v2", paths={"chat": "/chat"}, source="cohere 7.3.1"),
+    Wire(label="Cohere", base_url="https://api.cohere.com/v2", paths={"chat": "/chat", "embeddings": "/embed"}, source="cohere 7.3.1"),
     (
         *GATEWAY_RULES,
         *CONTEXT_POLICY,
@@ -179,4 +194,13 @@ COHERE = Cohere(
         Drop("user", why="no such field"),
         Drop("parallel_tool_calls", why="no such field"),
     ),
+    {
+        "embeddings": (
+            OneOf("embedding_types", (["float"],), refuse=True),
+            Default("input_type", "search_document", why="required; use search_query to embed queries"),
+            Default("embedding_types", ["float"], why="the gateway converts the vectors"),
+            Default("truncate", "NONE", why="long inputs are an error, as at OpenAI"),
+            Texts("input"),
+        )
+    },
 )

@@ -30,6 +30,12 @@ async def test_an_unknown_field_is_an_invalid_body(admin: Admin) -> None:
     assert answer.json()["error"]["message"].startswith("Invalid request body: ")
 
 
+@pytest.mark.parametrize(("body", "message"), [(b"", "is empty"), (b"{", "ends at byte 1"), (b"[]", "must be a JSON object")])
+async def test_a_body_that_is_not_json_says_what_is_wrong(admin: Admin, body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        await route(admin.gateway)(request_with(body))
+
+
 async def test_the_plans_of_all_slices_are_merged(admin: Admin) -> None:
     count = 2 * CALLS_PER_SLICE + 1
     answer = await route(admin.gateway)(request_with(json.dumps({"model": "m", "n": count}).encode()))

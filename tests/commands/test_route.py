@@ -80,6 +80,16 @@ def test_skipped_target_names_the_parameter_that_it_would_lose(
     assert route_json(capsys, "picky", "-c", config, "--file", str(body))["first"] == {"groq/m": 1000}
 
 
+@pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("{", "ends at byte 1"), ("[]", "must be a JSON object")])
+def test_a_file_that_is_not_a_json_object_says_why(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    body = tmp_path / "request.json"
+    body.write_text(text)
+    assert command.run(["route", "one", "-c", config, "--file", str(body)]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_text_output_is_a_tree_and_a_table(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["route", "order", "-c", config, "--n", "10"]) == 0
     text = capsys.readouterr().out

@@ -11,14 +11,16 @@ import pytest
 
 from gateway.attempts.count_prompt import PromptCount
 from gateway.explain.count_tokens import count_tokens
+from gateway.explain.read import read_call
 from gateway.server.error_responses import uses_messages_api
 from tests.dialects.messages_api.grammar import read_events, read_message
-from tests.faults.behaviours import broken_by, canned, chat_chunk, completion, sse, status
+from tests.faults.behaviours import broken_by, canned, chat_chunk, completion, play, sse, status
 from tests.faults.upstream_server import FaultUpstream, closed_port
-from tests.faults.upstream_wire import FIN
-from tests.flows.conftest import RECEIPT, serving
+from tests.faults.upstream_wire import FIN, HANG
+from tests.flows.conftest import RECEIPT, one_model, serving
 from tests.flows.live import Live, live
 from tests.flows.operator import digest
+from tests.flows.test_hedge_flow import hedged, warm
 
 TOKEN = "lg-a-0123456789abcdef"
 VERSION = {"anthropic-version": "2023-06-01"}
@@ -286,7 +288,71 @@ models:
     assert up.requests == []
 
 
+async def test_a_slow_target_is_hedged(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with warm(hedged(up), up, client) as gateway:
+        up.on(lambda request: request.model == "first", play(HANG))
+        answers = [await send(client, gateway, stream=stream) for stream in (True,)]
+    for answer in answers:
+        assert answer.headers["x-gateway-target"] == "up/second"
+        assert text_of(read_message(answer.content)) == "w0 w1 w2 w3 w4 "
+
+
+@pytest.mark.parametrize("limit", ["tokens: 60/min", "spend: 1 USD/month", "concurrent: 1"])
+async def test_limits_apply_as_they_do_for_chat(up: FaultUpstream, client: httpx.AsyncClient, limit: str) -> None:
+    keys = f"keys:\n  team: {{ hash: '{digest(TOKEN)}', limits: {{ {limit} }} }}\n"
+    prices = "prices: { mock: { prompt: 10, output: 19000 } }"
+    yaml = one_model(up, keys).replace("api_key:", f"{prices}, api_key:")
+    async with live(yaml, environ={"UP_KEY": "sk-up"}) as gateway:
+        answers = [await send(client, gateway, headers={"x-api-key": TOKEN}, stream=stream) for stream in (True, False)]
+    first, second = answers
+    assert first.status_code == 200, first.text
+    if limit.startswith("concurrent"):
+        assert second.status_code == 200  # the first call is complete
+    else:
+        assert (second.status_code, second.json()["error"]["type"]) == (429, "rate_limit_error")
+
+
+async def test_a_plan_explains_a_messages_request(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    body = {"model": "m", "max_tokens": 5, "system": "s", "messages": [{"role": "user", "content": "hi"}], "stop_sequences": ["a"]}
+    async with serving(up) as gateway:
+        url = gateway.url + "/v1/messages/explain"
+        plan = (await client.post(url, json={**body, "metadata": {"x": 1}}, headers=VERSION)).json()
+        wrong = await client.post(url, json={**body, "stop_sequences": [1]}, headers=VERSION)
+    (target,) = plan["targets"]
+    assert [message["role"] for message in target["request"]["body"]["messages"]] == ["system", "user"]
+    assert target["request"]["body"]["stop"] == ["a"]
+    assert [each["param"] for each in target["adjustments"]] == ["metadata.x"]
+    assert wrong.json()["error"]["param"] == "stop_sequences[0]"
+    assert wrong.json()["error"]["message"].startswith("'stop_sequences[0]'")
+
+
+async def test_a_caller_that_disconnects_ends_the_upstream_stream(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on("/v1/chat/completions", sse(chat_chunk("one "), ending=HANG))
+    async with serving(up) as gateway:
+        body = {"model": "m", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        async with client.stream("POST", gateway.url + "/v1/messages", json=body) as answer:
+            async for line in answer.aiter_lines():
+                if "text_delta" in line:
+                    break
+        record = (await gateway.records(1))[0]
+    assert record["aborted"] == "mid"
+
+
+async def test_evicted_messages_are_those_of_the_caller(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    turns = [{"role": role, "content": "word " * 300} for role in ("user", "assistant") * 4] + [{"role": "user", "content": "last"}]
+    yaml = one_model(up).replace("m: up/mock", "m: { targets: [up/mock], context: { overflow: truncate, window: 1000 } }")
+    async with live(yaml, environ={"UP_KEY": "sk-up"}) as gateway:
+        plain = await send(client, gateway, messages=turns, headers=RECEIPT)
+        prompted = await send(client, gateway, messages=turns, headers=RECEIPT, system="Be brief.")
+        streamed = await send(client, gateway, messages=turns, headers=RECEIPT, system="Be brief.", stream=True)
+    evicted = [answer.json()["gateway"]["context"]["evicted"] for answer in (plain, prompted)]
+    evicted.append(read_events(streamed.content)[-2]["gateway"]["context"]["evicted"])
+    assert evicted[0][0] == 0
+    assert evicted == [evicted[0]] * 3
+
+
 def test_the_helpers_are_importable() -> None:
     assert PromptCount(1, exact=True, tokenizer="t").exact
     assert callable(count_tokens)
+    assert callable(read_call)
     assert callable(uses_messages_api)

@@ -69,4 +69,4 @@ async def test_the_list_of_models_has_what_is_known_of_each(serving: Live) -> No
 
 def test_every_kind_of_error_has_a_handler() -> None:
     gateway = Gateway(parse(YAML.encode(), "g.yaml", environ={}), CallLog(2, human=True), lambda line: None)
-    assert {GatewayError, HTTPException, CallerDisconnectedError, Exception} == set(Endpoints(gateway).handlers())
+    assert {GatewayError, HTTPException, CallerDisconnectedError, Exception} == set(Endpoints(gateway, {}).handlers())

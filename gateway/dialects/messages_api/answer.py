@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,8 +28,13 @@ UNREADABLE_INPUT = "_arguments"
 _decode_arguments = msgspec.json.Decoder(Fields).decode
 
 
-def translate_answer(answer: bytes, model: str, stops: tuple[str, ...]) -> bytes:
-    """Return the message for a chat answer. `model` and `stops` are those of the request."""
+def translate_answer(
+    answer: bytes, model: str, stops: tuple[str, ...], receipt: Callable[[msgspec.Raw], Any] = msgspec.Raw
+) -> bytes:
+    """Return the message for a chat answer. `model` and `stops` are those of the request.
+
+    `receipt` returns a receipt with the caller's names.
+    """
     completion = read_completion(answer)
     choice = completion.choices[0] if completion.choices else Choice()
     message = choice.message or ChatMessage()
@@ -46,7 +52,7 @@ def translate_answer(answer: bytes, model: str, stops: tuple[str, ...]) -> bytes
         "usage": usage_of(completion.usage, completion.service_tier) or NO_USAGE,
     }
     if is_given(completion.gateway):
-        translated["gateway"] = completion.gateway
+        translated["gateway"] = receipt(completion.gateway)
     return encode(translated)
 
 
@@ -57,7 +63,7 @@ def message_id(id: Any) -> str:
 
 def blocks_of(message: ChatMessage) -> list[Block]:
     """Return the content blocks: thinking, text, refusal, tool calls."""
-    blocks: list[Block] = list(message.thinking_blocks or ())
+    blocks: list[Block] = list(message.blocks_of_thinking())
     if not blocks and (thoughts := message.thinking()):
         blocks.append({"type": "thinking", "thinking": thoughts, "signature": ""})
     text = text_of(message.content)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import msgspec
 
 from gateway.dialects.messages_api.answer import translate_answer
 from gateway.dialects.messages_api.conversation import Origin
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
-from gateway.dialects.messages_api.request import callers_name, translate_request
+from gateway.dialects.messages_api.request import callers_name, callers_receipt, translate_request
 from gateway.dialects.messages_api.stream import MessageStream
 from gateway.dialects.messages_api.thinking import fit_thinking
 from gateway.dialects.parameters import check_parameters
@@ -90,7 +93,7 @@ class MessagesTranslator:
 
     def answer(self, answer: bytes) -> bytes:
         """Return the message of a chat answer."""
-        return translate_answer(answer, self._model, self._stops)
+        return translate_answer(answer, self._model, self._stops, self._receipt)
 
     def error(self, status: int, body: bytes) -> bytes:
         """Return Anthropic's error object."""
@@ -101,12 +104,15 @@ class MessagesTranslator:
         stream = self._stream
         if stream is None:
             stream = self._stream = MessageStream(self._model, self._stops)
-            stream.request_id, stream.param = self._request_id, self.param
+            stream.request_id, stream.param, stream.receipt = self._request_id, self.param, self._receipt
         return stream.feed(events)
 
     def end(self, events: bytes) -> bytes:
         """Return the last events of a message."""
         return self.feed(events)
+
+    def _receipt(self, receipt: msgspec.Raw) -> Any:
+        return callers_receipt(receipt, self._origins)
 
 
 MESSAGES = MessagesApi()

@@ -68,6 +68,7 @@ _NAMES: Mapping[str, str] = {
 }
 _MESSAGE = re.compile(r"messages\[(\d+)\](?:\.(content|tool_calls)\[(\d+)\])?(.*)", re.DOTALL)
 _TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.DOTALL)
+_INDEX = re.compile(r"messages\[(\d+)\]")
 _FIRST = re.compile(r"\w+")
 
 
@@ -169,3 +170,14 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
     at = blocks[index] if index < len(blocks) else index
     inner = "" if origin.param == "system" else ".content"
     return f"{origin.param}{inner}[{at}]{rest}"
+
+
+def callers_receipt(receipt: msgspec.Raw, origins: list[Origin]) -> Any:
+    """Return a receipt whose evicted messages are numbered as in the caller's request."""
+    if b'"evicted":[' not in bytes(receipt) or b'"evicted":[]' in bytes(receipt):
+        return receipt
+    decoded = decode_any(receipt)
+    context = decoded.get("context") or {}
+    numbers = [_INDEX.match(origins[index].param) for index in context.get("evicted") or () if index < len(origins)]
+    context["evicted"] = list(dict.fromkeys(int(number[1]) for number in numbers if number is not None))
+    return decoded

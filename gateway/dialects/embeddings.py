@@ -1,0 +1,94 @@
+"""Checks of embeddings requests, in OpenAI's format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.dialects.parameters import CHECKS, check_fields
+from gateway.errors import refuse
+from providers.base import Body
+
+MAX_INPUTS = 16_384
+MAX_TOKEN_ID = 2**31 - 1
+MAX_DIMENSIONS = 1 << 20
+FORMATS = ("float", "base64")
+
+
+def check_embeddings(body: Body) -> None:
+    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
+    check_fields(body, _CHECKS)
+    if body.get("input") is None:
+        raise refuse("input", "'input' is required.", "missing_required_parameter")
+    if body.get("stream"):
+        raise refuse("stream", "Embeddings cannot be streamed: omit 'stream'.", "unsupported_parameter")
+
+
+def _input(param: str, value: Any) -> None:
+    """Check a string, a list of strings, an array of token ids, or a list of such arrays."""
+    if type(value) is str:
+        _text(param, value)
+        return
+    if type(value) is not list:
+        raise refuse(param, f"'{param}' must be a string, a list of strings or an array of token ids.", _TYPE)
+    if not value:
+        raise refuse(param, f"'{param}' must not be empty.")
+    kind: type = type(value[0])
+    if kind is int:
+        _tokens(param, value)
+        return
+    if kind not in (str, list):
+        raise refuse(f"{param}[0]", f"'{param}[0]' must be a string, a token id or an array of token ids.", _TYPE)
+    if len(value) > MAX_INPUTS:
+        raise refuse(param, f"'{param}' must have at most {MAX_INPUTS} entries, not {len(value)}.")
+    for index, each in enumerate(value):
+        path = f"{param}[{index}]"
+        if type(each) is not kind:
+            raise refuse(path, f"'{path}' must be {'a string' if kind is str else 'an array of token ids'}.", _TYPE)
+        _entry(path, each)
+
+
+def _entry(path: str, value: Any) -> None:
+    if type(value) is str:
+        _text(path, value)
+    elif not value:
+        raise refuse(path, f"'{path}' must not be empty.")
+    else:
+        _tokens(path, value)
+
+
+_TYPE = "invalid_type"
+
+
+def _text(path: str, value: str) -> None:
+    if not value:
+        raise refuse(path, f"'{path}' must not be an empty string.")
+
+
+def _tokens(path: str, tokens: list[Any]) -> None:
+    for index, token in enumerate(tokens):
+        if type(token) is not int:
+            raise refuse(f"{path}[{index}]", f"'{path}[{index}]' must be a token id.", _TYPE)
+        if not 0 <= token <= MAX_TOKEN_ID:
+            raise refuse(f"{path}[{index}]", f"'{path}[{index}]' must be between 0 and {MAX_TOKEN_ID}.")
+
+
+def _encoding(param: str, value: Any) -> None:
+    if value not in FORMATS:
+        code = "invalid_value" if type(value) is str else _TYPE
+        raise refuse(param, f"'{param}' must be 'float' or 'base64'.", code)
+
+
+def _dimensions(param: str, value: Any) -> None:
+    if type(value) is not int:
+        raise refuse(param, f"'{param}' must be an integer.", _TYPE)
+    if not 1 <= value <= MAX_DIMENSIONS:
+        raise refuse(param, f"'{param}' must be between 1 and {MAX_DIMENSIONS}.")
+
+
+_CHECKS = {
+    "input": _input,
+    "encoding_format": _encoding,
+    "dimensions": _dimensions,
+    "user": CHECKS["user"],
+    "timeout_microseconds": CHECKS["timeout_microseconds"],
+}

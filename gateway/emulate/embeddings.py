@@ -1,0 +1,106 @@
+"""Embeddings in the caller's encoding: answers are checked, converted between `float` and `base64`, and merged.
+
+Base64 holds little-endian 32-bit floats, as at OpenAI.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import sys
+from array import array
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.emulate.fan_out import sum_usage_objects
+from providers.base import Body
+
+
+class _Vector(msgspec.Struct):
+    index: int | None = None
+    embedding: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Vector]
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_floats = msgspec.json.Decoder(list[float]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _ordered(data: list[_Vector], count: int) -> list[msgspec.Raw]:
+    """Return the JSON of the vectors in the order of the inputs. Raise ValueError unless there is one for each of `count` inputs."""
+    if len(data) != count:
+        raise ValueError(f"{len(data)} vectors for {count} inputs")
+    if any(each.index is not None for each in data):
+        data = sorted(data, key=_index)
+        if [each.index for each in data] != list(range(count)):
+            raise ValueError("the vectors do not match the inputs")
+    return [each.embedding for each in data]
+
+
+def _index(vector: _Vector) -> int:
+    if vector.index is None:
+        raise ValueError("a vector has no index")
+    return vector.index
+
+
+def encode_vector(vector: msgspec.Raw, encoding: str) -> msgspec.Raw:
+    """Return a vector in an encoding. Raise ValueError if it is not a vector of finite numbers."""
+    source = bytes(vector).lstrip()
+    is_text = source[:1] == b'"'
+    if is_text == (encoding == "base64"):
+        if not is_text and source[:1] != b"[":
+            raise ValueError("a vector is not a list")
+        return vector
+    if is_text:
+        floats = array("f", base64.b64decode(_decode_text(source), validate=True))
+        if sys.byteorder == "big":
+            floats.byteswap()
+        if not all(map(math.isfinite, floats)):
+            raise ValueError("a vector has a number that is not finite")
+        return msgspec.Raw(_encode(floats.tolist()))
+    floats = array("f", _decode_floats(source))
+    if not all(map(math.isfinite, floats)):
+        raise ValueError("a number does not fit in 32 bits")
+    if sys.byteorder == "big":
+        floats.byteswap()
+    return msgspec.Raw(_encode(base64.b64encode(floats.tobytes()).decode()))
+
+
+def merge_answers(answers: Sequence[bytes], counts: Sequence[int], encoding: str) -> bytes:
+    """Return the vectors of all answers in order, with their usage added up. Raise ValueError if one is not an answer.
+
+    `counts` are the numbers of inputs. A single answer that needs no change keeps its bytes.
+    """
+    if len(answers) == 1:
+        return _single(answers[0], counts[0], encoding)
+    pairs = zip(answers, counts, strict=True)
+    vectors = [encode_vector(vector, encoding) for answer, count in pairs for vector in _ordered(_decode_answer(answer).data, count)]
+    body = _with_vectors(answers[0], vectors)
+    usages = [usage for answer in answers if type(usage := Body(answer).get("usage")) is dict]
+    if len(usages) == len(answers):
+        body.set("usage", sum_usage_objects(usages))
+    else:
+        body.pop("usage")
+    return body.encode()
+
+
+def _single(answer: bytes, count: int, encoding: str) -> bytes:
+    given = _decode_answer(answer).data
+    vectors = [encode_vector(vector, encoding) for vector in _ordered(given, count)]
+    is_complete = all(each.index == at for at, each in enumerate(given))
+    if is_complete and all(each.embedding is vector for each, vector in zip(given, vectors, strict=True)):
+        return answer
+    return _with_vectors(answer, vectors).encode()
+
+
+def _with_vectors(answer: bytes, vectors: Sequence[msgspec.Raw]) -> Body:
+    body = Body(answer)
+    body.set("object", "list")
+    body.set("data", [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)])
+    return body
