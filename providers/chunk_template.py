@@ -18,7 +18,7 @@ IDENTITY = frozenset({("id",), ("created",), ("model",)})
 CallTexts = Mapping[tuple[int, int], list[str]]
 """Arguments so far of the calls in a chunk that is sent, by the positions of choice and call in it."""
 _decode = msgspec.json.Decoder().decode
-_one_text = re.compile(r'"(?:content|reasoning_content|text)":\s?"([^"\\\x00-\x1f]+)"').finditer
+_find_texts = re.compile(r'"(content|reasoning_content|text|arguments)":\s?"((?:[^"\\\x00-\x1f]|\\.)+)"').finditer
 _Check = Callable[[Sequence[str]], bool]
 
 
@@ -101,15 +101,16 @@ def around_leaves(event: str, leaves: Sequence[Leaf]) -> list[str]:
     return [event[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
-def text_template(event: str) -> ChunkTemplate | None:
+def text_template(event: str, call_texts: CallTexts) -> ChunkTemplate | None:
     """Return the template of a chunk that is sent as it came, if one look shows its only text, or None."""
-    if "\\" in event or '"tool_calls"' in event or '"obfuscation"' in event or '"logprobs":{' in event:
+    if '"obfuscation"' in event or '"logprobs":{' in event or len(call_texts) != ('"tool_calls"' in event):
         return None
-    texts = list(_one_text(event))
-    if len(texts) != 1:
+    texts = list(_find_texts(event))
+    if len(texts) != 1 or (texts[0][1] == "arguments") is not bool(call_texts):
         return None
-    start, end = texts[0].span(1)
-    return ChunkTemplate([event[:start], event[end:]], [are_texts], None, [], has_usage=False)
+    start, end = texts[0].span(2)
+    receivers = [(0, call_text) for call_text in call_texts.values()]
+    return ChunkTemplate([event[:start], event[end:]], [are_texts], None, receivers, has_usage=False)
 
 
 def make_template(

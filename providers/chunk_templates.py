@@ -36,8 +36,8 @@ class ChunkTemplates:
 
     __slots__ = (
         "_any_values",
-        "_first",
         "_newest",
+        "_pending",
         "_shapes",
         "_templates",
         "_unused",
@@ -54,8 +54,8 @@ class ChunkTemplates:
         self._varying: set[Path] = set()
         self._templates: list[ChunkTemplate] = []
         self._newest: ChunkTemplate | None = None
-        self._first: tuple[bytes, ChunkTemplate] | None = None
-        """A chunk that is not yet in `_shapes`, and its template."""
+        self._pending: list[tuple[bytes, ChunkTemplate]] = []
+        """Chunks that are not yet in `_shapes`, and their templates."""
         self._unused = 0
         self._usage_source = ""
         self.gave_up = False
@@ -149,14 +149,19 @@ class ChunkTemplates:
         """Remember how a chunk was sent. `names_calls` tells that its pieces of arguments name their function."""
         self._unused += 1
         event = _read_event(given)
-        if not self._templates and sent is given and self._any_values and (first := text_template(event)) is not None:
-            self._first = given, first
-            self._templates, self._newest = [first], first
-            return
-        if self._first is not None:
-            (earlier, template), self._first = self._first, None
+        texts = call_texts or {}
+        is_new = not any(template.receivers for template in self._templates) if texts else not self._templates
+        if is_new and sent is given and self._any_values and not names_calls:
+            first = text_template(event, texts)
+            if first is not None:
+                self._pending.append((given, first))
+                self._templates = [first, *self._templates[: _MAX_TEMPLATES - 1]]
+                self._newest = first
+                return
+        for earlier, template in self._pending:
             shape, raws, _ = self._shape_of(_read_event(earlier))
-            self._shapes[shape] = raws, template
+            self._shapes.setdefault(shape, (raws, template))
+        self._pending.clear()
         if len(self._shapes) >= _MAX_SHAPES:
             self._shapes.clear()
         around, raws, leaves = self._shape_of(event)
@@ -167,7 +172,7 @@ class ChunkTemplates:
         self._varying |= {leaf.path for leaf, new, known in zip(leaves, raws, old_raws, strict=True) if new != known}
         chosen = [leaf for leaf in leaves if _varies(leaf) or leaf.path in self._varying]
         is_unchanged = sent is given and not any(leaf.path in IDENTITY for leaf in chosen)
-        made = make_template(event, chosen, None if is_unchanged else _read_event(sent), call_texts or {}, names_calls)
+        made = make_template(event, chosen, None if is_unchanged else _read_event(sent), texts, names_calls)
         self._shapes[around] = raws, made
         if made is not None:
             self._newest = made
@@ -186,6 +191,7 @@ class ChunkTemplates:
     def forget_calls(self) -> None:
         """Forget the templates of tool calls, because another call began."""
         self._templates = [template for template in self._templates if not template.receivers]
+        self._pending = [pending for pending in self._pending if not pending[1].receivers]
         self._newest = self._templates[0] if self._templates else None
         self._shapes = {
             around: (raws, template)

@@ -24,6 +24,7 @@ class _Usage(msgspec.Struct):
 
 
 _read_usage = msgspec.json.Decoder(_Usage).decode
+_read_value = msgspec.json.Decoder(msgspec.Raw).decode
 _read_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -45,6 +46,8 @@ def continue_arguments(values: Sequence[str]) -> bool:
 
 def are_values(values: Sequence[str]) -> bool:
     try:
+        if len(values) == 1:
+            return bytes(_read_value(values[0])) == values[0].encode()
         return [str(value, "utf-8") for value in _read_list(f"[{','.join(values)}]")] == list(values)
     except (msgspec.DecodeError, RecursionError):
         return False

@@ -136,7 +136,7 @@ class ChunkNormalizer(StreamDecoder):
 
     def _pass_clean(self, data: bytes) -> bytes | None:
         """Return and record a chunk that needs at most a role, or return None."""
-        chunk = read_clean(data)
+        given, chunk = data, read_clean(data)
         if chunk is None or self._held or (self._identity and not self._is_same_stream(chunk)):
             return None
         if chunk.usage is not None and (self._hides_output or not chunk.usage.is_complete):
@@ -155,7 +155,7 @@ class ChunkNormalizer(StreamDecoder):
             state.finished = state.finished or finishes
             state.has_delta = True
             if not has_role and not finishes and chunk.usage is None:
-                self._clean_frame = frame_of(data, chunk)
+                self._clean_frame = frame_of(given, chunk)
         if not self._identity:
             self._identity = {name: getattr(chunk, name) for name in ("id", "object", "created", "model")}
         return data

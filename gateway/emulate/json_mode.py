@@ -30,6 +30,7 @@ RUNAWAY = f"cut after {MAX_BLANKS} blank characters in a row"
 
 _BLANK = " \t\r\n"
 _RUNAWAY = re.compile(rf"[{_BLANK}]{{{MAX_BLANKS}}}(?=[{_BLANK}])")
+_PLACE = re.compile(r"^messages\[(\d+)\]")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -92,7 +93,9 @@ def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = Fa
     if lost and not given.get("tools"):
         body = given.copy()
         note = _instruct(body, asked)
-        adjustments = [note, *kind.adapt(body, target, options)]
+        is_longer = len(body.get("messages")) > len(given.get("messages"))
+        adjustments = kind.adapt(body, target, options)
+        adjustments = [note, *(map(_without_instruction, adjustments) if is_longer else adjustments)]
         return body, adjustments, JsonValidator(asked, given, is_checked=True, may_repair=may_repair, removes_fence=True)
     checked = (may_repair and not lost) or any(item.param == PARAM and item.action == "enforce_locally" for item in adjustments)
     return body, adjustments, JsonValidator(asked, given, is_checked=checked, may_repair=may_repair)
@@ -109,6 +112,16 @@ def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
         body.set("messages", [{"role": "system", "content": asked.instruction()}, *messages])
     why = "an instruction requests JSON, because response_format is not honoured upstream; the answer is checked"
     return Adjustment("messages[0]", "set_default", why=why)
+
+
+def _without_instruction(adjustment: Adjustment) -> Adjustment:
+    """Return an adjustment with the caller's number of a message, which an instruction at the beginning has raised."""
+    param, to = (_PLACE.sub(_lowered, text) if type(text) is str else text for text in (adjustment.param, adjustment.to))
+    return msgspec.structs.replace(adjustment, param=param, to=to)
+
+
+def _lowered(place: re.Match[str]) -> str:
+    return f"messages[{max(0, int(place[1]) - 1)}]"
 
 
 class JsonValidator:

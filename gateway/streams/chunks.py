@@ -88,8 +88,9 @@ def has_content(opening: OpeningChunk) -> bool:
     for choice in opening.choices or ():
         if is_present(choice.text) and bytes(choice.text) not in _SILENT:
             return True
-        if any(name != "role" and bytes(value) not in _SILENT for name, value in (choice.delta or {}).items()):
-            return True
+        for name, value in (choice.delta or {}).items():
+            if name != "role" and bytes(value) not in _SILENT:
+                return True
     return False
 
 

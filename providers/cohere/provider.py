@@ -33,6 +33,7 @@ class CohereTools(Rule, frozen=True):
         plain = [{"type": "function", "function": _function(tool["function"])} for tool in tools]
         if any(tool["function"].get("strict") for tool in tools) and "strict_tools" not in work.body:
             work.body.set("strict_tools", True)
+            work.report(f"{self.param}[].function.strict", "reshape", to="strict_tools", why="it applies to all tools")
         if plain != tools:
             work.body.set(self.param, plain)
             work.report(self.param, "reshape", why="only name, description and parameters are supported; strict is sent as strict_tools")

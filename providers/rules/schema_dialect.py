@@ -212,8 +212,9 @@ class Simplifier:
     def _close(self, result: dict[str, Any], node: dict[str, Any]) -> None:
         dialect = self._dialect
         required = node.get("required")
-        needed = set(required) if type(required) is list else set()
-        if dialect.all_required and set(node.get("properties") or ()) - needed:
+        properties = node.get("properties")
+        needed = {name for name in required if type(name) is str} if type(required) is list else set()
+        if dialect.all_required and set(properties if type(properties) is dict else ()) - needed:
             raise NotExpressibleError("it has an optional property")
         has_properties = bool(node.get("properties"))
         if dialect.one_required and not needed and (has_properties or not dialect.empty_objects):

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.emulate.json_mode import CUT_OFF, MAX_BLANKS, RUNAWAY, UNFENCED, JsonFormat, JsonStream, JsonValidator
+from gateway.emulate.json_mode import CUT_OFF, MAX_BLANKS, RUNAWAY, UNFENCED, JsonFormat, JsonStream, JsonValidator, adapt
 from gateway.emulate.json_schema import Schema, find_error
-from providers.base import Body
+from providers.base import Body, Options
+from tests.providers.adapting import target_for
 from tests.support.each import each
 
 VALUES = st.recursive(
@@ -186,3 +187,11 @@ def test_a_schema_that_cannot_be_compiled_is_reported(schema: Any) -> None:
     assert note is not None
     assert "not checked" in note.why
     assert validator.error is None
+
+
+def test_an_instruction_does_not_change_the_callers_numbers_of_messages() -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning": "r"}, {"role": "user", "content": "c"}]
+    request = {"model": "m", "messages": messages, "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}
+    body, adjustments, _ = adapt(Body(json.dumps(request).encode()), target_for("siati"), Options())
+    assert len(body.get("messages")) == 4
+    assert [item.param for item in adjustments if item.param.startswith("messages")] == ["messages[0]", "messages[1].reasoning"]

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
@@ -196,3 +198,40 @@ def test_chunks_that_need_no_change_keep_their_bytes() -> None:
     stream = ToolCallStream(None, calls_of(CUSTOM))
     for chunk in (b'{"choices": [{"index":0,"delta":{"content":"a"}}]}', b'{"choices":[],"usage":{}}', b'{"error":{"message":"x"}}'):
         assert list(stream.feed("", chunk)) == [chunk]
+
+
+ARGUMENTS = ['{"city": "Bern"}', "{}", "", '{"input": "a\\"b"}', '{"input":"\\ud83d\\ude00 x"}', "plain", '{"input": 5}', '{"city":"B"}']
+MADE = st.lists(st.tuples(st.sampled_from(["weather", "patch", "other"]), st.sampled_from(ARGUMENTS)), min_size=1, max_size=3)
+
+
+def assembled(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the calls of a stream as a message has them."""
+    whole: dict[str, Any] = {}
+    for choice in choices:
+        piece = choice["delta"].get("function_call")
+        if piece:
+            whole.setdefault("function_call", {"name": piece.get("name"), "arguments": ""})["arguments"] += piece.get("arguments", "")
+        for piece in choice["delta"].get("tool_calls", ()):
+            kind, text = ("custom", "input") if "custom" in piece else ("function", "arguments")
+            calls = whole.setdefault("tool_calls", [])
+            if piece["index"] == len(calls):
+                calls.append({"id": piece["id"], "type": piece["type"], kind: {"name": piece[kind]["name"], text: ""}})
+            calls[piece["index"]][kind][text] += piece[kind].get(text, "")
+    return whole
+
+
+@given(
+    request_=st.sampled_from([LEGACY, STRICT, CUSTOM]),
+    made=MADE,
+    size=st.integers(1, 9),
+    finish=st.sampled_from(["tool_calls", "stop", "length"]),
+)
+def test_json_and_stream_say_the_same(request_: dict[str, Any], made: list[tuple[str, str]], size: int, finish: str) -> None:
+    calls = calls_of(request_)
+    listed = [call(name, arguments, f"c{number}") for number, (name, arguments) in enumerate(made)]
+    choice, _, notes = finished(calls, *listed, finish=finish)
+    choices, told = streamed(calls, *deltas_of(*listed, size=size), finish=finish)
+    message = choice["message"]
+    assert assembled(choices) == {name: message[name] for name in ("function_call", "tool_calls") if message.get(name)}
+    assert choices[-1]["finish_reason"] == choice["finish_reason"]
+    assert {note.why for note in notes} == {note.why for note in told}

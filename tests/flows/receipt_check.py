@@ -74,8 +74,9 @@ def unreported(request: bytes, headers: dict[str, str], upstream: Any, adjustmen
 def _unreported_messages(asked: list[Any], sent: list[Any], adjustments: Adjustments) -> Iterator[str]:
     """Yield the messages that differ although only other messages are reported as changed; `messages[]` sums up many."""
     about = [each["param"] for each in adjustments if root(each["param"]) in ("messages", "system_prompt")]
-    if len(asked) != len(sent) or not all(param.startswith("messages[") for param in about):
-        return
+    whole = [param for param in about if re.fullmatch(r"messages\[\d+\]", param)]
+    if len(asked) != len(sent) or len(whole) > 1 or not all(param.startswith("messages[") for param in about):
+        return  # messages were added or joined, so that the others have other positions
     for index, (before, after) in enumerate(zip(asked, sent, strict=True)):
         if before != after and not any(param.startswith((f"messages[{index}]", "messages[]")) for param in about):
             yield f"messages[{index}] was sent as {after}"

@@ -42,6 +42,7 @@ HEADERS = {
 CANARY = "canary-5f2c"
 CREDENTIALS = {"authorization": f"Bearer {CANARY}", "cookie": CANARY, "x-api-key": CANARY, "x-private": CANARY}
 CALLS = [{"id": f"c{number}", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Bern"}'}} for number in (1, 2)]
+CUSTOM_CALL = {"id": "call.1", "type": "custom", "custom": {"name": "patch", "input": "- a"}}
 CONVERSATIONS: list[list[dict[str, Any]]] = [
     [{"role": "user", "content": "Hi"}],
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße 🙂"}],
@@ -51,13 +52,27 @@ CONVERSATIONS: list[list[dict[str, Any]]] = [
     [{"role": "user", "content": [{"type": "text", "text": "what"},
                                   {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk=", "detail": "low"}}]}],
     [{"role": "developer", "content": "d"}, {"role": "user", "name": "ann", "content": [{"type": "text", "text": "Hi"}]}],
+    [{"role": "user", "content": "w"}, {"role": "assistant", "content": None, "tool_calls": [CUSTOM_CALL]},
+     {"role": "tool", "tool_call_id": "call.1", "content": "1"}, {"role": "tool", "tool_call_id": "call.1", "content": "2"}],
+    [{"role": "user", "content": "w"}, {"role": "assistant", "content": None, "tool_calls": CALLS[:1]},
+     {"role": "tool", "tool_call_id": "c1", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}]}],
     MESSAGES,
 ]  # fmt: skip
+OBJECT = {"type": "object", "properties": {"a": True}}
+SCHEMAS: list[Any] = [True, {}, {"type": "array", "items": {}}, {"anyOf": [OBJECT]}, OBJECT]
 NAMES = sorted({*EVERYTHING, *OTHERS} - {"messages"})
 VALUES: dict[str, list[Any]] = {
     **{name: [*OTHERS.get(name, []), *([EVERYTHING[name]] if name in EVERYTHING else [])] for name in NAMES},
     "x_delay_time": [0.5, 1234567, 3], "max_tokens": [1, 50, 9_999_999], "seed": [7, -1, [4, 4], None], "n": [1, 2, 3],
-    "tools": [[], [WEATHER]],
+    "tools": [
+        [], [WEATHER], [{"type": "custom", "custom": {"name": "patch"}}], [{"function": {"name": "g", "parameters": None}}],
+        [{"type": "function", "function": {**WEATHER["function"], "strict": True}}],
+    ],
+    "functions": [[], None, [{"name": "f"}], [WEATHER["function"]]],
+    "response_format": [
+        {"type": "json_object"},
+        *({"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}} for schema in SCHEMAS),
+    ],
 }  # fmt: skip
 
 

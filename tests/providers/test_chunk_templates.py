@@ -299,12 +299,17 @@ def test_values_must_be_whole() -> None:
 
 
 def test_chunk_with_one_plain_text_needs_one_look() -> None:
-    template = text_template("data: " + encoded(choice({"content": "A"})).decode())
+    template = text_template("data: " + encoded(choice({"content": 'A"'})).decode(), {})
     assert template is not None
     given = (event(choice({"content": "B"})) + event(choice({"content": "C"}))).decode()
     assert template.convert(given) == (given, [["B", "C"]])
     for other in (
-        choice({"content": "A", "reasoning_content": "B"}), choice({"content": "a\\b"}), choice({"tool_calls": [], "content": "A"}),
+        choice({"content": "A", "reasoning_content": "B"}), choice({"tool_calls": [], "content": "A"}),
         {**choice({"content": "A"}), "obfuscation": "x"}, choice({"content": "A"}, logprobs={"content": []}), choice({}),
     ):  # fmt: skip
-        assert text_template("data: " + encoded(other).decode()) is None
+        assert text_template("data: " + encoded(other).decode(), {}) is None
+    received: list[str] = []
+    for_calls = text_template("data: " + encoded(calling("A")).decode(), {(0, 0): received})
+    assert for_calls is not None
+    assert for_calls.receivers == [(0, received)]
+    assert text_template("data: " + encoded(choice({"content": "A"})).decode(), {(0, 0): received}) is None

@@ -71,6 +71,8 @@ def test_clean_stream_without_a_role_gets_one_and_stays_clean() -> None:
     events = (b"data: " + data_of(CLEAN) + b"\n\n") * 3
     assert decoder.convert(events) is events
     assert decoder.feed("", data_of(CLEAN)) == (data_of(CLEAN),)
+    prefix, suffix = decoder.frame or (b"", b"")
+    assert prefix + b"Hello" + suffix == b"data: " + data_of(CLEAN) + b"\n\n"
 
 
 @pytest.mark.parametrize("chunk", OTHERS)

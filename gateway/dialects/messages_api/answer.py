@@ -63,7 +63,7 @@ def message_id(id: Any) -> str:
 
 def blocks_of(message: ChatMessage) -> list[Block]:
     """Return the content blocks: thinking, text, refusal, tool calls."""
-    blocks: list[Block] = list(message.thinking_blocks or ())
+    blocks: list[Block] = list(message.blocks_of_thinking())
     if not blocks and (thoughts := message.thinking()):
         blocks.append({"type": "thinking", "thinking": thoughts, "signature": ""})
     text = text_of(message.content)

@@ -48,12 +48,27 @@ class ChatMessage(msgspec.Struct):
     thinking_blocks: list[Fields] | None = None
     annotations: msgspec.Raw = ABSENT
 
+    def blocks_of_thinking(self) -> list[Fields]:
+        """Return the blocks of thinking. A block that lacks a text or a signature gets an empty one."""
+        return [whole for block in self.thinking_blocks or () if (whole := _whole(block)) is not None]
+
     def thinking(self) -> msgspec.Raw:
         """Return the text of the thinking, as JSON; empty if there is none."""
         for raw in (self.reasoning_content, self.reasoning):
             if is_text(raw) and bytes(raw) != EMPTY:
                 return raw
         return ABSENT
+
+
+def _whole(block: Fields) -> Fields | None:
+    """Return a block of thinking with all of its fields, or None if it is of another type."""
+    kind = bytes(block.get("type", ABSENT))
+    if kind == b'"redacted_thinking"':
+        return block if is_text(block.get("data", ABSENT)) else None
+    if kind != b'"thinking"':
+        return None
+    lacking = [name for name in ("thinking", "signature") if not is_text(block.get(name, ABSENT))]
+    return {**block, **dict.fromkeys(lacking, msgspec.Raw(EMPTY))} if lacking else block
 
 
 class Choice(msgspec.Struct):

@@ -143,7 +143,7 @@ class MessageStream:
         thoughts = delta.thinking()
         if thoughts:
             self._think(thoughts)
-        for block in delta.thinking_blocks or ():
+        for block in delta.blocks_of_thinking():
             self._thinking_block(block, has_text=bool(thoughts))
         text = text_of(delta.content)
         if text:
@@ -176,14 +176,13 @@ class MessageStream:
     def _thinking_block(self, block: Fields, *, has_text: bool) -> None:
         """Write a block of thinking: its text unless that was streamed, and its signature, which ends the block."""
         blocks = self._blocks
-        if bytes(block.get("type", ABSENT)) != b'"thinking"':
-            kind = bytes(block.get("type", ABSENT)).strip(b'"').decode()
-            blocks.open(kind or "redacted_thinking", {name: raw for name, raw in block.items() if name != "type"})
+        if bytes(block["type"]) == b'"redacted_thinking"':
+            blocks.open("redacted_thinking", {name: raw for name, raw in block.items() if name != "type"})
             blocks.close()
             return
-        signature, thoughts = block.get("signature", ABSENT), block.get("thinking", ABSENT)
-        signed = is_text(signature) and bytes(signature) != EMPTY
-        new = is_text(thoughts) and bytes(thoughts) != EMPTY and not has_text
+        signature, thoughts = block["signature"], block["thinking"]
+        signed = bytes(signature) != EMPTY
+        new = bytes(thoughts) != EMPTY and not has_text
         if blocks.kind != "thinking" and (signed or new):
             self._open_thinking()
         if new and not (signed and self._thinking_is_written):

@@ -75,7 +75,7 @@ class ToolStream:
     def _find(self, call: ToolCall) -> StreamedCall:
         """Return the call that a piece belongs to: that of its index, or without one, the latest unless its id is new."""
         key: Any = call.index
-        if key is None:
+        if type(key) is not int:
             key = call.id if type(call.id) is str and call.id else self._last
         streamed = self._calls.get(key)
         is_other = streamed is not None and type(call.id) is str and call.id and streamed.id not in (None, call.id)

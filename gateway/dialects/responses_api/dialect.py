@@ -27,7 +27,7 @@ class ResponsesTranslator:
         self._request = request = RequestReader(strict=strict)
         self.adjustments = request.changes.made
         body = request.read(source)
-        self._names = Names(request.given, request.conversation.origins)
+        self._names = Names(request.given, request.conversation.origins, request.tools.origins)
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
@@ -44,7 +44,7 @@ class ResponsesTranslator:
 
     def answer(self, answer: bytes) -> bytes:
         """Return the response for a chat completion."""
-        return to_response(answer, self._request.echo, model=self._request.model, summary=self._request.summary)
+        return to_response(answer, self._request)
 
     def error(self, status: int, body: bytes) -> bytes:
         """Return an error with the caller's names of the parameters."""
@@ -60,8 +60,7 @@ class ResponsesTranslator:
 
     def _events(self) -> ResponseStream:
         if self._stream is None:
-            request = self._request
-            self._stream = ResponseStream(request.echo, model=request.model, summary=request.summary)
+            self._stream = ResponseStream(self._request)
         return self._stream
 
 
