@@ -96,6 +96,10 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
     routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in dialect_of]
     paths = [*dialect_of, *counts]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
+    routes += [
+        Route(f"{prefix}/responses/{{rest:path}}", endpoints.stored_response, methods=["GET", "POST", "DELETE"])
+        for prefix in PREFIXES
+    ]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
     return app

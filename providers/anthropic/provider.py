@@ -227,7 +227,7 @@ ANTHROPIC = Anthropic(
         *NOT_GIVEN,
         EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
         *CONTEXT_POLICY,
-        Accepts("model stream cache_control container inference_geo speed stop_sequences"),
+        Accepts("model stream cache_control container context_management diagnostics inference_geo speed stop_sequences"),
         Conversation("messages"),
         OutputCap("max_tokens"),
         LegacySampling("temperature", 1),

@@ -103,13 +103,17 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningG
         thread.stop()
 
 
+def environment(gateway: RunningGateway) -> dict[str, str]:
+    """Return the environment of a program."""
+    return {"BASE_URL": gateway.base_url, "KEY": KEY, "NO_PROXY": "127.0.0.1", "HOME": "/"}
+
+
 @pytest.mark.parametrize("interpreter", [MAIN_BIN / "python", OPENAI_2_BIN / "python"], ids=["openai 3", "openai 2"])
 def test_the_package_assembles_each_case(serving: tuple[RunningGateway, FaultUpstream], interpreter: Path) -> None:
     gateway, upstream = serving
     upstream.reset()
     upstream.on("/v1/chat/completions", script)
-    environment = {"BASE_URL": gateway.base_url, "KEY": KEY, "NO_PROXY": "127.0.0.1", "HOME": "/"}
-    found = run_program("openai_responses.py", interpreter, environment)
+    found = run_program("openai_responses.py", interpreter, environment(gateway))
     hello = {"text": "Hello there", "status": "completed", "kinds": ["reasoning", "message"], "usage": [9, 4, 5, 2]}
     assert found["json"] == hello
     events = found["stream"].pop("events")
@@ -135,3 +139,28 @@ def test_the_package_assembles_each_case(serving: tuple[RunningGateway, FaultUps
     assert found["image"] == "An image"
     assert found["abort"][1] == "Hello there"
     assert upstream.failures == []
+
+
+def test_frameworks_use_tools_through_this_api(serving: tuple[RunningGateway, FaultUpstream]) -> None:
+    gateway, upstream = serving
+    upstream.reset()
+    upstream.on("/v1/chat/completions", script)
+    found = run_program("responses_frameworks.py", MAIN_BIN / "python", environment(gateway))
+    assert found["langchain"] == {
+        "text": "Hello there",
+        "streamed": "Hello there",
+        "call": {"city": "Paris"},
+        "second": "It is 21 degrees",
+    }
+    assert found["pydantic_ai"] == {"text": "It is 21 degrees", "streamed": "Hello there", "tokens": 18}
+
+
+def test_the_package_for_node_assembles_streams(serving: tuple[RunningGateway, FaultUpstream]) -> None:
+    gateway, upstream = serving
+    upstream.reset()
+    upstream.on("/v1/chat/completions", script)
+    found = run_program("openai_responses_node.mjs", MAIN_BIN / "node", environment(gateway))
+    assert found["text"] == "Hello there"
+    assert found["kinds"] == ["reasoning", "message", "function_call"]
+    assert found["events"] > 15
+    assert found["refused"] == "400 input"

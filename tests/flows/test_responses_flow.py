@@ -42,14 +42,6 @@ async def test_answer_and_stream_have_the_same_content(up: FaultUpstream, client
     assert up.requests[1].json["stream_options"] == {"include_usage": True}
 
 
-@pytest.mark.parametrize("prefix", ["/v1", "", "/openai/v1", "/serverless/v1"])
-async def test_every_prefix_of_clients_is_served(up: FaultUpstream, client: httpx.AsyncClient, prefix: str) -> None:
-    async with serving(up) as gateway:
-        answered = await client.post(f"{gateway.url}{prefix}/responses", json={"model": "m", "input": "hello"})
-        wrong_method = await client.get(f"{gateway.url}{prefix}/responses")
-    assert (answered.status_code, wrong_method.status_code) == (200, 405)
-
-
 async def test_turn_with_tools_goes_there_and_back(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     message = {"role": "assistant", "content": None, "reasoning_content": "Hm", "tool_calls": [CALL]}
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
@@ -134,56 +126,6 @@ async def test_strict_mode_refuses_what_would_be_lost(up: FaultUpstream, client:
         "reasoning.effort",
     ]
     assert up.requests == []
-
-
-@pytest.mark.parametrize(
-    ("body", "param", "code"),
-    [
-        ({"input": []}, "input", "invalid_value"),
-        ({"max_output_tokens": 0}, "max_output_tokens", "invalid_value"),
-        ({"temperature": "hot"}, "temperature", "invalid_type"),
-        ({"stream": "yes"}, "stream", "invalid_type"),
-        ({"top_logprobs": "many"}, "top_logprobs", "invalid_type"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported_parameter"),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0]", "invalid_value"),
-        ({"api_base": "http://x"}, "api_base", "unsupported_parameter"),
-        ({"model": 3}, "model", "invalid_type"),
-        ({"model": "unknown"}, "model", "model_not_found"),
-    ],
-    ids=str,
-)
-async def test_invalid_request_has_an_error_with_the_callers_parameter(
-    up: FaultUpstream, client: httpx.AsyncClient, body: dict[str, Any], param: str, code: str
-) -> None:
-    async with serving(up) as gateway:
-        answered = await post(client, gateway, **body)
-    error = answered.json()["error"]
-    assert (error["param"], error["code"]) == (param, code)
-    assert "messages" not in error["message"]
-    assert answered.status_code == (404 if code == "model_not_found" else 400)
-    assert up.requests == []
-
-
-@pytest.mark.parametrize(
-    ("source", "code"),
-    [
-        (b"{", "invalid_json"),
-        (b"[]", "invalid_json"),
-        (b'{"model":"m","input":"a","input":"b"}', "duplicate_key"),
-        (b'{"model":"m","input":"\xff"}', "invalid_json"),
-        (b'{"model":"m","input":' + b"[" * 5000 + b"]" * 5000 + b"}", "invalid_json"),
-    ],
-    ids=["not json", "a list", "duplicate", "not utf-8", "deep"],
-)
-async def test_malformed_body_is_refused_as_at_every_door(
-    up: FaultUpstream, client: httpx.AsyncClient, source: bytes, code: str
-) -> None:
-    async with serving(up) as gateway:
-        answered = await client.post(
-            gateway.base_url + "/responses", content=source, headers={"content-type": "application/json"}
-        )
-    assert (answered.status_code, answered.json()["error"]["code"]) == (400, code)
 
 
 async def test_limits_of_the_key_hold(up: FaultUpstream, client: httpx.AsyncClient) -> None:
@@ -328,19 +270,47 @@ async def test_beta_header_of_this_api_is_no_loss(up: FaultUpstream, client: htt
     assert answered.status_code == 200, answered.text
 
 
-async def test_tokens_of_the_input_are_counted(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
-    async with serving(up) as gateway:
-        url = gateway.base_url + "/responses/input_tokens"
-        short = await client.post(url, json={"model": "m", "input": "hello"})
-        long = await client.post(url, json={"model": "m", "input": "hello", "instructions": "Be kind.", "tools": [tool]})
-        invalid = await client.post(url, json={"model": "m", "input": []})
-        wrong_method = await client.get(url)
-    counted = short.json()
-    assert counted["object"] == "response.input_tokens"
-    assert 0 < counted["input_tokens"] < long.json()["input_tokens"]
-    assert counted["gateway"]["target"] == "up/mock"
-    assert (invalid.status_code, invalid.json()["error"]["param"]) == (400, "input")
-    assert "'input'" in invalid.json()["error"]["message"]
-    assert wrong_method.status_code == 405
-    assert up.requests == []
+@pytest.mark.parametrize("stream", [False, True])
+async def test_custom_tool_works_at_a_provider_without_custom_tools(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "sh", "arguments": '{"input":"ls -l"}'}}
+    if stream:
+        up.on(
+            "/v1/chat/completions",
+            sse(chat_chunk(tool_calls=[{"index": 0, **call}]), chat_chunk(finish="tool_calls"), b"[DONE]"),
+        )
+    else:
+        choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+        up.on("/v1/chat/completions", canned(json.dumps({"id": "c", "choices": [choice]}).encode()))
+    async with serving(up, kind="groq") as gateway:
+        answered = await post(client, gateway, stream=stream, tools=[{"type": "custom", "name": "sh"}])
+    output = (assemble(answered.content) if stream else answered.json())["output"]
+    assert [(item["type"], item["name"], item["input"]) for item in output] == [("custom_tool_call", "sh", "ls -l")]
+    assert up.requests[0].json["tools"][0]["type"] == "function"
+
+
+async def test_address_of_a_file_is_sent_only_to_a_provider_that_reads_it(
+    up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    said = [{"type": "text", "text": "ok"}]
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    answer = {"id": "msg_1", "type": "message", "role": "assistant", "content": said, "stop_reason": "end_turn"}
+    up.on("/v1/messages", canned(json.dumps({**answer, "model": "c", "usage": usage}).encode()))
+    config = f"""
+providers:
+  up: {{ type: anthropic, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
+  other: {{ type: openai, base_url: "{other.base_url}", api_key: "${{UP_KEY}}" }}
+models:
+  m: [other/gpt-4.1, up/claude-sonnet-4-5]
+  openai: other/gpt-4.1
+"""
+    items = [{"role": "user", "content": [{"type": "input_file", "file_url": "https://example.org/a.pdf"}]}]
+    async with live(config, environ=ENVIRON) as gateway:
+        answered = await post(client, gateway, input=items)
+        refused = await post(client, gateway, model="openai", input=items)
+    assert answered.status_code == 200, answered.text
+    source = {"type": "url", "url": "https://example.org/a.pdf"}
+    assert up.requests[0].json["messages"][0]["content"][0]["source"] == source
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[0].content[0].file_url")
+    assert other.requests == []

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.responses_api import output, reasoning
+from gateway.dialects.responses_api.namespaces import Member
+from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent, is_string
 
 
@@ -33,25 +35,22 @@ _decode_calls = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-def to_response(answer: bytes, echo: Mapping[str, Raw], *, model: Raw, summary: bool) -> bytes:
-    """Return the response for a chat completion.
-
-    `model` is the model of the request, for answers without a model. `summary` presents the reasoning as a summary.
-    """
+def to_response(answer: bytes, request: RequestReader) -> bytes:
+    """Return the response for a chat completion."""
     completion = _decode(answer)
-    identity = output.identify(
-        completion.id, completion.created, model if is_absent(completion.model) else completion.model
-    )
+    model = request.model if is_absent(completion.model) else completion.model
+    identity = output.identify(completion.id, completion.created, model)
     choice = completion.choices[0] if completion.choices else _Choice()
     reason = output.INCOMPLETE.get(choice.finish_reason or "")
-    items = list(_items(identity, choice, "incomplete" if reason else "completed", summary=summary))
+    items = list(_items(identity, choice, "incomplete" if reason else "completed", request))
     more = {name: raw for name in ("service_tier", "gateway") if len(raw := getattr(completion, name))}
     encoded = [Raw(encode(item)) for item in items]
     status = "incomplete" if reason else "completed"
-    return output.Response(identity, echo).encode(status, encoded, reason=reason, usage=completion.usage, more=more)
+    response = output.Response(identity, request.echo)
+    return response.encode(status, encoded, reason=reason, usage=completion.usage, more=more)
 
 
-def _items(identity: output.Identity, choice: _Choice, last: str, *, summary: bool) -> Iterator[dict[str, Any]]:
+def _items(identity: output.Identity, choice: _Choice, last: str, request: RequestReader) -> Iterator[dict[str, Any]]:
     """Yield the output items. `last` is the status of the last one."""
     message = choice.message
     calls = list_of(message.get("tool_calls", ABSENT))
@@ -68,7 +67,7 @@ def _items(identity: output.Identity, choice: _Choice, last: str, *, summary: bo
             last if ends else "completed",
             thought,
             reasoning.seal(field, opaque),
-            summary=summary,
+            summary=request.summary,
         )
         index += 1
     if parts or not (calls or index):
@@ -80,7 +79,7 @@ def _items(identity: output.Identity, choice: _Choice, last: str, *, summary: bo
         )
         index += 1
     for number, raw in enumerate(calls):
-        call, given = _call(identity, index, raw)
+        call, given = _call(identity, index, raw, request.tools.members)
         status = last if number == len(calls) - 1 else "completed"
         yield output.call_item(identity.item_id(call.prefix, index), status, call, given)
         index += 1
@@ -126,21 +125,11 @@ def joined(texts: list[Raw]) -> Raw:
     return Raw(b'"' + b"".join(bytes(text)[1:-1] for text in texts) + b'"') if texts else ABSENT
 
 
-def _call(identity: output.Identity, index: int, raw: Raw) -> tuple[output.Call, Raw]:
+def _call(identity: output.Identity, index: int, raw: Raw, tools: Mapping[str, Member]) -> tuple[output.Call, Raw]:
     """Return a call and its arguments or input."""
-    members = _decode_fields(raw)
-    custom = "custom" in members and not is_absent(members["custom"])
-    called = _decode_fields(members.get("custom" if custom else "function", b"{}"))
-    name, given = (
-        called.get("name", output.EMPTY_TEXT),
-        called.get("input" if custom else "arguments", output.EMPTY_TEXT),
-    )
-    call_id = members.get("id", ABSENT)
-    known = output.is_text(call_id)
-    call = output.Call(
-        call_id if known else identity.item_id("call", index), name, custom, members.get("extra_content", ABSENT)
-    )
-    return call, given if is_string(given) else Raw(encode(bytes(given).decode()))
+    read = output.called(_decode_fields(raw))
+    given = read.called.get("input" if read.custom else "arguments", output.EMPTY_TEXT)
+    return read.call(identity, index, tools), given if is_string(given) else Raw(encode(bytes(given).decode()))
 
 
 def list_of(raw: Raw) -> list[Raw]:

@@ -10,11 +10,13 @@ from typing import Any
 
 from gateway.dialects.responses_api import reasoning
 from gateway.dialects.responses_api.changes import Changes
+from gateway.dialects.responses_api.namespaces import Member
 from gateway.dialects.responses_api.parts import read_content
 from gateway.dialects.responses_api.values import (
     ABSENT,
     Raw,
     elements,
+    encode,
     fields,
     is_absent,
     is_string,
@@ -99,22 +101,16 @@ class Conversation:
     def function_call(self, param: str, item: Mapping[str, Raw]) -> None:
         """Add a call of a function."""
         arguments = string(f"{param}.arguments", item.get("arguments", ABSENT))
-        function = {"name": string(f"{param}.name", item.get("name", ABSENT)), "arguments": arguments}
+        function = {"name": _name_of(param, item), "arguments": arguments}
         self._call(param, item, {"type": "function", "function": function})
 
     def custom_tool_call(self, param: str, item: Mapping[str, Raw]) -> None:
         """Add a call of a custom tool."""
         given = string(f"{param}.input", item.get("input", ABSENT))
-        custom = {"name": string(f"{param}.name", item.get("name", ABSENT)), "input": given}
+        custom = {"name": _name_of(param, item), "input": given}
         self._call(param, item, {"type": "custom", "custom": custom})
 
     def _call(self, param: str, item: Mapping[str, Raw], call: dict[str, Any]) -> None:
-        if not is_absent(item.get("namespace", ABSENT)):
-            raise refuse(
-                f"{param}.namespace",
-                f"'{param}.namespace' is not supported: tools have no namespaces here.",
-                "unsupported_parameter",
-            )
         call["id"] = string(f"{param}.call_id", item.get("call_id", ABSENT))
         if "extra_content" in item:
             call["extra_content"] = item["extra_content"]
@@ -150,6 +146,15 @@ _ITEMS = {
     "custom_tool_call": Conversation.custom_tool_call,
     "custom_tool_call_output": Conversation.call_output,
 }
+
+
+def _name_of(param: str, item: Mapping[str, Raw]) -> Raw:
+    """Return the name of a called tool in the chat completion."""
+    name = string(f"{param}.name", item.get("name", ABSENT))
+    namespace = item.get("namespace", ABSENT)
+    if is_absent(namespace):
+        return name
+    return Raw(encode(Member(text(f"{param}.namespace", namespace), text(f"{param}.name", name)).flat_name))
 
 
 def _simplest(content: Raw | list[dict[str, Any]]) -> Raw | list[dict[str, Any]]:

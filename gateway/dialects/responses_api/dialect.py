@@ -8,7 +8,10 @@ from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+from providers.base import Adjustment, Body, Operation, Refusal, StreamDecoder, Target
+
+TAKE_FILE_ADDRESSES = frozenset({"anthropic"})
+"""Types of providers that read a file from its address. Source: anthropic 2.14.0 (URLPDFSource)."""
 
 
 class ResponsesTranslator:
@@ -27,11 +30,15 @@ class ResponsesTranslator:
         self._request = request = RequestReader(strict=strict)
         self.adjustments = request.changes.made
         body = request.read(source)
-        self._names = Names(request.given, request.conversation.origins)
+        self._names = Names(request.given, request.conversation.origins, request.tools.origins)
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Change nothing: the API says the same to every target."""
+        """Refuse addresses of files, unless the target reads them. Everything else is the same for every target."""
+        for param in self._request.changes.file_addresses:
+            if target.kind.type not in TAKE_FILE_ADDRESSES:
+                message = f"'{param}' is not supported by {target.name}: send the file in 'file_data'."
+                raise Refusal(message, param, "unsupported_content")
         return []
 
     def param(self, name: str) -> str:
@@ -44,7 +51,7 @@ class ResponsesTranslator:
 
     def answer(self, answer: bytes) -> bytes:
         """Return the response for a chat completion."""
-        return to_response(answer, self._request.echo, model=self._request.model, summary=self._request.summary)
+        return to_response(answer, self._request)
 
     def error(self, status: int, body: bytes) -> bytes:
         """Return an error with the caller's names of the parameters."""
@@ -60,8 +67,7 @@ class ResponsesTranslator:
 
     def _events(self) -> ResponseStream:
         if self._stream is None:
-            request = self._request
-            self._stream = ResponseStream(request.echo, model=request.model, summary=request.summary)
+            self._stream = ResponseStream(self._request)
         return self._stream
 
 

@@ -25,7 +25,7 @@ NAMES = MappingProxyType({
 _FIRST = re.compile(r"[^.\[]*")
 _MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
 _CALL = re.compile(r"\.tool_calls\[(\d+)\](.*)", re.DOTALL)
-_TOOL = re.compile(r"(tools\[\d+\]|tool_choice)\.(?:function|custom|allowed_tools)\b")
+_TOOL = re.compile(r"(?:tools\[(\d+)\]|tool_choice)(?:\.(?:function|custom|allowed_tools)\b)?")
 _QUOTED = re.compile(r"'([a-z_]+(?:\[\d+\]|\.[a-z_]+)*)'")
 _PARTS = (
     (".image_url.url", ".image_url"),
@@ -42,11 +42,15 @@ _encode = msgspec.json.Encoder().encode
 class Names:
     """The caller's names of the parameters of one chat completion."""
 
-    __slots__ = ("_given", "_origins")
+    __slots__ = ("_given", "_origins", "_tools")
 
-    def __init__(self, given: frozenset[str], origins: Sequence[tuple[str, list[str]]]) -> None:
+    def __init__(
+        self, given: frozenset[str], origins: Sequence[tuple[str, list[str]]], tools: Sequence[str] = ()
+    ) -> None:
+        """Create the names. `origins` and `tools` are the caller's parameters of the messages and of the tools."""
         self._given = given
         self._origins = origins
+        self._tools = tools
 
     def of(self, name: str) -> str:
         """Return the caller's name of a parameter."""
@@ -55,8 +59,14 @@ class Names:
         first = _FIRST.match(name)
         head = first[0] if first is not None else name
         if head not in NAMES or head in self._given:
-            return _TOOL.sub(r"\1", name)
+            return _TOOL.sub(self._tool, name)
         return _shortened(NAMES[head] + name[len(head) :])
+
+    def _tool(self, match: re.Match[str]) -> str:
+        index = match[1]
+        if index is None:
+            return "tool_choice"
+        return self._tools[int(index)] if int(index) < len(self._tools) else f"tools[{index}]"
 
     def _in_input(self, index: int, rest: str) -> str:
         if index >= len(self._origins):

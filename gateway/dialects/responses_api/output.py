@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.dialects.responses_api.namespaces import Member
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent, is_string
 
 MAX_ID_CHARS = 40
@@ -16,6 +17,7 @@ INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 EMPTY_TEXT = Raw(b'""')
 
 _decode_any = msgspec.json.Decoder().decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Identity(msgspec.Struct, gc=False):
@@ -134,6 +136,8 @@ def call_item(identity: str, status: str, call: Call, given: Raw) -> dict[str, A
     """Return a call of a tool, with the arguments or the input of a custom tool."""
     kind, field = ("custom_tool_call", "input") if call.custom else ("function_call", "arguments")
     item = {"id": identity, "type": kind, "status": status, field: given, "call_id": call.call_id, "name": call.name}
+    if call.namespace:
+        item["namespace"] = call.namespace
     return item | {"extra_content": call.extra} if len(call.extra) else item
 
 
@@ -141,14 +145,41 @@ class Call(msgspec.Struct):
     """A call of a tool."""
 
     call_id: str | Raw
-    name: Raw
+    name: str | Raw
     custom: bool = False
     extra: Raw = ABSENT
+    namespace: str = ""
 
     @property
     def prefix(self) -> str:
         """The prefix of the item's id."""
         return "ctc" if self.custom else "fc"
+
+
+class Called(NamedTuple):
+    """A tool call of a chat message, or its first piece, in a response."""
+
+    members: Mapping[str, Raw]
+    """The fields of the call."""
+    called: Mapping[str, Raw]
+    """The fields of its function or custom tool."""
+    custom: bool
+
+    def call(self, identity: Identity, index: int, tools: Mapping[str, Member]) -> Call:
+        """Return the call. `tools` are the tools in a namespace, by their names in the chat completion."""
+        given = self.members.get("id", ABSENT)
+        call_id = given if is_text(given) else identity.item_id("call", index)
+        extra = self.members.get("extra_content", ABSENT)
+        name = self.called.get("name", EMPTY_TEXT)
+        if tools and (member := tools.get(_decode_any(name))) is not None:
+            return Call(call_id, member.name, self.custom, extra, member.namespace)
+        return Call(call_id, name, self.custom, extra)
+
+
+def called(members: Mapping[str, Raw]) -> Called:
+    """Read a tool call of a chat message."""
+    custom = not is_absent(members.get("custom", ABSENT))
+    return Called(members, _decode_fields(members.get("custom" if custom else "function", b"{}")), custom)
 
 
 def annotation_of(raw: Raw) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.dialects.responses_api.changes import Changes
 from gateway.dialects.responses_api.conversation import Conversation
-from gateway.dialects.responses_api.tools import read_choice, read_tools
+from gateway.dialects.responses_api.tools import Tools, read_choice
 from gateway.dialects.responses_api.values import (
     ABSENT,
     Raw,
@@ -75,11 +75,12 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 class RequestReader:
     """Translates one request."""
 
-    __slots__ = ("changes", "chat", "conversation", "echo", "given", "model", "summary")
+    __slots__ = ("changes", "chat", "conversation", "echo", "given", "model", "summary", "tools")
 
     def __init__(self, *, strict: bool) -> None:
         self.changes = Changes(strict=strict)
         self.conversation = Conversation(self.changes)
+        self.tools = Tools(self.changes)
         self.chat: dict[str, Any] = {}
         self.echo: dict[str, Raw] = dict(ECHOED)
         """What every response repeats of the request."""
@@ -206,10 +207,15 @@ class RequestReader:
             self.chat["response_format"] = form
 
     def _tools(self, raw: Raw) -> None:
-        self.chat["tools"] = read_tools(raw, self.changes)
+        self.chat["tools"] = self.tools.read(raw)
 
     def _tool_choice(self, raw: Raw) -> None:
         self.chat["tool_choice"] = read_choice(raw)
+
+    def _client_metadata(self, raw: Raw) -> None:
+        """Leave out what Codex tells OpenAI about itself."""
+        fields("client_metadata", raw)
+        self.changes.without_loss("client_metadata", "it describes the caller to OpenAI")
 
     def _context_management(self, raw: Raw) -> None:
         if elements("context_management", raw):
@@ -231,5 +237,6 @@ _READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
     "text": RequestReader._text,
     "tools": RequestReader._tools,
     "tool_choice": RequestReader._tool_choice,
+    "client_metadata": RequestReader._client_metadata,
     "context_management": RequestReader._context_management,
 }

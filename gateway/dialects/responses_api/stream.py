@@ -17,6 +17,7 @@ import msgspec
 from gateway.dialects.responses_api import output, reasoning
 from gateway.dialects.responses_api.answer import from_parts, list_of
 from gateway.dialects.responses_api.open_items import OpenCall, OpenMessage, OpenReasoning, Text
+from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent
 
 
@@ -89,16 +90,13 @@ class ResponseStream:
     """Translates one stream."""
 
     __slots__ = (
-        "_calls", "_done", "_echo", "_ended", "_error", "_frame", "_model", "_more", "_open", "_out", "_reason", "_response",
-        "_sequence", "_summary", "_usage",
+        "_calls", "_done", "_ended", "_error", "_frame", "_more", "_open", "_out", "_reason", "_request", "_response",
+        "_sequence", "_usage",
     )  # fmt: skip
 
-    def __init__(self, echo: Mapping[str, Raw], *, model: Raw, summary: bool) -> None:
-        """Create the translation. `model` is the model of the request, for chunks without a model."""
-        self._echo = echo
-        self._summary = summary
+    def __init__(self, request: RequestReader) -> None:
+        self._request = request
         self._response: output.Response | None = None
-        self._model = model
         self._sequence = 0
         self._out: list[bytes] = []
         self._done: list[Raw | None] = []
@@ -171,8 +169,8 @@ class ResponseStream:
         return None
 
     def _begin(self, chunk: _Chunk) -> None:
-        model = self._model if is_absent(chunk.model) else chunk.model
-        self._response = output.Response(output.identify(chunk.id, chunk.created, model), self._echo)
+        model = self._request.model if is_absent(chunk.model) else chunk.model
+        self._response = output.Response(output.identify(chunk.id, chunk.created, model), self._request.echo)
         response = Raw(self._response.encode("in_progress"))
         for kind in ("response.created", "response.in_progress"):
             self._emit(kind, {"response": response})
@@ -220,27 +218,21 @@ class ResponseStream:
     def _call(self, members: dict[str, Raw]) -> None:
         """Add a piece of a call."""
         index = _decode_any(members.get("index", b"0"))
-        custom = not is_absent(members.get("custom", ABSENT))
-        called = _decode_fields(members.get("custom" if custom else "function", b"{}"))
+        read = output.called(members)
         opened = self._calls.get(index)
         if opened is None:
-            opened = self._calls[index] = self._open_call(members, called, custom=custom)
+            opened = self._calls[index] = self._open_call(read)
         if "extra_content" in members:
             opened.call.extra = members["extra_content"]
-        if output.is_text(given := called.get("input" if custom else "arguments", ABSENT)):
+        if output.is_text(given := read.called.get("input" if read.custom else "arguments", ABSENT)):
             opened.add(given)
 
-    def _open_call(self, members: Mapping[str, Raw], called: Mapping[str, Raw], *, custom: bool) -> OpenCall:
+    def _open_call(self, read: output.Called) -> OpenCall:
         self._close_open("completed")
         self._close_calls("completed", only_whole=True)
         identity, index = self._identity, len(self._done)
         self._done.append(None)
-        known = output.is_text(call_id := members.get("id", ABSENT))
-        name = called.get("name", output.EMPTY_TEXT)
-        call = output.Call(
-            call_id if known else identity.item_id("call", index), name, custom, members.get("extra_content", ABSENT)
-        )
-        return OpenCall(self._emit, identity, index, call)
+        return OpenCall(self._emit, identity, index, read.call(identity, index, self._request.tools.members))
 
     @property
     def _identity(self) -> output.Identity:
@@ -264,7 +256,7 @@ class ResponseStream:
         self._close_open("completed")
         self._close_calls("completed", only_whole=True)
         self._open = opened = OpenReasoning(
-            self._emit, self._write, self._identity, len(self._done), summary=self._summary
+            self._emit, self._write, self._identity, len(self._done), summary=self._request.summary
         )
         self._done.append(None)
         return opened

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.dialects.responses_api.changes import Changes
+from gateway.dialects.responses_api.namespaces import Member
 from gateway.dialects.responses_api.values import (
     ABSENT,
     Raw,
     choice,
     elements,
+    encode,
     fields,
     is_absent,
     is_string,
@@ -25,12 +27,55 @@ _ONLY_HERE = frozenset({"defer_loading", "allowed_callers", "output_schema"})
 """Fields of a tool that chat completions lack."""
 
 
-def read_tools(raw: Raw, changes: Changes) -> list[dict[str, Any]]:
-    """Return the tools of a chat completion."""
-    return [
-        _tool(f"tools[{index}]", fields(f"tools[{index}]", tool), changes)
-        for index, tool in enumerate(elements("tools", raw))
-    ]
+class Tools:
+    """The tools of one request."""
+
+    __slots__ = ("_changes", "members", "origins", "tools")
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
+        self.tools: list[dict[str, Any]] = []
+        """The tools of the chat completion."""
+        self.origins: list[str] = []
+        """The caller's parameter of each tool."""
+        self.members: dict[str, Member] = {}
+        """The tools that are in a namespace, by their names in the chat completion."""
+
+    def read(self, raw: Raw) -> list[dict[str, Any]]:
+        """Return the tools of the chat completion."""
+        for index, tool in enumerate(elements("tools", raw)):
+            param = f"tools[{index}]"
+            members = fields(param, tool)
+            if text(f"{param}.type", members.get("type", ABSENT)) == "namespace":
+                self._namespace(param, members)
+            else:
+                self._add(param, _tool(param, members, self._changes))
+        names = [bytes(tool[tool["type"]]["name"]) for tool in self.tools]
+        for name in self.members:
+            if names.count(encode(name)) > 1:
+                raise refuse("tools", f"'tools' has more than one tool that becomes '{name}'.")
+        return self.tools
+
+    def _namespace(self, param: str, namespace: Mapping[str, Raw]) -> None:
+        name = text(f"{param}.name", namespace.get("name", ABSENT))
+        described = namespace.get("description", ABSENT)
+        about = "" if is_absent(described) else text(f"{param}.description", described)
+        for index, raw in enumerate(elements(f"{param}.tools", namespace.get("tools", ABSENT))):
+            where = f"{param}.tools[{index}]"
+            tool = _tool(where, fields(where, raw), self._changes)
+            inner = tool[tool["type"]]
+            member = Member(name, text(f"{where}.name", inner["name"]))
+            own = text(f"{where}.description", inner["description"]) if "description" in inner else ""
+            inner["name"] = Raw(encode(member.flat_name))
+            if about:
+                inner["description"] = f"{about}\n\n{own}" if own else about
+            self.members[member.flat_name] = member
+            self._add(where, tool)
+        self._changes.without_loss(param, "a chat completion has no namespaces; the names contain it", "reshape")
+
+    def _add(self, param: str, tool: dict[str, Any]) -> None:
+        self.tools.append(tool)
+        self.origins.append(param)
 
 
 def read_choice(raw: Raw) -> Raw | dict[str, Any]:

@@ -51,6 +51,8 @@ REQUEST: dict[str, Any] = {
     "stream": True,
     "service_tier": "auto",
 }
+BETA = {"context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}, "diagnostics": {"previous_message_id": None}}
+"""Fields that the package and Claude Code send."""
 
 
 Adapted = tuple[dict[str, Any], list[Adjustment]]
@@ -68,7 +70,8 @@ def adapted(kind: str, model: str, request: dict[str, Any], *, strict: bool = Fa
 
 @pytest.mark.parametrize("model", ["claude-opus-5", "claude-sonnet-4-6"])
 def test_anthropic_gets_what_the_caller_sent_and_nothing_is_lost(model: str) -> None:
-    assert adapted("anthropic", model, REQUEST, strict=True)[0] == {"model": model, **REQUEST}
+    whole = {**REQUEST, **BETA}
+    assert adapted("anthropic", model, whole, strict=True)[0] == {"model": model, **whole}
 
 
 @pytest.mark.parametrize("output", [{"effort": "low"}, {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}])

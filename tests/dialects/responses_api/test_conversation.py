@@ -134,7 +134,7 @@ def test_messages_pass_the_check_of_chat_completions(items: list[dict[str, Any]]
         ({**CALL, "arguments": {}}, "input[0].arguments"),
         ({**CALL, "call_id": None}, "input[0].call_id"),
         ({**CALL, "name": 3}, "input[0].name"),
-        ({**CALL, "namespace": "crm"}, "input[0].namespace"),
+        ({**CALL, "namespace": 3}, "input[0].namespace"),
         ({**OUTPUT, "output": {}}, "input[0].output"),
         ({"type": "custom_tool_call", "call_id": "c", "name": "n"}, "input[0].input"),
     ],

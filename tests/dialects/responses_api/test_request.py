@@ -44,6 +44,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required":
         ({"store": False, "background": False, "metadata": {"a": "b"}, "max_tool_calls": 3}, {}),
         ({"previous_response_id": None, "store": None, "tools": None, "text": None, "reasoning": None}, {}),
         ({"context_management": []}, {}),
+        ({"client_metadata": {"session_id": "x"}}, {}),
     ],
     ids=str,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.dialects.responses_api.open_items import Text
+from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream, frame_of
 from gateway.dialects.responses_api.values import Raw
 from gateway.response.upstream_answer import inband_failure
@@ -343,5 +344,6 @@ def test_frame_matches_only_texts_without_escapes() -> None:
 
 
 def test_stream_without_a_model_names_that_of_the_request() -> None:
-    stream = ResponseStream({}, model=Raw(b'"m"'), summary=False)
-    assert b'"model":"m"' in stream.feed(b'data: {"choices":[]}\n\n')
+    reader = RequestReader(strict=False)
+    reader.read(b'{"model":"m","input":"Hi"}')
+    assert b'"model":"m"' in ResponseStream(reader).feed(b'data: {"choices":[]}\n\n')

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 from gateway.dialects.responses_api.changes import Changes
-from gateway.dialects.responses_api.tools import read_choice, read_tools
+from gateway.dialects.responses_api.tools import Tools, read_choice
 from gateway.dialects.responses_api.values import Raw, decode, encode
 from gateway.errors import BadRequest
 
 HOSTED = (
     "file_search", "computer", "computer_use_preview", "web_search", "web_search_preview", "mcp",
-    "code_interpreter", "image_generation", "local_shell", "shell", "apply_patch", "namespace", "tool_search", "programmatic_tool_calling",
+    "code_interpreter", "image_generation", "local_shell", "shell", "apply_patch", "tool_search", "programmatic_tool_calling",
 )  # fmt: skip
 
 
 def tools(*given: Any, strict: bool = True) -> Any:
     """Return the tools of the chat completion."""
-    return decode(encode(read_tools(Raw(encode(given)), Changes(strict=strict))))
+    return decode(encode(Tools(Changes(strict=strict)).read(Raw(encode(given)))))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_hosted_tool_is_refused_by_name(kind: str) -> None:
 )
 def test_field_that_chat_lacks_is_reported(field: dict[str, Any]) -> None:
     changes = Changes(strict=False)
-    read_tools(Raw(encode([{"type": "function", "name": "f", **field}])), changes)
+    Tools(changes).read(Raw(encode([{"type": "function", "name": "f", **field}])))
     assert [each.param for each in changes.made] == [f"tools[0].{next(iter(field))}"]
     with pytest.raises(BadRequest):
         tools({"type": "function", "name": "f", **field})
@@ -123,5 +123,5 @@ def test_choice_becomes_that_of_a_chat_completion(choice: Any, expected: Any) ->
 )
 def test_invalid_tool_or_choice_is_refused_with_its_place(read: str, given: Any, param: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        read_tools(Raw(encode(given)), Changes(strict=False)) if read == "tools" else read_choice(Raw(encode(given)))
+        Tools(Changes(strict=False)).read(Raw(encode(given))) if read == "tools" else read_choice(Raw(encode(given)))
     assert refused.value.param == param

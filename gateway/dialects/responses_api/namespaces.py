@@ -1,0 +1,25 @@
+"""Namespaces of tools: groups whose tools become functions of one list, with the namespace in the name."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+MAX_NAME_CHARS = 64
+"""The longest name of a function that every provider accepts."""
+_KEPT_CHARS = 55
+
+
+class Member(NamedTuple):
+    """A tool of a namespace."""
+
+    namespace: str
+    name: str
+
+    @property
+    def flat_name(self) -> str:
+        """The name in a chat completion. A long one ends in a hash."""
+        joined = f"{self.namespace}__{self.name}"
+        if len(joined) <= MAX_NAME_CHARS:
+            return joined
+        return f"{joined[:_KEPT_CHARS]}_{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
