@@ -8,8 +8,19 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.measure import cost, idle_memory, memory_kib, request_body
-from benchmarks.processes import Load, Target, compile_programs, nginx_version, run_load, start_gateway, start_mock, start_nginx, stop
+from benchmarks.measure import cost, idle_memory, memory_kib, request_body, responses_body
+from benchmarks.processes import (
+    RESPONSES_PATH,
+    Load,
+    Target,
+    compile_programs,
+    nginx_version,
+    run_load,
+    start_gateway,
+    start_mock,
+    start_nginx,
+    stop,
+)
 from benchmarks.report import Figures, markdown
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -26,6 +37,11 @@ REPAIRS = [
     ("no two chunks alike: each is decoded", request_body(True, "#form=3#")),
 ]
 """Streams that need repair in every chunk, all with 32 connections."""
+DOORS = [
+    ("Responses JSON c=32", RESPONSES_PATH, responses_body(False), request_body(False)),
+    ("Responses SSE c=32", RESPONSES_PATH, responses_body(True), request_body(True)),
+]
+"""Calls of another API, which are translated, and the same chat completion: all with 32 connections."""
 SLOW_STREAMS = 2000
 SLOW_EVENTS, SLOW_DELAY = 20, 0.5
 
@@ -73,7 +89,7 @@ def run(folder: Path, repetitions: int, seconds: float) -> Figures:
 
 
 def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: Figures) -> None:
-    """Run one repetition: every load on every target, with the targets alternating, then repairs by the gateway."""
+    """Run one repetition: every load on every target, with the targets alternating, then repairs and other APIs."""
     for load, body, connections in LOADS:
         for target in targets:
             microseconds, answered = cost(folder, target, body, connections, seconds)
@@ -82,6 +98,10 @@ def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: 
         untouched, _ = cost(folder, targets[0], request_body(True), 32, seconds)
         microseconds, _ = cost(folder, targets[0], body, 32, seconds)
         figures.add_repair(repair, microseconds, untouched)
+    for door, path, body, chat in DOORS:
+        untouched, _ = cost(folder, targets[0], chat, 32, seconds)
+        microseconds, _ = cost(folder, targets[0], body, 32, seconds, path)
+        figures.add_door(door, microseconds, untouched)
 
 
 def slow_streams(folder: Path, target: Target) -> float:

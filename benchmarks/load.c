@@ -80,6 +80,11 @@ static void fail(Connection *c, const char *why) {
     else active--;
 }
 
+/* Words of a right response, of its end and, in a stream, of its last event, for both APIs. */
+static const char *chat_words[] = {"\"choices\"", "\"finish_reason\":\"stop\"", "data: [DONE]"};
+static const char *responses_words[] = {"\"output\"", "\"status\":\"completed\"", "event: response.completed"};
+static const char **words = chat_words;
+
 /* Process a piece of the body: count events and find the words that make a response complete. */
 static void look(Connection *c, const char *data, long length) {
     for (const char *at = data; wanted_events && (at = memchr(at, '\n', data + length - at)); at++)
@@ -91,9 +96,9 @@ static void look(Connection *c, const char *data, long length) {
     const char *places[] = {seam, data};
     const long sizes[] = {KEPT + part, length};
     for (int i = 0; i < 2; i++) {
-        if (memmem(places[i], sizes[i], "\"choices\"", 9)) c->right = 1;
-        if (memmem(places[i], sizes[i], "\"finish_reason\":\"stop\"", 22)) c->finished = 1;
-        if (memmem(places[i], sizes[i], "data: [DONE]", 12)) c->done = 1;
+        if (memmem(places[i], sizes[i], words[0], strlen(words[0]))) c->right = 1;
+        if (memmem(places[i], sizes[i], words[1], strlen(words[1]))) c->finished = 1;
+        if (memmem(places[i], sizes[i], words[2], strlen(words[2]))) c->done = 1;
     }
     if (length >= KEPT) memcpy(c->last, data + length - KEPT, KEPT);
     else memcpy(c->last, seam + part, KEPT);
@@ -177,13 +182,14 @@ static int by_value(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY < body\n"); return 2; }
+    if (argc != 8) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH < body\n"); return 2; }
+    words = strcmp(argv[7], "/v1/responses") ? chat_words : responses_words;
     static char body[1 << 15];
     int body_length = fread(body, 1, sizeof body, stdin), count = atoi(argv[2]);
     if (count > MAX_CONNECTIONS) return 2;
     port = atoi(argv[1]), wanted_times = atoi(argv[4]), wanted_events = atoi(argv[5]);
-    request_length = snprintf(request, sizeof request, "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
-        "authorization: Bearer %s\r\nuser-agent: load\r\naccept: */*\r\ncontent-length: %d\r\n\r\n%.*s", port, argv[6], body_length, body_length, body);
+    request_length = snprintf(request, sizeof request, "POST %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
+        "authorization: Bearer %s\r\nuser-agent: load\r\naccept: */*\r\ncontent-length: %d\r\n\r\n%.*s", argv[7], port, argv[6], body_length, body_length, body);
     connections = calloc(count, sizeof *connections);
     first_bytes = malloc((first_room = 1 << 20) * sizeof *first_bytes);
     poll_fd = epoll_create1(0);

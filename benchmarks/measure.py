@@ -8,11 +8,13 @@ import re
 import time
 from pathlib import Path
 
-from benchmarks.processes import Load, Target, run_load
+from benchmarks.processes import CHAT_PATH, RESPONSES_PATH, Load, Target, run_load
 
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 BODY_BYTES = 1460
+EVENTS = {CHAT_PATH: 51, RESPONSES_PATH: 57}
+"""Events of a stream."""
 
 
 def request_body(stream: bool, text: str = "") -> bytes:
@@ -63,12 +65,22 @@ def memory_kib(root: int) -> int:
     return total
 
 
-def cost(folder: Path, target: Target, body: bytes, connections: int, seconds: float) -> tuple[float, Load]:
-    """After a short warm-up, return the CPU time of the tree per request in microseconds, and the report of the load generator."""
-    events = 51 if b'"stream":true' in body else 0
-    run_load(folder, target.port, body, connections, min(0.3, seconds), events)
+def responses_body(stream: bool) -> bytes:
+    """Return the same request for the Responses API."""
+    chat = json.loads(request_body(stream))
+    system, user = (message["content"] for message in chat.pop("messages"))
+    chat |= {"instructions": system, "input": user, "max_output_tokens": chat.pop("max_tokens")}
+    return json.dumps(chat, separators=(",", ":")).encode()
+
+
+def cost(
+    folder: Path, target: Target, body: bytes, connections: int, seconds: float, path: str = CHAT_PATH
+) -> tuple[float, Load]:
+    """After a short warm-up, return the CPU time of the tree per request in microseconds, and the report of the load."""
+    events = EVENTS[path] if b'"stream":true' in body else 0
+    run_load(folder, target.port, body, connections, min(0.3, seconds), events, path=path)
     before = cpu_seconds(target.process.pid)
-    load = run_load(folder, target.port, body, connections, seconds, events)
+    load = run_load(folder, target.port, body, connections, seconds, events, path=path)
     return (cpu_seconds(target.process.pid) - before) / load.completed * 1e6, load
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 KEY = "sk-benchmark"
+CHAT_PATH, RESPONSES_PATH = "/v1/chat/completions", "/v1/responses"
 FILES_WANTED = 32768
 CORES = sorted(os.sched_getaffinity(0))
 TARGET_CORE, LOAD_CORE = {CORES[0]}, {CORES[-1]}
@@ -124,9 +125,18 @@ def start_mock(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     return process, int(process.stdout.readline())
 
 
-def run_load(folder: Path, port: int, body: bytes, connections: int, seconds: float, events: int, times: int = 0) -> Load:
+def run_load(
+    folder: Path,
+    port: int,
+    body: bytes,
+    connections: int,
+    seconds: float,
+    events: int,
+    times: int = 0,
+    path: str = CHAT_PATH,
+) -> Load:
     """Send load to a target. Raise RuntimeError if any answer is wrong."""
-    command = [str(folder / "load"), str(port), str(connections), str(seconds), str(times), str(events), KEY]
+    command = [str(folder / "load"), str(port), str(connections), str(seconds), str(times), str(events), KEY, path]
     done = subprocess.run(command, input=body, capture_output=True, preexec_fn=pinned(LOAD_CORE), check=False)
     if done.returncode:
         raise RuntimeError(f"the load generator reported errors: {done.stdout.decode()} {done.stderr.decode()}")

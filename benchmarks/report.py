@@ -12,6 +12,8 @@ GOALS = {
     "JSON c=32": ("x nginx", 6.5),
     "SSE c=32": ("x nginx", 1.7),
     "stream that needs repair": ("x untouched", 2.5),
+    "Responses JSON c=32": ("x chat", 2.0),
+    "Responses SSE c=32": ("x chat", 2.5),
     "idle memory": ("MB", 45.0),
     "2,000 slow streams": ("KiB each", 30.0),
 }
@@ -26,6 +28,8 @@ class Figures:
     throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     repairs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """CPU time of a stream that needs repair, and of an untouched one just before it: a pair per repetition."""
+    doors: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """CPU time of a call of another API, and of the same chat completion just before it: a pair per repetition."""
     started: dict[str, float] = field(default_factory=dict)
     idle_kib: dict[str, int] = field(default_factory=dict)
     stream_kib: dict[str, float] = field(default_factory=dict)
@@ -40,6 +44,15 @@ class Figures:
         """Add the result of one repetition for streams that need repair."""
         self.repairs.setdefault(repair, []).append((microseconds, untouched))
 
+    def add_door(self, door: str, microseconds: float, chat: float) -> None:
+        """Add the result of one repetition for calls of another API."""
+        self.doors.setdefault(door, []).append((microseconds, chat))
+
+    def door_ratio(self, door: str) -> float | None:
+        """Return the cost of a call of another API divided by that of the chat completion, as a median."""
+        pairs = self.doors.get(door)
+        return statistics.median(cost / chat for cost, chat in pairs) if pairs else None
+
     def repair_ratio(self, repair: str) -> float:
         """Return the cost of a stream that needs repair divided by that of an untouched one, as a median."""
         return statistics.median(cost / untouched for cost, untouched in self.repairs[repair])
@@ -52,7 +65,7 @@ class Figures:
 
 def markdown(figures: Figures) -> str:
     """Return the report."""
-    tables = (_cpu_table, _repair_table, _memory_table, _verdicts)
+    tables = (_cpu_table, _repair_table, _door_table, _memory_table, _verdicts)
     return "\n".join([*_heading(figures), *[line for table in tables for line in (*table(figures), "")]])
 
 
@@ -98,6 +111,14 @@ def _repair_table(figures: Figures) -> list[str]:
     return lines
 
 
+def _door_table(figures: Figures) -> list[str]:
+    lines = ["| translated call, c=32 | gateway, CPU us | chat completion, CPU us | ratio |", "| --- | --- | --- | --- |"]
+    for door, pairs in figures.doors.items():
+        costs, chats = zip(*pairs, strict=True)
+        lines.append(f"| {door} | {_spread(costs)} | {_spread(chats)} | {figures.door_ratio(door):.2f} |")
+    return lines
+
+
 def _memory_table(figures: Figures) -> list[str]:
     lines = ["| | gateway | nginx |", "| --- | --- | --- |"]
     rows = (
@@ -116,6 +137,7 @@ def _verdicts(figures: Figures) -> list[str]:
         "JSON c=32": figures.ratio("JSON c=32") if "JSON c=32" in figures.cpu else None,
         "SSE c=32": figures.ratio("SSE c=32") if "SSE c=32" in figures.cpu else None,
         "stream that needs repair": max(map(figures.repair_ratio, figures.repairs), default=None),
+        **{name: figures.door_ratio(name) for name in ("Responses JSON c=32", "Responses SSE c=32")},
         "idle memory": figures.idle_kib["gateway"] * 1024 / 1e6 if figures.idle_kib else None,
         "2,000 slow streams": figures.stream_kib.get("gateway"),
     }

@@ -15,6 +15,8 @@ from gateway.tokens.inputs import count_inputs
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
+_INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
+"""The field that is counted, for operations without messages."""
 MAX_FREE_EVENTS = 16
 """A provider's report of 0 output tokens is accepted if `Attempt.chunks` is at most this number."""
 
@@ -45,7 +47,7 @@ def settle(call: Call) -> None:
     elif call.operation == "embeddings":
         if not usage.prompt_tokens:
             attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt_tokens(call, attempt), estimated=True)
-    elif call.dialect.has_messages and not (usage.prompt_tokens and usage.completion_tokens):
+    elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
         output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
@@ -127,9 +129,9 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
     """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
-    if call.operation == "embeddings" and call.body is not None:
+    if call.operation in _INPUT_FIELDS and call.body is not None:
         with suppress(ValueError, TypeError):
-            return count_inputs(call.body, call.body_bytes, attempt.target)
+            return count_inputs(call.body, call.body_bytes, attempt.target, _INPUT_FIELDS[call.operation])
     if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
         tokenizer = tokenizer_for(attempt.target.kind.type, attempt.target.model)
         if "messages" in call.body and SHARED_COUNTER.is_loaded(tokenizer):

@@ -275,7 +275,7 @@ def _texts(parts: list[Any]) -> tuple[str, str]:
 
 
 class _Embeddings(msgspec.Struct):
-    data: list[msgspec.Raw]
+    data: list[msgspec.Raw] | None = None
     usage: Any = None
 
 
@@ -285,6 +285,8 @@ _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 def read_embeddings(body: bytes) -> Answer:
     """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise. The vectors are not decoded."""
     answer = _decode_embeddings(body)
+    if answer.data is None:
+        raise ValueError("the answer has no data")
     return Answer(body, read_usage(answer.usage))
 
 

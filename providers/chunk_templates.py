@@ -131,6 +131,11 @@ class ChunkTemplates:
         source, self._usage_source = self._usage_source, ""
         return source[: -len(END)].rpartition(END)[2][len(START) :].encode() if source else None
 
+    def would_hide_usage(self, data: bytes) -> bool:
+        """Return whether `convert` would take this chunk and leave out its usage."""
+        newest = self._newest
+        return newest is not None and newest.has_usage and newest.convert(_read_event(data) + END) is not None
+
     def gives_up(self, choices: int) -> bool:
         """Return whether a stream with so many choices is not worth another template. It stays so."""
         if not self.gave_up and self._unused >= _PATIENCE + choices:

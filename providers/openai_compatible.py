@@ -28,16 +28,18 @@ from providers.base import (
     Target,
     WireRequest,
 )
+from providers.completion_table import COMPLETION_FIELDS
 from providers.embedding_table import ANY_SERVER, EMBEDDINGS
 from providers.failures import read_failure, read_inband_failure
 from providers.message_tables import conversation_rules
 from providers.rules.common import GATEWAY_RULES
+from providers.rules.completions import completion_rules
 from providers.rules.embeddings import embedding_rules
 from providers.rules.names import OutputCap
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
 from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
-from providers.rules.values import Drop
+from providers.rules.values import Drop, EnforcedLocally
 from providers.streams import ChunkNormalizer
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
@@ -148,8 +150,11 @@ class OpenAICompatible(Provider):
             elif operation == "chat" or operation in self.others:
                 own = self.rules if operation == "chat" else self.others[operation]
                 plan = compile_rules((*conversation_rules(self.type, model), *own), model, unknown=self.wire.unknown)
+            elif operation == "completions":
+                rules = (*completion_rules(self.type), *self._common_rules(streams=True))
+                plan = compile_rules(rules, model, unknown="drop" if self.type in COMPLETION_FIELDS else "pass")
             else:
-                plan = compile_rules(self._common_rules(streams=operation == "completions"), model, unknown="pass")
+                plan = compile_rules(self._common_rules(streams=False), model, unknown="pass")
             if len(self._plans) < 10_000:
                 self._plans[model, operation] = plan
         return plan
@@ -164,7 +169,8 @@ class OpenAICompatible(Provider):
         """Return the rules for operations without rules of their own: usage in streams and Friendli's team."""
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
-        return (*(rule for rule in own if streams and isinstance(rule, StreamUsage)), *team)
+        usage = (rule for rule in own if streams and isinstance(rule, StreamUsage))
+        return (*usage, EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"), *team)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""

@@ -195,7 +195,7 @@ class ChunkNormalizer(StreamDecoder):
         if not self._templates.gives_up(len(self._choices)):
             if has_own_repairs:
                 self._templates.miss()
-            else:
+            elif not self._templates.would_hide_usage(data):
                 self._learn(data, sent, chunk)
         return (*(_encode(earlier) for earlier in held), sent)
 

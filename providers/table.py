@@ -127,7 +127,7 @@ def _operations() -> list[str]:
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
     note = (
-        "The APIs that each provider offers. Callers of the gateway can use `chat`, `embeddings` and `logits`; if a provider lacks\n"
+        "The APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks `completions` or\n"
         "`logits`, the gateway emulates it with `chat`."
     )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings()]

@@ -54,7 +54,7 @@ def read_parameters(call: Call) -> None:
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
-    if body.get("stop"):
+    if body.get("stop") and not (call.operation == "completions" and body.get("echo")):
         stop = body.get("stop")
         call.stops = (stop,) if type(stop) is str else tuple(stop)
         call.keeps_stop = body.get("include_stop_str_in_output") is True

@@ -23,10 +23,13 @@ def check_embeddings(body: Body) -> None:
         raise refuse("stream", "Embeddings cannot be streamed: omit 'stream'.", "unsupported_parameter")
 
 
-def _input(param: str, value: Any) -> None:
-    """Check a string, a list of strings, an array of token ids, or a list of such arrays."""
+def check_inputs(param: str, value: Any, most: int, *, may_be_empty: bool = False) -> None:
+    """Check a string, a list of at most `most` strings, an array of token ids, or a list of such arrays.
+
+    `may_be_empty` allows empty strings.
+    """
     if type(value) is str:
-        _text(param, value)
+        _text(param, value, may_be_empty)
         return
     if type(value) is not list:
         raise refuse(param, f"'{param}' must be a string, a list of strings or an array of token ids.", _TYPE)
@@ -38,29 +41,29 @@ def _input(param: str, value: Any) -> None:
         return
     if kind not in (str, list):
         raise refuse(f"{param}[0]", f"'{param}[0]' must be a string, a token id or an array of token ids.", _TYPE)
-    if len(value) > MAX_INPUTS:
-        raise refuse(param, f"'{param}' must have at most {MAX_INPUTS} entries, not {len(value)}.")
+    if len(value) > most:
+        raise refuse(param, f"'{param}' must have at most {most} entries, not {len(value)}.")
     for index, each in enumerate(value):
         path = f"{param}[{index}]"
         if type(each) is not kind:
             raise refuse(path, f"'{path}' must be {'a string' if kind is str else 'an array of token ids'}.", _TYPE)
-        _entry(path, each)
+        if isinstance(each, str):
+            _text(path, each, may_be_empty)
+        elif not each:
+            raise refuse(path, f"'{path}' must not be empty.")
+        else:
+            _tokens(path, each)
 
 
-def _entry(path: str, value: Any) -> None:
-    if type(value) is str:
-        _text(path, value)
-    elif not value:
-        raise refuse(path, f"'{path}' must not be empty.")
-    else:
-        _tokens(path, value)
+def _input(param: str, value: Any) -> None:
+    check_inputs(param, value, MAX_INPUTS)
 
 
 _TYPE = "invalid_type"
 
 
-def _text(path: str, value: str) -> None:
-    if not value:
+def _text(path: str, value: str, may_be_empty: bool) -> None:
+    if not value and not may_be_empty:
         raise refuse(path, f"'{path}' must not be an empty string.")
 
 

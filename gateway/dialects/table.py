@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.dialects.completions import CompletionsApi
 from gateway.dialects.dialect import Dialect, PlainDialect
 from gateway.dialects.embeddings import check_embeddings
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
@@ -36,9 +37,11 @@ EMBEDDINGS = PlainDialect(
     check=check_embeddings,
 )
 
+COMPLETIONS = CompletionsApi(tuple(f"{prefix}/completions" for prefix in PREFIXES))
+
 RESPONSES = ResponsesDialect(tuple(f"{prefix}/responses" for prefix in PREFIXES))
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, MESSAGES, RESPONSES)
+DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES)
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

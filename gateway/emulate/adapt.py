@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.emulate import json_mode, logits
+from gateway.emulate import completions, json_mode, logits
 from gateway.emulate.tool_calls import ToolCalls, functions_of, read_tool_calls
 from providers.base import Adjustment, Body, Operation, Options, Refusal, Target
 from providers.rules.fan_out import seeds_sent
@@ -38,6 +38,9 @@ def adapt_body(
         options, request = Options(strict), logits.read_request(body)
         chat = logits.to_chat(body, request)
         return AdaptedBody(chat, options, logits.adapt(chat, request, target, options), logits_request=request)
+    notes: list[Adjustment] = []
+    if operation == "completions" and operation not in target.kind.operations:
+        operation, notes = "chat", completions.to_chat(body, target, strict=strict)
     if operation not in target.kind.operations:
         raise Refusal(f"{target.name} does not offer {operation}.", None, "unsupported_operation")
     options = Options(strict, stream, operation)
@@ -47,5 +50,7 @@ def adapt_body(
         if adjustment.param == "n" and adjustment.action in ONE_BY_ONE and (seeds := seeds_sent(body, int(adjustment.from_))) is not None:
             adjustments = [*adjustments, seeds]
             break
+    if notes:
+        adjustments = [*notes, *adjustments]
     tool_calls = read_tool_calls(options, functions) if options.memo else None
     return AdaptedBody(body, options, adjustments, json_validator=validator, tool_calls=tool_calls)

@@ -151,7 +151,7 @@ class MergedStream:
 
     def _rewrite(self, at: int, chunk: Body) -> bytes | None:
         if not self.identity:
-            self.identity = {name: chunk.get(name) for name in ("id", "created", "model") if name in chunk}
+            self.identity = {name: chunk.get(name) for name in ("id", "object", "created", "model") if name in chunk}
         for name, value in self.identity.items():
             chunk.set(name, value)
         if chunk.get("usage"):
@@ -166,5 +166,5 @@ class MergedStream:
         """Return the last chunk with the usage of all streams, or b"" unless each stream reported its usage."""
         if len(self.usages) < count:
             return b""
-        chunk = {**self.identity, "object": "chat.completion.chunk", "choices": []}
+        chunk = {"object": "chat.completion.chunk", **self.identity, "choices": []}
         return b"data: " + _encode({**chunk, "usage": sum_usage_objects(list(self.usages.values()))}) + b"\n\n"

@@ -104,11 +104,12 @@ class StopStream(ChunkFilter):
         filter = self._filters.setdefault(choice.get("index", 0), StopFilter(self._stops, keep=self._keep))
         if filter.matched_stop is not None:
             return False
-        delta = choice.get("delta") or {}
-        content = delta.get("content")
+        is_plain = "text" in choice and "delta" not in choice  # a text completion
+        delta, name = (choice, "text") if is_plain else (choice.get("delta") or {}, "content")
+        content = delta.get(name)
         finished = choice.get("finish_reason") is not None
         if isinstance(content, str):
-            delta["content"] = filter.feed(content)
+            delta[name] = filter.feed(content)
         if filter.matched_stop is not None:
             choice["finish_reason"] = "stop"
             if self._names_stop:
@@ -117,10 +118,12 @@ class StopStream(ChunkFilter):
         if finished:
             self.reported_stop = self.reported_stop or reported_stop(choice, self._stops)
             held = filter.flush()
-            if held:
+            if held and is_plain:
+                choice["text"] = (choice.get("text") or "") + held
+            elif held:
                 choice["delta"] = {**delta, "content": (delta.get("content") or "") + held}
             return True
-        return not (content and delta["content"] == "" and len(delta) == 1 and not choice.get("logprobs"))
+        return not (content and delta[name] == "" and (is_plain or len(delta) == 1) and not choice.get("logprobs"))
 
 
 def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
@@ -139,8 +142,9 @@ def cut_answer(
     found: str | None = None
     changed = False
     for choice in decoded.get("choices") or ():
-        message = choice.get("message") or {}
-        content = message.get("content")
+        is_plain = "text" in choice and "message" not in choice  # a text completion
+        message, name = (choice, "text") if is_plain else (choice.get("message") or {}, "content")
+        content = message.get(name)
         if not isinstance(content, str):
             continue
         filter = StopFilter(stops, keep=keep)
@@ -152,17 +156,24 @@ def cut_answer(
         if names_stop:
             choice["stop_sequence"] = filter.matched_stop
         if names_stop or text != content or choice.get("finish_reason") != "stop":
-            _cut(choice, message, text)
+            _cut(choice, message, name, text)
             changed = True
     return (_encode(decoded) if changed else answer), found
 
 
-def _cut(choice: dict[str, Any], message: dict[str, Any], text: str) -> None:
+def _cut(choice: dict[str, Any], message: dict[str, Any], name: str, text: str) -> None:
     """End a choice at `text`, and remove its tool calls and later log probabilities."""
-    message["content"] = text
+    message[name] = text
     message.pop("tool_calls", None)
     choice["finish_reason"] = "stop"
-    listed = (choice.get("logprobs") or {}).get("content")
+    logprobs = choice.get("logprobs") or {}
+    if name == "text" and isinstance(tokens := logprobs.get("tokens"), list):
+        kept_count, shown = 0, 0
+        while kept_count < len(tokens) and shown < len(text):
+            shown += len(str(tokens[kept_count]))
+            kept_count += 1
+        choice["logprobs"] = {key: listed[:kept_count] if isinstance(listed, list) else listed for key, listed in logprobs.items()}
+    listed = logprobs.get("content")
     if isinstance(listed, list):
         shown, kept = 0, []
         for token in listed:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import refuse
-from gateway.tokens.estimate import choice_count, requested_cap
-from gateway.tokens.inputs import input_count
+from gateway.tokens.estimate import requested_cap
+from gateway.tokens.inputs import choice_count, generated_count, input_count
 from providers.base import Adjustment, Body
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def max_prompt_tokens(call: Call) -> int:
     assert body is not None
     if call.operation == "embeddings":
         return call.body_bytes + TOKENS_PER_INPUT * input_count(body)
+    if call.operation == "completions":
+        bound = call.body_bytes + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * input_count(body, "prompt")
+        return bound * generated_count(body, call.operation)
     messages, tools = body.get("messages") or (), body.get("tools") or ()
     for index, message in enumerate(messages):
         _check(message, index)
@@ -53,7 +56,7 @@ def max_output_tokens(call: Call, default: int) -> int:
     """Return the maximum output of a call, which is `default` for each choice if the call sets no cap. Embeddings have none."""
     body = call.body
     assert body is not None
-    return 0 if call.operation == "embeddings" else (requested_cap(body) or default) * choice_count(body)
+    return 0 if call.operation == "embeddings" else (requested_cap(body) or default) * generated_count(body, call.operation)
 
 
 def _check(message: Any, index: int) -> None:

@@ -25,6 +25,7 @@ from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.relay import DONE, Relay
 from gateway.streams.resumed import ResumedStream
+from gateway.tokens.inputs import answer_count
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body, StreamDecoder, Usage
 
@@ -45,7 +46,7 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
     decoder = exchange.target.kind.decoder(exchange.target, exchange.options)
     if call.stops or exchange.json_validator is not None:
         assert call.body is not None
-        choices = 1 if exchange.upstream_calls > 1 else call.body.get("n") or 1
+        choices = 1 if exchange.upstream_calls > 1 else answer_count(call.body, call.operation)
         if call.stops:
             names_stop = call.translator is not None
             decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop, names_stop=names_stop)
@@ -66,7 +67,7 @@ def _max_events(body: Body) -> float:
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     if type(cap) is not int:
         return float("inf")
-    return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * (body.get("n") or 1)
+    return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * answer_count(body, "completions" if "prompt" in body else "chat")
 
 
 class UpstreamStream:

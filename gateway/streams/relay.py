@@ -35,7 +35,7 @@ from gateway.streams.chunks import (
     read_opening,
     usage_chunk,
 )
-from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_two_end, last_three_start
+from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_end, last_three_start
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -173,8 +173,8 @@ class Relay:
             if at and (sent := self._take_plain(whole[:at])) is not None:
                 self._parser.unread(whole[at:])
                 return sent
-        elif self._parser.plain:
-            at = first_two_end(whole)
+        if self._parser.plain:
+            at = first_end(whole, 4 if self.started else 2)  # the decoder may know the others then
             self._parser.unread(whole[at:])
             whole = whole[:at]
         events = self._parser.split(whole)
@@ -237,7 +237,7 @@ class Relay:
                 assert plain is not None
                 return plain
             if self.done:
-                self._surplus += sum(1 for _ in whole)
+                self._surplus += sum(1 for _ in whole) + len(self._parser.feed(b""))
         except StreamFailure as failure:
             if not self._sent:
                 raise

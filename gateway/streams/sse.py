@@ -146,10 +146,14 @@ class EventParser:
         return self._feed_lines(pending + b"\n\n")
 
 
-def first_two_end(whole: bytes) -> int:
-    """Return where the first two events end: usually the role and the first content."""
-    second = whole.find(b"\n\n", whole.find(b"\n\n") + 2)
-    return len(whole) if second < 0 else second + 2
+def first_end(whole: bytes, count: int) -> int:
+    """Return where the first `count` events end."""
+    at = 0
+    for _ in range(count):
+        at = whole.find(b"\n\n", at) + 2
+        if at < 2:
+            return len(whole)
+    return at
 
 
 def last_three_start(whole: bytes) -> int:

@@ -9,7 +9,7 @@ import msgspec
 
 from gateway import catalog
 from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
-from gateway.tokens.inputs import count_inputs
+from gateway.tokens.inputs import count_inputs, generated_count
 from providers.base import Body, Operation, Target
 
 # Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured).
@@ -25,6 +25,7 @@ _TEXTS = re.compile(
 
 class _Choice(msgspec.Struct):
     message: msgspec.Raw = msgspec.Raw(b"")
+    text: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Answer(msgspec.Struct):
@@ -38,6 +39,8 @@ def estimate_prompt(body: Body, size: int, target: Target, operation: Operation 
     """Count the tokens of a prompt if that is quick, else return an upper bound from its size."""
     if operation == "embeddings":
         return count_inputs(body, size, target)
+    if operation == "completions":
+        return count_inputs(body, size, target, "prompt")
     if size <= MAX_INLINE_BYTES and "messages" in body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if SHARED_COUNTER.is_loaded(tokenizer):
@@ -58,7 +61,7 @@ def output_cap(body: Body, target: Target, default: int, operation: Operation = 
     cap = requested_cap(body)
     if cap is None:
         cap = default
-    return (min(cap, model_cap) if model_cap else cap) * choice_count(body)
+    return (min(cap, model_cap) if model_cap else cap) * generated_count(body, operation)
 
 
 def requested_cap(body: Body) -> int | None:
@@ -71,19 +74,13 @@ def requested_cap(body: Body) -> int | None:
     return max(caps) if caps else None
 
 
-def choice_count(body: Body) -> int:
-    """Return the number of answers that a request asks for."""
-    count = body.get("n") if "n" in body else 1
-    return count if type(count) is int and count > 1 else 1
-
-
 def estimate_output(answer: bytes) -> int:
     """Estimate the tokens in the messages of a complete JSON answer."""
     try:
         decoded = _decode_answer(answer)
     except msgspec.DecodeError:
         return 0
-    return sum(len(choice.message) for choice in decoded.choices) // TYPICAL_BYTES_PER_TOKEN
+    return sum(len(choice.message) + len(choice.text) for choice in decoded.choices) // TYPICAL_BYTES_PER_TOKEN
 
 
 def estimate_part(part: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Counts the tokens of the inputs of an embeddings request."""
+"""Counts the tokens of the inputs of an embeddings request, or of the prompts of a completion."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, TokenCounter, tokenizer_for
-from providers.base import Body, Target
+from providers.base import Body, Operation, Target
 
 
-def count_inputs(body: Body, size: int, target: Target, counter: TokenCounter = SHARED_COUNTER) -> int:
-    """Count the tokens of the inputs. If counting texts would take long, return an upper bound from the size of the body."""
-    value = body.get("input")
+def count_inputs(body: Body, size: int, target: Target, field: str = "input", counter: TokenCounter = SHARED_COUNTER) -> int:
+    """Count the tokens of the inputs in `field`. If counting texts would take long, return an upper bound from the size of the body."""
+    value = body.get(field)
     if type(value) is list and value and type(value[0]) is int:
         return len(value)
     if type(value) is list and value and type(value[0]) is list:
@@ -22,10 +22,28 @@ def count_inputs(body: Body, size: int, target: Target, counter: TokenCounter = 
     return math.ceil(sum(counter.count_texts(_texts(value), tokenizer)) * tokenizer.factor)
 
 
-def input_count(body: Body) -> int:
-    """Return the number of inputs of a request."""
-    value = body.get("input")
+def input_count(body: Body, field: str = "input") -> int:
+    """Return the number of inputs of a request in `field`."""
+    value = body.get(field)
     return len(value) if type(value) is list and value and type(value[0]) is not int else 1
+
+
+def answer_count(body: Body, operation: Operation) -> int:
+    """Return the number of choices that a request asks for: `n`, for each prompt of a completion."""
+    return choice_count(body) * (input_count(body, "prompt") if operation == "completions" else 1)
+
+
+def generated_count(body: Body, operation: Operation) -> int:
+    """Return the number of choices that are generated, which is more than are returned with `best_of`."""
+    best_of = body.get("best_of") if operation == "completions" and "best_of" in body else None
+    count = answer_count(body, operation)
+    return count if type(best_of) is not int else count // choice_count(body) * max(best_of, choice_count(body))
+
+
+def choice_count(body: Body) -> int:
+    """Return the number of answers that a request asks for."""
+    count = body.get("n") if "n" in body else 1
+    return count if type(count) is int and count > 1 else 1
 
 
 def _texts(value: Any) -> list[str]:

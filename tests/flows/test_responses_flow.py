@@ -288,3 +288,29 @@ async def test_custom_tool_works_at_a_provider_without_custom_tools(
     output = (assemble(answered.content) if stream else answered.json())["output"]
     assert [(item["type"], item["name"], item["input"]) for item in output] == [("custom_tool_call", "sh", "ls -l")]
     assert up.requests[0].json["tools"][0]["type"] == "function"
+
+
+async def test_address_of_a_file_is_sent_only_to_a_provider_that_reads_it(
+    up: FaultUpstream, other: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    said = [{"type": "text", "text": "ok"}]
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    answer = {"id": "msg_1", "type": "message", "role": "assistant", "content": said, "stop_reason": "end_turn"}
+    up.on("/v1/messages", canned(json.dumps({**answer, "model": "c", "usage": usage}).encode()))
+    config = f"""
+providers:
+  up: {{ type: anthropic, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
+  other: {{ type: openai, base_url: "{other.base_url}", api_key: "${{UP_KEY}}" }}
+models:
+  m: [other/gpt-4.1, up/claude-sonnet-4-5]
+  openai: other/gpt-4.1
+"""
+    items = [{"role": "user", "content": [{"type": "input_file", "file_url": "https://example.org/a.pdf"}]}]
+    async with live(config, environ=ENVIRON) as gateway:
+        answered = await post(client, gateway, input=items)
+        refused = await post(client, gateway, model="openai", input=items)
+    assert answered.status_code == 200, answered.text
+    source = {"type": "url", "url": "https://example.org/a.pdf"}
+    assert up.requests[0].json["messages"][0]["content"][0]["source"] == source
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[0].content[0].file_url")
+    assert other.requests == []

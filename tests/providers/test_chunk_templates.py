@@ -229,6 +229,14 @@ def test_usage_of_every_chunk_is_left_out_and_the_last_kept() -> None:
     assert json.loads(sent)["usage"]["completion_tokens"] == 2
 
 
+def test_chunks_with_usage_that_are_fed_one_by_one_are_known_already() -> None:
+    normalizer = ChunkNormalizer()
+    events = [event({**choice({"content": "A"}), "usage": counted("x" * number)}) for number in range(20)]
+    for given in events:
+        normalizer.feed("", given[6:-2])
+    assert normalizer.convert(b"".join(events)) == event(choice({"content": "A"})) * 20
+
+
 def test_arguments_that_are_converted_count_as_received() -> None:
     templates = ChunkTemplates()
     received: list[str] = []

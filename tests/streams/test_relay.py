@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.streams.relay import MAX_HELD_BYTES, Relay
 from providers.base import Failure, StreamFailure, Usage
+from providers.streams import ChunkNormalizer
 from providers.usage import read_usage
 from tests.support.each import each
 
@@ -270,3 +271,29 @@ def test_u11_an_end_before_a_choice_that_was_asked_for_began_is_a_cut() -> None:
 
 def test_an_upstream_that_gives_fewer_choices_and_says_that_is_all_is_believed() -> None:
     assert run([*WHOLE, DONE], choices=2)[2] is None
+
+
+class CountingNormalizer(ChunkNormalizer):
+    """Counts the chunks that are decoded one by one."""
+
+    fed = 0
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        self.fed += 1
+        return super().feed(event, data)
+
+
+def test_events_that_arrive_together_are_converted_together_once_their_kind_is_known() -> None:
+    decoder = CountingNormalizer(model="m")
+    relay = Relay(decoder=decoder, usage_asked=True, read_usage=read_usage, fail=lambda data: Failure("inband_error", ""))
+    usages = [{**USAGE, "completion_tokens": number, "total_tokens": 3 + number} for number in range(100)]
+    events = [event(chunk(f"{number} ", id=f"c{number}", usage=usage)) for number, usage in enumerate(usages)]
+    sent = relay.feed(b"".join([event(ROLE), *events, event(chunk(None, "stop")), DONE, event(chunk("late"))]))
+    sent += relay.end()
+    assert decoder.fed < 12
+    chunks = [json.loads(data[6:]) for data in sent.split(b"\n\n")[:-1]]
+    text = "".join(choice["delta"].get("content") or "" for c in chunks for choice in c["choices"])
+    assert text == "".join(f"{number} " for number in range(100))
+    assert chunks[-1]["usage"] == usages[-1]
+    assert relay.usage == Usage(3, 99)
+    assert relay.normalised == 1, "the event after [DONE]"

@@ -36,16 +36,16 @@ def test_texts_for_openais_models_are_counted_exactly() -> None:
     counter = loaded(tokenizer_for("openai", "text-embedding-3-small"))
     texts = ["Hello, world!", "Größe", "日本語"]
     expected = sum(toktok.batch_count(texts, "cl100k_base"))
-    assert count_inputs(body(texts), 100, EMBEDDER, counter) == expected
-    assert count_inputs(body("Hello, world!"), 100, EMBEDDER, counter) == 4
+    assert count_inputs(body(texts), 100, EMBEDDER, counter=counter) == expected
+    assert count_inputs(body("Hello, world!"), 100, EMBEDDER, counter=counter) == 4
 
 
 def test_texts_of_other_models_are_bounded() -> None:
     target = target_for("cohere", "embed-v4.0")
     counter = loaded(tokenizer_for("cohere", "embed-v4.0"))
-    assert count_inputs(body("Hello, world!"), 100, target, counter) == 5
-    assert count_inputs(body("Hello, world!"), 100, target, TokenCounter()) == 50
-    assert count_inputs(body("x" * 20_000), 20_010, target, counter) == 10_005
+    assert count_inputs(body("Hello, world!"), 100, target, counter=counter) == 5
+    assert count_inputs(body("Hello, world!"), 100, target, counter=TokenCounter()) == 50
+    assert count_inputs(body("x" * 20_000), 20_010, target, counter=counter) == 10_005
 
 
 def test_inputs_are_counted() -> None:

@@ -15,13 +15,13 @@ from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent
 
 class _Choice(msgspec.Struct):
     message: dict[str, Raw] = {}
-    finish_reason: str | None = None
+    finish_reason: Any = None
     logprobs: dict[str, Raw] | None = None
 
 
 class _Completion(msgspec.Struct):
-    id: str | None = None
-    created: int | None = None
+    id: Any = None
+    created: Any = None
     model: Raw = ABSENT
     choices: list[_Choice] | None = None
     usage: Raw = ABSENT
@@ -41,7 +41,7 @@ def to_response(answer: bytes, request: RequestReader) -> bytes:
     model = request.model if is_absent(completion.model) else completion.model
     identity = output.identify(completion.id, completion.created, model)
     choice = completion.choices[0] if completion.choices else _Choice()
-    reason = output.INCOMPLETE.get(choice.finish_reason or "")
+    reason = output.INCOMPLETE.get(str(choice.finish_reason))
     items = list(_items(identity, choice, "incomplete" if reason else "completed", request))
     more = {name: raw for name in ("service_tier", "gateway") if len(raw := getattr(completion, name))}
     encoded = [Raw(encode(item)) for item in items]

@@ -11,11 +11,13 @@ from providers.base import Action, Adjustment
 class Changes:
     """The changes made to one request."""
 
-    __slots__ = ("made", "strict")
+    __slots__ = ("file_addresses", "made", "strict")
 
     def __init__(self, *, strict: bool) -> None:
         self.strict = strict
         self.made: list[Adjustment] = []
+        self.file_addresses: list[str] = []
+        """The caller's parameters that are addresses of files."""
 
     def without_loss(self, param: str, why: str, action: Action = "drop") -> None:
         """Report a change that loses nothing."""

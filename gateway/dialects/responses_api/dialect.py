@@ -8,7 +8,10 @@ from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+from providers.base import Adjustment, Body, Operation, Refusal, StreamDecoder, Target
+
+TAKE_FILE_ADDRESSES = frozenset({"anthropic"})
+"""Types of providers that read a file from its address. Source: anthropic 2.14.0 (URLPDFSource)."""
 
 
 class ResponsesTranslator:
@@ -31,7 +34,11 @@ class ResponsesTranslator:
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Change nothing: the API says the same to every target."""
+        """Refuse addresses of files, unless the target reads them. Everything else is the same for every target."""
+        for param in self._request.changes.file_addresses:
+            if target.kind.type not in TAKE_FILE_ADDRESSES:
+                message = f"'{param}' is not supported by {target.name}: send the file in 'file_data'."
+                raise Refusal(message, param, "unsupported_content")
         return []
 
     def param(self, name: str) -> str:

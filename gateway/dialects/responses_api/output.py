@@ -32,11 +32,12 @@ class Identity(msgspec.Struct, gc=False):
         return f"{prefix}_{self.base}_{index}"
 
 
-def identify(given: str | None, created: int | None, model: Any) -> Identity:
+def identify(given: Any, created: Any, model: Any) -> Identity:
     """Return the identity of the response for a chat completion."""
-    base = (given or "").removeprefix("chatcmpl-")
+    base = given.removeprefix("chatcmpl-") if type(given) is str else ""
     base = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in base[:MAX_ID_CHARS])
-    return Identity(base or f"{time.time_ns():x}", created or int(time.time()), model)
+    known = type(created) in (int, float) and created > 0
+    return Identity(base or f"{time.time_ns():x}", int(created if known else time.time()), model)
 
 
 class Response:

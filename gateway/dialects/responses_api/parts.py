@@ -73,17 +73,16 @@ def _image(param: str, part: Mapping[str, Raw], changes: Changes) -> dict[str, A
 
 
 def _file(param: str, part: Mapping[str, Raw], changes: Changes) -> dict[str, Any]:
-    if not is_absent(part.get("file_url", ABSENT)):
-        raise refuse(
-            f"{param}.file_url",
-            f"'{param}.file_url' is not supported: send the file in 'file_data'.",
-            "unsupported_content",
-        )
     file = {
         name: string(f"{param}.{name}", part[name])
         for name in ("filename", "file_data", "file_id")
         if not is_absent(part.get(name, ABSENT))
     }
+    if not is_absent(address := part.get("file_url", ABSENT)):
+        if not text(f"{param}.file_url", address).startswith(("http://", "https://")):
+            raise refuse(f"{param}.file_url", f"'{param}.file_url' must be an http address.")
+        file.setdefault("file_data", address)
+        changes.file_addresses.append(f"{param}.file_url")
     if "file_data" not in file and "file_id" not in file:
         raise refuse(f"{param}.file_data", f"'{param}.file_data' is required.", "missing_required_parameter")
     if (

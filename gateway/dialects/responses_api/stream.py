@@ -35,13 +35,13 @@ class _Delta(msgspec.Struct, gc=False):
 
 class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
-    finish_reason: str | None = None
+    finish_reason: Any = None
     logprobs: Raw = ABSENT
 
 
 class _Chunk(msgspec.Struct, gc=False):
-    id: str | None = None
-    created: int | None = None
+    id: Any = None
+    created: Any = None
     model: Raw = ABSENT
     choices: list[_Choice] | None = None
     usage: Raw = ABSENT
@@ -102,7 +102,7 @@ class ResponseStream:
         self._done: list[Raw | None] = []
         self._open: OpenMessage | OpenReasoning | None = None
         self._calls: dict[int, OpenCall] = {}
-        self._reason: str | None = None
+        self._reason: Any = None
         self._usage: Raw = ABSENT
         self._more: dict[str, Raw] = {}
         self._error: Raw = ABSENT
@@ -292,7 +292,7 @@ class ResponseStream:
         if not is_absent(self._error):
             self._fail(self._response)
             return
-        reason = output.INCOMPLETE.get(self._reason or "")
+        reason = output.INCOMPLETE.get(str(self._reason))
         status = "incomplete" if reason else "completed"
         if not self._done:
             self._message()

@@ -10,8 +10,8 @@ from openai.types.responses import Response
 from gateway.dialects.responses_api.answer import from_parts
 from gateway.dialects.responses_api.output import identify, usage_of
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode
-from tests.dialects.responses_api.grammar import response_of
-from tests.providers.wires import answer
+from tests.dialects.responses_api.grammar import assemble, response_of, translator
+from tests.providers.wires import answer, chunk
 
 
 def output(message: dict[str, Any], finish: str = "stop", **more: Any) -> list[dict[str, Any]]:
@@ -157,3 +157,24 @@ def test_ids_have_letters_digits_and_underscores(given: str, base: str) -> None:
 
 def test_answer_without_an_id_gets_one() -> None:
     assert identify(None, None, "m").base
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"id": 5}, {"id": None}, {"created": 1.5}, {"created": "now"}, {"created": -1}, {"model": None}, {"usage": []}],
+    ids=str,
+)
+def test_odd_values_of_an_upstream_do_no_harm(odd: dict[str, Any]) -> None:
+    response = response_of({**answer({"content": "a"}, "stop"), **odd})
+    made = translator(stream=True)
+    out = made.feed(b"data: " + encode({**chunk({"content": "a"}), **odd}) + b"\n\n")
+    streamed = assemble(out + made.end(b"data: [DONE]\n\n"))
+    for each in (response, streamed):
+        assert each["output"][0]["content"][0]["text"] == "a"
+        assert each["id"].startswith("resp_")
+        assert each["created_at"] > 0
+
+
+def test_unknown_finish_reason_is_complete() -> None:
+    for finish in ("eos", 5, ["length"]):
+        assert response_of(answer({"content": "a"}, finish))["status"] == "completed"  # type: ignore[arg-type]

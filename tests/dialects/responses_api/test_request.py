@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from random import Random
 from typing import Any
 
 import pytest
 
+from gateway.dialects.parameters import check_parameters
+from gateway.dialects.responses_api.dialect import ResponsesTranslator
 from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NOT_SUPPORTED, RequestReader
 from gateway.errors import BadRequest
+from providers.base import Body
 from tests.dialects.responses_api.grammar import response_of, to_chat, translator
+from tests.dialects.responses_api.test_upstreams import REQUEST
 from tests.providers.wires import answer
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
@@ -139,3 +145,52 @@ def test_response_repeats_the_parameters_or_their_defaults() -> None:
     assert plain["parallel_tool_calls"] is True
     assert plain["text"] == {"format": {"type": "text"}}
     assert (plain["store"], plain["background"], plain["previous_response_id"]) == (False, False, None)
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    [],
+    {},
+    [None],
+    [{}],
+    ["x"],
+    {"type": 3},
+    {"type": "x"},
+    [[]],
+    {"a": None},
+]
+
+
+def mutated(random: Random, value: Any) -> Any:
+    """Return the value with one odd value at a random place."""
+    if type(value) is dict and value and random.random() < 0.9:
+        name = random.choice(list(value))
+        return {**value, name: mutated(random, value[name])}
+    if type(value) is list and value and random.random() < 0.9:
+        index = random.randrange(len(value))
+        return [*value[:index], mutated(random, value[index]), *value[index + 1 :]]
+    return random.choice(ODD)
+
+
+def test_any_odd_value_is_accepted_or_refused_with_its_place() -> None:
+    random, refused = Random(9), []
+    for _ in range(3_000):
+        body = mutated(random, {"model": "m", **REQUEST})
+        source = json.dumps(body).encode()
+        made = ResponsesTranslator()
+        try:
+            chat = made.request(source, strict=False)
+            if chat != source:
+                check_parameters(Body(chat))
+        except BadRequest as error:
+            refused.append((made.param(error.param or ""), body))
+    assert len(refused) > 500
+    for param, body in refused:
+        name = param.partition(".")[0].partition("[")[0]
+        assert name in body or name in ("input", "instructions"), (param, body)

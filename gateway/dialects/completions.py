@@ -1,0 +1,170 @@
+"""OpenAI's legacy completions for callers: checks of requests, and answers of chat providers as text completions.
+
+Providers with completions of their own get the request as it is; for the others, `gateway.emulate.completions` makes it a
+chat. Answers are converted by their shape, so one call may fall back from one kind of provider to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.embeddings import check_inputs
+from gateway.dialects.parameters import CHECKS, check_fields
+from gateway.errors import refuse
+from gateway.streams.chunk_filter import ChunkFilter
+from providers.base import Body, Operation, StreamDecoder
+
+MAX_BEST_OF = 20
+MAX_PROMPTS = 128
+_TYPE = "invalid_type"
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class CompletionsApi:
+    """POST /completions."""
+
+    operation: Operation = "completions"
+    has_messages = False
+    can_continue = False
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self.paths = paths
+
+    def check(self, body: Body) -> None:
+        """Check the parameters of a completion."""
+        check_completions(body)
+
+    def translator(self) -> None:
+        """Return None: providers with completions get the request as it is."""
+
+    def response(self, answer: bytes) -> bytes:
+        """Return a text completion: the answer itself, unless it is that of a chat."""
+        return to_text_completion(answer)
+
+    def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
+        """Return a decoder that makes chunks of a chat those of a text completion."""
+        return TextStream(inner)
+
+
+def check_completions(body: Body) -> None:
+    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
+    check_fields(body, _CHECKS)
+    if "messages" in body:
+        raise refuse("messages", "A completion has a 'prompt': send 'messages' to /v1/chat/completions.", "unsupported_parameter")
+    if body.get("prompt") is None:
+        raise refuse("prompt", "'prompt' is required.", "missing_required_parameter")
+    best_of, n = body.get("best_of"), body.get("n")
+    if best_of is not None and best_of < (n or 1):
+        raise refuse("best_of", f"'best_of' ({best_of}) must be at least 'n' ({n or 1}).")
+    if best_of is not None and best_of > 1 and body.get("stream"):
+        raise refuse("best_of", "'best_of' above 1 cannot be streamed.")
+
+
+def to_text_completion(answer: bytes) -> bytes:
+    """Return a chat completion as a text completion. An answer that already is one keeps its bytes."""
+    completion = _decode(answer)
+    choices = completion.get("choices") or []
+    if not any(type(choice) is dict and ("message" in choice or _is_of_chat(choice.get("logprobs"))) for choice in choices):
+        return answer
+    completion["object"] = "text_completion"
+    completion["choices"] = [_text_choice(choice, choice.get("message")) for choice in choices]
+    return _encode(completion)
+
+
+def _is_of_chat(logprobs: Any) -> bool:
+    """Return whether log probabilities have the form of a chat. llama.cpp sends it with completions, too."""
+    return type(logprobs) is dict and "content" in logprobs
+
+
+def _text_choice(choice: dict[str, Any], said: Any) -> dict[str, Any]:
+    """Return the choice of a completion. `said` is the message or delta of a chat, or None."""
+    text, logprobs = said.get("content") if type(said) is dict else choice.get("text"), choice.get("logprobs")
+    return {
+        "text": text if type(text) is str else "",
+        "index": choice.get("index", 0),
+        "logprobs": _text_logprobs(logprobs) if _is_of_chat(logprobs) else logprobs,
+        "finish_reason": choice.get("finish_reason"),
+    }
+
+
+def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
+    """Return the log probabilities of a chat's text in the form of a completion. Offsets begin with the text of the choice."""
+    listed = logprobs.get("content")
+    if type(listed) is not list:
+        return None
+    offsets, at = [], 0
+    for each in listed:
+        offsets.append(at)
+        at += len(each["token"])
+    tops = [{top["token"]: top["logprob"] for top in each.get("top_logprobs") or ()} for each in listed]
+    return {
+        "tokens": [each["token"] for each in listed],
+        "token_logprobs": [each["logprob"] for each in listed],
+        "top_logprobs": tops if any(tops) else None,
+        "text_offset": offsets,
+    }
+
+
+class TextStream(ChunkFilter):
+    """Makes the chunks of a chat those of a text completion. Chunks that already are keep their bytes."""
+
+    def __init__(self, inner: StreamDecoder | None) -> None:
+        super().__init__(inner)
+        self._shown: dict[int, int] = {}
+
+    def _pass(self, data: bytes) -> Sequence[bytes]:
+        if b'"delta"' not in data and b'"chat.completion.chunk"' not in data and b'"logprobs":{"content"' not in data:
+            return (data,)
+        chunk = _decode(data)
+        if chunk.get("error"):
+            return (data,)
+        chunk["object"] = "text_completion"
+        given = chunk.get("choices") or []
+        chunk["choices"] = [self._text(choice) for choice in given if self._says_something(choice)]
+        return (_encode(chunk),) if chunk["choices"] or chunk.get("usage") else ()
+
+    def _says_something(self, choice: dict[str, Any]) -> bool:
+        """Return whether a choice has text or ends. A role alone says nothing in a completion."""
+        text = choice.get("text") or (choice.get("delta") or {}).get("content")
+        return bool(text) or choice.get("finish_reason") is not None
+
+    def _text(self, choice: dict[str, Any]) -> dict[str, Any]:
+        text = _text_choice(choice, choice.get("delta"))
+        shown = self._shown.get(text["index"], 0)
+        self._shown[text["index"]] = shown + len(text["text"])
+        if _is_of_chat(choice.get("logprobs")) and text["logprobs"] is not None:
+            text["logprobs"]["text_offset"] = [shown + offset for offset in text["logprobs"]["text_offset"]]
+        return text
+
+
+def _prompt(param: str, value: Any) -> None:
+    check_inputs(param, value, MAX_PROMPTS, may_be_empty=True)
+
+
+def _logprobs(param: str, value: Any) -> None:
+    if type(value) is not int or not 0 <= value <= MAX_BEST_OF:
+        raise refuse(param, f"'{param}' must be an integer from 0 to {MAX_BEST_OF}.", _TYPE)
+
+
+def _best_of(param: str, value: Any) -> None:
+    if type(value) is not int:
+        raise refuse(param, f"'{param}' must be an integer.", _TYPE)
+    if not 1 <= value <= MAX_BEST_OF:
+        raise refuse(param, f"'{param}' must be between 1 and {MAX_BEST_OF}.")
+
+
+def _echo(param: str, value: Any) -> None:
+    if type(value) is not bool:
+        raise refuse(param, f"'{param}' must be a boolean.", _TYPE)
+
+
+def _suffix(param: str, value: Any) -> None:
+    if type(value) is not str:
+        raise refuse(param, f"'{param}' must be a string.", _TYPE)
+
+
+_CHECKS = {**CHECKS, "prompt": _prompt, "logprobs": _logprobs, "best_of": _best_of, "echo": _echo, "suffix": _suffix}
