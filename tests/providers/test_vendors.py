@@ -123,9 +123,11 @@ def test_repair_of_a_vendor_runs_on_the_first_chunk_of_each_sort() -> None:
 
     decoder = ChunkNormalizer((repair,))
     head = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"'
+    role = head.replace('"content"', '"role":"assistant","content"') + '"},"finish_reason":null}]}'
+    assert decoder.feed("", role.encode()) == (role.encode(),)
     for text, rest in (("a", ""), ("b", ""), ("c", ',"word":1'), ("d", "")):
         data = f'{head}{text}"}},"finish_reason":null{rest}}}]}}'.encode()
         assert decoder.feed("", data) == (data,)
-    assert seen == ["a", "c"]
+    assert seen == ["", "a", "c"]
     assert decoder.feed("", b"not JSON") == (b"not JSON",)
     assert decoder.end() == ()
