@@ -84,6 +84,14 @@ class Attempt(Struct, eq=False):
         return {"target": self.target.name, "outcome": self.outcome, "ms": self.ms}
 
 
+class SkippedTarget(Struct, frozen=True):
+    """A target that got no request, because its rules refused the call."""
+
+    target: str
+    param: str | None
+    why: str
+
+
 class CallTrace(Protocol):
     """The interface by which the stages record the trace spans of one call."""
 
@@ -150,6 +158,7 @@ class Call(Struct, eq=False):
     """Whether the caller requested the receipt in the body."""
     attempts: list[Attempt] = []
     """The attempts in order of their start; the winner of a hedge comes after the loser."""
+    skipped: list[SkippedTarget] = []
     answered_by: Attempt | None = None
     """The attempt whose response the caller got, completely or in part; for a continued stream, the latest."""
     status: int = 0

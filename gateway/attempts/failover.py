@@ -145,7 +145,7 @@ class Failover:
                 else:
                     failure, candidate = await self._send_hedged(progress, candidate, health)
             except Refusal as refusal:
-                progress.refusal = progress.refusal or refusal
+                progress.record_refusal(refusal, candidate.backend.target.name)
                 return False
             except NotAdmittedError as error:
                 self._record_not_admitted(progress, candidate, error)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
-from gateway.call import Attempt, Call
+from gateway.call import Attempt, Call, SkippedTarget
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
 from gateway.targets.candidate import Candidate
@@ -59,6 +59,13 @@ class Progress:
     def record_failure(self, failure: Failure, target: str) -> None:
         """Store the latest failure and the target where it happened."""
         self.failure, self.target = failure, target
+
+    def record_refusal(self, refusal: Refusal, target: str) -> None:
+        """Record that the rules of a target refused the call. The first refusal is the error if no target gets it."""
+        self.refusal = self.refusal or refusal
+        translator = self.call.translator
+        param = refusal.param if refusal.param is None or translator is None else translator.param(refusal.param)
+        self.call.skipped.append(SkippedTarget(target, param, refusal.message))
 
     def error(self) -> GatewayError:
         """Return the error for the caller if the call ends now."""

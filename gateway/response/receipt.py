@@ -77,6 +77,8 @@ def receipt_of(call: Call) -> dict[str, Any]:
         receipt["time_info"] = attempt.time_info
     if call.transcript is not None and call.transcript.handovers:
         receipt["continued"] = call.transcript.handovers
+    if call.skipped:
+        receipt["skipped"] = call.skipped
     if billed := accounting.billed_attempts(call):
         receipt["billed_attempts"] = billed
     if attempt is not None and attempt.context is not None:

@@ -150,6 +150,16 @@ class _Clock:
 _clock = _Clock()
 
 
+def _of_other_targets(call: Call) -> dict[str, Any]:
+    """Return the fields about targets that did not answer the call."""
+    fields: dict[str, Any] = {}
+    if call.skipped:
+        fields["skipped"] = [{"target": each.target, "param": each.param} for each in call.skipped]
+    if billed := accounting.billed_attempts(call):
+        fields["billed_attempts"] = billed
+    return fields
+
+
 def record(call: Call, ended: float) -> dict[str, Any]:
     """Return a call as a log record: names, numbers and timings. docs/log.md describes the fields."""
     attempt = call.final_attempt
@@ -187,8 +197,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
             fields["reasoning_tokens"] = usage.reasoning_tokens
         if usage.estimated:
             fields["estimated"] = True
-    if billed := accounting.billed_attempts(call):
-        fields["billed_attempts"] = billed
+    fields |= _of_other_targets(call)
     if (cost := accounting.cost_usd(call)) is not None:
         fields["cost_usd"] = cost
     if attempt is not None and attempt.finish_reasons:

@@ -81,8 +81,16 @@ class Roles(MessageRule, frozen=True):
         return {"messages": {"support": "yes", "roles": list(self.accepts)}}
 
 
+_MEDIA = frozenset({"image_url", "video_url", "input_audio", "file"})
+"""Types of parts that can be left out of a conversation that goes on."""
+
+
 class ContentParts(MessageRule, frozen=True):
-    """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string."""
+    """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string.
+
+    Other parts are refused at the beginning of a conversation. Once it has an assistant message, pictures, recordings and
+    files are replaced by a note in lenient mode, so that it can go on at a provider that reads only text.
+    """
 
     accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()
@@ -91,25 +99,37 @@ class ContentParts(MessageRule, frozen=True):
     words: ClassVar[tuple[bytes, ...]] = (b'"type"',)
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
-        """Refuse unknown parts. Join text parts where the provider accepts only a string."""
+        """Refuse or replace unknown parts. Join text parts where the provider accepts only a string."""
         changed: list[Message] | None = None
+        goes_on = any(message.get("role") == "assistant" for message in messages)
         for position, message in enumerate(messages):
             content = message.get("content")
             if type(content) is not list:
                 continue
             only_text = message.get("role") in self.as_string
-            for index, part in enumerate(content):
-                kind = part.get("type")
-                if kind != "text" and (only_text or kind not in self.accepts):
-                    why = f"content of type {str(kind)[:40]!r} is not supported here"
-                    raise work.refuse(f"messages[{position}].content[{index}]", why, "unsupported_content")
-                if kind == "image_url" and not self.remote_images and not image_url(part).startswith("data:"):
-                    raise work.refuse(f"messages[{position}].content[{index}]", "images must be data: URIs", "unsupported_content")
-            if only_text:
+            kept = [
+                self._part(work, f"messages[{position}].content[{index}]", part, only_text, goes_on)
+                for index, part in enumerate(content)
+            ]
+            if only_text or kept != content:
                 changed = changed or list(messages)
-                changed[position] = {**message, "content": text_of(content)}
+                changed[position] = {**message, "content": text_of(kept) if only_text else kept}
+            if only_text:
                 work.report(f"messages[{position}].content", "reshape", why="the upstream accepts only a string")
         return changed
+
+    def _part(self, work: Work, place: str, part: dict[str, Any], only_text: bool, goes_on: bool) -> dict[str, Any]:
+        """Return a part as it is sent."""
+        kind = part.get("type")
+        if kind != "text" and (only_text or kind not in self.accepts):
+            if kind not in _MEDIA or not goes_on:
+                raise work.refuse(place, f"content of type {str(kind)[:40]!r} is not supported here", "unsupported_content")
+            why = "the target does not read it; a note in its place lets the conversation go on"
+            work.report_lossy(place, "drop", why, from_=kind, code="unsupported_content")
+            return {"type": "text", "text": f"[{kind.removesuffix('_url')} left out]"}
+        if kind == "image_url" and not self.remote_images and not image_url(part).startswith("data:"):
+            raise work.refuse(place, "images must be data: URIs", "unsupported_content")
+        return part
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"messages": {"support": "yes", "content": sorted({"text", *self.accepts})}}

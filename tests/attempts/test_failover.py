@@ -22,6 +22,7 @@ from gateway.config.route import Ref
 from gateway.errors import GatewayError
 from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.response.receipt import receipt_of
 from gateway.targets.candidate import Candidate
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog
@@ -72,6 +73,17 @@ async def test_broken_stream_is_continued_and_both_attempts_are_billed() -> None
     assert broken.outcome == "reset"
     assert broken.usage is not None
     assert [entry["target"] for entry in billed_attempts(call)] == ["a/x"]
+
+
+async def test_target_whose_rules_refuse_the_call_is_listed_as_skipped() -> None:
+    image = b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}'
+    up = ScriptedTransport(ScriptedResponse([completion()]))
+    call = call_with(image)
+    received = await run(call, candidate_over(up, "a/x", "goodfire"), candidate_over(up, "b/y"))
+    assert received.status == 200
+    assert [(each.target, each.param) for each in call.skipped] == [("a/x", "messages[0].content[0]")]
+    assert receipt_of(call)["skipped"] == call.skipped
+    assert "image_url" in call.skipped[0].why
 
 
 async def test_only_plain_text_of_one_choice_has_a_transcript() -> None:

@@ -243,7 +243,7 @@ async def test_an_agent_completes_with_the_embedded_engine_as_its_last_target(up
     ):
         await eventually(lambda: gateway.gateway.generation.engines["local"].state == "ready", 60)
         agent = Agent(client, up)
-        agent.max_tokens, agent.images = 24, False
+        agent.max_tokens = 24
         agent.messages.append({"role": "user", "content": [{"type": "text", "text": "Plan a trip."}]})
         for agent.turn in range(TURNS):
             agent.stream = agent.turn // 4 % 2 == 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from providers.base import Refusal
 from providers.message_tables import ROWS
 from providers.rules.tool_results import IN_NEXT_MESSAGE
 from tests.providers.adapting import adapt
@@ -101,6 +102,19 @@ def test_an_image_stays_in_a_result_where_it_is_taken(kind: str) -> None:
     assert adapted.sent["messages"][-1]["content"] == [IMAGE]
 
 
-def test_an_image_in_a_result_is_refused_by_the_local_engine() -> None:
-    with pytest.raises(Exception, match="image_url"):
-        sent("local", [USER, call("a"), result("a", [IMAGE])])
+@pytest.mark.parametrize("kind", ["local", "goodfire"])
+def test_an_image_in_a_conversation_that_goes_on_is_left_out_where_only_text_is_read(kind: str) -> None:
+    asked = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]}
+    messages = [asked, {"role": "assistant", "content": "A cat."}, USER]
+    adapted = sent(kind, messages)
+    assert any("What is this?" in text and "[image left out]" in text for text in map(str, adapted.sent["messages"]))
+    assert ("messages[0].content[1]", "drop", "image_url") in [(each.param, each.action, each.from_) for each in adapted.adjustments]
+    with pytest.raises(Refusal, match=r"messages\[0\].content\[1\]"):
+        adapt(kind, {"messages": messages}, strict=True)
+    with pytest.raises(Refusal, match="image_url"):
+        sent(kind, [asked])
+
+
+def test_an_image_in_a_result_is_left_out_at_the_local_engine() -> None:
+    adapted = sent("local", [USER, call("a"), result("a", [IMAGE])])
+    assert ("drop", "image_url") in [(each.action, each.from_) for each in adapted.adjustments]
