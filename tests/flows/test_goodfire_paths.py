@@ -138,7 +138,7 @@ async def test_goodfire_logits_path_returns_token_probabilities(up: FaultUpstrea
 
 
 async def test_other_paths_keep_the_upstream_chunks_unchanged(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    up.on("/v1/chat/completions", sse(openai_chunk({"content": "A"}), openai_chunk({}, "stop"), b"[DONE]"))
+    up.on("/v1/chat/completions", sse(openai_chunk({"role": "assistant", "content": "A"}), openai_chunk({}, "stop"), b"[DONE]"))
     async with serving(up) as gateway:
         chunks, _ = await read_stream(client, gateway.base_url + "/chat/completions")
-    assert chunks == [openai_chunk({"content": "A"}), openai_chunk({}, "stop")]
+    assert chunks == [openai_chunk({"role": "assistant", "content": "A"}), openai_chunk({}, "stop")]
