@@ -278,7 +278,7 @@ class StreamDecoder(Protocol):
         return None
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the JSON chunks (or b"[DONE]") for an event: its name ("" if none) and its data. Raises StreamFailure."""
+        """Return the JSON chunks (or b"[DONE]") for an event, given its name ("" if it has none) and its data. Raises StreamFailure."""
 
     def take_usage(self) -> bytes | None:
         """Return the newest chunk whose usage `convert` left out, as `feed` would, and forget it."""

@@ -112,8 +112,10 @@ def _check_requests(provider: Provider, target: Target) -> Iterator[str]:
                 chain = provider.chained(body.copy(), options)
                 request = provider.encode(body, target, options)
             except Refusal as refusal:
-                if not extra or refusal.param is None:
-                    yield f"{extra}: refused in lenient mode without naming a parameter"
+                if not extra:
+                    yield "a request without optional parameters is refused"
+                elif refusal.param is None:
+                    yield f"{sorted(extra)}: refused in lenient mode without naming a parameter"
                 continue
             if chain is not None and not isinstance(chain, Generator):
                 yield f"{sorted(extra)}: chained must return a generator of bodies, or None"

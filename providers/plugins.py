@@ -38,7 +38,7 @@ class _Completed(Provider):
 
 
 class _CompletedDecoder(StreamDecoder):
-    """A plugin's decoder that is not a `StreamDecoder`: its `feed` and `end`, with the defaults of what it lacks."""
+    """Wraps a plugin's decoder that is not a `StreamDecoder`: calls its `feed` and `end`, and supplies the other methods."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder

@@ -19,7 +19,7 @@ class StreamChoice:
         self.has_role = False
 
     def goes_on(self, delta: Any) -> bool:
-        """Return whether a delta is only text, and not the first."""
+        """Return whether a delta continues the choice: it is not the first, has no call, and does not introduce the role."""
         if not self.has_delta or type(delta) is not dict or "tool_calls" in delta or "function_call" in delta:
             return False
         return self.has_role or "role" not in delta

@@ -39,7 +39,8 @@ def _pem(path: str, files: Files) -> PemFile:
 def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
     """Use this certificate for new connections.
 
-    Raise ssl.SSLError and change nothing if it is unusable.
+    Raise ssl.SSLError if it is unusable. The context may then be unusable too, so check the certificate with another
+    context first.
     """
     with _as_file(tls.cert) as cert, _as_file(tls.key) as key:
         context.load_cert_chain(cert, key, password=lambda: b"")

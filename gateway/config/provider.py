@@ -34,7 +34,7 @@ class PriceConfig(Struct, frozen=True):
 class CooldownConfig(Struct, frozen=True):
     """Cooldowns: when a failing target is skipped, and for how long.
 
-    A 429 or a Retry-After starts a cooldown as well.
+    A 429, or a 503 or 529 with a Retry-After, also starts a cooldown.
     """
 
     failures: Annotated[

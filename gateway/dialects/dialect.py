@@ -83,7 +83,7 @@ class Dialect(Protocol):
 
     @property
     def can_continue(self) -> bool:
-        """Whether a broken stream can be continued by another target."""
+        """Whether a broken stream can be continued by another attempt."""
         ...
 
     def check(self, body: Body) -> None:

@@ -214,7 +214,7 @@ class _Choice:
 
 
 def _with(fields: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """Return the fields with another value of one field, without it if the value is None."""
+    """Return the fields with `name` set to `value`, or without `name` if `value` is None."""
     left = {key: each for key, each in fields.items() if key != name}
     return left if value is None else {**left, name: value}
 

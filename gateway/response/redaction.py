@@ -14,7 +14,7 @@ MASK = "***"
 
 
 def secrets_of(target: Target) -> tuple[str, ...]:
-    """Return the credential and the configured header values, except short ones: unchanged and percent-encoded."""
+    """Return the credential and the configured header values, each as it is and percent-encoded. Short ones are left out."""
     found = [target.credential] if target.credential and len(target.credential) > 3 else []
     found += [value for _, value in target.headers if len(value) >= MIN_SECRET_CHARS]
     encoded = [quote(value, safe="") for value in found]

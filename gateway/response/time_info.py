@@ -3,8 +3,9 @@
 They are part of the receipt, because a field of that name in the body could collide with one of a provider.
 
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
-measured   queue_time ends when the request is sent. In a stream, prompt_time follows until the first content, then
-           completion_time. A JSON answer arrives at once: prompt_time is null, and completion_time is all the time upstream
+measured   queue_time ends when the request is sent. In a stream, prompt_time lasts from then to the first
+           content, and completion_time from there to the end. A JSON answer arrives at once: prompt_time is null,
+           and completion_time is all the time upstream
 """
 
 from __future__ import annotations

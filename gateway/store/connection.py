@@ -68,7 +68,7 @@ class RedisConnection:
         self._generation = 0
         self.up = False
         self.commands = 0
-        """Number of scripts run; decisions of one side in one event loop iteration share a script run."""
+        """Number of scripts run. Decisions in the same event loop iteration share a run if their limits have the same hash tag."""
         self.slowest_reply_s = 0.0
         """Longest time from a script run to its reply or its timeout."""
 

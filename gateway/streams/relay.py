@@ -126,7 +126,7 @@ class Relay:
         return self._usage_event or b""
 
     def _take_usage(self) -> None:
-        """Read the usage that the decoder left out of ordinary chunks, if it is newer."""
+        """Record the usage that the decoder left out of ordinary chunks, if there is any."""
         if self._decoder is not None and (data := self._decoder.take_usage()) is not None:
             self._keep_usage(data, read_chunk(data))
 

@@ -42,7 +42,7 @@ class EventParser:
         return self.split(whole) if whole else []
 
     def cut(self, piece: bytes) -> bytes:
-        """Return the bytes of the events that `piece` completes, if `plain`, else everything. The rest is kept for the next piece."""
+        """If `plain`, return the bytes of the events that `piece` completes and keep the rest. Otherwise return everything."""
         if self.pending:
             piece = self.pending + piece
             self.pending = b""

@@ -151,7 +151,7 @@ class HttpxResponse:
 class HttpxTransport:
     """One httpx transport per origin.
 
-    `connections` limits each origin. `resolver` and `is_allowed` are as in NativeTransport.
+    `connections` is the maximum number of connections to each origin. `resolver` and `is_allowed` are as in NativeTransport.
     """
 
     def __init__(

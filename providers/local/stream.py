@@ -90,7 +90,10 @@ class EngineDecoder(StreamDecoder):
 
 
 def with_model(answer: bytes, options: Options) -> bytes:
-    """Return an answer with the model that the caller asked for. A text cannot match, because its quotation marks are escaped."""
+    """Return an answer with the model that the caller asked for.
+
+    The replaced bytes cannot occur in a text, because quotation marks in texts are escaped.
+    """
     return answer.replace(_ENGINE_MODEL, _model_member(options), 1)
 
 

@@ -92,7 +92,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "an assistant message follows tool results": row.answer_after_results,
         "no stop string without a visible character": not row.blank_stops,
         f"function names match `{row.function_name}`": row.function_name is not None,
-        "a function states its parameters": row.needs_parameters,
+        "every function needs `parameters`": row.needs_parameters,
         f"a function's schema is sent without {', '.join(f'`{name}`' for name in row.schema_drops)}": bool(row.schema_drops),
         "the gateway checks the arguments of functions with `strict: true`": row.has_tools
         and not row.enforces_strict

@@ -30,7 +30,7 @@ MEDIA_TYPES: Mapping[str, str] = MappingProxyType({"image/jpg": "image/jpeg", "i
 
 
 class Report:
-    """Reports changes of messages. Of many changes of one kind, only the first MAX_LISTED are listed one by one."""
+    """Reports changes to messages. Of many changes of one kind, only the first MAX_LISTED are listed one by one."""
 
     def __init__(self, work: Work) -> None:
         self.work = work

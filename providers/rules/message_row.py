@@ -68,7 +68,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     needs_parameters: bool = False
     """A function must have `parameters`, even if it takes none."""
     enforces_strict: bool = False
-    """Documents that `strict: true` on a function is enforced. If not, the gateway checks the arguments."""
+    """The vendor documents that it enforces `strict: true` on functions. If not, the gateway checks the arguments."""
     joins: tuple[str, ...] = ()
     """Roles whose lists of texts are joined to a string."""
     developer: Literal["", "system", "setting"] = ""

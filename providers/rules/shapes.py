@@ -264,7 +264,8 @@ class Choices(Rule, frozen=True):
         if count > limit:
             raise work.refuse("n", f"the provider returns one choice per request, and one call is limited to {limit} requests")
         work.body.pop("n")
-        work.report("n", "fan_out", from_=count, why="one upstream request per choice; each bills the prompt, and usage is added up")
+        why = "one upstream request per choice; the prompt is billed for each, and usage is added up"
+        work.report("n", "fan_out", from_=count, why=why)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         n = (

@@ -85,7 +85,7 @@ class ToolPass(Rule, frozen=True):
             work.report(f"{where}.parameters", "drop", why=NEUTRAL)
         if row.needs_parameters and "parameters" not in result:
             result["parameters"] = {"type": "object", "properties": {}}
-            work.report(f"{where}.parameters", "set_default", why="a function states its parameters, even if there are none")
+            work.report(f"{where}.parameters", "set_default", why="the provider requires `parameters`, even for a function without any")
         return function if result == function else result
 
     def _drop_fields(self, work: Work, where: str, fields: dict[str, Any], allowed: tuple[str, ...]) -> None:

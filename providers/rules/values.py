@@ -125,7 +125,10 @@ class Drop(Rule, frozen=True):
 
 
 class Refuse(Rule, frozen=True):
-    """A parameter that cannot be dropped without changing the answer. It is refused in both modes."""
+    """A parameter that cannot be dropped without changing the answer.
+
+    Any value but a neutral one is refused, in strict and in lenient mode.
+    """
 
     why: str = UNSUPPORTED
     code: str = "unsupported_parameter"

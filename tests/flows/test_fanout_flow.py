@@ -50,7 +50,7 @@ async def test_each_listed_seed_gets_its_own_call_and_choices_keep_their_order(u
         singles = [(await post(client, gateway.base_url, seed=seed)).json() for seed in (4, 6, 8)]
     assert [(choice["index"], choice["message"]["content"]) for choice in body["choices"]] == [(0, "seed 4"), (1, "seed 6"), (2, "seed 8")]
     (reason,) = [adjustment["why"] for adjustment in body["gateway"]["adjustments"] if adjustment["action"] == "fan_out"]
-    assert "each bills the prompt, and usage is added up" in reason
+    assert "the prompt is billed for each, and usage is added up" in reason
     assert [choice["message"] for choice in body["choices"]] == [single["choices"][0]["message"] for single in singles]
     assert body["usage"] == {"prompt_tokens": 30, "completion_tokens": 6, "total_tokens": 36}
     assert {"param": "n", "action": "fan_out", "from": 3}.items() <= body["gateway"]["adjustments"][0].items()

@@ -53,8 +53,8 @@ def part_of(block: Fields, param: str, changes: Changes) -> list[Part]:
     if translate is None:
         raise unsupported(
             f"{param}.type",
-            f"Content of type '{kind[:60]}' belongs to Anthropic's own tools and files: it cannot be translated. "
-            f"Types that can be: {', '.join(_TRANSLATIONS)}, thinking, redacted_thinking, tool_use, tool_result.",
+            f"Content of type '{kind[:60]}' cannot be translated to a chat completion. "
+            f"Supported types: {', '.join(_TRANSLATIONS)}, thinking, redacted_thinking, tool_use, tool_result.",
         )
     return translate(block, param, changes)
 
