@@ -16,7 +16,7 @@ from msgspec import Meta
 from providers.base import Answer, Failure, StreamFailure
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.tool_calls import arguments_text, calls_of, repair_calls
-from providers.usage import normalize_usage, read_usage
+from providers.usage import normalize_usage, normalized_usage, read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
 """Changes a decoded answer or chunk in place. Returns True if it changed something."""
@@ -134,9 +134,12 @@ def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
                 return None
     if len(chat.choices) > 1 and len({choice.index for choice in chat.choices}) != len(chat.choices):
         return None
-    if type(chat.usage) is dict and normalize_usage(chat.usage, hides_output=hides_output) is not chat.usage:
-        return None
-    return Answer(body, read_usage(chat.usage), tuple([choice.finish_reason for choice in chat.choices]))
+    usage = None
+    if type(chat.usage) is dict:
+        if normalize_usage(chat.usage, hides_output=hides_output) is not chat.usage:
+            return None
+        usage = normalized_usage(chat.usage)
+    return Answer(body, usage, tuple([choice.finish_reason for choice in chat.choices]))
 
 
 def _raise_error(answer: dict[str, Any]) -> None:

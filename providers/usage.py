@@ -48,9 +48,11 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
 
 def read_usage(raw: Any) -> Usage | None:
     """Read OpenAI's usage object and its variants. Return None if it is missing, incomplete or implausible."""
-    if type(raw) is not dict:
-        return None
-    raw = normalize_usage(raw)
+    return normalized_usage(normalize_usage(raw)) if type(raw) is dict else None
+
+
+def normalized_usage(raw: dict[str, Any]) -> Usage | None:
+    """Read an object that `normalize_usage` returned. Return None if it is incomplete or implausible."""
     prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
     if completion is None and raw.get("completion_tokens") is None and prompt is not None and total is not None:
         completion = max(0, total - prompt)
