@@ -19,6 +19,8 @@ class Changes:
         self._strict = strict
         self._counts: dict[tuple[str, str, str], int] = {}
         self.adjustments: list[Adjustment] = []
+        self.file_addresses: list[str] = []
+        """Parameters with the address of a document."""
 
     def lose(self, param: str, why: str) -> None:
         """Report a field that is left out. Raise BadRequest in strict mode."""

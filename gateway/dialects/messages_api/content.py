@@ -117,6 +117,7 @@ def _document(block: Fields, param: str, changes: Changes) -> list[Part]:
         address = f"data:text/plain;base64,{base64.b64encode(content.encode(errors='replace')).decode()}"
     elif kind == "url":
         address = raw_text(source.get("url", ABSENT), f"{where}.url")
+        changes.file_addresses.append(f"{where}.url")
     else:
         raise _no_file(where, kind)
     file: Part = {"file_data": address}

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.file_addresses import refuse_addresses
 from gateway.dialects.messages_api.answer import translate_answer
 from gateway.dialects.messages_api.conversation import Origin
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
@@ -65,6 +66,7 @@ class MessagesTranslator:
         self._counts = counts
         self.adjustments: list[Adjustment] = []
         self._origins: list[Origin] = []
+        self._file_addresses: list[str] = []
         self._model = ""
         self._stops: tuple[str, ...] = ()
         self._request_id: str | None = None
@@ -74,12 +76,13 @@ class MessagesTranslator:
         """Return the chat completion of a Messages request."""
         translated = translate_request(source, strict=strict, counts=self._counts)
         self.adjustments = translated.adjustments
-        self._origins = translated.origins
+        self._origins, self._file_addresses = translated.origins, translated.file_addresses
         self._model, self._stops = translated.model, translated.stops
         return translated.body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Fit thinking and effort to a target."""
+        """Fit thinking and effort to a target. Refuse addresses of documents unless it fetches them."""
+        refuse_addresses(self._file_addresses, target, "send the document as base64 or text")
         return fit_thinking(body, target, strict=strict)
 
     def param(self, name: str) -> str:

@@ -78,6 +78,8 @@ class Translated(msgspec.Struct):
     body: bytes
     adjustments: list[Adjustment]
     origins: list[Origin]
+    file_addresses: list[str]
+    """Parameters with the address of a document."""
     stops: tuple[str, ...]
     model: str
 
@@ -123,6 +125,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
         encode(body),
         changes.finish(),
         conversation.origins,
+        changes.file_addresses,
         () if stops is None else tuple(each for each in decode_any(stops) if type(each) is str),
         text(model, "model") if is_text(model) else "",
     )

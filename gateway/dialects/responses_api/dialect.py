@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from gateway.dialects.file_addresses import refuse_addresses
 from gateway.dialects.parameters import check_parameters
 from gateway.dialects.responses_api.answer import to_response
 from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, Refusal, StreamDecoder, Target
-
-TAKE_FILE_ADDRESSES = frozenset({"anthropic"})
-"""Types of providers that read a file from its address. Source: anthropic 2.14.0 (URLPDFSource)."""
+from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 
 class ResponsesTranslator:
@@ -35,10 +33,7 @@ class ResponsesTranslator:
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         """Refuse addresses of files, unless the target reads them. Everything else is the same for every target."""
-        for param in self._request.changes.file_addresses:
-            if target.kind.type not in TAKE_FILE_ADDRESSES:
-                message = f"'{param}' is not supported by {target.name}: send the file in 'file_data'."
-                raise Refusal(message, param, "unsupported_content")
+        refuse_addresses(self._request.changes.file_addresses, target, "send the file in 'file_data'")
         return []
 
     def param(self, name: str) -> str:
