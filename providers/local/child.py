@@ -16,7 +16,11 @@ import contextlib
 import json
 import os
 import sys
+import time
 from typing import Any, NoReturn
+
+LOG_DELAY_S = 0.2
+"""Wait before a failure is reported. llama.cpp logs the reason in a thread of its own, which os._exit ends at once."""
 
 
 class ChildError(Exception):
@@ -84,6 +88,7 @@ def main() -> NoReturn:
         reply = serve(settings)
     except ChildError as error:
         reply, code = {"error": error.code, "message": error.message}, 1
+        time.sleep(LOG_DELAY_S)
     os.write(answer, json.dumps(reply).encode() + b"\n")
     if code == 0:
         sys.stdin.read()
