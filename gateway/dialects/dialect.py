@@ -104,9 +104,9 @@ class Dialect(Protocol):
 
 
 class PlainDialect:
-    """A dialect that returns the answers of providers unchanged, in OpenAI's format."""
+    """A dialect in OpenAI's format, or one whose calls are translated to it and back."""
 
-    __slots__ = ("_check", "can_continue", "has_messages", "operation", "paths")
+    __slots__ = ("_check", "_new_translator", "can_continue", "has_messages", "operation", "paths")
 
     def __init__(
         self,
@@ -116,24 +116,28 @@ class PlainDialect:
         has_messages: bool,
         can_continue: bool,
         check: Callable[[Body], None] = check_parameters,
+        new_translator: Callable[[], Translator] | None = None,
     ) -> None:
+        """`new_translator` returns the translator of one call. It is None if callers use OpenAI's format."""
         self.operation: Operation = operation
         self.paths = paths
         self.has_messages = has_messages
         self.can_continue = can_continue
         self._check = check
+        self._new_translator = new_translator
 
     def check(self, body: Body) -> None:
         """Check the parameters of a request. Raise BadRequest for the first invalid one."""
         self._check(body)
 
-    def translator(self) -> None:
-        """Return None: requests and answers are in OpenAI's format."""
+    def translator(self) -> Translator | None:
+        """Return the translator of one call, or None if callers use OpenAI's format."""
+        return None if self._new_translator is None else self._new_translator()
 
     def response(self, answer: bytes) -> bytes:
-        """Return the answer as it is."""
+        """Return the answer as it is. A translator gets it later."""
         return answer
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return `inner`: the chunks stay as they are."""
+        """Return `inner`: the chunks stay as they are. A translator gets them later."""
         return inner

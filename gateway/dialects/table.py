@@ -8,8 +8,8 @@ from gateway.dialects.completions import CompletionsApi
 from gateway.dialects.dialect import Dialect, PlainDialect
 from gateway.dialects.embeddings import check_embeddings
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
-from gateway.dialects.messages_api.dialect import MESSAGES
-from gateway.dialects.responses_api.dialect import ResponsesDialect
+from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES, MessagesTranslator
+from gateway.dialects.responses_api.dialect import ResponsesTranslator
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
 """Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
@@ -39,7 +39,21 @@ EMBEDDINGS = PlainDialect(
 
 COMPLETIONS = CompletionsApi(tuple(f"{prefix}/completions" for prefix in PREFIXES))
 
-RESPONSES = ResponsesDialect(tuple(f"{prefix}/responses" for prefix in PREFIXES))
+RESPONSES = PlainDialect(
+    "chat",
+    tuple(f"{prefix}/responses" for prefix in PREFIXES),
+    has_messages=True,
+    can_continue=True,
+    new_translator=ResponsesTranslator,
+)
+
+MESSAGES = PlainDialect(
+    "chat",
+    tuple(f"{prefix}/messages" for prefix in MESSAGES_PREFIXES),
+    has_messages=True,
+    can_continue=True,
+    new_translator=MessagesTranslator,
+)
 
 DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES)
 

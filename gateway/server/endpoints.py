@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from gateway.call import Call
 from gateway.dialects.dialect import Dialect
-from gateway.dialects.messages_api.dialect import MESSAGES, MessagesTranslator
+from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
-from gateway.dialects.table import CHAT, RESPONSES
+from gateway.dialects.table import CHAT, MESSAGES, RESPONSES
 from gateway.errors import GatewayError, NotFound
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model

@@ -14,9 +14,8 @@ from gateway.dialects.messages_api.errors import translate_error, translate_head
 from gateway.dialects.messages_api.request import callers_name, callers_receipt, translate_request
 from gateway.dialects.messages_api.stream import MessageStream
 from gateway.dialects.messages_api.thinking import fit_thinking
-from gateway.dialects.parameters import check_parameters
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+from providers.base import Adjustment, Body, Target
 
 MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
 """Path prefixes of the Messages API: Anthropic's, none, and both below `/anthropic`."""
@@ -30,30 +29,6 @@ def is_messages_call(path: str, headers: Headers) -> bool:
     """Return whether a caller uses Anthropic's API: by its path, or by the header that its clients send."""
     return _PATH.fullmatch(path) is not None or any(name == b"anthropic-version" for name, _ in headers)
 
-
-class MessagesApi:
-    """Anthropic's Messages API."""
-
-    operation: Operation = "chat"
-    paths = tuple(f"{prefix}/messages" for prefix in MESSAGES_PREFIXES)
-    has_messages = True
-    can_continue = True
-
-    def check(self, body: Body) -> None:
-        """Check the parameters of the chat completion."""
-        check_parameters(body)
-
-    def translator(self) -> MessagesTranslator:
-        """Return the translator of one call."""
-        return MessagesTranslator()
-
-    def response(self, answer: bytes) -> bytes:
-        """Return the answer as it is: the translator gets it last."""
-        return answer
-
-    def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return `inner`: the translator gets the chunks last."""
-        return inner
 
 
 class MessagesTranslator:
@@ -116,6 +91,3 @@ class MessagesTranslator:
 
     def _receipt(self, receipt: msgspec.Raw) -> Any:
         return callers_receipt(receipt, self._origins)
-
-
-MESSAGES = MessagesApi()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from gateway.dialects.file_addresses import refuse_addresses
-from gateway.dialects.parameters import check_parameters
 from gateway.dialects.responses_api.answer import to_response
 from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.errors import Headers
-from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
+from providers.base import Adjustment, Body, Target
 
 
 class ResponsesTranslator:
@@ -64,30 +63,3 @@ class ResponsesTranslator:
         if self._stream is None:
             self._stream = ResponseStream(self._request)
         return self._stream
-
-
-class ResponsesDialect:
-    """OpenAI's Responses API."""
-
-    operation: Operation = "chat"
-    has_messages = True
-    can_continue = True
-
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        self.paths = paths
-
-    def check(self, body: Body) -> None:
-        """Check the parameters of the chat completion."""
-        check_parameters(body)
-
-    def translator(self) -> ResponsesTranslator:
-        """Return the translator of one call."""
-        return ResponsesTranslator()
-
-    def response(self, answer: bytes) -> bytes:
-        """Return the answer as it is: the translator converts it."""
-        return answer
-
-    def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return `inner`: the translator converts the events."""
-        return inner

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.messages_api.dialect import MESSAGES, is_messages_call
+from gateway.dialects.messages_api.dialect import is_messages_call
 from gateway.dialects.messages_api.errors import duration_s, error_event, error_type, translate_error, translate_headers
 from gateway.dialects.messages_api.models import page_of, to_model
+from gateway.dialects.table import MESSAGES
 from gateway.errors import BadRequest, refuse
 from gateway.limits.refusal import go_duration
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.dialects.responses_api.dialect import ResponsesDialect
+from gateway.dialects.responses_api.dialect import ResponsesTranslator
 from gateway.dialects.responses_api.errors import Names, to_error
 
 NAMES = Names(
@@ -75,7 +75,7 @@ def test_error_has_the_name_in_its_message_and_keeps_the_receipt() -> None:
 
 
 def test_error_before_the_translation_stays_as_it_is() -> None:
-    made = ResponsesDialect(("/responses",)).translator()
+    made = ResponsesTranslator()
     body = b'{"error":{"message":"\'messages\' is not a parameter","param":"messages"}}'
     assert made.error(400, body) == body
     assert made.param("messages") == "messages"
