@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,9 @@ GOALS = {
 }
 """Goals of a release. A missed goal is reported but is not an error, because machines differ and are shared."""
 
+Pairs = list[tuple[float, float]]
+"""Two costs of each repetition."""
+
 
 @dataclass
 class Figures:
@@ -26,9 +29,9 @@ class Figures:
 
     cpu: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    repairs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    repairs: dict[str, Pairs] = field(default_factory=dict)
     """CPU time of a stream that needs repair, and of an untouched one just before it: a pair per repetition."""
-    doors: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    doors: dict[str, Pairs] = field(default_factory=dict)
     """CPU time of a call of another API, and of the same chat completion just before it: a pair per repetition."""
     started: dict[str, float] = field(default_factory=dict)
     idle_kib: dict[str, int] = field(default_factory=dict)
@@ -51,11 +54,11 @@ class Figures:
     def door_ratio(self, door: str) -> float | None:
         """Return the cost of a call of another API divided by that of the chat completion, as a median."""
         pairs = self.doors.get(door)
-        return statistics.median(cost / chat for cost, chat in pairs) if pairs else None
+        return _median_ratio(pairs) if pairs else None
 
     def repair_ratio(self, repair: str) -> float:
         """Return the cost of a stream that needs repair divided by that of an untouched one, as a median."""
-        return statistics.median(cost / untouched for cost, untouched in self.repairs[repair])
+        return _median_ratio(self.repairs[repair])
 
     def ratio(self, load: str) -> float | None:
         """Return the gateway's cost divided by nginx's: the median of the ratios of all repetitions."""
@@ -104,19 +107,24 @@ def _cpu_table(figures: Figures) -> list[str]:
 
 
 def _repair_table(figures: Figures) -> list[str]:
-    lines = ["| stream that needs repair, c=32 | gateway, CPU us | untouched, CPU us | ratio |", "| --- | --- | --- | --- |"]
-    for repair, pairs in figures.repairs.items():
-        costs, untouched = zip(*pairs, strict=True)
-        lines.append(f"| {repair} | {_spread(costs)} | {_spread(untouched)} | {figures.repair_ratio(repair):.2f} |")
-    return lines
+    return _ratio_table("stream that needs repair, c=32", "untouched", figures.repairs)
 
 
 def _door_table(figures: Figures) -> list[str]:
-    lines = ["| translated call, c=32 | gateway, CPU us | chat completion, CPU us | ratio |", "| --- | --- | --- | --- |"]
-    for door, pairs in figures.doors.items():
-        costs, chats = zip(*pairs, strict=True)
-        lines.append(f"| {door} | {_spread(costs)} | {_spread(chats)} | {figures.door_ratio(door):.2f} |")
+    return _ratio_table("translated call, c=32", "chat completion", figures.doors)
+
+
+def _ratio_table(what: str, other: str, costs: Mapping[str, Pairs]) -> list[str]:
+    """Return a table of costs, the costs of something else in the same repetitions, and their ratios."""
+    lines = [f"| {what} | gateway, CPU us | {other}, CPU us | ratio |", "| --- | --- | --- | --- |"]
+    for name, pairs in costs.items():
+        ours, others = zip(*pairs, strict=True)
+        lines.append(f"| {name} | {_spread(ours)} | {_spread(others)} | {_median_ratio(pairs):.2f} |")
     return lines
+
+
+def _median_ratio(pairs: Pairs) -> float:
+    return statistics.median(ours / other for ours, other in pairs)
 
 
 def _memory_table(figures: Figures) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.embeddings import check_inputs
-from gateway.dialects.parameters import CHECKS, check_fields
+from gateway.dialects.parameters import CHECKS, MAX_LOGPROBS, check_fields, integer
 from gateway.errors import refuse
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import Body, Operation, StreamDecoder
@@ -145,18 +145,6 @@ def _prompt(param: str, value: Any) -> None:
     check_inputs(param, value, MAX_PROMPTS, may_be_empty=True)
 
 
-def _logprobs(param: str, value: Any) -> None:
-    if type(value) is not int or not 0 <= value <= MAX_BEST_OF:
-        raise refuse(param, f"'{param}' must be an integer from 0 to {MAX_BEST_OF}.", _TYPE)
-
-
-def _best_of(param: str, value: Any) -> None:
-    if type(value) is not int:
-        raise refuse(param, f"'{param}' must be an integer.", _TYPE)
-    if not 1 <= value <= MAX_BEST_OF:
-        raise refuse(param, f"'{param}' must be between 1 and {MAX_BEST_OF}.")
-
-
 def _echo(param: str, value: Any) -> None:
     if type(value) is not bool:
         raise refuse(param, f"'{param}' must be a boolean.", _TYPE)
@@ -167,4 +155,11 @@ def _suffix(param: str, value: Any) -> None:
         raise refuse(param, f"'{param}' must be a string.", _TYPE)
 
 
-_CHECKS = {**CHECKS, "prompt": _prompt, "logprobs": _logprobs, "best_of": _best_of, "echo": _echo, "suffix": _suffix}
+_CHECKS = {
+    **CHECKS,
+    "prompt": _prompt,
+    "logprobs": integer(0, MAX_LOGPROBS),
+    "best_of": integer(1, MAX_BEST_OF),
+    "echo": _echo,
+    "suffix": _suffix,
+}

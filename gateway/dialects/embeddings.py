@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.dialects.parameters import CHECKS, check_fields
+from gateway.dialects.parameters import CHECKS, check_fields, integer
 from gateway.errors import refuse
 from providers.base import Body
 
@@ -81,17 +81,10 @@ def _encoding(param: str, value: Any) -> None:
         raise refuse(param, f"'{param}' must be 'float' or 'base64'.", code)
 
 
-def _dimensions(param: str, value: Any) -> None:
-    if type(value) is not int:
-        raise refuse(param, f"'{param}' must be an integer.", _TYPE)
-    if not 1 <= value <= MAX_DIMENSIONS:
-        raise refuse(param, f"'{param}' must be between 1 and {MAX_DIMENSIONS}.")
-
-
 _CHECKS = {
     "input": _input,
     "encoding_format": _encoding,
-    "dimensions": _dimensions,
+    "dimensions": integer(1, MAX_DIMENSIONS),
     "user": CHECKS["user"],
     "timeout_microseconds": CHECKS["timeout_microseconds"],
 }

@@ -46,7 +46,9 @@ def _typed(*types: type, what: str) -> Check:
     return check
 
 
-def _integer(low: int, high: int) -> Check:
+def integer(low: int, high: int) -> Check:
+    """Return a check for integers in this range, bounds included."""
+
     def check(param: str, value: Any) -> None:
         if type(value) is not int:
             raise refuse(param, f"'{param}' must be an integer, not {_name(value)}.", "invalid_type")
@@ -197,18 +199,18 @@ def _name(value: Any) -> str:
 _boolean = _typed(bool, what="a boolean")
 _string = _typed(str, what="a string")
 _object = _typed(dict, what="an object")
-_cap = _integer(1, MAX_TOKENS)
+_cap = integer(1, MAX_TOKENS)
 
 CHECKS: dict[str, Check] = {
     "max_tokens": _cap,
     "max_completion_tokens": _cap,
-    "min_tokens": _integer(-1, MAX_TOKENS),  # at Cerebras, -1 is the maximum sequence length
-    "min_completion_tokens": _integer(-1, MAX_TOKENS),
+    "min_tokens": integer(-1, MAX_TOKENS),  # at Cerebras, -1 is the maximum sequence length
+    "min_completion_tokens": integer(-1, MAX_TOKENS),
     "prompt_truncate_len": _cap,
-    "timeout_microseconds": _integer(1, 2**53),
-    "n": _integer(1, MAX_CHOICES),
-    "top_k": _integer(-1, MAX_TOKENS),  # in vLLM, -1 turns it off
-    "top_logprobs": _integer(0, 1_000),
+    "timeout_microseconds": integer(1, 2**53),
+    "n": integer(1, MAX_CHOICES),
+    "top_k": integer(-1, MAX_TOKENS),  # in vLLM, -1 turns it off
+    "top_logprobs": integer(0, 1_000),
     "seed": _seed,
     "stop": _items(str, MAX_STOP_STRINGS, "a string or a list of strings", single=True),
     "temperature": _number,
