@@ -23,7 +23,7 @@ def test_a_message_keeps_its_bytes_and_shows_usage_and_stop() -> None:
 
 @pytest.mark.parametrize("source", [b"{}", b"[]", b'{"content":"text"}', b'{"content":[],"type":"completion"}', b"{", b'{"content":null}'])
 def test_other_bodies_are_no_messages(source: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"content|JSON|Expected|truncated|required"):
         read_answer(source)
 
 
