@@ -13,6 +13,7 @@ from gateway.explain.request import DryRun
 
 async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
     """Return the tokens of the prompt of a call, and under `gateway` whether the count is exact. Raise GatewayError."""
+    await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     candidate = run.router.all_candidates(model)[0]
     try:

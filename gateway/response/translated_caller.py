@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from gateway.dialects.dialect import Translator
@@ -16,7 +16,7 @@ FIRST_ERROR_STATUS = 400
 class TranslatedCaller(Caller):
     """A caller whose answers, events and errors pass through a translator."""
 
-    __slots__ = ("_translator",)
+    __slots__ = ("_translator", "keep")
 
     def __init__(
         self,
@@ -28,12 +28,18 @@ class TranslatedCaller(Caller):
     ) -> None:
         super().__init__(scope, receive, send, deadlines)
         self._translator = translator
+        self.keep: Callable[[bytes], Awaitable[bytes]] | None = None
+        """Stores the answer, or the last events of a stream, before the caller gets it; None if it is not stored."""
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response in the caller's format."""
         translator = self._translator
         kept = translator.headers([(name, value) for name, value in headers if name != b"content-length"])
-        body = translator.answer(body) if status < FIRST_ERROR_STATUS else translator.error(status, body)
+        if status >= FIRST_ERROR_STATUS:
+            body = translator.error(status, body)
+        else:
+            body = translator.answer(body)
+            body = body if self.keep is None else await self.keep(body)
         await super().respond(status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     async def start_stream(self, headers: Headers) -> None:
@@ -48,4 +54,7 @@ class TranslatedCaller(Caller):
 
     async def finish(self, data: bytes) -> None:
         """Send the last events, or the body of a response whose head was sent as it is."""
-        await super().finish(self._translator.end(data) if self.streaming else data)
+        if self.streaming:
+            data = self._translator.end(data)
+            data = data if self.keep is None else await self.keep(data)
+        await super().finish(data)
