@@ -16,7 +16,7 @@ FIRST_ERROR_STATUS = 400
 class TranslatedCaller(Caller):
     """A caller whose answers, events and errors pass through a translator."""
 
-    __slots__ = ("_translator", "keep")
+    __slots__ = ("_is_native", "_translator", "keep")
 
     def __init__(
         self,
@@ -30,6 +30,12 @@ class TranslatedCaller(Caller):
         self._translator = translator
         self.keep: Callable[[bytes], Awaitable[bytes]] | None = None
         """Stores the answer, or the last events of a stream, before the caller gets it; None if it is not stored."""
+        self._is_native = False
+        """Whether the answer is in the caller's format already."""
+
+    def pass_natively(self) -> None:
+        """Send the answer or the events that follow as they are."""
+        self._is_native = True
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response in the caller's format."""
@@ -37,9 +43,8 @@ class TranslatedCaller(Caller):
         kept = translator.headers([(name, value) for name, value in headers if name != b"content-length"])
         if status >= FIRST_ERROR_STATUS:
             body = translator.error(status, body)
-        else:
-            body = translator.answer(body)
-            body = body if self.keep is None else await self.keep(body)
+        elif not self._is_native:
+            body = await self._kept(translator.answer(body))
         await super().respond(status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     async def start_stream(self, headers: Headers) -> None:
@@ -48,13 +53,18 @@ class TranslatedCaller(Caller):
 
     async def write(self, data: bytes) -> None:
         """Send the caller's events for some chat events, if there are any."""
-        events = self._translator.feed(data)
+        events = data if self._is_native else self._translator.feed(data)
         if events:
             await super().write(events)
 
     async def finish(self, data: bytes) -> None:
         """Send the last events, or the body of a response whose head was sent as it is."""
-        if self.streaming:
-            data = self._translator.end(data)
-            data = data if self.keep is None else await self.keep(data)
-        await super().finish(data)
+        is_translated = self.streaming and not self._is_native
+        await super().finish(await self._kept(self._translator.end(data)) if is_translated else data)
+
+    async def fail(self, error: bytes) -> None:
+        """End a stream with an error in the caller's format."""
+        await super().finish(await self._kept(self._translator.end(b"data: " + error + b"\n\n")))
+
+    async def _kept(self, data: bytes) -> bytes:
+        return data if self.keep is None else await self.keep(data)
