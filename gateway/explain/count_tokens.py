@@ -18,6 +18,7 @@ from gateway.native.request import check_expressible
 
 async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
     """Return the tokens of the prompt of a call, and under `gateway` whether the count is exact. Raise GatewayError."""
+    await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     candidates = run.router.all_candidates(model)
     check_expressible(call, candidates)
