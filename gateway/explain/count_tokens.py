@@ -1,6 +1,6 @@
 """Counts the tokens of a request of another API as the first target of its model would read it.
 
-A provider that speaks this API is asked; otherwise, or if it does not answer, the gateway counts or estimates.
+A provider that speaks this API counts them; otherwise, or if it does not answer, the gateway counts or estimates.
 """
 
 from __future__ import annotations
