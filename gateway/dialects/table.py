@@ -11,6 +11,7 @@ from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES, MessagesTranslator
 from gateway.dialects.messages_api.native import NATIVE as MESSAGES_NATIVE
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
+from gateway.dialects.responses_api.native import NATIVE as RESPONSES_NATIVE
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
 """Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
@@ -46,6 +47,7 @@ RESPONSES = PlainDialect(
     has_messages=True,
     can_continue=True,
     new_translator=ResponsesTranslator,
+    native=RESPONSES_NATIVE,
 )
 
 MESSAGES = PlainDialect(
