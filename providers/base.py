@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings", "logits"]
-"""The operation that a caller requests, independent of the API dialect."""
+Operation = Literal["chat", "completions", "embeddings", "logits", "passthrough"]
+"""The operation that a caller requests, independent of the API dialect. A provider translates all but `passthrough`."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",

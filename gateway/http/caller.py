@@ -149,6 +149,10 @@ class Caller:
         self._sending = False
         self.finished = True
 
+    async def fail(self, body: bytes) -> None:
+        """Send an error as the last event of a stream."""
+        await self.finish(b"data: " + body + b"\n\n")
+
     def sweep(self, now: float) -> None:
         """Check the deadlines: start listening for a disconnect, end a stalled call, or send a heartbeat."""
         if self.finished or self.disconnected:
