@@ -65,7 +65,8 @@ lock: ## Update the lock files (needs uv on PATH)
 	$(call compile,clients,requirements/clients.in)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
 	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
-	for each in tests/clients tests/deploy/grafana; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
+	$(call compile,clients-aider,requirements/clients-aider.in)
+	for each in tests/clients tests/clients/agents/* tests/deploy/grafana; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
 
 # One resolution for all platforms and for Python 3.11 and later, with the hashes of all files and without an index address. Uploads
 # younger than a week are ignored, because most compromised packages are discovered within days.
@@ -99,18 +100,26 @@ $(VENV)/.installed-dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 
 install-dev: $(VENV)/.installed-dev
 
-install-clients: $(CLIENTS)/.installed tests/clients/node_modules/.installed
+AGENTS := codex opencode claude-code
+install-clients: $(CLIENTS)/.installed tests/clients/node_modules/.installed $(AGENTS:%=$(CLIENTS)/agents/%/.installed)
 
-$(CLIENTS)/.installed: requirements/clients.txt requirements/clients-openai2.txt requirements/clients-goodfire.txt
-	@echo "installing the client packages (a minute or two, once)"
-	@for each in main openai2 goodfire; do $(PYTHON) -m venv $(CLIENTS)/$$each || exit 1; done
+$(CLIENTS)/.installed: requirements/clients.txt requirements/clients-openai2.txt requirements/clients-goodfire.txt requirements/clients-aider.txt
+	@echo "installing the client packages (three minutes, once)"
+	@for each in main openai2 goodfire aider; do $(PYTHON) -m venv $(CLIENTS)/$$each || exit 1; done
 	@$(CLIENTS)/main/bin/python $(INSTALL) -r requirements/clients.txt
 	@$(CLIENTS)/openai2/bin/python $(INSTALL) -r requirements/clients-openai2.txt
 	@$(CLIENTS)/goodfire/bin/python $(INSTALL) -r requirements/clients-goodfire.txt
+	@$(CLIENTS)/aider/bin/python $(INSTALL) -r requirements/clients-aider.txt
 	@touch $@
 
 tests/clients/node_modules/.installed: tests/clients/package-lock.json $(CLIENTS)/.installed
 	@cd tests/clients && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Agents from npm, one folder each: they are programs of 180 to 420 MB.
+$(CLIENTS)/agents/%/.installed: tests/clients/agents/%/package-lock.json $(CLIENTS)/.installed
+	@echo "installing the agent $* (10 seconds, once)" && mkdir -p $(@D) && cp $(<D)/package.json $< $(@D)
+	@cd $(@D) && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Validators of deploy/, in a separate locked environment.

@@ -41,6 +41,7 @@ from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
+from gateway.native.request import check_expressible
 from gateway.passthrough.caller import PassthroughCaller
 from gateway.passthrough.rules import Rule, Rules
 from gateway.passthrough.run import Passthrough
@@ -225,6 +226,7 @@ class Pipeline:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
         candidates = self.router.candidates(model, query)
+        check_expressible(call, self.router.all_candidates(model))
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
             await self.limits.admit(call, limits, [candidate.backend.target for candidate in candidates])
         mirror = candidates[0].settings.mirror
@@ -244,7 +246,6 @@ class Pipeline:
         caller.reading_body = False
         call.read_at = time.monotonic()
         read_request(call, headers, source, self.known_headers, strict=self._strict)
-
 
     def _authenticate(self, call: Call, caller: Caller) -> None:
         try:

@@ -48,7 +48,10 @@ def test_lock_file_has_hashes_and_names_no_index(lock: Path) -> None:
     assert re.findall(r"^\s*-+(?:i\b|index|extra-index|find-links|trusted).*|https?://.*| @ .*", text, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("folder", ["tests/clients", "tests/deploy/grafana"])
+AGENTS = [f"tests/clients/agents/{name}" for name in ("codex", "opencode", "claude-code")]
+
+
+@pytest.mark.parametrize("folder", ["tests/clients", "tests/deploy/grafana", *AGENTS])
 def test_javascript_lock_file_has_hashes_and_names_no_registry(folder: str) -> None:
     text = (ROOT / folder / "package-lock.json").read_text()
     assert text.count('"node_modules/') == text.count('"integrity": "sha512-')

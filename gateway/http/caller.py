@@ -113,6 +113,13 @@ class Caller:
     def claim(self) -> None:
         """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
 
+    def pass_natively(self) -> None:
+        """Send what follows as it is. This does nothing here; a translated caller overrides it."""
+
+    async def fail(self, error: bytes) -> None:
+        """End a stream with an error object as its last event."""
+        await self.finish(b"data: " + error + b"\n\n")
+
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response."""
         self.head_sent = True
@@ -148,10 +155,6 @@ class Caller:
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
         self._sending = False
         self.finished = True
-
-    async def fail(self, body: bytes) -> None:
-        """Send an error as the last event of a stream."""
-        await self.finish(b"data: " + body + b"\n\n")
 
     def sweep(self, now: float) -> None:
         """Check the deadlines: start listening for a disconnect, end a stalled call, or send a heartbeat."""

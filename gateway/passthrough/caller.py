@@ -48,7 +48,7 @@ class PassthroughCaller(Caller):
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self.write(b"")
 
-    async def fail(self, body: bytes) -> None:
+    async def fail(self, error: bytes) -> None:
         """Break off a response that has begun: the caller must not take it for complete."""
         self.abort()
 

@@ -187,6 +187,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         "id": call.id,
         "key": call.key.name if call.key else None,
         "operation": call.operation,
+        "path": call.path,
         "model": call.model[:MAX_TEXT_CHARS],
         "target": attempt.target.name if attempt is not None else None,
         "status": 499 if call.abort_phase else call.status,

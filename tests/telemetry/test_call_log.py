@@ -43,6 +43,7 @@ def test_record_has_names_numbers_and_timings() -> None:
     found = json.loads(call_log._encode(record(call, call.started + 0.5)))
     assert found["ms"] == 500
     assert (found["model"], found["status"], found["stream"], found["id"]) == ("smart", 200, True, call.id)
+    assert (found["operation"], found["path"]) == ("chat", "/v1/chat/completions")
     assert (found["prompt_tokens"], found["output_tokens"], found["estimated"]) == (9, 12, True)
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["429", "ok"]
     assert found["adjustments"] == ["temperature:clamp"]
