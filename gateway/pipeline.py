@@ -47,6 +47,7 @@ from gateway.passthrough.rules import Rule, Rules
 from gateway.passthrough.run import Passthrough
 from gateway.response import receipt
 from gateway.response.headers import error_headers
+from gateway.response.response_storage import ResponseStorage
 from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
@@ -84,6 +85,7 @@ class Pipeline:
         tracer: Tracer | None = None,
         known: KnownHeaders | None = None,
         passed: Rules | None = None,
+        storage: ResponseStorage,
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
@@ -110,6 +112,7 @@ class Pipeline:
         self._tracer = tracer
         self._default_output = default_output
         self._ledger = ledger
+        self.storage = storage
 
     def serve(
         self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send
@@ -245,6 +248,8 @@ class Pipeline:
         source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
         caller.reading_body = False
         call.read_at = time.monotonic()
+        if call.translator is not None:
+            await self.storage.begin(call, caller, source)
         read_request(call, headers, source, self.known_headers, strict=self._strict)
 
     def _authenticate(self, call: Call, caller: Caller) -> None:

@@ -20,6 +20,7 @@ from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
+from gateway.server.stored_responses import StoredResponses
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
@@ -71,7 +72,7 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
         *(f"x-ratelimit-{field}-{kind}" for field, kind in limits),
         *(f"anthropic-ratelimit-{kind}-{field}" for field, kind in limits),
     ]
-    methods = METHODS if passes_methods else ("GET", "POST")
+    methods = METHODS if passes_methods else ("GET", "POST", "DELETE")
     return CORSMiddleware(
         app, allow_origins=list(origins), allow_methods=methods, allow_headers=["*"], expose_headers=exposed
     )
@@ -79,7 +80,7 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
-    endpoints = Endpoints(gateway, dialect_of)
+    endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES
@@ -103,8 +104,13 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
     paths = [*dialect_of, *counts]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     routes += [
-        Route(f"{prefix}/responses/{{rest:path}}", endpoints.stored_response, methods=["GET", "POST", "DELETE"])
+        Route(f"{prefix}/responses/{{id}}{path}", endpoint, methods=methods)
         for prefix in PREFIXES
+        for path, endpoint, methods in (
+            ("", stored.response, ["GET", "DELETE"]),
+            ("/input_items", stored.input_items, ["GET"]),
+            ("/cancel", stored.cancel, ["POST"]),
+        )
     ]
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
