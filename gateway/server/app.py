@@ -74,6 +74,13 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
     endpoints = Endpoints(gateway, dialect_of)
+    app = Starlette(routes=other_routes(endpoints, dialect_of), exception_handlers=endpoints.handlers())
+    app.router.redirect_slashes = False
+    return app
+
+
+def other_routes(endpoints: Endpoints, dialect_of: Mapping[str, Dialect]) -> list[Route]:
+    """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES
@@ -90,6 +97,7 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
         if prefix not in PREFIXES
         for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
     ]
+    routes.append(Route("/openapi.json", endpoints.openapi, methods=["GET"]))
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
@@ -100,6 +108,4 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
         Route(f"{prefix}/responses/{{rest:path}}", endpoints.stored_response, methods=["GET", "POST", "DELETE"])
         for prefix in PREFIXES
     ]
-    app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
-    app.router.redirect_slashes = False
-    return app
+    return routes

@@ -82,6 +82,15 @@ class Endpoints:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
         return _json({"status": "ok"})
 
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration shows it."""
+        generation, _ = self._authenticate(request)
+        if not generation.config.callers.openapi:
+            raise NotFound("The OpenAPI document is not shown here: set callers.openapi to true, or read it at the admin listener.")
+        from gateway.openapi.document import document_json
+
+        return Response(document_json("callers"), 200, {"x-request-id": next_id()}, "application/json")
+
     async def explain(self, request: Request) -> Response:
         """POST /v1/explain: explain how a chat body would be handled. Below the path of another API, explain its body."""
         generation, key = self._authenticate(request)
