@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.errors import GatewayError, Headers
     from gateway.keys.virtual_key import VirtualKey
     from gateway.store.limit import Reservation
+    from gateway.streams.native_relay import NativeRelay
     from gateway.streams.relay import Relay
     from gateway.streams.transcript import Transcript
     from gateway.tokens.truncation import ContextReport
@@ -52,7 +53,7 @@ class Attempt(Struct, eq=False):
     """When the head of the response arrived."""
     ended_at: float = 0.0
     """When the response had arrived completely."""
-    relays: list[Relay] = []
+    relays: list[Relay | NativeRelay] = []
     """The state of each upstream stream."""
     reported: list[Usage] = []
     """The usage of each upstream answer that was read completely."""
@@ -130,6 +131,8 @@ class Call(Struct, eq=False):
     mirror_of: str | None = None
     """The id of the call that this one copies."""
     body: Body | None = None
+    source: Body | None = None
+    """The request in the caller's API, for targets that speak it; None if this API has none."""
     body_bytes: int = 0
     model: str = ""
     route: str = ""
@@ -197,8 +200,10 @@ class Call(Struct, eq=False):
             self.operation,
             self.path,
             self.dialect,
+            self.translator,
             mirror_of=self.id,
             body=self.body.copy(),
+            source=self.source,
             body_bytes=self.body_bytes,
             model=self.model,
             route=self.route,

@@ -41,6 +41,7 @@ from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
+from gateway.native.request import check_expressible
 from gateway.response import receipt
 from gateway.response.headers import error_headers
 from gateway.response.translated_caller import TranslatedCaller
@@ -169,7 +170,7 @@ class Pipeline:
             if call.wants_receipt:
                 body = receipt.add_to_answer(body, call)
             if caller.head_sent:
-                await caller.finish(b"data: " + body + b"\n\n")
+                await caller.fail(body)
             else:
                 call.status = error.status
                 call.first_byte_at = time.monotonic()
@@ -196,6 +197,7 @@ class Pipeline:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
         candidates = self.router.candidates(model, query)
+        check_expressible(call, self.router.all_candidates(model))
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
             await self.limits.admit(call, limits, [candidate.backend.target for candidate in candidates])
         mirror = candidates[0].settings.mirror

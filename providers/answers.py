@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from providers.base import Answer, Failure, StreamFailure
+from providers.base import Answer, Failure, StreamFailure, Usage
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.tool_calls import arguments_text, calls_of, repair_calls
-from providers.usage import normalize_usage, normalized_usage, read_usage
+from providers.usage import MAX_TOKENS, normalize_usage, read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
 """Changes a decoded answer or chunk in place. Returns True if it changed something."""
@@ -33,6 +33,7 @@ class AnswerError(Exception):
 
 
 _Name = Annotated[str, Meta(min_length=1)]
+_Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 
 
 class _Function(msgspec.Struct):
@@ -63,6 +64,38 @@ class _GoodChoice(msgspec.Struct):
     usage: None = None
 
 
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Tokens | None = None
+    cache_write_tokens: _Tokens | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: _Tokens | None = None
+
+
+class _GoodUsage(msgspec.Struct):
+    """A usage that is OpenAI's if `total_tokens` is not more than the sum, and names no field that other vendors use."""
+
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    total_tokens: _Tokens
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    cached_tokens: None = None
+    prompt_cache_hit_tokens: None = None
+    cost: None = None
+
+    def read(self) -> Usage:
+        """Return the counts as `normalized_usage` does."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if self.prompt_tokens_details is None and self.completion_tokens_details is None:
+            return Usage(prompt, completion)
+        asked, given = self.prompt_tokens_details or _PromptDetails(), self.completion_tokens_details or _CompletionDetails()
+        cached = min(asked.cached_tokens or 0, prompt)
+        reasoning = min(given.reasoning_tokens or 0, completion)
+        return Usage(prompt, completion, cached, reasoning, cache_write_tokens=min(asked.cache_write_tokens or 0, prompt - cached))
+
+
 class _GoodChat(msgspec.Struct):
     """An answer in OpenAI's shape. Most answers that need a repair do not decode as one; `_read_unchanged` finds the others."""
 
@@ -71,7 +104,7 @@ class _GoodChat(msgspec.Struct):
     created: Annotated[int, Meta(gt=0)]
     model: _Name
     choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
-    usage: Any = None
+    usage: _GoodUsage | None = None
     error: None = None
 
 
@@ -98,7 +131,7 @@ def read_answer(
     Raises ValueError if it has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
     reports an error, and StreamFailure if a finish reason stands for an error.
     """
-    if not repairs and (answer := _read_unchanged(body, hides_output)) is not None:
+    if not repairs and (answer := _read_unchanged(body)) is not None:
         return answer
     source = _decode(body)
     _raise_error(source)
@@ -117,7 +150,7 @@ def read_answer(
     return Answer(_encode(source) if changed else body, read_usage(source.get("usage")), reasons)
 
 
-def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
+def _read_unchanged(body: bytes) -> Answer | None:
     """Return an answer in OpenAI's shape with its original bytes, or None if it needs a closer look."""
     try:
         chat = _read_good(body)
@@ -134,12 +167,10 @@ def _read_unchanged(body: bytes, hides_output: bool) -> Answer | None:
                 return None
     if len(chat.choices) > 1 and len({choice.index for choice in chat.choices}) != len(chat.choices):
         return None
-    usage = None
-    if type(chat.usage) is dict:
-        if normalize_usage(chat.usage, hides_output=hides_output) is not chat.usage:
-            return None
-        usage = normalized_usage(chat.usage)
-    return Answer(body, usage, tuple([choice.finish_reason for choice in chat.choices]))
+    usage = chat.usage
+    if usage is not None and usage.total_tokens > usage.prompt_tokens + usage.completion_tokens:
+        return None
+    return Answer(body, None if usage is None else usage.read(), tuple([choice.finish_reason for choice in chat.choices]))
 
 
 def _raise_error(answer: dict[str, Any]) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings", "logits"]
-"""The operation that a caller requests, independent of the API dialect."""
+Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "responses"]
+"""What is requested of a provider. `messages` and `responses` are the APIs of Anthropic and OpenAI, spoken natively."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -169,8 +169,7 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     credential: str | None = None
     socket: str | None = None
     options: Mapping[str, Any] = {}
-    headers: tuple[tuple[str, str], ...] = ()
-    """Additional request headers from the configuration."""
+    headers: tuple[tuple[str, str], ...] = ()  # additional request headers from the configuration
     forward_headers: frozenset[str] = frozenset()
     """Names (lower case) of callers' request headers that the configuration forwards."""
     pass_fields: tuple[str, ...] = ()
@@ -227,12 +226,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """A decoded JSON answer: OpenAI-format bytes, usage (None if not reported) and the finish reason of each choice."""
+    """A decoded JSON answer: its bytes, usage (None if not reported), finish reason of each choice, and stop string if known."""
 
     body: bytes
     usage: Usage | None = None
     finish_reasons: tuple[str | None, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
+    stop: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -45,6 +45,8 @@ from providers.streams import ChunkNormalizer
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Path of each operation below a base URL that ends in the version."""
 
+NATIVE_APIS = frozenset({"messages", "responses"})
+"""Operations whose requests are the caller's own. They get only the provider's rules for this API; other fields are passed."""
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
@@ -145,7 +147,9 @@ class OpenAICompatible(Provider):
         """Return the rules for one model, compiled on first use."""
         plan = self._plans.get((model, operation))
         if plan is None:
-            if operation == "embeddings":
+            if operation in NATIVE_APIS:
+                plan = compile_rules(self.others.get(operation, ()), model, unknown="pass")
+            elif operation == "embeddings":
                 plan = compile_rules(self._embedding_rules(model), model, unknown=self.wire.unknown)
             elif operation == "chat" or operation in self.others:
                 own = self.rules if operation == "chat" else self.others[operation]

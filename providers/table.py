@@ -128,7 +128,7 @@ def _operations() -> list[str]:
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
     note = (
         "The APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks `completions` or\n"
-        "`logits`, the gateway emulates it with `chat`."
+        "`logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
     )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings()]
 

@@ -284,7 +284,9 @@ class Failover:
         if call.trace is not None:
             call.trace.begin(attempt)
         deadlines = attempt_deadlines(candidate, call, left)
-        exchange = UpstreamExchange(call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics)
+        exchange = UpstreamExchange(
+            call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics, native=request.native
+        )
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, body
 

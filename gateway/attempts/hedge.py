@@ -133,6 +133,9 @@ class HedgedCaller(Caller):
         """Claim the caller. Raise HedgeLostError if the other attempt has done so."""
         self._claim()
 
+    def pass_natively(self) -> None:
+        self._real.pass_natively()
+
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         self.head_sent = True
         await self._real.respond(status, headers, body)

@@ -13,9 +13,12 @@ from gateway.attempts.fit import Fit
 from gateway.call import Call
 from gateway.dialects.dialect import Translator
 from gateway.dialects.forwarded_headers import forward_headers
+from gateway.dialects.native_api import NativeApi
 from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import unreadable
 from gateway.limits.bounds import set_output_cap
+from gateway.native.choice import is_fitted, native_api
+from gateway.native.request import adapt_natively, refusal_of
 from gateway.store.limit import has_strict_limit
 from gateway.targets.candidate import Candidate
 from gateway.upstream.transport import Deadlines
@@ -36,6 +39,8 @@ class AdaptedRequest(NamedTuple):
     adjustments: list[Adjustment]
     context: ContextReport | None
     """The report on how the conversation was fitted into the context window."""
+    native: NativeApi | None = None
+    """The API of the request if it is the caller's own; None for a chat completion."""
 
 
 class RequestAdapter:
@@ -67,7 +72,7 @@ class RequestAdapter:
     def context_limits(self, call: Call, candidate: Candidate) -> WindowLimits | None:
         """Return the limits into which the conversation is fitted at a candidate, or None if it is not fitted."""
         assert call.body is not None
-        if not is_fitted(call, candidate):
+        if not is_fitted(call, candidate.settings):
             return None
         strict = call.strict or bool(candidate.settings.strict)
         return self._fit.asked(call.body.copy(), candidate.backend, candidate.settings.context, strict=strict).limits
@@ -84,11 +89,15 @@ async def adapt(
     assert call.body is not None
     settings = candidate.settings
     strict = call.strict or bool(settings.strict)
+    if (api := native_api(call, target, settings)) is not None:
+        return _adapt_natively(call, api, target, strict=strict, cap=cap)
+    if (refusal := refusal_of(call)) is not None:
+        raise refusal
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
     body, continued = (call.body.copy(), []) if transcript is None else continued_body(transcript, call, call.body)
     context, adjustments = None, continued
     try:
-        if is_fitted(call, candidate):
+        if is_fitted(call, settings):
             deadlines = cap_to_time_left(candidate.deadlines, left)
             fitted = await fit.apply(
                 body, candidate.backend, settings.context, deadlines, strict=strict, report=call.wants_receipt
@@ -113,15 +122,22 @@ async def adapt(
     return AdaptedRequest(adapted, adjustments, context)
 
 
+def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool, cap: int | None) -> AdaptedRequest:
+    """Return the caller's own request as the target gets it. Raise Refusal if the target cannot honour it."""
+    assert call.source is not None
+    body = call.source.copy()
+    adjustments = [set_output_cap(body, cap, api.output_cap)] if cap is not None else []
+    adapted = adapt_natively(call, body, api, target, strict=strict)
+    adjustments += adapted.adjustments
+    if call.headers is not None and call.headers.vendor:
+        adjustments += forward_headers(call.headers, target, adapted.body, strict=strict)
+    return AdaptedRequest(adapted, adjustments, None, api)
+
+
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
     """Return the adjustments of the translation, then the others with the caller's names of the parameters."""
     renamed = [msgspec.structs.replace(each, param=translator.param(each.param)) for each in adjustments]
     return [*translator.adjustments, *renamed]
-
-
-def is_fitted(call: Call, candidate: Candidate) -> bool:
-    """Return whether the conversation is fitted into the candidate's context window."""
-    return call.dialect.has_messages and (call.wants_fit or candidate.settings.context is not None)
 
 
 def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:

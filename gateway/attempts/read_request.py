@@ -35,7 +35,9 @@ def read_request(
     if call.translator is not None:
         if found is not None:
             found.used |= call.translator.used_headers
-        parse_body(source)  # rejects what is not a JSON object before the translator reads it
+        given = parse_body(source)  # rejects what is not a JSON object before the translator reads it
+        if call.dialect.native is not None:
+            call.source = given
         source = call.translator.request(source, strict=call.strict)
     body = call.body = parse_body(source)
     call.model = read_model(body)

@@ -31,6 +31,7 @@ class CompletionsApi:
     operation: Operation = "completions"
     has_messages = False
     can_continue = False
+    native = None
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         self.paths = paths

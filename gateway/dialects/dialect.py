@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.dialects.native_api import NativeApi
 from gateway.dialects.parameters import check_parameters
-from gateway.errors import Headers
+from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 
@@ -18,13 +19,15 @@ class Translator(Protocol):
 
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
+    refusal: BadRequest | None
+    """Why the request cannot be sent as a chat completion, which only targets that speak this API natively get."""
     used_headers: frozenset[str]
     """Request headers that belong to this API, and that no target needs."""
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body.
 
-        In strict mode, raise it also for a field that a chat completion cannot express.
+        If a chat completion cannot express the request, or in strict mode a field of it, set `refusal`.
         """
         ...
 
@@ -86,6 +89,11 @@ class Dialect(Protocol):
         """Whether a broken stream can be continued by another attempt."""
         ...
 
+    @property
+    def native(self) -> NativeApi | None:
+        """How this API is passed to providers that speak it; None if every call is a chat completion."""
+        ...
+
     def check(self, body: Body) -> None:
         """Check the parameters of a request. Raise BadRequest for the first invalid one."""
         ...
@@ -106,7 +114,7 @@ class Dialect(Protocol):
 class PlainDialect:
     """A dialect in OpenAI's format, or one whose calls are translated to it and back."""
 
-    __slots__ = ("_check", "_new_translator", "can_continue", "has_messages", "operation", "paths")
+    __slots__ = ("_check", "_new_translator", "can_continue", "has_messages", "native", "operation", "paths")
 
     def __init__(
         self,
@@ -117,6 +125,7 @@ class PlainDialect:
         can_continue: bool,
         check: Callable[[Body], None] = check_parameters,
         new_translator: Callable[[], Translator] | None = None,
+        native: NativeApi | None = None,
     ) -> None:
         """`new_translator` returns the translator of one call. It is None if callers use OpenAI's format."""
         self.operation: Operation = operation
@@ -125,6 +134,7 @@ class PlainDialect:
         self.can_continue = can_continue
         self._check = check
         self._new_translator = new_translator
+        self.native = native
 
     def check(self, body: Body) -> None:
         """Check the parameters of a request. Raise BadRequest for the first invalid one."""

@@ -32,6 +32,7 @@ class GoodfireChat:
     paths = (f"{GOODFIRE_PREFIX}/chat/completions",)
     has_messages = True
     can_continue = False  # another target could not continue the numbering of the chunks
+    native = None
 
     def check(self, body: Body) -> None:
         """Check the parameters of a chat completion."""

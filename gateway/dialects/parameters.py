@@ -280,7 +280,8 @@ def check_parameters(body: Body) -> None:
     check_messages(body.raw("messages") or b"null")
     if "top_logprobs" in body and body.get("top_logprobs") and not body.get("logprobs"):
         raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
-    _check_bounds_of_output(body)
+    if "min_tokens" in body or "min_completion_tokens" in body:
+        _check_bounds_of_output(body)
 
 
 def check_fields(body: Body, checks: Mapping[str, Check]) -> None:
@@ -288,7 +289,12 @@ def check_fields(body: Body, checks: Mapping[str, Check]) -> None:
     for name in body:
         check = checks.get(name)
         if check is not None:
-            _check_field(body, name, check)
+            try:
+                value = body.get(name)
+            except msgspec.DecodeError as error:
+                raise refuse(name, f"'{name}' contains a value that cannot be decoded: {error}.") from None
+            if value is not None:
+                check(name, value)
         elif name in FORBIDDEN_FIELDS:
             raise refuse(
                 name, f"'{name}' can only be set in the configuration, not in a request.", "unsupported_parameter"
@@ -316,11 +322,3 @@ def read_model(body: Body) -> str:
         raise refuse("model", "'model' must be the name of a model, as a string.", code)
     return model
 
-
-def _check_field(body: Body, name: str, check: Check) -> None:
-    try:
-        value = body.get(name)
-    except msgspec.DecodeError as error:
-        raise refuse(name, f"'{name}' contains a value that cannot be decoded: {error}.") from None
-    if value is not None:
-        check(name, value)

@@ -9,6 +9,7 @@ from gateway.dialects.dialect import Dialect, PlainDialect
 from gateway.dialects.embeddings import check_embeddings
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES, MessagesTranslator
+from gateway.dialects.messages_api.native import NATIVE as MESSAGES_NATIVE
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
 
 PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
@@ -53,6 +54,7 @@ MESSAGES = PlainDialect(
     has_messages=True,
     can_continue=True,
     new_translator=MessagesTranslator,
+    native=MESSAGES_NATIVE,
 )
 
 DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES)

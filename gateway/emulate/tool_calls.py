@@ -89,8 +89,9 @@ class ToolCalls(msgspec.Struct, frozen=True):
 
 def functions_of(body: Body) -> list[dict[str, Any]]:
     """Return the functions of a request, the legacy ones included."""
-    tools = body.get("tools") if "tools" in body else None
-    functions = body.get("functions") if "functions" in body else None
+    if "tools" not in body and "functions" not in body:
+        return []
+    tools, functions = body.get("tools"), body.get("functions")
     return [*(tool.get("function") or {} for tool in tools or ()), *(functions or ())]
 
 

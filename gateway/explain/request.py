@@ -18,6 +18,7 @@ from gateway.dialects.table import CHAT
 from gateway.errors import unreadable
 from gateway.explain.read import read_call
 from gateway.keys.virtual_key import VirtualKey
+from gateway.native.choice import translation_reason
 from gateway.response.deliver import upstream_bodies
 from gateway.response.trace_context import add_trace_headers
 from gateway.routing.router import Router
@@ -78,6 +79,9 @@ async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -
             "code": refusal.code,
         }
         return {**plan, "error": error}
+    if call.dialect.native is not None:
+        reason = translation_reason(call, target, candidate.settings)
+        plan |= {"native": True} if reason is None else {"native": False, "translated_because": reason}
     if request.context is not None:
         plan["context"] |= msgspec.structs.asdict(request.context)
     plan["adjustments"] = request.adjustments

@@ -113,6 +113,13 @@ class Caller:
     def claim(self) -> None:
         """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
 
+    def pass_natively(self) -> None:
+        """Send what follows as it is. This does nothing here; a translated caller overrides it."""
+
+    async def fail(self, error: bytes) -> None:
+        """End a stream with an error object as its last event."""
+        await self.finish(b"data: " + error + b"\n\n")
+
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response."""
         self.head_sent = True

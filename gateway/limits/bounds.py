@@ -71,7 +71,7 @@ def _check(message: Any, index: int) -> None:
             )
 
 
-def set_output_cap(body: Body, cap: int) -> Adjustment:
-    """Set the reserved output cap in a request that has none."""
-    body.set("max_tokens", cap)
-    return Adjustment("max_tokens", "set_default", to=cap, why="a strict limit has reserved this many output tokens")
+def set_output_cap(body: Body, cap: int, name: str = "max_tokens") -> Adjustment:
+    """Set the reserved output cap in a request that has none. `name` is the field for it."""
+    body.set(name, cap)
+    return Adjustment(name, "set_default", to=cap, why="a strict limit has reserved this many output tokens")

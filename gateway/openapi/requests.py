@@ -77,14 +77,11 @@ TURN: Schema = {
 }
 _TOOL: Schema = {
     "type": "object",
-    "properties": {
-        "type": {"enum": ["custom", None]},
-        "name": _TEXT,
-        "description": nullable(_TEXT),
-        "input_schema": _OBJECT,
-    },
-    "required": ["name", "input_schema"],
+    "properties": {"type": nullable(_TEXT)},
+    "if": {"properties": {"type": {"enum": ["custom", None]}}},
+    "then": {"properties": {"name": _TEXT, "input_schema": _OBJECT}, "required": ["name", "input_schema"]},
 }
+"""A tool of the caller. Anthropic's own tools have other types; only targets with the Messages API have them."""
 OF_MESSAGES: dict[str, Schema] = {
     "messages": {"type": "array", "items": TURN, "minItems": 1, "maxItems": MAX_MESSAGES},
     "system": nullable(_CONTENT),

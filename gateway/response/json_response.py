@@ -76,7 +76,7 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
         if relay is not None:
             answer = await upstream_answer.collect_stream(response, target, relay)
         else:
-            answer = await upstream_answer.read_json(response, target, options, MAX_ANSWER_BYTES)
+            answer = await upstream_answer.read_json(response, target, options, MAX_ANSWER_BYTES, exchange.native)
     except (UpstreamError, asyncio.CancelledError):
         _report_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
         raise
@@ -84,7 +84,10 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
     if answer.adjustments:
         attempt.adjustments = [*attempt.adjustments, *answer.adjustments]
     try:
-        _apply_emulations(exchange, answer)
+        if exchange.native is None:
+            _apply_emulations(exchange, answer)
+        else:
+            _note_native(exchange, answer)
     except UNREADABLE_ERRORS:
         raise StreamFailure(NOT_AN_ANSWER) from None
     if answer.usage is not None:
@@ -120,10 +123,17 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
         attempt.chunks += estimate_output(answer.body)
 
 
+def _note_native(exchange: UpstreamExchange, answer: Answer) -> None:
+    """Record the stop string of an answer in the caller's API, and estimate its output if no usage is reported."""
+    exchange.attempt.stop_matched = answer.stop
+    if answer.usage is None or not answer.usage.completion_tokens:
+        exchange.attempt.chunks += estimate_part(answer.body)
+
+
 async def send_json(exchange: UpstreamExchange, body: bytes, response: Response) -> None:
     """Send a JSON answer, unless another attempt of a hedged call has already answered."""
     call, attempt = exchange.call, exchange.attempt
-    exchange.caller.claim()
+    exchange.claim_caller()
     call.status, call.answered_by = 200, attempt
     body = call.dialect.response(body)
     if call.wants_receipt:

@@ -86,6 +86,11 @@ def receipt_of(call: Call) -> dict[str, Any]:
     return receipt
 
 
+def encoded(call: Call) -> bytes:
+    """Return the receipt as JSON."""
+    return _encode(receipt_of(call))
+
+
 def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
     """Return the record of an attempt. The final one lacks its adjustments, because the receipt itself has them."""
     record = attempt.as_record()

@@ -23,6 +23,7 @@ from gateway.metrics import Metrics
 from gateway.response import after_disconnect, headers, receipt, time_info, upstream_answer
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
+from gateway.streams.native_relay import EventReader, NativeRelay
 from gateway.streams.relay import DONE, Relay
 from gateway.streams.resumed import ResumedStream
 from gateway.tokens.inputs import answer_count
@@ -70,25 +71,34 @@ def _max_events(body: Body) -> float:
     return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * answer_count(body, "completions" if "prompt" in body else "chat")
 
 
+def _chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
+    """Return the relay of a chat stream, and the decoder that ends it at a stop string."""
+    target, chain = exchange.target, _decoder_chain(exchange)
+    relay = Relay(
+        decoder=chain.decoder,
+        usage_asked=usage_asked,
+        read_usage=upstream_answer.read_usage,
+        fail=lambda data: upstream_answer.inband_failure(target, data),
+        max_events=_max_events(body),
+        choices=body.get("n") or 1,
+    )
+    return relay, chain.stops
+
+
 class UpstreamStream:
     """One upstream stream, read as the events that the caller gets."""
 
     __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "relay", "response")
 
     def __init__(self, exchange: UpstreamExchange, response: Response, body: Body, *, usage_asked: bool) -> None:
-        target = exchange.target
-        chain = _decoder_chain(exchange)
         self.response = response
-        self.relay = Relay(
-            decoder=chain.decoder,
-            usage_asked=usage_asked,
-            read_usage=upstream_answer.read_usage,
-            fail=lambda data: upstream_answer.inband_failure(target, data),
-            max_events=_max_events(body),
-            choices=body.get("n") or 1,
-        )
+        self.relay: Relay | NativeRelay
+        self._stops: StopStream | None = None
+        if exchange.native is not None:
+            self.relay = NativeRelay(exchange.native.new_reader(), max_events=_max_events(body))
+        else:
+            self.relay, self._stops = _chat_relay(exchange, body, usage_asked=usage_asked)
         exchange.attempt.relays.append(self.relay)
-        self._stops = chain.stops
         self._metrics: Metrics = exchange.metrics
         self._counted = 0  # irregularities that the metrics already include
         self.first = b""
@@ -134,6 +144,8 @@ class UpstreamStream:
     @property
     def stop(self) -> str | None:
         """The stop string that ended the stream, or None."""
+        if isinstance(self.relay, NativeRelay):
+            return self.relay.reader.stop
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
     def note_cut(self, attempt: Attempt) -> None:
@@ -214,13 +226,16 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
     finally:
         stream.close()
         record_stream(exchange, stream)
-    await finish(exchange, out, stream.relay.opening)
+    if isinstance(stream.relay, NativeRelay):
+        await _finish_natively(exchange, out, stream.relay.reader)
+    else:
+        await finish(exchange, out, stream.relay.opening)
 
 
 async def open_stream(exchange: UpstreamExchange, response: Response) -> None:
     """Send the head of the stream, unless another attempt of a hedged call has already answered."""
     call = exchange.call
-    exchange.caller.claim()
+    exchange.claim_caller()
     call.status, call.answered_by = 200, exchange.attempt
     call.first_byte_at = time.monotonic()
     if exchange.on_begin is not None:
@@ -239,11 +254,28 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     if call.wants_usage:
         out += _own_usage(exchange, opening)
     if call.wants_receipt:
-        attempt.time_info = attempt.time_info or time_info.of_exchange(exchange) or time_info.measured(call, attempt)
-        accounting.settle(call)
-        attempt.ms = exchange.elapsed_ms()
+        _settle_times(exchange)
         out += receipt.receipt_chunk(call, opening)
     await exchange.caller.finish(out + DONE)
+
+
+async def _finish_natively(exchange: UpstreamExchange, out: bytes, reader: EventReader) -> None:
+    """Send the last events of a stream in the caller's API, with the receipt if requested."""
+    call, attempt = exchange.call, exchange.attempt
+    call.stream_end = "ok"
+    attempt.ended_at = time.monotonic()
+    if call.wants_receipt:
+        _settle_times(exchange)
+        out = reader.with_receipt(out, receipt.encoded(call))
+    await exchange.caller.finish(out)
+
+
+def _settle_times(exchange: UpstreamExchange) -> None:
+    """Record what a receipt shows of an attempt that ends now."""
+    call, attempt = exchange.call, exchange.attempt
+    attempt.time_info = attempt.time_info or time_info.of_exchange(exchange) or time_info.measured(call, attempt)
+    accounting.settle(call)
+    attempt.ms = exchange.elapsed_ms()
 
 
 def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:

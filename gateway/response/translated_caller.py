@@ -16,7 +16,7 @@ FIRST_ERROR_STATUS = 400
 class TranslatedCaller(Caller):
     """A caller whose answers, events and errors pass through a translator."""
 
-    __slots__ = ("_translator",)
+    __slots__ = ("_is_native", "_translator")
 
     def __init__(
         self,
@@ -28,12 +28,21 @@ class TranslatedCaller(Caller):
     ) -> None:
         super().__init__(scope, receive, send, deadlines)
         self._translator = translator
+        self._is_native = False
+        """Whether the answer is in the caller's format already."""
+
+    def pass_natively(self) -> None:
+        """Send the answer or the events that follow as they are."""
+        self._is_native = True
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response in the caller's format."""
         translator = self._translator
         kept = translator.headers([(name, value) for name, value in headers if name != b"content-length"])
-        body = translator.answer(body) if status < FIRST_ERROR_STATUS else translator.error(status, body)
+        if status >= FIRST_ERROR_STATUS:
+            body = translator.error(status, body)
+        elif not self._is_native:
+            body = translator.answer(body)
         await super().respond(status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     async def start_stream(self, headers: Headers) -> None:
@@ -42,10 +51,15 @@ class TranslatedCaller(Caller):
 
     async def write(self, data: bytes) -> None:
         """Send the caller's events for some chat events, if there are any."""
-        events = self._translator.feed(data)
+        events = data if self._is_native else self._translator.feed(data)
         if events:
             await super().write(events)
 
     async def finish(self, data: bytes) -> None:
         """Send the last events, or the body of a response whose head was sent as it is."""
-        await super().finish(self._translator.end(data) if self.streaming else data)
+        is_translated = self.streaming and not self._is_native
+        await super().finish(self._translator.end(data) if is_translated else data)
+
+    async def fail(self, error: bytes) -> None:
+        """End a stream with an error in the caller's format."""
+        await super().finish(self._translator.end(b"data: " + error + b"\n\n"))

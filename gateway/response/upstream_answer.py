@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from gateway.dialects.native_api import NativeApi
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
@@ -36,8 +37,10 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
     return target.kind.failure(response.status, headers, body[:limit], target)
 
 
-async def read_json(response: Response, target: Target, options: Options, limit: int) -> Answer:
-    """Read a JSON answer. Raise StreamFailure if it is an error with status 200, or not an answer."""
+async def read_json(
+    response: Response, target: Target, options: Options, limit: int, native: NativeApi | None = None
+) -> Answer:
+    """Read a JSON answer, in the `native` API if it is given. Raise StreamFailure for an error with status 200, or no answer."""
     body = await response.body(limit)
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)
@@ -46,7 +49,7 @@ async def read_json(response: Response, target: Target, options: Options, limit:
     try:
         if not body.isascii():
             body.decode()  # the JSON decoder does not check the encoding of skipped values
-        return target.kind.decode(body, target, options)
+        return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
     except UNREADABLE_ERRORS:
         raise StreamFailure(NOT_EMBEDDINGS if options.operation == "embeddings" else NOT_AN_ANSWER) from None
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from gateway.call import Attempt, Call, in_ms
+from gateway.dialects.native_api import NativeApi
 from gateway.emulate.adapt import AdaptedBody
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.tool_calls import ToolCallStream
@@ -26,7 +27,7 @@ class UpstreamExchange:
 
     __slots__ = (
         "attempt", "backend", "call", "caller", "checked_streams", "deadlines", "json_validator", "logits_request", "metrics",
-        "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
+        "native", "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 
     def __init__(
@@ -38,12 +39,16 @@ class UpstreamExchange:
         adapted: AdaptedBody,
         deadlines: Deadlines,
         metrics: Metrics,
+        *,
+        native: NativeApi | None = None,
     ) -> None:
+        """`native` is the caller's API if the request and its response pass in it."""
         self.call = call
         self.attempt = attempt
         self.caller = caller
         self.backend = backend
         self.target = attempt.target
+        self.native = native
         self.options = adapted.options
         self.logits_request = adapted.logits_request
         self.json_validator = adapted.json_validator
@@ -62,6 +67,12 @@ class UpstreamExchange:
     def upstream_calls(self) -> int:
         """The number of upstream requests into which the adjustments split this call."""
         return self.attempt.upstream_calls
+
+    def claim_caller(self) -> None:
+        """Claim the caller for this attempt, and tell it the format of the answer. Raise HedgeLostError if it is too late."""
+        self.caller.claim()
+        if self.native is not None:
+            self.caller.pass_natively()
 
     def elapsed_ms(self) -> float:
         """Return the time since the request was ready to be sent."""

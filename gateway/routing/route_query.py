@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.dialects.forwarded_headers import forward_headers
-from gateway.emulate.adapt import adapt_body
+from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import BadRequest, from_refusal, unreadable
+from gateway.native.choice import native_api
+from gateway.native.request import adapt_natively, refusal_of
 from gateway.tokens.estimate import estimate_prompt, output_cap
-from providers.base import Refusal, Target
+from providers.base import Body, Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.call import Call
     from gateway.catalog.prices import TokenPrice
+    from gateway.config.model import ModelSettings
     from gateway.targets.candidate import Candidate
 
 SESSION_PROMPT_BYTES = 256
@@ -89,12 +92,12 @@ class RouteQuery:
     def is_accepted_by(self, candidate: Candidate) -> bool:
         """Return False if the call or the candidate's settings require all parameters and the target would lose one."""
         required = self.requires_all_parameters or candidate.settings.require_parameters
-        return not required or self.honours_all(candidate.backend.target)
+        return not required or self.honours_all(candidate.backend.target, candidate.settings)
 
-    def honours_all(self, target: Target) -> bool:
+    def honours_all(self, target: Target, settings: ModelSettings) -> bool:
         """Return whether the target honours every parameter of the call, by the rules that adapt the request."""
         if target not in self._refusals:
-            self._refusals[target] = self._refusal(target)
+            self._refusals[target] = self._refusal(target, settings)
         return self._refusals[target] is None
 
     def no_target_error(self, target: Target | None = None) -> BadRequest:
@@ -102,12 +105,12 @@ class RouteQuery:
         refusals = [self._refusals[target]] if target is not None else self._refusals.values()
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 
-    def _refusal(self, target: Target) -> Refusal | None:
+    def _refusal(self, target: Target, settings: ModelSettings) -> Refusal | None:
         """Adapt a copy of the request in strict mode, where losing a parameter or a header is an error. Return that error, or None."""
         body = self._call.body
         assert body is not None
         try:
-            adapted = adapt_body(body.copy(), target, self._call.operation, strict=True, stream=self._call.stream)
+            adapted = self._adapted(body, target, settings)
             if (headers := self._call.headers) is not None and headers.vendor:
                 forward_headers(headers, target, adapted.body, strict=True)
         except Refusal as refusal:
@@ -115,3 +118,12 @@ class RouteQuery:
         except (msgspec.DecodeError, RecursionError) as error:
             raise unreadable(error) from None
         return None
+
+    def _adapted(self, body: Body, target: Target, settings: ModelSettings) -> AdaptedBody:
+        """Return the request in strict mode. Raise Refusal if something would be lost."""
+        call = self._call
+        if call.source is not None and (api := native_api(call, target, settings)) is not None:
+            return adapt_natively(call, call.source.copy(), api, target, strict=True)
+        if (refusal := refusal_of(call)) is not None:
+            raise refusal
+        return adapt_body(body.copy(), target, call.operation, strict=True, stream=call.stream)

@@ -5,9 +5,11 @@ Sources: anthropic 2.11.0; platform.claude.com on versioning (2026-10-21 removes
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from providers.anthropic.answers import MessageStream, read_message
@@ -15,7 +17,7 @@ from providers.anthropic.messages import Conversation
 from providers.anthropic.models import MODELS, UNKNOWN, Generation, Model, name_of
 from providers.anthropic.schemas import FormatAsOutputConfig
 from providers.anthropic.thinking import DefaultCap, NoPrefill, Thinking
-from providers.base import Answer, Options, StreamDecoder, Target
+from providers.base import Adjustment, Answer, Body, Options, Refusal, StreamDecoder, Target, WireRequest
 from providers.openai_compatible import OpenAICompatible, Settings, Wire
 from providers.rules.common import CONTEXT_POLICY
 from providers.rules.legacy_functions import LegacyFunctions
@@ -36,13 +38,14 @@ class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Settings of Anthropic."""
 
     anthropic_version: Annotated[
-        str,
+        str | None,
         Meta(
             description="Value of the header `anthropic-version`. With 2023-06-01, older models accept "
-            "sampling parameters, and the key is sent as `x-api-key`.",
+            "sampling parameters, and the key is sent as `x-api-key`. Default: the caller's version for calls of the "
+            "Messages API, else 2026-10-21.",
             examples=["2023-06-01"],
         ),
-    ] = NEW_VERSION
+    ] = None
     anthropic_beta: Annotated[
         str | None,
         Meta(
@@ -66,8 +69,29 @@ class AnthropicSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+VERSION_HEADER = "anthropic-version"
+_DATE = re.compile(r"20\d\d-\d\d-\d\d")
+_VERSIONED = "target with the caller's version"
+"""Key of `Options.memo`, and of the variants of a target in `Target.__dict__`."""
+MAX_VERSIONS = 16
+
+
 def _version(settings: Any) -> str:
     return str(settings.get("anthropic_version") or NEW_VERSION)
+
+
+def with_version(target: Target, version: str) -> Target:
+    """Return a target with the API version of a caller. Raise Refusal if it is not a version."""
+    if not _DATE.fullmatch(version):
+        message = f"The header '{VERSION_HEADER}' must be a date such as {NEW_VERSION}, not {version[:40]!r}."
+        raise Refusal(message, VERSION_HEADER)
+    known = target.__dict__.setdefault(_VERSIONED, {})
+    variant: Target | None = known.get(version)
+    if variant is None:
+        variant = msgspec.structs.replace(target, options={**target.options, "anthropic_version": version})
+        if len(known) < MAX_VERSIONS:
+            known[version] = variant
+    return variant
 
 
 class LegacySampling(Rule, frozen=True):
@@ -174,6 +198,21 @@ class EndUser(Rule, frozen=True):
 class Anthropic(OpenAICompatible):
     """Anthropic's headers, answers and streams."""
 
+    def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
+        """Apply the rules. A native request may name its API version, unless the configuration sets it."""
+        version = body.headers.pop(VERSION_HEADER, None)
+        if version is None:
+            return super().adapt(body, target, options)
+        configured = target.options.get("anthropic_version")
+        if configured is not None:
+            changed = Adjustment(VERSION_HEADER, "reshape", version, configured, "the configuration sets it")
+            return [*([changed] if version != configured else []), *super().adapt(body, target, options)]
+        options.memo[_VERSIONED] = versioned = with_version(target, version)
+        return super().adapt(body, versioned, options)
+
+    def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
+        return super().encode(body, options.memo.get(_VERSIONED, target), options)
+
     def authorization(self, target: Target) -> list[tuple[str, str]]:
         """Return the header with the API version, and the header in which this version expects the credential."""
         version = _version(target.options)
@@ -193,15 +232,24 @@ class Anthropic(OpenAICompatible):
 _REJECTED = "this model rejects sampling settings"
 
 
-def _generation(model: Model) -> Generation:
-    """Return the rules for one row of the table of models."""
+def _own_rules(model: Model) -> tuple[Rule, ...]:
+    """Return the rules of a model for the fields that chat completions and Messages have in common."""
     sampling: tuple[Rule, ...] = tuple(Drop(name, why=_REJECTED) for name in ("temperature", "top_p", "top_k"))
     if model.sampling != "none":
         sampling = (LegacySampling("temperature", 1), LegacySampling("top_p", 1), LegacySampling("top_k"))
+    excluded = (Excludes("top_p", ("temperature",)),) if model.sampling == "one" else ()
+    return (*sampling, Thinking(model=model), *excluded)
+
+
+def _native_generation(model: Model) -> Generation:
+    """Return the rules for native requests to the models of one row."""
+    return Generation((name_of(model),), (*_own_rules(model), *(() if model.prefill else (NoPrefill(),))), model)
+
+
+def _generation(model: Model) -> Generation:
+    """Return the rules for one row of the table of models."""
     rules = (
-        *sampling,
-        Thinking(model=model),
-        *((Excludes("top_p", ("temperature",)),) if model.sampling == "one" else ()),
+        *_own_rules(model),
         *(() if model.schemas else (Drop("response_format", why="this model has no structured output"),)),
         *(() if model.prefill else (NoPrefill(),)),
         _CAP,
@@ -216,7 +264,7 @@ ANTHROPIC = Anthropic(
     Wire(
         label="Anthropic",
         base_url="https://api.anthropic.com/v1",
-        paths={"chat": "/messages"},
+        paths={"chat": "/messages", "messages": "/messages"},
         options=AnthropicSettings,
         prefill={},
         setting_headers=(("anthropic_beta", "anthropic-beta"), ("workspace", "anthropic-workspace-id")),
@@ -248,4 +296,16 @@ ANTHROPIC = Anthropic(
         *map(_generation, MODELS),
         ForModels(("claude-2",), _generation(MODELS[-1]).rules),
     ),
+    {
+        "messages": (
+            EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+            LegacySampling("temperature", 1),
+            LegacySampling("top_p", 1),
+            LegacySampling("top_k"),
+            Thinking(model=UNKNOWN),
+            OneOf("service_tier", ("auto", "standard_only")),
+            *map(_native_generation, MODELS),
+            ForModels(("claude-2",), _native_generation(MODELS[-1]).rules),
+        ),
+    },
 )

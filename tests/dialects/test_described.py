@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.dialects import completions, embeddings
+from gateway.dialects import completions, embeddings, shapes
 from gateway.dialects.described import described, nullable, schema_of
 from gateway.dialects.parameters import CHECKS, check_parameters
 from gateway.errors import BadRequest
@@ -78,6 +78,11 @@ def test_schema_and_check_accept_the_same_values(field: tuple[str, str]) -> None
 def test_values_try_both_outcomes_of_every_check() -> None:
     outcomes = {field: {accepts(TABLES[field[0]][field[1]], value) for value in VALUES} for field in FIELDS}
     assert {field for field, both in outcomes.items() if both != {True, False}} == set()
+
+
+def test_function_needs_a_name_but_no_parameters() -> None:
+    validator = jsonschema_rs.validator_for(shapes.FUNCTION)
+    assert [validator.is_valid(function) for function in FUNCTIONS] == [False, True, False, True, True, False]
 
 
 def test_check_without_a_schema_is_an_error() -> None:

@@ -1,4 +1,7 @@
-"""A process that attacks a gateway: `python -m tests.faults.wire_attackers PORT SECONDS` prints its connections by attack, as JSON."""
+"""A process that attacks a gateway: `python -m tests.faults.wire_attackers PORT SECONDS [ATTACK]`.
+
+It prints "attacking" and at the end its connections by attack, as JSON. Without an attack, it makes all of them at once.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,14 @@ async def attack(port: int, name: str, until: float) -> int:
 
 
 async def main() -> None:
-    """Run all attacks at once. They get the processor when the gateway and its other callers leave it idle."""
+    """Run the attacks at once. They get the processor when the gateway and its other callers leave it idle."""
     os.nice(10)
+    names = sys.argv[3:] or list(ATTACKS)
+    sys.stdout.write("attacking\n")
+    sys.stdout.flush()
     until = time.monotonic() + float(sys.argv[2])
-    counts = await asyncio.gather(*[attack(int(sys.argv[1]), name, until) for name in ATTACKS])
-    sys.stdout.write(json.dumps(dict(zip(ATTACKS, counts, strict=True))))
+    counts = await asyncio.gather(*[attack(int(sys.argv[1]), name, until) for name in names])
+    sys.stdout.write(json.dumps(dict(zip(names, counts, strict=True))))
 
 
 if __name__ == "__main__":

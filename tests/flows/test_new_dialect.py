@@ -8,7 +8,7 @@ import msgspec
 from gateway.dialects.dialect import Translator
 from gateway.dialects.parameters import check_parameters
 from gateway.dialects.table import DIALECTS, call_paths
-from gateway.errors import Headers, refuse
+from gateway.errors import BadRequest, Headers, refuse
 from gateway.server.app import build_app
 from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 from tests.faults.behaviours import canned, sse
@@ -25,6 +25,7 @@ class WrappedChat:
     paths = ("/wrapped/chat",)
     has_messages = True
     can_continue = False
+    native = None
 
     def check(self, body: Body) -> None:
         """Check a chat completion."""
@@ -47,6 +48,7 @@ class Prompt:
     """Translates requests with a `prompt` and a `limit`; answers are plain text in upper case."""
 
     used_headers: frozenset[str] = frozenset()
+    refusal: BadRequest | None = None
 
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []

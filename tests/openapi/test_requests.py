@@ -36,7 +36,8 @@ TURNS: list[Any] = [
     {"role": "user"}, {"content": "a"}, {"role": "bishop", "content": "a"}, {"role": 1, "content": "a"}, "a", None, [],
 ]  # fmt: skip
 VALUES: list[Any] = [
-    None, True, False, 0.5, *NUMBERS[::4], *TEXTS, *LISTS[::2], *OBJECTS, *TOOLS[::9], *FORMATS[::5], *FUNCTIONS, *([turn] for turn in TURNS),
+    None, True, False, 0.5, *NUMBERS[::4], *TEXTS, *LISTS[::2], *OBJECTS, *TOOLS[::9], *FORMATS[::5], *FUNCTIONS,
+    *([turn] for turn in TURNS),
 ]  # fmt: skip
 DEEPER = {
     "messages": {"system", "messages", "tools", "tool_choice", "output_config", "output_format", "metadata", "thinking"},

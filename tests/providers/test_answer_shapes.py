@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 
 from providers.answers import read_answer
@@ -133,3 +135,23 @@ def test_answer_of_completions_is_completed_as_one() -> None:
 def test_calls_that_are_no_objects_are_no_answer(calls: Any) -> None:
     with pytest.raises(ValueError, match="tool_calls"):
         decode("openai", with_message(tool_calls=calls))
+
+
+COUNTS = st.sampled_from([None, -1, 0, 1, 3, 4, 7, 2**40, 1.5, True, "3"])
+DETAILS = st.none() | st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "reasoning_tokens", "x"]), COUNTS)
+USAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "prompt_cache_hit_tokens"), COUNTS),
+        **dict.fromkeys(("prompt_tokens_details", "completion_tokens_details"), DETAILS),
+        "cost": st.sampled_from([None, 0, 0.5]),
+    },
+)
+
+
+@given(USAGES)
+def test_usage_is_read_alike_with_and_without_repairs(usage: dict[str, Any]) -> None:
+    body = json.dumps({**TEXT, "usage": usage}).encode()
+    quick, thorough = read_answer(body, ()), read_answer(body, (lambda _: False,))
+    assert quick.usage == thorough.usage
+    assert json.loads(quick.body) == json.loads(thorough.body)

@@ -66,7 +66,7 @@ def test_anthropic_conversation_has_a_separate_system_prompt() -> None:
     body = Body(b'{"messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"Hi"}]}')
     compile_rules((Conversation("messages"),), "m", unknown="pass").apply(body, "Anthropic", Options(), {})
     assert json.loads(body.encode()) == {"messages": [{"role": "user", "content": "Hi"}], "system": "Be kind."}
-    assert ANTHROPIC.operations == {"chat"}
+    assert ANTHROPIC.operations == {"chat", "messages"}
 
 
 def test_cohere_usage_prefers_processed_to_billed_tokens() -> None:

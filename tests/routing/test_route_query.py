@@ -61,8 +61,8 @@ def test_the_cost_has_the_output_cap_or_the_default_and_is_infinite_without_a_pr
 
 def test_a_lost_parameter_is_named_in_the_error() -> None:
     asked = query(logit_bias={"1": 5})
-    assert asked.honours_all(OPENAI)
-    assert not asked.honours_all(GROQ)
+    assert asked.honours_all(OPENAI, ModelSettings())
+    assert not asked.honours_all(GROQ, ModelSettings())
     error = asked.no_target_error(GROQ)
     assert isinstance(error, BadRequest)
     assert error.param == "logit_bias"

@@ -156,13 +156,13 @@ async def test_the_lease_of_a_long_call_is_renewed(redis: RedisAddress, start: L
 
 async def test_r3_a_frozen_redis_delays_one_decision_until_its_timeout_and_then_none(own_redis: RedisServer, start: LimiterStarter) -> None:
     reports: list[str] = []
-    limiter = await start(own_redis.address, reports, deadline=0.3)
+    limiter = await start(own_redis.address, reports, deadline=2.0)  # longer than a pause of a busy machine
     limit = Limit("k", "requests", 1000, "min")
     assert isinstance(await ask(limiter, limit), Reservation)
     own_redis.freeze()
     began = time.monotonic()
     first = await ask(limiter, limit)
-    assert time.monotonic() - began >= 0.3
+    assert time.monotonic() - began >= 2.0
     assert isinstance(first, Reservation)
     assert first.degraded
     asked = limiter.connections.commands
@@ -229,7 +229,7 @@ async def test_r5_usage_of_an_outage_is_replayed_to_an_empty_redis(own_redis: Re
 
 
 async def test_settlements_of_an_outage_are_sent_after_it(own_redis: RedisServer, start: LimiterStarter) -> None:
-    limiter = await start(own_redis.address, deadline=0.3)
+    limiter = await start(own_redis.address, deadline=2.0)
     limit = Limit("k", "tokens", 100, "h")
     held = await ask(limiter, limit, prompt_tokens=90)
     assert isinstance(held, Reservation)

@@ -12,8 +12,12 @@ MAX_LISTED = 8
 _INDEX = re.compile(r"\d+")
 
 
+class InexpressibleError(BadRequest):
+    """A chat completion cannot express a part of the request."""
+
+
 class Changes:
-    """The adjustments of one request. In strict mode, a loss is refused."""
+    """The adjustments of one request, and the refusal of what a chat completion cannot express: in strict mode, any loss."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -21,12 +25,18 @@ class Changes:
         self.adjustments: list[Adjustment] = []
         self.file_addresses: list[str] = []
         """Parameters with the address of a document."""
+        self.refusal: BadRequest | None = None
+        """The first refusal."""
+
+    def refuse(self, error: BadRequest) -> None:
+        """Record that the request cannot be sent as a chat completion."""
+        self.refusal = self.refusal or error
 
     def lose(self, param: str, why: str) -> None:
-        """Report a field that is left out. Raise BadRequest in strict mode."""
+        """Report a field that is left out. In strict mode, refuse it."""
         if self._strict:
-            raise refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter")
-        if self._is_listed("drop", param, why):
+            self.refuse(refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter"))
+        elif self._is_listed("drop", param, why):
             self.adjustments.append(Adjustment(param, "drop", why=why))
 
     def reshape(self, param: str, why: str) -> None:
@@ -48,9 +58,9 @@ class Changes:
         return count <= MAX_LISTED
 
 
-def unsupported(param: str, message: str) -> BadRequest:
+def unsupported(param: str, message: str) -> InexpressibleError:
     """Return the 400 for content that a chat completion cannot express."""
-    return refuse(param, message, "unsupported_content")
+    return InexpressibleError(message, param=param, code="unsupported_content")
 
 
 def wrong_type(param: str, expected: str) -> BadRequest:

@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.messages_api.changes import Changes, missing, unsupported, wrong_type
+from gateway.dialects.messages_api.changes import Changes, InexpressibleError, missing, unsupported, wrong_type
 from gateway.dialects.messages_api.content import Part, content_of, extra_fields, kind_of, part_of, text_part
 from gateway.dialects.messages_api.fields import (
     ABSENT,
     Fields,
+    decode_objects,
     encode,
     is_default,
     is_given,
@@ -51,7 +52,11 @@ class Conversation:
 
     def add_system(self, system: msgspec.Raw) -> None:
         """Add the system prompt, unless it is empty."""
-        content = self._texts(system, "system")
+        try:
+            content = self._texts(system, "system")
+        except InexpressibleError as error:
+            self._changes.refuse(error)
+            content = msgspec.Raw(encode(bytes(system).decode(errors="replace")))
         if content not in ([], msgspec.Raw(b'""')):
             self._add({"role": "system", "content": content}, Origin("system", _numbers(content)))
 
@@ -64,7 +69,16 @@ class Conversation:
         return content_of(raw, param, self._changes)
 
     def add_turn(self, turn: Fields, index: int) -> None:
-        """Add the message or the messages of one turn."""
+        """Add the message or the messages of one turn. If that is impossible, refuse it, and add its JSON to be counted."""
+        before = len(self.messages)
+        try:
+            self._add_turn(turn, index)
+        except InexpressibleError as error:
+            self._changes.refuse(error)
+            del self.messages[before:], self.origins[before:]
+            self._add(_stand_in(turn), Origin(f"messages[{index}]"))
+
+    def _add_turn(self, turn: Fields, index: int) -> None:
         param = f"messages[{index}]"
         role = text(turn.get("role", ABSENT), f"{param}.role")
         content = turn.get("content", ABSENT)
@@ -194,3 +208,14 @@ def _thinking(blocks: list[Fields]) -> Message:
     if signed:
         fields["thinking_blocks"] = [msgspec.Raw(encode(block)) for block in signed]
     return fields
+
+
+def _stand_in(turn: Fields) -> Message:
+    """Return a message with the JSON of a turn as its text, and with its tool calls, which later results answer."""
+    content = turn["content"]
+    message: Message = {"role": turn["role"], "content": bytes(content).decode(errors="replace")}
+    called = [block.get("id") for block in decode_objects(content) if bytes(block.get("type", ABSENT)) == b'"tool_use"']
+    function = {"name": "tool", "arguments": "{}"}
+    if calls := [{"id": id, "type": "function", "function": function} for id in called if id is not None]:
+        message["tool_calls"] = calls
+    return message

@@ -14,7 +14,7 @@ from gateway.dialects.messages_api.errors import translate_error, translate_head
 from gateway.dialects.messages_api.request import callers_name, callers_receipt, translate_request
 from gateway.dialects.messages_api.stream import MessageStream
 from gateway.dialects.messages_api.thinking import fit_thinking
-from gateway.errors import Headers
+from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
 MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
@@ -40,6 +40,7 @@ class MessagesTranslator:
         """`counts` is True for a request that only counts tokens."""
         self._counts = counts
         self.adjustments: list[Adjustment] = []
+        self.refusal: BadRequest | None = None
         self._origins: list[Origin] = []
         self._file_addresses: list[str] = []
         self._model = ""
@@ -50,7 +51,7 @@ class MessagesTranslator:
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion of a Messages request."""
         translated = translate_request(source, strict=strict, counts=self._counts)
-        self.adjustments = translated.adjustments
+        self.adjustments, self.refusal = translated.adjustments, translated.refusal
         self._origins, self._file_addresses = translated.origins, translated.file_addresses
         self._model, self._stops = translated.model, translated.stops
         return translated.body
@@ -62,6 +63,8 @@ class MessagesTranslator:
 
     def param(self, name: str) -> str:
         """Return the caller's name of a parameter. A request that could not be translated was refused by that name."""
+        if self.refusal is not None and name == self.refusal.param:
+            return name
         return callers_name(name, self._origins) if self._origins else name
 
     def headers(self, headers: Headers) -> Headers:

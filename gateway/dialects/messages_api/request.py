@@ -27,7 +27,7 @@ from gateway.dialects.messages_api.tools import (
     translate_output,
     translate_tools,
 )
-from gateway.errors import refuse
+from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
 TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
@@ -82,10 +82,12 @@ class Translated(msgspec.Struct):
     """Parameters with the address of a document."""
     stops: tuple[str, ...]
     model: str
+    refusal: BadRequest | None = None
+    """Why this is not what the caller asked for: a chat completion cannot express the request."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
-    """Return the chat completion. Raise BadRequest for an invalid body, in strict mode also for a loss.
+    """Return the chat completion, with a refusal if it cannot express the request. Raise BadRequest for an invalid body.
 
     `counts` is True for a request that only counts tokens, which needs no output cap.
     """
@@ -122,6 +124,9 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
             body[name] = raw
     if bytes(given.get("stream", ABSENT)) == b"true":
         body["stream_options"] = {"include_usage": True}
+    if changes.refusal is not None and not body.get("tools"):
+        body.pop("tools", None)
+        body.pop("tool_choice", None)
     stops, model = body.get("stop"), body.get("model", ABSENT)
     return Translated(
         encode(body),
@@ -130,6 +135,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
         changes.file_addresses,
         () if stops is None else tuple(each for each in decode_any(stops) if type(each) is str),
         text(model, "model") if is_text(model) else "",
+        changes.refusal,
     )
 
 

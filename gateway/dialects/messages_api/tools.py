@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.messages_api.changes import Changes, missing, unsupported
+from gateway.dialects.messages_api.changes import Changes, InexpressibleError, missing, unsupported
 from gateway.dialects.messages_api.fields import ABSENT, Fields, fields, is_default, is_given, list_of_fields, raw_text, text
 from gateway.errors import refuse
 
@@ -23,8 +23,14 @@ FORMAT_NAME = "output"
 
 
 def translate_tools(raw: msgspec.Raw, changes: Changes) -> list[dict[str, Any]]:
-    """Return the functions for a list of tools. Raise BadRequest for one of Anthropic's own tools."""
-    return [_function(tool, f"tools[{index}]", changes) for index, tool in enumerate(list_of_fields(raw, "tools"))]
+    """Return the functions for a list of tools. Refuse Anthropic's own tools."""
+    functions = []
+    for index, tool in enumerate(list_of_fields(raw, "tools")):
+        try:
+            functions.append(_function(tool, f"tools[{index}]", changes))
+        except InexpressibleError as error:
+            changes.refuse(error)
+    return functions
 
 
 def _function(tool: Fields, param: str, changes: Changes) -> dict[str, Any]:

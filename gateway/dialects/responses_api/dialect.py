@@ -7,7 +7,7 @@ from gateway.dialects.responses_api.answer import to_response
 from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.stream import ResponseStream
-from gateway.errors import Headers
+from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
 
@@ -15,6 +15,7 @@ class ResponsesTranslator:
     """Translates one call of the Responses API to a chat completion and back."""
 
     used_headers = frozenset({"openai-beta"})
+    refusal: BadRequest | None = None
 
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []

@@ -30,6 +30,13 @@ def text(value: str = "hello", **more: Any) -> dict[str, Any]:
     return {"type": "text", "text": value, **more}
 
 
+def accept(translated: Translated) -> Translated:
+    """Raise the refusal of a request that a chat completion cannot express."""
+    if translated.refusal is not None:
+        raise translated.refusal
+    return translated
+
+
 def translated(*turns: dict[str, Any], strict: bool = False, **more: Any) -> Translated:
     """Translate a request and check that the result is a valid chat completion."""
     body = {"model": "m", "max_tokens": 10, "messages": list(turns) or [user("hello")], **more}
@@ -246,7 +253,7 @@ def test_what_chat_cannot_express_is_reported_and_refused_in_strict_mode(given: 
     adjustments = translate_request(body, strict=False).adjustments
     assert [(each.param, each.action) for each in adjustments] == [(param, "drop")]
     with pytest.raises(BadRequest) as refused:
-        translate_request(body, strict=True)
+        accept(translate_request(body, strict=True))
     assert (refused.value.param, refused.value.code) == (param, "unsupported_parameter")
 
 
@@ -303,7 +310,7 @@ def test_what_chat_cannot_express_is_reported_and_refused_in_strict_mode(given: 
 def test_invalid_requests_are_refused_by_the_callers_names(given: dict[str, Any], param: str, code: str) -> None:
     body = json.dumps({"model": "m", "max_tokens": 10, "messages": [user("a")], **given}).encode()
     with pytest.raises(BadRequest) as refused:
-        translate_request(body, strict=False)
+        accept(translate_request(body, strict=False))
     assert (refused.value.param, refused.value.code) == (param, code)
 
 

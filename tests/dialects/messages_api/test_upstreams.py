@@ -13,6 +13,7 @@ from gateway.dialects.messages_api.thinking import fit_thinking
 from gateway.streams.relay import DONE
 from providers.base import Adjustment, Body, Options, Refusal
 from tests.dialects.messages_api.grammar import read_message
+from tests.dialects.messages_api.test_request import accept
 from tests.providers.adapting import target_for
 from tests.providers.strict import objections
 from tests.providers.test_strict_servers import MODELS, SERVERS, SETTINGS
@@ -60,7 +61,7 @@ Adapted = tuple[dict[str, Any], list[Adjustment]]
 
 def adapted(kind: str, model: str, request: dict[str, Any], *, strict: bool = False, **settings: Any) -> Adapted:
     """Return the upstream's body for a Messages request, and the adjustments. Raises Refusal as the provider does."""
-    translated = translate_request(json.dumps({"model": model, **request}).encode(), strict=strict)
+    translated = accept(translate_request(json.dumps({"model": model, **request}).encode(), strict=strict))
     target, body = target_for(kind, model, **settings), Body(translated.body)
     options = Options(strict=strict, stream=request.get("stream") is True)
     made = fit_thinking(body, target, strict=strict)

@@ -1,0 +1,131 @@
+"""Passes calls of the Messages API to providers that speak it: the fields of a request, and how responses are read.
+
+Source: anthropic 2.14.0 (MessageCreateParams and its beta, Message, RawMessageStreamEvent), as of 2026-11.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.messages_api.events import MESSAGE_STOP
+from gateway.dialects.messages_api.fields import decode_any, encode
+from gateway.dialects.native_api import NativeApi
+from gateway.streams.native_relay import EventKind
+from providers.anthropic.answers import FINISH_REASONS, openai_usage, stream_failure
+from providers.base import Answer, StreamFailure, Usage
+from providers.usage import read_usage
+
+_NAMES = (
+    "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking "
+    "service_tier output_config output_format cache_control compaction container context_management diagnostics "
+    "inference_geo mcp_servers speed fallbacks fallback_credit_token billing_policy thread"
+)
+FIELDS = frozenset(_NAMES.split())
+_ONLY_FRAME = frozenset({"message_start", "ping", "content_block_start"})
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw
+    type: str = "message"
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: Any = None
+
+
+class _Delta(msgspec.Struct):
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class _Start(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    message: _Start | None = None
+    delta: msgspec.Raw = msgspec.Raw(b"")
+    usage: dict[str, Any] | None = None
+
+
+_read_message = msgspec.json.Decoder(_Message).decode
+_read_event = msgspec.json.Decoder(_Event).decode
+_read_delta = msgspec.json.Decoder(_Delta).decode
+
+
+def read_answer(body: bytes) -> Answer:
+    """Read a message, which keeps its bytes. Raise ValueError for any other body."""
+    message = _read_message(body)
+    if message.type != "message" or bytes(message.content)[:1] != b"[":
+        raise ValueError("the answer has no content")
+    reason = FINISH_REASONS.get(str(message.stop_reason), "stop")
+    return Answer(body, read_usage(openai_usage(message.usage)), (reason,), stop=message.stop_sequence)
+
+
+class MessageReader:
+    """Reads the events of a stream that have usage, the stop reason, an error or the end."""
+
+    marks: tuple[bytes, ...] = (b"message_", b'"error"')
+    content_mark = b"event: content_block_delta"
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Any] = {}
+        self._has_output = False
+        self.finish_reasons: tuple[str | None, ...] = ()
+        self.stop: str | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens so far. The output in `message_start` is only a first value, so it counts as not reported."""
+        counts = self._counts if self._has_output else {**self._counts, "output_tokens": 0}
+        return read_usage(openai_usage(counts))
+
+    def read(self, name: str, data: bytes) -> EventKind:
+        """Read one event."""
+        event = _read_event(data)
+        kind = event.type or name
+        if kind == "error":
+            raise StreamFailure(stream_failure(decode_any(data)))
+        if kind == "message_start" and event.message is not None:
+            self._count(event.message.usage)
+        elif kind == "message_delta":
+            self._count(event.usage)
+            self._has_output = self._has_output or (event.usage or {}).get("output_tokens") is not None
+            delta = _read_delta(event.delta) if len(event.delta) else _Delta()
+            if delta.stop_reason is not None:
+                self.finish_reasons = (FINISH_REASONS.get(delta.stop_reason, "stop"),)
+                self.stop = delta.stop_sequence
+                return "finish"
+        elif kind == "message_stop":
+            return "end"
+        return "frame" if kind in _ONLY_FRAME else "content"
+
+    def _count(self, usage: dict[str, Any] | None) -> None:
+        self._counts |= {name: count for name, count in (usage or {}).items() if count is not None}
+
+    def ending(self) -> bytes:
+        """Return the last event."""
+        return MESSAGE_STOP
+
+    def with_receipt(self, events: bytes, receipt: bytes) -> bytes:
+        """Add a receipt to the event with the stop reason, as in a translated stream."""
+        parts = events.split(b"\n\n")
+        for at in range(len(parts) - 1, -1, -1):
+            head, mark, data = parts[at].partition(b"data:")
+            if mark and b"message_delta" in data:
+                whole = {**decode_any(data), "gateway": msgspec.Raw(receipt)}
+                parts[at] = head + b"data: " + encode(whole)
+                break
+        return b"\n\n".join(parts)
+
+
+NATIVE = NativeApi(
+    operation="messages",
+    fields=FIELDS,
+    output_cap="max_tokens",
+    headers=("anthropic-version",),
+    read_answer=read_answer,
+    new_reader=MessageReader,
+)

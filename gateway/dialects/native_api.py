@@ -1,0 +1,37 @@
+"""How an API passes unchanged between its callers and the providers that speak it themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.dialects.parameters import CHECKS
+from gateway.streams.native_relay import EventReader
+from providers.base import Answer, Operation
+from providers.rules.rule import CANONICAL_PARAMS
+
+GATEWAY_FIELDS = frozenset({"timeout_microseconds"})
+"""Fields that the gateway itself honours for every API. The rules of a provider remove them."""
+CHAT_FIELDS = (CANONICAL_PARAMS | CHECKS.keys()) - GATEWAY_FIELDS
+"""Fields of chat completions, with those that vendors added."""
+
+
+class NativeApi(NamedTuple):
+    """What the gateway must know of an API to pass its calls: names in the request, and how responses are read."""
+
+    operation: Operation
+    """The operation of providers that speak this API."""
+    fields: frozenset[str]
+    """The fields of a request. A request with other fields of chat completions is translated; unknown fields are passed."""
+    output_cap: str
+    """The field with the maximum number of output tokens."""
+    headers: tuple[str, ...]
+    """Request headers of this API that a provider gets, unless its configuration sets them."""
+    read_answer: Callable[[bytes], Answer]
+    """Reads usage and finish reasons of a JSON answer, which keeps its bytes. Raises ValueError for anything else."""
+    new_reader: Callable[[], EventReader]
+    """Returns the reader of one stream."""
+
+    def foreign_field(self, names: frozenset[str]) -> str | None:
+        """Return a field of chat completions that this API lacks, or None."""
+        return min((names & CHAT_FIELDS) - self.fields, default=None)

@@ -1,0 +1,63 @@
+"""Decides whether an attempt is native, or a translation to a chat completion.
+
+The choice is made for each attempt: a list of targets may contain both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.call import Call
+from gateway.dialects.native_api import NativeApi
+from providers.base import Target
+
+if TYPE_CHECKING:
+    from gateway.config.model import ModelSettings
+
+Reason = Callable[[Call, "ModelSettings"], bool]
+
+
+def is_fitted(call: Call, settings: ModelSettings) -> bool:
+    """Return whether the conversation is fitted into the context window."""
+    return call.dialect.has_messages and (call.wants_fit or settings.context is not None)
+
+
+def _is_continued(call: Call, settings: ModelSettings) -> bool:
+    return call.transcript is not None or (call.stream and bool(settings.continue_on_cut))
+
+
+def _may_repair(call: Call, settings: ModelSettings) -> bool:
+    return bool(settings.json_repair) and call.body is not None and "response_format" in call.body
+
+
+def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
+    return call.strict_limits and call.translator is not None and call.translator.refusal is not None
+
+
+REASONS: tuple[tuple[str, Reason], ...] = (
+    ("the conversation is fitted into the context window", is_fitted),
+    ("the model continues broken streams", _is_continued),
+    ("the model repairs JSON answers", _may_repair),
+    ("a strict limit applies, and the tokens of this content have no upper bound", _is_unbounded),
+    ("the stop string stays in the text", lambda call, settings: call.keeps_stop),
+)
+"""What the gateway does for a call that it can do only with a chat completion."""
+
+
+def native_api(call: Call, target: Target, settings: ModelSettings) -> NativeApi | None:
+    """Return the caller's API if the target gets the caller's own request, else None."""
+    api = call.dialect.native
+    return api if api is not None and translation_reason(call, target, settings) is None else None
+
+
+def translation_reason(call: Call, target: Target, settings: ModelSettings) -> str | None:
+    """Return why a call is sent to a target as a chat completion, or None if it is native."""
+    api, source = call.dialect.native, call.source
+    if api is None or source is None or api.operation not in target.kind.operations:
+        return f"{target.kind.type} does not speak this API"
+    for reason, applies in REASONS:
+        if applies(call, settings):
+            return reason
+    foreign = api.foreign_field(frozenset(source))
+    return None if foreign is None else f"'{foreign}' is a parameter of chat completions"

@@ -1,0 +1,34 @@
+"""The request of a native attempt: the caller's own, with the changes that the target needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.call import Call
+from gateway.dialects.native_api import NativeApi
+from gateway.emulate.adapt import AdaptedBody
+from gateway.native.choice import native_api
+from gateway.targets.candidate import Candidate
+from providers.base import Body, Options, Refusal, Target
+
+
+def adapt_natively(call: Call, body: Body, api: NativeApi, target: Target, *, strict: bool) -> AdaptedBody:
+    """Apply the target's rules to a copy of the caller's request. Raise Refusal if the target cannot honour it."""
+    vendor = call.headers.vendor if call.headers is not None else {}
+    body.headers |= {name: vendor[name] for name in api.headers if name in vendor}
+    options = Options(strict, call.stream, api.operation)
+    return AdaptedBody(body, options, target.kind.adapt(body, target, options))
+
+
+def refusal_of(call: Call) -> Refusal | None:
+    """Return why a call cannot be sent as a chat completion, or None."""
+    error = call.translator.refusal if call.translator is not None else None
+    return Refusal(error.message, error.param, error.code or "invalid_value") if error is not None else None
+
+
+def check_expressible(call: Call, candidates: Iterable[Candidate]) -> None:
+    """Raise BadRequest for a request that a chat completion cannot express if no candidate speaks the caller's API."""
+    if call.translator is None or (refusal := call.translator.refusal) is None:
+        return
+    if not any(native_api(call, candidate.backend.target, candidate.settings) for candidate in candidates):
+        raise refusal

@@ -1,0 +1,261 @@
+"""Relays a stream in the caller's own format: the bytes of the upstream, for any split of them.
+
+Events are not decoded one by one. A piece is searched for the marks of the events that matter (the beginning, the usage, an
+error, the end), and only such a piece is split into events. The rules are those of `gateway.streams.relay`: nothing is
+released before the first content; a stream succeeds if it has a finish reason; what arrived before a failure is sent.
+
+The events from the one with the finish reason on are returned by `end`, so that a receipt can be added to them. Lines that
+end with CR are sent with LF.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from gateway.streams.chunks import UNREADABLE_ERRORS, OpeningChunk
+from gateway.streams.relay import MAX_HELD_BYTES
+from gateway.streams.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
+from providers.base import Failure, StreamFailure, Usage
+
+EventKind = Literal["frame", "content", "finish", "end"]
+"""The role of an event: before the content, content, with the finish reason, or the last one."""
+_MARK = b"\xef\xbb\xbf"
+
+
+class EventReader(Protocol):
+    """Reads the events of one stream that matter to the gateway."""
+
+    marks: tuple[bytes, ...]
+    """Bytes of the events that must be read once content was sent. Other events are content."""
+    content_mark: bytes
+    """Bytes that occur once in each event with content. Their number estimates the output if no usage is reported."""
+    finish_reasons: tuple[str | None, ...]
+    stop: str | None
+    """The stop string that ended the answer."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage reported so far."""
+        ...
+
+    def read(self, name: str, data: bytes) -> EventKind:
+        """Read an event, given its name ("" if it has none) and its data. Raise StreamFailure for an error."""
+        ...
+
+    def ending(self) -> bytes:
+        """Return the event that ends a stream."""
+        ...
+
+    def with_receipt(self, events: bytes, receipt: bytes) -> bytes:
+        """Return the last events of a stream with a receipt, which is JSON."""
+        ...
+
+
+class NativeRelay:
+    """The state machine of one stream. It has the interface of `Relay`."""
+
+    __slots__ = (
+        "_failure", "_held", "_held_size", "_most", "_parser", "_pending", "_sent", "_surplus", "_tail", "chunks", "done", "opening",
+        "reader", "started",
+    )  # fmt: skip
+
+    def __init__(self, reader: EventReader, *, max_events: float = float("inf")) -> None:
+        """A stream with more than `max_events` content events is ended."""
+        self.reader = reader
+        self._most = max_events
+        self._parser: EventParser | None = None
+        """Parses the lines of a stream with other line ends than LF."""
+        self._pending = b""
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._tail: list[bytes] = []
+        """The event with the finish reason, and those after it."""
+        self._failure: StreamFailure | None = None
+        self._sent = False
+        self._surplus = 0
+        self.started = False
+        """Whether events were released."""
+        self.done = False
+        """Whether the last event or a failure arrived."""
+        self.chunks = 0
+        self.opening = OpeningChunk()
+        """The identity of chat chunks, which a stream of another API lacks."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage reported so far; None before the first content, when the answer may still come from another target."""
+        return self.reader.usage if self.started else None
+
+    @property
+    def usage_event(self) -> bytes:
+        """Return nothing: the usage is in the events that are passed on."""
+        return b""
+
+    @property
+    def finish_reasons(self) -> tuple[str | None, ...]:
+        """The finish reason, as a chat completion names it."""
+        return self.reader.finish_reasons
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete."""
+        return bool(self.reader.finish_reasons) and self._failure is None
+
+    @property
+    def normalised(self) -> int:
+        """Number of irregularities that were removed from the stream."""
+        return self._surplus + (self._parser.normalised if self._parser is not None else 0)
+
+    def discard(self, rest: bytes) -> bool:
+        """Discard data after the end. Return whether there was any besides blank lines, which counts as an irregularity."""
+        self._surplus += bool(rest.strip())
+        return self._surplus > 0
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the bytes to send for a piece of the body, possibly b"". Raise StreamFailure if it is invalid."""
+        if self._pending:
+            piece, self._pending = self._pending + piece, b""
+        whole = self._unify(piece) if self._parser is not None or b"\r" in piece else self._cut(piece)
+        return self._count(self._pass(whole)) if whole else b""
+
+    def _cut(self, piece: bytes) -> bytes:
+        """Return the complete events in a piece, and keep the rest."""
+        end = piece.rfind(b"\n\n") + 2
+        if end == len(piece) > 1:
+            return piece
+        end = 0 if end < 2 else end
+        self._pending = piece[end:]
+        if len(self._pending) > MAX_EVENT_BYTES:
+            raise _too_large()
+        return piece[:end]
+
+    def _unify(self, piece: bytes) -> bytes:
+        """Return the complete events in a piece, with LF as line end."""
+        if self._parser is None:
+            self._parser = EventParser()
+            self._parser.plain = False
+        try:
+            events = self._parser.feed(piece)
+        except EventTooLargeError:
+            raise _too_large() from None
+        return b"".join(_written(name, data) for name, data in events)
+
+    def _count(self, out: bytes) -> bytes:
+        """Record what is sent, and end a stream that is far longer than its output limit."""
+        if out:
+            self._sent = True
+            self.chunks += out.count(self.reader.content_mark)
+            if self.chunks > self._most and not self.done:
+                self.done = True
+                message = f"the stream continued after {self.chunks} events, far beyond its output limit"
+                self._failure = StreamFailure(Failure("limit", message))
+        return out
+
+    def _pass(self, whole: bytes) -> bytes:
+        """Return the bytes to send for complete events."""
+        if self.started and not self._tail:
+            for mark in self.reader.marks:
+                if mark in whole:
+                    break
+            else:
+                return whole
+        out: list[bytes] = []
+        try:
+            self._read(whole, out)
+        except StreamFailure as failure:
+            if not self._sent:
+                raise
+            self._failure, self.done = failure, True
+        sent = b"".join(out)
+        if not self.started:
+            return self._hold(sent)
+        return self._release() + sent if self._held else sent
+
+    def _read(self, whole: bytes, out: list[bytes]) -> None:
+        """Read complete events. Append to `out` those to send now."""
+        events = whole[:-2].split(b"\n\n")
+        for at, event in enumerate(events):
+            name, data = _parsed(event)
+            kind: EventKind = self._kind(name, data) if data else "frame"
+            if kind in ("finish", "end") or self._tail:
+                self.started = True
+                self._tail.append(event + b"\n\n")
+            else:
+                self.started = self.started or kind == "content"
+                out.append(event + b"\n\n")
+            if kind == "end":
+                self.done = True
+                self._surplus += sum(1 for rest in events[at + 1 :] if rest.strip()) + bool(self._pending.strip())
+                return
+
+    def _kind(self, name: str, data: bytes) -> EventKind:
+        try:
+            return self.reader.read(name, data)
+        except UNREADABLE_ERRORS as error:
+            raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
+
+    def _hold(self, out: bytes) -> bytes:
+        if out:
+            self._held.append(out)
+            self._held_size += len(out)
+        if self._held_size <= MAX_HELD_BYTES:
+            return b""
+        self.started = True
+        return self._release()
+
+    def _release(self) -> bytes:
+        held, self._held = b"".join(self._held), []
+        return held
+
+    def end(self) -> bytes:
+        """Return the last bytes to send: held events, and those from the finish reason on.
+
+        Raise StreamFailure if the stream failed, or if it ended before it had a finish reason.
+        """
+        out = b""
+        if not self.done and (self._pending.strip() or self._parser is not None):
+            out = self._last_event()
+        if self._failure is not None:
+            raise self._failure
+        if not self.finished:
+            raise StreamFailure(Failure("truncated" if self.started else "closed_pre", "the stream ended without a finish reason"))
+        self.started = True
+        if not self.done:
+            self._tail.append(self.reader.ending())
+        return self._release() + out + b"".join(self._tail)
+
+    def _last_event(self) -> bytes:
+        """Return the bytes to send for an event without a blank line after it. A fragment after a complete answer is ignored."""
+        try:
+            out = self.feed(b"\n\n")
+            if self._failure is None:
+                return out
+            raise self._failure
+        except StreamFailure as failure:
+            if failure.failure.kind != "bad_event":
+                raise
+        self._failure, self.done = None, False
+        if not self.finished:
+            raise StreamFailure(Failure("truncated", "the stream ended inside an event"))
+        return b""
+
+
+def _too_large() -> StreamFailure:
+    return StreamFailure(Failure("too_large", "an event of the stream exceeds 1 MiB"))
+
+
+def _written(name: str, data: bytes) -> bytes:
+    head = b"event: %b\n" % name.encode() if name else b""
+    return head + b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def _parsed(event: bytes) -> tuple[str, bytes]:
+    """Return the name and the data of an event whose lines end with LF."""
+    name, data = "", []
+    for line in event.removeprefix(_MARK).split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ").decode(errors="replace")
+    return name, b"\n".join(data)

@@ -1,0 +1,40 @@
+"""Messages and their streams, read without a translation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.dialects.messages_api.native import NATIVE, MessageReader, read_answer
+from tests.native.anthropic_fake import ANSWER, FINISH, MESSAGE, PING, STOP
+
+
+def test_a_message_keeps_its_bytes_and_shows_usage_and_stop() -> None:
+    answer = read_answer(ANSWER)
+    assert answer.body is ANSWER
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (13, 9)
+    assert (answer.usage.cached_tokens, answer.usage.cache_write_tokens, answer.usage.reasoning_tokens) == (4, 2, 3)
+    assert (answer.finish_reasons, answer.stop) == (("stop",), None)
+    stopped = read_answer(json.dumps({**MESSAGE, "stop_reason": "stop_sequence", "stop_sequence": "x", "usage": None}).encode())
+    assert (stopped.finish_reasons, stopped.stop, stopped.usage) == (("stop",), "x", None)
+
+
+@pytest.mark.parametrize("source", [b"{}", b"[]", b'{"content":"text"}', b'{"content":[],"type":"completion"}', b"{", b'{"content":null}'])
+def test_other_bodies_are_no_messages(source: bytes) -> None:
+    with pytest.raises(ValueError, match=r"content|JSON|Expected|truncated|required"):
+        read_answer(source)
+
+
+@pytest.mark.parametrize("events", [FINISH + STOP, FINISH + PING + STOP, FINISH.replace(b"event: message_delta\n", b"") + STOP])
+def test_a_receipt_is_added_to_the_event_with_the_stop_reason(events: bytes) -> None:
+    whole = MessageReader().with_receipt(events, b'{"model":"m"}')
+    first, *others = whole.split(b"\n\n")
+    assert json.loads(first.split(b"data: ")[1]) == {**json.loads(FINISH.split(b"data: ")[1]), "gateway": {"model": "m"}}
+    assert b"\n\n".join(others) == events.split(b"\n\n", 1)[1]
+
+
+def test_the_request_has_no_field_that_only_chat_completions_have() -> None:
+    assert NATIVE.foreign_field(frozenset({"model", "thinking", "seed"})) == "seed"
+    assert NATIVE.foreign_field(NATIVE.fields) is None

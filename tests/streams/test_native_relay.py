@@ -1,0 +1,121 @@
+"""A stream in the caller's own format is sent as it arrived, whatever the splits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.dialects.messages_api.native import MessageReader
+from gateway.streams.native_relay import NativeRelay
+from gateway.streams.relay import MAX_HELD_BYTES
+from gateway.streams.sse import MAX_EVENT_BYTES
+from providers.base import StreamFailure
+from tests.native.anthropic_fake import EVENTS, FINISH, OVERLOADED, PING, START, STOP, STREAM, blocks, event
+
+UNICODE = (START, *blocks([{"type": "text", "text": "Zürich \u2028 \\ \"error\" message_stop 🏔"}]), PING, FINISH, STOP)
+STREAMS = (STREAM, b"".join(UNICODE), b": hello\n\n" + STREAM, b"\xef\xbb\xbf" + STREAM)
+
+
+def relay(pieces: list[bytes], most: float = float("inf")) -> tuple[NativeRelay, list[bytes]]:
+    """Feed the pieces until the relay is done, and end it."""
+    relay = NativeRelay(MessageReader(), max_events=most)
+    out = []
+    for piece in pieces:
+        if relay.done:
+            relay.discard(piece)
+        else:
+            out.append(relay.feed(piece))
+    out.append(relay.end())
+    return relay, out
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    """Return a stream in pieces."""
+    ends = sorted({place % len(stream) for place in places} - {0})
+    return [stream[start:end] for start, end in zip([0, *ends], [*ends, len(stream)], strict=True)]
+
+
+@given(st.sampled_from(STREAMS), st.lists(st.integers(0, 5000), max_size=12))
+def test_bytes_and_usage_are_those_of_the_upstream(stream: bytes, places: list[int]) -> None:
+    passed, out = relay(cut(stream, places))
+    assert b"".join(out) == stream
+    assert passed.usage is not None
+    assert (passed.usage.prompt_tokens, passed.usage.completion_tokens, passed.usage.estimated) == (13, 9, False)
+    assert (passed.usage.cached_tokens, passed.usage.cache_write_tokens, passed.usage.reasoning_tokens) == (4, 2, 3)
+    assert (passed.finish_reasons, passed.done, passed.normalised) == (("stop",), True, 0)
+
+
+@given(st.sampled_from((b"\r\n", b"\r")), st.lists(st.integers(0, 5000), max_size=12))
+def test_other_line_ends_become_lf(end: bytes, places: list[int]) -> None:
+    _, out = relay(cut(STREAM.replace(b"\n", end), places))
+    assert b"".join(out) == STREAM
+
+
+@given(st.lists(st.integers(0, 5000), max_size=6), st.booleans())
+def test_an_error_event_ends_the_stream_after_what_was_sent(places: list[int], sent: bool) -> None:
+    begun = b"".join(EVENTS[:5]) if sent else START + PING
+    passed = NativeRelay(MessageReader())
+    out = b"".join(passed.feed(piece) for piece in cut(begun, places))
+    assert out == (begun if sent else b"")
+    with pytest.raises(StreamFailure) as raised:
+        passed.feed(OVERLOADED) or passed.end()
+    assert raised.value.failure.kind == "overloaded"
+
+
+def test_nothing_is_sent_before_the_content_unless_it_is_long() -> None:
+    passed = NativeRelay(MessageReader())
+    assert passed.feed(START + PING + EVENTS[2]) == b""
+    assert passed.feed(EVENTS[3]) == START + PING + EVENTS[2] + EVENTS[3]
+    passed = NativeRelay(MessageReader())
+    assert passed.feed(START + PING * (MAX_HELD_BYTES // len(PING))) != b""
+    assert passed.started
+
+
+def test_a_missing_last_event_is_added_after_the_finish_reason() -> None:
+    passed, out = relay([b"".join(EVENTS[:-1])])
+    assert b"".join(out) == b"".join(EVENTS[:-1]) + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    assert passed.finished
+    _, out = relay([b"".join(EVENTS[:-1]) + b"event: mess"])
+    assert b"".join(out).endswith(b'{"type":"message_stop"}\n\n')
+
+
+@pytest.mark.parametrize(
+    ("stream", "kind"),
+    [
+        (START, "closed_pre"),
+        (b"", "closed_pre"),
+        (b"".join(EVENTS[:5]), "truncated"),
+        (b"".join(EVENTS[:5]) + b"event: content_block_delta\ndata: {", "truncated"),
+        (b"".join(EVENTS[:5]) + STOP, "truncated"),
+        (b"data: [DONE]\n\n", "bad_event"),
+        (b"".join(EVENTS[:5]) + b"data: {message_\n\n" + STOP, "bad_event"),
+        (b"data: " + b"x" * (MAX_EVENT_BYTES + 1), "too_large"),
+        (b"data: " + b"x" * (MAX_EVENT_BYTES + 1) + b"\r", "too_large"),
+    ],
+)
+def test_a_stream_without_a_finish_reason_fails(stream: bytes, kind: str) -> None:
+    with pytest.raises(StreamFailure) as raised:
+        relay([stream])
+    assert raised.value.failure.kind == kind
+
+
+def test_a_stream_far_beyond_its_output_limit_is_ended() -> None:
+    delta = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "x"})
+    with pytest.raises(StreamFailure, match="far beyond"):
+        relay([START, EVENTS[2], delta * 5, delta * 6], most=10)
+
+
+def test_data_after_the_end_is_left_out_and_counted() -> None:
+    passed, out = relay([STREAM + b"data: [DONE]\n\n"])
+    assert (b"".join(out), passed.normalised) == (STREAM, 1)
+    passed, out = relay([STREAM, b"data: [DONE]\n\n"])
+    assert (b"".join(out), passed.normalised) == (STREAM, 1)
+
+
+def test_usage_that_a_stream_did_not_report_is_unknown() -> None:
+    passed, _ = relay([EVENTS[2], EVENTS[3], event("message_delta", delta={"stop_reason": "end_turn"}), STOP])
+    assert passed.usage is None
+    passed, _ = relay([START, EVENTS[3], event("message_delta", delta={"stop_reason": "stop_sequence", "stop_sequence": "x"}), STOP])
+    assert passed.usage is not None
+    assert (passed.usage.prompt_tokens, passed.usage.completion_tokens, passed.reader.stop) == (13, 0, "x")
