@@ -44,6 +44,7 @@ from gateway.metrics import Metrics
 from gateway.native.request import check_expressible
 from gateway.response import receipt
 from gateway.response.headers import error_headers
+from gateway.response.response_storage import ResponseStorage
 from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
@@ -78,6 +79,7 @@ class Pipeline:
         ledger: Ledger,
         tracer: Tracer | None = None,
         known: KnownHeaders | None = None,
+        storage: ResponseStorage,
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
@@ -102,6 +104,7 @@ class Pipeline:
         self._tracer = tracer
         self._default_output = default_output
         self._ledger = ledger
+        self.storage = storage
 
     async def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one call and account for it."""
@@ -220,6 +223,8 @@ class Pipeline:
         source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
         caller.reading_body = False
         call.read_at = time.monotonic()
+        if call.translator is not None:
+            await self.storage.begin(call, caller, source)
         read_request(call, headers, source, self.known_headers, strict=self._strict)
 
 

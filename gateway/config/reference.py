@@ -27,6 +27,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("500ms", "60s", "1h30m"),
     ),
     "pause": ("duration or 0", "A duration, or 0 for none.", ("5s", "0s")),
+    "lifetime": ("days or duration", "A whole number of days, at most `365d`, or a duration.", ("30d", "12h")),
     "size": ("size", "A number of bytes, or a number with `kB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`.", ("32MiB", "1000")),
     "share": ("percentage", "More than 0% and at most 100%.", ("10%",)),
     "after": ("duration or percentile", "A duration, or a percentile from `p50` to `p99.9`.", ("800ms", "p95")),

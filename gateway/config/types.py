@@ -28,6 +28,7 @@ from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
 from gateway.config.model import ModelConfig
 from gateway.config.provider import ProviderConfig
+from gateway.config.responses import ResponsesConfig
 from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
 
@@ -78,6 +79,13 @@ class Config(Struct, frozen=True):
             examples=["/etc/ssl/redis-ca.pem"],
         ),
     ] = None
+    responses: Annotated[
+        ResponsesConfig,
+        Meta(
+            description="How long and how many responses of the Responses API are stored for callers that set `store: true`.",
+            examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
+        ),
+    ] = ResponsesConfig()
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(

@@ -107,6 +107,16 @@ SCHEMAS: dict[str, Schema] = {
         },
         {"gateway": _RECEIPT},
     ),
+    "DeletedResponse": record({"id": _TEXT, "object": {"const": "response"}, "deleted": {"const": True}}),
+    "InputItems": record(
+        {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": record({"id": _TEXT, "type": _TEXT})},
+            "first_id": nullable(_TEXT),
+            "last_id": nullable(_TEXT),
+            "has_more": {"type": "boolean"},
+        }
+    ),
     "MessageTokens": record(_COUNTS),
     "InputTokens": record({"object": {"const": "response.input_tokens"}, **_COUNTS}),
     "Model": record(

@@ -13,6 +13,7 @@ from gateway.dialects.described import Schema
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES
 from gateway.dialects.messages_api.models import MAX_LIMIT
+from gateway.dialects.responses_api.stored import MAX_PAGE
 from gateway.dialects.table import (
     CHAT,
     COMPLETIONS,
@@ -119,6 +120,8 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     both = (*PREFIXES, *(prefix for prefix in MESSAGES_PREFIXES if prefix not in PREFIXES))
     paths.add(_below(both, "/models"), "get", _models())
     paths.add(_below(both, "/models/{name}"), "get", _model())
+    for path, method, operation in _stored():
+        paths.add(_below(PREFIXES, f"/responses/{{id}}{path}"), method, operation)
     paths.add(
         _below(PREFIXES, "/tcp_warming"), "get", {**_read("Open a connection", "Status", errors.ANY), "security": [{}]}
     )
@@ -202,17 +205,28 @@ def _models() -> dict[str, Any]:
     operation = _either_form(_read("The models of this key", "Models", errors.KEYED), "Models", "MessagesModels")
     number = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}
     pages = {"limit": number, "after_id": {"type": "string"}, "before_id": {"type": "string"}}
-    operation["parameters"] += [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "schema": schema,
-            "description": "In the form of the Messages API only.",
-        }
-        for name, schema in pages.items()
-    ]
+    note = "In the form of the Messages API only."
+    operation["parameters"] += [{**parameter, "description": note} for parameter in _query(**pages)]
     return operation
+
+
+def _query(**schemas: Schema) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in schemas.items()]
+
+
+def _stored() -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the operations of stored responses: the path below the response, the method and the operation."""
+    named = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    page: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
+    pages = _query(limit=page, order={"type": "string", "enum": ["asc", "desc"]}, after={"type": "string"})
+    operations = (
+        ("", "get", _read("A stored response", "Response", errors.KEYED), _query(stream={"type": "string"})),
+        ("", "delete", _read("Delete a stored response", "DeletedResponse", errors.KEYED), []),
+        ("/input_items", "get", _read("The input items of a stored response", "InputItems", errors.KEYED), pages),
+    )
+    return [
+        (path, method, {**operation, "parameters": [*named, *more]}) for path, method, operation, more in operations
+    ]
 
 
 def _model() -> dict[str, Any]:

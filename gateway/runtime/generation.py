@@ -24,6 +24,7 @@ from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
 from gateway.pipeline import Pipeline
+from gateway.response.response_storage import ResponseStorage
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
 from gateway.runtime.shared import Shared
@@ -69,11 +70,12 @@ class Generation:
             is_live=shared.health.is_live,
         )
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
+        self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.pipeline = _new_pipeline(self, shared)
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""
-        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers)
+        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
@@ -177,6 +179,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
+        storage=generation.storage,
     )
 
 

@@ -19,6 +19,7 @@ from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
+from gateway.server.stored_responses import StoredResponses
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
@@ -67,19 +68,21 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
         *(f"anthropic-ratelimit-{kind}-{field}" for field, kind in limits),
     ]
     return CORSMiddleware(
-        app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed
+        app, allow_origins=list(origins), allow_methods=["GET", "POST", "DELETE"], allow_headers=["*"], expose_headers=exposed
     )
 
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
-    endpoints = Endpoints(gateway, dialect_of)
-    app = Starlette(routes=other_routes(endpoints, dialect_of), exception_handlers=endpoints.handlers())
+    endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
+    app = Starlette(routes=other_routes(endpoints, stored, dialect_of), exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
     return app
 
 
-def other_routes(endpoints: Endpoints, dialect_of: Mapping[str, Dialect]) -> list[Route]:
+def other_routes(
+    endpoints: Endpoints, stored: StoredResponses, dialect_of: Mapping[str, Dialect]
+) -> list[Route]:
     """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
@@ -105,7 +108,12 @@ def other_routes(endpoints: Endpoints, dialect_of: Mapping[str, Dialect]) -> lis
     paths = [*dialect_of, *counts]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     routes += [
-        Route(f"{prefix}/responses/{{rest:path}}", endpoints.stored_response, methods=["GET", "POST", "DELETE"])
+        Route(f"{prefix}/responses/{{id}}{path}", endpoint, methods=methods)
         for prefix in PREFIXES
+        for path, endpoint, methods in (
+            ("", stored.response, ["GET", "DELETE"]),
+            ("/input_items", stored.input_items, ["GET"]),
+            ("/cancel", stored.cancel, ["POST"]),
+        )
     ]
     return routes

@@ -114,13 +114,6 @@ class Endpoints:
         source = await _read(request, generation)
         return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
 
-    async def stored_response(self, request: Request) -> Response:
-        """Reject a request for a stored response: there are none."""
-        self._authenticate(request)
-        path = request.scope["path"][:100]
-        message = f"Unknown path {path}: the gateway stores no responses. Send the earlier items in 'input'."
-        raise NotFound(message)
-
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
         self._authenticate(request)

@@ -13,7 +13,7 @@ from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
 from gateway.dialects.parameters import FORBIDDEN_FIELDS
 from gateway.dialects.responses_api.request import ECHOED, INSTEAD, NOT_SUPPORTED, READERS
 from gateway.dialects.table import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
-from gateway.errors import BadRequest
+from gateway.errors import GatewayError
 from gateway.openapi import requests
 from providers.base import Body
 from tests.dialects.test_described import FORMATS, FUNCTIONS, LISTS, NUMBERS, OBJECTS, TEXTS, TOOLS
@@ -41,7 +41,9 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 DEEPER = {
     "messages": {"system", "messages", "tools", "tool_choice", "output_config", "output_format", "metadata", "thinking"},
-    "responses": {"input", "tools", "tool_choice", "reasoning", "text", "include", "prompt", "context_management", "stream_options"},
+    "responses": {
+        "input", "previous_response_id", "tools", "tool_choice", "reasoning", "text", "include", "prompt", "context_management", "stream_options",
+    },  # fmt: skip
 }
 """Fields whose translation checks more than their schema says."""
 PAIRS = {"best_of", "n", "top_logprobs", "logprobs", "stream", "min_tokens", "min_completion_tokens", "max_tokens", "messages"}
@@ -54,7 +56,7 @@ def accepts(dialect: Dialect, body: dict[str, Any]) -> bool:
     source = json.dumps(body).encode()
     try:
         dialect.check(Body(translator.request(source, strict=False) if translator else source))
-    except BadRequest:
+    except GatewayError:
         return False
     return True
 
