@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from gateway.admin.answers import json_response
 from gateway.errors import BadRequest, GatewayError
+from gateway.explain.path import plan_path
 from gateway.explain.route import error_text, merge_plans, plan_route, simulated_bodies
 from gateway.explain.route_request import RouteRequest
 from gateway.http.json_body import parse_body, read_body_in_time
@@ -33,6 +34,8 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         bodies = simulated_bodies(question.model, question.n, question.user, question.body)
         views, plans = gateway.target_views(), []
         try:
+            if (plan := plan_path(gateway.generation.pipeline.passed, question.model)) is not None:
+                return json_response(plan)
             for start in range(0, len(bodies), CALLS_PER_SLICE):
                 batch = bodies[start : start + CALLS_PER_SLICE]
                 plans.append(

@@ -204,7 +204,7 @@ def _either_form(operation: dict[str, Any], ours: str, theirs: str) -> dict[str,
 def _models() -> dict[str, Any]:
     operation = _either_form(_read("The models of this key", "Models", errors.KEYED), "Models", "MessagesModels")
     number = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}
-    pages = {"limit": number, "after_id": {"type": "string"}, "before_id": {"type": "string"}}
+    pages: dict[str, Schema] = {"limit": number, "after_id": {"type": "string"}, "before_id": {"type": "string"}}
     note = "In the form of the Messages API only."
     operation["parameters"] += [{**parameter, "description": note} for parameter in _query(**pages)]
     return operation
@@ -219,7 +219,7 @@ def _stored() -> list[tuple[str, str, dict[str, Any]]]:
     named = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     page: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
     pages = _query(limit=page, order={"type": "string", "enum": ["asc", "desc"]}, after={"type": "string"})
-    operations = (
+    operations: tuple[tuple[str, str, dict[str, Any], list[dict[str, Any]]], ...] = (
         ("", "get", _read("A stored response", "Response", errors.KEYED), _query(stream={"type": "string"})),
         ("", "delete", _read("Delete a stored response", "DeletedResponse", errors.KEYED), []),
         ("/input_items", "get", _read("The input items of a stored response", "InputItems", errors.KEYED), pages),

@@ -52,7 +52,9 @@ async def test_every_answer_has_its_schema_and_every_call_its_receipt() -> None:
                 validator(name).validate(answer.json())
                 if name in ("ChatCompletion", "TextCompletion", "Embeddings", "Message", "Response"):
                     validator("Receipt").validate(answer.json()["gateway"])
-            stored = (await client.post("/v1/responses", json={"model": "m", "input": "Hello", "store": True})).json()["id"]
+            stored = (await client.post("/v1/responses", json={"model": "m", "input": "Hello", "store": True})).json()[
+                "id"
+            ]
             for path, name in (("", "Response"), ("/input_items", "InputItems"), ("/nothing", "Error")):
                 validator(name).validate((await client.get(f"/v1/responses/{stored}{path}")).json())
             validator("DeletedResponse").validate((await client.delete(f"/v1/responses/{stored}")).json())

@@ -28,25 +28,79 @@ VALID: dict[str, tuple[Dialect, dict[str, Any], dict[str, Any]]] = {
     "responses": (RESPONSES, requests.responses(), {"model": "m", "input": "Hello"}),
 }
 CONTENTS: list[Any] = [
-    "Hello", "", None, 1, {}, [], ["a"], [{}], [{"type": 1}], [{"type": "text"}], [{"type": "text", "text": "a"}],
+    "Hello",
+    "",
+    None,
+    1,
+    {},
+    [],
+    ["a"],
+    [{}],
+    [{"type": 1}],
+    [{"type": "text"}],
+    [{"type": "text", "text": "a"}],
     [{"type": "text", "text": 1}],
-]  # fmt: skip
+]
 TURNS: list[Any] = [
     *({"role": role, "content": content} for role in ("user", "assistant", "system") for content in CONTENTS),
-    {"role": "user"}, {"content": "a"}, {"role": "bishop", "content": "a"}, {"role": 1, "content": "a"}, "a", None, [],
-]  # fmt: skip
+    {"role": "user"},
+    {"content": "a"},
+    {"role": "bishop", "content": "a"},
+    {"role": 1, "content": "a"},
+    "a",
+    None,
+    [],
+]
 VALUES: list[Any] = [
-    None, True, False, 0.5, *NUMBERS[::4], *TEXTS, *LISTS[::2], *OBJECTS, *TOOLS[::9], *FORMATS[::5], *FUNCTIONS,
+    None,
+    True,
+    False,
+    0.5,
+    *NUMBERS[::4],
+    *TEXTS,
+    *LISTS[::2],
+    *OBJECTS,
+    *TOOLS[::9],
+    *FORMATS[::5],
+    *FUNCTIONS,
     *([turn] for turn in TURNS),
-]  # fmt: skip
+]
 DEEPER = {
-    "messages": {"system", "messages", "tools", "tool_choice", "output_config", "output_format", "metadata", "thinking"},
+    "messages": {
+        "system",
+        "messages",
+        "tools",
+        "tool_choice",
+        "output_config",
+        "output_format",
+        "metadata",
+        "thinking",
+    },
     "responses": {
-        "input", "previous_response_id", "tools", "tool_choice", "reasoning", "text", "include", "prompt", "context_management", "stream_options",
-    },  # fmt: skip
+        "input",
+        "previous_response_id",
+        "tools",
+        "tool_choice",
+        "reasoning",
+        "text",
+        "include",
+        "prompt",
+        "context_management",
+        "stream_options",
+    },
 }
 """Fields whose translation checks more than their schema says."""
-PAIRS = {"best_of", "n", "top_logprobs", "logprobs", "stream", "min_tokens", "min_completion_tokens", "max_tokens", "messages"}
+PAIRS = {
+    "best_of",
+    "n",
+    "top_logprobs",
+    "logprobs",
+    "stream",
+    "min_tokens",
+    "min_completion_tokens",
+    "max_tokens",
+    "messages",
+}
 """Fields with a rule about another field."""
 
 
@@ -103,7 +157,10 @@ def test_gateway_rejects_no_field_that_the_schema_accepts(api: str) -> None:
 def test_fields_of_the_configuration_are_in_no_request(api: str) -> None:
     dialect, schema, body = VALID[api]
     for name in FORBIDDEN_FIELDS:
-        assert (accepts(dialect, {**body, name: "x"}), jsonschema_rs.is_valid(schema, {**body, name: "x"})) == (False, False)
+        assert (accepts(dialect, {**body, name: "x"}), jsonschema_rs.is_valid(schema, {**body, name: "x"})) == (
+            False,
+            False,
+        )
 
 
 def test_every_translated_field_has_a_schema() -> None:
