@@ -34,10 +34,11 @@ def settle(call: Call) -> None:
 
     Every prompt has tokens, so a reported 0 is replaced by an estimate. Usage with an estimate is marked as `estimated`.
     Output is estimated from content events, of which providers send about one per token, or from the length of a JSON answer.
-    A stream that was cut off is billed by the reported usage, or by the received output if that is more.
+    A stream that was cut off is billed by the reported usage, or by the received output if that is more. The usage of a
+    passed call is not estimated.
     """
     attempt = call.answered_by
-    if attempt is None or call.status != 200:
+    if attempt is None or call.status != 200 or call.passed is not None:
         return
     if attempt.relays and call.stream_end != "ok":
         attempt.usage = received(call, attempt)

@@ -112,6 +112,15 @@ class CallTrace(Protocol):
         ...
 
 
+class PassedRequest(Struct):
+    """The request of a passed call, for the log."""
+
+    method: str
+    path: str
+    request_bytes: int = 0
+    response_bytes: int = 0
+
+
 class Call(Struct, eq=False):
     """One request and every decision about it. Times are seconds on the monotonic clock."""
 
@@ -178,6 +187,8 @@ class Call(Struct, eq=False):
     """The phase in which the caller disconnected: `queue` (before any request was sent to an upstream), `pre` (before the first
     byte) or `mid`; `write_stall` if the caller stopped reading.
     """
+    passed: PassedRequest | None = None
+    """The request of a call that is passed to a provider as it is."""
     trace: CallTrace | None = None
     """The spans of the call, if traces are configured."""
 

@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "rerank", "responses"]
-"""What is requested of a provider. `messages` and `responses` are the APIs of Anthropic and OpenAI, spoken natively."""
+Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough"]
+"""What is requested of a provider: `messages` and `responses` natively, as in Anthropic's and OpenAI's APIs; `passthrough` as sent."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",

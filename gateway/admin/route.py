@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.admin.answers import json_response
 from gateway.errors import BadRequest, GatewayError
+from gateway.explain.path import plan_path
 from gateway.explain.route import error_text, merge_plans, plan_route, simulated_bodies
 from gateway.http.json_body import parse_body, read_body_in_time
 from gateway.runtime.gateway import Gateway
@@ -45,6 +46,8 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         bodies = simulated_bodies(question.model, question.n, question.user, question.body)
         views, plans = gateway.target_views(), []
         try:
+            if (plan := plan_path(gateway.generation.pipeline.passed, question.model)) is not None:
+                return json_response(plan)
             for start in range(0, len(bodies), CALLS_PER_SLICE):
                 batch = bodies[start : start + CALLS_PER_SLICE]
                 plans.append(

@@ -11,6 +11,7 @@ import providers
 from gateway.config.entry import options_type
 from gateway.config.formats import FORMATS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
 from gateway.config.model import ModelConfig
+from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import keys_of, struct_type
 from gateway.config.types import Config
@@ -39,6 +40,7 @@ _SPECIAL: dict[str, Schema] = {
 }
 _MODEL_NAME: Schema = {"pattern": r"^[^*]*\*?$", "minLength": 1}
 _PROVIDER_NAME: Schema = {"pattern": r"^[^/]+$"}
+_PATTERN: Schema = {"pattern": r"^/[^*%?#]+(/\*)?$"}
 
 
 def schema() -> Schema:
@@ -90,12 +92,16 @@ def _union(kind: mi.UnionType) -> Schema:
 
 def _dict(kind: mi.DictType) -> Schema:
     item = kind.value_type
-    found: Schema = {"type": ["object", "null"], "additionalProperties": _type(item)}
+    while isinstance(item, mi.Metadata):
+        item = item.type
+    found: Schema = {"type": ["object", "null"], "additionalProperties": _type(kind.value_type)}
     cls = item.cls if isinstance(item, mi.StructType) else None
     if cls is ModelConfig:
         found["propertyNames"] = _MODEL_NAME
     elif cls is ProviderConfig:
         found["propertyNames"] = _PROVIDER_NAME
+    elif cls is PassthroughConfig:
+        found["propertyNames"] = _PATTERN
     return found
 
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_CACHED_USERS = 10_000
 """Maximum number of users whose `Limit` objects are cached. Their usage is counted in the store, not here."""
+PASSED_COSTS = Costs(1, 1, 1, 1)
+"""The amounts that a passed call reserves, whose usage is unknown until it is reported: a used-up limit refuses the call."""
 _NO_LIMITS = LimitsConfig()
 
 
@@ -173,6 +175,8 @@ class Limits:
         tokens, money = needed_estimates(limits)
         if not tokens:
             return Costs()
+        if call.passed is not None:
+            return PASSED_COSTS
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
         if has_strict_limit(limits):

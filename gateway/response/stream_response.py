@@ -32,6 +32,8 @@ from providers.base import Body, StreamDecoder, Usage
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. One with more is assumed to be endless."""
+NATIVE_EVENTS = 4
+"""Factor for streams in the caller's own API, whose events may be smaller than a token, such as those of citations."""
 
 
 class DecoderChain(NamedTuple):
@@ -95,7 +97,7 @@ class UpstreamStream:
         self.relay: Relay | NativeRelay
         self._stops: StopStream | None = None
         if exchange.native is not None:
-            self.relay = NativeRelay(exchange.native.new_reader(), max_events=_max_events(body))
+            self.relay = NativeRelay(exchange.native.new_reader(), max_events=NATIVE_EVENTS * _max_events(body))
         else:
             self.relay, self._stops = _chat_relay(exchange, body, usage_asked=usage_asked)
         exchange.attempt.relays.append(self.relay)

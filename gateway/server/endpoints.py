@@ -16,7 +16,7 @@ from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
 from gateway.dialects.table import CHAT, MESSAGES, RESPONSES
-from gateway.errors import GatewayError, NotFound
+from gateway.errors import GatewayError
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
 from gateway.explain.request import explain
@@ -104,13 +104,6 @@ class Endpoints:
         generation, call.key = self._authenticate(request)
         source = await _read(request, generation)
         return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
-
-    async def stored_response(self, request: Request) -> Response:
-        """Reject a request for a stored response: there are none."""
-        self._authenticate(request)
-        path = request.scope["path"][:100]
-        message = f"Unknown path {path}: the gateway stores no responses. Send the earlier items in 'input'."
-        raise NotFound(message)
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""

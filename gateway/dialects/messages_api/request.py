@@ -122,9 +122,10 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
             body[name] = raw
     if bytes(given.get("stream", ABSENT)) == b"true":
         body["stream_options"] = {"include_usage": True}
-    if changes.refusal is not None and not body.get("tools"):
-        body.pop("tools", None)
+    if changes.refusal is not None:  # only routing and limits read this body
         body.pop("tool_choice", None)
+        if not body.get("tools"):
+            body.pop("tools", None)
     stops, model = body.get("stop"), body.get("model", ABSENT)
     return Translated(
         encode(body),

@@ -39,7 +39,7 @@ def to_response(answer: bytes, request: RequestReader) -> bytes:
     """Return the response for a chat completion."""
     completion = _decode(answer)
     model = request.model if is_absent(completion.model) else completion.model
-    identity = output.identify(completion.id, completion.created, model)
+    identity = output.identify(request.base or completion.id, completion.created, model)
     choice = completion.choices[0] if completion.choices else _Choice()
     reason = output.INCOMPLETE.get(str(choice.finish_reason))
     items = list(_items(identity, choice, "incomplete" if reason else "completed", request))

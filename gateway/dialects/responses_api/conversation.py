@@ -5,7 +5,7 @@ The items of one turn of the model (reasoning, text, tool calls) become one assi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.dialects.responses_api import reasoning
@@ -26,6 +26,8 @@ from gateway.dialects.responses_api.values import (
 )
 from gateway.errors import BadRequest, refuse
 
+EARLIER = "previous_response_id"
+_CALLS = (b'"function_call"', b'"custom_tool_call"')
 _ROLES = ("user", "assistant", "system", "developer")
 
 
@@ -46,20 +48,30 @@ class Conversation:
         """Add `instructions`: a message of the system, before all others."""
         self._add("instructions", {"role": "system", "content": string("instructions", raw)})
 
-    def add_input(self, raw: Raw) -> None:
-        """Add `input`: a user's text, or a list of items."""
+    def add_input(self, raw: Raw, earlier: Sequence[Raw] = ()) -> None:
+        """Add `input`: a user's text, or a list of items. `earlier` are the items of the previous response."""
+        for item in earlier:
+            self._earlier_item(fields(EARLIER, item))
         if is_string(raw):
             self._add("input", {"role": "user", "content": raw})
-            return
-        if len(raw) == 0:
+        elif len(raw) == 0:
             raise refuse("input", "'input' is required.", "missing_required_parameter")
-        if memoryview(raw)[0] != ord("["):
+        elif memoryview(raw)[0] != ord("["):
             raise wrong_type("input", "a string or a list of items")
-        for index, item in enumerate(elements("input", raw)):
-            self._item(f"input[{index}]", fields(f"input[{index}]", item))
+        else:
+            for index, item in enumerate(elements("input", raw)):
+                self._item(f"input[{index}]", fields(f"input[{index}]", item))
         for message in self.messages:
             if message["role"] == "assistant" and "content" not in message:
                 message["content"] = None if "tool_calls" in message else ""
+
+    def _earlier_item(self, item: Mapping[str, Raw]) -> None:
+        """Add an item of the previous response, unless it is a call whose arguments were cut."""
+        is_cut = bytes(item.get("status", ABSENT)) == b'"incomplete"'
+        if is_cut and bytes(item.get("type", ABSENT)) in _CALLS:
+            self._changes.loss(EARLIER, "a call whose arguments were cut cannot be sent back")
+        else:
+            self._item(EARLIER, item)
 
     def _item(self, param: str, item: Mapping[str, Raw]) -> None:
         raw = item.get("type", ABSENT)
@@ -170,8 +182,6 @@ def _as_parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _unsupported(param: str, kind: str) -> BadRequest:
-    if kind == "item_reference":
-        why = "the gateway stores no items, so the item itself must be sent"
-    else:
-        why = f"supported items are {', '.join(_ITEMS)}"
+    instead = "send the item itself, or use 'previous_response_id'"
+    why = instead if kind == "item_reference" else f"supported items are {', '.join(_ITEMS)}"
     return refuse(f"{param}.type", f"The item type '{kind[:60]}' is not supported: {why}.", "unsupported_content")

@@ -72,8 +72,6 @@ class Response:
             "incomplete_details": {"reason": reason} if reason is not None else None,
             "model": identity.model,
             "output": output,
-            "previous_response_id": None,
-            "store": False,
             "usage": usage_of(usage),
             **(more or {}),
         }

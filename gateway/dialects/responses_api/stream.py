@@ -170,7 +170,8 @@ class ResponseStream:
 
     def _begin(self, chunk: _Chunk) -> None:
         model = self._request.model if is_absent(chunk.model) else chunk.model
-        self._response = output.Response(output.identify(chunk.id, chunk.created, model), self._request.echo)
+        identity = output.identify(self._request.base or chunk.id, chunk.created, model)
+        self._response = output.Response(identity, self._request.echo)
         response = Raw(self._response.encode("in_progress"))
         for kind in ("response.created", "response.in_progress"):
             self._emit(kind, {"response": response})

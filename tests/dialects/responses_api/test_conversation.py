@@ -149,7 +149,7 @@ def test_invalid_item_is_refused_with_its_place(item: dict[str, Any], param: str
 def test_unsupported_item_is_named() -> None:
     with pytest.raises(BadRequest, match="'web_search_call' is not supported"):
         messages({"type": "web_search_call"})
-    with pytest.raises(BadRequest, match="the gateway stores no items"):
+    with pytest.raises(BadRequest, match="send the item itself"):
         messages({"type": "item_reference", "id": "msg_1"})
 
 

@@ -68,7 +68,6 @@ def test_parameter_becomes_that_of_a_chat_completion(given: dict[str, Any], expe
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"metadata": "x"}, "metadata"),
         ({"max_tool_calls": "3"}, "max_tool_calls"),
-        ({"store": True}, "store"),
         ({"store": 1}, "store"),
         ({"background": True}, "background"),
         ({"truncation": "middle"}, "truncation"),
