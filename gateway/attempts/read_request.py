@@ -12,6 +12,7 @@ from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.http.json_body import parse_body
 from gateway.response.headers import linked_id
+from gateway.tokens.inputs import WITHOUT_OUTPUT
 
 
 def headers_known_to(config: Config) -> KnownHeaders:
@@ -50,7 +51,7 @@ def read_parameters(call: Call) -> None:
     call.dialect.check(body)
     if body.get("timeout_microseconds"):
         call.deadline = body.get("timeout_microseconds") / 1e6
-    if call.operation == "embeddings":
+    if call.operation in WITHOUT_OUTPUT:
         return
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body

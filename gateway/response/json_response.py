@@ -20,6 +20,7 @@ from gateway.response.upstream_answer import NOT_AN_ANSWER
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.tokens.estimate import estimate_output, estimate_part
+from gateway.tokens.inputs import WITHOUT_OUTPUT
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
 
@@ -70,7 +71,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
     """Read a JSON answer in the caller's format, with its usage and finish reasons."""
     attempt, target, options = exchange.attempt, exchange.target, exchange.options
-    is_stream = target.kind.always_streams and options.operation != "embeddings" and exchange.native is None
+    is_stream = target.kind.always_streams and options.operation not in WITHOUT_OUTPUT and exchange.native is None
     relay = upstream_answer.collecting_relay(target, options) if is_stream else None
     try:
         if relay is not None:
