@@ -30,7 +30,7 @@ from gateway.dialects.messages_api.tools import (
 from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
-_TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
+TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
     "tools": lambda raw, changes: {"tools": translate_tools(raw, changes)},
     "tool_choice": translate_choice,
     "output_config": translate_output,
@@ -39,7 +39,7 @@ _TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
 }
 """The fields that are not copied. `output_format` is the name of `output_config.format` in earlier betas."""
 
-_OF_CHAT: Mapping[str, str] = {
+OF_CHAT: Mapping[str, str] = {
     "stop": "Use 'stop_sequences'.",
     "max_completion_tokens": "Use 'max_tokens'.",
     "response_format": "Use 'output_config.format'.",
@@ -122,11 +122,13 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
             body["messages"] = conversation.messages
         elif name == "stop_sequences":
             _add_stops(body, raw)
-        elif name in _OF_CHAT and is_given(raw):
-            message = f"'{name}' is not a parameter of the Messages API. {_OF_CHAT[name]}"
+        elif name in OF_CHAT:
+            if not is_given(raw):
+                continue
+            message = f"'{name}' is not a parameter of the Messages API. {OF_CHAT[name]}"
             raise refuse(name, message, "unsupported_parameter")
-        elif name in _TRANSLATED:
-            body |= _TRANSLATED[name](raw, changes) if is_given(raw) else {}
+        elif name in TRANSLATED:
+            body |= TRANSLATED[name](raw, changes) if is_given(raw) else {}
         elif name == "thinking":
             _add_thinking(body, raw)
         elif name != "system":

@@ -117,7 +117,7 @@ class RequestReader:
         for name, raw in given.items():
             if name in ECHOED and not is_absent(raw):
                 self.echo[name] = raw
-            read = _READERS.get(name)
+            read = READERS.get(name)
             if read is not None:
                 if not is_absent(raw):
                     read(self, raw)
@@ -236,7 +236,7 @@ def _boolean(param: str, raw: Raw) -> bool:
     return bytes(raw) == b"true"
 
 
-_READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
+READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
     "max_output_tokens": RequestReader._max_output_tokens,
     "max_tool_calls": RequestReader._max_tool_calls,
     "metadata": RequestReader._metadata,
