@@ -55,7 +55,9 @@ def read_parameters(call: Call) -> None:
         return
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
-    if "stream_options" in body:
+    if call.translator is not None:
+        call.wants_usage = True  # of an answer that always has its usage
+    elif "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop") and not (call.operation == "completions" and body.get("echo")):
         stop = body.get("stop")

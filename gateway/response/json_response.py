@@ -55,11 +55,13 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
         (answer, usage, finish_reasons), _ = await fetch_answer(exchange, body)
     except (UpstreamError, StreamFailure, Refusal) as failed:
         note = Adjustment(json_mode.PARAM, "warn", why=f"the repair request failed ({type(failed).__name__})")
-        attempt.adjustments = [*before, note]
+        attempt.adjustments = [*before, *receipt.as_caller_names(exchange.call, [note])]
         return first[0], sum_usages([first[1], *attempt.reported[reported:]]), first[2]
     why = f"the request was repeated, and both are billed; the first answer was invalid: {error}"
     note = Adjustment(json_mode.PARAM, "warn", why=why)
-    adjustments = [*(each for each in before if each not in notes), note, *attempt.adjustments[len(before) :]]
+    first_notes = receipt.as_caller_names(exchange.call, notes)
+    kept = [each for each in before if each not in first_notes]
+    adjustments = [*kept, *receipt.as_caller_names(exchange.call, [note]), *attempt.adjustments[len(before) :]]
     exchange.attempt = structs.replace(attempt, adjustments=adjustments, sent_at=began)
     exchange.sent_at = began
     exchange.call.attempts.append(exchange.attempt)
@@ -83,7 +85,7 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
         raise
     attempt.ended_at = time.monotonic()
     if answer.adjustments:
-        attempt.adjustments = [*attempt.adjustments, *answer.adjustments]
+        receipt.add_notes(exchange.call, attempt, answer.adjustments)
     try:
         if exchange.native is None:
             _apply_emulations(exchange, answer)
@@ -113,13 +115,12 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
         exchange.stop_found = matched
         attempt.stop_matched = attempt.stop_matched or matched
         if answer.body is not uncut:
-            receipt.note_cut(attempt)
+            receipt.note_cut(call, attempt)
     if exchange.json_validator is not None:
         answer.body, notes = exchange.json_validator.check_answer(answer.body)
-        attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
+        receipt.add_notes(call, attempt, notes)
     if exchange.tool_calls is not None:
-        notes = exchange.tool_calls.finish(answer)
-        attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
+        receipt.add_notes(call, attempt, exchange.tool_calls.finish(answer))
     if answer.usage is None or not answer.usage.completion_tokens:
         attempt.chunks += estimate_output(answer.body)
 
