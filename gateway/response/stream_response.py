@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 
 from gateway import accounting
-from gateway.call import Attempt
+from gateway.call import Attempt, Call
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
 from gateway.emulate.tool_calls import ToolCallStream
@@ -150,10 +150,10 @@ class UpstreamStream:
             return self.relay.reader.stop
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
-    def note_cut(self, attempt: Attempt) -> None:
+    def note_cut(self, call: Call, attempt: Attempt) -> None:
         """Report that the gateway ended the text at a stop string."""
         if self._stops is not None and self._stops.matched_stop is not None:
-            receipt.note_cut(attempt)
+            receipt.note_cut(call, attempt)
 
     def close(self) -> None:
         """Release the response, even if it was not read to its end."""
@@ -172,7 +172,7 @@ def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
-    stream.note_cut(attempt)
+    stream.note_cut(exchange.call, attempt)
 
 
 async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
@@ -252,7 +252,7 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     attempt.ended_at = time.monotonic()
     if exchange.checked_streams:
         notes = [note for checked in exchange.checked_streams for note in checked.notes()]
-        attempt.adjustments = [*attempt.adjustments, *dict.fromkeys(notes)]
+        receipt.add_notes(call, attempt, notes)
     if call.wants_usage:
         out += _own_usage(exchange, opening)
     if call.wants_receipt:

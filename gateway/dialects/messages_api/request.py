@@ -66,6 +66,17 @@ _NAMES: Mapping[str, str] = {
     "reasoning_effort": "output_config.effort",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
 }
+_OF_BLOCK: Mapping[str, str] = {
+    ".function": "",
+    ".function.name": ".name",
+    ".function.arguments": ".input",
+    ".image_url": ".source",
+    ".image_url.url": ".source",
+    ".file": ".source",
+    ".file.file_data": ".source",
+}
+"""Places in a content part or in a tool call, and where they are in a block."""
+_THOUGHTS = (".reasoning", ".thinking_blocks")
 _MESSAGE = re.compile(r"messages\[(\d+)\](?:\.(content|tool_calls)\[(\d+)\])?(.*)", re.DOTALL)
 _TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.DOTALL)
 _INDEX = re.compile(r"messages\[(\d+)\]")
@@ -122,8 +133,6 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
             _add_thinking(body, raw)
         elif name != "system":
             body[name] = raw
-    if bytes(given.get("stream", ABSENT)) == b"true":
-        body["stream_options"] = {"include_usage": True}
     if changes.refusal is not None:  # only routing and limits read this body
         body.pop("tool_choice", None)
         if not body.get("tools"):
@@ -175,12 +184,16 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
         return None
     origin, list_name, rest = origins[int(message[1])], message[2], message[4]
     if list_name is None:
+        if origin.thoughts and rest.startswith(_THOUGHTS):
+            return f"{origin.param}.content[{origin.thoughts[0]}]"
+        rest = rest.replace(".tool_call_id", ".tool_use_id")
         # the system prompt and a tool result are themselves the content
         return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest
     blocks = origin.parts if list_name == "content" else origin.calls
     index = int(message[3])
     at = blocks[index] if index < len(blocks) else index
     inner = "" if origin.param == "system" else ".content"
+    rest = _OF_BLOCK.get(rest, rest)
     return f"{origin.param}{inner}[{at}]{rest}"
 
 

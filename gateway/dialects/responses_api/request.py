@@ -147,11 +147,6 @@ class RequestReader:
         for name, text_ in fields("metadata", raw).items():
             string(f"metadata.{name[:64]}", text_)
 
-    def _stream(self, raw: Raw) -> None:
-        self.chat["stream"] = raw
-        if bytes(raw) == b"true":
-            self.chat["stream_options"] = {"include_usage": True}
-
     def _stream_options(self, raw: Raw) -> None:
         options = fields("stream_options", raw)
         if bytes(options.get("include_obfuscation", b"")) == b"true":
@@ -245,7 +240,6 @@ READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
     "max_output_tokens": RequestReader._max_output_tokens,
     "max_tool_calls": RequestReader._max_tool_calls,
     "metadata": RequestReader._metadata,
-    "stream": RequestReader._stream,
     "stream_options": RequestReader._stream_options,
     "store": RequestReader._store,
     "previous_response_id": RequestReader._previous_response_id,
