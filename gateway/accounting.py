@@ -11,7 +11,7 @@ import msgspec
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
-from gateway.tokens.inputs import count_inputs
+from gateway.tokens.inputs import WITHOUT_OUTPUT, count_inputs, count_ranked
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
@@ -45,7 +45,7 @@ def settle(call: Call) -> None:
     usage = attempt.usage
     if usage is None:
         attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
-    elif call.operation == "embeddings":
+    elif call.operation in WITHOUT_OUTPUT:
         if not usage.prompt_tokens:
             attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt_tokens(call, attempt), estimated=True)
     elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
@@ -130,6 +130,8 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
     """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
+    if call.operation == "rerank" and call.body is not None:
+        return count_ranked(call.body, call.body_bytes, attempt.target)
     if call.operation in _INPUT_FIELDS and call.body is not None:
         with suppress(ValueError, TypeError):
             return count_inputs(call.body, call.body_bytes, attempt.target, _INPUT_FIELDS[call.operation])

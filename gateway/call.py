@@ -148,7 +148,10 @@ class Call(Struct, eq=False):
     """The model's name in the configuration, possibly a pattern."""
     stream: bool = False
     wants_usage: bool = False
-    """Whether the caller set stream_options.include_usage. If not, usage is requested upstream and hidden."""
+    """Whether a stream shows its usage: set by stream_options.include_usage, and always by APIs that are translated.
+
+    If not, usage is requested upstream and hidden.
+    """
     stops: tuple[str, ...] = ()
     """Stop strings. The gateway itself ends the text at them, for every provider."""
     keeps_stop: bool = False

@@ -48,7 +48,7 @@ def schema() -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lockgate configuration",
-        **_struct(struct_type(Config)),
+        **schema_of_struct(struct_type(Config)),
         "$defs": {
             "split": _SPLIT,
             "order": _ORDER,
@@ -131,11 +131,11 @@ def _mapping(kind: mi.StructType) -> Schema:
     if kind.cls is ProviderConfig:
         return _provider(kind)
     if kind.cls is ModelConfig:
-        return {"anyOf": [{"$ref": "#/$defs/route"}, _struct(kind)]}
-    return _struct(kind)
+        return {"anyOf": [{"$ref": "#/$defs/route"}, schema_of_struct(kind)]}
+    return schema_of_struct(kind)
 
 
-def _struct(kind: mi.StructType) -> Schema:
+def schema_of_struct(kind: mi.StructType) -> Schema:
     fields = keys_of(kind)
     found: Schema = {
         "type": "object",
@@ -167,7 +167,7 @@ def _provider(kind: mi.StructType) -> Schema:
 
     The reader checks which keys a type has.
     """
-    found = _struct(kind)
+    found = schema_of_struct(kind)
     properties = found["properties"]
     types = list(providers.types())
     properties["type"] = {

@@ -81,6 +81,15 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
     endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
+    app = Starlette(routes=other_routes(endpoints, stored, dialect_of), exception_handlers=endpoints.handlers())
+    app.router.redirect_slashes = False
+    return app
+
+
+def other_routes(
+    endpoints: Endpoints, stored: StoredResponses, dialect_of: Mapping[str, Dialect]
+) -> list[Route]:
+    """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES
@@ -97,6 +106,7 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
         if prefix not in PREFIXES
         for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
     ]
+    routes.append(Route("/openapi.json", endpoints.openapi, methods=["GET"]))
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
@@ -112,6 +122,4 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
             ("/cancel", stored.cancel, ["POST"]),
         )
     ]
-    app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
-    app.router.redirect_slashes = False
-    return app
+    return routes

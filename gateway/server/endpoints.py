@@ -16,7 +16,7 @@ from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
 from gateway.dialects.table import CHAT, MESSAGES, RESPONSES
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, NotFound
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
 from gateway.explain.request import explain
@@ -81,6 +81,15 @@ class Endpoints:
     async def tcp_warming(self, request: Request) -> Response:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
         return _json({"status": "ok"})
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration shows it."""
+        generation, _ = self._authenticate(request)
+        if not generation.config.callers.openapi:
+            raise NotFound("The OpenAPI document is not shown here: set callers.openapi to true, or read it at the admin listener.")
+        from gateway.openapi.document import document_json
+
+        return Response(document_json("callers"), 200, {"x-request-id": next_id()}, "application/json")
 
     async def explain(self, request: Request) -> Response:
         """POST /v1/explain: explain how a chat body would be handled. Below the path of another API, explain its body."""
