@@ -187,4 +187,4 @@ async def test_the_vendors_errors_and_those_of_the_gateway_are_the_packages_exce
     await up.stop()
     with pytest.raises(openai.InternalServerError) as down:
         await app.files.create(file=("x", b"y"), purpose="batch")
-    assert down.value.code == "upstream_connect_error"
+    assert down.value.code in ("upstream_connect_error", "upstream_closed")  # the pooled connection may still seem open
