@@ -1,4 +1,4 @@
-"""The default script of the fault upstream: OpenAI's chat, completions, embeddings and models.
+"""The default script of the fault upstream: OpenAI's chat, completions, embeddings and models, and rankings.
 
 Directives in the text of a request: `#chunks=40#` sets the number of content chunks (one token each, "w0 w1 w2 ..."),
 `#delay=20ms#` (us, ms or s) the time between events. `max_tokens` and `max_completion_tokens` end the answer early with
@@ -90,6 +90,10 @@ async def answer_as_openai(exchange: Exchange) -> None:
         data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2, 0.3]}]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         await _answer(exchange, {"object": "list", "data": data, "model": exchange.request.model, "usage": usage})
+    elif path.endswith("/rerank"):
+        found = [{"index": at, "relevance_score": 0.5} for at in range(len(exchange.request.json["documents"]))]
+        usage = {"prompt_tokens": 2, "total_tokens": 2}
+        await _answer(exchange, {"id": "rerank-1", "model": exchange.request.model, "results": found, "usage": usage})
     elif path.endswith("/models"):
         await _answer(exchange, {"object": "list", "data": [{"id": "mock", "object": "model", "created": CREATED, "owned_by": "tests"}]})
     else:
