@@ -8,6 +8,7 @@ from gateway.dialects import completions, embeddings
 from gateway.dialects.described import Check, Schema, nullable, schema_of
 from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
+from gateway.dialects.messages_api.tools import CHOICES
 from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS
 from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NOT_SUPPORTED, READERS
 from gateway.emulate.logits import MAX_TOP_K, MAX_VOCABULARY
@@ -82,13 +83,20 @@ _TOOL: Schema = {
     "then": {"properties": {"name": _TEXT, "input_schema": _OBJECT}, "required": ["name", "input_schema"]},
 }
 """A tool of the caller. Anthropic's own tools have other types; only targets with the Messages API have them."""
+_CHOICE: Schema = {
+    "type": "object",
+    "properties": {"type": {"enum": [*CHOICES, "tool"]}},
+    "required": ["type"],
+    "if": {"properties": {"type": {"const": "tool"}}},
+    "then": {"properties": {"name": _TEXT}, "required": ["name"]},
+}
 OF_MESSAGES: dict[str, Schema] = {
     "messages": {"type": "array", "items": TURN, "minItems": 1, "maxItems": MAX_MESSAGES},
     "system": nullable(_CONTENT),
     "stop_sequences": {"type": ["array", "null"], "items": _TEXT, "maxItems": MAX_STOP_STRINGS},
     "thinking": nullable(_OBJECT),
     "tools": {"type": ["array", "null"], "items": _TOOL},
-    "tool_choice": nullable(_PART),
+    "tool_choice": nullable(_CHOICE),
     "output_config": nullable(_OBJECT),
     "output_format": nullable(_OBJECT),
     "metadata": nullable(_OBJECT),

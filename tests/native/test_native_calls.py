@@ -172,9 +172,10 @@ async def test_a_failed_translated_target_falls_back_to_a_native_one(
 
 
 async def test_content_of_anthropic_alone_is_refused_without_such_a_target(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    async with served(config(up, "up/mock")) as gateway:
-        answer = await send(client, gateway, tools=[SERVER_TOOL])
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools[0].type")
+    async with served(config(up, "{ up/mock: 1, up/other: 1 }")) as gateway:
+        for headers in ({}, STRICT, {"x-gateway-require-parameters": "true"}):
+            answer = await send(client, gateway, tools=[SERVER_TOOL], headers=headers)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools[0].type"), headers
     assert not up.requests
 
 
@@ -365,3 +366,16 @@ async def test_usage_that_is_not_reported_is_estimated(up: FaultUpstream, client
     for record in records:
         assert record["estimated"]
         assert min(record["prompt_tokens"], record["output_tokens"]) > 0
+
+
+@pytest.mark.parametrize("targets", ["[up/mock, ant/claude-opus-4-6]", "{ up/mock: 1, ant/claude-opus-4-6: 1 }"])
+async def test_only_a_native_target_honours_every_parameter(up: FaultUpstream, client: httpx.AsyncClient, targets: str) -> None:
+    up.on(MESSAGES, fake.speaks_messages())
+    async with served(config(up, targets)) as gateway:
+        for headers in (STRICT, {"x-gateway-require-parameters": "true"}):
+            answer = await send(client, gateway, tools=[SERVER_TOOL], headers=headers)
+            assert answer.content == fake.ANSWER, headers
+        for _ in range(4):
+            answer = await send(client, gateway, tools=[SERVER_TOOL], speed=None)
+            assert answer.content == fake.ANSWER
+    assert {request.path for request in up.requests} == {MESSAGES}

@@ -171,6 +171,15 @@ def test_every_translated_field_has_a_schema() -> None:
     assert set(OF_CHAT) - set(requests.messages()["properties"]) == set()
 
 
+@each("choice", [None, {}, {"type": 1}, {"type": "all"}, *({"type": kind} for kind in ("auto", "any", "none", "tool"))])
+def test_schema_and_gateway_agree_on_choices_of_messages(choice: Any) -> None:
+    dialect, schema, body = VALID["messages"]
+    tool = {"name": "t", "input_schema": {}}
+    for given in (choice, choice and {**choice, "name": "t"}):
+        whole = {**body, "tools": [tool], "tool_choice": given}
+        assert accepts(dialect, whole) == jsonschema_rs.is_valid(schema, whole), given
+
+
 def test_request_that_only_counts_needs_no_maximum() -> None:
     body = {"model": "m", "messages": HELLO}
     assert jsonschema_rs.is_valid(requests.messages(counts=True), body)
