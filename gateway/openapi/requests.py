@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.dialects import completions, embeddings
+from gateway.dialects import completions, embeddings, rerank
 from gateway.dialects.described import Check, Schema, nullable, schema_of
 from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
@@ -71,6 +71,12 @@ def embedding_inputs() -> Schema:
     return _body({**_fields(embeddings.FIELDS), **own}, "input")
 
 
+def ranking() -> Schema:
+    """Return the schema of a request to rank documents."""
+    own = {name: schema_of(rerank.FIELDS[name]) for name in ("query", "documents")} | {"stream": _FALSE}
+    return _body({**_fields(rerank.FIELDS), **own}, "query", "documents")
+
+
 TURN: Schema = {
     "type": "object",
     "properties": {"role": {"type": "string", "enum": ["user", "assistant", "system"]}, "content": _CONTENT},
@@ -126,7 +132,6 @@ OF_RESPONSES: dict[str, Schema] = {
     "max_output_tokens": nullable(schema_of(CHECKS["max_completion_tokens"])),
     "max_tool_calls": {"type": ["integer", "null"]},
     "metadata": {"type": ["object", "null"], "additionalProperties": _TEXT},
-    "stream": nullable(_BOOLEAN),
     "stream_options": nullable(_OBJECT),
     "store": nullable(_BOOLEAN),
     "previous_response_id": nullable(_TEXT),

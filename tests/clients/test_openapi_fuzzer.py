@@ -38,14 +38,14 @@ CHECKS = (
 )  # fmt: skip
 RUNS = {
     "bounds-of-chat": ("callers", "coverage", 1, ["--include-path", "/chat/completions"]),
-    "callers": ("callers", "fuzzing", 40, ["--exclude-path-regex", "attribution|(logits|messages|responses|embeddings)/explain"]),
+    "callers": ("callers", "fuzzing", 40, ["--exclude-path-regex", "attribution|(logits|messages|responses|embeddings|rerank)/explain"]),
     "admin": ("admin", "coverage,fuzzing", 15, []),
 }
 """Runs of the fuzzer: the listener, the phases, the requests for each operation, and further options.
 
 tests/openapi/test_requests.py tries the bounds of every field of every API. Other paths with the same handler are left out.
 """
-CALLS = {"/chat/completions", "/chat/logits", "/completions", "/embeddings", "/messages", "/responses"}
+CALLS = {"/chat/completions", "/chat/logits", "/completions", "/embeddings", "/messages", "/responses", "/rerank"}
 """The paths at which some requests of the fuzzer are answered by the upstream."""
 PROBABILITIES = {
     "choices": [

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.attempts.hedge import HedgeBudget
 from tests.faults.behaviours import WORDS, canned, completion, play, sse, status
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import FIN, HANG, Exchange
@@ -221,9 +222,7 @@ async def test_a_broken_stream_ends_with_an_error_event(
 async def test_the_first_attempt_to_answer_wins_a_hedge_of_both_kinds(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(MESSAGES, play(HANG))
     async with served(config(up, "[ant/claude-opus-4-6, up/mock]", model=", hedge: 10ms")) as gateway:
-        gateway.gateway.generation.pipeline.failover._hedges._budgets.clear()
-        for _ in range(25):
-            gateway.gateway.generation.pipeline.failover._hedges._budgets.setdefault("m", _full_budget())
+        gateway.gateway.generation.pipeline.failover._hedges._budgets["m"] = full_budget()
         answer = await send(client, gateway, stream=True)
         up.on(CHAT, play(HANG))
         up.on(MESSAGES, fake.speaks_messages())
@@ -232,9 +231,8 @@ async def test_the_first_attempt_to_answer_wins_a_hedge_of_both_kinds(up: FaultU
     assert native.content == fake.STREAM
 
 
-def _full_budget() -> Any:
-    from gateway.attempts.hedge import HedgeBudget
-
+def full_budget() -> HedgeBudget:
+    """Return a budget for some hedges."""
     budget = HedgeBudget()
     for _ in range(10):
         budget.earn(1.0)
