@@ -88,7 +88,6 @@ DIALECTS: tuple[Dialect, ...] = (
 )  # fmt: skip
 
 
-
 def deployment_api(path: str) -> Dialect | None:
     """Return the API of one of Azure's paths, or None for any other path."""
     if not deployment_of(path):

@@ -55,6 +55,13 @@ _PLANNED = record(
     },
 )
 
+_RANKS: Schema = {
+    "type": "array",
+    "items": record(
+        {"index": _COUNT, "relevance_score": {"type": "number"}}, {"document": {"type": ["string", "object"]}}
+    ),
+}
+
 SCHEMAS: dict[str, Schema] = {
     **msgspec.json.schema_components((Adjustment,), ref_template="#/components/schemas/{name}")[1],
     "Receipt": record(
@@ -80,6 +87,8 @@ SCHEMAS: dict[str, Schema] = {
         {"object": _TEXT, **_MORE},
     ),
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
+    "Rerank": {"anyOf": [record({"results": _RANKS, "meta": _OBJECT}, _MORE), record({"data": _RANKS}, _MORE)]},
+    "RerankV2": record({"results": _RANKS, "meta": _OBJECT}, {"id": nullable(_TEXT), "gateway": _RECEIPT}),
     "Message": record(
         {
             "id": _TEXT,

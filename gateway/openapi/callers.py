@@ -23,6 +23,9 @@ from gateway.dialects.table import (
     LOGITS,
     MESSAGES,
     PREFIXES,
+    RERANK,
+    RERANK_COHERE,
+    RERANK_FIREWORKS,
     RESPONSES,
     deployment_api,
 )
@@ -41,6 +44,8 @@ class Api(NamedTuple):
     """The component with the schema of the answer. `REQUESTS` has that of the request."""
     stream: str = ""
     """What the events of a stream are, if there are streams."""
+    form: str = "Error"
+    """The form of its errors."""
 
 
 APIS: Mapping[Dialect, Api] = {
@@ -48,7 +53,10 @@ APIS: Mapping[Dialect, Api] = {
     LOGITS: Api("Next-token probabilities", "Logits"),
     EMBEDDINGS: Api("Embeddings", "Embeddings"),
     COMPLETIONS: Api("Text completion", "TextCompletion", "text_completion objects, then [DONE]"),
-    MESSAGES: Api("Message", "Message", "Anthropic's events, from message_start to message_stop"),
+    MESSAGES: Api("Message", "Message", "Anthropic's events, from message_start to message_stop", "Either"),
+    RERANK: Api("Ranking of documents", "Rerank"),
+    RERANK_FIREWORKS: Api("Ranking of documents", "Rerank"),
+    RERANK_COHERE: Api("Ranking of documents, as in Cohere's v2", "RerankV2", form="Cohere"),
     RESPONSES: Api("Response", "Response", "OpenAI's events, from response.created to response.completed"),
 }
 
@@ -58,6 +66,8 @@ REQUESTS: Mapping[str, Callable[[], Schema]] = {
     "Logits": requests.logits,
     "Embeddings": requests.embedding_inputs,
     "TextCompletion": requests.text_completions,
+    "Rerank": requests.ranking,
+    "RerankV2": requests.ranking,
     "Message": requests.messages,
     "Response": requests.responses,
     "MessageTokens": partial(requests.messages, counts=True),
@@ -112,7 +122,7 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     paths, dialects = Paths(), tuple(dialects)
     for dialect in dialects:
         api = api_of(dialect)
-        paths.add(_with_deployment(dialect), "post", _call(api, "Either" if dialect is MESSAGES else "Error"))
+        paths.add(_with_deployment(dialect), "post", _call(api))
     for dialect in dialects:
         explained = [f"{path}/explain" for path in _with_deployment(dialect)]
         paths.add(explained, "post", _planned(f"Explain: {api_of(dialect).title.lower()}", api_of(dialect).name))
@@ -148,7 +158,7 @@ def _body(name: str) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": reference}}
 
 
-def _call(api: Api, form: str) -> dict[str, Any]:
+def _call(api: Api) -> dict[str, Any]:
     """Return the operation of a call of a model."""
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{api.name}"}}}
     if api.stream:
@@ -159,7 +169,7 @@ def _call(api: Api, form: str) -> dict[str, Any]:
         "tags": ["calls"],
         "parameters": _parameters(),
         "requestBody": _body(api.name),
-        "responses": {"200": answer, **errors.responses(errors.CALL, form, upstream=True)},
+        "responses": {"200": answer, **errors.responses(errors.CALL, api.form, upstream=True)},
     }
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.dialects import completions, embeddings, shapes
+from gateway.dialects import completions, embeddings, rerank, shapes
 from gateway.dialects.described import described, nullable, schema_of
 from gateway.dialects.parameters import CHECKS, check_parameters
 from gateway.errors import BadRequest
 from providers.base import Body
 from tests.support.each import each
 
-TABLES = {"chat": CHECKS, "completions": completions.FIELDS, "embeddings": embeddings.FIELDS}
+TABLES = {"chat": CHECKS, "completions": completions.FIELDS, "embeddings": embeddings.FIELDS, "rerank": rerank.FIELDS}
 FIELDS = [
     (api, name)
     for api, table in TABLES.items()
