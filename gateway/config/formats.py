@@ -44,7 +44,7 @@ UNFORWARDABLE = frozenset({
 })  # fmt: skip
 """Headers that no setting forwards: those of the connection and the gateway's own, and credentials of callers."""
 UNFORWARDABLE_PREFIXES = ("content-", "proxy-", "x-forwarded-", "x-gateway-")
-OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
+OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses", "/rerank")
 
 
 class Address(msgspec.Struct, frozen=True):

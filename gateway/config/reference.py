@@ -219,6 +219,8 @@ def _type_text(annotated: mi.Type) -> str:
         return ("integer" if isinstance(kind, mi.IntType) else "number") + _bounds_text(kind)
     if isinstance(kind, mi.VarTupleType | mi.ListType):
         item = _type_text(kind.item_type)
+        if isinstance(kind.item_type, mi.LiteralType):
+            return f"list of {item}"
         return "list of names" if item == "text" else f"list of {item}s"
     if isinstance(kind, mi.DictType):
         return (

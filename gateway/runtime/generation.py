@@ -23,6 +23,7 @@ from gateway.explain.request import DryRun
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
+from gateway.passthrough.rules import rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
 from gateway.routing.router import Router
@@ -179,6 +180,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
+        passed=rules_of(config, generation.backend) if config.passthrough else None,
         storage=generation.storage,
     )
 
@@ -189,6 +191,8 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     named = [ref for model in config.models.values() for ref in refs(model.targets)]
     named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
     targets = {str(ref) for ref in named if ref.provider is not None}
+    models |= set(config.passthrough)
+    targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     return models, targets, {name: provider.type for name, provider in config.providers.items()}
 
 

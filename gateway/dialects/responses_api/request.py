@@ -150,7 +150,7 @@ class RequestReader:
         for name, raw in given.items():
             if name in ECHOED and not is_absent(raw):
                 self.echo[name] = raw
-            read = _READERS.get(name)
+            read = READERS.get(name)
             if read is not None:
                 if not is_absent(raw):
                     read(self, raw)
@@ -178,11 +178,6 @@ class RequestReader:
         """Check the metadata. They belong to the response, which repeats them; a chat completion needs none."""
         for name, text_ in fields("metadata", raw).items():
             string(f"metadata.{name[:64]}", text_)
-
-    def _stream(self, raw: Raw) -> None:
-        self.chat["stream"] = raw
-        if bytes(raw) == b"true":
-            self.chat["stream_options"] = {"include_usage": True}
 
     def _stream_options(self, raw: Raw) -> None:
         options = fields("stream_options", raw)
@@ -273,11 +268,10 @@ def _boolean(param: str, raw: Raw) -> bool:
     return bytes(raw) == b"true"
 
 
-_READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
+READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
     "max_output_tokens": RequestReader._max_output_tokens,
     "max_tool_calls": RequestReader._max_tool_calls,
     "metadata": RequestReader._metadata,
-    "stream": RequestReader._stream,
     "stream_options": RequestReader._stream_options,
     "store": RequestReader._store,
     "previous_response_id": RequestReader._previous_response_id,
