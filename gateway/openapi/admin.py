@@ -65,16 +65,28 @@ def schemas() -> dict[str, Schema]:
         "KeyChanges": changes,
         "NewKey": new,
         "Key": key,
-        "CreatedKey": {**key, "required": [*key["required"], "key"], "properties": {**key["properties"], "key": _TEXT, "note": _TEXT}},
-        "Keys": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="Key")}}}),
+        "CreatedKey": {
+            **key,
+            "required": [*key["required"], "key"],
+            "properties": {**key["properties"], "key": _TEXT, "note": _TEXT},
+        },
+        "Keys": record(
+            {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="Key")}}}
+        ),
         "RevokedKey": record({"object": {"const": "key"}, "name": _TEXT, "revoked": {"const": True}}),
-        "Usage": record({
-            "by": {"enum": list(get_args(GroupBy))}, "from": _TEXT, "to": _TEXT, "source": {"enum": ["store", "process"]},
-            "rows": {"type": "array", "items": _counts()}, "total": _counts(),
-        }),
+        "Usage": record(
+            {
+                "by": {"enum": list(get_args(GroupBy))},
+                "from": _TEXT,
+                "to": _TEXT,
+                "source": {"enum": ["store", "process"]},
+                "rows": {"type": "array", "items": _counts()},
+                "total": _counts(),
+            }
+        ),
         "Configuration": record({**reloads, "config": _OBJECT}),
         "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
-    }  # fmt: skip
+    }
 
 
 def _or_null(schema: Schema) -> Schema:
