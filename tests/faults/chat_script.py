@@ -81,6 +81,9 @@ async def answer_as_openai(exchange: Exchange) -> None:
         await (_stream_chat if plan.fields.get("stream") else _answer_chat)(exchange, plan)
     elif path.endswith("/completions"):
         plan = ChatPlan(exchange)
+        if plan.fields.get("stream"):
+            await _stream_text(exchange, plan)
+            return
         choices = [{"index": 0, "text": "".join(plan.words), "finish_reason": plan.finish, "logprobs": None}]
         await _answer(
             exchange, {"id": plan.identity, "object": "text_completion", "model": plan.model, "choices": choices, "usage": plan.usage}
@@ -127,6 +130,19 @@ async def _stream_chat(exchange: Exchange, plan: ChatPlan) -> None:
         await exchange.event(plan.chunk([{"index": index, "delta": {}, "finish_reason": plan.finish}]))
     if exchange.server.usage and (plan.fields.get("stream_options") or {}).get("include_usage"):
         await exchange.event(plan.chunk([], usage=plan.usage))
+    await exchange.event(b"[DONE]")
+    await exchange.chunk(b"")
+
+
+async def _stream_text(exchange: Exchange, plan: ChatPlan) -> None:
+    await exchange.start_stream()
+    whole = {"id": plan.identity, "object": "text_completion", "created": CREATED, "model": plan.model}
+    for word in [*plan.words, ""]:
+        finish = None if word else plan.finish
+        choice = {"index": 0, "text": word, "logprobs": None, "finish_reason": finish}
+        await exchange.event({**whole, "choices": [choice]}, tokens=1 if word else 0)
+    if exchange.server.usage and (plan.fields.get("stream_options") or {}).get("include_usage"):
+        await exchange.event({**whole, "choices": [], "usage": plan.usage})
     await exchange.event(b"[DONE]")
     await exchange.chunk(b"")
 
