@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from gateway.dialects.azure import DEPLOYMENTS, ENDINGS
 from gateway.dialects.described import Schema
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES
@@ -26,10 +27,13 @@ from gateway.dialects.table import (
     RERANK_COHERE,
     RERANK_FIREWORKS,
     RESPONSES,
+    deployment_api,
 )
 from gateway.openapi import errors, headers, requests
 
-PREFIXES_OF_ALL = tuple(sorted({*PREFIXES, *MESSAGES_PREFIXES}, key=len, reverse=True))
+DEPLOYMENT = f"{DEPLOYMENTS}{{name}}"
+"""The prefix of Azure's paths, which name the model."""
+PREFIXES_OF_ALL = tuple(sorted({*PREFIXES, *MESSAGES_PREFIXES, DEPLOYMENT}, key=len, reverse=True))
 
 
 class Api(NamedTuple):
@@ -118,9 +122,9 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     paths, dialects = Paths(), tuple(dialects)
     for dialect in dialects:
         api = api_of(dialect)
-        paths.add(dialect.paths, "post", _call(api))
+        paths.add(_with_deployment(dialect), "post", _call(api))
     for dialect in dialects:
-        explained = [f"{path}/explain" for path in dialect.paths]
+        explained = [f"{path}/explain" for path in _with_deployment(dialect)]
         paths.add(explained, "post", _planned(f"Explain: {api_of(dialect).title.lower()}", api_of(dialect).name))
     paths.add(_below(PREFIXES, "/explain"), "post", _planned("Explain: chat completion", "ChatCompletion"))
     count = "Count the tokens of a prompt"
@@ -138,6 +142,11 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     document = _read("This document, if callers.openapi is true", "Json", errors.KEYED)
     paths.add(["/openapi.json"], "get", document)
     return paths
+
+
+def _with_deployment(dialect: Dialect) -> list[str]:
+    """Return the paths of an API, with Azure's path if it has one."""
+    return [*dialect.paths, *(f"{DEPLOYMENT}{end}" for end in ENDINGS if deployment_api(f"{DEPLOYMENT}{end}") is dialect)]
 
 
 def _below(prefixes: Iterable[str], path: str) -> list[str]:
