@@ -1,6 +1,6 @@
 """The operations of the callers' listener.
 
-Each API of gateway.dialects.table is here without further lines, with its own paths; `APIS` adds what is known of its bodies.
+The paths of each API come from gateway.dialects.table; `APIS` adds what is known of its bodies.
 """
 
 from __future__ import annotations
