@@ -66,7 +66,7 @@ NOT_SUPPORTED = MappingProxyType({
 """Parameters that are refused unless they are null."""
 
 _NOT_EXPRESSED = frozenset({"unsupported_parameter", "unsupported_content"})
-_NEVER = frozenset({"background", "conversation", *INSTEAD})
+NEVER = frozenset({"background", "conversation", *INSTEAD})
 """Parameters that are refused at every target."""
 
 
@@ -128,7 +128,7 @@ class RequestReader:
         try:
             return self._read(given)
         except BadRequest as error:
-            if error.code in _NOT_EXPRESSED and error.param not in _NEVER:
+            if error.code in _NOT_EXPRESSED and error.param not in NEVER:
                 raise InexpressibleError(error.message, param=error.param, code=error.code) from None
             raise
 
