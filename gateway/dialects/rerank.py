@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.described import described
 from gateway.dialects.parameters import CHECKS, MAX_TOKENS, check_fields, integer
 from gateway.errors import BadRequest, Headers, refuse
 from providers.base import Adjustment, Body, Target
@@ -24,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 def check_rerank(body: Body) -> None:
     """Check every known field without changing it. Raise BadRequest for the first invalid one."""
-    check_fields(body, _CHECKS)
+    check_fields(body, FIELDS)
     for name in ("query", "documents"):
         if body.get(name) is None:
             raise refuse(name, f"'{name}' is required.", "missing_required_parameter")
@@ -45,6 +46,7 @@ def _check_object(path: str, document: dict[str, Any], fields: list[str] | None)
         raise refuse(path, f"'{path}' must have {wanted}.")
 
 
+@described({"type": "string", "minLength": 1})
 def _query(param: str, value: Any) -> None:
     if type(value) is not str:
         raise refuse(param, f"'{param}' must be a string.", _TYPE)
@@ -52,6 +54,7 @@ def _query(param: str, value: Any) -> None:
         raise refuse(param, f"'{param}' must not be empty.")
 
 
+@described({"type": "array", "items": {"type": ["string", "object"]}, "minItems": 1})
 def _documents(param: str, value: Any) -> None:
     if type(value) is not list:
         raise refuse(param, f"'{param}' must be a list of strings or objects.", _TYPE)
@@ -62,11 +65,13 @@ def _documents(param: str, value: Any) -> None:
             raise refuse(f"{param}[{index}]", f"'{param}[{index}]' must be a string or an object.", _TYPE)
 
 
+@described({"type": "boolean"})
 def _boolean(param: str, value: Any) -> None:
     if type(value) is not bool:
         raise refuse(param, f"'{param}' must be a boolean.", _TYPE)
 
 
+@described({"type": "array", "items": {"type": "string"}, "maxItems": MAX_RANK_FIELDS})
 def _names(param: str, value: Any) -> None:
     if type(value) is not list or not all(type(name) is str for name in value):
         raise refuse(param, f"'{param}' must be a list of strings.", _TYPE)
@@ -75,7 +80,7 @@ def _names(param: str, value: Any) -> None:
 
 
 _positive = integer(1, MAX_TOKENS)
-_CHECKS = {
+FIELDS = {
     "query": _query,
     "documents": _documents,
     "top_n": _positive,
@@ -83,6 +88,7 @@ _CHECKS = {
     "rank_fields": _names,
     "max_tokens_per_doc": _positive,
     "max_chunks_per_doc": _positive,
+    "stream": CHECKS["stream"],
     "user": CHECKS["user"],
     "timeout_microseconds": CHECKS["timeout_microseconds"],
 }

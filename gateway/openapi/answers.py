@@ -28,6 +28,7 @@ def listing(name: str) -> Schema:
 
 _ADJUSTMENT: Schema = {"$ref": "#/components/schemas/Adjustment"}
 _COUNTED = record({"count": {"enum": ["exact", "estimated"]}, "tokenizer": nullable(_TEXT), "target": _TEXT})
+_RESULTS: Schema = {"type": "array", "items": record({"index": _COUNT, "relevance_score": {"type": "number"}})}
 _COUNTS = {"input_tokens": _COUNT, "gateway": _COUNTED}
 _PRICES: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 _LIMITS: dict[str, Schema] = {"context_window": _COUNT, "max_output_tokens": _COUNT, "pricing": _PRICES}
@@ -79,6 +80,21 @@ SCHEMAS: dict[str, Schema] = {
         {"data": {"type": "array", "items": record({"embedding": _VECTOR}, {"index": _COUNT})}},
         {"object": _TEXT, **_MORE},
     ),
+    "Ranking": record({"results": _RESULTS, "meta": _OBJECT}, {"id": _TEXT, "object": _TEXT, **_MORE}),
+    "CohereRanking": record({"results": _RESULTS, "meta": _OBJECT}, {"id": _TEXT, "gateway": _RECEIPT}),
+    "FireworksRanking": record({"object": {"const": "list"}, "data": _RESULTS}, _MORE),
+    "Tokens": record(
+        {
+            "count": _COUNT,
+            "max_model_len": nullable(_COUNT),
+            "tokens": nullable({"type": "array", "items": _COUNT}),
+            "exact": {"type": "boolean"},
+            "tokenizer": _TEXT,
+            "target": _TEXT,
+        },
+        {"token_strs": nullable({"type": "array", "items": _TEXT})},
+    ),
+    "TextOfTokens": record({"prompt": _TEXT, "text": _TEXT, "target": _TEXT}),
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
     "Message": record(
         {

@@ -22,6 +22,9 @@ from gateway.dialects.table import (
     LOGITS,
     MESSAGES,
     PREFIXES,
+    RERANK,
+    RERANK_COHERE,
+    RERANK_FIREWORKS,
     RESPONSES,
 )
 from gateway.openapi import errors, headers, requests
@@ -45,6 +48,9 @@ APIS: Mapping[Dialect, Api] = {
     EMBEDDINGS: Api("Embeddings", "Embeddings"),
     COMPLETIONS: Api("Text completion", "TextCompletion", "text_completion objects, then [DONE]"),
     MESSAGES: Api("Message", "Message", "Anthropic's events, from message_start to message_stop"),
+    RERANK: Api("Ranking", "Ranking"),
+    RERANK_COHERE: Api("Ranking in Cohere's form", "CohereRanking"),
+    RERANK_FIREWORKS: Api("Ranking in Fireworks' form", "FireworksRanking"),
     RESPONSES: Api("Response", "Response", "OpenAI's events, from response.created to response.completed"),
 }
 
@@ -57,6 +63,11 @@ REQUESTS: Mapping[str, Callable[[], Schema]] = {
     "Message": requests.messages,
     "Response": requests.responses,
     "MessageTokens": partial(requests.messages, counts=True),
+    "Ranking": requests.rerank_documents,
+    "CohereRanking": requests.rerank_documents,
+    "FireworksRanking": requests.rerank_documents,
+    "Tokens": requests.tokenize,
+    "TextOfTokens": requests.detokenize,
     "Json": requests.any_model,
 }
 """The schemas of requests, by the component of their answer."""
@@ -117,6 +128,8 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     of_messages = _planned(count, "MessageTokens", "MessageTokens")
     paths.add(_below(MESSAGES_PREFIXES, "/messages/count_tokens"), "post", of_messages)
     paths.add(_below(PREFIXES, "/responses/input_tokens"), "post", _planned(count, "Response", "InputTokens"))
+    paths.add(_below(PREFIXES, "/tokenize"), "post", _planned("Tokens of messages or of a text", "Tokens", "Tokens"))
+    paths.add(_below(PREFIXES, "/detokenize"), "post", _planned("Text of tokens", "TextOfTokens", "TextOfTokens"))
     both = (*PREFIXES, *(prefix for prefix in MESSAGES_PREFIXES if prefix not in PREFIXES))
     paths.add(_below(both, "/models"), "get", _models())
     paths.add(_below(both, "/models/{name}"), "get", _model())

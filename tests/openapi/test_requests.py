@@ -12,7 +12,8 @@ from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
 from gateway.dialects.parameters import FORBIDDEN_FIELDS
 from gateway.dialects.responses_api.request import ECHOED, INSTEAD, NOT_SUPPORTED, READERS
-from gateway.dialects.table import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
+from gateway.dialects.table import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RERANK, RESPONSES
+from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE
 from gateway.errors import GatewayError
 from gateway.openapi import requests
 from providers.base import Body
@@ -26,6 +27,9 @@ VALID: dict[str, tuple[Dialect, dict[str, Any], dict[str, Any]]] = {
     "embeddings": (EMBEDDINGS, requests.embedding_inputs(), {"model": "m", "input": "Hello"}),
     "messages": (MESSAGES, requests.messages(), {"model": "m", "max_tokens": 9, "messages": HELLO}),
     "responses": (RESPONSES, requests.responses(), {"model": "m", "input": "Hello"}),
+    "rerank": (RERANK, requests.rerank_documents(), {"model": "m", "query": "Hello", "documents": ["a"]}),
+    "tokenize": (TOKENIZE, requests.tokenize(), {"model": "m", "messages": HELLO}),
+    "detokenize": (DETOKENIZE, requests.detokenize(), {"model": "m", "tokens": [1]}),
 }
 CONTENTS: list[Any] = [
     "Hello",
@@ -76,6 +80,8 @@ DEEPER = {
         "metadata",
         "thinking",
     },
+    "rerank": {"documents"},
+    "tokenize": {"messages", "prompt", "text", "input", "content"},
     "responses": {
         "input",
         "previous_response_id",
