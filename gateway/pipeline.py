@@ -229,7 +229,8 @@ class Pipeline:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
         candidates = self.router.candidates(model, query)
-        check_expressible(call, self.router.all_candidates(model))
+        if query.needs_native:
+            check_expressible(call, self.router.all_candidates(model))
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
             await self.limits.admit(call, limits, [candidate.backend.target for candidate in candidates])
         mirror = candidates[0].settings.mirror

@@ -8,6 +8,7 @@ import providers
 from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.call import Call
 from gateway.config.types import Config
+from gateway.dialects.azure import DEPLOYMENTS, deployment_of, set_deployment
 from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.http.json_body import parse_body
@@ -41,6 +42,8 @@ def read_request(
             call.source = given
         source = call.translator.request(source, strict=call.strict)
     body = call.body = parse_body(source)
+    if call.path.startswith(DEPLOYMENTS):
+        set_deployment(body, deployment_of(call.path))
     call.model = read_model(body)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 PREFIXES = (
     "", "/v1", "/v2", "/anthropic", "/anthropic/v1", "/openai", "/openai/v1", "/inference/v1", "/api/inference", "/api/inference/v1",
-    "/serverless/v1", "/dedicated/v1", "/v1beta/openai",
+    "/serverless/v1", "/dedicated/v1", "/v1beta/openai", "/api/v1", "/compatibility/v1",
 )  # fmt: skip
 """The beginnings of paths that clients use."""
 APIS = (

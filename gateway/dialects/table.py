@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from gateway.dialects.azure import CHAT_PATH, deployment_of
 from gateway.dialects.completions import CompletionsApi
 from gateway.dialects.dialect import Dialect, PlainDialect, Translator
 from gateway.dialects.embeddings import check_embeddings
@@ -13,8 +14,13 @@ from gateway.dialects.messages_api.native import NATIVE as MESSAGES_NATIVE
 from gateway.dialects.rerank import CohereTranslator, FireworksTranslator, RerankTranslator, check_rerank
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
 
-PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
-"""Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
+PREFIXES = (
+    "/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1",
+    "/v1beta/openai", "/openai", "/api/v1", "/compatibility/v1",
+)  # fmt: skip
+"""Path prefixes that clients use: OpenAI's, none, then those of Groq and Azure, Fireworks, Goodfire, (two) Friendli, Gemini, Azure's
+older API, OpenRouter and Cohere's OpenAI-compatible API.
+"""
 
 CHAT = PlainDialect(
     "chat",
@@ -80,6 +86,15 @@ MESSAGES = PlainDialect(
 DIALECTS: tuple[Dialect, ...] = (
     CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES, RERANK, RERANK_COHERE, RERANK_FIREWORKS,
 )  # fmt: skip
+
+
+def deployment_api(path: str) -> Dialect | None:
+    """Return the API of one of Azure's paths, or None for any other path."""
+    if not deployment_of(path):
+        return None
+    if path.endswith(CHAT_PATH):
+        return CHAT
+    return EMBEDDINGS if path.endswith("/embeddings") else COMPLETIONS
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

@@ -49,12 +49,13 @@ async def explain(
     key: VirtualKey | None = None,
     trace: CallTrace | None = None,
     dialect: Dialect = CHAT,
+    path: str = "/v1/chat/completions",
 ) -> dict[str, Any]:
     """Return the route and the upstream requests for a body. Raise the GatewayError that a caller would get.
 
-    `dialect` is the API of the body.
+    `dialect` is the API of the body, and `path` is the path of its calls, which may name a deployment of Azure.
     """
-    call = Call(dialect.operation, dialect.paths[0], dialect, dialect.translator(), key=key, trace=trace)
+    call = Call(dialect.operation, path, dialect, dialect.translator(), key=key, trace=trace)
     await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     try:

@@ -29,6 +29,38 @@ def _counts() -> Schema:
 def schemas() -> dict[str, Schema]:
     """Return the schemas of this listener, as far as possible from the types that it reads and writes."""
     _, types = msgspec.json.schema_components((RouteRequest, TargetView), ref_template=_REF)
+    reloads = {
+        "generation": _COUNT,
+        "path": _TEXT,
+        "loaded_at": {"type": "number"},
+        "reloads": {"type": "object", "additionalProperties": _COUNT},
+        "last_reload": record({"at": {"type": "number"}, "successful": {"type": "boolean"}}),
+        "error": {"type": "array", "items": _OBJECT},
+        "needs_restart": {"type": "array", "items": _TEXT},
+    }
+    return {
+        **types,
+        "Health": record({"status": {"enum": ["ok", "ready", "starting", "draining"]}}, {"engines": _OBJECT}),
+        "Targets": record({"targets": {"type": "array", "items": {"$ref": _REF.format(name="TargetView")}}}),
+        "RoutePlan": {"anyOf": [record({"model": _TEXT, "route": {}}), record({"refused": _TEXT})]},
+        **_schemas_of_keys(),
+        "Usage": record(
+            {
+                "by": {"enum": list(get_args(GroupBy))},
+                "from": _TEXT,
+                "to": _TEXT,
+                "source": {"enum": ["store", "process"]},
+                "rows": {"type": "array", "items": _counts()},
+                "total": _counts(),
+            }
+        ),
+        "Configuration": record({**reloads, "config": _OBJECT}),
+        "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
+    }
+
+
+def _schemas_of_keys() -> dict[str, Schema]:
+    """Return the schemas of virtual keys. Their fields are those of the configuration, without the hash."""
     fields = schema_of_struct(struct_type(KeyConfig))["properties"]
     changes: Schema = {
         "type": "object",
@@ -48,33 +80,20 @@ def schemas() -> dict[str, Schema]:
         },
         {"shown": _TEXT, "created": _COUNT},
     )
-    reloads = {
-        "generation": _COUNT,
-        "path": _TEXT,
-        "loaded_at": {"type": "number"},
-        "reloads": {"type": "object", "additionalProperties": _COUNT},
-        "last_reload": record({"at": {"type": "number"}, "successful": {"type": "boolean"}}),
-        "error": {"type": "array", "items": _OBJECT},
-        "needs_restart": {"type": "array", "items": _TEXT},
-    }
     return {
-        **types,
-        "Health": record({"status": {"enum": ["ok", "ready", "starting", "draining"]}}, {"engines": _OBJECT}),
-        "Targets": record({"targets": {"type": "array", "items": {"$ref": _REF.format(name="TargetView")}}}),
-        "RoutePlan": {"anyOf": [record({"model": _TEXT, "route": {}}), record({"refused": _TEXT})]},
         "KeyChanges": changes,
         "NewKey": new,
         "Key": key,
-        "CreatedKey": {**key, "required": [*key["required"], "key"], "properties": {**key["properties"], "key": _TEXT, "note": _TEXT}},
-        "Keys": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="Key")}}}),
+        "CreatedKey": {
+            **key,
+            "required": [*key["required"], "key"],
+            "properties": {**key["properties"], "key": _TEXT, "note": _TEXT},
+        },
+        "Keys": record(
+            {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="Key")}}}
+        ),
         "RevokedKey": record({"object": {"const": "key"}, "name": _TEXT, "revoked": {"const": True}}),
-        "Usage": record({
-            "by": {"enum": list(get_args(GroupBy))}, "from": _TEXT, "to": _TEXT, "source": {"enum": ["store", "process"]},
-            "rows": {"type": "array", "items": _counts()}, "total": _counts(),
-        }),
-        "Configuration": record({**reloads, "config": _OBJECT}),
-        "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
-    }  # fmt: skip
+    }
 
 
 def _or_null(schema: Schema) -> Schema:

@@ -28,7 +28,6 @@ def listing(name: str) -> Schema:
 
 _ADJUSTMENT: Schema = {"$ref": "#/components/schemas/Adjustment"}
 _COUNTED = record({"count": {"enum": ["exact", "estimated"]}, "tokenizer": nullable(_TEXT), "target": _TEXT})
-_RESULTS: Schema = {"type": "array", "items": record({"index": _COUNT, "relevance_score": {"type": "number"}})}
 _COUNTS = {"input_tokens": _COUNT, "gateway": _COUNTED}
 _PRICES: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 _LIMITS: dict[str, Schema] = {"context_window": _COUNT, "max_output_tokens": _COUNT, "pricing": _PRICES}
@@ -56,6 +55,13 @@ _PLANNED = record(
     },
 )
 
+_RANKS: Schema = {
+    "type": "array",
+    "items": record(
+        {"index": _COUNT, "relevance_score": {"type": "number"}}, {"document": {"type": ["string", "object"]}}
+    ),
+}
+
 SCHEMAS: dict[str, Schema] = {
     **msgspec.json.schema_components((Adjustment,), ref_template="#/components/schemas/{name}")[1],
     "Receipt": record(
@@ -80,9 +86,6 @@ SCHEMAS: dict[str, Schema] = {
         {"data": {"type": "array", "items": record({"embedding": _VECTOR}, {"index": _COUNT})}},
         {"object": _TEXT, **_MORE},
     ),
-    "Ranking": record({"results": _RESULTS, "meta": _OBJECT}, {"id": _TEXT, "object": _TEXT, **_MORE}),
-    "CohereRanking": record({"results": _RESULTS, "meta": _OBJECT}, {"id": _TEXT, "gateway": _RECEIPT}),
-    "FireworksRanking": record({"object": {"const": "list"}, "data": _RESULTS}, _MORE),
     "Tokens": record(
         {
             "count": _COUNT,
@@ -96,6 +99,8 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "TextOfTokens": record({"prompt": _TEXT, "text": _TEXT, "target": _TEXT}),
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
+    "Rerank": {"anyOf": [record({"results": _RANKS, "meta": _OBJECT}, _MORE), record({"data": _RANKS}, _MORE)]},
+    "RerankV2": record({"results": _RANKS, "meta": _OBJECT}, {"id": nullable(_TEXT), "gateway": _RECEIPT}),
     "Message": record(
         {
             "id": _TEXT,

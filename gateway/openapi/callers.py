@@ -1,6 +1,6 @@
 """The operations of the callers' listener.
 
-Each API of gateway.dialects.table is here without further lines, with its own paths; `APIS` adds what is known of its bodies.
+The paths of each API come from gateway.dialects.table; `APIS` adds what is known of its bodies.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from gateway.dialects.azure import DEPLOYMENTS, ENDINGS
 from gateway.dialects.described import Schema
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES
@@ -26,10 +27,13 @@ from gateway.dialects.table import (
     RERANK_COHERE,
     RERANK_FIREWORKS,
     RESPONSES,
+    deployment_api,
 )
 from gateway.openapi import errors, headers, requests
 
-PREFIXES_OF_ALL = tuple(sorted({*PREFIXES, *MESSAGES_PREFIXES}, key=len, reverse=True))
+DEPLOYMENT = f"{DEPLOYMENTS}{{name}}"
+"""The prefix of Azure's paths, which name the model."""
+PREFIXES_OF_ALL = tuple(sorted({*PREFIXES, *MESSAGES_PREFIXES, DEPLOYMENT}, key=len, reverse=True))
 
 
 class Api(NamedTuple):
@@ -40,6 +44,8 @@ class Api(NamedTuple):
     """The component with the schema of the answer. `REQUESTS` has that of the request."""
     stream: str = ""
     """What the events of a stream are, if there are streams."""
+    form: str = "Error"
+    """The form of its errors."""
 
 
 APIS: Mapping[Dialect, Api] = {
@@ -47,10 +53,10 @@ APIS: Mapping[Dialect, Api] = {
     LOGITS: Api("Next-token probabilities", "Logits"),
     EMBEDDINGS: Api("Embeddings", "Embeddings"),
     COMPLETIONS: Api("Text completion", "TextCompletion", "text_completion objects, then [DONE]"),
-    MESSAGES: Api("Message", "Message", "Anthropic's events, from message_start to message_stop"),
-    RERANK: Api("Ranking", "Ranking"),
-    RERANK_COHERE: Api("Ranking in Cohere's form", "CohereRanking"),
-    RERANK_FIREWORKS: Api("Ranking in Fireworks' form", "FireworksRanking"),
+    MESSAGES: Api("Message", "Message", "Anthropic's events, from message_start to message_stop", "Either"),
+    RERANK: Api("Ranking of documents", "Rerank"),
+    RERANK_FIREWORKS: Api("Ranking of documents", "Rerank"),
+    RERANK_COHERE: Api("Ranking of documents, as in Cohere's v2", "RerankV2", form="Cohere"),
     RESPONSES: Api("Response", "Response", "OpenAI's events, from response.created to response.completed"),
 }
 
@@ -60,12 +66,11 @@ REQUESTS: Mapping[str, Callable[[], Schema]] = {
     "Logits": requests.logits,
     "Embeddings": requests.embedding_inputs,
     "TextCompletion": requests.text_completions,
+    "Rerank": requests.ranking,
+    "RerankV2": requests.ranking,
     "Message": requests.messages,
     "Response": requests.responses,
     "MessageTokens": partial(requests.messages, counts=True),
-    "Ranking": requests.rerank_documents,
-    "CohereRanking": requests.rerank_documents,
-    "FireworksRanking": requests.rerank_documents,
     "Tokens": requests.tokenize,
     "TextOfTokens": requests.detokenize,
     "Json": requests.any_model,
@@ -119,9 +124,9 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     paths, dialects = Paths(), tuple(dialects)
     for dialect in dialects:
         api = api_of(dialect)
-        paths.add(dialect.paths, "post", _call(api, "Either" if dialect is MESSAGES else "Error"))
+        paths.add(_with_deployment(dialect), "post", _call(api))
     for dialect in dialects:
-        explained = [f"{path}/explain" for path in dialect.paths]
+        explained = [f"{path}/explain" for path in _with_deployment(dialect)]
         paths.add(explained, "post", _planned(f"Explain: {api_of(dialect).title.lower()}", api_of(dialect).name))
     paths.add(_below(PREFIXES, "/explain"), "post", _planned("Explain: chat completion", "ChatCompletion"))
     count = "Count the tokens of a prompt"
@@ -143,6 +148,11 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     return paths
 
 
+def _with_deployment(dialect: Dialect) -> list[str]:
+    """Return the paths of an API, with Azure's path if it has one."""
+    return [*dialect.paths, *(f"{DEPLOYMENT}{end}" for end in ENDINGS if deployment_api(f"{DEPLOYMENT}{end}") is dialect)]
+
+
 def _below(prefixes: Iterable[str], path: str) -> list[str]:
     return [prefix + path for prefix in prefixes]
 
@@ -152,7 +162,7 @@ def _body(name: str) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": reference}}
 
 
-def _call(api: Api, form: str) -> dict[str, Any]:
+def _call(api: Api) -> dict[str, Any]:
     """Return the operation of a call of a model."""
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{api.name}"}}}
     if api.stream:
@@ -163,7 +173,7 @@ def _call(api: Api, form: str) -> dict[str, Any]:
         "tags": ["calls"],
         "parameters": _parameters(),
         "requestBody": _body(api.name),
-        "responses": {"200": answer, **errors.responses(errors.CALL, form, upstream=True)},
+        "responses": {"200": answer, **errors.responses(errors.CALL, api.form, upstream=True)},
     }
 
 

@@ -88,7 +88,10 @@ def _server(name: str, address: str, prefix: str) -> dict[str, Any]:
         "default": address,
         "description": f"The address of the {'admin' if name == 'admin' else 'callers’'} listener.",
     }
-    return {"url": f"{{{name}}}{prefix}", "variables": {name: variable}}
+    variables = {name: variable}
+    if "{name}" in prefix:
+        variables["name"] = {"default": "MODEL", "description": "The name of a model, which Azure calls a deployment."}
+    return {"url": f"{{{name}}}{prefix}", "variables": variables}
 
 
 @cache

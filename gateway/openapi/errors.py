@@ -33,6 +33,7 @@ SCHEMAS: dict[str, Schema] = {
         {"error": record({"message": _TEXT, "type": _OR_NULL, "param": _OR_NULL, "code": _OR_NULL})},
         {"gateway": _RECEIPT},
     ),
+    "CohereError": record({"message": _TEXT}, {"id": {"type": "string"}, "gateway": _RECEIPT}),
     "MessagesError": record(
         {
             "type": {"const": "error"},
@@ -63,6 +64,7 @@ OTHERS = frozenset({409})
 
 _FORMS: Mapping[str, Schema] = {
     "Error": {"$ref": "#/components/schemas/Error"},
+    "Cohere": {"anyOf": [{"$ref": "#/components/schemas/CohereError"}, {"$ref": "#/components/schemas/Error"}]},
     # with the header anthropic-version, and before the path is known, the form may be the other one
     "Either": {"anyOf": [{"$ref": "#/components/schemas/Error"}, {"$ref": "#/components/schemas/MessagesError"}]},
 }

@@ -20,7 +20,7 @@ REQUEST: dict[str, tuple[Schema, str]] = {
     ),
     "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
 }
-"""Headers that the gateway reads, with their schema and use. Vendors' headers are forwarded to those who define them."""
+"""Headers that the gateway reads, with their schema and use. Vendors define further ones."""
 
 RESPONSE: dict[str, tuple[Schema, str]] = {
     "x-request-id": (_TEXT, "The id of the call, as in the log."),

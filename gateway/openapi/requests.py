@@ -8,6 +8,7 @@ from gateway.dialects import completions, embeddings, rerank
 from gateway.dialects.described import Check, Schema, nullable, schema_of
 from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
+from gateway.dialects.messages_api.tools import CHOICES
 from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS
 from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NOT_SUPPORTED, READERS
 from gateway.dialects.tokenize import SWITCHES, TEXT_FIELDS, TOKENS
@@ -71,10 +72,10 @@ def embedding_inputs() -> Schema:
     return _body({**_fields(embeddings.FIELDS), **own}, "input")
 
 
-def rerank_documents() -> Schema:
-    """Return the schema of a rerank request."""
-    own = {name: schema_of(rerank.FIELDS[name]) for name in ("query", "documents")}
-    return _body({**_fields(rerank.FIELDS), **own, "stream": _FALSE}, "query", "documents")
+def ranking() -> Schema:
+    """Return the schema of a request to rank documents."""
+    own = {name: schema_of(rerank.FIELDS[name]) for name in ("query", "documents")} | {"stream": _FALSE}
+    return _body({**_fields(rerank.FIELDS), **own}, "query", "documents")
 
 
 def tokenize() -> Schema:
@@ -103,13 +104,20 @@ _TOOL: Schema = {
     "then": {"properties": {"name": _TEXT, "input_schema": _OBJECT}, "required": ["name", "input_schema"]},
 }
 """A tool of the caller. Anthropic's own tools have other types; only targets with the Messages API have them."""
+_CHOICE: Schema = {
+    "type": "object",
+    "properties": {"type": {"enum": [*CHOICES, "tool"]}},
+    "required": ["type"],
+    "if": {"properties": {"type": {"const": "tool"}}},
+    "then": {"properties": {"name": _TEXT}, "required": ["name"]},
+}
 OF_MESSAGES: dict[str, Schema] = {
     "messages": {"type": "array", "items": TURN, "minItems": 1, "maxItems": MAX_MESSAGES},
     "system": nullable(_CONTENT),
     "stop_sequences": {"type": ["array", "null"], "items": _TEXT, "maxItems": MAX_STOP_STRINGS},
     "thinking": nullable(_OBJECT),
     "tools": {"type": ["array", "null"], "items": _TOOL},
-    "tool_choice": nullable(_PART),
+    "tool_choice": nullable(_CHOICE),
     "output_config": nullable(_OBJECT),
     "output_format": nullable(_OBJECT),
     "metadata": nullable(_OBJECT),
@@ -139,7 +147,6 @@ OF_RESPONSES: dict[str, Schema] = {
     "max_output_tokens": nullable(schema_of(CHECKS["max_completion_tokens"])),
     "max_tool_calls": {"type": ["integer", "null"]},
     "metadata": {"type": ["object", "null"], "additionalProperties": _TEXT},
-    "stream": nullable(_BOOLEAN),
     "stream_options": nullable(_OBJECT),
     "store": nullable(_BOOLEAN),
     "previous_response_id": nullable(_TEXT),

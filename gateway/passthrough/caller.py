@@ -56,7 +56,9 @@ class PassthroughCaller(Caller):
         """Check the deadlines. Time for which the upstream accepts no more of the body is not the caller's."""
         if self.finished or self.disconnected:
             return
-        if self._sending:
+        if not self.reading_body and self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(self._listen())
+        elif self._sending:
             if now - self._active_at > self._deadlines.write_stall:
                 self.stalled = True
                 self.abort()
@@ -67,8 +69,6 @@ class PassthroughCaller(Caller):
             if silence > self._deadlines.body or self._waited + silence > allowed:
                 self.stalled = True
                 self._cancel()
-        elif not self.reading_body and self._listener is None:
-            self._listener = asyncio.get_running_loop().create_task(self._listen())
 
 
 class CallerBody:

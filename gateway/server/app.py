@@ -13,9 +13,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from gateway.config.passthrough import METHODS
+from gateway.dialects.azure import DEPLOYMENTS, ENDINGS
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES
-from gateway.dialects.table import DIALECTS, PREFIXES, call_paths
+from gateway.dialects.table import DIALECTS, PREFIXES, call_paths, deployment_api
 from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
@@ -43,6 +44,8 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
             if dialect is not None and scope["method"] == "POST":
                 return gateway.generation.pipeline.serve(dialect, scope, receive, send)
             pipeline = gateway.generation.pipeline
+            if scope["method"] == "POST" and (dialect := deployment_api(scope["path"])) is not None:
+                return pipeline.serve(dialect, scope, receive, send)
             if pipeline.passed is not None and (rule := pipeline.passed.find(scope["raw_path"])) is not None:
                 return pipeline.pass_through(rule, scope, receive, send)
         return other_routes(scope, receive, send)  # type: ignore[no-any-return]
@@ -113,7 +116,8 @@ def other_routes(
     counts |= {f"{prefix}/detokenize": endpoints.detokenize for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
     routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in dialect_of]
-    paths = [*dialect_of, *counts]
+    routes += [Route(f"{DEPLOYMENTS}{{name:path}}{end}/explain", endpoints.explain, methods=["POST"]) for end in ENDINGS]
+    paths = [*dialect_of, *counts, *(f"{DEPLOYMENTS}{{name:path}}{end}" for end in ENDINGS)]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     routes += [
         Route(f"{prefix}/responses/{{id}}{path}", endpoint, methods=methods)

@@ -15,7 +15,7 @@ from gateway.call import Call
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
-from gateway.dialects.table import CHAT, MESSAGES, RESPONSES
+from gateway.dialects.table import CHAT, MESSAGES, RESPONSES, deployment_api
 from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE
 from gateway.errors import GatewayError, Headers, NotFound
 from gateway.explain.count_tokens import count_tokens
@@ -99,9 +99,10 @@ class Endpoints:
         """POST /v1/explain: explain how a chat body would be handled. Below the path of another API, explain its body."""
         generation, key = self._authenticate(request)
         source, headers = await _read(request, generation), request.scope["headers"]
-        dialect = self._dialect_of.get(request.scope["path"].removesuffix("/explain"), CHAT)
+        path = request.scope["path"].removesuffix("/explain")
+        dialect = self._dialect_of.get(path) or deployment_api(path) or CHAT
         trace = generation.pipeline.begin_trace(headers)
-        return _json(await explain(generation.dry_run(), source, headers, key, trace, dialect))
+        return _json(await explain(generation.dry_run(), source, headers, key, trace, dialect, path))
 
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: count the tokens of a Messages request."""

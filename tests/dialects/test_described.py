@@ -7,14 +7,14 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from gateway.dialects import completions, embeddings, shapes
+from gateway.dialects import completions, embeddings, rerank, shapes
 from gateway.dialects.described import described, nullable, schema_of
 from gateway.dialects.parameters import CHECKS, check_parameters
 from gateway.errors import BadRequest
 from providers.base import Body
 from tests.support.each import each
 
-TABLES = {"chat": CHECKS, "completions": completions.FIELDS, "embeddings": embeddings.FIELDS}
+TABLES = {"chat": CHECKS, "completions": completions.FIELDS, "embeddings": embeddings.FIELDS, "rerank": rerank.FIELDS}
 FIELDS = [
     (api, name)
     for api, table in TABLES.items()
@@ -25,8 +25,13 @@ BOUNDS = (-(2**63), -(2**53), -1, 0, 1, 8, 20, 128, 256, 1_000, 1 << 20, 2**31 -
 NUMBERS = sorted({bound + by for bound in BOUNDS for by in (-1, 0, 1)})
 TEXTS = ("", "auto", "float", "base64", "a b", "tab\tbed", "line\n", "\x00", "\x7f", "ü", "json_object")
 FUNCTIONS: list[Any] = [
-    {}, {"name": "f"}, {"name": 1}, {"name": "f", "parameters": {}}, {"name": "f", "parameters": None}, {"name": "f", "parameters": []},
-]  # fmt: skip
+    {},
+    {"name": "f"},
+    {"name": 1},
+    {"name": "f", "parameters": {}},
+    {"name": "f", "parameters": None},
+    {"name": "f", "parameters": []},
+]
 TOOLS = [
     {**kind, **one}
     for kind in ({}, {"type": None}, {"type": "function"}, {"type": "custom"}, {"type": "web_search"}, {"type": 3})
@@ -43,19 +48,67 @@ FORMATS = [
     )
 ]
 LISTS: list[Any] = [
-    [], [0], [-1], [2**31], [2**31 - 1], ["a"], [""], ["a", 1], [1, "a"],
-    [True], [1.5], [None], [[]], [[1]], [[1], []], [[1], "a"], [["a"]],
-    ["x"] * 8, ["x"] * 9, ["x"] * 128, ["x"] * 129, ["x"] * 256, ["x"] * 257,
-    [7] * 128, [7] * 129, [7] * 257, [{}] * 1_025, [2**63], [-(2**63)],
-]  # fmt: skip
+    [],
+    [0],
+    [-1],
+    [2**31],
+    [2**31 - 1],
+    ["a"],
+    [""],
+    ["a", 1],
+    [1, "a"],
+    [True],
+    [1.5],
+    [None],
+    [[]],
+    [[1]],
+    [[1], []],
+    [[1], "a"],
+    [["a"]],
+    ["x"] * 8,
+    ["x"] * 9,
+    ["x"] * 128,
+    ["x"] * 129,
+    ["x"] * 256,
+    ["x"] * 257,
+    [7] * 128,
+    [7] * 129,
+    [7] * 257,
+    [{}] * 1_025,
+    [2**63],
+    [-(2**63)],
+]
 OBJECTS: list[Any] = [
-    {}, {"a": "b"}, {"a": "b\n"}, {"a\n": "b"}, {"a": 1}, {"a": 1.5}, {"a": 2**54}, {"a": True}, {"a": None}, {"include_usage": True},
-    {"include_usage": 1}, {"include_obfuscation": None}, {"name": "f"},
-]  # fmt: skip
+    {},
+    {"a": "b"},
+    {"a": "b\n"},
+    {"a\n": "b"},
+    {"a": 1},
+    {"a": 1.5},
+    {"a": 2**54},
+    {"a": True},
+    {"a": None},
+    {"include_usage": True},
+    {"include_usage": 1},
+    {"include_obfuscation": None},
+    {"name": "f"},
+]
 VALUES: list[Any] = [
-    *NUMBERS, 0.5, -2.5, 1.5e-30, True, False, *TEXTS, *LISTS, *OBJECTS, *TOOLS, *FORMATS, *FUNCTIONS,
-    *([tool] for tool in TOOLS), *([function] for function in FUNCTIONS),
-]  # fmt: skip
+    *NUMBERS,
+    0.5,
+    -2.5,
+    1.5e-30,
+    True,
+    False,
+    *TEXTS,
+    *LISTS,
+    *OBJECTS,
+    *TOOLS,
+    *FORMATS,
+    *FUNCTIONS,
+    *([tool] for tool in TOOLS),
+    *([function] for function in FUNCTIONS),
+]
 
 
 def accepts(check: Any, value: Any) -> bool:

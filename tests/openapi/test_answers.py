@@ -21,10 +21,10 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/chat/completions", {"messages": HELLO}, "ChatCompletion"),
     ("/v1/completions", {"prompt": "Hello"}, "TextCompletion"),
     ("/v1/embeddings", {"input": "Hello"}, "Embeddings"),
+    ("/v1/rerank", {"query": "q", "documents": ["a", "b"]}, "Rerank"),
+    ("/inference/v1/rerank", {"query": "q", "documents": ["a", "b"]}, "Rerank"),
+    ("/v2/rerank", {"query": "q", "documents": ["a", "b"]}, "RerankV2"),
     ("/v1/messages", {"messages": HELLO, "max_tokens": 9}, "Message"),
-    ("/v1/rerank", {"query": "a", "documents": ["b"]}, "Ranking"),
-    ("/v2/rerank", {"query": "a", "documents": ["b"]}, "CohereRanking"),
-    ("/inference/v1/rerank", {"query": "a", "documents": ["b"]}, "FireworksRanking"),
     ("/v1/tokenize", {"messages": HELLO, "return_token_strs": True}, "Tokens"),
     ("/v1/responses", {"input": "Hello"}, "Response"),
     ("/v1/messages/count_tokens", {"messages": HELLO}, "MessageTokens"),
@@ -49,7 +49,8 @@ def validator(name: str) -> Any:
 
 async def test_every_answer_has_its_schema_and_every_call_its_receipt() -> None:
     async with FaultUpstream() as upstream:
-        yaml = f'providers: {{ up: {{ type: openai-compatible, base_url: "{upstream.base_url}" }} }}\nmodels: {{ m: up/mock }}\n'
+        provider = f'{{ type: openai-compatible, base_url: "{upstream.base_url}" }}'
+        yaml = f"providers: {{ up: {provider} }}\nmodels: {{ m: up/mock }}\n"
         async with live(yaml) as gateway, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.url) as client:
             upstream.on("/v1/rerank", rerank_script("openai-compatible"))
             for path, body, name in CALLS:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from gateway.dialects.azure import DEPLOYMENTS, ENDINGS
 from gateway.dialects.table import DIALECTS, call_paths
 from gateway.openapi.document import Listener, document, document_json
 from gateway.server.app import other_routes
@@ -46,6 +47,7 @@ def test_callers_document_has_each_route_and_no_others() -> None:
     gateway: Any = None
     routes = other_routes(Endpoints(gateway, dialect_of), StoredResponses(gateway), dialect_of)
     served = routed(routes) | {("POST", path) for path in dialect_of}
+    served |= {("POST", f"{DEPLOYMENTS}{{name}}{end}") for end in ENDINGS}
     assert described("callers") == served, "add missing routes to gateway/openapi/callers.py"
 
 

@@ -25,9 +25,9 @@ VALID: dict[str, tuple[Dialect, dict[str, Any], dict[str, Any]]] = {
     "chat": (CHAT, requests.chat(), {"model": "m", "messages": HELLO}),
     "completions": (COMPLETIONS, requests.text_completions(), {"model": "m", "prompt": "Hello"}),
     "embeddings": (EMBEDDINGS, requests.embedding_inputs(), {"model": "m", "input": "Hello"}),
+    "rerank": (RERANK, requests.ranking(), {"model": "m", "query": "q", "documents": ["a"]}),
     "messages": (MESSAGES, requests.messages(), {"model": "m", "max_tokens": 9, "messages": HELLO}),
     "responses": (RESPONSES, requests.responses(), {"model": "m", "input": "Hello"}),
-    "rerank": (RERANK, requests.rerank_documents(), {"model": "m", "query": "Hello", "documents": ["a"]}),
     "tokenize": (TOKENIZE, requests.tokenize(), {"model": "m", "messages": HELLO}),
     "detokenize": (DETOKENIZE, requests.detokenize(), {"model": "m", "tokens": [1]}),
 }
@@ -70,6 +70,7 @@ VALUES: list[Any] = [
     *([turn] for turn in TURNS),
 ]
 DEEPER = {
+    "rerank": {"documents"},
     "messages": {
         "system",
         "messages",
@@ -80,7 +81,6 @@ DEEPER = {
         "metadata",
         "thinking",
     },
-    "rerank": {"documents"},
     "tokenize": {"messages", "prompt", "text", "input", "content"},
     "responses": {
         "input",
@@ -175,6 +175,15 @@ def test_every_translated_field_has_a_schema() -> None:
     assert set(INSTEAD) - set(requests.responses()["propertyNames"]["not"]["enum"]) == set()
     assert set(TRANSLATED) - set(requests.OF_MESSAGES) == set()
     assert set(OF_CHAT) - set(requests.messages()["properties"]) == set()
+
+
+@each("choice", [None, {}, {"type": 1}, {"type": "all"}, *({"type": kind} for kind in ("auto", "any", "none", "tool"))])
+def test_schema_and_gateway_agree_on_choices_of_messages(choice: Any) -> None:
+    dialect, schema, body = VALID["messages"]
+    tool = {"name": "t", "input_schema": {}}
+    for given in (choice, choice and {**choice, "name": "t"}):
+        whole = {**body, "tools": [tool], "tool_choice": given}
+        assert accepts(dialect, whole) == jsonschema_rs.is_valid(schema, whole), given
 
 
 def test_request_that_only_counts_needs_no_maximum() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ passthrough:
 """
 
 
+@cache
 def rule(path: str) -> Rule:
     """Return the rule of a path."""
     config = parse(YAML, "g.yaml", environ={"K": "sk-x"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from gateway.config.load import parse
 from gateway.passthrough.rules import Rules, rules_of, target_model
 from gateway.runtime.gateway import Gateway
@@ -21,6 +23,7 @@ passthrough:
 """
 
 
+@cache
 def rules() -> Rules:
     """Return the rules of the configuration."""
     config = parse(YAML, "g.yaml", environ={"K": "sk-x"})

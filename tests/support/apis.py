@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import httpx
+import pytest
 
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.table import CHAT, COMPLETIONS, MESSAGES, RESPONSES
@@ -115,7 +116,7 @@ def _read_completion(answer: Json) -> Told:
 
 
 def _read_chunks(stream: bytes) -> Told:
-    """Read the stream of a chat completion or of a completion."""
+    """Read the first choice of the stream of a chat completion or of a completion."""
     events = [event.removeprefix(b"data: ") for event in stream.split(b"\n\n") if event and not event.startswith(b":")]
     chunks: list[Json] = [json.loads(event) for event in events if event != b"[DONE]"]
     said: Json = {"content": "", "reasoning_content": "", "refusal": ""}
@@ -125,6 +126,8 @@ def _read_chunks(stream: bytes) -> Told:
     for chunk in chunks:
         last |= {name: chunk[name] for name in ("usage", "gateway", "error") if chunk.get(name)}
         for choice in chunk.get("choices") or ():
+            if choice["index"] != 0:
+                continue
             delta = choice.get("delta") or {"content": choice.get("text")}
             for name in said:
                 said[name] += delta.get(name) or ""
@@ -213,3 +216,6 @@ RESPONSES_API = Api(
 TRANSLATED = (MESSAGES_API, RESPONSES_API)
 CONVERSATIONS = (CHAT_API, *TRANSLATED)
 ALL = (CHAT_API, COMPLETIONS_API, *TRANSLATED)
+WAYS = tuple((api, stream) for api in CONVERSATIONS for stream in (False, True))
+"""Each API with JSON and with a stream."""
+EACH_WAY = pytest.mark.parametrize(("api", "stream"), WAYS, ids=[f"{api.name}-{'stream' if stream else 'json'}" for api, stream in WAYS])
