@@ -8,8 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.measure import cost, idle_memory, memory_kib, request_body, responses_body
+from benchmarks.measure import cost, idle_memory, memory_kib, messages_body, request_body, responses_body
 from benchmarks.processes import (
+    MESSAGES_PATH,
     RESPONSES_PATH,
     Load,
     Target,
@@ -40,8 +41,12 @@ REPAIRS = [
 DOORS = [
     ("Responses JSON c=32", RESPONSES_PATH, responses_body(False), request_body(False)),
     ("Responses SSE c=32", RESPONSES_PATH, responses_body(True), request_body(True)),
+    ("Messages JSON c=32", MESSAGES_PATH, messages_body(False), request_body(False)),
+    ("Messages SSE c=32", MESSAGES_PATH, messages_body(True), request_body(True)),
+    ("Messages JSON c=32, native", MESSAGES_PATH, messages_body(False, native=True), request_body(False)),
+    ("Messages SSE c=32, native", MESSAGES_PATH, messages_body(True, native=True), request_body(True)),
 ]
-"""Calls of another API, which are translated, and the same chat completion: all with 32 connections."""
+"""Calls of another API, translated unless they are native, and the same chat completion: all with 32 connections."""
 SLOW_STREAMS = 2000
 SLOW_EVENTS, SLOW_DELAY = 20, 0.5
 

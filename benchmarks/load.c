@@ -80,9 +80,10 @@ static void fail(Connection *c, const char *why) {
     else active--;
 }
 
-/* Words of a right response, of its end and, in a stream, of its last event, for both APIs. */
+/* Words of a right response, of its end and, in a stream, of its last event, for each API. */
 static const char *chat_words[] = {"\"choices\"", "\"finish_reason\":\"stop\"", "data: [DONE]"};
 static const char *responses_words[] = {"\"output\"", "\"status\":\"completed\"", "event: response.completed"};
+static const char *messages_words[] = {"\"content\"", "\"stop_reason\":\"end_turn\"", "event: message_stop"};
 static const char **words = chat_words;
 
 /* Process a piece of the body: count events and find the words that make a response complete. */
@@ -183,7 +184,7 @@ static int by_value(const void *a, const void *b) {
 
 int main(int argc, char **argv) {
     if (argc != 8) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH < body\n"); return 2; }
-    words = strcmp(argv[7], "/v1/responses") ? chat_words : responses_words;
+    words = strstr(argv[7], "/responses") ? responses_words : strstr(argv[7], "/messages") ? messages_words : chat_words;
     static char body[1 << 15];
     int body_length = fread(body, 1, sizeof body, stdin), count = atoi(argv[2]);
     if (count > MAX_CONNECTIONS) return 2;

@@ -8,12 +8,12 @@ import re
 import time
 from pathlib import Path
 
-from benchmarks.processes import CHAT_PATH, RESPONSES_PATH, Load, Target, run_load
+from benchmarks.processes import CHAT_PATH, MESSAGES_PATH, RESPONSES_PATH, Load, Target, run_load
 
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 BODY_BYTES = 1460
-EVENTS = {CHAT_PATH: 51, RESPONSES_PATH: 57}
+EVENTS = {CHAT_PATH: 51, RESPONSES_PATH: 57, MESSAGES_PATH: 53}
 """Events of a stream."""
 
 
@@ -70,6 +70,17 @@ def responses_body(stream: bool) -> bytes:
     chat = json.loads(request_body(stream))
     system, user = (message["content"] for message in chat.pop("messages"))
     chat |= {"instructions": system, "input": user, "max_output_tokens": chat.pop("max_tokens")}
+    return json.dumps(chat, separators=(",", ":")).encode()
+
+
+def messages_body(stream: bool, *, native: bool = False) -> bytes:
+    """Return the same request for the Messages API. The native one has no fields that Anthropic removed."""
+    chat = json.loads(request_body(stream))
+    system, user = chat.pop("messages")
+    chat |= {"system": system["content"], "messages": [user]}
+    chat.pop("stream_options", None)
+    if native:
+        chat = {name: value for name, value in chat.items() if name not in ("temperature", "top_p")} | {"model": "native"}
     return json.dumps(chat, separators=(",", ":")).encode()
 
 

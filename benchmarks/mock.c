@@ -1,4 +1,5 @@
-/* Mock upstream with minimal cost: one thread, epoll, OpenAI-shaped responses as JSON or as a stream.
+/* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream, OpenAI-shaped or, for a path that
+ * ends with /messages, Anthropic-shaped, with two events more.
  *
  * The request text contains the pacing commands, so that no proxy needs configuration for them:
  *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events
@@ -22,16 +23,16 @@ enum { MAX_CONNECTIONS = 16384, MAX_REQUEST = 1 << 16, JSON_BYTES = 591, EVENT_B
 
 typedef struct {
     char *request;
-    int length, next, chunks, usage, form;
+    int length, next, chunks, usage, form, messages;
     long delay;
     double due;
 } Connection;
 
 static Connection connections[MAX_CONNECTIONS];
 static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
-static char json_answer[2048], events[4][512];
-static int json_length, event_length[4];
-enum { CONTENT, FINISH, USAGE, DONE };
+enum { CONTENT, FINISH, USAGE, DONE, MESSAGE_START, BLOCK_START, DELTA, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP, KINDS };
+static char json_answer[2048], json_message[2048], events[KINDS][512];
+static int json_length, message_length, event_length[KINDS];
 
 static double now(void) {
     struct timespec t;
@@ -48,7 +49,7 @@ static void pad(char *out, const char *before, const char *after, int size) {
 }
 
 static void chunk(int kind, const char *data) {
-    event_length[kind] = sprintf(events[kind], "%x\r\n%s\r\n%s", (unsigned)strlen(data), data, kind == DONE ? "0\r\n\r\n" : "");
+    event_length[kind] = sprintf(events[kind], "%x\r\n%s\r\n%s", (unsigned)strlen(data), data, kind == DONE || kind == MESSAGE_STOP ? "0\r\n\r\n" : "");
 }
 
 static void prepare(void) {
@@ -63,6 +64,21 @@ static void prepare(void) {
     chunk(FINISH, HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
     chunk(USAGE, HEAD "],\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":48,\"total_tokens\":348}}\n\n");
     chunk(DONE, "data: [DONE]\n\n");
+#define MESSAGE "\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench-model\","
+    pad(body, "{" MESSAGE "\"content\":[{\"type\":\"text\",\"text\":\"", "\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
+        "\"usage\":{\"input_tokens\":300,\"output_tokens\":50}}", JSON_BYTES);
+    message_length = sprintf(json_message, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", (int)strlen(body), body);
+    chunk(MESSAGE_START, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{" MESSAGE "\"content\":[],\"stop_reason\":null,"
+        "\"stop_sequence\":null,\"usage\":{\"input_tokens\":300,\"output_tokens\":1}}}\n\n");
+    chunk(BLOCK_START, "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
+        "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n");
+    pad(event, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
+        "\"}}\n\n", EVENT_BYTES);
+    chunk(DELTA, event);
+    chunk(BLOCK_STOP, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n");
+    chunk(MESSAGE_DELTA, "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},"
+        "\"usage\":{\"output_tokens\":48}}\n\n");
+    chunk(MESSAGE_STOP, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
 }
 
 static void drop(int fd) {
@@ -104,6 +120,8 @@ static int irregular(char *out, int form, int number) {
 
 static int event_kind(const Connection *c) {
     int left = c->chunks - c->next;
+    if (c->messages && c->next < 2) return c->next ? BLOCK_START : MESSAGE_START;
+    if (c->messages) return left > 3 ? DELTA : left == 3 ? BLOCK_STOP : left == 2 ? MESSAGE_DELTA : MESSAGE_STOP;
     if (left == 1) return DONE;
     if (c->usage && left == 2) return USAGE;
     return left == (c->usage ? 3 : 2) ? FINISH : CONTENT;
@@ -131,9 +149,12 @@ static int stream(int fd) {
 
 static int answer(int fd, const char *body) {
     Connection *c = &connections[fd];
-    if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true")) return send_all(fd, json_answer, json_length);
+    const char *line_end = strstr(c->request, " HTTP/");
+    c->messages = line_end && line_end - c->request > 9 && !strncmp(line_end - 9, "/messages", 9);
+    if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true"))
+        return c->messages ? send_all(fd, json_message, message_length) : send_all(fd, json_answer, json_length);
     static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    c->chunks = number(body, "#chunks=", 51);
+    c->chunks = number(body, "#chunks=", 51) + 2 * c->messages;
     c->delay = number(body, "#delay=", 0);
     c->form = number(body, "#form=", 0);
     c->usage = strstr(body, "include_usage") != NULL;

@@ -17,6 +17,7 @@ from gateway.commands.diff import diff
 from gateway.commands.explain import explain
 from gateway.commands.key import key
 from gateway.commands.models import models, pull
+from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
 from gateway.commands.route import route
 from gateway.commands.serve import serve
@@ -74,6 +75,7 @@ for command in (
     serve,
     check,
     schema,
+    openapi,
     explain,
     models,
     pull,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import reduce
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
-from gateway.tokens.inputs import count_inputs
+from gateway.tokens.inputs import WITHOUT_OUTPUT, count_inputs, count_ranked
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
@@ -34,17 +35,18 @@ def settle(call: Call) -> None:
 
     Every prompt has tokens, so a reported 0 is replaced by an estimate. Usage with an estimate is marked as `estimated`.
     Output is estimated from content events, of which providers send about one per token, or from the length of a JSON answer.
-    A stream that was cut off is billed by the reported usage, or by the received output if that is more.
+    A stream that was cut off is billed by the reported usage, or by the received output if that is more. The usage of a
+    passed call is not estimated.
     """
     attempt = call.answered_by
-    if attempt is None or call.status != 200:
+    if attempt is None or call.status != 200 or call.passed is not None:
         return
     if attempt.relays and call.stream_end != "ok":
         attempt.usage = received(call, attempt)
     usage = attempt.usage
     if usage is None:
         attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
-    elif call.operation == "embeddings":
+    elif call.operation in WITHOUT_OUTPUT:
         if not usage.prompt_tokens:
             attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt_tokens(call, attempt), estimated=True)
     elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
@@ -129,6 +131,8 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
     """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
+    if call.operation == "rerank" and call.body is not None:
+        return count_ranked(call.body, call.body_bytes, attempt.target)
     if call.operation in _INPUT_FIELDS and call.body is not None:
         with suppress(ValueError, TypeError):
             return count_inputs(call.body, call.body_bytes, attempt.target, _INPUT_FIELDS[call.operation])
@@ -143,10 +147,4 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
 def continued_usage(call: Call) -> Usage:
     """Return the usage of all attempts that sent a part of a continued stream."""
     usages = [attempt.usage for attempt in call.attempts if attempt.usage is not None]
-    return Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-        sum(usage.reasoning_tokens for usage in usages),
-        estimated=True,
-    )
+    return reduce(Usage.plus, usages, Usage(estimated=True))

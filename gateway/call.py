@@ -112,6 +112,15 @@ class CallTrace(Protocol):
         ...
 
 
+class PassedRequest(Struct):
+    """The request of a passed call, for the log."""
+
+    method: str
+    path: str
+    request_bytes: int = 0
+    response_bytes: int = 0
+
+
 class Call(Struct, eq=False):
     """One request and every decision about it. Times are seconds on the monotonic clock."""
 
@@ -134,12 +143,16 @@ class Call(Struct, eq=False):
     source: Body | None = None
     """The request in the caller's API, for targets that speak it; None if this API has none."""
     body_bytes: int = 0
+    """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     model: str = ""
     route: str = ""
     """The model's name in the configuration, possibly a pattern."""
     stream: bool = False
     wants_usage: bool = False
-    """Whether the caller set stream_options.include_usage. If not, usage is requested upstream and hidden."""
+    """Whether a stream shows its usage: set by stream_options.include_usage, and always by APIs that are translated.
+
+    If not, usage is requested upstream and hidden.
+    """
     stops: tuple[str, ...] = ()
     """Stop strings. The gateway itself ends the text at them, for every provider."""
     keeps_stop: bool = False
@@ -178,6 +191,8 @@ class Call(Struct, eq=False):
     """The phase in which the caller disconnected: `queue` (before any request was sent to an upstream), `pre` (before the first
     byte) or `mid`; `write_stall` if the caller stopped reading.
     """
+    passed: PassedRequest | None = None
+    """The request of a call that is passed to a provider as it is."""
     trace: CallTrace | None = None
     """The spans of the call, if traces are configured."""
 

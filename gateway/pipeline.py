@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway import accounting
 from gateway.attempts.failover import Failover
@@ -29,7 +29,7 @@ from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.read_request import read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
-from gateway.call import Call
+from gateway.call import Call, PassedRequest
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.request_headers import KnownHeaders, known_headers
 from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
@@ -42,8 +42,12 @@ from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.native.request import check_expressible
+from gateway.passthrough.caller import PassthroughCaller
+from gateway.passthrough.rules import Rule, Rules
+from gateway.passthrough.run import Passthrough
 from gateway.response import receipt
 from gateway.response.headers import error_headers
+from gateway.response.response_storage import ResponseStorage
 from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
@@ -53,6 +57,8 @@ from gateway.telemetry.call_metrics import CallMetrics
 
 if TYPE_CHECKING:
     from gateway.telemetry.tracing import Trace, Tracer
+
+AnyCaller = TypeVar("AnyCaller", bound=Caller)
 
 
 class Pipeline:
@@ -78,17 +84,21 @@ class Pipeline:
         ledger: Ledger,
         tracer: Tracer | None = None,
         known: KnownHeaders | None = None,
+        passed: Rules | None = None,
+        storage: ResponseStorage,
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
         `default_output` is the number of output tokens expected of a call without an output cap. `known` holds the
-        names of the request headers that are read.
+        names of the request headers that are read. `passed` are the paths that are passed to providers as they are.
         """
         self.keys = keys
         self.known_headers = known or known_headers()
         self.limits = limits
         self.router = router
         self.metrics = metrics
+        self.passed = passed
+        self._passthrough = Passthrough(metrics, limits, health)
         self._call_metrics = CallMetrics(metrics)
         self.failover = Failover(metrics, limits, health, budget, hedges)
         self._log = log
@@ -102,9 +112,13 @@ class Pipeline:
         self._tracer = tracer
         self._default_output = default_output
         self._ledger = ledger
+        self.storage = storage
 
-    async def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    def serve(
+        self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
         """Answer one call and account for it."""
+        # not a coroutine, because every await of the call would pass through it
         translator = dialect.translator()
         call = Call(dialect.operation, scope["path"], dialect, translator)
         trace = self.begin_trace(scope["headers"])
@@ -115,11 +129,29 @@ class Pipeline:
             caller = Caller(scope, receive, send, self.deadlines)
         else:
             caller = TranslatedCaller(scope, receive, send, self.deadlines, translator)
+        return self._serve(call, caller, self._answer)
+
+    def pass_through(
+        self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """Pass one call to the provider of a rule and account for it."""
+        call = Call("passthrough", scope["path"], model=rule.pattern, route=rule.pattern)
+        call.passed = PassedRequest(scope["method"], scope["raw_path"].decode("latin-1"))
+        call.trace = self.begin_trace(scope["headers"])
+        caller = PassthroughCaller(scope, receive, send, self.deadlines)
+
+        async def answer(call: Call, caller: PassthroughCaller) -> None:
+            self._authenticate(call, caller)
+            await self._passthrough.run(call, caller, rule, scope["raw_path"])
+
+        return self._serve(call, caller, answer)
+
+    async def _serve(self, call: Call, caller: AnyCaller, answer: Callable[[Call, AnyCaller], Awaitable[None]]) -> None:
         self._watch.add(caller)
         self.metrics.begin()
         self.calls += 1
         try:
-            await self._answer(call, caller)
+            await answer(call, caller)
         except GatewayError as error:
             await self._refuse(call, caller, error)
         except CallerDisconnectedError:
@@ -197,7 +229,8 @@ class Pipeline:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
         candidates = self.router.candidates(model, query)
-        check_expressible(call, self.router.all_candidates(model))
+        if query.needs_native:
+            check_expressible(call, self.router.all_candidates(model))
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
             await self.limits.admit(call, limits, [candidate.backend.target for candidate in candidates])
         mirror = candidates[0].settings.mirror
@@ -210,17 +243,22 @@ class Pipeline:
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Authenticate the caller, then read the body, the gateway's headers and the name of the model."""
         headers = caller.headers
-        try:
-            call.key = self.keys.authenticate(headers, caller.query)
-        except (Unauthorized, Forbidden) as error:
-            self.metrics.count("lockgate_auth_failures", (str(error.code),))
-            raise
+        self._authenticate(call, caller)
         check_body_headers(headers, self._max_body)
         source = caller.take_body()
         source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
         caller.reading_body = False
         call.read_at = time.monotonic()
+        if call.translator is not None:
+            await self.storage.begin(call, caller, source)
         read_request(call, headers, source, self.known_headers, strict=self._strict)
+
+    def _authenticate(self, call: Call, caller: Caller) -> None:
+        try:
+            call.key = self.keys.authenticate(caller.headers, caller.query)
+        except (Unauthorized, Forbidden) as error:
+            self.metrics.count("lockgate_auth_failures", (str(error.code),))
+            raise
 
 
 def _phase(call: Call, caller: Caller) -> str:

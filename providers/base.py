@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "responses"]
-"""What is requested of a provider. `messages` and `responses` are the APIs of Anthropic and OpenAI, spoken natively."""
+Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough"]
+"""What is requested of a provider: `messages` and `responses` natively, as in Anthropic's and OpenAI's APIs; `passthrough` as sent."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -176,8 +176,7 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Fields of the request that the configuration passes unchanged."""
 
 
-TIMES = "times"
-"""Key of `Options.memo` for the durations of parts of the answer in seconds, named as in Cerebras' `time_info`."""
+TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -208,8 +207,8 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
-    cache_write_tokens: int = 0
-    """Prompt tokens that the provider wrote to its cache. Some providers charge more for them."""
+    cache_write_tokens: int = 0  # prompt tokens written to the provider's cache, which may cost more
+    search_units: int = 0  # billed by Cohere for rerank
     reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
 
     def plus(self, other: Usage) -> Usage:
@@ -221,6 +220,7 @@ class Usage(msgspec.Struct, frozen=True):
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
+            self.search_units + other.search_units,
             (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
         )
 

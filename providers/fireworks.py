@@ -5,7 +5,7 @@ According to the page, the text includes the stop string; according to the packa
 
 from __future__ import annotations
 
-from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.openai_compatible import PATHS, RERANK_PATH, OpenAICompatible, Wire
 from providers.rules.advice import NoEffect
 from providers.rules.common import NEAREST_EFFORT, SAMPLING, SHARED_RULES
 from providers.rules.legacy_functions import LegacyAnswers
@@ -50,7 +50,7 @@ FIREWORKS = OpenAICompatible(
     Wire(
         label="Fireworks",
         base_url="https://api.fireworks.ai/inference/v1",
-        paths={name: PATHS[name] for name in ("chat", "completions", "embeddings")},
+        paths={**PATHS, **RERANK_PATH},
         source="Fireworks' chat completions page and fireworks-ai 1.2.30",
     ),
     (

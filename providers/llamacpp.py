@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
+from providers.openai_compatible import PATHS, RERANK_PATH, OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.names import OutputCap, Rename
@@ -39,6 +39,7 @@ LLAMACPP_WIRE = Wire(
     unknown="new",
     accepts_nulls=True,
     options=ServerSettings,
+    paths={**PATHS, **RERANK_PATH},
     prefill={},
     source="llama.cpp server README (commit 00dc805)",
 )

@@ -32,11 +32,14 @@ from providers.completion_table import COMPLETION_FIELDS
 from providers.embedding_table import ANY_SERVER, EMBEDDINGS
 from providers.failures import read_failure, read_inband_failure
 from providers.message_tables import conversation_rules
+from providers.rerank_answers import read_rerank
+from providers.rerank_table import ANY_RERANKER, RERANKS
 from providers.rules.common import GATEWAY_RULES
 from providers.rules.completions import completion_rules
 from providers.rules.embeddings import embedding_rules
 from providers.rules.names import OutputCap
 from providers.rules.request_headers import CALLER_HEADERS, MERGED
+from providers.rules.rerank import rerank_rules
 from providers.rules.rule import CompiledRules, ForModels, Rule, UnknownPolicy, compile_rules
 from providers.rules.shapes import Choices, StreamUsage
 from providers.rules.values import Drop, EnforcedLocally
@@ -44,6 +47,7 @@ from providers.streams import ChunkNormalizer
 
 PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"})
 """Path of each operation below a base URL that ends in the version."""
+RERANK_PATH = {"rerank": "/rerank"}
 
 NATIVE_APIS = frozenset({"messages", "responses"})
 """Operations whose requests are the caller's own. They get only the provider's rules for this API; other fields are passed."""
@@ -151,6 +155,8 @@ class OpenAICompatible(Provider):
                 plan = compile_rules(self.others.get(operation, ()), model, unknown="pass")
             elif operation == "embeddings":
                 plan = compile_rules(self._embedding_rules(model), model, unknown=self.wire.unknown)
+            elif operation == "rerank":
+                plan = compile_rules((*rerank_rules(RERANKS.get(self.type, ANY_RERANKER)), NO_TEAM), model, unknown=self.wire.unknown)
             elif operation == "chat" or operation in self.others:
                 own = self.rules if operation == "chat" else self.others[operation]
                 plan = compile_rules((*conversation_rules(self.type, model), *own), model, unknown=self.wire.unknown)
@@ -247,6 +253,8 @@ class OpenAICompatible(Provider):
         """
         if options.operation == "embeddings":
             return read_embeddings(body)
+        if options.operation == "rerank":
+            return read_rerank(body)
         if options.operation == "logits":
             return read_logits(body)
         try:
@@ -298,7 +306,15 @@ _paths: dict[str, str] = {}
 
 OPENAI_COMPATIBLE = OpenAICompatible(
     "openai-compatible",
-    Wire(label="this server", base_url=None, needs_credential=False, unknown="pass", accepts_nulls=True, options=ServerSettings),
+    Wire(
+        label="this server",
+        base_url=None,
+        needs_credential=False,
+        unknown="pass",
+        accepts_nulls=True,
+        paths={**PATHS, **RERANK_PATH},
+        options=ServerSettings,
+    ),
     (
         *GATEWAY_RULES,
         OutputCap("max_tokens", accepts_both=True),

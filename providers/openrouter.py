@@ -6,7 +6,7 @@ It routes to many providers and drops the parameters that they do not support, u
 
 from __future__ import annotations
 
-from providers.openai_compatible import PATHS, OpenAICompatible, Wire
+from providers.openai_compatible import PATHS, RERANK_PATH, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES, LOGPROBS, SAMPLING
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import Roles
@@ -20,7 +20,7 @@ OPENROUTER = OpenAICompatible(
     Wire(
         label="OpenRouter",
         base_url="https://openrouter.ai/api/v1",
-        paths={name: PATHS[name] for name in ("chat", "completions", "embeddings")},
+        paths={**PATHS, **RERANK_PATH},
         unknown="new",
         reports_cost=True,
         source="openrouter.ai/docs",

@@ -11,6 +11,7 @@ from providers.anthropic.schemas import FormatAsOutputConfig
 from providers.embedding_table import EMBEDDINGS
 from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
+from providers.rerank_table import RERANKS
 from providers.rules.message_capabilities import MESSAGE_FIELDS, conversation_notes
 from providers.rules.rule import CANONICAL_PARAMS, ForModels
 from providers.rules.schema_capabilities import dialect_notes
@@ -130,7 +131,7 @@ def _operations() -> list[str]:
         "The APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks `completions` or\n"
         "`logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
     )
-    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings()]
+    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings(), *_rerank()]
 
 
 def _embeddings() -> list[str]:
@@ -147,6 +148,18 @@ def _embeddings() -> list[str]:
     )
     header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
     return ["## Embeddings", "", note, "", *_table(header, rows)]
+
+
+def _rerank() -> list[str]:
+    rows = []
+    for kind, row in sorted(RERANKS.items()):
+        fields = ", ".join(f"`{name}`" for name in row.accepts.split())
+        rows.append([f"[{kind}](#{kind})", str(row.max_documents or ""), fields, f"{row.source} ({row.as_of})"])
+    note = (
+        "What a rerank request may contain besides `model`, `query`, `documents` and `top_n`. A request with more documents goes to\n"
+        "the next target, or is a 400."
+    )
+    return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
 
 
 def _matrices() -> Iterator[str]:

@@ -9,7 +9,7 @@ import msgspec
 
 from providers.answers import Repair, choices_of, message_of
 from providers.base import Failure, Target
-from providers.openai_compatible import OpenAICompatible, Wire
+from providers.openai_compatible import PATHS, RERANK_PATH, OpenAICompatible, Wire
 from providers.rules.common import NEAREST_EFFORT, SHARED_RULES
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import Roles
@@ -105,6 +105,7 @@ TOGETHER = Together(
     Wire(
         label="Together",
         base_url="https://api-inference.together.ai/v1",
+        paths={**PATHS, **RERANK_PATH},
         repairs=_REPAIRS,
         chunk_repairs=_REPAIRS,
         source="together 3.1.1",

@@ -62,7 +62,7 @@ def normalized_usage(raw: dict[str, Any]) -> Usage | None:
     cached = _cached(raw, prompt_details)
     reasoning = _count(completion_details.get("reasoning_tokens"))
     written = _count(prompt_details.get("cache_write_tokens"))
-    cost = _cost(raw.get("cost"))
+    cost = read_cost(raw.get("cost"))
     if not (cached or reasoning or written or cost is not None):
         return Usage(prompt, completion)
     cached = min(cached or 0, prompt)
@@ -84,7 +84,8 @@ def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
     return None
 
 
-def _cost(value: Any) -> float | None:
+def read_cost(value: Any) -> float | None:
+    """Return a cost that a provider reports, or None if it is missing or implausible."""
     return float(value) if type(value) in (int, float) and 0 <= value <= MAX_COST_USD else None
 
 

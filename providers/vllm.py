@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from providers.openai_compatible import OpenAICompatible, ServerSettings, Wire
+from providers.openai_compatible import PATHS, RERANK_PATH, OpenAICompatible, ServerSettings, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.names import OutputCap, Rename
@@ -50,6 +50,7 @@ VLLM = OpenAICompatible(
         unknown="new",
         accepts_nulls=True,
         options=ServerSettings,
+        paths={**PATHS, **RERANK_PATH},
         prefill={"continue_final_message": True, "add_generation_prompt": False},
         source="vLLM chat_completion/protocol.py (commit 002032e)",
     ),

@@ -23,6 +23,7 @@ from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
 from gateway.errors import Forbidden, GatewayError, Unauthorized
 from gateway.http.page_guard import PageRules
+from gateway.http.request_id import next_id
 from gateway.keys.authenticate import bearer_token
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
@@ -47,6 +48,7 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, readiness)),
         Route("/metrics", _key_unless_open(gateway, scrape.metrics(gateway))),
+        keyed("/openapi.json", _openapi),
         keyed("/admin/targets", targets.list_targets(gateway)),
         keyed("/admin/route", route.route(gateway), "POST"),
         keyed("/admin/keys", keys.list),
@@ -60,6 +62,13 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
     ]
     handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http_error, Exception: answer_internal_error(gateway)}
     return Starlette(routes=routes, exception_handlers=handlers)
+
+
+async def _openapi(request: Request) -> Response:
+    """GET /openapi.json: return the OpenAPI document of both listeners."""
+    from gateway.openapi.document import document_json
+
+    return Response(document_json(), 200, {"x-request-id": next_id()}, "application/json")
 
 
 def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:

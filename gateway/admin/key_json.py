@@ -55,6 +55,8 @@ def key_to_json(key: KeyConfig) -> dict[str, Any]:
     entry: dict[str, Any] = {"hash": key.hash}
     if key.models is not None:
         entry["models"] = list(key.models)
+    if key.passthrough is not None:
+        entry["passthrough"] = list(key.passthrough)
     if key.team is not None:
         entry["team"] = key.team
     if key.disabled:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -12,24 +11,14 @@ from starlette.responses import Response
 
 from gateway.admin.answers import json_response
 from gateway.errors import BadRequest, GatewayError
+from gateway.explain.path import plan_path
 from gateway.explain.route import error_text, merge_plans, plan_route, simulated_bodies
+from gateway.explain.route_request import RouteRequest
 from gateway.http.json_body import parse_body, read_body_in_time
 from gateway.runtime.gateway import Gateway
 
 CALLS_PER_SLICE = 50
 """Number of calls that are planned before the event loop serves callers again."""
-MAX_CALLS = 10_000
-
-
-class RouteRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The calls to plan: `n` calls for a model with the same headers, and with `body` or short generated chats."""
-
-    model: str
-    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CALLS)] = 1000
-    headers: dict[str, str] = {}
-    user: str | None = None
-    body: dict[str, Any] | None = None
-    require_parameters: bool = False
 
 
 def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
@@ -45,6 +34,8 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         bodies = simulated_bodies(question.model, question.n, question.user, question.body)
         views, plans = gateway.target_views(), []
         try:
+            if (plan := plan_path(gateway.generation.pipeline.passed, question.model)) is not None:
+                return json_response(plan)
             for start in range(0, len(bodies), CALLS_PER_SLICE):
                 batch = bodies[start : start + CALLS_PER_SLICE]
                 plans.append(

@@ -8,10 +8,12 @@ import providers
 from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.call import Call
 from gateway.config.types import Config
+from gateway.dialects.azure import DEPLOYMENTS, deployment_of, set_deployment
 from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.http.json_body import parse_body
 from gateway.response.headers import linked_id
+from gateway.tokens.inputs import WITHOUT_OUTPUT
 
 
 def headers_known_to(config: Config) -> KnownHeaders:
@@ -39,7 +41,11 @@ def read_request(
         if call.dialect.native is not None:
             call.source = given
         source = call.translator.request(source, strict=call.strict)
+        # with the earlier turns of a stored conversation; what cannot be translated is larger than its translation
+        call.body_bytes = len(source) if call.translator.refusal is None else max(len(source), call.body_bytes)
     body = call.body = parse_body(source)
+    if call.path.startswith(DEPLOYMENTS):
+        set_deployment(body, deployment_of(call.path))
     call.model = read_model(body)
 
 
@@ -50,11 +56,13 @@ def read_parameters(call: Call) -> None:
     call.dialect.check(body)
     if body.get("timeout_microseconds"):
         call.deadline = body.get("timeout_microseconds") / 1e6
-    if call.operation == "embeddings":
+    if call.operation in WITHOUT_OUTPUT:
         return
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
-    if "stream_options" in body:
+    if call.translator is not None:
+        call.wants_usage = True  # of an answer that always has its usage
+    elif "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop") and not (call.operation == "completions" and body.get("echo")):
         stop = body.get("stop")

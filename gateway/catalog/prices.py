@@ -27,6 +27,8 @@ class TokenPrice(msgspec.Struct, frozen=True):
     """None: reasoning tokens cost the same as other output tokens."""
     cache_write: int | None = None
     """None: these tokens cost the same as other prompt tokens."""
+    search: int | None = None
+    """Price of 1,000 search units. An answer that is billed by search units is not billed by tokens, too."""
 
     def cost(self, prompt: int, output: int, cached: int = 0) -> int:
         """Return the cost of these tokens. `cached` is a part of `prompt`."""
@@ -40,8 +42,14 @@ class TokenPrice(msgspec.Struct, frozen=True):
         output_price = max(self.output, self.reasoning or 0)
         return -(-(prompt * prompt_price + output * output_price) // MILLION)
 
+    def search_cost(self, units: int) -> int:
+        """Return the cost of search units; 0 if their price is unknown."""
+        return -(-units * self.search // 1000) if self.search is not None else 0
+
     def usage_cost(self, usage: Usage) -> int:
         """Return the cost of an answer. Negative counts, which some upstreams send, cost nothing."""
+        if usage.search_units and self.search is not None:
+            return self.search_cost(usage.search_units)
         prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
         if self.reasoning is None and self.cache_write is None:
             return self.cost(prompt, output, usage.cached_tokens)
@@ -71,6 +79,8 @@ class ConfiguredPrice(Protocol):
     def cache_write(self) -> float | None: ...
     @property
     def reasoning(self) -> float | None: ...
+    @property
+    def search(self) -> float | None: ...
 
 
 class PricedProvider(Protocol):
@@ -88,7 +98,8 @@ def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
     """Return the price of a model at a provider, or None if it is unknown."""
     price = provider.prices.get(model) or provider.prices.get("*")
     if price is not None:
-        return _price(price.prompt, price.output, price.cached, price.reasoning, price.cache_write)
+        known = _price(price.prompt, price.output, price.cached, price.reasoning, price.cache_write)
+        return known if price.search is None else msgspec.structs.replace(known, search=_nano_dollars(price.search))
     return FREE if provider.type == "local" else _catalog_price(provider.type, model, provider.name)
 
 

@@ -33,6 +33,8 @@ def check(file: str | None, as_json: bool) -> None:
         print_json({"ok": False, "file": path, "problems": [asdict(problem) for problem in error.problems]})
         click.get_current_context().exit(2)
     counts = {"providers": len(loaded.providers), "models": len(loaded.models), "keys": len(loaded.keys)}
+    if loaded.passthrough:
+        counts["paths"] = len(loaded.passthrough)
     if as_json:
         print_json({"ok": True, "file": path, "problems": [], **counts})
     else:

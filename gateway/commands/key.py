@@ -39,6 +39,7 @@ def key() -> None:
     "--name", required=True, metavar="NAME", help="Name of the key; appears in logs, metrics and error messages."
 )
 @click.option("--models", metavar="A,B", help="Models that the key may use. Default: all.")
+@click.option("--passthrough", metavar="A,B", help="Patterns of `passthrough` that the key may use. Default: all, or none with --models.")
 @click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help=_LIMITS_HELP)
 @click.option("--team", metavar="NAME", help="Team of the key.")
 @click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC.")
@@ -51,6 +52,7 @@ def key() -> None:
 def create(
     name: str,
     models: str | None,
+    passthrough: str | None,
     limits: tuple[str, ...],
     team: str | None,
     expires: str | None,
@@ -69,8 +71,9 @@ def create(
     lockgate key create --name app --limits "spend=50 USD/month" --expires 2027-12-31
     """
     entry: dict[str, Any] = {}
-    if models:
-        entry["models"] = [model.strip() for model in models.split(",") if model.strip()]
+    for field, names in (("models", models), ("passthrough", passthrough)):
+        if names:
+            entry[field] = [name.strip() for name in names.split(",") if name.strip()]
     if team:
         entry["team"] = team
     if limits:
@@ -190,7 +193,7 @@ def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
 def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
     """Return the problems of an entry.
 
-    The models of the entry and their prices are not checked, because they depend on the configuration.
+    Models, their prices and passed paths are not checked, because they depend on the configuration.
     """
     import msgspec
 
@@ -198,6 +201,7 @@ def check(name: str, entry: dict[str, Any]) -> tuple[Problem, ...]:
     from gateway.config.check import check_new_key
     from gateway.config.problem import Problems, join
 
+    entry = {field: value for field, value in entry.items() if field != "passthrough"}
     teams: dict[str, Any] = {entry["team"]: {}} if "team" in entry else {}
     document = {"providers": {"local": {}}, "models": {"*": "local/any"}, "teams": teams, "keys": {name: entry}}
     try:

@@ -1,4 +1,4 @@
-"""`lockgate route`: show where calls for a model would go.
+"""`lockgate route`: show where calls for a model, or for a passed path, would go.
 
 The command uses the same router as the server and calls no upstream.
 """
@@ -60,10 +60,14 @@ def route(
     lockgate route smart --n 10000 --header x-session-id:42
     lockgate route smart --file request.json --require-parameters
     lockgate route smart --admin http://127.0.0.1:8081
+    lockgate route /v1/audio/speech
+
+    MODEL may be a path that `passthrough` declares.
 
     With --admin, targets in cooldown come last, with the remaining time. If the gateway requires an admin key, set
     LOCKGATE_ADMIN_KEY.
     """
+    from gateway.explain.path import path_text
     from gateway.explain.text import route_text
 
     query = {"model": model, "n": count, "headers": _parse_headers(headers), "user": user, "body": _read_body(file)}
@@ -72,18 +76,21 @@ def route(
     if as_json:
         print_json(plan)
     else:
-        click.echo(route_text(plan))
+        click.echo(path_text(plan) if "pattern" in plan else route_text(plan))
 
 
 def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
     """Return the plan according to a configuration file."""
     from gateway.commands.dry_run import dry_run_generation
     from gateway.errors import GatewayError
+    from gateway.explain.path import plan_path
     from gateway.explain.route import error_text, plan_route, simulated_bodies
 
     generation = dry_run_generation(path)
     bodies = simulated_bodies(query["model"], query["n"], query["user"], query["body"])
     try:
+        if (plan := plan_path(generation.pipeline.passed, query["model"])) is not None:
+            return plan
         return plan_route(
             generation.router,
             generation.config,

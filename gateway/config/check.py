@@ -11,6 +11,7 @@ from gateway.config import pem
 from gateway.config.files import Files
 from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig
+from gateway.config.passthrough_check import check_allowed_patterns
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import check_permissions
@@ -60,10 +61,12 @@ def check_keys(config: Config, problems: Problems) -> None:
                 path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}"
             )
         _check_models(config, key.models, join("keys", name), problems)
+        check_allowed_patterns(config, key.passthrough, join("keys", name), problems)
     for name, team in config.teams.items():
         if not name.strip() or not name.isprintable():
             problems.add_at_path(join("teams", name), "a team's name must be printable text")
         _check_models(config, team.models, join("teams", name), problems)
+        check_allowed_patterns(config, team.passthrough, join("teams", name), problems)
 
 
 def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:

@@ -11,6 +11,7 @@ from gateway.config.secret import Secret
 
 Duration = Annotated[float, Meta(extra={"form": "duration"})]
 Pause = Annotated[float, Meta(extra={"form": "pause"})]
+Lifetime = Annotated[float, Meta(extra={"form": "lifetime"})]
 Size = Annotated[int, Meta(extra={"form": "size"})]
 Listen = Annotated[Address, Meta(extra={"form": "address"})]
 File = Annotated[str, Meta(extra={"form": "path"})]

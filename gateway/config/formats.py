@@ -21,6 +21,7 @@ Schema = dict[str, Any]
 VARIABLE = r".*\$\{.+\}.*"  # in a JSON Schema: text with variables, whose value is not known yet
 
 MAX_DURATION_S = 24 * 3600.0
+MAX_LIFETIME_DAYS = 365
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -43,7 +44,7 @@ UNFORWARDABLE = frozenset({
 })  # fmt: skip
 """Headers that no setting forwards: those of the connection and the gateway's own, and credentials of callers."""
 UNFORWARDABLE_PREFIXES = ("content-", "proxy-", "x-forwarded-", "x-gateway-")
-OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses")
+OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses", "/rerank")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -97,6 +98,17 @@ def read_share(text: str) -> float:
 def read_pause(text: str) -> float:
     """Read a duration that may be 0, in seconds."""
     return 0.0 if re.fullmatch(r"0(?:ms|s|m|h)?", text) else read_duration(text)
+
+
+def read_lifetime(text: str) -> float:
+    """Read a whole number of days such as `30d`, or a duration, in seconds."""
+    match = re.fullmatch(r"([0-9]{1,3})d", text)
+    if match is not None and 0 < int(match[1]) <= MAX_LIFETIME_DAYS:
+        return int(match[1]) * MAX_DURATION_S
+    try:
+        return read_duration(text)
+    except ValueError:
+        raise ValueError("expected days such as 30d, at most 365d, or a duration such as 12h") from None
 
 
 def read_hedge_delay(text: str) -> HedgeDelay:
@@ -262,6 +274,7 @@ FORMATS: dict[str, Format] = {
     "after": Format(read_hedge_delay, _text(rf"{_DURATION}|p\d{{2}}(?:\.\d)?", "p95", "800ms")),
     "share": Format(read_share, _text(rf"{_NUMBER} ?%", "10%")),
     "pause": Format(read_pause, _text(rf"0|{_DURATION}", "5s", "0s")),
+    "lifetime": Format(read_lifetime, _text(rf"\d{{1,3}}d|{_DURATION}", "30d", "12h")),
     "size": Format(read_size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
     "address": Format(read_listen_address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Format(read_base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), may_hold_secret=True),

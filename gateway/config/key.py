@@ -11,6 +11,7 @@ from gateway.config.field_types import KEY_HASH_EXAMPLE, STRICT_DESCRIPTION, Key
 from gateway.config.limit import LimitsConfig
 
 _Models = tuple[Annotated[str, Meta(min_length=1)], ...]
+_Patterns = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 
 class TeamConfig(Struct, frozen=True):
@@ -22,6 +23,14 @@ class TeamConfig(Struct, frozen=True):
         Meta(
             description="Models that keys of this team may use, if the key itself allows them too. Default: all.",
             examples=[["smart", "fast"]],
+        ),
+    ] = None
+    passthrough: Annotated[
+        _Patterns | None,
+        Meta(
+            description="Patterns of `passthrough` that keys of this team may use, if the key itself allows them too. A name "
+            "may end in `*`. Default: all, or none if `models` is set.",
+            examples=[["/v1/audio/*"]],
         ),
     ] = None
     disabled: Annotated[bool, Meta(description="Reject all keys of this team.", examples=[True])] = False
@@ -47,6 +56,14 @@ class KeyConfig(Struct, frozen=True):
     ]
     models: Annotated[
         _Models | None, Meta(description="Models that this key may use. Default: all.", examples=[["smart", "fast"]])
+    ] = None
+    passthrough: Annotated[
+        _Patterns | None,
+        Meta(
+            description="Patterns of `passthrough` that this key may use. A name may end in `*`, and `*` stands for all. "
+            "Default: all, or none if `models` is set.",
+            examples=[["/v1/audio/*"]],
+        ),
     ] = None
     team: Annotated[
         Annotated[str, Meta(min_length=1)] | None,

@@ -56,7 +56,7 @@ class AdminConfig(Struct, frozen=True):
 
 
 class CallersConfig(Struct, frozen=True):
-    """Timeouts for the connections of callers."""
+    """Timeouts for the connections of callers, and what the callers' listener shows."""
 
     headers: Annotated[
         Duration,
@@ -85,3 +85,11 @@ class CallersConfig(Struct, frozen=True):
             examples=["5s"],
         ),
     ] = 15.0
+    openapi: Annotated[
+        bool,
+        Meta(
+            description="Whether callers may read the OpenAPI document of their APIs at `/openapi.json`. The admin "
+            "listener always has it, for both listeners.",
+            examples=[True],
+        ),
+    ] = False

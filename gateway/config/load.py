@@ -21,6 +21,7 @@ from gateway.config.formats import Address
 from gateway.config.key import KeyConfig
 from gateway.config.listener import AdminConfig, TlsConfig
 from gateway.config.model import ModelConfig
+from gateway.config.passthrough_check import check_passthrough
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
@@ -102,7 +103,8 @@ def parse(
         config = _apply_overrides(replace(config, path=path), overrides)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
-        for check in (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes):
+        checks = (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough)
+        for check in checks:
             _run_check(check, config, problems)
         _run_check(partial(check_tls, files=reader.files), config, problems)
     problems.raise_if_any()

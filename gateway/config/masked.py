@@ -47,7 +47,7 @@ def masked_value(value: Any, form: str | None = None) -> Any:
         return [masked_value(item, form) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
-    if form in ("duration", "pause") and isinstance(value, float):
+    if form in ("duration", "lifetime", "pause") and isinstance(value, float):
         return _seconds(value)
     if form == "size" and isinstance(value, int):
         return _bytes(value)

@@ -29,6 +29,12 @@ class PriceConfig(Struct, frozen=True):
     reasoning: Annotated[
         Dollars | None, Meta(description="Price of reasoning tokens. Default: `output`.", examples=[10])
     ] = None
+    search: Annotated[
+        Dollars | None,
+        Meta(
+            description="Price of 1,000 search units, which Cohere bills for rerank instead of tokens.", examples=[2]
+        ),
+    ] = None
 
 
 class CooldownConfig(Struct, frozen=True):

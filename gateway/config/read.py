@@ -105,7 +105,7 @@ class Reader:
         if short is not None and isinstance(node, Scalar) and not node.null:
             field = next(each for each in kind.fields if each.name == short)
             value = self.read(node, field.type, path)
-            return BAD if value is BAD else kind.cls(**{short: value})
+            return BAD if value is BAD else _build(kind, {short: value}, name)
         if _is_empty(node):
             return self.reject(node, path, "expected a mapping, got nothing: write {} to use all defaults")
         mapping = self.mapping(node, path)

@@ -27,6 +27,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("500ms", "60s", "1h30m"),
     ),
     "pause": ("duration or 0", "A duration, or 0 for none.", ("5s", "0s")),
+    "lifetime": ("days or duration", "A whole number of days, at most `365d`, or a duration.", ("30d", "12h")),
     "size": ("size", "A number of bytes, or a number with `kB`, `MB`, `GB`, `KiB`, `MiB` or `GiB`.", ("32MiB", "1000")),
     "share": ("percentage", "More than 0% and at most 100%.", ("10%",)),
     "after": ("duration or percentile", "A duration, or a percentile from `p50` to `p99.9`.", ("800ms", "p95")),
@@ -218,6 +219,8 @@ def _type_text(annotated: mi.Type) -> str:
         return ("integer" if isinstance(kind, mi.IntType) else "number") + _bounds_text(kind)
     if isinstance(kind, mi.VarTupleType | mi.ListType):
         item = _type_text(kind.item_type)
+        if isinstance(kind.item_type, mi.LiteralType):
+            return f"list of {item}"
         return "list of names" if item == "text" else f"list of {item}s"
     if isinstance(kind, mi.DictType):
         return (

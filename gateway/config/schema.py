@@ -11,6 +11,7 @@ import providers
 from gateway.config.entry import options_type
 from gateway.config.formats import FORMATS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_SCHEMA, VARIABLE, Schema
 from gateway.config.model import ModelConfig
+from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.read import keys_of, struct_type
 from gateway.config.types import Config
@@ -39,6 +40,7 @@ _SPECIAL: dict[str, Schema] = {
 }
 _MODEL_NAME: Schema = {"pattern": r"^[^*]*\*?$", "minLength": 1}
 _PROVIDER_NAME: Schema = {"pattern": r"^[^/]+$"}
+_PATTERN: Schema = {"pattern": r"^/[^*%?#]+(/\*)?$"}
 
 
 def schema() -> Schema:
@@ -46,7 +48,7 @@ def schema() -> Schema:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lockgate configuration",
-        **_struct(struct_type(Config)),
+        **schema_of_struct(struct_type(Config)),
         "$defs": {
             "split": _SPLIT,
             "order": _ORDER,
@@ -90,12 +92,16 @@ def _union(kind: mi.UnionType) -> Schema:
 
 def _dict(kind: mi.DictType) -> Schema:
     item = kind.value_type
-    found: Schema = {"type": ["object", "null"], "additionalProperties": _type(item)}
+    while isinstance(item, mi.Metadata):
+        item = item.type
+    found: Schema = {"type": ["object", "null"], "additionalProperties": _type(kind.value_type)}
     cls = item.cls if isinstance(item, mi.StructType) else None
     if cls is ModelConfig:
         found["propertyNames"] = _MODEL_NAME
     elif cls is ProviderConfig:
         found["propertyNames"] = _PROVIDER_NAME
+    elif cls is PassthroughConfig:
+        found["propertyNames"] = _PATTERN
     return found
 
 
@@ -125,11 +131,11 @@ def _mapping(kind: mi.StructType) -> Schema:
     if kind.cls is ProviderConfig:
         return _provider(kind)
     if kind.cls is ModelConfig:
-        return {"anyOf": [{"$ref": "#/$defs/route"}, _struct(kind)]}
-    return _struct(kind)
+        return {"anyOf": [{"$ref": "#/$defs/route"}, schema_of_struct(kind)]}
+    return schema_of_struct(kind)
 
 
-def _struct(kind: mi.StructType) -> Schema:
+def schema_of_struct(kind: mi.StructType) -> Schema:
     fields = keys_of(kind)
     found: Schema = {
         "type": "object",
@@ -161,7 +167,7 @@ def _provider(kind: mi.StructType) -> Schema:
 
     The reader checks which keys a type has.
     """
-    found = _struct(kind)
+    found = schema_of_struct(kind)
     properties = found["properties"]
     types = list(providers.types())
     properties["type"] = {

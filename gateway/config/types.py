@@ -27,7 +27,9 @@ from gateway.config.formats import Address
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
 from gateway.config.model import ModelConfig
+from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
+from gateway.config.responses import ResponsesConfig
 from gateway.config.secret import Url
 from gateway.config.telemetry import MetricsConfig, TracesConfig
 
@@ -78,6 +80,13 @@ class Config(Struct, frozen=True):
             examples=["/etc/ssl/redis-ca.pem"],
         ),
     ] = None
+    responses: Annotated[
+        ResponsesConfig,
+        Meta(
+            description="How long and how many responses of the Responses API are stored for callers that set `store: true`.",
+            examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
+        ),
+    ] = ResponsesConfig()
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(
@@ -118,6 +127,14 @@ class Config(Struct, frozen=True):
             description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` stands for "
             "every name with that prefix, `*` for every other name.",
             examples=[{"gpt-4o": "openai/gpt-4o"}],
+        ),
+    ] = {}
+    passthrough: Annotated[
+        dict[str, Annotated[PassthroughConfig, Meta(extra={"short": "provider"})]],
+        Meta(
+            description="Paths of other APIs, by pattern. Their calls are passed to a provider as they are: the bytes stay the "
+            "same, and the provider's credential replaces the caller's key. The longest pattern that matches applies.",
+            examples=[{"/v1/audio/*": "openai", "/v1/batches": "openai"}],
         ),
     ] = {}
     teams: Annotated[

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.embeddings import check_inputs
+from gateway.dialects.described import described
+from gateway.dialects.embeddings import check_inputs, schema_of_inputs
 from gateway.dialects.parameters import CHECKS, MAX_LOGPROBS, check_fields, integer
 from gateway.errors import refuse
 from gateway.streams.chunk_filter import ChunkFilter
@@ -53,7 +54,7 @@ class CompletionsApi:
 
 def check_completions(body: Body) -> None:
     """Check every known field without changing it. Raise BadRequest for the first invalid one."""
-    check_fields(body, _CHECKS)
+    check_fields(body, FIELDS)
     if "messages" in body:
         raise refuse("messages", "A completion has a 'prompt': send 'messages' to /v1/chat/completions.", "unsupported_parameter")
     if body.get("prompt") is None:
@@ -142,21 +143,24 @@ class TextStream(ChunkFilter):
         return text
 
 
+@described(schema_of_inputs(MAX_PROMPTS, may_be_empty=True))
 def _prompt(param: str, value: Any) -> None:
     check_inputs(param, value, MAX_PROMPTS, may_be_empty=True)
 
 
+@described({"type": "boolean"})
 def _echo(param: str, value: Any) -> None:
     if type(value) is not bool:
         raise refuse(param, f"'{param}' must be a boolean.", _TYPE)
 
 
+@described({"type": "string"})
 def _suffix(param: str, value: Any) -> None:
     if type(value) is not str:
         raise refuse(param, f"'{param}' must be a string.", _TYPE)
 
 
-_CHECKS = {
+FIELDS = {
     **CHECKS,
     "prompt": _prompt,
     "logprobs": integer(0, MAX_LOGPROBS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.dialects.described import Schema, described
 from gateway.dialects.parameters import CHECKS, check_fields, integer
 from gateway.errors import refuse
 from providers.base import Body
@@ -16,7 +17,7 @@ FORMATS = ("float", "base64")
 
 def check_embeddings(body: Body) -> None:
     """Check every known field without changing it. Raise BadRequest for the first invalid one."""
-    check_fields(body, _CHECKS)
+    check_fields(body, FIELDS)
     if body.get("input") is None:
         raise refuse("input", "'input' is required.", "missing_required_parameter")
     if body.get("stream"):
@@ -55,6 +56,16 @@ def check_inputs(param: str, value: Any, most: int, *, may_be_empty: bool = Fals
             _tokens(path, each)
 
 
+def schema_of_inputs(most: int, *, may_be_empty: bool = False) -> Schema:
+    """Return the schema of what `check_inputs` accepts."""
+    text: Schema = {"type": "string"} if may_be_empty else {"type": "string", "minLength": 1}
+    token: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
+    tokens: Schema = {"type": "array", "items": token, "minItems": 1}
+    lists: list[Schema] = [{"type": "array", "items": each, "minItems": 1, "maxItems": most} for each in (text, tokens)]
+    return {"anyOf": [text, tokens, *lists]}
+
+
+@described(schema_of_inputs(MAX_INPUTS))
 def _input(param: str, value: Any) -> None:
     check_inputs(param, value, MAX_INPUTS)
 
@@ -75,16 +86,18 @@ def _tokens(path: str, tokens: list[Any]) -> None:
             raise refuse(f"{path}[{index}]", f"'{path}[{index}]' must be between 0 and {MAX_TOKEN_ID}.")
 
 
+@described({"type": "string", "enum": list(FORMATS)})
 def _encoding(param: str, value: Any) -> None:
     if value not in FORMATS:
         code = "invalid_value" if type(value) is str else _TYPE
         raise refuse(param, f"'{param}' must be 'float' or 'base64'.", code)
 
 
-_CHECKS = {
+FIELDS = {
     "input": _input,
     "encoding_format": _encoding,
     "dimensions": integer(1, MAX_DIMENSIONS),
+    "stream": CHECKS["stream"],
     "user": CHECKS["user"],
     "timeout_microseconds": CHECKS["timeout_microseconds"],
 }

@@ -15,7 +15,7 @@ import msgspec
 from gateway.errors import BadRequest, refuse
 
 PREFIX = b"x-gateway-"
-_BOOLEANS = {
+BOOLEANS = {
     b"true": True,
     b"1": True,
     b"?1": True,
@@ -25,8 +25,8 @@ _BOOLEANS = {
     b"?0": False,
     b"no": False,
 }
-_RECEIPTS = {b"body": True, b"header": False}
-_NAMES = ("x-gateway-strict", "x-gateway-require-parameters", "x-gateway-receipt")
+RECEIPTS = {b"body": True, b"header": False}
+NAMES = ("x-gateway-strict", "x-gateway-require-parameters", "x-gateway-receipt")
 MAX_SHOWN_BYTES = 64
 
 
@@ -48,7 +48,7 @@ def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]], configured: Col
         if name == b"x-gateway-strict":
             settings.strict = read_flag(name, value)
         elif name == b"x-gateway-receipt":
-            settings.receipt_in_body = _read(name, value, _RECEIPTS, "'body' or 'header'")
+            settings.receipt_in_body = _read(name, value, RECEIPTS, "'body' or 'header'")
         elif name == b"x-gateway-require-parameters":
             settings.require_parameters = read_flag(name, value)
         elif name.startswith(PREFIX) and name not in configured:
@@ -60,15 +60,15 @@ def _unknown(name: bytes) -> BadRequest:
     """Return the error for an unknown header with the gateway's prefix. Its message suggests the nearest known name."""
     param = name[:MAX_SHOWN_BYTES].decode("latin-1")
     prefix = PREFIX.decode()
-    own = {known.removeprefix(prefix): known for known in _NAMES}
+    own = {known.removeprefix(prefix): known for known in NAMES}
     near = get_close_matches(param.removeprefix(prefix).replace("_", "-"), own, n=1)
-    hint = f"Did you mean '{own[near[0]]}'?" if near else f"Known headers: {', '.join(_NAMES)}."
+    hint = f"Did you mean '{own[near[0]]}'?" if near else f"Known headers: {', '.join(NAMES)}."
     return BadRequest(f"Unknown header '{param}'. {hint}", param=param, code="unknown_parameter")
 
 
 def read_flag(name: bytes, value: bytes) -> bool:
     """Read a boolean header. Raise BadRequest for any other value."""
-    return _read(name, value, _BOOLEANS, "true or false (or 1, 0, ?1, ?0, yes, no)")
+    return _read(name, value, BOOLEANS, "true or false (or 1, 0, ?1, ?0, yes, no)")
 
 
 def _read(name: bytes, value: bytes, known: dict[bytes, bool], accepted: str) -> bool:

@@ -7,10 +7,48 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.dialects.described import Schema
 from gateway.errors import BadRequest, refuse
 
 MAX_MESSAGES = 10_000
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+_TEXT_PART: Schema = {
+    "if": {"properties": {"type": {"const": "text"}}},
+    "then": {"properties": {"text": {"type": "string"}}, "required": ["text"]},
+}
+_PART: Schema = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"], **_TEXT_PART}
+_CALL: Schema = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+_OF_ROLE: dict[str, Schema] = {
+    "tool": {"properties": {"tool_call_id": {"type": "string"}}, "required": ["tool_call_id"]},
+    "assistant": {"properties": {"content": {"type": ["string", "array", "null"]}}},
+}
+MESSAGES: Schema = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_MESSAGES,
+    "items": {
+        "type": "object",
+        "properties": {
+            "role": {"type": "string", "enum": sorted(ROLES)},
+            "content": {"type": ["string", "array", "null"], "items": _PART},
+            "tool_calls": {"type": ["array", "null"], "items": _CALL},
+            "tool_call_id": {"type": ["string", "null"]},
+            "name": {"type": ["string", "null"]},
+        },
+        "required": ["role"],
+        "allOf": [
+            {
+                "if": {"properties": {"role": {"const": role}}},
+                "then": rule,
+                **({"else": {"properties": {"content": {"type": ["string", "array"]}}, "required": ["content"]}}
+                if role == "assistant" else {}),
+            }
+            for role, rule in _OF_ROLE.items()
+        ],
+    },
+}
+"""The schema of a conversation. In addition, the result of a tool must follow its call."""
 
 _ABSENT = msgspec.Raw(b"")
 

@@ -16,6 +16,15 @@ CHAT_FIELDS = (CANONICAL_PARAMS | CHECKS.keys()) - GATEWAY_FIELDS
 """Fields of chat completions, with those that vendors added."""
 
 
+class TokenCount(NamedTuple):
+    """How a provider counts the tokens of a prompt."""
+
+    suffix: str
+    """What follows the path of the operation."""
+    read: Callable[[bytes], int]
+    """Returns the tokens in an answer. Raises ValueError for any other body."""
+
+
 class NativeApi(NamedTuple):
     """What the gateway must know of an API to pass its calls: names in the request, and how responses are read."""
 
@@ -31,6 +40,8 @@ class NativeApi(NamedTuple):
     """Reads usage and finish reasons of a JSON answer, which keeps its bytes. Raises ValueError for anything else."""
     new_reader: Callable[[], EventReader]
     """Returns the reader of one stream."""
+    token_count: TokenCount | None = None
+    """None if providers count no tokens without generating some."""
 
     def foreign_field(self, names: frozenset[str]) -> str | None:
         """Return a field of chat completions that this API lacks, or None."""

@@ -5,16 +5,16 @@ Each provider's rules (providers.rules) check for parameters that the provider d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from gateway.dialects import shapes
+from gateway.dialects.described import Check, Schema, described
 from gateway.dialects.messages import check_messages
 from gateway.errors import refuse, unreadable
 from providers.base import Body
-
-Check = Callable[[str, Any], None]
 
 MAX_TOOLS = 1_024
 MAX_STOP_STRINGS = 256
@@ -33,12 +33,16 @@ FORBIDDEN_FIELDS = frozenset({
 """Fields for addresses, credentials, commands, templates and files, which only the configuration may set."""
 
 _CONTROL = frozenset(map(chr, range(32))) - {"\t"} | {"\x7f"}
+_LINE: Schema = {"type": "string", "pattern": r"^[^\x00-\x08\x0a-\x1f\x7f]*$"}
+_NUMBER: Schema = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
+_JSON_TYPES: dict[type, str] = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object"}
 
 
 def _typed(*types: type, what: str) -> Check:
     """Return a check for values of these types. A boolean is not a number."""
     allowed = frozenset(types)
 
+    @described({"type": [_JSON_TYPES[each] for each in types]})
     def check(param: str, value: Any) -> None:
         if type(value) not in allowed:
             raise refuse(param, f"'{param}' must be {what}, not {_name(value)}.", "invalid_type")
@@ -49,6 +53,7 @@ def _typed(*types: type, what: str) -> Check:
 def integer(low: int, high: int) -> Check:
     """Return a check for integers in this range, bounds included."""
 
+    @described({"type": "integer", "minimum": low, "maximum": high})
     def check(param: str, value: Any) -> None:
         if type(value) is not int:
             raise refuse(param, f"'{param}' must be an integer, not {_name(value)}.", "invalid_type")
@@ -58,6 +63,7 @@ def integer(low: int, high: int) -> Check:
     return check
 
 
+@described(_NUMBER)
 def _number(param: str, value: Any) -> None:
     if type(value) is not float and type(value) is not int:
         raise refuse(param, f"'{param}' must be a number, not {_name(value)}.", "invalid_type")
@@ -70,7 +76,9 @@ def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
 
     `single` allows one value without a list.
     """
+    several: Schema = {"type": "array", "items": {"type": _JSON_TYPES[item]}, "maxItems": limit}
 
+    @described({"anyOf": [{"type": _JSON_TYPES[item]}, several]} if single else several)
     def check(param: str, value: Any) -> None:
         if single and type(value) is item:
             return
@@ -86,6 +94,10 @@ def _items(item: type, limit: int, what: str, *, single: bool = False) -> Check:
     return check
 
 
+_SEED: Schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+
+
+@described({"anyOf": [_SEED, {"type": "array", "items": _SEED, "maxItems": MAX_CHOICES}]})
 def _seed(param: str, value: Any) -> None:
     seeds = value if type(value) is list else [value]
     if len(seeds) > MAX_CHOICES:
@@ -97,12 +109,14 @@ def _seed(param: str, value: Any) -> None:
             raise refuse(param, f"'{param}' must fit in 64 bits.")
 
 
+@described({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS}]})
 def _logprobs(param: str, value: Any) -> None:
     """Check OpenAI's boolean, or the number of likely tokens that Fireworks and Together accept."""
     if type(value) is not bool and not (type(value) is int and 0 <= value <= MAX_LOGPROBS):
         raise refuse(param, f"'{param}' must be a boolean, or an integer from 0 to {MAX_LOGPROBS}.", "invalid_type")
 
 
+@described({"type": "object", "additionalProperties": _NUMBER})
 def _logit_bias(param: str, value: Any) -> None:
     _object(param, value)
     for token, bias in value.items():
@@ -111,6 +125,7 @@ def _logit_bias(param: str, value: Any) -> None:
         _number(param, bias)
 
 
+@described(_LINE)
 def _line(param: str, value: Any) -> None:
     """Check a string that may become part of a header or a log line: no control characters."""
     _string(param, value)
@@ -118,6 +133,7 @@ def _line(param: str, value: Any) -> None:
         raise refuse(param, f"'{param}' must not contain control characters.")
 
 
+@described({"type": "object", "additionalProperties": _LINE, "propertyNames": _LINE})
 def _metadata(param: str, value: Any) -> None:
     _object(param, value)
     for key, text in value.items():
@@ -125,6 +141,7 @@ def _metadata(param: str, value: Any) -> None:
         _line(param, key)
 
 
+@described({"type": "object", "properties": {"include_usage": {"type": "boolean"}, "include_obfuscation": {"type": "boolean"}}})
 def _stream_options(param: str, value: Any) -> None:
     _object(param, value)
     for key, option in value.items():
@@ -132,6 +149,7 @@ def _stream_options(param: str, value: Any) -> None:
             _boolean(f"{param}.{key}", option)
 
 
+@described(shapes.RESPONSE_FORMAT)
 def _response_format(param: str, value: Any) -> None:
     _object(param, value)
     if type(value.get("type")) is not str:
@@ -146,6 +164,7 @@ def _response_format(param: str, value: Any) -> None:
         raise refuse(f"{param}.json_schema.schema", "The schema 'false' allows no answer.")
 
 
+@described({"type": "array", "items": shapes.TOOL, "maxItems": MAX_TOOLS})
 def _tools(param: str, value: Any) -> None:
     _items(dict, MAX_TOOLS, "a list of tools")(param, value)
     for index, tool in enumerate(value):
@@ -169,12 +188,14 @@ def _function(path: str, function: dict[str, Any]) -> None:
         raise refuse(path, f"'{path}' must be an object with a JSON Schema.", "invalid_type")
 
 
+@described({"type": "array", "items": shapes.FUNCTION, "maxItems": MAX_TOOLS})
 def _functions(param: str, value: Any) -> None:
     _items(dict, MAX_TOOLS, "a list of functions")(param, value)
     for index, function in enumerate(value):
         _function(f"{param}[{index}]", function)
 
 
+@described(shapes.TOOL_CHOICE)
 def _tool_choice(param: str, value: Any) -> None:
     kind = value.get("type") if type(value) is dict else None
     if kind in ("function", "custom"):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from gateway.dialects.azure import CHAT_PATH, deployment_of
+from gateway.dialects.cohere_api.dialect import CohereChatTranslator
 from gateway.dialects.completions import CompletionsApi
-from gateway.dialects.dialect import Dialect, PlainDialect
+from gateway.dialects.dialect import Dialect, PlainDialect, Translator
 from gateway.dialects.embeddings import check_embeddings
 from gateway.dialects.goodfire import GOODFIRE_PREFIX, GoodfireChat
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES, MessagesTranslator
 from gateway.dialects.messages_api.native import NATIVE as MESSAGES_NATIVE
+from gateway.dialects.rerank import CohereTranslator, FireworksTranslator, RerankTranslator, check_rerank
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
 
-PREFIXES = ("/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1")
-"""Path prefixes that clients use: OpenAI's, none, then those of Groq, Fireworks, Goodfire and (two) Friendli."""
+PREFIXES = (
+    "/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1",
+    "/v1beta/openai", "/openai", "/api/v1", "/compatibility/v1",
+)  # fmt: skip
+"""Path prefixes that clients use: OpenAI's, none, then those of Groq and Azure, Fireworks, Goodfire, (two) Friendli, Gemini, Azure's
+older API, OpenRouter and Cohere's OpenAI-compatible API.
+"""
 
 CHAT = PlainDialect(
     "chat",
@@ -38,6 +46,25 @@ EMBEDDINGS = PlainDialect(
     check=check_embeddings,
 )
 
+FIREWORKS_PREFIX = "/inference/v1"
+
+
+def _rerank(new_translator: Callable[[], Translator], *prefixes: str) -> PlainDialect:
+    """Return rerank with the form of answers that clients expect below these prefixes."""
+    return PlainDialect(
+        "rerank",
+        tuple(f"{prefix}/rerank" for prefix in prefixes),
+        has_messages=False,
+        can_continue=False,
+        check=check_rerank,
+        new_translator=new_translator,
+    )
+
+
+RERANK = _rerank(RerankTranslator, *(prefix for prefix in PREFIXES if prefix != FIREWORKS_PREFIX))
+RERANK_COHERE = _rerank(CohereTranslator, "/v2")
+RERANK_FIREWORKS = _rerank(FireworksTranslator, FIREWORKS_PREFIX)
+
 COMPLETIONS = CompletionsApi(tuple(f"{prefix}/completions" for prefix in PREFIXES))
 
 RESPONSES = PlainDialect(
@@ -57,7 +84,26 @@ MESSAGES = PlainDialect(
     native=MESSAGES_NATIVE,
 )
 
-DIALECTS: tuple[Dialect, ...] = (CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES)
+COHERE_CHAT = PlainDialect(
+    "chat",
+    ("/v2/chat",),
+    has_messages=True,
+    can_continue=True,
+    new_translator=CohereChatTranslator,
+)
+
+DIALECTS: tuple[Dialect, ...] = (
+    CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES, COHERE_CHAT, RERANK, RERANK_COHERE, RERANK_FIREWORKS,
+)  # fmt: skip
+
+
+def deployment_api(path: str) -> Dialect | None:
+    """Return the API of one of Azure's paths, or None for any other path."""
+    if not deployment_of(path):
+        return None
+    if path.endswith(CHAT_PATH):
+        return CHAT
+    return EMBEDDINGS if path.endswith("/embeddings") else COMPLETIONS
 
 
 def call_paths(dialects: Sequence[Dialect]) -> dict[str, Dialect]:

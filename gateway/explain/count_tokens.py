@@ -1,4 +1,7 @@
-"""Counts the tokens of a request of another API as the first target of its model would read it."""
+"""Counts the tokens of a request of another API as the first target of its model would read it.
+
+A provider that speaks this API counts them; otherwise, or if it does not answer, the gateway counts or estimates.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,20 @@ from gateway.call import Call
 from gateway.errors import unreadable
 from gateway.explain.read import read_call
 from gateway.explain.request import DryRun
+from gateway.native.count import count_natively
+from gateway.native.request import check_expressible
 
 
 async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
     """Return the tokens of the prompt of a call, and under `gateway` whether the count is exact. Raise GatewayError."""
+    await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
-    candidate = run.router.all_candidates(model)[0]
+    candidates = run.router.all_candidates(model)
+    check_expressible(call, candidates)
+    candidate = candidates[0]
+    if (tokens := await count_natively(call, candidate)) is not None:
+        details = {"count": "exact", "tokenizer": "provider", "target": candidate.backend.target.name}
+        return {"input_tokens": tokens, "gateway": details}
     try:
         counted = await run.requests.count(call, candidate)
     except (ValueError, RecursionError) as error:

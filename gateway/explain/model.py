@@ -13,7 +13,7 @@ from gateway.targets.candidate import Candidate
 IsLive = Callable[[str], bool]
 """Returns whether a call may be sent to the target of this name."""
 
-_PRICES = ("prompt", "output", "cached", "cache_write", "reasoning")
+_PRICES = ("prompt", "output", "cached", "cache_write", "reasoning", "search")
 _NANO_DOLLARS = 10**9
 
 

@@ -26,6 +26,7 @@ from providers.base import Refusal, Target, WireRequest
 
 if TYPE_CHECKING:
     from gateway.dialects.request_headers import KnownHeaders
+    from gateway.response.response_storage import ResponseStorage
     from gateway.targets.candidate import Candidate
 
 MASKED_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
@@ -38,6 +39,7 @@ class DryRun(msgspec.Struct, frozen=True):
     config: Config
     requests: RequestAdapter
     known: KnownHeaders
+    storage: ResponseStorage
 
 
 async def explain(
@@ -47,12 +49,14 @@ async def explain(
     key: VirtualKey | None = None,
     trace: CallTrace | None = None,
     dialect: Dialect = CHAT,
+    path: str = "/v1/chat/completions",
 ) -> dict[str, Any]:
     """Return the route and the upstream requests for a body. Raise the GatewayError that a caller would get.
 
-    `dialect` is the API of the body.
+    `dialect` is the API of the body, and `path` is the path of its calls, which may name a deployment of Azure.
     """
-    call = Call(dialect.operation, dialect.paths[0], dialect, dialect.translator(), key=key, trace=trace)
+    call = Call(dialect.operation, path, dialect, dialect.translator(), key=key, trace=trace)
+    await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     try:
         run.requests.note_strict_limits(call)

@@ -11,6 +11,8 @@ from gateway.errors import Forbidden, Unauthorized, Unavailable
 from gateway.keys.virtual_key import VirtualKey
 
 _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
+KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
+"""The headers in which the clients of Anthropic, Azure and Gemini send their key."""
 
 
 class Keys:
@@ -60,14 +62,14 @@ class Keys:
 
 
 def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return the bearer token of the Authorization header, else the value of `x-api-key` (Anthropic's), or None."""
+    """Return the bearer token of the Authorization header, else the value of a header in KEY_HEADERS, or None."""
     key: bytes | None = None
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer" and (token := token.strip()):
                 return token
-        elif name == b"x-api-key":
+        elif name in KEY_HEADERS:
             key = value.strip() or None
     return key
 

@@ -29,6 +29,7 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
     return VirtualKey(
         key.name,
         _intersection(key.models, team.models if team is not None else None),
+        _intersection(_patterns(key), _patterns(team) if team is not None else None),
         key.disabled or team is None or team.disabled,
         key.expires.timestamp() if key.expires else None,
         bool(key.strict),
@@ -36,6 +37,11 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         limits,
         key.limits_per_user if limits_in(key.limits_per_user, "") else None,
     )
+
+
+def _patterns(entry: KeyConfig | TeamConfig) -> tuple[str, ...] | None:
+    """Return the patterns of `passthrough` that an entry allows. A list of models allows only those models."""
+    return () if entry.passthrough is None and entry.models is not None else entry.passthrough
 
 
 def _intersection(names: tuple[str, ...] | None, others: tuple[str, ...] | None) -> frozenset[str] | None:

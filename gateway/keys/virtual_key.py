@@ -19,6 +19,8 @@ class VirtualKey(msgspec.Struct, frozen=True):
     name: str
     models: frozenset[str] | None = None
     """Names and patterns of the models that the key allows. None allows all models."""
+    passthrough: frozenset[str] | None = None
+    """Patterns of passed paths that the key allows. None allows all of them."""
     disabled: bool = False
     expires: float | None = None
     strict: bool = False
@@ -31,6 +33,11 @@ class VirtualKey(msgspec.Struct, frozen=True):
 def may_use(key: VirtualKey | None, model: str) -> bool:
     """Return whether the key allows the model name that the caller sent."""
     return key is None or key.models is None or matches_any(model, key.models)
+
+
+def may_pass(key: VirtualKey | None, pattern: str) -> bool:
+    """Return whether the key allows the paths of a pattern of `passthrough`."""
+    return key is None or key.passthrough is None or matches_any(pattern, key.passthrough)
 
 
 def matches_any(model: str, patterns: Iterable[str]) -> bool:

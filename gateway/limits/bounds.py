@@ -7,12 +7,14 @@ such a bound is refused.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import refuse
 from gateway.tokens.estimate import requested_cap
-from gateway.tokens.inputs import choice_count, generated_count, input_count
+from gateway.tokens.inputs import WITHOUT_OUTPUT, choice_count, generated_count, input_count
 from providers.base import Adjustment, Body
+from providers.rules.rerank import document_texts
 
 if TYPE_CHECKING:
     from gateway.call import Call
@@ -28,6 +30,9 @@ TOOL_INSTRUCTION_TOKENS = 1024
 The highest documented number is about 530 (Anthropic).
 """
 TOKENS_PER_TOOL = 64
+DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK = 100, 500
+"""Documents of one search unit, and tokens of a document that counts once, for Cohere (learn.microsoft.com, Cohere rerank models, as of
+2026-11-28; older models allow longer documents)."""
 JSON_MODE_TOKENS = 512
 """Tokens of the instructions that replace a response format if the provider does not support it."""
 
@@ -38,6 +43,9 @@ def max_prompt_tokens(call: Call) -> int:
     assert body is not None
     if call.operation == "embeddings":
         return call.body_bytes + TOKENS_PER_INPUT * input_count(body)
+    if call.operation == "rerank":
+        each = len(body.raw("query") or b"") + TOKENS_PER_INPUT  # the query is read with each document
+        return call.body_bytes + each * len(body.get("documents"))
     if call.operation == "completions":
         bound = call.body_bytes + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * input_count(body, "prompt")
         return bound * generated_count(body, call.operation)
@@ -53,10 +61,25 @@ def max_prompt_tokens(call: Call) -> int:
 
 
 def max_output_tokens(call: Call, default: int) -> int:
-    """Return the maximum output of a call, which is `default` for each choice if the call sets no cap. Embeddings have none."""
+    """Return the maximum output of a call, which is `default` for each choice if the call sets no cap. Some operations have none."""
     body = call.body
     assert body is not None
-    return 0 if call.operation == "embeddings" else (requested_cap(body) or default) * generated_count(body, call.operation)
+    return 0 if call.operation in WITHOUT_OUTPUT else (requested_cap(body) or default) * generated_count(body, call.operation)
+
+
+def search_units(call: Call) -> int:
+    """Return the search units of a rerank call whose documents are short: one for 100 documents."""
+    return math.ceil(len(call.body.get("documents")) / DOCUMENTS_PER_UNIT) if call.operation == "rerank" and call.body else 0
+
+
+def max_search_units(call: Call) -> int:
+    """Return an upper bound of the search units of a call. Cohere counts each chunk of 500 tokens, query included, as a document."""
+    body = call.body
+    if call.operation != "rerank" or body is None:
+        return 0
+    room = max(1, TOKENS_PER_CHUNK - len(body.raw("query") or b""))
+    chunks = sum(math.ceil(len(text.encode("utf-8", "surrogatepass")) / room) or 1 for text in document_texts(body))
+    return math.ceil(chunks / DOCUMENTS_PER_UNIT)
 
 
 def _check(message: Any, index: int) -> None:

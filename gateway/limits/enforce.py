@@ -11,7 +11,7 @@ from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden
-from gateway.limits.bounds import max_output_tokens, max_prompt_tokens
+from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, search_units
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.refusal import rate_limit_headers, refusal_error
 from gateway.store.from_config import limits_in, needs_token_count
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MAX_CACHED_USERS = 10_000
 """Maximum number of users whose `Limit` objects are cached. Their usage is counted in the store, not here."""
+PASSED_COSTS = Costs(1, 1, 1, 1)
+"""The amounts that a passed call reserves, whose usage is unknown until it is reported: a used-up limit refuses the call."""
 _NO_LIMITS = LimitsConfig()
 
 
@@ -173,14 +175,21 @@ class Limits:
         tokens, money = needed_estimates(limits)
         if not tokens:
             return Costs()
+        if call.passed is not None:
+            return PASSED_COSTS
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
         if has_strict_limit(limits):
             prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
-            return Costs(1, prompt, output, max(self._price(target).max_cost(prompt, output) for target in targets) if money else 0)
+            units = max_search_units(call)
+            prices = [self._price(target) for target in targets] if money else []
+            spend = max((price.max_cost(prompt, output) + price.search_cost(units) for price in prices), default=0)
+            return Costs(1, prompt, output, spend)
         prompt = estimate_prompt(body, call.body_bytes, targets[0], call.operation)
         output = max(output_cap(body, target, default, call.operation) for target in targets)
-        spend = max(self._price(target).cost(prompt, output) for target in targets) if money else 0
+        units = search_units(call)
+        prices = [self._price(target) for target in targets] if money else []
+        spend = max((price.cost(prompt, output) + price.search_cost(units) for price in prices), default=0)
         return Costs(1, prompt, output, spend)
 
     def _price(self, target: Target) -> TokenPrice:

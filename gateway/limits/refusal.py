@@ -22,7 +22,7 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
         text = f"The limit of {limit} for {whose} cannot be checked: the store is unavailable."
         return Unavailable(text, code="limiter_unavailable", retry_after=refusal.retry_after or 1.0)
     if refusal.retry_after is None:
-        text = f"This request alone exceeds the limit of {limit} for {whose}. Lower max_tokens or shorten the prompt."
+        text = f"This request alone exceeds the limit of {limit} for {whose}. Lower 'max_tokens' or shorten the prompt."
         return LimitReached(text, type=_type(limit), code=_code(limit), headers=(NO_RETRY,))
     wait = refusal.retry_after * (1 + RETRY_JITTER * random.random())
     headers: Headers = retry_after_headers(wait)
@@ -35,7 +35,7 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
         has_rest = any(status.limit is limit and status.remaining > 0 for status in refusal.statuses)
         text = f"The budget of {limit} for {whose} is used up."
         if has_rest:
-            text = f"The remaining budget of {limit} for {whose} does not cover this request. Lower max_tokens."
+            text = f"The remaining budget of {limit} for {whose} does not cover this request. Lower 'max_tokens'."
     else:
         text = f"Rate limit reached for {whose}: {limit}. {retry}"
     return LimitReached(text, type=_type(limit), code=_code(limit), headers=headers)

@@ -1,4 +1,4 @@
-"""Chooses how an attempt answers its caller: with a stream, JSON, merged answers, embeddings, probabilities, or chained requests."""
+"""Chooses how an attempt answers its caller: with a stream, or JSON from one request, several, or a chain of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gateway.call import Attempt
 from gateway.emulate.stops import cut_answer
 from gateway.response import embeddings_response, json_response, logits_response, merged_response, stream_response
 from gateway.response.chained_requests import ReadAnswer, mark_stopped, run_chained, to_stream
+from gateway.response.rerank_response import send_ranked
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Response
 from providers.base import Body
@@ -24,6 +25,8 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
     elif call.operation == "embeddings":
         await embeddings_response.send_embeddings(exchange, upstream_bodies(body, exchange.attempt))
+    elif call.operation == "rerank":
+        await send_ranked(exchange, body)
     elif upstream_calls > 1:
         bodies = upstream_bodies(body, exchange.attempt)
         await (merged_response.merge_streams if call.stream else merged_response.merge_json)(exchange, bodies)

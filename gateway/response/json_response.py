@@ -20,6 +20,7 @@ from gateway.response.upstream_answer import NOT_AN_ANSWER
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.tokens.estimate import estimate_output, estimate_part
+from gateway.tokens.inputs import WITHOUT_OUTPUT
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
 
@@ -54,11 +55,13 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
         (answer, usage, finish_reasons), _ = await fetch_answer(exchange, body)
     except (UpstreamError, StreamFailure, Refusal) as failed:
         note = Adjustment(json_mode.PARAM, "warn", why=f"the repair request failed ({type(failed).__name__})")
-        attempt.adjustments = [*before, note]
+        attempt.adjustments = [*before, *receipt.as_caller_names(exchange.call, [note])]
         return first[0], sum_usages([first[1], *attempt.reported[reported:]]), first[2]
     why = f"the request was repeated, and both are billed; the first answer was invalid: {error}"
     note = Adjustment(json_mode.PARAM, "warn", why=why)
-    adjustments = [*(each for each in before if each not in notes), note, *attempt.adjustments[len(before) :]]
+    first_notes = receipt.as_caller_names(exchange.call, notes)
+    kept = [each for each in before if each not in first_notes]
+    adjustments = [*kept, *receipt.as_caller_names(exchange.call, [note]), *attempt.adjustments[len(before) :]]
     exchange.attempt = structs.replace(attempt, adjustments=adjustments, sent_at=began)
     exchange.sent_at = began
     exchange.call.attempts.append(exchange.attempt)
@@ -70,7 +73,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
     """Read a JSON answer in the caller's format, with its usage and finish reasons."""
     attempt, target, options = exchange.attempt, exchange.target, exchange.options
-    is_stream = target.kind.always_streams and options.operation != "embeddings"
+    is_stream = target.kind.always_streams and options.operation not in WITHOUT_OUTPUT and exchange.native is None
     relay = upstream_answer.collecting_relay(target, options) if is_stream else None
     try:
         if relay is not None:
@@ -82,7 +85,7 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
         raise
     attempt.ended_at = time.monotonic()
     if answer.adjustments:
-        attempt.adjustments = [*attempt.adjustments, *answer.adjustments]
+        receipt.add_notes(exchange.call, attempt, answer.adjustments)
     try:
         if exchange.native is None:
             _apply_emulations(exchange, answer)
@@ -112,13 +115,12 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
         exchange.stop_found = matched
         attempt.stop_matched = attempt.stop_matched or matched
         if answer.body is not uncut:
-            receipt.note_cut(attempt)
+            receipt.note_cut(call, attempt)
     if exchange.json_validator is not None:
         answer.body, notes = exchange.json_validator.check_answer(answer.body)
-        attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
+        receipt.add_notes(call, attempt, notes)
     if exchange.tool_calls is not None:
-        notes = exchange.tool_calls.finish(answer)
-        attempt.adjustments = [*attempt.adjustments, *(note for note in notes if note not in attempt.adjustments)]
+        receipt.add_notes(call, attempt, exchange.tool_calls.finish(answer))
     if answer.usage is None or not answer.usage.completion_tokens:
         attempt.chunks += estimate_output(answer.body)
 

@@ -46,7 +46,7 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
         finally:
             stream.close()
             attempt.stop_matched = attempt.stop_matched or stream.stop
-            stream.note_cut(attempt)
+            stream.note_cut(call, attempt)
 
     async with aclosing(interleave(len(bodies), pump)) as pieces:
         async for at, piece in pieces:

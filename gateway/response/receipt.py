@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -99,11 +99,28 @@ def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
     return record
 
 
-def note_cut(attempt: Attempt) -> None:
+def as_caller_names(call: Call, notes: Iterable[Adjustment]) -> list[Adjustment]:
+    """Return adjustments with the caller's names of the parameters."""
+    if call.translator is None:
+        return list(notes)
+    return [msgspec.structs.replace(note, param=call.translator.param(note.param)) for note in notes]
+
+
+def add_notes(call: Call, attempt: Attempt, notes: Iterable[Adjustment]) -> None:
+    """Add what was adjusted in the answer, unless the attempt says so already."""
+    whole = list(attempt.adjustments)
+    for note in as_caller_names(call, notes):
+        if note not in whole:
+            whole.append(note)
+    attempt.adjustments = whole
+
+
+def note_cut(call: Call, attempt: Attempt) -> None:
     """Report that the gateway ended the text at a stop string, unless the request's adjustments say so already."""
-    if not any(each.param in _STOP_PARAMS and each.action == "enforce_locally" for each in attempt.adjustments):
+    names = _STOP_PARAMS if call.translator is None else [call.translator.param(name) for name in _STOP_PARAMS]
+    if not any(each.param in names and each.action == "enforce_locally" for each in attempt.adjustments):
         note = Adjustment("stop", "enforce_locally", why="the upstream left the stop string in the text; the gateway removed it")
-        attempt.adjustments = [*attempt.adjustments, note]
+        add_notes(call, attempt, [note])
 
 
 def timings(call: Call) -> dict[str, float]:
@@ -139,11 +156,12 @@ def receipt_chunk(call: Call, opening: OpeningChunk) -> bytes:
 def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
     """Return a usage chunk with the gateway's own figures, for a stream that the gateway ended early or continued."""
     total = usage.prompt_tokens + usage.completion_tokens
+    written = {"cache_write_tokens": usage.cache_write_tokens} if usage.cache_write_tokens else {}
     counts = {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": total,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, **written},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
     return _last_chunk(call, opening, "usage", counts)

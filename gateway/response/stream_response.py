@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 
 from gateway import accounting
-from gateway.call import Attempt
+from gateway.call import Attempt, Call
 from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
 from gateway.emulate.tool_calls import ToolCallStream
@@ -32,6 +32,8 @@ from providers.base import Body, StreamDecoder, Usage
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. One with more is assumed to be endless."""
+NATIVE_EVENTS = 4
+"""Factor for streams in the caller's own API, whose events may be smaller than a token, such as those of citations."""
 
 
 class DecoderChain(NamedTuple):
@@ -95,7 +97,7 @@ class UpstreamStream:
         self.relay: Relay | NativeRelay
         self._stops: StopStream | None = None
         if exchange.native is not None:
-            self.relay = NativeRelay(exchange.native.new_reader(), max_events=_max_events(body))
+            self.relay = NativeRelay(exchange.native.new_reader(), max_events=NATIVE_EVENTS * _max_events(body))
         else:
             self.relay, self._stops = _chat_relay(exchange, body, usage_asked=usage_asked)
         exchange.attempt.relays.append(self.relay)
@@ -148,10 +150,10 @@ class UpstreamStream:
             return self.relay.reader.stop
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
-    def note_cut(self, attempt: Attempt) -> None:
+    def note_cut(self, call: Call, attempt: Attempt) -> None:
         """Report that the gateway ended the text at a stop string."""
         if self._stops is not None and self._stops.matched_stop is not None:
-            receipt.note_cut(attempt)
+            receipt.note_cut(call, attempt)
 
     def close(self) -> None:
         """Release the response, even if it was not read to its end."""
@@ -170,7 +172,7 @@ def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop
-    stream.note_cut(attempt)
+    stream.note_cut(exchange.call, attempt)
 
 
 async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> UpstreamStream:
@@ -250,7 +252,7 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     attempt.ended_at = time.monotonic()
     if exchange.checked_streams:
         notes = [note for checked in exchange.checked_streams for note in checked.notes()]
-        attempt.adjustments = [*attempt.adjustments, *dict.fromkeys(notes)]
+        receipt.add_notes(call, attempt, notes)
     if call.wants_usage:
         out += _own_usage(exchange, opening)
     if call.wants_receipt:

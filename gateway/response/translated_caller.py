@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from gateway.dialects.dialect import Translator
@@ -16,7 +16,7 @@ FIRST_ERROR_STATUS = 400
 class TranslatedCaller(Caller):
     """A caller whose answers, events and errors pass through a translator."""
 
-    __slots__ = ("_is_native", "_translator")
+    __slots__ = ("_is_native", "_translator", "keep")
 
     def __init__(
         self,
@@ -28,6 +28,8 @@ class TranslatedCaller(Caller):
     ) -> None:
         super().__init__(scope, receive, send, deadlines)
         self._translator = translator
+        self.keep: Callable[[bytes], Awaitable[bytes]] | None = None
+        """Stores the answer, or the last events of a stream, before the caller gets it; None if it is not stored."""
         self._is_native = False
         """Whether the answer is in the caller's format already."""
 
@@ -42,7 +44,7 @@ class TranslatedCaller(Caller):
         if status >= FIRST_ERROR_STATUS:
             body = translator.error(status, body)
         elif not self._is_native:
-            body = translator.answer(body)
+            body = await self._kept(translator.answer(body))
         await super().respond(status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     async def start_stream(self, headers: Headers) -> None:
@@ -58,8 +60,11 @@ class TranslatedCaller(Caller):
     async def finish(self, data: bytes) -> None:
         """Send the last events, or the body of a response whose head was sent as it is."""
         is_translated = self.streaming and not self._is_native
-        await super().finish(self._translator.end(data) if is_translated else data)
+        await super().finish(await self._kept(self._translator.end(data)) if is_translated else data)
 
     async def fail(self, error: bytes) -> None:
         """End a stream with an error in the caller's format."""
-        await super().finish(self._translator.end(b"data: " + error + b"\n\n"))
+        await super().finish(await self._kept(self._translator.end(b"data: " + error + b"\n\n")))
+
+    async def _kept(self, data: bytes) -> bytes:
+        return data if self.keep is None else await self.keep(data)

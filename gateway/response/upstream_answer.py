@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 from gateway.dialects.native_api import NativeApi
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
-from providers.base import Answer, Failure, Options, StreamFailure, Target
+from providers.base import Answer, Failure, Operation, Options, StreamFailure, Target
 from providers.failures import has_error, read_inband_failure
 from providers.usage import read_usage
 
@@ -17,6 +18,8 @@ __all__ = ["read_usage"]
 
 NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
 NOT_EMBEDDINGS = Failure("bad_body", "the answer is not a list of embeddings")
+NOT_RANKED = Failure("bad_body", "the answer is not a list of ranked documents")
+_UNREADABLE: Mapping[Operation, Failure] = {"embeddings": NOT_EMBEDDINGS, "rerank": NOT_RANKED}
 
 
 def is_event_stream(response: Response) -> bool:
@@ -51,7 +54,7 @@ async def read_json(
             body.decode()  # the JSON decoder does not check the encoding of skipped values
         return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
     except UNREADABLE_ERRORS:
-        raise StreamFailure(NOT_EMBEDDINGS if options.operation == "embeddings" else NOT_AN_ANSWER) from None
+        raise StreamFailure(_UNREADABLE.get(options.operation, NOT_AN_ANSWER)) from None
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:

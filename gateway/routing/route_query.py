@@ -37,7 +37,7 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 class RouteQuery:
     """Properties of one call for the router. Each is computed when it is first needed."""
 
-    __slots__ = ("_call", "_default_output", "_headers", "_refusals", "requires_all_parameters", "stream")
+    __slots__ = ("_call", "_default_output", "_headers", "_refusals", "needs_native", "requires_all_parameters", "stream")
 
     def __init__(self, call: Call, headers: Sequence[tuple[bytes, bytes]], default_output: int) -> None:
         """`default_output`: output tokens to expect if the call sets no cap."""
@@ -47,6 +47,7 @@ class RouteQuery:
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
         self.requires_all_parameters = call.requires_parameters
+        self.needs_native = refusal_of(call) is not None
         """Whether the caller rejects targets that would lose a parameter."""
 
     def session(self, header: str) -> bytes:
@@ -90,7 +91,10 @@ class RouteQuery:
         return price.cost(prompt, output_cap(body, target, self._default_output, operation))
 
     def is_accepted_by(self, candidate: Candidate) -> bool:
-        """Return False if the call or the candidate's settings require all parameters and the target would lose one."""
+        """Return False if the target cannot answer, or if all parameters are required and the target would lose one."""
+        if self.needs_native and native_api(self._call, candidate.backend.target, candidate.settings) is None:
+            self._refusals[candidate.backend.target] = refusal_of(self._call)
+            return False
         required = self.requires_all_parameters or candidate.settings.require_parameters
         return not required or self.honours_all(candidate.backend.target, candidate.settings)
 
@@ -120,7 +124,7 @@ class RouteQuery:
         return None
 
     def _adapted(self, body: Body, target: Target, settings: ModelSettings) -> AdaptedBody:
-        """Return the request in strict mode. Raise Refusal if something would be lost."""
+        """Return the request in strict mode. Raise Refusal if something would be lost, or nothing can be sent."""
         call = self._call
         if call.source is not None and (api := native_api(call, target, settings)) is not None:
             return adapt_natively(call, call.source.copy(), api, target, strict=True)

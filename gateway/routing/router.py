@@ -203,7 +203,8 @@ class Router:
 
     def _draw_from(self, split: Split, path: tuple[Model, ...], query: RouteQuery | None) -> Ref:
         options = self.options(split, path)
-        if query is not None and (query.requires_all_parameters or any(option.some_require_parameters for option in options)):
+        is_selective = query is not None and (query.requires_all_parameters or query.needs_native)
+        if query is not None and (is_selective or any(option.some_require_parameters for option in options)):
             options = [option for option in options if option.accepts(query)] or options
         options = [option for option in options if self._has_live_start(option)] or options
         return self._balance(options, path[-1].settings, query).ref

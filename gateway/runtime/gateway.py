@@ -33,6 +33,8 @@ from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
+from gateway.store.redis_responses import RedisResponses
+from gateway.store.responses import MemoryResponses, ResponseStore
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -124,8 +126,14 @@ class Gateway:
             hedges=Hedges(self.metrics),
             mirrors=Mirrors(self.metrics, self.log, self.ledger),
             runtime_keys=self.runtime_keys,
+            responses=self._new_response_store(config),
             limiter_for=self._limit_store.limiter_for,
         )
+
+    def _new_response_store(self, config: Config) -> ResponseStore:
+        if config.store.startswith("memory:"):
+            return MemoryResponses()
+        return RedisResponses(store_address(config), self._outage_log.for_subject("responses"))
 
     @property
     def config(self) -> Config:
@@ -253,6 +261,7 @@ class Gateway:
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
+        await self.shared.responses.close()
         self._outage_log.stop()
         if self.fleet is not None:
             await self.fleet.stop(timeout_s)

@@ -23,7 +23,9 @@ from gateway.explain.request import DryRun
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
+from gateway.passthrough.rules import rules_of, target_model
 from gateway.pipeline import Pipeline
+from gateway.response.response_storage import ResponseStorage
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of
 from gateway.runtime.shared import Shared
@@ -69,11 +71,12 @@ class Generation:
             is_live=shared.health.is_live,
         )
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
+        self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.pipeline = _new_pipeline(self, shared)
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""
-        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers)
+        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
@@ -177,6 +180,8 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
+        passed=rules_of(config, generation.backend) if config.passthrough else None,
+        storage=generation.storage,
     )
 
 
@@ -186,6 +191,8 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     named = [ref for model in config.models.values() for ref in refs(model.targets)]
     named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
     targets = {str(ref) for ref in named if ref.provider is not None}
+    models |= set(config.passthrough)
+    targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     return models, targets, {name: provider.type for name, provider in config.providers.items()}
 
 

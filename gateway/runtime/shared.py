@@ -18,6 +18,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.runtime.resources import Resources
 from gateway.store.limit import Limiter
+from gateway.store.responses import ResponseStore
 from gateway.targets.latency import Latency
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog
@@ -44,5 +45,6 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     hedges: Hedges
     mirrors: Mirrors
     runtime_keys: RuntimeKeys
+    responses: ResponseStore
     limiter_for: Callable[[Config], Limiter]
     """Returns the limit store. The first call creates it, from the configuration of that call."""

@@ -12,13 +12,16 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from gateway.config.passthrough import METHODS
+from gateway.dialects.azure import DEPLOYMENTS, ENDINGS
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES
-from gateway.dialects.table import DIALECTS, PREFIXES, call_paths
+from gateway.dialects.table import DIALECTS, PREFIXES, call_paths, deployment_api
 from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
+from gateway.server.stored_responses import StoredResponses
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
@@ -33,30 +36,36 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     """Return the callers' ASGI application. Each call is served by the generation that is current when it begins."""
     dialect_of = call_paths(dialects)
     other_routes: Any = _other_routes(gateway, dialect_of)
-    with_cors: dict[tuple[str, ...], Any] = {}
+    with_cors: dict[tuple[tuple[str, ...], bool], Any] = {}
 
     def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             dialect = dialect_of.get(scope["path"])
             if dialect is not None and scope["method"] == "POST":
                 return gateway.generation.pipeline.serve(dialect, scope, receive, send)
+            pipeline = gateway.generation.pipeline
+            if scope["method"] == "POST" and (dialect := deployment_api(scope["path"])) is not None:
+                return pipeline.serve(dialect, scope, receive, send)
+            if pipeline.passed is not None and (rule := pipeline.passed.find(scope["raw_path"])) is not None:
+                return pipeline.pass_through(rule, scope, receive, send)
         return other_routes(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         # Not a coroutine, because every await of the application would pass through it.
-        origins = gateway.generation.config.cors
-        if not origins:
+        config = gateway.generation.config
+        if not config.cors:
             return dispatch(scope, receive, send)
-        if origins not in with_cors:
+        settings = config.cors, bool(config.passthrough)
+        if settings not in with_cors:
             with_cors.clear()
-            with_cors[origins] = _with_cors(dispatch, origins)
-        return with_cors[origins](scope, receive, send)  # type: ignore[no-any-return]
+            with_cors[settings] = _with_cors(dispatch, *settings)
+        return with_cors[settings](scope, receive, send)  # type: ignore[no-any-return]
 
     return app
 
 
-def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
-    """Wrap the application in CORS."""
+def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any:
+    """Wrap the application in CORS. Passed paths have more methods than the gateway's own APIs."""
     from starlette.middleware.cors import CORSMiddleware
 
     fields, kinds = ("limit", "remaining", "reset"), ("requests", "tokens")
@@ -66,14 +75,24 @@ def _with_cors(app: Asgi, origins: tuple[str, ...]) -> Any:
         *(f"x-ratelimit-{field}-{kind}" for field, kind in limits),
         *(f"anthropic-ratelimit-{kind}-{field}" for field, kind in limits),
     ]
+    methods = METHODS if passes_methods else ("GET", "POST", "DELETE")
     return CORSMiddleware(
-        app, allow_origins=list(origins), allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=exposed
+        app, allow_origins=list(origins), allow_methods=methods, allow_headers=["*"], expose_headers=exposed
     )
 
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
-    endpoints = Endpoints(gateway, dialect_of)
+    endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
+    app = Starlette(routes=other_routes(endpoints, stored, dialect_of), exception_handlers=endpoints.handlers())
+    app.router.redirect_slashes = False
+    return app
+
+
+def other_routes(
+    endpoints: Endpoints, stored: StoredResponses, dialect_of: Mapping[str, Dialect]
+) -> list[Route]:
+    """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES
@@ -90,16 +109,23 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
         if prefix not in PREFIXES
         for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
     ]
+    routes.append(Route("/openapi.json", endpoints.openapi, methods=["GET"]))
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
+    counts |= {f"{prefix}/tokenize": endpoints.tokenize for prefix in PREFIXES}
+    counts |= {f"{prefix}/detokenize": endpoints.detokenize for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
     routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in dialect_of]
-    paths = [*dialect_of, *counts]
+    routes += [Route(f"{DEPLOYMENTS}{{name:path}}{end}/explain", endpoints.explain, methods=["POST"]) for end in ENDINGS]
+    paths = [*dialect_of, *counts, *(f"{DEPLOYMENTS}{{name:path}}{end}" for end in ENDINGS)]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
     routes += [
-        Route(f"{prefix}/responses/{{rest:path}}", endpoints.stored_response, methods=["GET", "POST", "DELETE"])
+        Route(f"{prefix}/responses/{{id}}{path}", endpoint, methods=methods)
         for prefix in PREFIXES
+        for path, endpoint, methods in (
+            ("", stored.response, ["GET", "DELETE"]),
+            ("/input_items", stored.input_items, ["GET"]),
+            ("/cancel", stored.cancel, ["POST"]),
+        )
     ]
-    app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
-    app.router.redirect_slashes = False
-    return app
+    return routes

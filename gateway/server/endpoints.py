@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,13 @@ from gateway.call import Call
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
-from gateway.dialects.table import CHAT, MESSAGES, RESPONSES
-from gateway.errors import GatewayError, NotFound
+from gateway.dialects.table import CHAT, MESSAGES, RESPONSES, deployment_api
+from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE
+from gateway.errors import GatewayError, Headers, NotFound
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
-from gateway.explain.request import explain
+from gateway.explain.request import DryRun, explain
+from gateway.explain.tokenize import answer_detokenize, answer_tokenize
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
 from gateway.http.request_id import next_id
 from gateway.keys.virtual_key import VirtualKey, may_use
@@ -35,6 +37,8 @@ from gateway.server.error_responses import (
     uses_messages_api,
 )
 from gateway.telemetry.call_log import internal_error
+
+Answer = Callable[[DryRun, Call, bytes, Headers], Awaitable[dict[str, Any]]]
 
 
 class Endpoints:
@@ -82,13 +86,23 @@ class Endpoints:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
         return _json({"status": "ok"})
 
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration shows it."""
+        generation, _ = self._authenticate(request)
+        if not generation.config.callers.openapi:
+            raise NotFound("The OpenAPI document is not shown here: set callers.openapi to true, or read it at the admin listener.")
+        from gateway.openapi.document import document_json
+
+        return Response(document_json("callers"), 200, {"x-request-id": next_id()}, "application/json")
+
     async def explain(self, request: Request) -> Response:
         """POST /v1/explain: explain how a chat body would be handled. Below the path of another API, explain its body."""
         generation, key = self._authenticate(request)
         source, headers = await _read(request, generation), request.scope["headers"]
-        dialect = self._dialect_of.get(request.scope["path"].removesuffix("/explain"), CHAT)
+        path = request.scope["path"].removesuffix("/explain")
+        dialect = self._dialect_of.get(path) or deployment_api(path) or CHAT
         trace = generation.pipeline.begin_trace(headers)
-        return _json(await explain(generation.dry_run(), source, headers, key, trace, dialect))
+        return _json(await explain(generation.dry_run(), source, headers, key, trace, dialect, path))
 
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: count the tokens of a Messages request."""
@@ -100,17 +114,24 @@ class Endpoints:
         call = Call("chat", request.scope["path"], RESPONSES, RESPONSES.translator())
         return _json({"object": "response.input_tokens", **await self._count(request, call)})
 
+    async def tokenize(self, request: Request) -> Response:
+        """POST /v1/tokenize: return the tokens of messages or of a text."""
+        return await self._tokens(request, TOKENIZE, answer_tokenize)
+
+    async def detokenize(self, request: Request) -> Response:
+        """POST /v1/detokenize: return the text of tokens."""
+        return await self._tokens(request, DETOKENIZE, answer_detokenize)
+
+    async def _tokens(self, request: Request, dialect: Dialect, answer: Answer) -> Response:
+        generation, key = self._authenticate(request)
+        source = await _read(request, generation)
+        call = Call(dialect.operation, request.scope["path"], dialect, key=key)
+        return _json(await answer(generation.dry_run(), call, source, request.scope["headers"]))
+
     async def _count(self, request: Request, call: Call) -> dict[str, Any]:
         generation, call.key = self._authenticate(request)
         source = await _read(request, generation)
         return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
-
-    async def stored_response(self, request: Request) -> Response:
-        """Reject a request for a stored response: there are none."""
-        self._authenticate(request)
-        path = request.scope["path"][:100]
-        message = f"Unknown path {path}: the gateway stores no responses. Send the earlier items in 'input'."
-        raise NotFound(message)
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""

@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.config.passthrough_check import example_entry
 from gateway.dialects.messages_api.dialect import is_messages_call
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
 from gateway.errors import BadRequest, GatewayError, NotFound
@@ -51,7 +52,7 @@ def http_error_response(request: Request, error: HTTPException) -> Response:
     path = request.scope["path"][:100]  # request.url would contain the Host header
     if error.status_code == 404:
         call = "/v1/messages" if uses_messages_api(request) else "/v1/chat/completions"
-        return error_response(request, NotFound(f"Unknown path {path}. Use POST {call} or GET /v1/models."))
+        return error_response(request, NotFound(f"Unknown path {path}. Use POST {call} or GET /v1/models.{_how_to_pass(path)}"))
     code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return error_response(
@@ -64,6 +65,14 @@ def http_error_response(request: Request, error: HTTPException) -> Response:
             headers=headers,
         ),
     )
+
+
+def _how_to_pass(path: str) -> str:
+    """Return how an operator lets the calls of a path pass to a provider."""
+    example = example_entry(path)
+    if example is None:
+        return ""
+    return f" To pass it to a provider, declare it in the gateway's configuration: passthrough: {{ {example} }}."
 
 
 async def answer_incomplete_body(request: Request, error: CallerDisconnectedError) -> Response:

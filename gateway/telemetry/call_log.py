@@ -20,8 +20,9 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Call, in_ms
+from gateway.call import Call, PassedRequest, in_ms
 from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
+from providers.base import Usage
 
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
@@ -160,6 +161,23 @@ def _of_other_targets(call: Call) -> dict[str, Any]:
     return fields
 
 
+def _add_usage(fields: dict[str, Any], usage: Usage) -> None:
+    fields["prompt_tokens"] = usage.prompt_tokens
+    fields["output_tokens"] = usage.completion_tokens
+    if usage.cached_tokens:
+        fields["cached_tokens"] = usage.cached_tokens
+    if usage.reasoning_tokens:
+        fields["reasoning_tokens"] = usage.reasoning_tokens
+    if usage.estimated:
+        fields["estimated"] = True
+
+
+def _of_passed(passed: PassedRequest) -> dict[str, Any]:
+    """Return the fields about the request of a passed call. The query is left out, because it may hold a secret."""
+    fields = {"method": passed.method, "path": passed.path[:MAX_TEXT_CHARS]}
+    return {**fields, "request_bytes": passed.request_bytes, "response_bytes": passed.response_bytes}
+
+
 def record(call: Call, ended: float) -> dict[str, Any]:
     """Return a call as a log record: names, numbers and timings. docs/log.md describes the fields."""
     attempt = call.final_attempt
@@ -176,6 +194,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         "stream": call.stream,
         "ms": in_ms(ended - call.started),
     }
+    if call.passed is not None:
+        fields |= _of_passed(call.passed)
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team
     if call.mirror_of:
@@ -190,14 +210,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         if attempt.adjustments:
             fields["adjustments"] = [f"{safe_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]
     if usage is not None:
-        fields["prompt_tokens"] = usage.prompt_tokens
-        fields["output_tokens"] = usage.completion_tokens
-        if usage.cached_tokens:
-            fields["cached_tokens"] = usage.cached_tokens
-        if usage.reasoning_tokens:
-            fields["reasoning_tokens"] = usage.reasoning_tokens
-        if usage.estimated:
-            fields["estimated"] = True
+        _add_usage(fields, usage)
     fields |= _of_other_targets(call)
     if (cost := accounting.cost_usd(call)) is not None:
         fields["cost_usd"] = cost

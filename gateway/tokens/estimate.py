@@ -9,7 +9,7 @@ import msgspec
 
 from gateway import catalog
 from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
-from gateway.tokens.inputs import count_inputs, generated_count
+from gateway.tokens.inputs import WITHOUT_OUTPUT, count_inputs, count_ranked, generated_count
 from providers.base import Body, Operation, Target
 
 # Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured).
@@ -41,6 +41,8 @@ def estimate_prompt(body: Body, size: int, target: Target, operation: Operation 
         return count_inputs(body, size, target)
     if operation == "completions":
         return count_inputs(body, size, target, "prompt")
+    if operation == "rerank":
+        return count_ranked(body, size, target)
     if size <= MAX_INLINE_BYTES and "messages" in body:
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if SHARED_COUNTER.is_loaded(tokenizer):
@@ -52,9 +54,9 @@ def estimate_prompt(body: Body, size: int, target: Target, operation: Operation 
 def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:
     """Return the maximum output of a request: its own cap or `default`, within the model's cap, times `n`.
 
-    Embeddings have no output tokens.
+    Embeddings and rerank have no output tokens.
     """
-    if operation == "embeddings":
+    if operation in WITHOUT_OUTPUT:
         return 0
     entry = catalog.find(target.kind.type, target.model, target.provider)
     model_cap = entry.output if entry is not None and entry.output else None

@@ -1,4 +1,4 @@
-"""Counts the tokens of the inputs of an embeddings request, or of the prompts of a completion."""
+"""Counts the tokens of requests without messages: inputs of embeddings, prompts of completions, documents of rerank."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, TokenCounter, tokenizer_for
 from providers.base import Body, Operation, Target
+from providers.rules.rerank import document_texts
+
+WITHOUT_OUTPUT: frozenset[Operation] = frozenset({"embeddings", "rerank"})
+"""Operations whose answers have no output tokens, no streams and no stop strings."""
 
 
 def count_inputs(body: Body, size: int, target: Target, field: str = "input", counter: TokenCounter = SHARED_COUNTER) -> int:
@@ -20,6 +24,17 @@ def count_inputs(body: Body, size: int, target: Target, field: str = "input", co
     if size > MAX_INLINE_BYTES or not counter.is_loaded(tokenizer):
         return size // MIN_BYTES_PER_TOKEN
     return math.ceil(sum(counter.count_texts(_texts(value), tokenizer)) * tokenizer.factor)
+
+
+def count_ranked(body: Body, size: int, target: Target, counter: TokenCounter = SHARED_COUNTER) -> int:
+    """Count the tokens that a reranker reads: the query with each document. If counting would take long, return an upper bound."""
+    documents = body.get("documents")
+    tokenizer = tokenizer_for(target.kind.type, target.model)
+    if size > MAX_INLINE_BYTES or not counter.is_loaded(tokenizer):
+        query = len(body.raw("query") or b"") // MIN_BYTES_PER_TOKEN
+        return size // MIN_BYTES_PER_TOKEN + query * len(documents)
+    query, *counts = counter.count_texts([body.get("query"), *document_texts(body)], tokenizer)
+    return math.ceil((query * len(documents) + sum(counts)) * tokenizer.factor)
 
 
 def input_count(body: Body, field: str = "input") -> int:

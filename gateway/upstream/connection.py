@@ -21,10 +21,11 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade
 
 from gateway.upstream.deadlines import Clock
-from gateway.upstream.response import MAX_REST_BYTES, NativeResponse
-from gateway.upstream.response_parser import ResponseParser
+from gateway.upstream.response import MAX_REST_BYTES, NativeResponse, StaleConnectionError
+from gateway.upstream.response_parser import ResponseParser, has_blank_surplus
 from gateway.upstream.stats import TransportStats
-from gateway.upstream.transport import UpstreamError
+from gateway.upstream.transport import Upload, UpstreamError
+from gateway.upstream.upload import PacedUpload
 from providers.base import FailureKind
 
 READ_BYTES = 32 * 1024
@@ -34,10 +35,6 @@ NO_DEADLINE = float("inf")
 
 # All connections of a process read into this buffer. The read callback parses it and copies what it keeps.
 _BUFFER = memoryview(bytearray(READ_BYTES))
-
-
-class StaleConnectionError(Exception):
-    """A reused connection was closed before it received any byte. The request may be sent once more on a new connection."""
 
 
 class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
@@ -108,6 +105,14 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._write_upload()
         return waiter
 
+    def send_upload(self, exchange: NativeResponse, head: bytes, upload: Upload) -> asyncio.Future[None]:
+        """Send a request whose body is sent piece by piece, as `send` does."""
+        waiter = self.send(exchange, head, b"")
+        if upload.has_body:
+            self._upload = paced = PacedUpload(upload, self)
+            paced.start()
+        return waiter
+
     def abort(self) -> None:
         """Close the socket at once. An exchange in progress ends with an error."""
         self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was cancelled")
@@ -151,21 +156,46 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
     def _write_upload(self) -> None:
         """Write slices of the body while the transport accepts them, so that it buffers at most one slice above its limit."""
         transport = self._transport
-        while self._upload is not None and self._writable and transport is not None and not transport.is_closing():
+        while isinstance(self._upload, memoryview) and self._writable and transport is not None and not transport.is_closing():
             piece, rest = self._upload[:WRITE_SLICE_BYTES], self._upload[WRITE_SLICE_BYTES:]
             self._upload = rest if len(rest) else None
             transport.write(piece)
 
+    def write_piece(self, data: bytes) -> None:
+        """Write a part of the body, and start the deadline for the upstream to accept it."""
+        self._restart_deadline()
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def await_body(self) -> None:
+        """Suspend the deadline while the gateway waits for the next part of the body."""
+        if self._exchange is not None and not self._exchange.status:
+            self.deadline = self._exchange.total
+
+    def finish_upload(self) -> None:
+        """Start the deadline for the response."""
+        self._upload = None
+        self._restart_deadline()
+
+    def _restart_deadline(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._set_deadline(exchange.deadlines.idle if exchange.status else exchange.deadlines.first_byte)
+
     def _fail(self, kind: FailureKind, message: str) -> None:
+        self.fail_with(UpstreamError(kind, message))
+
+    def fail_with(self, error: Exception) -> None:
+        """Close the connection, and end the exchange in progress with an error, such as that of its body."""
         exchange, self._exchange = self._exchange, None
         self._close()
         if exchange is not None:
-            self._end(exchange, UpstreamError(kind, message))
+            self._end(exchange, error)
 
     def _end(self, exchange: NativeResponse, error: Exception | None) -> None:
         """Pass an error to the sender if the head is missing, else end the body for its reader."""
         if exchange.status:
-            exchange.end(cast("UpstreamError | None", error))
+            exchange.end(error)
             return
         exchange.ended = True
         exchange.source = None
@@ -174,7 +204,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
 
     def _close(self, keep_slot: bool = False) -> None:
         self.closed = True
-        self._upload = None
+        self._stop_upload()
         self._parser = None
         if self._transport is not None:
             self._transport.abort()
@@ -244,11 +274,15 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """Stop writing: the upstream reads more slowly than the gateway writes."""
         self._writable = False
+        if isinstance(self._upload, PacedUpload):
+            self._upload.pause()
 
     def resume_writing(self) -> None:
         """Continue the upload and restart the deadline for the response."""
         self._writable = True
-        if self._upload is not None and self._exchange is not None:
+        if isinstance(self._upload, PacedUpload):
+            self._upload.resume()
+        elif self._upload is not None and self._exchange is not None:
             self._set_deadline(self._exchange.deadlines.first_byte)
             self._write_upload()
 
@@ -280,7 +314,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self._exchange = None
         last = exchange.pieces[-1] if exchange.pieces and exchange.size > before and not self._chunked else b""
         unsent = self._upload is not None or (self._transport is not None and self._transport.get_write_buffer_size())
-        if self._is_doubtful or unsent or _has_blank_surplus(data, last):
+        if self._is_doubtful or unsent or has_blank_surplus(data, last):
             self._poison()
         elif not self._keep_alive:
             self._close()
@@ -313,13 +347,3 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         else:
             self._close()
             self._end(exchange, exchange.close_error(exc))
-
-
-def _has_blank_surplus(data: memoryview, last: bytes) -> bool:
-    """Return whether blank lines, which the parser skips, follow a response.
-
-    `last`: the last piece of a body that is not chunked.
-    """
-    if last:
-        return bytes(data[-len(last) :]) != last  # memoryviews would be compared item by item
-    return bytes(data[-6:]) == b"\r\n\r\n\r\n"

@@ -17,10 +17,10 @@ from typing import Any, cast
 import httpx
 
 from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBackend, CheckedTransport
-from gateway.upstream.request_head import CONNECTION_HEADERS, authority
+from gateway.upstream.request_head import CONNECTION_HEADERS, authority, body_headers
 from gateway.upstream.resolver import Resolver, ThreadResolver, literal_address
 from gateway.upstream.tls import make_context
-from gateway.upstream.transport import Deadlines, OnTrailing, Origin, UpstreamError, in_seconds
+from gateway.upstream.transport import Deadlines, OnTrailing, Origin, Upload, UpstreamError, in_seconds
 from providers.base import FailureKind, WireRequest
 
 MAX_HEADERS = 256
@@ -163,11 +163,13 @@ class HttpxTransport:
         self._transports: dict[Origin, httpx.AsyncHTTPTransport] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> HttpxResponse:
+    async def send(
+        self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload | None = None
+    ) -> HttpxResponse:
         """Return the response once its head has arrived. Raise UpstreamError on failure."""
         transport = self._transports.get(origin) or await self._open(origin)
         progress = _SendProgress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
-        wire = _encode(origin, request, deadlines, progress)
+        wire = _encode(origin, request, deadlines, progress, upload)
         request.written = True  # httpx does not report when a request leaves its queue, so assume it was sent
         try:
             async with asyncio.timeout_at(progress.total) as progress.timeout:
@@ -177,7 +179,7 @@ class HttpxTransport:
         except (httpx.HTTPError, OSError) as error:
             raise _explain(error, progress.phase, origin) from None
         response = HttpxResponse(answer, deadlines, progress.total, self._closing)
-        _check(response)
+        _check(response, may_be_encoded=upload is not None)
         return response
 
     async def aclose(self) -> None:
@@ -209,24 +211,34 @@ class HttpxTransport:
         return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=httpx.Proxy(origin.proxy), limits=limits, trust_env=False)
 
 
-def _encode(origin: Origin, request: WireRequest, deadlines: Deadlines, progress: _SendProgress) -> httpx.Request:
-    headers = [("host", authority(origin)), ("accept-encoding", "identity"), ("content-length", str(len(request.body)))]
+def _encode(
+    origin: Origin, request: WireRequest, deadlines: Deadlines, progress: _SendProgress, upload: Upload | None
+) -> httpx.Request:
+    size = [("content-length", str(len(request.body)))] if upload is None else body_headers(upload)
+    headers = [("host", authority(origin)), ("accept-encoding", "identity"), *size]
     headers += [(name, value) for name, value in request.headers if name not in CONNECTION_HEADERS]
     text = "".join([request.path, *[part for pair in headers for part in pair]])
     if any(character in text for character in "\r\n\0") or " " in request.path or not text.isascii():
         raise UpstreamError("protocol", "the request's path or headers contain characters that HTTP does not allow there")
-    timeout = {"connect": deadlines.connect, "pool": deadlines.first_byte, "read": None, "write": None}
+    stall = deadlines.first_byte if upload is not None else None
+    timeout = {"connect": deadlines.connect, "pool": deadlines.first_byte, "read": None, "write": stall}
     url = httpx.URL(scheme=origin.scheme, host=origin.host, port=origin.port, raw_path=request.path.encode())
     extensions = {"timeout": timeout, "trace": progress.trace}
-    return httpx.Request(request.method, url, headers=headers, content=request.body, extensions=extensions)
+    body = _pieces(upload) if upload is not None and upload.has_body else request.body
+    return httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
 
 
-def _check(response: HttpxResponse) -> None:
+async def _pieces(upload: Upload) -> AsyncIterator[bytes]:
+    while piece := await upload.read():
+        yield piece
+
+
+def _check(response: HttpxResponse, *, may_be_encoded: bool) -> None:
     encodings = [value for name, value in response.headers if name == b"content-encoding"]
     if len(response.headers) > MAX_HEADERS:
         response.close()
         raise UpstreamError("protocol", f"the upstream sent more than {MAX_HEADERS} headers")
-    if any(value.strip().lower() not in (b"", b"identity") for value in encodings):
+    if not may_be_encoded and any(value.strip().lower() not in (b"", b"identity") for value in encodings):
         response.close()
         raise UpstreamError("encoding", "the upstream compressed its response although the request forbids it")
 
@@ -236,6 +248,8 @@ def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
     address = f"{origin.host}:{origin.port}"
     if isinstance(error, httpx.PoolTimeout):
         return UpstreamError("overloaded", "no connection to the upstream became free in time")
+    if isinstance(error, httpx.WriteTimeout):
+        return UpstreamError("header_timeout", "the upstream did not read the request body in time")
     if isinstance(error, httpx.ConnectTimeout):
         kind: FailureKind = "tls_timeout" if phase == "tls" else "connect_timeout"
         return UpstreamError(kind, f"no connection to {address} in time")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway.upstream.connection import StaleConnectionError, UpstreamConnection
+from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Clock, Ticker
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool
-from gateway.upstream.request_head import encode_head, origin_part
+from gateway.upstream.request_head import encode_head, encode_upload_head, origin_part
 from gateway.upstream.resolver import Resolver, ThreadResolver
-from gateway.upstream.response import NativeResponse
+from gateway.upstream.response import NativeResponse, StaleConnectionError
 from gateway.upstream.stats import TransportStats
-from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from gateway.upstream.transport import Deadlines, Origin, Upload, UpstreamError
 from providers.base import WireRequest
 
 
@@ -40,11 +40,16 @@ class NativeTransport:
         self._dialer = Dialer(resolver or ThreadResolver(clock=clock), is_allowed)
         self._pools: dict[Origin, Pool] = {}
 
-    async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
+    async def send(
+        self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload | None = None
+    ) -> NativeResponse:
         """Return the response once its head has arrived. Raise UpstreamError on failure.
 
-        If a reused connection turns out to be closed, the request is sent once more on a new one.
+        If a reused connection turns out to be closed, the request is sent once more on a new one, unless it has an
+        upload that has begun.
         """
+        if upload is not None:
+            return await self._send_upload(origin, request, deadlines, upload)
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = encode_head(request, pool.origin_part)
@@ -61,6 +66,34 @@ class NativeTransport:
             raise
         response.waiter = None
         return response
+
+    async def _send_upload(
+        self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload
+    ) -> NativeResponse:
+        """Send a request with an upload, on a connection that is unlikely to be closed."""
+        pool = self._pools.get(origin) or self._open(origin)
+        self._ticker.tune(deadlines)
+        head = encode_upload_head(request, origin, upload)
+        total = self._clock() + deadlines.total
+        connection = await (pool.acquire_recent if upload.has_body else pool.acquire)(deadlines, total)
+        while True:
+            response = NativeResponse(request.method, deadlines, total, may_be_encoded=True)
+            request.written = True
+            try:
+                await connection.send_upload(response, head, upload)
+            except StaleConnectionError:
+                if upload.has_body:
+                    pool.drop(connection)
+                    raise UpstreamError("closed_pre", "the upstream closed the connection without a response") from None
+                pool.keep_slot(connection)
+                self.stats.stale_retries += 1
+                connection = await pool.connect(deadlines, total)
+            except BaseException:
+                _abandon(pool, connection, response)
+                raise
+            else:
+                response.waiter = None
+                return response
 
     async def aclose(self) -> None:
         """Close every connection and fail the waiting senders."""

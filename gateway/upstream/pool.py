@@ -15,6 +15,10 @@ Dial = Callable[["Pool", Deadlines, float], Awaitable[UpstreamConnection]]
 """Opens a connection for a pool within the deadlines and before the last argument, a time on the transport's clock."""
 
 
+MAX_IDLE_FOR_UPLOAD_S = 3.0
+"""Seconds for which a connection may have been idle before it sends a body that cannot be repeated."""
+
+
 class _Waiter:
     """A sender in the queue. It is granted a connection, or None as permission to open one."""
 
@@ -84,6 +88,18 @@ class Pool:
             if connection is not None:
                 self.stats.reuses += 1
                 return connection
+        return await self.connect(deadlines, total)
+
+    async def acquire_recent(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
+        """Return a connection as `acquire` does, but none that was idle for long: the upstream may have closed it."""
+        if not self.idle:
+            return await self.acquire(deadlines, total)
+        latest = self.idle[-1]
+        if self._keepalive_s - (latest.deadline - self.ticker.clock()) <= MAX_IDLE_FOR_UPLOAD_S:
+            return await self.acquire(deadlines, total)
+        if self.size >= self.max_connections:
+            self.idle[0].abort()  # which releases its slot
+        self.size += 1
         return await self.connect(deadlines, total)
 
     async def connect(self, deadlines: Deadlines, total: float) -> UpstreamConnection:

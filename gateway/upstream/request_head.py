@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.upstream.transport import Origin, UpstreamError
+from gateway.upstream.transport import Origin, Upload, UpstreamError
 from providers.base import WireRequest
 
 CONNECTION_HEADERS = frozenset({"host", "content-length", "accept-encoding", "transfer-encoding", "connection", "expect", "upgrade", "te"})
@@ -22,12 +22,35 @@ def origin_part(origin: Origin) -> str:
     return f" HTTP/1.1\r\nhost: {authority(origin)}\r\naccept-encoding: identity\r\ncontent-length: "
 
 
+def upload_origin_part(origin: Origin, upload: Upload) -> str:
+    """Return the part of a request head that depends on the origin and on the size of the body."""
+    start = f" HTTP/1.1\r\nhost: {authority(origin)}\r\naccept-encoding: identity"
+    return "".join([start, *(f"\r\n{name}: {value}" for name, value in body_headers(upload))])
+
+
+def body_headers(upload: Upload) -> list[tuple[str, str]]:
+    """Return the header that declares the size of a body, if it is declared."""
+    if not upload.is_declared:
+        return []
+    return [("transfer-encoding", "chunked") if upload.length is None else ("content-length", str(upload.length))]
+
+
 def encode_head(request: WireRequest, lines: str) -> bytes:
     """Encode the request head. Raise UpstreamError("protocol") if a value would inject another header or line."""
+    return _encode(request, f"{lines}{len(request.body)}", 5)
+
+
+def encode_upload_head(request: WireRequest, origin: Origin, upload: Upload) -> bytes:
+    """Encode the head of a request with an upload, checked like any other head."""
+    return _encode(request, upload_origin_part(origin, upload), 4 + upload.is_declared)
+
+
+def _encode(request: WireRequest, lines: str, fixed_breaks: int) -> bytes:
+    """Encode a head that has this many line breaks besides those of the request's own headers."""
     path = request.path
     parts = [f"\r\n{name}: {value}" for name, value in request.headers if name not in CONNECTION_HEADERS]
-    head = f"{request.method} {path}{lines}{len(request.body)}{''.join(parts)}\r\n\r\n"
-    breaks = len(parts) + 5
+    head = f"{request.method} {path}{lines}{''.join(parts)}\r\n\r\n"
+    breaks = len(parts) + fixed_breaks
     if head.count("\n") != breaks or head.count("\r") != breaks or "\0" in head or " " in path:
         raise UpstreamError("protocol", "the request's path or headers contain a line break, NUL or space that is not allowed there")
     try:

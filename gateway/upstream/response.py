@@ -15,6 +15,10 @@ MAX_REST_BYTES = 64 * 1024
 """Limits on the data that may follow the last event of a stream. Beyond them the connection is closed."""
 
 
+class StaleConnectionError(Exception):
+    """A reused connection was closed before it received any byte. The request may be sent once more on a new connection."""
+
+
 class Source(Protocol):
     """The part of a connection that a response uses."""
 
@@ -39,12 +43,14 @@ class NativeResponse:
     """The `Response` of the native transport. Its connection fills it from the read callback."""
 
     __slots__ = (
-        "collecting", "connection", "deadlines", "discarding", "ended", "error", "headers", "limit", "method", "on_trailing", "paused",
-        "pieces", "size", "source", "started", "status", "total", "waiter",
+        "collecting", "connection", "deadlines", "discarding", "ended", "error", "headers", "limit", "may_be_encoded", "method",
+        "on_trailing", "paused", "pieces", "size", "source", "started", "status", "total", "waiter",
     )  # fmt: skip
 
-    def __init__(self, method: str, deadlines: Deadlines, total: float) -> None:
+    def __init__(self, method: str, deadlines: Deadlines, total: float, *, may_be_encoded: bool = False) -> None:
+        """`may_be_encoded`: whether the reader accepts a compressed body."""
         self.method = method
+        self.may_be_encoded = may_be_encoded
         self.deadlines = deadlines
         self.total = total
         """Time on the transport's clock by which the whole attempt must have ended."""
@@ -130,9 +136,11 @@ class NativeResponse:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def end(self, error: UpstreamError | None) -> None:
+    def end(self, error: Exception | None) -> None:
         """End the body, cleanly if `error` is None."""
         self.ended = True
+        if error is not None and not isinstance(error, UpstreamError):
+            error = UpstreamError("truncated", "the request body was not sent completely")
         self.error = error
         self.source = self.on_trailing = None
         self.wake()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from httptools import HttpResponseParser
 
 from gateway.upstream.response import NativeResponse
+from gateway.upstream.upload import PacedUpload
 from providers.base import FailureKind
 
 MAX_HEADERS = 256
@@ -26,7 +27,7 @@ class ResponseParser:
     def __init__(self) -> None:
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._exchange: NativeResponse | None = None
-        self._upload: memoryview | None = None
+        self._upload: memoryview | PacedUpload | None = None
         """The part of the request that is not sent yet."""
         self._rejection: tuple[FailureKind, str] | None = None
 
@@ -63,7 +64,7 @@ class ResponseParser:
             self._skip_interim(status, headers)
             return
         for name, value in headers:
-            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity") and not exchange.may_be_encoded:
                 self._reject("encoding", "the upstream compressed its response although the request forbids it")
             if name == b"transfer-encoding":
                 self._chunked = True
@@ -71,7 +72,7 @@ class ResponseParser:
                     self._reject("encoding", "the upstream uses a transfer encoding other than chunked")
         self._keep_alive = parser.should_keep_alive()
         if status >= 300 and self._upload is not None:  # rejected early: the upstream will not read the rest of the request
-            self._upload = None
+            self._stop_upload()
             self._is_doubtful = True
         exchange.status = status
         if exchange.method == "HEAD":
@@ -94,6 +95,12 @@ class ResponseParser:
         if exchange is not None and exchange.status:
             self._complete = True
 
+    def _stop_upload(self) -> None:
+        """Send nothing more of the request."""
+        upload, self._upload = self._upload, None
+        if isinstance(upload, PacedUpload):
+            upload.stop()
+
     def _skip_interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._informational += 1
         if status == 101 or self._informational > MAX_INFORMATIONAL:
@@ -104,3 +111,13 @@ class ResponseParser:
     def _reject(self, kind: FailureKind, message: str) -> None:
         self._rejection = (kind, message)
         raise RejectedResponseError
+
+
+def has_blank_surplus(data: memoryview, last: bytes) -> bool:
+    """Return whether blank lines, which the parser skips, follow a response.
+
+    `last`: the last piece of a body that is not chunked.
+    """
+    if last:
+        return bytes(data[-len(last) :]) != last  # memoryviews would be compared item by item
+    return bytes(data[-6:]) == b"\r\n\r\n\r\n"

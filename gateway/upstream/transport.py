@@ -55,6 +55,21 @@ OnTrailing = Callable[[bytes], bool]
 """Called with bytes received after the last event of a stream. Returns whether they were unexpected."""
 
 
+class Upload(Protocol):
+    """A request body that is sent piece by piece, as fast as the upstream accepts it."""
+
+    length: int | None
+    """Size in bytes. None: unknown, so the body is sent in chunks."""
+    is_declared: bool
+    """Whether the head of the request declares the size of the body, which may be 0."""
+    has_body: bool
+    """Whether there is anything to send."""
+
+    async def read(self) -> bytes:
+        """Return the next piece, or b"" at the end."""
+        ...
+
+
 class Response(Protocol):
     """One upstream response, whose head has arrived and whose body is read piece by piece."""
 
@@ -92,8 +107,14 @@ class Response(Protocol):
 class Transport(Protocol):
     """Sends one request and returns the head of its response. Cancelling `send` closes the socket at once."""
 
-    async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> Response:
-        """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed."""
+    async def send(
+        self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload | None = None
+    ) -> Response:
+        """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed.
+
+        With `upload`, its pieces are sent instead of the body of `request`, an error of `upload` is raised, and the
+        response may be compressed. Such a request is repeated only if it has no body.
+        """
         ...
 
     async def aclose(self) -> None:

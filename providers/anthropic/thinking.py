@@ -14,6 +14,7 @@ MIN_ANSWER = 1024
 """Minimum number of output tokens that the gateway's default cap leaves in addition to a thinking budget."""
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 24_576}
 """Thinking budgets for efforts, for models that have budgets only. The largest one fits into the 32,000 output tokens of opus-4-1."""
+_BEGINNINGS = frozenset({"text", "thinking", "redacted_thinking", "tool_use"})
 OFF = {"type": "disabled"}
 ADAPTIVE = {"type": "adaptive"}
 
@@ -22,6 +23,17 @@ def effort_for(budget: int, efforts: tuple[str, ...]) -> str:
     """Return the model's effort that corresponds to a thinking budget."""
     word = next((effort for effort in ("low", "medium", "high", "xhigh") if budget <= BUDGETS[effort]), "max")
     return nearest_effort(word, efforts)
+
+
+def is_prefilled(messages: Any) -> bool:
+    """Return whether a conversation ends with the beginning of an answer.
+
+    A turn that ends with blocks of the server's own tools is not one: after `pause_turn`, the model continues it.
+    """
+    if not messages or messages[-1].get("role") != "assistant":
+        return False
+    content = messages[-1].get("content")
+    return type(content) is not list or all(type(block) is dict and block.get("type") in _BEGINNINGS for block in content)
 
 
 class Thinking(Rule, frozen=True):
@@ -190,7 +202,7 @@ class Thinking(Rule, frozen=True):
             why = "this model always thinks, which excludes a forced tool choice"
             work.report_lossy("tool_choice", "downgrade", why, to="auto", code="unsupported_combination")
             body.set("tool_choice", {**{key: choice[key] for key in choice if key != "name"}, "type": "auto"})
-        if messages and messages[-1].get("role") == "assistant" and self.model.prefill:
+        if self.model.prefill and is_prefilled(messages):
             self._drop_thinking(work, source, "a final assistant message excludes thinking")
             return
         top_p = body.get("top_p")
@@ -256,8 +268,7 @@ class NoPrefill(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         """Refuse the message in both modes: the answer would not continue it."""
-        messages = work.body.get("messages")
-        if messages and messages[-1].get("role") == "assistant":
+        if is_prefilled(work.body.get("messages")):
             raise work.refuse("messages", "this model does not continue a final assistant message", "unsupported_content")
 
     def describe(self) -> dict[str, dict[str, Any]]:

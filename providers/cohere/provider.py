@@ -145,6 +145,8 @@ class Cohere(OpenAICompatible):
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         if options.operation == "embeddings":
             return read_vectors(body, target.model)
+        if options.operation == "rerank":
+            return super().decode(body, target, options)
         return read_chat(body, int(time.time()), target.model)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder:
@@ -160,7 +162,12 @@ class Cohere(OpenAICompatible):
 
 COHERE = Cohere(
     "cohere",
-    Wire(label="Cohere", base_url="https://api.cohere.com/v2", paths={"chat": "/chat", "embeddings": "/embed"}, source="cohere 7.3.1"),
+    Wire(
+        label="Cohere",
+        base_url="https://api.cohere.com/v2",
+        paths={"chat": "/chat", "embeddings": "/embed", "rerank": "/rerank"},
+        source="cohere 7.3.1",
+    ),
     (
         *GATEWAY_RULES,
         *CONTEXT_POLICY,

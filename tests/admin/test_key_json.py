@@ -18,6 +18,7 @@ HASH = "sha256:" + "ab" * 32
     [
         {},
         {"models": ["m"], "disabled": True},
+        {"passthrough": []},
         {"expires": "2999-01-02T03:04:05Z"},
         {"limits": {"requests": "600/min", "tokens": "200k/min", "concurrent": 20, "spend": "50.5 USD/month"}},
         {"limits_per_user": {"prompt_tokens": "1M/day"}},
@@ -38,6 +39,7 @@ async def test_a_key_is_written_as_it_was_read(admin: Admin, fields: dict[str, A
         ("new", {"limit": {}}, "keys.new.limit", "did you mean 'limits'?"),
         ("new", {"limits": {"requests": "many"}}, "keys.new.limits.requests", ""),
         ("new", {"models": ["absent"]}, "keys.new.models", "absent"),
+        ("new", {"passthrough": ["/v1/absent"]}, "keys.new.passthrough", "under passthrough"),
         ("new", {"expires": "2001-01-01T00:00:00Z"}, "keys.new.expires", ""),
     ],
 )

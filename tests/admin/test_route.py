@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from gateway.admin.route import CALLS_PER_SLICE, MAX_CALLS, route
+from gateway.admin.route import CALLS_PER_SLICE, route
 from gateway.errors import BadRequest
+from gateway.explain.route_request import MAX_CALLS
 from tests.admin.conftest import Admin, request_with
 
 

@@ -135,6 +135,15 @@ def test_the_package_assembles_each_case(serving: tuple[RunningGateway, FaultUps
         ["BadRequestError", "tools[0].type"],
         ["BadRequestError", "previous_response_id"],
     ]
+    read, streamed = found["stored"].pop("read")
+    assert read == streamed
+    assert found["stored"] == {
+        "text": "It is 21 degrees",
+        "linked": [True, True],
+        "parsed": "Paris",
+        "items": ["message", "reasoning", "message", "function_call", "function_call_output", "message", "message"],
+        "missing": "response_not_found",
+    }
     assert found["broken"] == ["response.failed", "failed", "one "]
     assert found["image"] == "An image"
     assert found["abort"][1] == "Hello there"

@@ -15,6 +15,7 @@ from gateway.commands.diff import diff
 from gateway.commands.explain import explain, explain_file
 from gateway.commands.key import as_yaml
 from gateway.commands.key import check as check_key
+from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
 from gateway.commands.route import route
 from gateway.commands.serve import serve
@@ -50,6 +51,14 @@ def test_check_counts_the_entries_of_a_valid_file(config_path: str) -> None:
 def test_schema_is_json_and_the_reference_is_not() -> None:
     assert "properties" in json.loads(invoke(schema).stdout)
     assert invoke(schema, "--markdown").stdout.startswith("#")
+
+
+@pytest.mark.parametrize(("listener", "path"), [("callers", "/chat/completions"), ("admin", "/admin/keys")])
+def test_openapi_prints_the_document_of_a_listener(listener: str, path: str) -> None:
+    whole, one = (json.loads(invoke(openapi, *args).stdout) for args in ((), ("--listener", listener)))
+    assert path in one["paths"]
+    assert one["paths"].keys() < whole["paths"].keys()
+    assert whole["openapi"] == "3.1.0"
 
 
 def test_diff_exits_with_1_if_the_files_differ(config_path: str, tmp_path: Path) -> None:

@@ -62,6 +62,11 @@ def test_entry_has_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert found.expires.isoformat() == "2028-01-01T00:00:00+00:00"
 
 
+def test_entry_has_the_passed_paths_of_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    _, entry = create(capsys, "--name", "team", "--passthrough", "/v1/audio/*, *")
+    assert '    passthrough: ["/v1/audio/*", "*"]' in entry
+
+
 def test_entry_can_be_disabled_with_strict_limits(capsys: pytest.CaptureFixture[str]) -> None:
     _, entry = create(capsys, "--name", "team", "--disabled", "--limits", "tokens=1k/min,strict=true,outage=closed")
     found = load(entry).keys["team"]

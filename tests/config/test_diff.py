@@ -36,6 +36,12 @@ def lines(old: str, new: str) -> list[str]:
 KEY = f"keys: {{ k: {{ hash: '{key('a')}', limits: {{ requests: 600/min }} }} }}\n"
 
 CASES = [
+    (BASE, BASE + "passthrough: { /v1/files: o }\n", ["+ path /v1/files: provider o"]),
+    (
+        BASE + "passthrough: { /v1/files: o, /v1/b: o }\n",
+        BASE + "passthrough: { /v1/files: { provider: o, methods: [GET] } }\n",
+        ["- path /v1/b", '~ path /v1/files: methods ["GET","HEAD","POST","PUT","PATCH","DELETE","OPTIONS"] -> ["GET"]'],
+    ),
     (BASE, BASE, []),
     (BASE, BASE.replace("{ m: o/a }", "{\n  m:\n    o/a\n}") + "# a comment\n", []),
     (BASE, BASE.replace("o/a", "[o/a, {o/b: 3, o/c: 1}]"), ["~ model m: targets o/a -> o/a, then o/b (75%) or o/c (25%)"]),

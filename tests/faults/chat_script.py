@@ -1,4 +1,4 @@
-"""The default script of the fault upstream: OpenAI's chat, completions, embeddings and models.
+"""The default script of the fault upstream: OpenAI's chat, completions, embeddings and models, and rankings.
 
 Directives in the text of a request: `#chunks=40#` sets the number of content chunks (one token each, "w0 w1 w2 ..."),
 `#delay=20ms#` (us, ms or s) the time between events. `max_tokens` and `max_completion_tokens` end the answer early with
@@ -81,6 +81,9 @@ async def answer_as_openai(exchange: Exchange) -> None:
         await (_stream_chat if plan.fields.get("stream") else _answer_chat)(exchange, plan)
     elif path.endswith("/completions"):
         plan = ChatPlan(exchange)
+        if plan.fields.get("stream"):
+            await _stream_text(exchange, plan)
+            return
         choices = [{"index": 0, "text": "".join(plan.words), "finish_reason": plan.finish, "logprobs": None}]
         await _answer(
             exchange, {"id": plan.identity, "object": "text_completion", "model": plan.model, "choices": choices, "usage": plan.usage}
@@ -90,6 +93,10 @@ async def answer_as_openai(exchange: Exchange) -> None:
         data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2, 0.3]}]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         await _answer(exchange, {"object": "list", "data": data, "model": exchange.request.model, "usage": usage})
+    elif path.endswith("/rerank"):
+        found = [{"index": at, "relevance_score": 0.5} for at in range(len(exchange.request.json["documents"]))]
+        usage = {"prompt_tokens": 2, "total_tokens": 2}
+        await _answer(exchange, {"id": "rerank-1", "model": exchange.request.model, "results": found, "usage": usage})
     elif path.endswith("/models"):
         await _answer(exchange, {"object": "list", "data": [{"id": "mock", "object": "model", "created": CREATED, "owned_by": "tests"}]})
     else:
@@ -123,6 +130,19 @@ async def _stream_chat(exchange: Exchange, plan: ChatPlan) -> None:
         await exchange.event(plan.chunk([{"index": index, "delta": {}, "finish_reason": plan.finish}]))
     if exchange.server.usage and (plan.fields.get("stream_options") or {}).get("include_usage"):
         await exchange.event(plan.chunk([], usage=plan.usage))
+    await exchange.event(b"[DONE]")
+    await exchange.chunk(b"")
+
+
+async def _stream_text(exchange: Exchange, plan: ChatPlan) -> None:
+    await exchange.start_stream()
+    whole = {"id": plan.identity, "object": "text_completion", "created": CREATED, "model": plan.model}
+    for word in [*plan.words, ""]:
+        finish = None if word else plan.finish
+        choice = {"index": 0, "text": word, "logprobs": None, "finish_reason": finish}
+        await exchange.event({**whole, "choices": [choice]}, tokens=1 if word else 0)
+    if exchange.server.usage and (plan.fields.get("stream_options") or {}).get("include_usage"):
+        await exchange.event({**whole, "choices": [], "usage": plan.usage})
     await exchange.event(b"[DONE]")
     await exchange.chunk(b"")
 

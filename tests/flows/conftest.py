@@ -19,6 +19,7 @@ from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script
 from tests.flows.live import Live, live
 from tests.running import RunningGateway
+from tests.support.apis import Api
 from tests.support.redis_fixtures import own_redis
 
 __all__ = ["own_redis"]
@@ -44,6 +45,20 @@ async def post_chat(
 ) -> httpx.Response:
     """Send one chat call and read its whole response."""
     return await client.post(gateway.base_url + "/chat/completions", json=chat(model, text, **more), headers=headers)
+
+
+async def post_as(
+    api: Api,
+    client: httpx.AsyncClient,
+    gateway: Live,
+    model: str = "m",
+    text: str = "hello",
+    *,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> httpx.Response:
+    """Send one call, stated as a chat completion, in an API."""
+    return await client.post(gateway.url + api.path, json=api.body(chat(model, text, **more)), headers=headers)
 
 
 def one_model(up: FaultUpstream, rest: str = "", kind: str = "openai-compatible") -> str:

@@ -10,7 +10,9 @@ import pytest
 
 from tests.faults.behaviours import chat_chunk, play, sse
 from tests.faults.upstream_server import FIN, Exchange, FaultUpstream, Script, canned, status
-from tests.flows.conftest import RECEIPT, chat, events, post_chat, serving
+from tests.flows.conftest import RECEIPT, chat, post_as, post_chat, serving
+from tests.flows.live import Live
+from tests.support.apis import CHAT_API, CONVERSATIONS, EACH_WAY, MESSAGES_API, Api, Told
 
 JSON_OBJECT = {"type": "json_object"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
@@ -33,50 +35,52 @@ def answer_with(text: str, finish: str = "stop") -> Script:
     return script
 
 
-async def ask(client: httpx.AsyncClient, url: str, *, stream: bool = False, **more: Any) -> tuple[str, str, list[str], dict[str, Any]]:
-    """Send one call. Return text, finish reason, warnings about response_format, and the answer or its last chunk."""
-    body = chat(stream=stream, **{"response_format": JSON_OBJECT, **more})
-    answer = await client.post(url + "/chat/completions", json=body, headers=RECEIPT)
+async def ask(
+    client: httpx.AsyncClient, gateway: Live, *, api: Api = CHAT_API, **more: Any
+) -> tuple[str, str | None, list[str], Told]:
+    """Send one call. Return text, finish reason, warnings about response_format, and all that the caller reads."""
+    answer = await post_as(api, client, gateway, headers=RECEIPT, **{"response_format": JSON_OBJECT, **more})
     assert answer.status_code == 200, answer.text
-    chunks = [json.loads(chunk) for chunk in events(answer.text)[:-1]] if stream else [answer.json()]
-    choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    text = "".join(choice["delta" if stream else "message"].get("content", "") for choice in choices)
-    adjustments = chunks[-1]["gateway"]["adjustments"]
-    warnings = [
-        adjustment["why"] for adjustment in adjustments if (adjustment["param"], adjustment["action"]) == ("response_format", "warn")
-    ]
-    return text, choices[-1]["finish_reason"], warnings, chunks[-1]
+    told = api.read(answer)
+    assert told.receipt is not None
+    name = api.param("response_format")
+    warnings = [each["why"] for each in told.receipt["adjustments"] if (each["param"], each["action"]) == (name, "warn")]
+    return told.text, told.stop, warnings, told
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@EACH_WAY
 @pytest.mark.parametrize("response_format", [JSON_OBJECT, JSON_SCHEMA])
 async def test_provider_without_json_mode_gets_a_json_instruction(
-    up: FaultUpstream, client: httpx.AsyncClient, stream: bool, response_format: dict[str, Any]
+    up: FaultUpstream, client: httpx.AsyncClient, api: Api, stream: bool, response_format: dict[str, Any]
 ) -> None:
+    if api is MESSAGES_API and response_format is JSON_OBJECT:
+        return  # this API has only schemas
     up.on("/v1/chat/completions", answer_with('{"city": "Paris"}'))
     async with serving(up, kind=NO_JSON_MODE) as gateway:
-        text, finish, warnings, last = await ask(client, gateway.base_url, stream=stream, response_format=response_format)
+        text, finish, warnings, told = await ask(client, gateway, api=api, stream=stream, response_format=response_format)
     assert (text, finish, warnings) == ('{"city": "Paris"}', "stop", [])
     sent = up.requests[0].json
     assert "response_format" not in sent
     assert [message["role"] for message in sent["messages"]] == ["system", "user"]
     assert "JSON" in sent["messages"][0]["content"]
     assert ('"city"' in sent["messages"][0]["content"]) == (response_format is JSON_SCHEMA)
-    adjustments = {(adjustment["param"], adjustment["action"]) for adjustment in last["gateway"]["adjustments"]}
-    assert {("response_format", "drop"), ("messages[0]", "set_default")} <= adjustments
+    assert told.receipt is not None
+    adjustments = {(each["param"], each["action"]) for each in told.receipt["adjustments"]}
+    assert (api.param("response_format"), "drop") in adjustments
+    assert "set_default" in {action for _, action in adjustments}
 
 
 async def test_json_instruction_is_appended_to_the_callers_system_message(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/chat/completions", answer_with("{}"))
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
     async with serving(up, kind=NO_JSON_MODE) as gateway:
-        await ask(client, gateway.base_url, messages=messages)
+        await ask(client, gateway, messages=messages)
     first, second = up.requests[0].json["messages"]
     assert first["content"].startswith("Be brief.\n\nAnswer with one valid JSON object")
     assert second == messages[1]
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@EACH_WAY
 @pytest.mark.parametrize(
     ("response_format", "content", "problem"),
     [
@@ -86,11 +90,13 @@ async def test_json_instruction_is_appended_to_the_callers_system_message(up: Fa
     ],
 )
 async def test_invalid_json_answer_is_returned_unchanged_with_a_warning(
-    up: FaultUpstream, client: httpx.AsyncClient, stream: bool, response_format: dict[str, Any], content: str, problem: str
+    up: FaultUpstream, client: httpx.AsyncClient, api: Api, stream: bool, response_format: dict[str, Any], content: str, problem: str
 ) -> None:
+    if api is MESSAGES_API and response_format is JSON_OBJECT:
+        return  # this API has only schemas
     up.on("/v1/chat/completions", answer_with(content))
     async with serving(up, kind=NO_JSON_MODE) as gateway:
-        text, finish, warnings, _ = await ask(client, gateway.base_url, stream=stream, response_format=response_format)
+        text, finish, warnings, _ = await ask(client, gateway, api=api, stream=stream, response_format=response_format)
     assert (text, finish, len(warnings), len(up.requests)) == (content, "stop", 1, 1)
     assert problem in warnings[0]
 
@@ -99,7 +105,7 @@ async def test_invalid_json_answer_is_returned_unchanged_with_a_warning(
 async def test_json_warning_for_several_choices_is_reported_once(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
     up.on("/v1/chat/completions", answer_with("Paris it is"))
     async with serving(up, kind=NO_JSON_MODE) as gateway:
-        _, _, warnings, _ = await ask(client, gateway.base_url, stream=stream, n=2)
+        _, _, warnings, _ = await ask(client, gateway, stream=stream, n=2)
     assert warnings == ["the answer is not the requested JSON: it is not JSON"]
     assert len(up.requests) == 2
 
@@ -111,11 +117,11 @@ async def test_strict_rejects_response_format_without_json_mode(up: FaultUpstrea
     assert (answer.status_code, answer.json()["error"]["param"], len(up.requests)) == (400, "response_format", 0)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_endless_whitespace_is_cut_and_flagged(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+@EACH_WAY
+async def test_endless_whitespace_is_cut_and_flagged(up: FaultUpstream, client: httpx.AsyncClient, api: Api, stream: bool) -> None:
     up.on("/v1/chat/completions", answer_with('{"a":' + " \n" * 3000, "length"))
     async with serving(up) as gateway:
-        text, finish, warnings, _ = await ask(client, gateway.base_url, stream=stream)
+        text, finish, warnings, _ = await ask(client, gateway, api=api, stream=stream, response_format=JSON_SCHEMA)
     assert (text, finish) == ('{"a":' + " \n" * 256, "length")
     assert len(warnings) == 1
     assert "512 blank" in warnings[0]
@@ -131,23 +137,23 @@ async def test_endless_whitespace_aborts_the_upstream_stream(up: FaultUpstream, 
 
     up.on("/v1/chat/completions", blank)
     async with serving(up) as gateway:
-        text, finish, _, _ = await ask(client, gateway.base_url, stream=True)
+        text, finish, _, _ = await ask(client, gateway, stream=True)
         await up.wait_for(lambda up: up.requests[0].left is not None)
     assert (text, finish) == ("{" + "\n" * 512, "length")
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_json_truncated_by_the_output_limit_is_flagged(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+@EACH_WAY
+async def test_json_truncated_by_the_output_limit_is_flagged(up: FaultUpstream, client: httpx.AsyncClient, api: Api, stream: bool) -> None:
     up.on("/v1/chat/completions", answer_with('{"city": "Pa', "length"))
     async with serving(up) as gateway:
-        text, finish, warnings, _ = await ask(client, gateway.base_url, stream=stream)
+        text, finish, warnings, _ = await ask(client, gateway, api=api, stream=stream, response_format=JSON_SCHEMA)
     assert (text, finish, warnings) == ('{"city": "Pa', "length", ["the JSON is cut off by the output limit"])
 
 
 async def test_native_json_mode_is_not_checked(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/chat/completions", answer_with("not JSON"))
     async with serving(up) as gateway:
-        text, _, warnings, _ = await ask(client, gateway.base_url)
+        text, _, warnings, _ = await ask(client, gateway)
     assert (text, warnings) == ("not JSON", [])
     assert up.requests[0].json["response_format"] == JSON_OBJECT
     assert len(up.requests[0].json["messages"]) == 1
@@ -159,16 +165,18 @@ REPAIR = """  m2:
 """
 
 
-async def test_json_repair_retries_once_and_bills_both_answers(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("api", CONVERSATIONS, ids=lambda api: api.name)
+async def test_json_repair_retries_once_and_bills_both_answers(up: FaultUpstream, client: httpx.AsyncClient, api: Api) -> None:
     up.on("/v1/chat/completions", answer_with('{"city": "Paris"}'))
     up.once(answer_with("Paris"))
     async with serving(up, REPAIR, kind=NO_JSON_MODE) as gateway:
-        text, _, warnings, answer = await ask(client, gateway.base_url, model="m2", response_format=JSON_SCHEMA)
+        text, _, warnings, told = await ask(client, gateway, api=api, model="m2", response_format=JSON_SCHEMA)
         (record,) = await gateway.records(1)
     assert text == '{"city": "Paris"}'
-    assert answer["usage"]["total_tokens"] == 30
+    assert told.tokens == (20, 10, 0, 0, 0)
+    assert told.receipt is not None
     assert (record["prompt_tokens"], record["output_tokens"]) == (20, 10)
-    assert [attempt["outcome"] for attempt in answer["gateway"]["attempts"]] == ["invalid_json", "ok"]
+    assert [attempt["outcome"] for attempt in told.receipt["attempts"]] == ["invalid_json", "ok"]
     assert len(warnings) == 1
     assert "it is not JSON" in warnings[0]
     *_, first_answer, correction = up.requests[1].json["messages"]
@@ -181,7 +189,7 @@ async def test_failed_json_repair_returns_the_answer_unchanged(up: FaultUpstream
     up.on("/v1/chat/completions", second)
     up.once(answer_with("Paris"))
     async with serving(up, REPAIR, kind=NO_JSON_MODE) as gateway:
-        text, _, warnings, _ = await ask(client, gateway.base_url, model="m2")
+        text, _, warnings, _ = await ask(client, gateway, model="m2")
         await gateway.records(1)
     assert text in ("Paris", "Paris again")
     assert len(warnings) >= 1
@@ -193,7 +201,7 @@ async def test_truncated_json_repair_is_billed_for_the_received_part(up: FaultUp
     up.on("/v1/chat/completions", play(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 999\r\n\r\n" + partial, FIN))
     up.once(answer_with("Paris"))
     async with serving(up, REPAIR, kind=NO_JSON_MODE) as gateway:
-        text, _, _, _ = await ask(client, gateway.base_url, model="m2")
+        text, _, _, _ = await ask(client, gateway, model="m2")
         (record,) = await gateway.records(1)
     assert text == "Paris"
     assert (record["output_tokens"], record["estimated"]) == (5 + 25, True)

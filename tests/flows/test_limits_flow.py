@@ -83,7 +83,7 @@ async def test_call_larger_than_the_limit_must_not_be_retried(up: FaultUpstream,
         answer = await call(client, gateway, max_tokens=2000)
     assert answer.status_code == 429
     assert answer.headers["x-should-retry"] == "false"
-    assert "Lower max_tokens" in answer.json()["error"]["message"]
+    assert "Lower 'max_tokens'" in answer.json()["error"]["message"]
     assert answer.json()["error"]["type"] == "tokens"
 
 

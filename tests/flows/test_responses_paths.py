@@ -29,7 +29,11 @@ async def test_every_prefix_of_clients_is_served(up: FaultUpstream, client: http
         ({"stream": "yes"}, "stream", "invalid_type"),
         ({"top_logprobs": "many"}, "top_logprobs", "invalid_type"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "unsupported_parameter"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported_parameter"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "previous_response_not_found"),
+        ({"conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+        ({"background": True, "store": True}, "background", "unsupported_parameter"),
+        ({"store": "yes"}, "store", "invalid_type"),
+        ({"previous_response_id": 3}, "previous_response_id", "invalid_type"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0]", "invalid_value"),
         ({"api_base": "http://x"}, "api_base", "unsupported_parameter"),
         ({"model": 3}, "model", "invalid_type"),
@@ -103,15 +107,3 @@ async def test_plan_of_a_request_has_the_callers_names(up: FaultUpstream, client
     assert refused.json()["targets"][0]["error"]["param"] == "reasoning.effort"
     assert invalid.json()["error"]["param"] == "max_output_tokens"
     assert "'max_output_tokens'" in invalid.json()["error"]["message"]
-
-
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_stored_responses_are_said_not_to_exist(
-    up: FaultUpstream, client: httpx.AsyncClient, method: str
-) -> None:
-    async with serving(up) as gateway:
-        answered = await client.request(method, gateway.base_url + "/responses/resp_1")
-        items = await client.get(gateway.base_url + "/responses/resp_1/input_items")
-        cancelled = await client.post(gateway.base_url + "/responses/resp_1/cancel")
-    assert [each.status_code for each in (answered, items, cancelled)] == [404, 404, 404]
-    assert "stores no responses" in answered.json()["error"]["message"]

@@ -10,57 +10,53 @@ import pytest
 
 from tests.faults.behaviours import sse
 from tests.faults.upstream_server import FaultUpstream, canned
-from tests.flows.conftest import RECEIPT, chat, events, post_chat, serving
+from tests.flows.conftest import RECEIPT, events, post_as, post_chat, serving
+from tests.flows.live import Live
+from tests.support.apis import CHAT_API, EACH_WAY, Api
 
-Answer = tuple[str, str, dict[str, Any]]
+Answer = tuple[str, str | None, dict[str, Any]]
 
 
-async def ask(client: httpx.AsyncClient, url: str, *, stream: bool, **more: Any) -> Answer:
+async def ask(client: httpx.AsyncClient, gateway: Live, *, api: Api = CHAT_API, **more: Any) -> Answer:
     """Send one call. Return text, finish reason and receipt."""
-    answer = await client.post(url + "/chat/completions", json=chat(stream=stream, **more), headers=RECEIPT)
+    answer = await post_as(api, client, gateway, headers=RECEIPT, **more)
     assert answer.status_code == 200, answer.text
-    if not stream:
-        body = answer.json()
-        return body["choices"][0]["message"]["content"], body["choices"][0]["finish_reason"], body["gateway"]
-    *chunks, done = events(answer.text)
-    assert done == "[DONE]"
-    decoded = [json.loads(chunk) for chunk in chunks]
-    choices = [choice for chunk in decoded for choice in chunk["choices"]]
-    return "".join(choice["delta"].get("content", "") for choice in choices), choices[-1]["finish_reason"], decoded[-1]["gateway"]
+    told = api.read(answer)
+    assert told.receipt is not None
+    return told.text, told.stop, told.receipt
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@EACH_WAY
 async def test_stop_sequence_left_in_by_the_provider_is_removed_and_reported(
-    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+    up: FaultUpstream, client: httpx.AsyncClient, api: Api, stream: bool
 ) -> None:
     async with serving(up) as gateway:
-        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop="w2 w3")
+        text, finish, receipt = await ask(client, gateway, api=api, stream=stream, stop="w2 w3")
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 ", "stop", "w2 w3")
-    assert up.requests[0].json["stop"] == "w2 w3"
+    assert up.requests[0].json["stop"] in ("w2 w3", ["w2 w3"])
+    assert [(each["param"], each["action"]) for each in receipt["adjustments"]].count((api.param("stop"), "enforce_locally")) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_text_without_a_stop_sequence_is_complete(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
     async with serving(up) as gateway:
-        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=["w4 w5", "x"])
+        text, finish, receipt = await ask(client, gateway, stream=stream, stop=["w4 w5", "x"])
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 w2 w3 w4 ", "stop", None)
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@EACH_WAY
 async def test_stop_sequences_over_the_provider_maximum_are_enforced_by_the_gateway(
-    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+    up: FaultUpstream, client: httpx.AsyncClient, api: Api, stream: bool
 ) -> None:
     stops = ["a1", "a2", "a3", "a4", "w3"]
     async with serving(up, kind="openai") as gateway:
-        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=stops)
-        strict = await post_chat(client, gateway, stop=stops, headers={"x-gateway-strict": "true"})
+        text, finish, receipt = await ask(client, gateway, api=api, stream=stream, stop=stops)
+        strict = await post_as(api, client, gateway, stop=stops, headers={"x-gateway-strict": "true"})
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 w2 ", "stop", "w3")
-    assert {"param": "stop", "action": "enforce_locally"}.items() <= next(
-        adjustment for adjustment in receipt["adjustments"] if adjustment["param"] == "stop"
-    ).items()
+    assert [each["action"] for each in receipt["adjustments"] if each["param"] == api.param("stop")] == ["enforce_locally"]
     assert up.requests[0].json["stop"] == stops[:4]
     assert (strict.status_code, len(up.requests)) == (200, 2), "nothing is lost, so strict mode accepts it"
-    assert strict.json()["choices"][0]["message"]["content"] == "w0 w1 w2 "
+    assert api.read(strict).text == "w0 w1 w2 "
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -74,15 +70,15 @@ async def test_stop_sequence_named_by_the_provider_is_reported(up: FaultUpstream
     answer = json.dumps({**completion, "choices": [{**choice, "message": message}]}).encode()
     up.on("/v1/chat/completions", sse(chunk, b"[DONE]") if stream else canned(answer))
     async with serving(up, kind="vllm") as gateway:
-        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, stop=["x", "END"], n=n, seed=list(range(n)))
+        text, finish, receipt = await ask(client, gateway, stream=stream, stop=["x", "END"], n=n, seed=list(range(n)))
     assert (finish, receipt["stop_matched"]) == ("stop", "END")
-    assert text == ("w0" * n if stream else "w0")
+    assert text == "w0"
 
 
 async def test_matched_stop_sequence_aborts_the_upstream_stream(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.chunks, up.delay = 100_000, 0.002
     async with serving(up) as gateway:
-        text, finish, _ = await ask(client, gateway.base_url, stream=True, stop="w5")
+        text, finish, _ = await ask(client, gateway, stream=True, stop="w5")
         await up.wait_for(lambda up: up.requests[0].left is not None)
         (record,) = await gateway.records(1)
     assert (text, finish) == ("w0 w1 w2 w3 w4 ", "stop")
@@ -97,7 +93,7 @@ async def test_include_stop_str_in_output_keeps_the_stop_sequence(
 ) -> None:
     async with serving(up, kind=kind) as gateway:
         options = {"stop": ["w2"], "include_stop_str_in_output": True}
-        text, finish, receipt = await ask(client, gateway.base_url, stream=stream, **options)
+        text, finish, receipt = await ask(client, gateway, stream=stream, **options)
     assert (text, finish, receipt["stop_matched"]) == ("w0 w1 w2", "stop", "w2")
     assert not {"stop", "include_stop_str_in_output"} & set(up.requests[0].json), "the upstream would remove the stop sequence"
 

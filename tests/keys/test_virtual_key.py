@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.keys.virtual_key import VirtualKey, matches_any, may_use
+from gateway.keys.virtual_key import VirtualKey, matches_any, may_pass, may_use
 from tests.support.each import each
 
 
@@ -11,6 +11,14 @@ def test_a_key_allows_the_names_in_its_list() -> None:
     assert may_use(limited, "smart")
     assert not may_use(limited, "fast")
     assert not may_use(VirtualKey("k", models=frozenset()), "fast")
+
+
+def test_a_key_allows_the_passed_paths_in_its_list() -> None:
+    limited = VirtualKey("k", passthrough=frozenset({"/v1/audio/*", "/v1/f*"}))
+    assert [may_pass(limited, pattern) for pattern in ("/v1/audio/*", "/v1/files/*", "/v1/images/*")] == [True, True, False]
+    assert not may_pass(VirtualKey("k", passthrough=frozenset()), "/v1/files/*")
+    assert may_pass(VirtualKey("k"), "/v1/files/*")
+    assert may_pass(None, "/v1/files/*")
 
 
 def test_a_key_without_a_list_allows_every_model() -> None:

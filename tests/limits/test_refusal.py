@@ -44,7 +44,7 @@ def test_a_request_that_alone_exceeds_the_limit_is_not_to_be_retried() -> None:
     error = refusal_error(Refusal(Limit("user:app:0123", "tokens", 100, "min"), None))
     assert (error.type, error.code, error.headers) == ("tokens", "rate_limit_exceeded", (NO_RETRY,))
     assert error.message == (
-        "This request alone exceeds the limit of 100 tokens per min for this user. Lower max_tokens or shorten the prompt."
+        "This request alone exceeds the limit of 100 tokens per min for this user. Lower 'max_tokens' or shorten the prompt."
     )
 
 

@@ -16,8 +16,8 @@ from gateway.dialects.request_headers import known_headers
 from gateway.dialects.table import CHAT, MESSAGES
 from gateway.errors import BadRequest
 from gateway.native.choice import REASONS, native_api, translation_reason
-from gateway.native.request import check_expressible, refusal_of
-from providers.base import Target
+from gateway.native.request import adapt_natively, check_expressible, refusal_of
+from providers.base import Refusal, Target
 from tests.native.anthropic_fake import FIELDS
 
 ANTHROPIC = Target("a/x", "a", providers.get("anthropic"), "claude-opus-5", "http://x/v1")
@@ -81,3 +81,70 @@ def test_content_of_one_vendor_is_refused_elsewhere_with_the_callers_name() -> N
         check_expressible(call, [])
     check_expressible(call_of(), [])
     assert refusal_of(call_of()) is None
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5", "claude-opus-4-5"])
+def test_a_paused_turn_goes_on_and_a_prefill_follows_the_rules_of_the_model(model: str) -> None:
+    used = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "I search."}, used]}]
+    thinking = {"thinking": {"type": "adaptive"}} if model == "claude-opus-5" else {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    assert sent(model, messages=turns, max_tokens=2000, **thinking)["messages"] == turns
+    turns[1]["content"] = "It is"
+    with pytest.raises(Refusal):
+        sent(model, messages=turns, max_tokens=2000, **thinking)
+
+
+BLOCKS: tuple[dict[str, Any], ...] = (
+    {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+    {"type": "web_search_tool_result", "tool_use_id": "s", "content": []},
+    {"type": "web_fetch_tool_result", "tool_use_id": "s", "content": {"type": "web_fetch_result", "url": "https://a"}},
+    {"type": "code_execution_tool_result", "tool_use_id": "s", "content": {"type": "code_execution_result", "stdout": ""}},
+    {"type": "bash_code_execution_tool_result", "tool_use_id": "s", "content": {}},
+    {"type": "mcp_tool_use", "id": "m", "name": "f", "server_name": "s", "input": {}},
+    {"type": "mcp_tool_result", "tool_use_id": "m", "content": "ok"},
+    {"type": "container_upload", "file_id": "file_1"},
+    {"type": "compaction", "content": "summary"},
+    {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+    {"type": "document", "source": {"type": "file", "file_id": "file_1"}, "citations": {"enabled": True}},
+    {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "tool_reference", "tool_name": "f"}]},
+    {"type": "a_block_of_tomorrow"},
+)
+FIELDS_OF_ANTHROPIC: tuple[dict[str, Any], ...] = (
+    {"mcp_servers": [{"type": "url", "url": "https://a", "name": "s"}], "tools": [{"type": "mcp_toolset", "mcp_server_name": "s"}]},
+    {"container": {"id": "c", "skills": [{"type": "anthropic", "skill_id": "pptx"}]}},
+    {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+    {"output_config": {"effort": "max", "task_budget": {"type": "tokens", "total": 9000}}},
+    {"thinking": {"type": "adaptive", "display": "omitted"}, "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+    {"speed": "fast", "inference_geo": "us", "service_tier": "standard_only", "diagnostics": {"previous_message_id": None}},
+    {"tools": [{"type": "computer_20251124", "name": "computer", "display_width_px": 1, "display_height_px": 1}],
+     "tool_choice": {"type": "tool", "name": "computer"}},
+    {"tools": [{"name": "f", "input_schema": {"type": "object"}, "defer_loading": True}, {"type": "bash_20250124", "name": "bash"}],
+     "tool_choice": {"type": "tool", "name": "bash"}},
+    {"fallbacks": [{"model": "claude-sonnet-5"}], "a_field_of_tomorrow": {"x": 1}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: str(block["type"]))
+def test_every_block_of_anthropic_is_native(block: dict[str, Any], role: str) -> None:
+    called = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [called]}, {"role": role, "content": [block]}]
+    assert sent(messages=turns)["messages"] == turns
+
+
+@pytest.mark.parametrize("fields", FIELDS_OF_ANTHROPIC, ids=lambda fields: ",".join(fields))
+def test_every_field_of_anthropic_is_native(fields: dict[str, Any]) -> None:
+    given = sent(**fields)
+    assert {name: given[name] for name in fields} == fields
+
+
+def sent(model: str = "claude-opus-5", **more: Any) -> dict[str, Any]:
+    """Return the body that Anthropic gets of a native call in strict mode."""
+    call, target = call_of(**more), msgspec.structs.replace(ANTHROPIC, model=model)
+    api = native_api(call, target, ModelSettings())
+    assert api is not None
+    assert call.source is not None
+    adapted = adapt_natively(call, call.source.copy(), api, target, strict=True)
+    assert adapted.adjustments == []
+    whole: dict[str, Any] = msgspec.json.decode(adapted.body.encode())
+    return whole

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.attempts.hedge import HedgeBudget
 from tests.faults.behaviours import WORDS, canned, completion, play, sse, status
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import FIN, HANG, Exchange
@@ -172,9 +173,10 @@ async def test_a_failed_translated_target_falls_back_to_a_native_one(
 
 
 async def test_content_of_anthropic_alone_is_refused_without_such_a_target(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    async with served(config(up, "up/mock")) as gateway:
-        answer = await send(client, gateway, tools=[SERVER_TOOL])
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools[0].type")
+    async with served(config(up, "{ up/mock: 1, up/other: 1 }")) as gateway:
+        for headers in ({}, STRICT, {"x-gateway-require-parameters": "true"}):
+            answer = await send(client, gateway, tools=[SERVER_TOOL], headers=headers)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools[0].type"), headers
     assert not up.requests
 
 
@@ -220,9 +222,7 @@ async def test_a_broken_stream_ends_with_an_error_event(
 async def test_the_first_attempt_to_answer_wins_a_hedge_of_both_kinds(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(MESSAGES, play(HANG))
     async with served(config(up, "[ant/claude-opus-4-6, up/mock]", model=", hedge: 10ms")) as gateway:
-        gateway.gateway.generation.pipeline.failover._hedges._budgets.clear()
-        for _ in range(25):
-            gateway.gateway.generation.pipeline.failover._hedges._budgets.setdefault("m", _full_budget())
+        gateway.gateway.generation.pipeline.failover._hedges._budgets["m"] = full_budget()
         answer = await send(client, gateway, stream=True)
         up.on(CHAT, play(HANG))
         up.on(MESSAGES, fake.speaks_messages())
@@ -231,9 +231,8 @@ async def test_the_first_attempt_to_answer_wins_a_hedge_of_both_kinds(up: FaultU
     assert native.content == fake.STREAM
 
 
-def _full_budget() -> Any:
-    from gateway.attempts.hedge import HedgeBudget
-
+def full_budget() -> HedgeBudget:
+    """Return a budget for some hedges."""
     budget = HedgeBudget()
     for _ in range(10):
         budget.earn(1.0)
@@ -328,3 +327,53 @@ async def test_a_chat_call_to_anthropic_is_translated_as_before(up: FaultUpstrea
     async with served(config(up)) as gateway:
         answer = await client.post(gateway.url + CHAT, json=body())
     assert answer.json()["choices"][0]["message"]["content"] == "I search.It is Bern."
+
+
+async def test_deadlines_hold_before_and_after_the_first_content(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    provider = ", first_byte_timeout: 1s, idle_timeout: 200ms"
+    async with served(config(up, "[ant/claude-opus-4-6, up/mock]", provider=provider)) as gateway:
+        up.on(MESSAGES, fake.speaks_messages(events=(fake.START, fake.PING), ending=HANG))
+        silent = await send(client, gateway, stream=True)
+        up.on(MESSAGES, fake.speaks_messages(events=fake.EVENTS[:5], ending=HANG))
+        stalled = await send(client, gateway, stream=True)
+    assert silent.headers["x-gateway-target"] == "up/mock"
+    assert stalled.content.startswith(b"".join(fake.EVENTS[:5]))
+    assert json.loads(stalled.content.rpartition(b"data: ")[2])["error"]["type"] == "timeout_error"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_stop_sequences_are_those_of_the_provider(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+    stopped = {"stop_reason": "stop_sequence", "stop_sequence": "Z"}
+    finish = fake.event("message_delta", delta=stopped, usage=fake.MESSAGE["usage"])
+    answer = json.dumps({**fake.MESSAGE, **stopped}).encode()
+    up.on(MESSAGES, fake.speaks_messages(answer, (*fake.EVENTS[:-2], finish, fake.STOP)))
+    async with served(config(up)) as gateway:
+        said = await send(client, gateway, stream=stream, stop_sequences=["Z"], headers=RECEIPT, timeout_microseconds=9_000_000)
+    assert b'"stop_matched":"Z"' in said.content
+    assert up.requests[0].json["stop_sequences"] == ["Z"]
+    assert "timeout_microseconds" not in up.requests[0].json
+
+
+async def test_usage_that_is_not_reported_is_estimated(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    bare = json.dumps({**fake.MESSAGE, "usage": None}).encode()
+    up.on(MESSAGES, fake.speaks_messages(bare, (*fake.EVENTS[2:-2], fake.event("message_delta", delta={"stop_reason": "end_turn"}))))
+    async with served(config(up)) as gateway:
+        for stream in (False, True):
+            assert (await send(client, gateway, stream=stream)).status_code == 200
+        records = await gateway.records(2)
+    for record in records:
+        assert record["estimated"]
+        assert min(record["prompt_tokens"], record["output_tokens"]) > 0
+
+
+@pytest.mark.parametrize("targets", ["[up/mock, ant/claude-opus-4-6]", "{ up/mock: 1, ant/claude-opus-4-6: 1 }"])
+async def test_only_a_native_target_honours_every_parameter(up: FaultUpstream, client: httpx.AsyncClient, targets: str) -> None:
+    up.on(MESSAGES, fake.speaks_messages())
+    async with served(config(up, targets)) as gateway:
+        for headers in (STRICT, {"x-gateway-require-parameters": "true"}):
+            answer = await send(client, gateway, tools=[SERVER_TOOL], headers=headers)
+            assert answer.content == fake.ANSWER, headers
+        for _ in range(4):
+            answer = await send(client, gateway, tools=[SERVER_TOOL], speed=None)
+            assert answer.content == fake.ANSWER
+    assert {request.path for request in up.requests} == {MESSAGES}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects.messages_api.native import MessageReader
@@ -12,6 +14,7 @@ from gateway.streams.relay import MAX_HELD_BYTES
 from gateway.streams.sse import MAX_EVENT_BYTES
 from providers.base import StreamFailure
 from tests.native.anthropic_fake import EVENTS, FINISH, OVERLOADED, PING, START, STOP, STREAM, blocks, event
+from tests.support.search import examples
 
 UNICODE = (START, *blocks([{"type": "text", "text": "Zürich \u2028 \\ \"error\" message_stop 🏔"}]), PING, FINISH, STOP)
 STREAMS = (STREAM, b"".join(UNICODE), b": hello\n\n" + STREAM, b"\xef\xbb\xbf" + STREAM)
@@ -30,6 +33,36 @@ def relay(pieces: list[bytes], most: float = float("inf")) -> tuple[NativeRelay,
     return relay, out
 
 
+TEXTS = st.text(max_size=30) | st.sampled_from(["message_stop", '"error"', "event: content_block_delta", "\n\ndata: x", "\r\n"])
+BLOCK = st.one_of(
+    st.builds(lambda text: {"type": "text", "text": text}, TEXTS),
+    st.builds(lambda text: {"type": "a_block_of_tomorrow", "value": text}, TEXTS),
+)
+FORMS = st.tuples(st.sampled_from([b"data: ", b"data:"]), st.booleans(), st.sampled_from([b"", b": comment\n\n", PING]))
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    """Draw a whole stream: blocks of any text, with or without names of events, with comments and pings between them."""
+    prefix, named, between = draw(FORMS)
+    output = draw(st.integers(0, 10**6))
+    finish = event("message_delta", delta={"stop_reason": "max_tokens"}, usage={"output_tokens": output})
+    whole = between.join([START, *blocks(draw(st.lists(BLOCK, max_size=4))), finish, STOP]).replace(b"data: {", prefix + b"{")
+    return whole if named else b"\n\n".join(part.partition(b"\n")[2] or part for part in whole.split(b"\n\n"))
+
+
+@settings(max_examples=examples(400))
+@given(streams(), st.lists(st.integers(0, 5000), max_size=12))
+def test_any_stream_keeps_its_bytes(stream: bytes, places: list[int]) -> None:
+    passed, out = relay(cut(stream, places))
+    assert b"".join(out) == stream
+    assert (passed.finish_reasons, passed.normalised) == (("length",), 0)
+    assert passed.usage is not None
+    assert (passed.usage.prompt_tokens, passed.usage.cached_tokens) == (13, 4)
+    whole = b'"output_tokens": %d' % passed.usage.completion_tokens
+    assert whole in stream
+
+
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     """Return a stream in pieces."""
     ends = sorted({place % len(stream) for place in places} - {0})
@@ -44,6 +77,16 @@ def test_bytes_and_usage_are_those_of_the_upstream(stream: bytes, places: list[i
     assert (passed.usage.prompt_tokens, passed.usage.completion_tokens, passed.usage.estimated) == (13, 9, False)
     assert (passed.usage.cached_tokens, passed.usage.cache_write_tokens, passed.usage.reasoning_tokens) == (4, 2, 3)
     assert (passed.finish_reasons, passed.done, passed.normalised) == (("stop",), True, 0)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("stream", STREAMS)
+def test_25000_random_splits_change_nothing(stream: bytes) -> None:
+    random = Random(11)
+    for _ in range(25_000):
+        passed, out = relay(cut(stream, [random.randrange(len(stream)) for _ in range(random.randrange(12))]))
+        assert b"".join(out) == stream
+        assert passed.finished
 
 
 @given(st.sampled_from((b"\r\n", b"\r")), st.lists(st.integers(0, 5000), max_size=12))

@@ -36,6 +36,8 @@ class Origin(msgspec.Struct):
     """The block of each content part."""
     calls: list[int] = []
     """The block of each tool call."""
+    thoughts: list[int] = []
+    """The blocks of thinking."""
 
 
 class Conversation:
@@ -153,6 +155,7 @@ class Conversation:
                 self._check_order(where, later=bool(calls or texts))
                 raw_text(block.get("thinking" if kind == "thinking" else "data", ABSENT), f"{where}.{kind}")
                 thoughts.append(block)
+                origin.thoughts.append(index)
             elif kind == "tool_use":
                 mark = block.get("cache_control", ABSENT)
                 if is_given(mark) and index < len(blocks) - 1:

@@ -5,13 +5,13 @@ Source: anthropic 2.14.0 (MessageCreateParams and its beta, Message, RawMessageS
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from gateway.dialects.messages_api.events import MESSAGE_STOP
 from gateway.dialects.messages_api.fields import decode_any, encode
-from gateway.dialects.native_api import NativeApi
+from gateway.dialects.native_api import NativeApi, TokenCount
 from gateway.streams.native_relay import EventKind
 from providers.anthropic.answers import FINISH_REASONS, openai_usage, stream_failure
 from providers.base import Answer, StreamFailure, Usage
@@ -50,6 +50,11 @@ class _Event(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
+class _Count(msgspec.Struct):
+    input_tokens: Annotated[int, msgspec.Meta(ge=0)]
+
+
+_read_count = msgspec.json.Decoder(_Count).decode
 _read_message = msgspec.json.Decoder(_Message).decode
 _read_event = msgspec.json.Decoder(_Event).decode
 _read_delta = msgspec.json.Decoder(_Delta).decode
@@ -62,6 +67,11 @@ def read_answer(body: bytes) -> Answer:
         raise ValueError("the answer has no content")
     reason = FINISH_REASONS.get(str(message.stop_reason), "stop")
     return Answer(body, read_usage(openai_usage(message.usage)), (reason,), stop=message.stop_sequence)
+
+
+def read_count(body: bytes) -> int:
+    """Return the tokens in an answer of `count_tokens`. Raise ValueError for any other body."""
+    return _read_count(body).input_tokens
 
 
 class MessageReader:
@@ -128,4 +138,5 @@ NATIVE = NativeApi(
     headers=("anthropic-version",),
     read_answer=read_answer,
     new_reader=MessageReader,
+    token_count=TokenCount("/count_tokens", read_count),
 )

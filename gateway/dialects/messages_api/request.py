@@ -30,7 +30,7 @@ from gateway.dialects.messages_api.tools import (
 from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
-_TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
+TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
     "tools": lambda raw, changes: {"tools": translate_tools(raw, changes)},
     "tool_choice": translate_choice,
     "output_config": translate_output,
@@ -39,7 +39,7 @@ _TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
 }
 """The fields that are not copied. `output_format` is the name of `output_config.format` in earlier betas."""
 
-_OF_CHAT: Mapping[str, str] = {
+OF_CHAT: Mapping[str, str] = {
     "stop": "Use 'stop_sequences'.",
     "max_completion_tokens": "Use 'max_tokens'.",
     "response_format": "Use 'output_config.format'.",
@@ -66,6 +66,17 @@ _NAMES: Mapping[str, str] = {
     "reasoning_effort": "output_config.effort",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
 }
+_OF_BLOCK: Mapping[str, str] = {
+    ".function": "",
+    ".function.name": ".name",
+    ".function.arguments": ".input",
+    ".image_url": ".source",
+    ".image_url.url": ".source",
+    ".file": ".source",
+    ".file.file_data": ".source",
+}
+"""Places in a content part or in a tool call, and where they are in a block."""
+_THOUGHTS = (".reasoning", ".thinking_blocks")
 _MESSAGE = re.compile(r"messages\[(\d+)\](?:\.(content|tool_calls)\[(\d+)\])?(.*)", re.DOTALL)
 _TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.DOTALL)
 _INDEX = re.compile(r"messages\[(\d+)\]")
@@ -111,20 +122,21 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
             body["messages"] = conversation.messages
         elif name == "stop_sequences":
             _add_stops(body, raw)
-        elif name in _OF_CHAT and is_given(raw):
-            message = f"'{name}' is not a parameter of the Messages API. {_OF_CHAT[name]}"
+        elif name in OF_CHAT:
+            if not is_given(raw):
+                continue
+            message = f"'{name}' is not a parameter of the Messages API. {OF_CHAT[name]}"
             raise refuse(name, message, "unsupported_parameter")
-        elif name in _TRANSLATED:
-            body |= _TRANSLATED[name](raw, changes) if is_given(raw) else {}
+        elif name in TRANSLATED:
+            body |= TRANSLATED[name](raw, changes) if is_given(raw) else {}
         elif name == "thinking":
             _add_thinking(body, raw)
         elif name != "system":
             body[name] = raw
-    if bytes(given.get("stream", ABSENT)) == b"true":
-        body["stream_options"] = {"include_usage": True}
-    if changes.refusal is not None and not body.get("tools"):
-        body.pop("tools", None)
+    if changes.refusal is not None:  # only routing and limits read this body
         body.pop("tool_choice", None)
+        if not body.get("tools"):
+            body.pop("tools", None)
     stops, model = body.get("stop"), body.get("model", ABSENT)
     return Translated(
         encode(body),
@@ -172,12 +184,16 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
         return None
     origin, list_name, rest = origins[int(message[1])], message[2], message[4]
     if list_name is None:
+        if origin.thoughts and rest.startswith(_THOUGHTS):
+            return f"{origin.param}.content[{origin.thoughts[0]}]"
+        rest = rest.replace(".tool_call_id", ".tool_use_id")
         # the system prompt and a tool result are themselves the content
         return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest
     blocks = origin.parts if list_name == "content" else origin.calls
     index = int(message[3])
     at = blocks[index] if index < len(blocks) else index
     inner = "" if origin.param == "system" else ".content"
+    rest = _OF_BLOCK.get(rest, rest)
     return f"{origin.param}{inner}[{at}]{rest}"
 
 

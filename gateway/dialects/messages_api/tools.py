@@ -11,7 +11,7 @@ from gateway.dialects.messages_api.changes import Changes, InexpressibleError, m
 from gateway.dialects.messages_api.fields import ABSENT, Fields, fields, is_default, is_given, list_of_fields, raw_text, text
 from gateway.errors import refuse
 
-_CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
+CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
 _ANTHROPIC_ONLY: Mapping[str, tuple[bytes, ...]] = {
     "allowed_callers": (b'["direct"]',),
     "defer_loading": (b"false",),
@@ -67,8 +67,8 @@ def translate_choice(raw: msgspec.Raw, changes: Changes) -> dict[str, Any]:
     if kind == "tool":
         name = raw_text(choice.get("name", ABSENT), "tool_choice.name")
         translated = {"tool_choice": {"type": "function", "function": {"name": name}}}
-    elif kind in _CHOICES:
-        translated = {"tool_choice": _CHOICES[kind]}
+    elif kind in CHOICES:
+        translated = {"tool_choice": CHOICES[kind]}
     else:
         raise refuse("tool_choice.type", "'tool_choice.type' must be auto, any, tool or none.")
     single = choice.get("disable_parallel_tool_use", ABSENT)

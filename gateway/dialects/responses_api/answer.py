@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.responses_api import output, reasoning
+from gateway.dialects.responses_api.conversation import callers_receipt
 from gateway.dialects.responses_api.namespaces import Member
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent, is_string
@@ -39,11 +40,13 @@ def to_response(answer: bytes, request: RequestReader) -> bytes:
     """Return the response for a chat completion."""
     completion = _decode(answer)
     model = request.model if is_absent(completion.model) else completion.model
-    identity = output.identify(completion.id, completion.created, model)
+    identity = output.identify(request.base or completion.id, completion.created, model)
     choice = completion.choices[0] if completion.choices else _Choice()
     reason = output.INCOMPLETE.get(str(choice.finish_reason))
     items = list(_items(identity, choice, "incomplete" if reason else "completed", request))
-    more = {name: raw for name in ("service_tier", "gateway") if len(raw := getattr(completion, name))}
+    more: dict[str, Any] = {"service_tier": completion.service_tier} if len(completion.service_tier) else {}
+    if len(completion.gateway):
+        more["gateway"] = callers_receipt(completion.gateway, request.conversation.origins)
     encoded = [Raw(encode(item)) for item in items]
     status = "incomplete" if reason else "completed"
     response = output.Response(identity, request.echo)

@@ -5,8 +5,11 @@ The items of one turn of the model (reasoning, text, tool calls) become one assi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from gateway.dialects.responses_api import reasoning
 from gateway.dialects.responses_api.changes import Changes
@@ -15,6 +18,7 @@ from gateway.dialects.responses_api.parts import read_content
 from gateway.dialects.responses_api.values import (
     ABSENT,
     Raw,
+    decode,
     elements,
     encode,
     fields,
@@ -26,40 +30,63 @@ from gateway.dialects.responses_api.values import (
 )
 from gateway.errors import BadRequest, refuse
 
+EARLIER = "previous_response_id"
+_CALLS = (b'"function_call"', b'"custom_tool_call"')
+_ITEM = re.compile(r"input\[(\d+)\]")
 _ROLES = ("user", "assistant", "system", "developer")
+
+
+class Origin(msgspec.Struct):
+    """Where a message of the chat completion comes from, for the caller's names in errors and receipts."""
+
+    param: str
+    content: str = ""
+    """The parameter of the text."""
+    calls: list[str] = []
+    """The item of each tool call."""
+    items: list[str] = []
+    """All items."""
 
 
 class Conversation:
     """The messages of one request, and the places in the request that they come from."""
 
-    __slots__ = ("_calls", "_changes", "_turn", "messages", "origins")
+    __slots__ = ("_changes", "_turn", "messages", "origins")
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
         self._turn: dict[str, Any] | None = None
-        self._calls: list[str] = []
         self.messages: list[dict[str, Any]] = []
-        self.origins: list[tuple[str, list[str]]] = []
-        """The caller's parameter of each message, and those of its tool calls."""
+        self.origins: list[Origin] = []
 
     def add_instructions(self, raw: Raw) -> None:
         """Add `instructions`: a message of the system, before all others."""
         self._add("instructions", {"role": "system", "content": string("instructions", raw)})
 
-    def add_input(self, raw: Raw) -> None:
-        """Add `input`: a user's text, or a list of items."""
+    def add_input(self, raw: Raw, earlier: Sequence[Raw] = ()) -> None:
+        """Add `input`: a user's text, or a list of items. `earlier` are the items of the previous response."""
+        for item in earlier:
+            self._earlier_item(fields(EARLIER, item))
         if is_string(raw):
             self._add("input", {"role": "user", "content": raw})
-            return
-        if len(raw) == 0:
+        elif len(raw) == 0:
             raise refuse("input", "'input' is required.", "missing_required_parameter")
-        if memoryview(raw)[0] != ord("["):
+        elif memoryview(raw)[0] != ord("["):
             raise wrong_type("input", "a string or a list of items")
-        for index, item in enumerate(elements("input", raw)):
-            self._item(f"input[{index}]", fields(f"input[{index}]", item))
+        else:
+            for index, item in enumerate(elements("input", raw)):
+                self._item(f"input[{index}]", fields(f"input[{index}]", item))
         for message in self.messages:
             if message["role"] == "assistant" and "content" not in message:
                 message["content"] = None if "tool_calls" in message else ""
+
+    def _earlier_item(self, item: Mapping[str, Raw]) -> None:
+        """Add an item of the previous response, unless it is a call whose arguments were cut."""
+        is_cut = bytes(item.get("status", ABSENT)) == b'"incomplete"'
+        if is_cut and bytes(item.get("type", ABSENT)) in _CALLS:
+            self._changes.loss(EARLIER, "a call whose arguments were cut cannot be sent back")
+        else:
+            self._item(EARLIER, item)
 
     def _item(self, param: str, item: Mapping[str, Raw]) -> None:
         raw = item.get("type", ABSENT)
@@ -84,8 +111,11 @@ class Conversation:
         turn = self._turn
         if turn is not None and "content" not in turn:
             turn.update(content=_simplest(content), **extra)
+            self.origins[-1].content = f"{param}.content"
+            self.origins[-1].items.append(param)
         elif turn is not None and "tool_calls" in turn:  # its results must follow at once
             turn["content"] = [*_as_parts(turn["content"]), *_as_parts(content)]
+            self.origins[-1].items.append(param)
         else:
             self._begin(param, {"role": "assistant", "content": _simplest(content), **extra})
 
@@ -97,6 +127,7 @@ class Conversation:
             self._begin(param, {"role": "assistant", **found})
         else:
             reasoning.join(turn, found)
+            self.origins[-1].items.append(param)
 
     def function_call(self, param: str, item: Mapping[str, Raw]) -> None:
         """Add a call of a function."""
@@ -118,24 +149,27 @@ class Conversation:
             self._begin(param, {"role": "assistant"})
         assert self._turn is not None
         self._turn.setdefault("tool_calls", []).append(call)
-        self._calls.append(param)
+        origin = self.origins[-1]
+        origin.calls.append(param)
+        if param not in origin.items:
+            origin.items.append(param)
 
     def call_output(self, param: str, item: Mapping[str, Raw]) -> None:
         """Add the result of a call."""
         identity = string(f"{param}.call_id", item.get("call_id", ABSENT))
         content = read_content(f"{param}.output", item.get("output", ABSENT), self._changes)
         self._add(param, {"role": "tool", "tool_call_id": identity, "content": content})
+        self.origins[-1].content = f"{param}.output"
 
     def _begin(self, param: str, message: dict[str, Any]) -> None:
         """Begin a turn of the model."""
         self._add(param, message)
         self._turn = message
-        self._calls = self.origins[-1][1]
 
     def _add(self, param: str, message: dict[str, Any]) -> None:
         self._turn = None
         self.messages.append(message)
-        self.origins.append((param, []))
+        self.origins.append(Origin(param, f"{param}.content", items=[param]))
 
 
 _ITEMS = {
@@ -146,6 +180,18 @@ _ITEMS = {
     "custom_tool_call": Conversation.custom_tool_call,
     "custom_tool_call_output": Conversation.call_output,
 }
+
+
+def callers_receipt(receipt: Raw, origins: Sequence[Origin]) -> Any:
+    """Return a receipt whose evicted messages are numbered as the caller's items."""
+    if b'"evicted":[' not in bytes(receipt) or b'"evicted":[]' in bytes(receipt):
+        return receipt
+    decoded = decode(receipt)
+    context = decoded.get("context") or {}
+    evicted = [origins[index] for index in context.get("evicted") or () if index < len(origins)]
+    items = [_ITEM.fullmatch(item) for origin in evicted for item in origin.items]
+    context["evicted"] = sorted(int(item[1]) for item in items if item is not None)
+    return decoded
 
 
 def _name_of(param: str, item: Mapping[str, Raw]) -> Raw:
@@ -170,8 +216,6 @@ def _as_parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _unsupported(param: str, kind: str) -> BadRequest:
-    if kind == "item_reference":
-        why = "the gateway stores no items, so the item itself must be sent"
-    else:
-        why = f"supported items are {', '.join(_ITEMS)}"
+    instead = "send the item itself, or use 'previous_response_id'"
+    why = instead if kind == "item_reference" else f"supported items are {', '.join(_ITEMS)}"
     return refuse(f"{param}.type", f"The item type '{kind[:60]}' is not supported: {why}.", "unsupported_content")

@@ -6,7 +6,9 @@ from gateway.dialects.file_addresses import refuse_addresses
 from gateway.dialects.responses_api.answer import to_response
 from gateway.dialects.responses_api.errors import Names, to_error
 from gateway.dialects.responses_api.request import RequestReader
+from gateway.dialects.responses_api.stored import input_items
 from gateway.dialects.responses_api.stream import ResponseStream
+from gateway.dialects.responses_api.values import Raw
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
@@ -19,13 +21,15 @@ class ResponsesTranslator:
 
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
+        self.earlier: list[Raw] | None = None
+        """The items of the conversation that the request continues; None if it continues none."""
         self._request = RequestReader(strict=False)
         self._names: Names | None = None
         self._stream: ResponseStream | None = None
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body."""
-        self._request = request = RequestReader(strict=strict)
+        self._request = request = RequestReader(strict=strict, earlier=self.earlier)
         self.adjustments = request.changes.made
         body = request.read(source)
         self._names = Names(request.given, request.conversation.origins, request.tools.origins)
@@ -35,6 +39,15 @@ class ResponsesTranslator:
         """Refuse addresses of files, unless the target reads them. Everything else is the same for every target."""
         refuse_addresses(self._request.changes.file_addresses, target, "send the file in 'file_data'")
         return []
+
+    @property
+    def response_id(self) -> str:
+        """The id of the response if it is to be stored."""
+        return f"resp_{self._request.base}"
+
+    def items(self) -> list[Raw]:
+        """Return all input items, those of earlier turns first."""
+        return [*(self.earlier or ()), *input_items(self._request.input)]
 
     def param(self, name: str) -> str:
         """Return the caller's name of a parameter of the chat completion."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.responses_api.conversation import Origin
+
 NAMES = MappingProxyType({
     "max_completion_tokens": "max_output_tokens",
     "max_tokens": "max_output_tokens",
@@ -17,7 +19,6 @@ NAMES = MappingProxyType({
     "verbosity": "text.verbosity",
     "logprobs": "include",
     "messages": "input",
-    "stream_options": "stream",
     "context_length_exceeded_behavior": "truncation",
 })  # fmt: skip
 """Parameters of the chat completion, and what they come from."""
@@ -26,6 +27,7 @@ _FIRST = re.compile(r"[^.\[]*")
 _MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
 _CALL = re.compile(r"\.tool_calls\[(\d+)\](.*)", re.DOTALL)
 _TOOL = re.compile(r"(?:tools\[(\d+)\]|tool_choice)(?:\.(?:function|custom|allowed_tools)\b)?")
+_THOUGHTS = (".reasoning", ".thinking_blocks")
 _QUOTED = re.compile(r"'([a-z_]+(?:\[\d+\]|\.[a-z_]+)*)'")
 _PARTS = (
     (".image_url.url", ".image_url"),
@@ -45,7 +47,7 @@ class Names:
     __slots__ = ("_given", "_origins", "_tools")
 
     def __init__(
-        self, given: frozenset[str], origins: Sequence[tuple[str, list[str]]], tools: Sequence[str] = ()
+        self, given: frozenset[str], origins: Sequence[Origin], tools: Sequence[str] = ()
     ) -> None:
         """Create the names. `origins` and `tools` are the caller's parameters of the messages and of the tools."""
         self._given = given
@@ -71,13 +73,15 @@ class Names:
     def _in_input(self, index: int, rest: str) -> str:
         if index >= len(self._origins):
             return f"input{rest}"
-        origin, calls = self._origins[index]
+        origin = self._origins[index]
         if match := _CALL.fullmatch(rest):
-            number = int(match[1])
-            return _shortened((calls[number] if number < len(calls) else origin) + match[2].replace(".id", ".call_id"))
-        if not origin.startswith("input[") or rest == ".role":
-            return origin
-        return _shortened(origin + rest.replace(".tool_call_id", ".call_id"))
+            number, calls = int(match[1]), origin.calls
+            return _shortened((calls[number] if number < len(calls) else origin.param) + match[2].replace(".id", ".call_id"))
+        if not origin.param.startswith("input[") or rest == ".role" or rest.startswith(_THOUGHTS):
+            return origin.param
+        if rest.startswith(".content"):
+            return _shortened(origin.content + rest[len(".content") :])
+        return _shortened(origin.param + rest.replace(".tool_call_id", ".call_id"))
 
 
 def _shortened(name: str) -> str:

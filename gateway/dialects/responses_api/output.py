@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.dialects.responses_api.namespaces import Member
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent, is_string
+from providers.usage import read_usage
 
 MAX_ID_CHARS = 40
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -72,8 +73,6 @@ class Response:
             "incomplete_details": {"reason": reason} if reason is not None else None,
             "model": identity.model,
             "output": output,
-            "previous_response_id": None,
-            "store": False,
             "usage": usage_of(usage),
             **(more or {}),
         }
@@ -81,23 +80,18 @@ class Response:
 
 
 def usage_of(raw: Raw) -> dict[str, Any] | None:
-    """Return the usage of a chat completion under the names of this API."""
-    if is_absent(raw):
+    """Return the usage of a chat completion under the names of this API, or None if it is missing or implausible."""
+    reported: Any = None if is_absent(raw) else _decode_any(raw)
+    usage = read_usage(reported)
+    if usage is None:
         return None
-    usage = _decode_any(raw)
-    if type(usage) is not dict:
-        return None
-    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-    given, generated = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    total = reported.get("total_tokens")
     return {
-        "input_tokens": given,
-        "input_tokens_details": {
-            "cached_tokens": prompt.get("cached_tokens") or 0,
-            "cache_write_tokens": prompt.get("cache_write_tokens") or 0,
-        },
-        "output_tokens": generated,
-        "output_tokens_details": {"reasoning_tokens": completion.get("reasoning_tokens") or 0},
-        "total_tokens": usage.get("total_tokens") or given + generated,
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": total if type(total) is int else usage.prompt_tokens + usage.completion_tokens,
     }
 
 

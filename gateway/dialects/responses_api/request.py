@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from gateway.dialects.responses_api.changes import Changes
 from gateway.dialects.responses_api.conversation import Conversation
+from gateway.dialects.responses_api.stored import not_found
 from gateway.dialects.responses_api.tools import Tools, read_choice
 from gateway.dialects.responses_api.values import (
     ABSENT,
@@ -32,9 +34,11 @@ ECHOED = MappingProxyType({
     "max_tool_calls": Raw(b"null"),
     "metadata": Raw(b"{}"),
     "parallel_tool_calls": Raw(b"true"),
+    "previous_response_id": Raw(b"null"),
     "prompt_cache_key": Raw(b"null"),
     "reasoning": Raw(b'{"effort":null,"summary":null}'),
     "safety_identifier": Raw(b"null"),
+    "store": Raw(b"false"),
     "temperature": Raw(b"null"),
     "text": Raw(b'{"format":{"type":"text"}}'),
     "tool_choice": Raw(b'"auto"'),
@@ -55,8 +59,7 @@ INSTEAD = MappingProxyType({
 """Parameters of chat completions that this API does not have, and what to use instead."""
 
 NOT_SUPPORTED = MappingProxyType({
-    "previous_response_id": "the gateway stores no responses: send the earlier items in 'input'",
-    "conversation": "the gateway stores no conversations: send the earlier items in 'input'",
+    "conversation": "use 'previous_response_id', or send the earlier items in 'input'",
     "prompt": "the gateway stores no prompts: send 'instructions' and 'input'",
     "moderation": "the gateway moderates neither input nor output",
 })  # fmt: skip
@@ -75,9 +78,12 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 class RequestReader:
     """Translates one request."""
 
-    __slots__ = ("changes", "chat", "conversation", "echo", "given", "model", "summary", "tools")
+    __slots__ = (
+        "base", "changes", "chat", "conversation", "earlier", "echo", "given", "input", "model", "summary", "tools",
+    )  # fmt: skip
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, earlier: Sequence[Raw] | None = None) -> None:
+        """`earlier` are the items of the conversation that the request continues; None if it continues none."""
         self.changes = Changes(strict=strict)
         self.conversation = Conversation(self.changes)
         self.tools = Tools(self.changes)
@@ -86,6 +92,10 @@ class RequestReader:
         """What every response repeats of the request."""
         self.given: frozenset[str] = frozenset()
         """The names of the caller's parameters."""
+        self.earlier = earlier
+        self.input = ABSENT
+        self.base = ""
+        """The part that all ids of the response have in common if it is stored, else "": the provider's id is used."""
         self.model = Raw(b"null")
         self.summary = False
         """Whether the caller asked for a summary of the reasoning."""
@@ -107,7 +117,7 @@ class RequestReader:
         for name, raw in given.items():
             if name in ECHOED and not is_absent(raw):
                 self.echo[name] = raw
-            read = _READERS.get(name)
+            read = READERS.get(name)
             if read is not None:
                 if not is_absent(raw):
                     read(self, raw)
@@ -119,7 +129,8 @@ class RequestReader:
                     raise refuse(name, f"'{name}' is not supported: {NOT_SUPPORTED[name]}.", "unsupported_parameter")
             elif name not in ("input", "instructions", "model"):
                 self.chat[name] = raw
-        self.conversation.add_input(given.get("input", ABSENT))
+        self.input = given.get("input", ABSENT)
+        self.conversation.add_input(self.input, self.earlier or ())
         self.chat["messages"] = self.conversation.messages
         return encode(self.chat)
 
@@ -136,27 +147,24 @@ class RequestReader:
         for name, text_ in fields("metadata", raw).items():
             string(f"metadata.{name[:64]}", text_)
 
-    def _stream(self, raw: Raw) -> None:
-        self.chat["stream"] = raw
-        if bytes(raw) == b"true":
-            self.chat["stream_options"] = {"include_usage": True}
-
     def _stream_options(self, raw: Raw) -> None:
         options = fields("stream_options", raw)
         if bytes(options.get("include_obfuscation", b"")) == b"true":
             self.changes.loss("stream_options.include_obfuscation", "the gateway does not pad its events")
 
     def _store(self, raw: Raw) -> None:
-        self._must_be_false("store", raw, "the gateway stores no responses")
+        if _boolean("store", raw):
+            self.base = os.urandom(16).hex()
+
+    def _previous_response_id(self, raw: Raw) -> None:
+        previous = text("previous_response_id", raw)
+        if self.earlier is None:
+            raise not_found(previous)
 
     def _background(self, raw: Raw) -> None:
-        self._must_be_false("background", raw, "the gateway answers within the call")
-
-    def _must_be_false(self, param: str, raw: Raw, why: str) -> None:
-        if bytes(raw) == b"true":
-            raise refuse(param, f"'{param}: true' is not supported: {why}.", "unsupported_parameter")
-        if bytes(raw) != b"false":
-            raise wrong_type(param, "a boolean")
+        if _boolean("background", raw):
+            why = "the gateway answers within the call"
+            raise refuse("background", f"'background: true' is not supported: {why}.", "unsupported_parameter")
 
     def _truncation(self, raw: Raw) -> None:
         wanted = choice("truncation", raw, ("auto", "disabled"))
@@ -222,13 +230,19 @@ class RequestReader:
             self.changes.loss("context_management", "the gateway does not compact conversations")
 
 
-_READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
+def _boolean(param: str, raw: Raw) -> bool:
+    if bytes(raw) not in (b"true", b"false"):
+        raise wrong_type(param, "a boolean")
+    return bytes(raw) == b"true"
+
+
+READERS: dict[str, Callable[[RequestReader, Raw], None]] = {
     "max_output_tokens": RequestReader._max_output_tokens,
     "max_tool_calls": RequestReader._max_tool_calls,
     "metadata": RequestReader._metadata,
-    "stream": RequestReader._stream,
     "stream_options": RequestReader._stream_options,
     "store": RequestReader._store,
+    "previous_response_id": RequestReader._previous_response_id,
     "background": RequestReader._background,
     "truncation": RequestReader._truncation,
     "include": RequestReader._include,

@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.dialects.responses_api import output, reasoning
 from gateway.dialects.responses_api.answer import from_parts, list_of
+from gateway.dialects.responses_api.conversation import callers_receipt
 from gateway.dialects.responses_api.open_items import OpenCall, OpenMessage, OpenReasoning, Text
 from gateway.dialects.responses_api.request import RequestReader
 from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent
@@ -34,6 +35,7 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct, gc=False):
+    index: Any = 0
     delta: _Delta | None = None
     finish_reason: Any = None
     logprobs: Raw = ABSENT
@@ -104,7 +106,7 @@ class ResponseStream:
         self._calls: dict[int, OpenCall] = {}
         self._reason: Any = None
         self._usage: Raw = ABSENT
-        self._more: dict[str, Raw] = {}
+        self._more: dict[str, Any] = {}
         self._error: Raw = ABSENT
         self._ended = False
         self._frame: Frame | None = None
@@ -155,12 +157,14 @@ class ResponseStream:
         if len(chunk.service_tier):
             self._more["service_tier"] = chunk.service_tier
         if len(chunk.gateway):
-            self._more["gateway"] = chunk.gateway
+            self._more["gateway"] = callers_receipt(chunk.gateway, self._request.conversation.origins)
         if not is_absent(chunk.error):
             self._error = chunk.error
             return None
         choices = chunk.choices or ()
         for choice in choices:
+            if choice.index != 0:
+                continue  # a response is one answer
             opened = self._delta(choice.delta, choice.logprobs) if choice.delta is not None else None
             if choice.finish_reason is not None:
                 self._reason = choice.finish_reason
@@ -170,7 +174,8 @@ class ResponseStream:
 
     def _begin(self, chunk: _Chunk) -> None:
         model = self._request.model if is_absent(chunk.model) else chunk.model
-        self._response = output.Response(output.identify(chunk.id, chunk.created, model), self._request.echo)
+        identity = output.identify(self._request.base or chunk.id, chunk.created, model)
+        self._response = output.Response(identity, self._request.echo)
         response = Raw(self._response.encode("in_progress"))
         for kind in ("response.created", "response.in_progress"):
             self._emit(kind, {"response": response})

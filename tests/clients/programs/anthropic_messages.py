@@ -71,7 +71,7 @@ result["after_tool"] = client.messages.create(**{
     "tool_choice": {"type": "auto"},
 }).content[0].type
 result["image"] = client.messages.create(**ask([{"type": "text", "text": "what is this?"}, IMAGE])).content[0].text
-with client.messages.stream(**ask("think first", thinking={"type": "enabled", "budget_tokens": 1024})) as stream:
+with client.messages.stream(**ask("think first", max_tokens=2000, thinking={"type": "enabled", "budget_tokens": 1024})) as stream:
     thought = stream.get_final_message()
 result["thinking"] = [thought.content[0].type, thought.content[0].thinking, thought.content[1].text]
 result["usage"] = [thought.usage.input_tokens, thought.usage.cache_read_input_tokens, thought.usage.output_tokens]

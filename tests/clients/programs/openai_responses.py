@@ -98,6 +98,35 @@ def broken(client):
     return [events[-1].type, events[-1].response.status, events[-1].response.output_text]
 
 
+def stored(client):
+    """Store, continue, read, list and delete responses."""
+    first = client.responses.create(model="m", input="call the tool", tools=[TOOL], store=True)
+    call = next(item for item in first.output if item.type == "function_call")
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "21 degrees"}
+    with client.responses.stream(
+        model="m", input=[result], tools=[TOOL], previous_response_id=first.id, store=True
+    ) as stream:
+        for _ in stream:
+            pass
+        second = stream.get_final_response()
+    third = client.responses.parse(model="m", input="say json", text_format=City, previous_response_id=second.id, store=True)
+    read = client.responses.retrieve(second.id)
+    items = list(client.responses.input_items.list(third.id, limit=2, order="asc"))
+    client.responses.delete(third.id)
+    try:
+        client.responses.retrieve(third.id)
+    except openai.NotFoundError as error:
+        missing = error.code
+    return {
+        "text": second.output_text,
+        "read": [summary(each) | {"ids": [each.id, *(item.id for item in each.output)]} for each in (read, second)],
+        "linked": [second.previous_response_id == first.id, third.previous_response_id == second.id],
+        "parsed": third.output_parsed.city,
+        "items": [item.type for item in items],
+        "missing": missing,
+    }
+
+
 def image(client):
     """Send an image."""
     part = {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"}
@@ -133,6 +162,7 @@ def main():
             "parsed": parsed(client),
             "errors": errors(client),
             "broken": broken(client),
+            "stored": stored(client),
             "image": image(client),
             "abort": asyncio.run(abort()),
         }

@@ -143,9 +143,16 @@ def test_usage_has_the_names_of_this_api(usage: dict[str, Any], expected: tuple[
     )  # fmt: skip
 
 
-def test_absent_usage_is_null() -> None:
+def test_absent_or_implausible_usage_is_null() -> None:
     assert usage_of(ABSENT) is None
-    assert usage_of(Raw(b"null")) is None
+    for reported in (b"null", b"[]", b'{"prompt_tokens":"1","completion_tokens":2}', b'{"prompt_tokens":1}'):
+        assert usage_of(Raw(reported)) is None
+
+
+def test_usage_with_details_of_another_type_is_kept() -> None:
+    found = usage_of(Raw(b'{"prompt_tokens":1,"completion_tokens":2,"prompt_tokens_details":[4]}'))
+    assert found is not None
+    assert (found["input_tokens"], found["output_tokens"], found["total_tokens"]) == (1, 2, 3)
 
 
 @pytest.mark.parametrize(

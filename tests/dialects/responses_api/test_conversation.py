@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import astuple
 
 from gateway.dialects.messages import check_messages
 from gateway.dialects.responses_api.changes import Changes
@@ -149,7 +150,7 @@ def test_invalid_item_is_refused_with_its_place(item: dict[str, Any], param: str
 def test_unsupported_item_is_named() -> None:
     with pytest.raises(BadRequest, match="'web_search_call' is not supported"):
         messages({"type": "web_search_call"})
-    with pytest.raises(BadRequest, match="the gateway stores no items"):
+    with pytest.raises(BadRequest, match="send the item itself"):
         messages({"type": "item_reference", "id": "msg_1"})
 
 
@@ -162,9 +163,9 @@ def test_every_message_and_call_knows_its_place() -> None:
     conversation = Conversation(Changes(strict=False))
     conversation.add_instructions(Raw(b'"x"'))
     conversation.add_input(Raw(encode([USER, THOUGHT, SAID, CALL, {**CALL, "call_id": "c2"}, OUTPUT])))
-    assert conversation.origins == [
-        ("instructions", []),
-        ("input[0]", []),
-        ("input[1]", ["input[3]", "input[4]"]),
-        ("input[5]", []),
+    assert [astuple(origin) for origin in conversation.origins] == [
+        ("instructions", "instructions.content", [], ["instructions"]),
+        ("input[0]", "input[0].content", [], ["input[0]"]),
+        ("input[1]", "input[2].content", ["input[3]", "input[4]"], ["input[1]", "input[2]", "input[3]", "input[4]"]),
+        ("input[5]", "input[5].output", [], ["input[5]"]),
     ]

@@ -6,12 +6,18 @@ import json
 
 import pytest
 
+from gateway.dialects.responses_api.conversation import Origin
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
 from gateway.dialects.responses_api.errors import Names, to_error
 
 NAMES = Names(
     frozenset({"input"}),
-    [("instructions", []), ("input[0]", []), ("input[1]", ["input[2]", "input[3]"]), ("input[4]", [])],
+    [
+        Origin("instructions", "instructions.content"),
+        Origin("input[0]", "input[0].content"),
+        Origin("input[1]", "input[5].content", ["input[2]", "input[3]"]),
+        Origin("input[4]", "input[4].output"),
+    ],
 )
 
 
@@ -40,6 +46,9 @@ NAMES = Names(
         ("messages[2].tool_calls[1].function.arguments", "input[3].arguments"),
         ("messages[2].tool_calls[0].id", "input[2].call_id"),
         ("messages[2].tool_calls[9].id", "input[1].call_id"),
+        ("messages[2].content", "input[5].content"),
+        ("messages[2].reasoning_content", "input[1]"),
+        ("messages[3].content[0].text", "input[4].output[0].text"),
         ("messages[3].tool_call_id", "input[4].call_id"),
         ("messages[3].role", "input[4]"),
         ("messages[9].content", "input.content"),

@@ -186,6 +186,14 @@ def test_receipt_and_service_tier_are_in_the_last_event() -> None:
     assert (final["service_tier"], final["gateway"]) == ("flex", {"target": "t"})
 
 
+def test_other_choices_are_not_part_of_the_response() -> None:
+    other = {**chunk({"content": "b"}), "choices": [{**chunk({"content": "b"}, "length")["choices"][0], "index": 1}]}
+    made = translator(stream=True)
+    out = made.feed(sse(chunk({"content": "a"}), other, chunk({"content": "a"}))) + made.end(sse(chunk({}, "stop")) + DONE)
+    final = assemble(out)
+    assert (final["output"][0]["content"][0]["text"], final["status"]) == ("aa", "completed")
+
+
 def relayed(kind: str, wire: bytes, size: int) -> list[bytes]:
     """Return the pieces that a caller of chat completions gets for a provider's bytes, cut into pieces of `size`."""
     target = target_for(kind)

@@ -1,0 +1,82 @@
+"""Checks of `passthrough`: patterns and paths are plain, cover no API of the gateway, and lead to a provider of the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from gateway.config.own_paths import own_path_in
+from gateway.config.passthrough import VERSION_PREFIX, PassthroughConfig
+from gateway.config.problem import Problems, join, suggest
+from gateway.config.types import Config
+
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,;=:@-]+)*(?:/\*)?")
+EXPECTED = "expected a path such as /v1/audio/* or /v1/batches: plain characters without '%', '//' and '..', and '*' only as its end '/*'"
+
+
+def check_passthrough(config: Config, problems: Problems) -> None:
+    """Refuse invalid patterns, patterns of the gateway's own APIs, and unknown providers."""
+    for pattern, entry in config.passthrough.items():
+        where = join("passthrough", pattern)
+        _check_pattern(pattern, where, problems)
+        _check_provider(config, entry, where, problems)
+        _check_path(pattern, entry, where, problems)
+        if not entry.methods:
+            problems.add_at_path(f"{where}.methods", "expected at least one method")
+
+
+def check_allowed_patterns(config: Config, patterns: Iterable[str] | None, where: str, problems: Problems) -> None:
+    """Refuse a pattern of a key or team that stands for no pattern of the file."""
+    for index, pattern in enumerate(patterns or ()):
+        is_prefix = pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in config.passthrough)
+        if pattern not in config.passthrough and not is_prefix:
+            path = f"{where}.passthrough[{index}]"
+            hint = suggest(pattern, config.passthrough, "patterns")
+            problems.add_at_path(path, f"no pattern {problems.source_text(path)} under passthrough{hint}")
+
+
+def is_plain(path: str) -> bool:
+    """Return whether a pattern or a path at a provider is valid."""
+    segments = path.split("/")
+    return bool(path) and path != "/" and _PATH.fullmatch(path) is not None and "." not in segments and ".." not in segments
+
+
+def example_entry(path: str) -> str | None:
+    """Return an entry of `passthrough` that declares a path, or None if no entry can. PROVIDER stands for a provider's name."""
+    has_version = path.startswith(f"{VERSION_PREFIX}/")
+    first = "/".join(path.split("/")[: 3 if has_version else 2])
+    for pattern in (f"{first}/*", path):
+        if is_plain(pattern) and own_path_in(pattern) is None:
+            upstream = pattern if pattern == path else "/*"
+            return f'"{pattern}": ' + ("PROVIDER" if has_version else f'{{ provider: PROVIDER, path: "{upstream}" }}')
+    return None
+
+
+def _check_pattern(pattern: str, where: str, problems: Problems) -> None:
+    if not is_plain(pattern):
+        problems.add_at_path(where, EXPECTED)
+    elif (own := own_path_in(pattern)) is not None:
+        problems.add_at_path(where, f"covers {own}, which the gateway serves itself: declare a narrower path")
+
+
+def _check_provider(config: Config, entry: PassthroughConfig, where: str, problems: Problems) -> None:
+    provider = config.providers.get(entry.provider)
+    if provider is None:
+        path = f"{where}.provider" if problems.is_written(f"{where}.provider") else where
+        problems.add_at_path(path, f"no provider '{entry.provider}' in this file{suggest(entry.provider, config.providers, 'providers')}")
+    elif provider.type == "local":
+        problems.add_at_path(where, "the local engine has no other paths: use another provider")
+
+
+def _check_path(pattern: str, entry: PassthroughConfig, where: str, problems: Problems) -> None:
+    path = entry.path
+    if path is None:
+        if not pattern.startswith(f"{VERSION_PREFIX}/"):
+            example = "/*" if pattern.endswith("/*") else pattern[pattern.rfind("/") :]
+            problems.add_at_path(
+                where, f"the pattern does not begin with {VERSION_PREFIX}/: set the path at the provider, for example path: {example}"
+            )
+    elif not is_plain(path):
+        problems.add_at_path(f"{where}.path", EXPECTED)
+    elif path.endswith("/*") != pattern.endswith("/*"):
+        problems.add_at_path(f"{where}.path", "either both the pattern and the path end in '/*', or neither does")

@@ -1,0 +1,29 @@
+"""Settings of the responses that are stored for callers of the Responses API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from gateway.config.field_types import Lifetime, Size
+
+DEFAULT_TTL_S = 30 * 24 * 3600.0
+"""30 days, as at OpenAI."""
+
+
+class ResponsesConfig(Struct, frozen=True):
+    """How long and how many responses are stored."""
+
+    ttl: Annotated[
+        Lifetime,
+        Meta(description="Time after which a stored response is deleted.", examples=["7d"]),
+    ] = DEFAULT_TTL_S
+    max_bytes: Annotated[
+        Size,
+        Meta(
+            description="Maximum size of all stored responses; the oldest are deleted first. One response with its "
+            "conversation may take an eighth of it. 0 stores none.",
+            examples=["512MiB"],
+        ),
+    ] = 128 << 20

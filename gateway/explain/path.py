@@ -1,0 +1,47 @@
+"""Where the calls of a passed path would go. No call is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.passthrough.headers import CREDENTIALS
+from gateway.passthrough.paths import check_path, upstream_path, without_credentials
+from gateway.passthrough.rules import Rules
+from gateway.upstream.request_head import authority
+
+
+def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
+    """Return the plan of a path, which may have a query, or None if no pattern matches.
+
+    Raise GatewayError for a path that is not passed.
+    """
+    bare, _, query = path.partition("?")
+    raw = bare.encode("ascii", "replace")
+    rule = rules.find(raw) if rules is not None else None
+    if rule is None:
+        return None
+    check_path(raw)
+    kept, removed = without_credentials(query.encode("ascii", "replace"))
+    target = rule.backend.target
+    return {
+        "path": path,
+        "pattern": rule.pattern,
+        "provider": rule.provider.name,
+        "url": f"{rule.origin.scheme}://{authority(rule.origin)}{upstream_path(rule, raw, kept)}",
+        "methods": sorted(rule.methods),
+        "credential": [name for name, _ in target.kind.probe_headers(target) if name in CREDENTIALS],
+        "removed": removed,
+        "max_body": rule.max_body,
+    }
+
+
+def path_text(plan: Mapping[str, Any]) -> str:
+    """Return the plan of a path as text."""
+    lines = [f"{plan['path']} -> {plan['provider']}, by '{plan['pattern']}' of passthrough", f"   {plan['url']}"]
+    lines.append(f"   methods     {', '.join(plan['methods'])}")
+    lines.append(f"   credential  {', '.join(plan['credential']) or 'none'}")
+    if plan["removed"]:
+        lines.append(f"   removed     {', '.join(plan['removed'])} from the query")
+    lines.append(f"   body        at most {plan['max_body']:,} bytes")
+    return "\n".join(lines)

@@ -1,0 +1,68 @@
+"""Request and response headers of the callers' APIs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.dialects.described import Schema
+from gateway.dialects.gateway_headers import BOOLEANS, RECEIPTS
+
+_FLAG: Schema = {"type": "string", "enum": [name.decode() for name in BOOLEANS]}
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
+
+REQUEST: dict[str, tuple[Schema, str]] = {
+    "x-gateway-strict": (_FLAG, "Reject what a target cannot honour instead of adjusting it."),
+    "x-gateway-require-parameters": (_FLAG, "Skip targets that would drop or change a parameter."),
+    "x-gateway-receipt": (
+        {"type": "string", "enum": [name.decode() for name in RECEIPTS]},
+        "`body`: put the receipt also into the response body; `header`: only into the headers (default).",
+    ),
+    "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
+}
+"""Headers that the gateway reads, with their schema and use. Vendors define further ones."""
+
+RESPONSE: dict[str, tuple[Schema, str]] = {
+    "x-request-id": (_TEXT, "The id of the call, as in the log."),
+    "x-client-request-id": (_TEXT, "The caller's own x-request-id."),
+    "x-gateway-target": (_TEXT, "The target that answered."),
+    "x-gateway-attempts": (_COUNT, "The number of upstream requests."),
+    "x-gateway-adjusted": (_TEXT, "What was adjusted: a list of RFC 8941, at most 1 KiB."),
+    "x-gateway-limits": (_TEXT, "`degraded`: limits were checked without the store."),
+    "server-timing": (_TEXT, "Milliseconds in the gateway and at the upstream."),
+    "x-ratelimit-limit-requests": (_COUNT, "The tightest limit on requests."),
+    "x-ratelimit-remaining-requests": (_COUNT, "What is left of it."),
+    "x-ratelimit-reset-requests": (_TEXT, "When it is full again, such as `6m0s`."),
+    "x-ratelimit-limit-tokens": (_COUNT, "The tightest limit on tokens."),
+    "x-ratelimit-remaining-tokens": (_COUNT, "What is left of it."),
+    "x-ratelimit-reset-tokens": (_TEXT, "When it is full again."),
+    "retry-after": (_COUNT, "Seconds to wait before the next try."),
+    "retry-after-ms": (_COUNT, "The same in milliseconds."),
+    "x-should-retry": (_TEXT, "`false`: the same request will fail again."),
+    "request-id": (
+        _TEXT,
+        "Messages API: the same as x-request-id. Its rate-limit headers begin with anthropic-ratelimit-.",
+    ),
+}
+"""Headers of responses. Errors have those that apply."""
+
+
+def components() -> dict[str, Any]:
+    """Return the response headers as components."""
+    return {
+        name: {"description": text, "schema": schema, **({"required": True} if name == "x-request-id" else {})}
+        for name, (schema, text) in RESPONSE.items()
+    }
+
+
+def of_answer() -> dict[str, Any]:
+    """Return references to the headers of an answer of a model."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in RESPONSE}
+
+
+def parameters() -> dict[str, Any]:
+    """Return the request headers as components."""
+    return {
+        name: {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
+        for name, (schema, text) in REQUEST.items()
+    }

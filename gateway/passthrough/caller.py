@@ -1,0 +1,117 @@
+"""The caller of a passed call. Its request body is sent on while it arrives, and nothing is added to its response."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from gateway.errors import BadRequest, Headers, RequestTooLarge
+from gateway.http.caller import MIN_BODY_BYTES_PER_S, Caller, CallerDeadlines, Send
+from gateway.http.json_body import CallerDisconnectedError, Receive
+
+
+class PassthroughCaller(Caller):
+    """The ASGI exchange of one passed call."""
+
+    __slots__ = ("_awaited_since", "_waited", "_waits", "has_left")
+
+    def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, deadlines: CallerDeadlines) -> None:
+        super().__init__(scope, receive, send, deadlines)
+        self._waits = False
+        """Whether the gateway waits for a piece of the body."""
+        self._awaited_since = self._waited = 0.0
+        self.has_left = False
+        """Whether the caller disconnected before its body was complete."""
+
+    def end_body(self) -> None:
+        """Note that the body is read completely: from now on, a disconnect is detected by listening."""
+        self.reading_body = False
+
+    async def read_piece(self) -> tuple[bytes, bool]:
+        """Return the next piece of the request body, and whether it is the last one."""
+        self._waits, self._awaited_since = True, time.monotonic()
+        try:
+            message = await self.receive()
+        finally:
+            self._waits = False
+            self._waited += time.monotonic() - self._awaited_since
+        if message["type"] == "http.disconnect":
+            self.has_left = True
+            raise CallerDisconnectedError
+        return message.get("body", b""), not message.get("more_body", False)
+
+    async def start_response(self, status: int, headers: Headers) -> None:
+        """Send the head of the response at once, even if its body comes later."""
+        self.head_sent = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.write(b"")
+
+    async def fail(self, error: bytes) -> None:
+        """Break off a response that has begun: the caller must not take it for complete."""
+        self.abort()
+
+    def sweep(self, now: float) -> None:
+        """Check the deadlines. Time for which the upstream accepts no more of the body is not the caller's."""
+        if self.finished or self.disconnected:
+            return
+        if not self.reading_body and self._listener is None:
+            self._listener = asyncio.get_running_loop().create_task(self._listen())
+        elif self._sending:
+            if now - self._active_at > self._deadlines.write_stall:
+                self.stalled = True
+                self.abort()
+                self._cancel()
+        elif self._waits:
+            silence = now - self._awaited_since
+            allowed = self._deadlines.body + self._body_bytes / MIN_BODY_BYTES_PER_S
+            if silence > self._deadlines.body or self._waited + silence > allowed:
+                self.stalled = True
+                self._cancel()
+
+
+class CallerBody:
+    """The body of one request as an upload."""
+
+    def __init__(self, caller: PassthroughCaller, headers: Headers, limit: int) -> None:
+        """Raise RequestTooLarge if the declared size exceeds `limit`."""
+        self._caller = caller
+        self._limit = limit
+        self._size = 0
+        self.length: int | None = 0
+        self.is_declared = False
+        for name, value in headers:
+            if name == b"transfer-encoding":
+                self.length, self.is_declared = None, True
+            elif name == b"content-length":
+                if not value.isdigit() or len(value) > 18:
+                    raise BadRequest("The content-length header must be a number.", code="invalid_header")
+                self.length, self.is_declared = int(value), True
+        self.has_body = self.length != 0
+        if self.length is not None and self.length > limit:
+            raise RequestTooLarge(limit)
+        self._ended = not self.has_body
+        if self._ended:
+            caller.end_body()
+
+    @property
+    def size(self) -> int:
+        """Bytes read so far."""
+        return self._size
+
+    async def read(self) -> bytes:
+        """Return the next piece, or b"" at the end.
+
+        Raise RequestTooLarge beyond the limit, CallerDisconnectedError if the caller disconnects.
+        """
+        while not self._ended:
+            piece, self._ended = await self._caller.read_piece()
+            self._size += len(piece)
+            if self._size > self._limit:
+                raise RequestTooLarge(self._limit)
+            if self._ended:
+                self._caller.end_body()
+            if piece:
+                return piece
+        return b""

@@ -1,0 +1,71 @@
+"""The rules of one configuration: which paths are passed to which provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from gateway.config.passthrough import VERSION_PREFIX, PassthroughConfig
+from gateway.config.provider import ProviderConfig
+from gateway.config.types import Config
+from gateway.targets.backend import Backend
+from gateway.upstream.transport import Origin
+
+
+class Rule(Struct, frozen=True):
+    """One pattern and its destination."""
+
+    pattern: str
+    path: bytes
+    """The pattern without `/*`."""
+    is_tree: bool
+    """Whether the paths below `path` match as well."""
+    upstream: str
+    """What `path` is at the provider, with the path of `base_url`."""
+    methods: frozenset[str]
+    max_body: int
+    provider: ProviderConfig
+    backend: Backend
+
+    @property
+    def origin(self) -> Origin:
+        """The server of the provider."""
+        return self.backend.origin
+
+    def matches(self, raw: bytes) -> bool:
+        """Return whether a raw path matches the pattern."""
+        return raw == self.path or (self.is_tree and raw.startswith(self.path + b"/"))
+
+
+class Rules:
+    """The rules of one configuration, the most specific first."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = sorted(rules, key=lambda rule: (len(rule.path), not rule.is_tree), reverse=True)
+
+    def find(self, raw: bytes) -> Rule | None:
+        """Return the rule with the longest pattern that matches a raw path, or None."""
+        return next((rule for rule in self._rules if rule.matches(raw)), None)
+
+
+def rules_of(config: Config, backend_of: Callable[[str, str], Backend]) -> Rules:
+    """Return the rules of a configuration. `backend_of` returns the backend of a provider's model."""
+    return Rules(
+        _rule(entry, config.providers[entry.provider], backend_of(entry.provider, target_model(entry)))
+        for entry in config.passthrough.values()
+    )
+
+
+def target_model(entry: PassthroughConfig) -> str:
+    """Return the pattern as the second part of a target's name, such as `v1/audio/*`."""
+    return entry.name.removeprefix("/")
+
+
+def _rule(entry: PassthroughConfig, provider: ProviderConfig, backend: Backend) -> Rule:
+    path, is_tree = entry.name.removesuffix("/*"), entry.name.endswith("/*")
+    appended = path.removeprefix(VERSION_PREFIX) if entry.path is None else entry.path.removesuffix("/*")
+    base = urlsplit(backend.target.base_url).path.rstrip("/")
+    methods = frozenset(entry.methods)
+    return Rule(entry.name, path.encode(), is_tree, base + appended, methods, entry.max_body, provider, backend)

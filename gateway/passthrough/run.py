@@ -1,0 +1,180 @@
+"""Passes one call to its provider: checks, limits, one request, and its response piece by piece.
+
+There are no retries and no fallbacks: a request body is read once, and paths mean something only to their provider.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from gateway.attempts.admission import Admission, NotAdmittedError
+from gateway.call import Attempt, Call, in_ms
+from gateway.catalog.prices import price_of
+from gateway.errors import Forbidden, GatewayError, from_failure
+from gateway.http.json_body import CallerDisconnectedError
+from gateway.keys.virtual_key import may_pass
+from gateway.limits.enforce import Limits
+from gateway.metrics import Metrics
+from gateway.passthrough.caller import CallerBody, PassthroughCaller
+from gateway.passthrough.headers import request_headers, response_headers
+from gateway.passthrough.paths import check_path, upstream_path, without_credentials
+from gateway.passthrough.rules import Rule
+from gateway.passthrough.usage import copy_for
+from gateway.response.headers import common_headers, linked_id
+from gateway.store.limit import has_strict_limit
+from gateway.targets.registry import TargetRegistry
+from gateway.upstream.transport import Response, UpstreamError
+from providers.base import Adjustment, Failure, Target, WireRequest
+
+MAX_TOTAL_S = 24 * 3600.0
+"""Maximum time for one passed call. A long upload or download ends earlier only if it stalls."""
+_BODILESS = frozenset({204, 304})
+
+
+class Passthrough:
+    """Passes the calls of one configuration."""
+
+    def __init__(self, metrics: Metrics, limits: Limits | None, health: TargetRegistry) -> None:
+        self._metrics = metrics
+        self._limits = limits
+        self._target_limits = limits if limits is not None and limits.has_target_limits else None
+        self._health = health
+
+    async def run(self, call: Call, caller: PassthroughCaller, rule: Rule, raw_path: bytes) -> None:
+        """Pass an authenticated call and relay the response. Raise GatewayError if there is no response."""
+        _check(call, rule, raw_path)
+        body = CallerBody(caller, caller.headers, rule.max_body)
+        await self._admit(call)
+        health = self._health.health_of(rule.backend.target)
+        target = health.pick_credential(rule.backend.targets)
+        request, adjustments = _request(call, caller, rule, target, raw_path)
+        attempt = Attempt(target, adjustments=adjustments)
+        call.attempts.append(attempt)
+        if call.trace is not None:
+            call.trace.begin(attempt)
+            call.trace.mark(request)
+        call.read_at = attempt.sent_at = time.monotonic()
+        admission = Admission(call, target, health, self._target_limits)
+        try:
+            await self._enter(admission, attempt, rule)
+            response = await self._send(call, attempt, rule, request, body)
+            try:
+                await self._relay(call, caller, rule, response)
+            finally:
+                response.close()
+        finally:
+            attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
+            assert call.passed is not None
+            call.passed.request_bytes = body.size
+            admission.leave(attempt)
+
+    async def _admit(self, call: Call) -> None:
+        """Reserve the call under its caller's limits."""
+        if self._limits is None or not (limits := self._limits.of_caller(call, "")):
+            return
+        if has_strict_limit(limits):
+            message = "A strict limit cannot bound the usage of a passed call. Use a key without strict limits."
+            raise Forbidden(message, code="path_not_allowed")
+        await self._limits.admit(call, limits, ())
+
+    async def _enter(self, admission: Admission, attempt: Attempt, rule: Rule) -> None:
+        try:
+            await admission.enter(None, rule.provider.max_wait)
+        except NotAdmittedError as error:
+            label = self._metrics.target_label(attempt.target)
+            attempt.outcome = "limit" if error.is_limit else error.failure.kind
+            if error.is_shed:
+                self._metrics.count("lockgate_shed", (label,))
+            raise from_failure(error.failure, attempt.target.name) from None
+
+    async def _send(self, call: Call, attempt: Attempt, rule: Rule, request: WireRequest, body: CallerBody) -> Response:
+        """Send the request and return the head of any response."""
+        self._metrics.count("lockgate_upstream_requests", (self._metrics.target_label(attempt.target),))
+        backend = rule.backend
+        try:
+            response = await backend.transport.send(
+                backend.origin, request, structs.replace(backend.deadlines, total=MAX_TOTAL_S), body
+            )
+        except UpstreamError as error:
+            raise self._failed(attempt, error) from None
+        finally:
+            attempt.is_written = request.written
+        attempt.head_at = time.monotonic()
+        return response
+
+    def _failed(self, attempt: Attempt, error: UpstreamError) -> GatewayError:
+        """Record a failed attempt, and return the caller's error."""
+        attempt.outcome, label = error.kind, self._metrics.target_label(attempt.target)
+        self._metrics.count("lockgate_attempts", (label, error.kind))
+        self._metrics.count("lockgate_upstream_errors", (label, error.kind))
+        return from_failure(Failure(error.kind, error.message), attempt.target.name)
+
+    async def _relay(self, call: Call, caller: PassthroughCaller, rule: Rule, response: Response) -> None:
+        """Send the response on. If it breaks off, break off the caller's response as well."""
+        attempt, passed = call.attempts[-1], call.passed
+        assert passed is not None
+        call.answered_by, call.status = attempt, response.status
+        attempt.outcome = "ok" if response.status < 400 else str(response.status)
+        attempt.upstream_id = _upstream_id(response)
+        copy = copy_for(passed.method, response.status, response.headers)
+        call.first_byte_at = time.monotonic()
+        await caller.start_response(response.status, response_headers(response.headers, common_headers(call), rule))
+        try:
+            while piece := await response.read():
+                passed.response_bytes += len(piece)
+                if copy is not None:
+                    copy.add(piece)
+                await caller.write(piece)
+        except UpstreamError as error:
+            if caller.has_left:
+                raise CallerDisconnectedError from None
+            call.error, call.stream_end = self._failed(attempt, error), error.kind
+            caller.abort()
+            return
+        attempt.ended_at = time.monotonic()
+        await caller.finish(b"")
+        self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
+        if copy is not None and (reported := copy.reported()) is not None:
+            attempt.usage = reported.usage
+            own_price = price_of(rule.provider, reported.model) if reported.model else None
+            attempt.price = own_price or rule.backend.price
+
+
+def _check(call: Call, rule: Rule, raw_path: bytes) -> None:
+    """Raise GatewayError unless the key may use the rule, and path and method are allowed."""
+    if not may_pass(call.key, rule.pattern):
+        name = call.key.name if call.key is not None else ""
+        message = f"The key '{name}' may not use the path {rule.pattern}. Its setting 'passthrough' lists the paths it may use."
+        raise Forbidden(message, code="path_not_allowed")
+    check_path(raw_path)
+    assert call.passed is not None
+    if call.passed.method not in rule.methods:
+        allowed = ", ".join(sorted(rule.methods))
+        raise GatewayError(
+            f"{call.passed.method} is not allowed on {rule.pattern}. Use {allowed}.",
+            status=405,
+            code="method_not_allowed",
+            type="invalid_request_error",
+            headers=((b"allow", allowed.encode()),),
+        )
+
+
+def _request(
+    call: Call, caller: PassthroughCaller, rule: Rule, target: Target, raw_path: bytes
+) -> tuple[WireRequest, list[Adjustment]]:
+    """Return the request for the provider, and the parameters that were removed from the query."""
+    assert call.passed is not None
+    query, removed = without_credentials(caller.query)
+    ids = [value for name, value in caller.headers if name == b"x-request-id"]
+    call.client_id = linked_id(ids[-1]) if ids else None
+    headers = request_headers(caller.headers, target, is_traced=call.trace is not None)
+    request = WireRequest(upstream_path(rule, raw_path, query), headers, b"", call.passed.method)
+    return request, [Adjustment(name, "drop", why="keys in the URL are not passed on") for name in removed]
+
+
+def _upstream_id(response: Response) -> str | None:
+    ids: Sequence[bytes] = [value for name, value in response.headers if name in (b"x-request-id", b"request-id", b"apim-request-id")]
+    return ids[0][:128].decode("latin-1") if ids else None

@@ -1,0 +1,94 @@
+"""Reads the usage that a passed answer reports, from a copy of its bytes, after they were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from providers.base import Usage
+from providers.usage import read_usage
+
+MAX_ANSWER_BYTES = 8 << 20
+"""Maximum size of an answer whose usage is read."""
+_NO_CALLS = frozenset({"batch"})
+"""Objects that report the usage of other calls."""
+
+
+class _Answer(msgspec.Struct):
+    usage: Any = None
+    model: Any = None
+    object: Any = None
+
+
+class ReportedUsage(NamedTuple):
+    """The usage of an answer, and the model that it names ("" if it names none)."""
+
+    usage: Usage
+    model: str
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+class AnswerCopy:
+    """A copy of one JSON answer, given up when it becomes too large."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Keep a piece."""
+        self._size += len(piece)
+        if self._size <= MAX_ANSWER_BYTES:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
+
+    def reported(self) -> ReportedUsage | None:
+        """Return the usage of the complete answer, or None if it reports none."""
+        return usage_in(b"".join(self._pieces)) if self._size <= MAX_ANSWER_BYTES else None
+
+
+def copy_for(method: str, status: int, headers: Sequence[tuple[bytes, bytes]]) -> AnswerCopy | None:
+    """Return a copy to fill if the answer may report usage: JSON in response to a POST, of moderate size, not compressed."""
+    if method != "POST" or not 200 <= status < 300:
+        return None
+    values = dict(headers)
+    if b"json" not in values.get(b"content-type", b"").lower() or values.get(b"content-encoding", b"identity").lower() != b"identity":
+        return None
+    length = values.get(b"content-length", b"")
+    return None if length.isdigit() and int(length) > MAX_ANSWER_BYTES else AnswerCopy()
+
+
+def usage_in(answer: bytes) -> ReportedUsage | None:
+    """Return the usage of a JSON answer in OpenAI's or Anthropic's form, or None."""
+    try:
+        found = _decode(answer)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if type(found.usage) is not dict or found.object in _NO_CALLS:
+        return None
+    usage = read_usage(_as_chat_usage(found.usage))
+    return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
+
+
+def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
+    """Return a usage with `input_tokens` and `output_tokens` as that of a chat completion."""
+    if "input_tokens" not in usage:
+        return usage
+    prompt, output = usage["input_tokens"], usage.get("output_tokens", 0)
+    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    details = usage.get("input_tokens_details")
+    cached = details.get("cached_tokens") if type(details) is dict else None
+    if type(prompt) is int and type(read) is int and type(written) is int:
+        prompt += read + written  # Anthropic counts them separately
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": usage.get("total_tokens"),
+        "prompt_tokens_details": {"cached_tokens": cached or read, "cache_write_tokens": written},
+        "completion_tokens_details": usage.get("output_tokens_details"),
+    }

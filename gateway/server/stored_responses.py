@@ -1,0 +1,56 @@
+"""The callers' endpoints for stored responses: read, list the input items, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.dialects.responses_api.stored import list_items
+from gateway.errors import BadRequest, refuse
+from gateway.http.request_id import next_id
+from gateway.keys.virtual_key import VirtualKey
+from gateway.response.response_storage import ResponseStorage
+from gateway.runtime.gateway import Gateway
+
+
+class StoredResponses:
+    """The endpoints below `/v1/responses/{id}`. Each checks the virtual key first, and sees only what this key stored."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def _authenticate(self, request: Request) -> tuple[ResponseStorage, VirtualKey | None, str]:
+        """Return the storage, the caller's key and the id of the response."""
+        generation = self._gateway.generation
+        key = generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
+        return generation.storage, key, request.path_params["id"]
+
+    async def response(self, request: Request) -> Response:
+        """GET or DELETE /v1/responses/{id}: return or delete a stored response."""
+        storage, key, id = self._authenticate(request)
+        if request.method == "DELETE":
+            await storage.delete(key, id)
+            return _json({"id": id, "object": "response", "deleted": True})
+        if request.query_params.get("stream", "").lower() == "true":
+            message = "'stream' is not supported: a stored response is complete. Request it without 'stream'."
+            raise refuse("stream", message, "unsupported_parameter")
+        return _json((await storage.read(key, id)).response)
+
+    async def input_items(self, request: Request) -> Response:
+        """GET /v1/responses/{id}/input_items: list the input items of a stored response, those of earlier turns too."""
+        storage, key, id = self._authenticate(request)
+        found = await storage.read(key, id)
+        return _json(list_items(found.items, request.query_params))
+
+    async def cancel(self, request: Request) -> Response:
+        """POST /v1/responses/{id}/cancel: reject it, because no response is created in the background."""
+        storage, key, id = self._authenticate(request)
+        await storage.read(key, id)
+        raise BadRequest("Only a response that was created with 'background: true' can be cancelled.", param="background")
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), 200, {"x-request-id": next_id()}, "application/json")

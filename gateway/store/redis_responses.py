@@ -1,0 +1,139 @@
+"""Responses of the Responses API in Redis, shared by all processes that use the same store.
+
+Each record is one key that expires by itself. An index with the sizes of all records limits their sum. All keys have
+one hash tag, so that one script can change them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gateway.config.redis_address import RedisAddress
+from gateway.store.errors import StoreUnavailableError
+from gateway.store.redis_client import open_client
+from gateway.store.responses import OVERHEAD_BYTES, Bounds
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from gateway.store.outage_log import OutageReporter
+
+TAG = "responses"
+INDEX, SIZES = f"lockgate:{{{TAG}}}:index", f"lockgate:{{{TAG}}}:sizes"
+MAX_CONNECTIONS = 16
+PAUSE_AFTER_FAILURE_S = 0.25
+"""Time after a failed connection in which no other is tried, so that calls do not wait for a dead server one by one."""
+_DROP = """
+local total = tonumber(redis.call('HGET', KEYS[2], 'total') or 0)
+local function drop(key)
+  total = total - tonumber(redis.call('HGET', KEYS[2], key) or 0)
+  redis.call('ZREM', KEYS[1], key)
+  redis.call('HDEL', KEYS[2], key)
+  return redis.call('DEL', key)
+end
+"""
+_SAVE = (
+    _DROP
+    + """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ttl, size, max = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+redis.call('HSET', KEYS[2], 'total', total) -- fails in a full Redis, before anything is deleted
+drop(KEYS[3])
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do drop(key) end
+while total + size > max do
+  local oldest = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '+inf', 'LIMIT', 0, 1)[1]
+  if not oldest then
+    total = 0
+    break
+  end
+  drop(oldest)
+end
+redis.call('HSET', KEYS[2], 'total', total)
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ttl)
+redis.call('ZADD', KEYS[1], now + ttl, KEYS[3])
+redis.call('HSET', KEYS[2], KEYS[3], size)
+redis.call('HSET', KEYS[2], 'total', total + size)
+return 1
+"""
+)
+_DELETE = (
+    _DROP
+    + """
+local deleted = drop(KEYS[3])
+redis.call('HSET', KEYS[2], 'total', total)
+return deleted
+"""
+)
+
+
+class RedisResponses:
+    """Records in Redis."""
+
+    def __init__(self, address: RedisAddress, report: OutageReporter, now: Callable[[], float] = time.monotonic) -> None:
+        """`report` receives one line when the store fails and one when it works again."""
+        self._address = address
+        self._report = report
+        self._now = now
+        self._client: Redis | None = None
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._failed_until = 0.0
+        self._failure = ""
+
+    async def check(self) -> None:
+        """Raise StoreUnavailableError if the store cannot be used now."""
+        await self._run("ping")
+
+    async def load(self, owner: str, id: str) -> bytes | None:
+        """Return a record, or None if it is unknown or expired."""
+        record: bytes | None = await self._run("get", _key(owner, id))
+        return record
+
+    async def save(self, owner: str, id: str, record: bytes, bounds: Bounds) -> None:
+        """Store a record, and delete the oldest ones if it needs their room."""
+        ttl_ms, size = max(1, int(bounds.ttl_s * 1000)), len(record) + OVERHEAD_BYTES
+        await self._run("eval", _SAVE, 3, INDEX, SIZES, _key(owner, id), record, ttl_ms, size, bounds.max_bytes)
+
+    async def delete(self, owner: str, id: str) -> bool:
+        """Delete a record. Return False if it is unknown or expired."""
+        return bool(await self._run("eval", _DELETE, 3, INDEX, SIZES, _key(owner, id)))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):  # closing a lost connection may fail
+                await client.aclose()
+
+    async def _run(self, command: str, *arguments: Any) -> Any:
+        """Run one command. Raise StoreUnavailableError if it fails."""
+        from redis.exceptions import ConnectionError as RedisConnectionError
+        from redis.exceptions import RedisError
+        from redis.exceptions import TimeoutError as RedisTimeoutError
+
+        async with self._connections:
+            if self._now() < self._failed_until:
+                raise StoreUnavailableError(self._failure)
+            try:
+                if self._client is None:
+                    self._client = open_client(self._address, TAG)
+                result = await getattr(self._client, command)(*arguments)
+            except (RedisError, OSError, ValueError) as error:
+                reason = str(error)[:200] or type(error).__name__
+                if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+                    self._failed_until = self._now() + PAUSE_AFTER_FAILURE_S
+                self._failure = reason
+                self._report(f"store: responses can be neither stored nor read: {reason}", True)
+                raise StoreUnavailableError(reason) from None
+        if self._failure:
+            self._failure = ""
+            self._report("store: responses are stored and read again", False)
+        return result
+
+
+def _key(owner: str, id: str) -> str:
+    return f"lockgate:{{{TAG}}}:kept:{owner}:{id}"
