@@ -114,7 +114,7 @@ class CohereStream:
         self._write_calls(at_end=False)
 
     def _write_calls(self, *, at_end: bool) -> None:
-        """Write what is known of the open call. If it is complete and another one waits, go on with that one."""
+        """Write what is known of the open call. If it is complete and another one waits, begin that one."""
         for index, call in self._calls.items():
             if index in self._written and index != self._open:
                 continue
