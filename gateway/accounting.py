@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import reduce
 from typing import Any, NamedTuple
 
 import msgspec
@@ -146,10 +147,4 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
 def continued_usage(call: Call) -> Usage:
     """Return the usage of all attempts that sent a part of a continued stream."""
     usages = [attempt.usage for attempt in call.attempts if attempt.usage is not None]
-    return Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-        sum(usage.reasoning_tokens for usage in usages),
-        estimated=True,
-    )
+    return reduce(Usage.plus, usages, Usage(estimated=True))

@@ -143,6 +143,7 @@ class Call(Struct, eq=False):
     source: Body | None = None
     """The request in the caller's API, for targets that speak it; None if this API has none."""
     body_bytes: int = 0
+    """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     model: str = ""
     route: str = ""
     """The model's name in the configuration, possibly a pattern."""

@@ -1,21 +1,47 @@
-"""Counts the tokens of a prompt without sending a call: with the local engine, with a known tokenizer, or by an estimate."""
+"""Tokens of a prompt without sending a call: from the server that runs the model, with a known tokenizer, or estimated.
+
+Counts of messages, token ids and texts of ids come from here, so they are the same wherever a caller asks.
+"""
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import msgspec
 
-from gateway.attempts.fit import NO_SETTINGS, EngineCountError, engine_counting
+from gateway.attempts.fit import MAX_ENGINE_WAIT_S, NO_SETTINGS, EngineCountError, engine_counting, window_sizes
+from gateway.errors import BadRequest, GatewayError, Unavailable, from_failure
 from gateway.targets.candidate import Candidate
-from gateway.tokens.counter import SHARED_COUNTER, tokenizer_for
-from providers.base import Body
+from gateway.tokens import ids as token_ids
+from gateway.tokens.counter import SHARED_COUNTER, Tokenizer, tokenizer_for
+from gateway.upstream.transport import UpstreamError
+from providers.base import Body, Options, Refusal, Target, WireRequest
+from providers.tokenizer_apis import TOKENIZER_APIS, Asked, TokenizerApi, Tokens
+
+MAX_SERVER_WAIT_S = 10.0
+"""Maximum time for the tokens of a server. The gateway estimates them if the server takes longer."""
+MAX_TOKENS_BYTES = 64 << 20
 
 
 class PromptCount(msgspec.Struct, frozen=True):
-    """The tokens of a prompt. `exact` is True if the target counts the same."""
+    """The tokens of a prompt. `exact` is True if the target counts the same. Ids are None if they are unknown."""
 
     tokens: int
     exact: bool
     tokenizer: str
+    ids: list[int] | None = None
+    texts: list[str] | None = None
+    window: int | None = None
+    """The model's context window, if it is known."""
+
+
+class ServerTokenError(Exception):
+    """The server does not answer with tokens. `error` is the response if the caller must have its tokens."""
+
+    def __init__(self, error: GatewayError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 async def count_prompt(body: Body, candidate: Candidate, *, engines_run: bool = True) -> PromptCount:
@@ -28,6 +54,128 @@ async def count_prompt(body: Body, candidate: Candidate, *, engines_run: bool = 
             pass  # the engine is not running: the estimate below applies
         else:
             return PromptCount(counting.before, counting.exact, counting.tokenizer)
-    file = (candidate.settings.context or NO_SETTINGS).tokenizer
-    counted = await SHARED_COUNTER.count(body, tokenizer_for(target.kind.type, target.model, file))
+    elif target.kind.type in TOKENIZER_APIS and engines_run:
+        try:
+            return await server_tokens(Asked(), body, candidate)
+        except ServerTokenError:
+            pass
+    counted = await SHARED_COUNTER.count(body, _tokenizer(candidate))
     return PromptCount(counted.total(), counted.exact, counted.tokenizer)
+
+
+async def tokenize(asked: Asked, body: Body, candidate: Candidate) -> PromptCount:
+    """Return the tokens of a text or of the messages of a chat body, with ids and texts where they are known."""
+    window = window_sizes(candidate.backend, candidate.settings.context or NO_SETTINGS)[0]
+    if candidate.backend.target.kind.type in TOKENIZER_APIS:
+        try:
+            found = await server_tokens(asked, body, candidate)
+            return msgspec.structs.replace(found, window=found.window or window)
+        except ServerTokenError:
+            pass
+    elif asked.begins_answer is False or asked.adds_special:
+        name = "add_generation_prompt" if asked.begins_answer is False else "add_special_tokens"
+        message = f"{candidate.backend.target.name} has no tokenizer of its own, so '{name}' cannot be set."
+        raise BadRequest(message, param=name, code="unsupported_parameter")
+    counted = await count_prompt(body, candidate, engines_run=False) if asked.text is None else await _count_text(asked, candidate)
+    return msgspec.structs.replace(counted, window=window)
+
+
+async def _count_text(asked: Asked, candidate: Candidate) -> PromptCount:
+    text, tokenizer = asked.text or "", _tokenizer(candidate)
+
+    def work() -> PromptCount:
+        try:
+            if token_ids.has_ids(tokenizer):
+                ids = token_ids.encode(text, tokenizer)
+                texts = token_ids.texts_of(ids, tokenizer) if asked.wants_texts else None
+                return PromptCount(len(ids), tokenizer.exact, tokenizer.label(), ids, texts)
+        except ImportError:
+            pass  # the tokenizer cannot be loaded: the count below uses another
+        (count,) = SHARED_COUNTER.count_texts([text], tokenizer)
+        return PromptCount(math.ceil(count * tokenizer.factor), tokenizer.exact, tokenizer.label())
+
+    return await SHARED_COUNTER.run(work, len(text), tokenizer)
+
+
+async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> str:
+    """Return the text of token ids. Raise BadRequest if an id, or the ids of the model, are unknown."""
+    target = candidate.backend.target
+    api = TOKENIZER_APIS.get(target.kind.type)
+    try:
+        if api is not None:
+            return await _server_text(api, ids, body, candidate)
+        tokenizer = _tokenizer(candidate)
+        if token_ids.has_ids(tokenizer):
+            return await SHARED_COUNTER.run(partial(token_ids.decode, ids, tokenizer), len(ids), tokenizer)
+    except ServerTokenError as failed:
+        raise failed.error from None
+    except token_ids.UnknownIdError as unknown:
+        place = f"tokens[{unknown.index}]"
+        raise BadRequest(f"'{place}' is not a token of {target.name}.", param=place) from None
+    except ImportError:
+        pass
+    known = "They are known for OpenAI's models, the local engine, vLLM, llama.cpp, and models with context.tokenizer."
+    message = f"The token ids of {target.name} are unknown. {known}"
+    raise BadRequest(message, param="model", code="unsupported_operation")
+
+
+async def server_tokens(asked: Asked, body: Body, candidate: Candidate) -> PromptCount:
+    """Return the tokens as the server of a candidate counts them. Raise ServerTokenError if it does not answer."""
+    target = candidate.backend.target
+    await _settle(candidate)
+    adapted = body.copy()
+    try:
+        if asked.text is None:
+            target.kind.adapt(adapted, target, Options())
+        steps = TOKENIZER_APIS[target.kind.type].tokenize(asked, adapted, target)
+        request = next(steps)
+        while True:
+            request = steps.send(await _ask(request, candidate))
+    except StopIteration as end:
+        found: Tokens = end.value
+    except (Refusal, ValueError, TypeError, LookupError) as error:
+        raise ServerTokenError(Unavailable(f"{target.name} does not answer with tokens.")) from error
+    name = "engine" if candidate.backend.engine is not None else "server"
+    return PromptCount(len(found.ids), True, name, found.ids, found.texts, found.window)
+
+
+async def _server_text(api: TokenizerApi, ids: list[int], body: Body, candidate: Candidate) -> str:
+    target = candidate.backend.target
+    await _settle(candidate)
+    try:
+        return api.read_text(await _ask(api.detokenize(ids, body, target), candidate))
+    except (ValueError, TypeError, LookupError) as error:
+        raise ServerTokenError(Unavailable(f"{target.name} does not answer with a text.")) from error
+
+
+async def _settle(candidate: Candidate) -> None:
+    """Wait until a local engine has loaded its model, if there is one."""
+    settled = getattr(candidate.backend.engine, "settled", None)
+    if settled is not None:
+        await settled(MAX_ENGINE_WAIT_S)
+
+
+async def _ask(request: WireRequest, candidate: Candidate) -> bytes:
+    """Return the answer to one request. Raise ServerTokenError for an error."""
+    place, target = candidate.backend, candidate.backend.target
+    deadlines = msgspec.structs.replace(candidate.deadlines, total=min(candidate.deadlines.total, MAX_SERVER_WAIT_S))
+    try:
+        response = await place.transport.send(place.origin, request, deadlines)
+        try:
+            answer = await response.body(MAX_TOKENS_BYTES)
+        finally:
+            response.close()
+    except UpstreamError as error:
+        raise ServerTokenError(Unavailable(f"{target.name}: {error.message}.")) from error
+    if response.status != 200:
+        raise ServerTokenError(_refused(response.status, answer, target))
+    return answer
+
+
+def _refused(status: int, answer: bytes, target: Target) -> GatewayError:
+    return from_failure(target.kind.failure(status, {}, answer, target), target.name)
+
+
+def _tokenizer(candidate: Candidate) -> Tokenizer:
+    target, settings = candidate.backend.target, candidate.settings.context or NO_SETTINGS
+    return tokenizer_for(target.kind.type, target.model, settings.tokenizer)

@@ -41,6 +41,8 @@ def read_request(
         if call.dialect.native is not None:
             call.source = given
         source = call.translator.request(source, strict=call.strict)
+        # with the earlier turns of a stored conversation; what cannot be translated is larger than its translation
+        call.body_bytes = len(source) if call.translator.refusal is None else max(len(source), call.body_bytes)
     body = call.body = parse_body(source)
     if call.path.startswith(DEPLOYMENTS):
         set_deployment(body, deployment_of(call.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gateway.dialects.azure import CHAT_PATH, deployment_of
+from gateway.dialects.cohere_api.dialect import CohereChatTranslator
 from gateway.dialects.completions import CompletionsApi
 from gateway.dialects.dialect import Dialect, PlainDialect, Translator
 from gateway.dialects.embeddings import check_embeddings
@@ -83,8 +84,16 @@ MESSAGES = PlainDialect(
     native=MESSAGES_NATIVE,
 )
 
+COHERE_CHAT = PlainDialect(
+    "chat",
+    ("/v2/chat",),
+    has_messages=True,
+    can_continue=True,
+    new_translator=CohereChatTranslator,
+)
+
 DIALECTS: tuple[Dialect, ...] = (
-    CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES, RERANK, RERANK_COHERE, RERANK_FIREWORKS,
+    CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES, COHERE_CHAT, RERANK, RERANK_COHERE, RERANK_FIREWORKS,
 )  # fmt: skip
 
 

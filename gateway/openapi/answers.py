@@ -86,6 +86,18 @@ SCHEMAS: dict[str, Schema] = {
         {"data": {"type": "array", "items": record({"embedding": _VECTOR}, {"index": _COUNT})}},
         {"object": _TEXT, **_MORE},
     ),
+    "Tokens": record(
+        {
+            "count": _COUNT,
+            "max_model_len": nullable(_COUNT),
+            "tokens": nullable({"type": "array", "items": _COUNT}),
+            "exact": {"type": "boolean"},
+            "tokenizer": _TEXT,
+            "target": _TEXT,
+        },
+        {"token_strs": nullable({"type": "array", "items": _TEXT})},
+    ),
+    "TextOfTokens": record({"prompt": _TEXT, "text": _TEXT, "target": _TEXT}),
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
     "Rerank": {"anyOf": [record({"results": _RANKS, "meta": _OBJECT}, _MORE), record({"data": _RANKS}, _MORE)]},
     "RerankV2": record({"results": _RANKS, "meta": _OBJECT}, {"id": nullable(_TEXT), "gateway": _RECEIPT}),

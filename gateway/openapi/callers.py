@@ -71,6 +71,8 @@ REQUESTS: Mapping[str, Callable[[], Schema]] = {
     "Message": requests.messages,
     "Response": requests.responses,
     "MessageTokens": partial(requests.messages, counts=True),
+    "Tokens": requests.tokenize,
+    "TextOfTokens": requests.detokenize,
     "Json": requests.any_model,
 }
 """The schemas of requests, by the component of their answer."""
@@ -131,6 +133,8 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     of_messages = _planned(count, "MessageTokens", "MessageTokens")
     paths.add(_below(MESSAGES_PREFIXES, "/messages/count_tokens"), "post", of_messages)
     paths.add(_below(PREFIXES, "/responses/input_tokens"), "post", _planned(count, "Response", "InputTokens"))
+    paths.add(_below(PREFIXES, "/tokenize"), "post", _planned("Tokens of messages or of a text", "Tokens", "Tokens"))
+    paths.add(_below(PREFIXES, "/detokenize"), "post", _planned("Text of tokens", "TextOfTokens", "TextOfTokens"))
     both = (*PREFIXES, *(prefix for prefix in MESSAGES_PREFIXES if prefix not in PREFIXES))
     paths.add(_below(both, "/models"), "get", _models())
     paths.add(_below(both, "/models/{name}"), "get", _model())

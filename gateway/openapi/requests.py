@@ -11,6 +11,7 @@ from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
 from gateway.dialects.messages_api.tools import CHOICES
 from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS
 from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NOT_SUPPORTED, READERS
+from gateway.dialects.tokenize import SWITCHES, TEXT_FIELDS, TOKENS
 from gateway.emulate.logits import MAX_TOP_K, MAX_VOCABULARY
 
 _OBJECT: Schema = {"type": "object"}
@@ -75,6 +76,20 @@ def ranking() -> Schema:
     """Return the schema of a request to rank documents."""
     own = {name: schema_of(rerank.FIELDS[name]) for name in ("query", "documents")} | {"stream": _FALSE}
     return _body({**_fields(rerank.FIELDS), **own}, "query", "documents")
+
+
+def tokenize() -> Schema:
+    """Return the schema of a request for tokens."""
+    texts = {name: nullable(_TEXT) for name in TEXT_FIELDS}
+    switches = {name: nullable(_BOOLEAN) for name in SWITCHES}
+    body = _body({"messages": nullable(MESSAGES), **_fields(CHECKS), **texts, **switches})
+    one = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("messages", *TEXT_FIELDS)]
+    return {**body, "oneOf": one}
+
+
+def detokenize() -> Schema:
+    """Return the schema of a request for the text of tokens."""
+    return _body({"tokens": TOKENS}, "tokens")
 
 
 TURN: Schema = {

@@ -139,7 +139,8 @@ class Passthrough:
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
         if copy is not None and (reported := copy.reported()) is not None:
             attempt.usage = reported.usage
-            attempt.price = price_of(rule.provider, reported.model) if reported.model else None
+            own_price = price_of(rule.provider, reported.model) if reported.model else None
+            attempt.price = own_price or rule.backend.price
 
 
 def _check(call: Call, rule: Rule, raw_path: bytes) -> None:

@@ -73,4 +73,11 @@ def to_stream(answer: bytes, *, usage_asked: bool) -> tuple[bytes, OpeningChunk]
 
 def _longer(first: Usage, more: Usage) -> Usage:
     tokens, reasoning = first.completion_tokens + more.completion_tokens, first.reasoning_tokens + more.reasoning_tokens
-    return Usage(first.prompt_tokens, tokens, first.cached_tokens, reasoning, first.estimated or more.estimated)
+    return Usage(
+        first.prompt_tokens,
+        tokens,
+        first.cached_tokens,
+        reasoning,
+        first.estimated or more.estimated,
+        first.cache_write_tokens,
+    )

@@ -112,6 +112,8 @@ def other_routes(
     routes.append(Route("/openapi.json", endpoints.openapi, methods=["GET"]))
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
+    counts |= {f"{prefix}/tokenize": endpoints.tokenize for prefix in PREFIXES}
+    counts |= {f"{prefix}/detokenize": endpoints.detokenize for prefix in PREFIXES}
     routes += [Route(path, endpoint, methods=["POST"]) for path, endpoint in counts.items()]
     routes += [Route(f"{path}/explain", endpoints.explain, methods=["POST"]) for path in dialect_of]
     routes += [Route(f"{DEPLOYMENTS}{{name:path}}{end}/explain", endpoints.explain, methods=["POST"]) for end in ENDINGS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,12 @@ from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
 from gateway.dialects.table import CHAT, MESSAGES, RESPONSES, deployment_api
-from gateway.errors import GatewayError, NotFound
+from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE
+from gateway.errors import GatewayError, Headers, NotFound
 from gateway.explain.count_tokens import count_tokens
 from gateway.explain.model import describe_model
-from gateway.explain.request import explain
+from gateway.explain.request import DryRun, explain
+from gateway.explain.tokenize import answer_detokenize, answer_tokenize
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
 from gateway.http.request_id import next_id
 from gateway.keys.virtual_key import VirtualKey, may_use
@@ -35,6 +37,8 @@ from gateway.server.error_responses import (
     uses_messages_api,
 )
 from gateway.telemetry.call_log import internal_error
+
+Answer = Callable[[DryRun, Call, bytes, Headers], Awaitable[dict[str, Any]]]
 
 
 class Endpoints:
@@ -109,6 +113,20 @@ class Endpoints:
         """POST /v1/responses/input_tokens: count the tokens of a request of the Responses API."""
         call = Call("chat", request.scope["path"], RESPONSES, RESPONSES.translator())
         return _json({"object": "response.input_tokens", **await self._count(request, call)})
+
+    async def tokenize(self, request: Request) -> Response:
+        """POST /v1/tokenize: return the tokens of messages or of a text."""
+        return await self._tokens(request, TOKENIZE, answer_tokenize)
+
+    async def detokenize(self, request: Request) -> Response:
+        """POST /v1/detokenize: return the text of tokens."""
+        return await self._tokens(request, DETOKENIZE, answer_detokenize)
+
+    async def _tokens(self, request: Request, dialect: Dialect, answer: Answer) -> Response:
+        generation, key = self._authenticate(request)
+        source = await _read(request, generation)
+        call = Call(dialect.operation, request.scope["path"], dialect, key=key)
+        return _json(await answer(generation.dry_run(), call, source, request.scope["headers"]))
 
     async def _count(self, request: Request, call: Call) -> dict[str, Any]:
         generation, call.key = self._authenticate(request)

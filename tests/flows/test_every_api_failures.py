@@ -57,8 +57,10 @@ async def test_a_slow_target_is_hedged_in_every_api(up: FaultUpstream, client: h
 
 
 async def test_a_broken_stream_is_continued_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    usage = {**chat_chunk(), "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}}
-    seen = []
+    details = {"prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 1}}
+    usage = {**chat_chunk(), "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, **details}}
+    seen: list[Any] = []
+    prompts: list[int] = []
     async with live(two_targets(up, ", continue_on_cut: true"), environ=ENVIRON) as gateway:
         for api in CONVERSATIONS:
             up.once(sse(chat_chunk("one ", role="assistant"), chat_chunk("two "), ending=FIN))
@@ -67,8 +69,12 @@ async def test_a_broken_stream_is_continued_in_every_api(up: FaultUpstream, clie
             assert (told.text, told.stop, told.error) == ("one two three", "stop", None), api.name
             assert told.receipt is not None
             outcomes = [each["outcome"] for each in told.receipt["attempts"]]
-            seen.append((told.tokens, outcomes, len(told.receipt["continued"])))
+            assert told.tokens is not None
+            prompts.append(told.tokens.prompt)
+            seen.append((told.tokens[1:], outcomes, len(told.receipt["continued"])))
     assert seen == [seen[0]] * len(CONVERSATIONS), seen
+    assert seen[0][0] == (4, 4, 3, 1)
+    assert max(prompts) - min(prompts) < 15, "the prompt of the broken part is estimated by its size"
 
 
 async def test_a_broken_stream_ends_with_the_same_error_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:

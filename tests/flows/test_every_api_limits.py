@@ -9,10 +9,10 @@ import pytest
 
 from tests.faults.behaviours import status
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.conftest import one_model, post_as, serving
+from tests.flows.conftest import chat, one_model, post_as, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import bearer, digest
-from tests.support.apis import ALL, MESSAGES_API, WAYS, Api, Told
+from tests.support.apis import ALL, CONVERSATIONS, MESSAGES_API, WAYS, Api, Told
 
 TOKEN = "lg-a-0123456789abcdef"
 STRICT = {"x-gateway-strict": "true"}
@@ -70,6 +70,19 @@ async def test_tokens_of_every_api_are_reserved_and_settled(up: FaultUpstream, c
             used += record["prompt_tokens"] + record["output_tokens"]
         answer, _ = await call(client, gateway, ALL[0], max_tokens=1)
         assert 100_000 - used - 50 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 100_000 - used
+
+
+@pytest.mark.parametrize("strict", ["true", "false"])
+async def test_earlier_turns_of_a_stored_conversation_are_reserved(up: FaultUpstream, client: httpx.AsyncClient, strict: str) -> None:
+    async with serving(up, "store: memory://\n" + keys(f"{{ tokens: 10000/h, strict: {strict} }}")) as gateway:
+        long = await client.post(gateway.url + "/v1/responses", headers=bearer(TOKEN), json={
+            "model": "m", "input": "word " * 900, "store": True, "max_output_tokens": 5,
+        })  # fmt: skip
+        more = {"model": "m", "input": "on", "previous_response_id": long.json()["id"], "max_output_tokens": 5}
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        answer = await client.post(gateway.url + "/v1/responses", headers=bearer(TOKEN), json=more)
+    assert answer.status_code == 200, answer.text
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 10_000 - 2 * 900
 
 
 async def test_call_larger_than_a_limit_names_the_cap_of_its_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
@@ -140,6 +153,17 @@ async def test_strict_mode_refuses_in_every_api_what_a_receipt_tells_otherwise(u
                 outcomes.append((strict.status_code, actions))
             assert outcomes == [outcomes[0]] * len(WAYS), name
             assert (outcomes[0][0] == 400) is bool({"drop", "downgrade"} & set(outcomes[0][1])), (name, outcomes[0])
+
+
+async def test_streams_of_a_provider_that_reports_no_usage_are_no_loss(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, kind="goodfire") as gateway:
+        for api in CONVERSATIONS:
+            body = api.body(chat(stream=True))
+            answer = await client.post(gateway.url + api.path, json=body, headers={**STRICT, "x-gateway-receipt": "body"})
+            told = api.read(answer)
+            assert (answer.status_code, told.stop) == (200, "stop"), (api.name, told.error)
+            assert told.receipt is not None
+            assert "stream" not in {each["param"] for each in told.receipt["adjustments"]}, api.name
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422, 429, 500, 503, 529])

@@ -176,6 +176,15 @@ async def test_reported_usage_is_billed_logged_counted_and_booked(up: FaultUpstr
     assert rows["first", "", "/v1/files/*", "up/v1/files/*"][:4] == (1, 0, 0, 0)
 
 
+async def test_an_answer_without_a_model_has_the_price_of_its_pattern(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on(lambda request: True, answering({"usage": {"input_tokens": 1000, "output_tokens": 500}}))
+    async with serving(up, provider='prices: { "v1/images/*": { prompt: 1, output: 2 } }') as gateway:
+        await client.post(gateway.url + "/v1/images/edits", content=b"x")
+        await client.post(gateway.url + "/v1/files", content=b"x")
+        first, second = await gateway.records(2)
+    assert (first["cost_usd"], second.get("cost_usd")) == (0.002, None)
+
+
 async def test_limits_of_a_key_refuse_passed_calls(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(lambda request: True, answering({"usage": {"prompt_tokens": 90, "completion_tokens": 20}}))
     async with serving(up, keys("limits: { tokens: 100/h }", "limits: { requests: 1/h }")) as gateway:

@@ -12,6 +12,7 @@ from gateway.openapi.answers import SCHEMAS
 from gateway.openapi.document import document
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import live
+from tests.providers.strict_rerank import script as rerank_script
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 DOCUMENT = document("callers")
@@ -24,6 +25,7 @@ CALLS: list[tuple[str, dict[str, Any], str]] = [
     ("/inference/v1/rerank", {"query": "q", "documents": ["a", "b"]}, "Rerank"),
     ("/v2/rerank", {"query": "q", "documents": ["a", "b"]}, "RerankV2"),
     ("/v1/messages", {"messages": HELLO, "max_tokens": 9}, "Message"),
+    ("/v1/tokenize", {"messages": HELLO, "return_token_strs": True}, "Tokens"),
     ("/v1/responses", {"input": "Hello"}, "Response"),
     ("/v1/messages/count_tokens", {"messages": HELLO}, "MessageTokens"),
     ("/v1/responses/input_tokens", {"input": "Hello"}, "InputTokens"),
@@ -50,6 +52,7 @@ async def test_every_answer_has_its_schema_and_every_call_its_receipt() -> None:
         provider = f'{{ type: openai-compatible, base_url: "{upstream.base_url}" }}'
         yaml = f"providers: {{ up: {provider} }}\nmodels: {{ m: up/mock }}\n"
         async with live(yaml) as gateway, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.url) as client:
+            upstream.on("/v1/rerank", rerank_script("openai-compatible"))
             for path, body, name in CALLS:
                 answer = await client.post(path, json={"model": "m", **body}, headers={"x-gateway-receipt": "body"})
                 assert answer.status_code == 200, answer.text

@@ -78,7 +78,7 @@ def test_calls_that_stream_are_documented_as_event_streams() -> None:
         for method in METHODS & item.keys()
         if "text/event-stream" in item[method]["responses"]["200"]["content"]
     }
-    assert streaming == {"/chat/completions", "/completions", "/messages", "/responses"}
+    assert streaming == {"/chat/completions", "/completions", "/messages", "/responses", "/v2/chat"}
 
 
 async def test_admin_listener_serves_the_document_of_both(admin: Admin) -> None:

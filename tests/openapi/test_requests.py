@@ -13,6 +13,7 @@ from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
 from gateway.dialects.parameters import FORBIDDEN_FIELDS
 from gateway.dialects.responses_api.request import ECHOED, INSTEAD, NOT_SUPPORTED, READERS
 from gateway.dialects.table import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RERANK, RESPONSES
+from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE
 from gateway.errors import GatewayError
 from gateway.openapi import requests
 from providers.base import Body
@@ -27,6 +28,8 @@ VALID: dict[str, tuple[Dialect, dict[str, Any], dict[str, Any]]] = {
     "rerank": (RERANK, requests.ranking(), {"model": "m", "query": "q", "documents": ["a"]}),
     "messages": (MESSAGES, requests.messages(), {"model": "m", "max_tokens": 9, "messages": HELLO}),
     "responses": (RESPONSES, requests.responses(), {"model": "m", "input": "Hello"}),
+    "tokenize": (TOKENIZE, requests.tokenize(), {"model": "m", "messages": HELLO}),
+    "detokenize": (DETOKENIZE, requests.detokenize(), {"model": "m", "tokens": [1]}),
 }
 CONTENTS: list[Any] = [
     "Hello",
@@ -78,6 +81,7 @@ DEEPER = {
         "metadata",
         "thinking",
     },
+    "tokenize": {"messages", "prompt", "text", "input", "content"},
     "responses": {
         "input",
         "previous_response_id",

@@ -30,7 +30,8 @@ EXEMPT = {"providers/plugins.py", "providers/conformance.py"}
 
 
 def _dynamic_lookups(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)) if "attr(" in text else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
             holder = ast.unparse(node.args[0])
             name = node.args[1].value if isinstance(node.args[1], ast.Constant) else None

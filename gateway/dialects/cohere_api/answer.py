@@ -1,0 +1,90 @@
+"""Translates a chat answer to Cohere's."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.cohere_api.request import encode
+from providers.base import Usage
+from providers.usage import read_usage
+
+FINISH_REASONS = {
+    "stop": "COMPLETE",
+    "length": "MAX_TOKENS",
+    "tool_calls": "TOOL_CALL",
+    "function_call": "TOOL_CALL",
+    "content_filter": "ERROR",
+}
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def translate_answer(answer: bytes, stops: tuple[str, ...]) -> bytes:
+    """Return Cohere's answer for a chat answer. `stops` are the request's stop strings."""
+    completion = _decode(answer)
+    choices: list[dict[str, Any]] = completion.get("choices") or [{}]
+    choice = choices[0]
+    message = choice.get("message") or {}
+    translated: dict[str, Any] = {
+        "id": completion.get("id") or str(uuid.uuid4()),
+        "finish_reason": finish_of(choice, stops),
+        "message": _message(message),
+    }
+    usage = read_usage(completion.get("usage"))
+    if usage is not None:
+        translated["usage"] = usage_of(usage)
+    pieces = (choice.get("logprobs") or {}).get("content")
+    if pieces:
+        translated["logprobs"] = [logprob_of(piece) for piece in pieces]
+    if "gateway" in completion:
+        translated["gateway"] = completion["gateway"]
+    return encode(translated)
+
+
+def finish_of(choice: dict[str, Any], stops: tuple[str, ...]) -> str:
+    """Return the reason for which a choice ended. Only some upstreams say which stop string they found."""
+    if choice.get("finish_reason") == "stop" and any(choice.get(name) in stops for name in ("stop_sequence", "stop_reason")):
+        return "STOP_SEQUENCE"
+    return FINISH_REASONS.get(str(choice.get("finish_reason")), "COMPLETE")
+
+
+def text_in(content: Any) -> str:
+    """Return the text of `content`. The texts of a list of parts are joined."""
+    if type(content) is str:
+        return content
+    parts = content if type(content) is list else []
+    return "".join(part["text"] for part in parts if type(part) is dict and type(part.get("text")) is str)
+
+
+def thinking_in(message: dict[str, Any]) -> str:
+    """Return the text of the reasoning, or ""."""
+    return next((message[name] for name in ("reasoning_content", "reasoning") if type(message.get(name)) is str), "")
+
+
+def _message(source: dict[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant"}
+    calls = source.get("tool_calls") or ()
+    thoughts, text = thinking_in(source), text_in(source.get("content")) + text_in(source.get("refusal"))
+    content = [{"type": "thinking", "thinking": thoughts}] if thoughts else []
+    if text or not calls:
+        content.append({"type": "text", "text": text})
+    if content:
+        message["content"] = content
+    if calls:
+        message["tool_calls"] = [{"id": call.get("id"), "type": "function", "function": call.get("function")} for call in calls]
+    if source.get("citations"):
+        message["citations"] = source["citations"]
+    return message
+
+
+def usage_of(usage: Usage) -> dict[str, Any]:
+    """Return Cohere's usage. The billed tokens are those that the provider reports."""
+    counts = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
+    return {"billed_units": counts, "tokens": counts, "cached_tokens": usage.cached_tokens}
+
+
+def logprob_of(piece: dict[str, Any]) -> dict[str, Any]:
+    """Return the log probability of one token. The ids of tokens are unknown."""
+    return {"text": piece.get("token"), "token_ids": [], "logprobs": [piece.get("logprob")]}

@@ -1,0 +1,125 @@
+"""Translates a request of Cohere's chat API to a chat completion.
+
+Fields that only Cohere has, such as `safety_mode`, stay as they are: the rules of each provider accept or remove them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.errors import refuse
+from providers.base import Adjustment
+
+NAMES = {"k": "top_k", "p": "top_p", "stop_sequences": "stop"}
+"""Chat completions' names of parameters that have the same values."""
+CALLERS_NAMES = {
+    **{new: old for old, new in NAMES.items()},
+    "reasoning_budget": "thinking.token_budget",
+    "disable_reasoning": "thinking.type",
+}
+_CHOICES = {"REQUIRED": "required", "NONE": "none"}
+FORMAT_NAME = "output"
+"""The name of a schema. Cohere's schemas have none."""
+
+Message = dict[str, Any]
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+encode = msgspec.json.Encoder().encode
+
+
+def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
+    """Return the chat completion and the adjustments. Values of the wrong type stay, so that the checks refuse them."""
+    body, made = _decode(source), list[Adjustment]()
+    for old, new in NAMES.items():
+        if old in body:
+            if new in body:
+                raise refuse(new, f"'{new}' and '{old}' are the same parameter. Send only '{old}'.")
+            body[new] = body.pop(old)
+    if body.get("n") not in (None, 1):
+        raise refuse("n", "Cohere's API returns one answer. Omit 'n', or send one call for each answer.", "unsupported_parameter")
+    if type(body.get("messages")) is list:
+        body["messages"] = [_message(message, f"messages[{index}]", made) for index, message in enumerate(body["messages"])]
+    if body.get("tool_choice") in _CHOICES:
+        body["tool_choice"] = _CHOICES[body["tool_choice"]]
+    _translate_tools(body)
+    _translate_format(body)
+    _translate_thinking(body)
+    if body.get("stream") is True:
+        body["stream_options"] = {"include_usage": True}
+    return encode(body), made
+
+
+def _message(message: Any, path: str, made: list[Adjustment]) -> Any:
+    if type(message) is not dict:
+        return message
+    content = message.get("content")
+    if message.get("role") == "tool" and type(content) is list:
+        return {**message, "content": _tool_result(content, path, made)}
+    if message.get("role") != "assistant":
+        return message
+    thoughts = message.get("tool_plan") or ""
+    result = {name: value for name, value in message.items() if name != "tool_plan"}
+    if type(content) is list:
+        result["content"] = [part for part in content if _type(part) != "thinking"]
+        thoughts += "".join(str(part.get("thinking") or "") for part in content if _type(part) == "thinking")
+    if thoughts:
+        result["reasoning_content"] = thoughts
+    if not result.get("content") and message.get("tool_calls"):
+        result["content"] = None
+    return result
+
+
+def _type(part: Any) -> Any:
+    return part.get("type") if type(part) is dict else None
+
+
+def _tool_result(parts: list[Any], path: str, made: list[Adjustment]) -> str | list[Any]:
+    """Return the text of a tool result. A document becomes the JSON of its data, with its id."""
+    texts = []
+    for index, part in enumerate(parts):
+        document = part.get("document") if _type(part) == "document" else None
+        if type(document) is dict and type(document.get("data")) is dict:
+            named = {"id": document["id"]} if "id" in document else {}
+            texts.append(encode({**named, **document["data"]}).decode())
+            made.append(Adjustment(f"{path}.content[{index}]", "reshape", why="a document in a tool result is sent as JSON"))
+        elif _type(part) == "text" and type(part.get("text")) is str:
+            texts.append(part["text"])
+        else:
+            return parts
+    return "\n".join(texts)
+
+
+def _translate_tools(body: dict[str, Any]) -> None:
+    """Move `strict_tools` to the functions."""
+    tools = body.get("tools")
+    if body.get("strict_tools") is not True or type(tools) is not list:
+        return
+    del body["strict_tools"]
+    body["tools"] = [
+        {**tool, "function": {**tool["function"], "strict": True}} if type(tool) is dict and type(tool.get("function")) is dict else tool
+        for tool in tools
+    ]
+
+
+def _translate_format(body: dict[str, Any]) -> None:
+    """Give a JSON object with a schema the form of chat completions."""
+    wanted = body.get("response_format")
+    if type(wanted) is dict and wanted.get("type") == "json_object" and wanted.get("json_schema") is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": FORMAT_NAME, "schema": wanted["json_schema"]}}
+
+
+def _translate_thinking(body: dict[str, Any]) -> None:
+    """Translate `thinking`. Without a budget, "enabled" is the default of every model that can think."""
+    thinking = body.get("thinking")
+    if thinking is None:
+        return
+    if type(thinking) is not dict or thinking.get("type") not in ("enabled", "disabled"):
+        raise refuse("thinking", "'thinking' must be an object whose 'type' is 'enabled' or 'disabled'.", "invalid_type")
+    del body["thinking"]
+    if thinking["type"] == "disabled":
+        body["disable_reasoning"] = True
+    elif (budget := thinking.get("token_budget")) is not None:
+        if type(budget) is not int or budget < 1:
+            raise refuse("thinking.token_budget", "'thinking.token_budget' must be a positive integer.", "invalid_type")
+        body["reasoning_budget"] = budget

@@ -1,0 +1,45 @@
+"""Tokens of a text or of messages, and the text of tokens, as the first target of a model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.attempts.count_prompt import detokenize, tokenize
+from gateway.call import Call
+from gateway.dialects.tokenize import take_asked
+from gateway.errors import unreadable
+from gateway.explain.read import read_call
+from gateway.explain.request import DryRun
+from gateway.targets.candidate import Candidate
+from providers.base import Body
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
+    """Return vLLM's answer, and whether the count is exact. Ids are null if they are unknown. Raise GatewayError."""
+    candidate, body = _read(run, call, source, headers)
+    asked = take_asked(body)
+    try:
+        found = await tokenize(asked, body, candidate)
+    except (ValueError, RecursionError) as error:
+        raise unreadable(error) from None
+    answer: dict[str, Any] = {"count": found.tokens, "max_model_len": found.window, "tokens": found.ids}
+    if asked.wants_texts:
+        answer["token_strs"] = found.texts
+    return {**answer, "exact": found.exact, "tokenizer": found.tokenizer, "target": candidate.backend.target.name}
+
+
+async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
+    """Return the text of tokens, as `prompt` for vLLM's clients and as `text` for others. Raise GatewayError."""
+    candidate, body = _read(run, call, source, headers)
+    text = await detokenize(body.get("tokens"), body, candidate)
+    return {"prompt": text, "text": text, "target": candidate.backend.target.name}
+
+
+def _read(run: DryRun, call: Call, source: bytes, headers: Headers) -> tuple[Candidate, Body]:
+    """Read a request. Return the first target of its model, and the body."""
+    model = read_call(call, source, headers, run.router, run.config, run.known)
+    assert call.body is not None
+    return run.router.all_candidates(model)[0], call.body

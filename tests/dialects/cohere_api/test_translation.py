@@ -1,0 +1,234 @@
+"""Requests, answers and streams of Cohere's chat API become chat completions and back, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+
+from gateway.dialects.cohere_api.answer import FINISH_REASONS, translate_answer
+from gateway.dialects.cohere_api.dialect import CohereChatTranslator
+from gateway.dialects.cohere_api.documents import INTRODUCTION, fit_documents
+from gateway.dialects.cohere_api.request import translate_request
+from gateway.dialects.cohere_api.stream import CohereStream
+from gateway.errors import BadRequest
+from gateway.streams.relay import DONE
+from providers.base import Body, Options, Refusal
+from tests.dialects.cohere_api.grammar import read_stream
+from tests.providers.adapting import target_for
+from tests.providers.wires import answer, chunk
+from tests.support.each import each
+from tests.support.search import examples
+
+HI = [{"role": "user", "content": "Hi"}]
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+USAGE = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27, "prompt_tokens_details": {"cached_tokens": 8}}
+COUNTS = {"input_tokens": 20, "output_tokens": 7}
+COHERE_USAGE = {"billed_units": COUNTS, "tokens": COUNTS, "cached_tokens": 8}
+
+
+def translated(**body: Any) -> dict[str, Any]:
+    """Return the chat completion of a request."""
+    result: dict[str, Any] = json.loads(translate_request(json.dumps({"model": "m", "messages": HI, **body}).encode())[0])
+    return result
+
+
+@each(
+    ("given", "expected"),
+    [
+        ({"k": 5, "p": 0.9, "stop_sequences": ["a"]}, {"top_k": 5, "top_p": 0.9, "stop": ["a"]}),
+        ({"tool_choice": "REQUIRED"}, {"tool_choice": "required"}),
+        ({"tool_choice": "NONE"}, {"tool_choice": "none"}),
+        ({"thinking": {"type": "disabled"}}, {"disable_reasoning": True}),
+        ({"thinking": {"type": "enabled", "token_budget": 9}}, {"reasoning_budget": 9}),
+        ({"thinking": {"type": "enabled"}}, {}),
+        ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
+        (
+            {"response_format": {"type": "json_object", "json_schema": {"type": "object"}}},
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "output", "schema": {"type": "object"}}}},
+        ),
+        ({"strict_tools": True, "tools": [{"type": "function", "function": {"name": "f"}}]},
+         {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}),
+        ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        ({"max_tokens": 3, "seed": 1, "safety_mode": "OFF", "x": [1]}, {"max_tokens": 3, "seed": 1, "safety_mode": "OFF", "x": [1]}),
+    ],
+)  # fmt: skip
+def test_parameters_are_translated(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert translated(**given) == {"model": "m", "messages": HI, **expected}
+
+
+@each(
+    ("given", "expected"),
+    [
+        ({"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "user", "content": [{"type": "text", "text": "a"}]}),
+        ({"role": "tool", "tool_call_id": "c1", "content": "r"}, {"role": "tool", "tool_call_id": "c1", "content": "r"}),
+        (
+            {
+                "role": "tool",
+                "tool_call_id": "c1",
+                "content": [{"type": "text", "text": "a"}, {"type": "document", "document": {"id": "d", "data": {"x": 1}}}],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": 'a\n{"id":"d","x":1}'},
+        ),
+        (
+            {"role": "assistant", "tool_calls": [CALL], "tool_plan": "I look."},
+            {"role": "assistant", "tool_calls": [CALL], "reasoning_content": "I look.", "content": None},
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "a"}], "reasoning_content": "hm"},
+        ),
+    ],
+)
+def test_messages_are_translated(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert translated(messages=[*HI, given])["messages"][1] == expected
+
+
+@each(
+    ("given", "param"),
+    [
+        ({"k": 1, "top_k": 1}, "top_k"),
+        ({"n": 2}, "n"),
+        ({"thinking": "yes"}, "thinking"),
+        ({"thinking": {"type": "enabled", "token_budget": 0}}, "thinking.token_budget"),
+    ],
+)
+def test_invalid_parameters_are_refused_by_name(given: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        translated(**given)
+    assert caught.value.param == param
+
+
+def test_documents_become_a_system_message_where_there_is_no_field_for_them() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    documents = ["a", {"id": "d", "data": {"x": 1}}]
+    source = json.dumps({"messages": [system, *HI], "documents": documents, "citation_options": {"mode": "FAST"}})
+    body = Body(source.encode())
+    made = fit_documents(body, target_for("openai"), strict=False)
+    lines = INTRODUCTION + '{"text":"a"}\n{"id":"d","x":1}'
+    assert json.loads(body.encode()) == {"messages": [system, {"role": "system", "content": lines}, *HI]}
+    assert [(each.param, each.action) for each in made] == [("citation_options", "drop"), ("documents", "reshape")]
+    with pytest.raises(Refusal, match="no citations"):
+        fit_documents(Body(source.encode()), target_for("openai"), strict=True)
+    off = Body(source.replace("FAST", "OFF").encode())
+    assert len(fit_documents(off, target_for("openai"), strict=True)) == 2
+
+
+def test_documents_stay_at_cohere() -> None:
+    source = b'{"messages":[],"documents":["a"],"citation_options":{"mode":"FAST"}}'
+    body = Body(source)
+    assert fit_documents(body, target_for("cohere"), strict=True) == []
+    assert body.encode() == source
+
+
+@each("documents", ["a", [1], {"a": 1}])
+def test_documents_of_the_wrong_type_are_refused(documents: Any) -> None:
+    with pytest.raises(Refusal, match="list of strings or objects"):
+        fit_documents(Body(json.dumps({"messages": [], "documents": documents}).encode()), target_for("openai"), strict=False)
+
+
+@each(("finish", "reason"), list(FINISH_REASONS.items()))
+def test_answer_has_cohere_s_form(finish: str, reason: str) -> None:
+    message = {"content": "A", "reasoning_content": "hm", "tool_calls": [CALL]}
+    whole = {**answer(message, finish), "usage": USAGE, "gateway": {"x": 1}}
+    result = json.loads(translate_answer(json.dumps(whole).encode(), ()))
+    content = [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "A"}]
+    assert result == {
+        "id": whole["id"],
+        "finish_reason": reason,
+        "message": {"role": "assistant", "content": content, "tool_calls": [CALL]},
+        "usage": COHERE_USAGE,
+        "gateway": {"x": 1},
+    }
+
+
+def test_answer_that_ended_at_a_stop_string_says_so() -> None:
+    whole = answer({"content": "A"}, "stop")
+    whole["choices"][0]["stop_sequence"] = "END"
+    assert json.loads(translate_answer(json.dumps(whole).encode(), ("END",)))["finish_reason"] == "STOP_SEQUENCE"
+
+
+def call(index: int, arguments: str, **more: Any) -> dict[str, Any]:
+    """Return a delta with a piece of a tool call; `id` and `name` begin one."""
+    function = {"arguments": arguments} | ({"name": more.pop("name")} if "name" in more else {})
+    return {"tool_calls": [{"index": index, "function": function, **more}]}
+
+
+def stream(*deltas: dict[str, Any], finish: str = "stop") -> list[bytes]:
+    """Return the events of a chat stream with usage and [DONE]."""
+    chunks = [*(chunk(delta) for delta in deltas), chunk({}, finish), {**chunk({}), "choices": [], "usage": USAGE}]
+    return [*(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks), DONE]
+
+
+def read(events: list[bytes], random: Random | None = None) -> dict[str, Any]:
+    """Translate a stream whose events arrive together in random groups, or all at once."""
+    translator, out, at = CohereStream(("END",)), b"", 0
+    while at < len(events):
+        size = random.randint(1, 4) if random is not None else len(events)
+        out += translator.feed(b"".join(events[at : at + size]))
+        at += size
+    return read_stream(out)
+
+
+INTERLEAVED = (
+    {"role": "assistant", "content": ""},
+    {"reasoning_content": "hm "},
+    {"reasoning": "so"},
+    {"content": "Let me "},
+    {"content": "look."},
+    call(0, "", id="a", name="f"),
+    call(0, '{"x":'),
+    call(1, "", id="b", name="g"),
+    call(1, '{"y":2}'),
+    call(0, "1}"),
+    call(2, "{}", id="c", name="h"),
+)
+
+
+def test_stream_has_cohere_s_order_whatever_the_order_of_the_calls() -> None:
+    expected = read(stream(*INTERLEAVED, finish="tool_calls"))
+    assert expected["finish_reason"] == "TOOL_CALL"
+    assert expected["usage"] == COHERE_USAGE
+    assert expected["message"]["content"] == [{"type": "thinking", "thinking": "hm so"}, {"type": "text", "text": "Let me look."}]
+    calls = [(each["id"], each["function"]["name"], each["function"]["arguments"]) for each in expected["message"]["tool_calls"]]
+    assert calls == [("a", "f", '{"x":1}'), ("b", "g", '{"y":2}'), ("c", "h", "{}")]
+    random = Random(1)
+    for _ in range(examples(400)):
+        assert read(stream(*INTERLEAVED, finish="tool_calls"), random) == expected
+
+
+def test_error_ends_the_stream_with_its_message() -> None:
+    events = [*stream({"content": "A"})[:1], b'data: {"error": {"message": "gone", "code": "x"}}\n\n']
+    result = read(events)
+    assert (result["finish_reason"], result["error"], result["message"]["content"]) == ("ERROR", "gone", [{"type": "text", "text": "A"}])
+
+
+def test_comments_stay() -> None:
+    assert CohereStream().feed(b": ping\n\n") == b": ping\n\n"
+
+
+def test_cohere_s_own_decoder_reads_the_translated_stream() -> None:
+    """What the gateway sends to Cohere's clients is what it accepts from Cohere."""
+    translator = CohereStream()
+    events = b"".join(translator.feed(event) for event in stream(*INTERLEAVED, finish="tool_calls"))
+    target = target_for("cohere")
+    decoder = target.kind.decoder(target, Options())
+    assert decoder is not None
+    chunks = []
+    for event in events.split(b"\n\n")[:-2]:
+        name, _, data = event.partition(b"\n")
+        chunks += decoder.feed(name.removeprefix(b"event: ").decode(), data.removeprefix(b"data: "))
+    deltas = [choice["delta"] for each in chunks[:-1] for choice in json.loads(each)["choices"]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Let me look."
+    assert "".join(delta.get("reasoning_content") or "" for delta in deltas) == "hm so"
+    pieces = [piece for delta in deltas for piece in delta.get("tool_calls") or ()]
+    assert [piece["id"] for piece in pieces if piece.get("id")] == ["a", "b", "c"]
+
+
+def test_errors_have_cohere_s_form_and_the_callers_names() -> None:
+    translator = CohereChatTranslator()
+    translator.headers([(b"x-request-id", b"r1")])
+    error = json.dumps({"error": {"message": "'top_k' must be an integer.", "param": "top_k", "code": "x", "type": "y"}})
+    assert json.loads(translator.error(400, error.encode())) == {"id": "r1", "message": "'k' must be an integer."}
