@@ -108,7 +108,7 @@ class Local(OpenAICompatible):
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         """Return the answer with the model that the caller asked for."""
-        return super().decode(with_model(body, options), target, options)
+        return super().decode(with_model(body, options, target.model), target, options)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         return EngineDecoder(options)

@@ -42,11 +42,13 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
     params.n_ctx = settings["context"]
     params.n_parallel = settings["slots"]
     params.n_threads_http = settings["connections"]  # one per open stream: with fewer, health checks get no thread
-    params.n_batch = params.n_ubatch = 128  # a disconnect during the prompt is noticed between batches
+    # A disconnect during a prompt is noticed between batches. An embedding model reads each text in one batch.
+    params.n_batch = params.n_ubatch = settings["context"] // settings["slots"] if settings["pools"] else 128
     params.fit_params = False  # the default loads the model twice to fit it to a GPU
     params.cache_ram_mib = 0  # by default, old prompts use up to 8 GiB
     params.embedding = True
-    params.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    pooling = engine.llama_pooling_type
+    params.pooling_type = pooling.LLAMA_POOLING_TYPE_UNSPECIFIED if settings["pools"] else pooling.LLAMA_POOLING_TYPE_MEAN
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.ui = False
     params.endpoint_metrics = True

@@ -89,12 +89,13 @@ class EngineDecoder(StreamDecoder):
             choice["finish_reason"] = "tool_calls"
 
 
-def with_model(answer: bytes, options: Options) -> bytes:
-    """Return an answer with the model that the caller asked for.
+def with_model(answer: bytes, options: Options, sent: str) -> bytes:
+    """Return an answer with the model that the caller asked for. Embeddings have the model that was `sent`, others the engine's.
 
     The replaced bytes cannot occur in a text, because quotation marks in texts are escaped.
     """
-    return answer.replace(_ENGINE_MODEL, _model_member(options), 1)
+    named = b'"model":' + _encode(sent) if options.operation == "embeddings" else _ENGINE_MODEL
+    return answer.replace(named, _model_member(options), 1)
 
 
 def _model_member(options: Options) -> bytes:

@@ -26,7 +26,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from providers.base import Failure
-from providers.local import cpu, probe, weights
+from providers.local import cpu, gguf, probe, weights
 from providers.local.admission import Gate, Lease
 from providers.local.options import ENGINE_MODEL, LocalOptions
 from providers.local.process import EngineProcess, StartError
@@ -249,6 +249,7 @@ class Engine:
             raise UnavailableError(missing, "missing_model")
         settings = {
             "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
+            "pools": gguf.declares_pooling(model),
             "context": self.options.context * self.options.slots, "threads": self.options.cores,
             "connections": self._workers * self.gate.capacity + 8, "verbosity": 1,
         }  # fmt: skip
