@@ -138,6 +138,7 @@ CALLS = {
     "openai": lambda: with_package("openai", "OpenAI", os.environ.get("UNDER", "/v1")),
     "azure": with_azure,
     "groq": lambda: with_package("groq", "Groq"),
+    "cerebras": lambda: with_package("cerebras.cloud.sdk", "Cerebras"),
     "fireworks": lambda: with_package("fireworks", "Fireworks", os.environ.get("UNDER", "")),
     "friendli": with_friendli,
     "mistral": with_mistral,
