@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from providers.base import Target
-from providers.openai import OPENAI_RULES
-from providers.openai_compatible import OpenAICompatible, Settings, Wire, base_path
+from providers.openai import CHAT_ONLY, OPENAI_RULES, RESPONSES_PATHS, RESPONSES_RULES
+from providers.openai_compatible import NativeResponses, OpenAICompatible, Wire, base_path
 
 
-class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
+class AzureSettings(NativeResponses, frozen=True, forbid_unknown_fields=True):
     """Settings of Azure."""
 
     api: Annotated[
@@ -50,9 +50,11 @@ class AzureSettings(Settings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Require `api_version` for the classic API."""
+        """Require `api_version` for the classic API, whose calls of the Responses API are translated."""
         if self.api == "classic" and not self.api_version:
             raise ValueError("api: classic requires an api_version, such as 2024-10-21")
+        if self.api == "classic":
+            structs.force_setattr(self, "native_responses", False)
 
 
 class Azure(OpenAICompatible):
@@ -84,9 +86,12 @@ AZURE = Azure(
         label="Azure OpenAI",
         base_url=None,
         options=AzureSettings,
+        paths=RESPONSES_PATHS,
+        chat_only=CHAT_ONLY,
         accepts_nulls=True,
         allows_empty_answers=True,
         source="openai 3.52.0, azure-ai-docs",
     ),
     OPENAI_RULES,
+    {"responses": RESPONSES_RULES},
 )

@@ -300,14 +300,14 @@ FindProbabilities = Callable[[Body, Target, Options, int | None, Sequence[str] |
 class Provider(Protocol):
     """One vendor or engine and its wire format. Members with a default are optional, even in a plugin that is not a subclass."""
 
-    type: str
-    """The value of `type:` in the configuration."""
+    type: str  # the value of `type:` in the configuration
     default_base_url: str | None
     needs_credential: bool
     options_type: _SettingsType | None = None
     """The type of the provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
+    chat_only: tuple[str, ...] = ()  # parts of names of models that get calls of other APIs as chat completions
     caller_headers: tuple[str, ...] = ()
     """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
     reports_cost: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from providers.openai_compatible import OpenAICompatible, Wire
+from providers.openai_compatible import PATHS, NativeResponses, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.model_tables import NewerModel, nearest_efforts
@@ -17,7 +17,8 @@ from providers.rules.not_given import ParallelWithoutTools
 from providers.rules.rule import UNSUPPORTED, Accepts, ForModels, Rule, Work
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, ResponseFormat, StopStrings, StreamUsage, ToolChoice, Tools
-from providers.rules.values import BiasRange, Drop, OneOf, Range, StopsEnforcedLocally
+from providers.rules.stored import StoredByGateway
+from providers.rules.values import BiasRange, Drop, EnforcedLocally, OneOf, Range, StopsEnforcedLocally
 from providers.schema_dialects import OPENAI_SCHEMAS
 
 TEXT_MODELS: tuple[Rule, ...] = (
@@ -230,8 +231,31 @@ OPENAI_RULES: tuple[Rule | ForModels, ...] = (
     ForModels(("gpt-4", "gpt-3.5", "chatgpt-4o"), _NO_REASONING),
 )
 
+_REASONS = (StoredByGateway(encrypts=True),)
+RESPONSES_RULES: tuple[Rule | ForModels, ...] = (
+    EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+    StoredByGateway(),
+    ForModels(("gpt-5-chat",), (StoredByGateway(),)),
+    *(ForFamily((family.prefix,), _REASONS) for family in REASONING_FAMILIES),
+    *(ForModels(prefixes, _REASONS) for prefixes, _ in NEWEST),
+)
+"""The rules for the Responses API, whose other fields are the caller's own. Source: openai 3.52.0 (ResponseCreateParams)."""
+
+RESPONSES_PATHS = {**PATHS, "responses": "/responses"}
+CHAT_ONLY = ("search-preview", "search-api", "audio", "o1-mini")
+"""Parts of names of models without the Responses API: truefoundry/models#2006 (OpenAI's tables of models, 2026-08)."""
+
 OPENAI = OpenAICompatible(
     "openai",
-    Wire(label="OpenAI", base_url="https://api.openai.com/v1", accepts_nulls=True, source="openai 3.52.0"),
+    Wire(
+        label="OpenAI",
+        base_url="https://api.openai.com/v1",
+        accepts_nulls=True,
+        paths=RESPONSES_PATHS,
+        chat_only=CHAT_ONLY,
+        options=NativeResponses,
+        source="openai 3.52.0",
+    ),
     OPENAI_RULES,
+    {"responses": RESPONSES_RULES},
 )

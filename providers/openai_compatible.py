@@ -72,6 +72,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 8
 
 
+class NativeResponses(Settings, frozen=True, forbid_unknown_fields=True):
+    """Settings of vendors with the Responses API."""
+
+    native_responses: Annotated[
+        bool,
+        Meta(
+            description="Pass calls of the Responses API to the vendor's own. `false`: translate them to chat completions, for "
+            "example because a proxy or a region lacks it.",
+            examples=[False],
+        ),
+    ] = True
+
+
 class ServerSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Settings of servers that run a model of the operator's choice."""
 
@@ -110,6 +123,8 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     """Creates the decoder of one stream. If None, the decoder is a `ChunkNormalizer` with `chunk_repairs`."""
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
+    chat_only: tuple[str, ...] = ()
+    """Parts of names of models to which calls of other APIs are sent as chat completions."""
     hides_output: bool = False
     """Whether reasoning tokens may be in no field of `usage` but `total_tokens`."""
     reports_cost: bool = False
@@ -143,6 +158,7 @@ class OpenAICompatible(Provider):
         self.options_type = wire.options
         self.operations = frozenset(cast("Mapping[Operation, str]", wire.paths))
         self.caller_headers = CALLER_HEADERS.get(type, ())
+        self.chat_only = wire.chat_only
         self.prefill = wire.prefill
         self.reports_cost = wire.reports_cost
         self._plans: dict[tuple[str, str], CompiledRules] = {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.dialects.parameters import CHECKS
 from gateway.streams.native_relay import EventReader
-from providers.base import Answer, Operation
+from providers.base import Adjustment, Answer, Body, Operation
 from providers.rules.rule import CANONICAL_PARAMS
 
 GATEWAY_FIELDS = frozenset({"timeout_microseconds"})
@@ -40,6 +40,10 @@ class NativeApi(NamedTuple):
     """Reads usage and finish reasons of a JSON answer, which keeps its bytes. Raises ValueError for anything else."""
     new_reader: Callable[[], EventReader]
     """Returns the reader of one stream."""
+    prepare: Callable[[Body, Any, bool], list[Adjustment]] | None = None
+    """Changes a copy of the caller's request, given the call's translator and whether it is strict, before the provider's
+    rules apply. Raises Refusal if the request cannot be sent.
+    """
     token_count: TokenCount | None = None
     """None if providers count no tokens without generating some."""
 

@@ -14,6 +14,7 @@ from gateway.dialects.messages_api.dialect import MESSAGES_PREFIXES, MessagesTra
 from gateway.dialects.messages_api.native import NATIVE as MESSAGES_NATIVE
 from gateway.dialects.rerank import CohereTranslator, FireworksTranslator, RerankTranslator, check_rerank
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
+from gateway.dialects.responses_api.native import NATIVE as RESPONSES_NATIVE
 
 PREFIXES = (
     "/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1",
@@ -73,6 +74,7 @@ RESPONSES = PlainDialect(
     has_messages=True,
     can_continue=True,
     new_translator=ResponsesTranslator,
+    native=RESPONSES_NATIVE,
 )
 
 MESSAGES = PlainDialect(

@@ -56,6 +56,10 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
     api, source = call.dialect.native, call.source
     if api is None or source is None or api.operation not in target.kind.operations:
         return f"{target.kind.type} does not speak this API"
+    if target.options.get(f"native_{api.operation}") is False:
+        return f"'native_{api.operation}' of the provider is false"
+    if any(part in target.model for part in target.kind.chat_only):
+        return "the model serves only chat completions"
     for reason, applies in REASONS:
         if applies(call, settings):
             return reason

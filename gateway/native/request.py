@@ -17,7 +17,8 @@ def adapt_natively(call: Call, body: Body, api: NativeApi, target: Target, *, st
     vendor = call.headers.vendor if call.headers is not None else {}
     body.headers |= {name: vendor[name] for name in api.headers if name in vendor}
     options = Options(strict, call.stream, api.operation)
-    return AdaptedBody(body, options, target.kind.adapt(body, target, options))
+    made = api.prepare(body, call.translator, strict) if api.prepare is not None else []
+    return AdaptedBody(body, options, [*made, *target.kind.adapt(body, target, options)])
 
 
 def refusal_of(call: Call) -> Refusal | None:

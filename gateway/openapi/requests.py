@@ -10,7 +10,7 @@ from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
 from gateway.dialects.messages_api.tools import CHOICES
 from gateway.dialects.parameters import CHECKS, FORBIDDEN_FIELDS, MAX_STOP_STRINGS
-from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NOT_SUPPORTED, READERS
+from gateway.dialects.responses_api.request import INCLUDABLE, INSTEAD, NEVER, NOT_SUPPORTED, READERS
 from gateway.dialects.tokenize import SWITCHES, TEXT_FIELDS, TOKENS
 from gateway.emulate.logits import MAX_TOP_K, MAX_VOCABULARY
 
@@ -167,7 +167,12 @@ OF_RESPONSES: dict[str, Schema] = {
 def responses() -> Schema:
     """Return the schema of a request of the Responses API."""
     same = {name: schema for name, schema in _fields(CHECKS).items() if name not in INSTEAD and name not in READERS}
-    refused = {name: {"type": "null", "description": f"Not supported: {why}."} for name, why in NOT_SUPPORTED.items()}
+    never: Schema = {"type": "null"}
+    refused = {
+        name: {**never, "description": f"Not supported: {why}."} if name in NEVER
+        else {"description": f"Only at providers that speak this API themselves: {why}."}
+        for name, why in NOT_SUPPORTED.items()
+    }  # fmt: skip
     own = {
         "input": {"anyOf": [_TEXT, _OBJECTS]},
         "instructions": nullable(_TEXT),

@@ -23,7 +23,8 @@ from gateway.store.responses import Bounds, ResponseStore
 
 RECORDS_AT_LEAST = 8
 """Number of records of the maximum size for which there is room."""
-_ID = re.compile(r"resp_[0-9a-f]{32}")
+_ID = re.compile(r"[A-Za-z0-9_-]{20,200}")
+"""The form of ids: the gateway's own, and those of providers that speak the API."""
 
 
 class ResponseStorage:
@@ -50,7 +51,7 @@ class ResponseStorage:
                 await self._store.check()
             except StoreUnavailableError as error:
                 raise _unavailable("Try again, or send 'store: false'") from error
-        caller.keep = partial(self._keep, call)
+        caller.keep = partial(self._keep, call, wishes.previous)
 
     async def load_previous(self, call: Call, source: bytes) -> StoreWishes | None:
         """Load the previous response that a body names. Return what the body asks of the store, or None for nothing."""
@@ -94,24 +95,32 @@ class ResponseStorage:
         record = await self._store.load(_owner(key), id) if _ID.fullmatch(id) is not None else None
         return stored.read_record(record) if record is not None else None
 
-    async def _keep(self, call: Call, answer: bytes) -> bytes:
+    async def _keep(self, call: Call, previous: str | None, answer: bytes) -> bytes:
         """Store a complete answer, or the last events of a stream. Return it, with `store: false` if that failed."""
         translator = call.translator
         assert isinstance(translator, ResponsesTranslator)
-        is_events = not answer.startswith(b"{")
-        response = stored.final_response(answer) if is_events else Raw(answer)
+        is_events = not answer.lstrip().startswith(b"{")
+        given = stored.final_response(answer) if is_events else Raw(answer)
+        if given is None:
+            return answer
+        response = stored.mark(given, store=True, previous=previous)
         record = stored.write_record(response, translator.items())
-        if len(record) <= self._max_record:
-            try:
-                await self._store.save(_owner(call.key), translator.response_id, record, self._bounds)
-                return answer
-            except StoreUnavailableError:  # the store has reported it
-                pass
-        unstored = stored.without_storage(response)
+        if not await self._save(call, stored.id_of(response), record):
+            response = stored.mark(given, store=False, previous=previous)
         if not is_events:
-            return unstored
-        head, _, tail = answer.rpartition(bytes(response))
-        return head + unstored + tail
+            return bytes(response)
+        head, _, tail = answer.rpartition(bytes(given))
+        return head + bytes(response) + tail
+
+    async def _save(self, call: Call, id: str, record: bytes) -> bool:
+        """Return whether a record was stored."""
+        if len(record) > self._max_record or not _ID.fullmatch(id):
+            return False
+        try:
+            await self._store.save(_owner(call.key), id, record, self._bounds)
+        except StoreUnavailableError:  # the store has reported it
+            return False
+        return True
 
 
 def _owner(key: VirtualKey | None) -> str:

@@ -43,8 +43,8 @@ class TranslatedCaller(Caller):
         kept = translator.headers([(name, value) for name, value in headers if name != b"content-length"])
         if status >= FIRST_ERROR_STATUS:
             body = translator.error(status, body)
-        elif not self._is_native:
-            body = await self._kept(translator.answer(body))
+        else:
+            body = await self._kept(body if self._is_native else translator.answer(body))
         await super().respond(status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     async def start_stream(self, headers: Headers) -> None:
@@ -59,8 +59,9 @@ class TranslatedCaller(Caller):
 
     async def finish(self, data: bytes) -> None:
         """Send the last events, or the body of a response whose head was sent as it is."""
-        is_translated = self.streaming and not self._is_native
-        await super().finish(await self._kept(self._translator.end(data)) if is_translated else data)
+        if self.streaming:
+            data = await self._kept(data if self._is_native else self._translator.end(data))
+        await super().finish(data)
 
     async def fail(self, error: bytes) -> None:
         """End a stream with an error in the caller's format."""

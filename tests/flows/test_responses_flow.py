@@ -300,7 +300,7 @@ async def test_address_of_a_file_is_sent_only_to_a_provider_that_reads_it(
     config = f"""
 providers:
   up: {{ type: anthropic, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}
-  other: {{ type: openai, base_url: "{other.base_url}", api_key: "${{UP_KEY}}" }}
+  other: {{ type: openai, base_url: "{other.base_url}", api_key: "${{UP_KEY}}", native_responses: false }}
 models:
   m: [other/gpt-4.1, up/claude-sonnet-4-5]
   openai: other/gpt-4.1

@@ -218,4 +218,5 @@ def _as_parts(content: Any) -> list[dict[str, Any]]:
 def _unsupported(param: str, kind: str) -> BadRequest:
     instead = "send the item itself, or use 'previous_response_id'"
     why = instead if kind == "item_reference" else f"supported items are {', '.join(_ITEMS)}"
-    return refuse(f"{param}.type", f"The item type '{kind[:60]}' is not supported: {why}.", "unsupported_content")
+    code = "invalid_value" if kind == "item_reference" else "unsupported_content"
+    return refuse(f"{param}.type", f"The item type '{kind[:60]}' is not supported: {why}.", code)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gateway.dialects.file_addresses import refuse_addresses
 from gateway.dialects.responses_api.answer import to_response
-from gateway.dialects.responses_api.errors import Names, to_error
-from gateway.dialects.responses_api.request import RequestReader
+from gateway.dialects.responses_api.errors import Names, error_event, to_error
+from gateway.dialects.responses_api.request import InexpressibleError, RequestReader
 from gateway.dialects.responses_api.stored import input_items
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.dialects.responses_api.values import Raw
@@ -17,10 +17,9 @@ class ResponsesTranslator:
     """Translates one call of the Responses API to a chat completion and back."""
 
     used_headers = frozenset({"openai-beta"})
-    refusal: BadRequest | None = None
-
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
+        self.refusal: BadRequest | None = None
         self.earlier: list[Raw] | None = None
         """The items of the conversation that the request continues; None if it continues none."""
         self._request = RequestReader(strict=False)
@@ -31,7 +30,11 @@ class ResponsesTranslator:
         """Return the body of the chat completion. Raise BadRequest for an invalid body."""
         self._request = request = RequestReader(strict=strict, earlier=self.earlier)
         self.adjustments = request.changes.made
-        body = request.read(source)
+        try:
+            body = request.read(source)
+        except InexpressibleError as error:
+            self.refusal = error
+            return request.outline()
         self._names = Names(request.given, request.conversation.origins, request.tools.origins)
         return body
 
@@ -70,7 +73,9 @@ class ResponsesTranslator:
         return self._events().feed(events)
 
     def end(self, events: bytes) -> bytes:
-        """Return the last events of the stream."""
+        """Return the last events of the stream. If the provider's own events were sent, they are one error."""
+        if self._stream is None and events.startswith(b'data: {"error":'):
+            return error_event(events)
         return self._events().end(events)
 
     def _events(self) -> ResponseStream:

@@ -99,3 +99,13 @@ def to_error(body: bytes, names: Names) -> bytes:
     if type(error) is dict and type(message := error.get("message")) is str:
         error["message"] = _QUOTED.sub(lambda match: f"'{names.of(match[1])}'", message)
     return _encode(whole)
+
+
+def error_event(event: bytes) -> bytes:
+    """Return the error that ends a stream of the provider's own events, for an error object in a chat event.
+
+    The provider's numbers are not known, because its events are passed without decoding.
+    """
+    error: dict[str, Any] = _decode(event.removeprefix(b"data: "))["error"]
+    said = {"type": "error", "sequence_number": 0, **{name: error.get(name) for name in ("code", "message", "param")}}
+    return b"event: error\ndata: %b\n\n" % _encode(said)

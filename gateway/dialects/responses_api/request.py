@@ -26,7 +26,7 @@ from gateway.dialects.responses_api.values import (
     value,
     wrong_type,
 )
-from gateway.errors import refuse
+from gateway.errors import BadRequest, refuse
 
 ECHOED = MappingProxyType({
     "instructions": Raw(b"null"),
@@ -65,11 +65,24 @@ NOT_SUPPORTED = MappingProxyType({
 })  # fmt: skip
 """Parameters that are refused unless they are null."""
 
+_NOT_EXPRESSED = frozenset({"unsupported_parameter", "unsupported_content"})
+NEVER = frozenset({"background", "conversation", *INSTEAD})
+"""Parameters that are refused at every target."""
+
+
+class InexpressibleError(BadRequest):
+    """A chat completion cannot express a part of the request."""
+
+
 INCLUDABLE = (
     "reasoning.encrypted_content", "message.output_text.logprobs", "message.input_image.image_url",
     "file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
     "code_interpreter_call.outputs", "computer_call_output.output.image_url",
 )  # fmt: skip
+_OUTLINED = MappingProxyType({
+    "model": "model", "stream": "stream", "max_output_tokens": "max_completion_tokens", "user": "user",
+    "timeout_microseconds": "timeout_microseconds",
+})  # fmt: skip
 _LOGPROBS = "message.output_text.logprobs"
 
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -79,7 +92,7 @@ class RequestReader:
     """Translates one request."""
 
     __slots__ = (
-        "base", "changes", "chat", "conversation", "earlier", "echo", "given", "input", "model", "summary", "tools",
+        "_fields", "base", "changes", "chat", "conversation", "earlier", "echo", "given", "input", "model", "summary", "tools",
     )  # fmt: skip
 
     def __init__(self, *, strict: bool, earlier: Sequence[Raw] | None = None) -> None:
@@ -90,6 +103,7 @@ class RequestReader:
         self.chat: dict[str, Any] = {}
         self.echo: dict[str, Raw] = dict(ECHOED)
         """What every response repeats of the request."""
+        self._fields: dict[str, Raw] = {}
         self.given: frozenset[str] = frozenset()
         """The names of the caller's parameters."""
         self.earlier = earlier
@@ -103,13 +117,32 @@ class RequestReader:
     def read(self, source: bytes) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for the first invalid field.
 
-        A body that is not a JSON object is returned as it is: it is refused like that of any other API.
+        Raise InexpressibleError for one that only a target with this API can honour. A body that is not a JSON object
+        is returned as it is: it is refused like that of any other API.
         """
         try:
             given = _decode_fields(source)
         except (msgspec.DecodeError, RecursionError):
             return source
-        self.given = frozenset(given)
+        self.given, self._fields, self.input = frozenset(given), given, given.get("input", ABSENT)
+        try:
+            return self._read(given)
+        except BadRequest as error:
+            if error.code in _NOT_EXPRESSED and error.param not in NEVER:
+                raise InexpressibleError(error.message, param=error.param, code=error.code) from None
+            raise
+
+    def outline(self) -> bytes:
+        """Return a chat completion for routing, limits and counts alone: the input as it is written."""
+        given, texts = self._fields, [*(self.earlier or ()), self.input]
+        content = Raw(encode("".join(bytes(text).decode() for text in (given.get("instructions", ABSENT), *texts))))
+        chat: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
+        for name, chat_name in _OUTLINED.items():
+            if name in given:
+                chat[chat_name] = given[name]
+        return encode(chat)
+
+    def _read(self, given: dict[str, Raw]) -> bytes:
         if not is_absent(instructions := given.get("instructions", ABSENT)):
             self.conversation.add_instructions(instructions)
         if "model" in given:
@@ -129,7 +162,6 @@ class RequestReader:
                     raise refuse(name, f"'{name}' is not supported: {NOT_SUPPORTED[name]}.", "unsupported_parameter")
             elif name not in ("input", "instructions", "model"):
                 self.chat[name] = raw
-        self.input = given.get("input", ABSENT)
         self.conversation.add_input(self.input, self.earlier or ())
         self.chat["messages"] = self.conversation.messages
         return encode(self.chat)

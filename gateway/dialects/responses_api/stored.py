@@ -77,7 +77,7 @@ def read_record(record: bytes) -> StoredResponse:
 
 def write_record(response: Raw, items: Sequence[Raw]) -> bytes:
     """Return the record of a response. Items without an id, or with one that an earlier item has, get one."""
-    base = _decode_text(_decode_fields(response)["id"]).removeprefix("resp_")
+    base = id_of(response).removeprefix("resp_")
     seen: set[bytes] = set()
     named = []
     for index, item in enumerate(items):
@@ -144,14 +144,23 @@ def list_items(items: Sequence[Raw], query: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def final_response(events: bytes) -> Raw:
-    """Return the response in the last event of a stream."""
-    return _decode_fields(events.rpartition(b"\ndata: ")[2])["response"]
+def final_response(events: bytes) -> Raw | None:
+    """Return the response in the last event of a stream, or None if the stream ended with another event."""
+    return _decode_fields(events.rpartition(b"\ndata: ")[2]).get("response")
 
 
-def without_storage(response: Raw) -> bytes:
-    """Return a response that could not be stored: `store` is false."""
-    return encode({**_decode_fields(response), "store": False})
+def id_of(response: Raw) -> str:
+    """Return the id of a response."""
+    return _decode_text(_decode_fields(response)["id"])
+
+
+def mark(response: Raw, *, store: bool, previous: str | None) -> Raw:
+    """Return a response that says whether it is stored, and which one it continues."""
+    members = _decode_fields(response)
+    found = bytes(members.get("store", ABSENT)), members.get("previous_response_id", ABSENT)
+    if found[0] == encode(store) and bytes(found[1]) == encode(previous):
+        return response
+    return Raw(encode({**members, "store": store, "previous_response_id": previous}))
 
 
 def not_found(id: str) -> BadRequest:

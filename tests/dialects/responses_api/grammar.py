@@ -26,7 +26,10 @@ DELTAS = {
 def to_chat(body: dict[str, Any], *, strict: bool = False) -> dict[str, Any]:
     """Return the chat completion of a request with a model and an input."""
     source = json.dumps({"model": "m", "input": "Hi", **body}).encode()
-    chat: dict[str, Any] = json.loads(ResponsesTranslator().request(source, strict=strict))
+    made = ResponsesTranslator()
+    chat: dict[str, Any] = json.loads(made.request(source, strict=strict))
+    if made.refusal is not None:
+        raise made.refusal
     return chat
 
 

@@ -12,9 +12,9 @@ from gateway.dialects.responses_api.stored import (
     final_response,
     input_items,
     list_items,
+    mark,
     read_record,
     read_wishes,
-    without_storage,
     write_record,
 )
 from gateway.dialects.responses_api.values import Raw
@@ -134,9 +134,17 @@ def test_invalid_page_is_refused_by_name(query: dict[str, str]) -> None:
 
 def test_last_event_has_the_response() -> None:
     events = b'event: a\ndata: {"x":1}\n\nevent: response.completed\ndata: {"type":"t","response":' + bytes(RESPONSE) + b"}\n\n"
-    assert bytes(final_response(events)) == bytes(RESPONSE)
-    unstored = json.loads(without_storage(RESPONSE))
-    assert unstored == {**json.loads(bytes(RESPONSE)), "store": False}
+    found = final_response(events)
+    assert found is not None
+    assert bytes(found) == bytes(RESPONSE)
+    assert final_response(b'event: error\ndata: {"type":"error"}\n\n') is None
+
+
+def test_response_says_whether_it_is_stored() -> None:
+    given = Raw(b'{"id":"r","store":true,"previous_response_id":null}')
+    assert mark(given, store=True, previous=None) is given
+    assert json.loads(bytes(mark(given, store=False, previous="p"))) == {"id": "r", "store": False, "previous_response_id": "p"}
+    assert json.loads(bytes(mark(Raw(b'{"id":"r"}'), store=False, previous=None)))["store"] is False
 
 
 def test_ids_of_a_stored_response_are_the_gateways_own() -> None:
