@@ -73,7 +73,8 @@ def test_hosted_tool_is_refused_by_name(kind: str) -> None:
 
 def test_functions_that_are_strict_by_default_are_reported_once() -> None:
     changes = Changes(strict=True)
-    Tools(changes).read(Raw(encode([{"type": "function", "name": name, **more} for name, more in (("f", {}), ("g", {"strict": None}), ("h", {"strict": True}))])))
+    given: list[dict[str, Any]] = [{}, {"strict": None}, {"strict": True}, {"strict": False}]
+    Tools(changes).read(Raw(encode([{"type": "function", "name": f"f{at}", **more} for at, more in enumerate(given)])))
     assert [(each.param, each.action) for each in changes.made] == [("tools[0].strict", "warn")]
 
 
