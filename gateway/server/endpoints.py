@@ -15,6 +15,7 @@ from gateway.call import Call
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.models import list_models, to_model
+from gateway.dialects.model_lists import model_form, model_list
 from gateway.dialects.table import CHAT, MESSAGES, RESPONSES, deployment_api
 from gateway.dialects.tokenize import DETOKENIZE, TOKENIZE
 from gateway.errors import GatewayError, Headers, NotFound
@@ -61,7 +62,7 @@ class Endpoints:
         if uses_messages_api(request):
             describe = partial(self._describe, generation, brief=True)
             return _json(list_models(allowed, request.query_params, describe))
-        return _json({"object": "list", "data": [self._describe(generation, name, brief=True) for name in allowed]})
+        return _json(model_list(request.scope["headers"], (self._describe(generation, name, brief=True) for name in allowed)))
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and adjusts."""
@@ -76,7 +77,7 @@ class Endpoints:
             raise unknown_model(name, sorted(key.models))
         if uses_messages_api(request):
             return _json(to_model(self._describe(generation, name, brief=True)))
-        return _json(self._describe(generation, name))
+        return _json(model_form(request.scope["headers"])(self._describe(generation, name)))
 
     def _describe(self, generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
         candidates = generation.router.all_candidates(generation.router.find(name))

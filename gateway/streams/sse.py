@@ -83,7 +83,7 @@ class EventParser:
             return self._feed_lines(whole)
         events: list[Event] = []
         for event in whole[:-2].split(b"\n\n"):
-            if event[:6] != b"data: " or b"\n" in event or len(event) == 6:
+            if event[:6] != b"data: " or b"\n" in event or len(event) == 6 or event[-1:].isspace():
                 self.plain = False
                 rest, self.pending = self.pending, b""
                 return self._feed_lines(whole + rest)
@@ -131,6 +131,8 @@ class EventParser:
 
     def _dispatch(self, events: list[Event]) -> None:
         data = b"\n".join(self._data)
+        if data.startswith(b"[DONE]"):
+            data = data.rstrip()  # openai's client accepts white space after it
         if data:
             events.append((self._name, data))
         elif self._data:

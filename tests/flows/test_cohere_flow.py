@@ -83,3 +83,33 @@ async def test_errors_have_cohere_s_form(up: FaultUpstream, client: httpx.AsyncC
     for answer in answers:
         assert answer.status_code == 200 or answer.json().keys() == {"id", "message"}
     assert "'k'" in answers[1].json()["message"]
+
+
+INVALID: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"tool_choice": {"type": "function"}}, "tool_choice"),
+    ({"tool_choice": ["NONE"]}, "tool_choice"),
+    ({"messages": "hello"}, "messages"),
+    ({"messages": [1]}, "messages[0]"),
+    ({"messages": [{"role": "assistant", "tool_plan": 5}]}, "tool_plan"),
+    ({"messages": [{"role": ["user"], "content": "x"}]}, "role"),
+    ({"messages": [{"role": "tool", "tool_call_id": "c", "content": [{"type": "document"}]}]}, "messages[0]"),
+    ({"thinking": {"type": ["enabled"]}}, "thinking"),
+    ({"strict_tools": True, "tools": ["x"]}, "tools"),
+    ({"stop_sequences": "x" * 3, "p": "high"}, "p"),
+    ({"response_format": {"type": "json_object", "json_schema": 5}}, "response_format"),
+    ({"documents": {"a": 1}}, "documents"),
+    ({"stream": "yes"}, "stream"),
+)
+
+
+async def test_invalid_values_are_refused_by_name(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up) as gateway:
+        for given, name in INVALID:
+            for strict in ("true", "false"):
+                answer = await send(client, gateway, {"x-gateway-strict": strict}, **given)
+                assert answer.status_code == 400, (given, answer.text)
+                assert name in answer.json()["message"], (given, answer.text)
+        for body in (b"", b"[]", b"{", b'"x"', b"null", b'{"model": "m", "messages": [], "messages": []}'):
+            answer = await client.post(f"{gateway.url}/v2/chat", content=body)
+            assert (answer.status_code, answer.json().keys()) == (400, {"id", "message"}), body
+    assert up.requests == []

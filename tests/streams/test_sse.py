@@ -92,6 +92,11 @@ def test_what_is_put_back_comes_again_before_what_follows() -> None:
     assert parser.cut(b"\n\n") == b"data: 2\n\ndata: 3\n\n"
 
 
+@each("end", [b"[DONE] ", b"[DONE]\t", b"[DONE]  "])
+def test_white_space_after_done_is_removed(end: bytes) -> None:
+    assert parse([b"data: {}\n\ndata: " + end + b"\n\n"]) == [("", b"{}"), ("", b"[DONE]")]
+
+
 def test_unicode_separators_are_text() -> None:
     assert parse(["data: a\u2028b\u2029c\u0085d\n\n".encode()]) == [("", "a\u2028b\u2029c\u0085d".encode())]
 

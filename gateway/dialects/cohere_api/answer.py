@@ -37,7 +37,7 @@ def translate_answer(answer: bytes, stops: tuple[str, ...]) -> bytes:
         translated["usage"] = usage_of(usage)
     pieces = (choice.get("logprobs") or {}).get("content")
     if pieces:
-        translated["logprobs"] = [logprob_of(piece) for piece in pieces]
+        translated["logprobs"] = [logprob_of([piece]) for piece in pieces]
     if "gateway" in completion:
         translated["gateway"] = completion["gateway"]
     return encode(translated)
@@ -80,11 +80,19 @@ def _message(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """Return Cohere's usage. The billed tokens are those that the provider reports."""
+    """Return Cohere's usage. The billed tokens are those that the provider reports.
+
+    Tokens that Cohere does not count, those written to the cache and those of reasoning, are added if there are any.
+    """
     counts = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
-    return {"billed_units": counts, "tokens": counts, "cached_tokens": usage.cached_tokens}
+    whole: dict[str, Any] = {"billed_units": counts, "tokens": counts, "cached_tokens": usage.cached_tokens}
+    for name in ("cache_write_tokens", "reasoning_tokens"):
+        if count := getattr(usage, name):
+            whole[name] = count
+    return whole
 
 
-def logprob_of(piece: dict[str, Any]) -> dict[str, Any]:
-    """Return the log probability of one token. The ids of tokens are unknown."""
-    return {"text": piece.get("token"), "token_ids": [], "logprobs": [piece.get("logprob")]}
+def logprob_of(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the log probabilities of the tokens of one text. The ids of tokens are unknown."""
+    text = "".join(str(piece.get("token") or "") for piece in pieces)
+    return {"text": text, "token_ids": [], "logprobs": [piece.get("logprob") for piece in pieces]}

@@ -16,7 +16,7 @@ def fit_documents(body: Body, target: Target, *, strict: bool) -> list[Adjustmen
     if target.kind.capabilities(target.model).get("documents", {}).get("support") == "yes":
         return []
     options, documents, made = body.get("citation_options"), body.get("documents"), []
-    wants_none = type(options) is dict and options.get("mode") == "OFF"
+    wants_none = type(options) is dict and options.get("mode") in ("OFF", "DISABLED")
     if options is not None:
         body.pop("citation_options")
         made.append(Adjustment("citation_options", "drop", why="the answer has no citations"))

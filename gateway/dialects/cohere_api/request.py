@@ -40,8 +40,9 @@ def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
         raise refuse("n", "Cohere's API returns one answer. Omit 'n', or send one call for each answer.", "unsupported_parameter")
     if type(body.get("messages")) is list:
         body["messages"] = [_message(message, f"messages[{index}]", made) for index, message in enumerate(body["messages"])]
-    if body.get("tool_choice") in _CHOICES:
-        body["tool_choice"] = _CHOICES[body["tool_choice"]]
+    choice = body.get("tool_choice")
+    if type(choice) is str:
+        body["tool_choice"] = _CHOICES.get(choice, choice)
     _translate_tools(body)
     _translate_format(body)
     _translate_thinking(body)
@@ -59,6 +60,8 @@ def _message(message: Any, path: str, made: list[Adjustment]) -> Any:
     if message.get("role") != "assistant":
         return message
     thoughts = message.get("tool_plan") or ""
+    if type(thoughts) is not str:
+        raise refuse(f"{path}.tool_plan", f"'{path}.tool_plan' must be a string.", "invalid_type")
     result = {name: value for name, value in message.items() if name != "tool_plan"}
     if type(content) is list:
         result["content"] = [part for part in content if _type(part) != "thinking"]

@@ -86,7 +86,7 @@ class CohereStream:
             self._content("thinking", thoughts, {})
         if text := text_in(delta.get("content")) + text_in(delta.get("refusal")):
             pieces = (choice.get("logprobs") or {}).get("content")
-            self._content("text", text, {"logprobs": logprob_of(pieces[0])} if pieces else {})
+            self._content("text", text, {"logprobs": logprob_of(pieces)} if pieces else {})
         for call in delta.get("tool_calls") or ():
             self._take_call(call)
         if choice.get("finish_reason") is not None:

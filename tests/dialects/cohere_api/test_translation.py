@@ -91,6 +91,7 @@ def test_messages_are_translated(given: dict[str, Any], expected: dict[str, Any]
     [
         ({"k": 1, "top_k": 1}, "top_k"),
         ({"n": 2}, "n"),
+        ({"messages": [*HI, {"role": "assistant", "tool_plan": ["x"]}]}, "messages[1].tool_plan"),
         ({"thinking": "yes"}, "thinking"),
         ({"thinking": {"type": "enabled", "token_budget": 0}}, "thinking.token_budget"),
     ],
@@ -142,6 +143,22 @@ def test_answer_has_cohere_s_form(finish: str, reason: str) -> None:
         "usage": COHERE_USAGE,
         "gateway": {"x": 1},
     }
+
+
+def test_tokens_that_cohere_does_not_count_are_kept() -> None:
+    details = {"prompt_tokens_details": {"cache_write_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 4}}
+    whole = {**answer({"content": "A"}, "stop"), "usage": {**USAGE, **details}}
+    usage = json.loads(translate_answer(json.dumps(whole).encode(), ()))["usage"]
+    assert (usage["cache_write_tokens"], usage["reasoning_tokens"], usage["tokens"]) == (3, 4, COUNTS)
+    events = CohereStream().feed(b"data: " + json.dumps({**chunk({}), "usage": whole["usage"]}).encode() + b"\n\ndata: [DONE]\n\n")
+    assert read_stream(events)["usage"] == usage
+
+
+def test_streamed_text_has_the_log_probabilities_of_all_its_tokens() -> None:
+    whole = chunk({"content": "Hi."})
+    whole["choices"][0]["logprobs"] = {"content": [{"token": "Hi", "logprob": -0.5}, {"token": ".", "logprob": -1.5}]}
+    events = CohereStream().feed(b"data: " + json.dumps(whole).encode() + b"\n\n")
+    assert b'"logprobs":{"text":"Hi.","token_ids":[],"logprobs":[-0.5,-1.5]}' in events
 
 
 def test_answer_that_ended_at_a_stop_string_says_so() -> None:
