@@ -144,7 +144,7 @@ def to_response(chat: Json) -> Json:
         if name in ("max_tokens", "max_completion_tokens"):
             body["max_output_tokens"] = value
         elif name == "tools":
-            body["tools"] = [{"type": "function", "strict": False, **tool["function"]} for tool in value]
+            body["tools"] = [{"type": "function", **tool["function"]} for tool in value]
         elif name == "tool_choice" and type(value) is dict:
             body["tool_choice"] = {"type": "function", **value["function"]}
         elif name == "response_format":
