@@ -11,12 +11,19 @@ from urllib.parse import quote
 
 from msgspec import Meta, structs
 
-from providers.base import Target
-from providers.openai import CHAT_ONLY, OPENAI_RULES, RESPONSES_PATHS, RESPONSES_RULES
-from providers.openai_compatible import NativeResponses, OpenAICompatible, Wire, base_path
+from providers.base import Body, Target
+from providers.openai import CHAT_ONLY, OPENAI_RULES, RESPONSES_PATHS, RESPONSES_RULES, WAYS
+from providers.openai_compatible import Wire, base_path
+from providers.responses_wire.provider import OpenAI, OpenAISettings
+
+FIRST_RESPONSES_VERSION = "2025-03-01"
+"""The first version of the classic API that has responses (azure-ai-docs: 2025-03-01-preview)."""
+
+FIRST_RESPONSES_VERSION = "2025-03-01"
+"""The first version of the classic API that has responses (azure-ai-docs: 2025-03-01-preview)."""
 
 
-class AzureSettings(NativeResponses, frozen=True, forbid_unknown_fields=True):
+class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
     """Settings of Azure."""
 
     api: Annotated[
@@ -57,7 +64,7 @@ class AzureSettings(NativeResponses, frozen=True, forbid_unknown_fields=True):
             structs.force_setattr(self, "native_responses", False)
 
 
-class Azure(OpenAICompatible):
+class Azure(OpenAI):
     """Azure's addresses and credentials."""
 
     def model_for_rules(self, target: Target) -> str:
@@ -79,6 +86,21 @@ class Azure(OpenAICompatible):
         deployment, version = quote(target.model, safe=""), quote(str(target.options.get("api_version")), safe="")
         return f"{base_path(target.base_url)}/deployments/{deployment}{self.wire.paths[operation]}?api-version={version}"
 
+    def takes_responses(self, body: Body, target: Target) -> bool:
+        """Return False for older versions of the classic API, which have no responses, unless the configuration requires them."""
+        options = target.options
+        is_auto, is_classic = options.get("upstream_api", "auto") == "auto", options.get("api") == "classic"
+        if is_auto and is_classic and str(options.get("api_version")) < FIRST_RESPONSES_VERSION:
+            return False
+        return super().takes_responses(body, target)
+
+    def responses_path(self, target: Target) -> str:
+        """Return the path, without a deployment: the model of the request names it in both APIs."""
+        path = super().responses_path(target)
+        if target.options.get("api") != "classic":
+            return path
+        return f"{path}?api-version={quote(str(target.options.get('api_version')), safe='')}"
+
 
 AZURE = Azure(
     "azure",
@@ -93,5 +115,6 @@ AZURE = Azure(
         source="openai 3.52.0, azure-ai-docs",
     ),
     OPENAI_RULES,
+    WAYS,
     {"responses": RESPONSES_RULES},
 )

@@ -5,10 +5,22 @@ Sources: openai 3.52.0 (chat parameters and ranges), Azure's how-to on reasoning
 
 from __future__ import annotations
 
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
-from providers.openai_compatible import PATHS, NativeResponses, OpenAICompatible, Wire
+from providers.base import Body
+from providers.openai_compatible import PATHS, Wire
+from providers.responses_wire.models import (
+    BY_PREFIX,
+    NEWEST,
+    REASONING_FAMILIES,
+    Family,
+    ForFamily,
+    default_tools,
+    family_of,
+    is_only_way,
+    rejects_tools,
+)
+from providers.responses_wire.provider import OpenAI, OpenAISettings, Ways
 from providers.rules.common import CONTEXT_POLICY, EFFORTS, GATEWAY_RULES, LOGPROBS, SAMPLING
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.model_tables import NewerModel, nearest_efforts
@@ -83,7 +95,10 @@ _NO_TOOLS = "the model accepts no tools in chat completions while it reasons"
 
 
 class ToolsWithoutReasoning(Rule, frozen=True):
-    """Disables reasoning if there are tools, which newer models reject in chat completions while they reason."""
+    """Disables reasoning if there are tools, which newer models reject in chat completions while they reason.
+
+    It applies only where the configuration or the version of Azure's API rules out the Responses API.
+    """
 
     param: str = "tools"
     default_on: bool = True
@@ -105,92 +120,21 @@ class ToolsWithoutReasoning(Rule, frozen=True):
         work.body.set("reasoning_effort", "none")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        if not self.can_stop:
-            return {self.param: {"support": "no", "why": "this model accepts no tools in chat completions", "refused": True}}
-        return {self.param: {"support": "yes", "advice": "sets `reasoning_effort` to `none`"}}
+        return {self.param: {"support": "yes", "advice": "sent through the Responses API, unless the model does not reason"}}
 
 
-class Family(NamedTuple):
-    """Reasoning models with a common prefix."""
-
-    prefix: str
-    default_on: bool
-    efforts: tuple[str, ...]
-    accepts_stop: bool = False
-    tools_while_reasoning: bool = True
-    parallel_calls: bool = True
-    web_search: bool = False
-
-
-_ALL = ("none", "low", "medium", "high", "xhigh")
-_UP = ("low", "medium", "high", "xhigh")
-_UP_TO_HIGH = ("low", "medium", "high")
-_PRO = ("medium", "high", "xhigh")
-
-REASONING_FAMILIES: tuple[Family, ...] = (
-    Family("gpt-6-astra", True, _UP, tools_while_reasoning=False),
-    Family("gpt-6-rosalind", True, _UP, tools_while_reasoning=False),
-    Family("gpt-6.1-sol", True, _UP, tools_while_reasoning=False),
-    Family("gpt-6.1-terra", True, _ALL, tools_while_reasoning=False),
-    Family("gpt-6", True, _ALL, tools_while_reasoning=False),
-    Family("gpt-5.6", True, _ALL, tools_while_reasoning=False),
-    Family("gpt-5.5-pro", True, _PRO),
-    Family("gpt-5.5", True, _ALL, tools_while_reasoning=False),
-    Family("gpt-5.4-pro", True, _PRO),
-    Family("gpt-5.4", False, _ALL, tools_while_reasoning=False),
-    Family("gpt-5.3-chat", True, ("medium",)),
-    Family("gpt-5.3", False, _ALL),
-    Family("gpt-5.2-pro", True, _PRO),
-    Family("gpt-5.2-chat", True, ("medium",)),
-    Family("gpt-5.2", False, _ALL),
-    Family("gpt-5.1-codex", True, _UP),
-    Family("gpt-5.1-chat", True, ("medium",)),
-    Family("gpt-5.1", False, ("none", *_UP_TO_HIGH)),
-    Family("gpt-5-pro", True, ("high",)),
-    Family("gpt-5-codex", True, _UP_TO_HIGH),
-    Family("gpt-5-search-api", True, ("minimal", *_UP_TO_HIGH), web_search=True),
-    Family("gpt-5", True, ("minimal", *_UP_TO_HIGH)),
-    Family("o1", True, _UP_TO_HIGH, accepts_stop=True, parallel_calls=False),
-    Family("o3", True, _UP_TO_HIGH, parallel_calls=False),
-    Family("o4", True, _UP_TO_HIGH, parallel_calls=False),
-)
-"""Parameters that models accept on chat completions, as of 2026-11. The first matching prefix wins.
-
-Efforts: litellm 1.109.1 and pydantic-ai-slim 2.68.0; opencode#26268 (values confirmed by OpenAI's own errors). OpenAI
-rejects `max` in chat completions. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
-sub2api#6740 (6-astra). Parallel calls of the o-series: langchain#29704, tensorzero#2805.
-"""
-
-NEWEST = (
-    (("gpt-5.",), "gpt-5.6"),
-    (("gpt-6.",), "gpt-6.1-terra"),
-    (("gpt-7", "gpt-8", "gpt-9"), "gpt-6.1-terra"),
-    (("o5", "o6", "o7", "o8", "o9"), "o4"),
-)
-"""Prefixes of models that are newer than the table, and the family whose rules apply to them."""
-
-
-class ForFamily(ForModels, frozen=True):
-    """Rules for a family. The prefix must end at a version: `gpt-5` does not match `gpt-5.7`."""
-
-    def matches(self, model: str) -> bool:
-        return any(model.startswith(prefix) and not _DIGITS.match(model, len(prefix)) for prefix in self.prefixes)
-
-
-_DIGITS = re.compile(r"\.?\d")
-
-
-def _rules(family: Family) -> tuple[Rule, ...]:
-    """Return the rules that replace the general ones for a reasoning family."""
+def _rules(family: Family, *, by_responses: bool = False) -> tuple[Rule, ...]:
+    """Return the rules that replace the general ones for a reasoning family, in chat completions or in the Responses API."""
     on = family.default_on
+    efforts = (*family.efforts, "max") if by_responses and family.max_effort else family.efforts
     tools = ToolsWithoutReasoning("tools", on, "none" in family.efforts)
     return (
         LegacyFunctions("functions", family.parallel_calls),
         Tools("tools", functions_only=False),
         ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
         OutputCap("max_completion_tokens"),
-        OneOf("reasoning_effort", family.efforts, nearest=nearest_efforts(family.efforts)),
-        *(() if family.tools_while_reasoning else (tools,)),
+        OneOf("reasoning_effort", efforts, nearest=nearest_efforts(efforts)),
+        *(() if family.tools_while_reasoning or by_responses else (tools,)),
         DropWhileReasoning("temperature", on, accepts_neutral=True),
         Range("temperature", 0, 2),
         DropWhileReasoning("top_p", on),
@@ -205,12 +149,11 @@ def _rules(family: Family) -> tuple[Rule, ...]:
         Drop("prediction"),
         Drop("modalities"),
         Drop("audio"),
-        *(() if family.web_search else (Drop("web_search_options"),)),
-        *(() if family.accepts_stop else (StopsEnforcedLocally(),)),
+        *(() if family.web_search and not by_responses else (Drop("web_search_options"),)),
+        *(() if family.accepts_stop and not by_responses else (StopsEnforcedLocally(),)),
     )
 
 
-_BY_PREFIX = {family.prefix: family for family in REASONING_FAMILIES}
 _NO_REASONING: tuple[Rule, ...] = (Drop("reasoning_effort", why="not a reasoning model"), Drop("verbosity", why="not for this model"))
 _SEARCH = "models with web search reject it"
 _SEARCH_MODELS: tuple[Rule, ...] = (
@@ -226,10 +169,40 @@ OPENAI_RULES: tuple[Rule | ForModels, ...] = (
     *TEXT_MODELS,
     ForModels(("gpt-5-chat",), (OutputCap("max_completion_tokens"), _NO_REASONING[0])),
     *(ForFamily((family.prefix,), _rules(family)) for family in REASONING_FAMILIES),
-    *(ForModels(prefixes, (NewerModel(like=like), *_rules(_BY_PREFIX[like]))) for prefixes, like in NEWEST),
+    *(ForModels(prefixes, (NewerModel(like=like), *_rules(BY_PREFIX[like]))) for prefixes, like in NEWEST),
     ForModels(("gpt-4o-search-preview", "gpt-4o-mini-search-preview"), _SEARCH_MODELS),
     ForModels(("gpt-4", "gpt-3.5", "chatgpt-4o"), _NO_REASONING),
 )
+
+CHAT_BY_RESPONSES: tuple[Rule | ForModels, ...] = (
+    *GATEWAY_RULES,
+    *CONTEXT_POLICY,
+    Accepts("model messages stream include_reasoning"),
+    OutputCap("max_completion_tokens"),
+    Range("temperature", 0, 2),
+    Range("top_p", 0, 1),
+    Choices(param="n", has_seed=False),
+    StopsEnforcedLocally(),
+    *LOGPROBS,
+    ResponseFormat("response_format"),
+    StrictFormat(dialect=OPENAI_SCHEMAS),
+    LegacyFunctions("functions", one_call=True),
+    Tools("tools", functions_only=False),
+    StrictTools(dialect=OPENAI_SCHEMAS),
+    ToolChoice("tool_choice", ("auto", "none", "required", "named", "custom", "allowed_tools")),
+    StreamUsage("stream_options", "always"),
+    Accepts("parallel_tool_calls user safety_identifier prompt_cache_key metadata store"),
+    ParallelWithoutTools(),
+    Accepts("moderation prompt_cache_options prompt_cache_retention"),
+    OneOf("service_tier", ("auto", "default", "flex", "scale", "priority", "fast")),
+    OneOf("reasoning_effort", EFFORTS, nearest={"max": "xhigh"}),
+    OneOf("verbosity", ("low", "medium", "high")),
+    ForModels(("gpt-5-chat",), (_NO_REASONING[0],)),
+    *(ForFamily((family.prefix,), _rules(family, by_responses=True)) for family in REASONING_FAMILIES),
+    *(ForModels(prefixes, (NewerModel(like=like), *_rules(BY_PREFIX[like], by_responses=True))) for prefixes, like in NEWEST),
+    ForModels(("gpt-4", "gpt-3.5", "chatgpt-4o"), _NO_REASONING),
+)
+"""Rules for chat completions that are sent through the Responses API. Parameters that only chat completions have are dropped."""
 
 _REASONS = (StoredByGateway(encrypts=True),)
 RESPONSES_RULES: tuple[Rule | ForModels, ...] = (
@@ -245,7 +218,24 @@ RESPONSES_PATHS = {**PATHS, "responses": "/responses"}
 CHAT_ONLY = ("search-preview", "search-api", "audio", "o1-mini")
 """Parts of names of models without the Responses API: truefoundry/models#2006 (OpenAI's tables of models, 2026-08)."""
 
-OPENAI = OpenAICompatible(
+
+def needs_responses(model: str, body: Body) -> bool:
+    """Return whether a call has tools for a model that rejects them in chat completions while it reasons."""
+    if not rejects_tools(model) or not (body.get("tools") or body.get("functions")):
+        return False
+    family, effort = family_of(model), body.get("reasoning_effort")
+    return effort != "none" and (effort is not None or family is None or family.default_on)
+
+
+WAYS = Ways(
+    CHAT_BY_RESPONSES,
+    is_only_way,
+    needs_responses,
+    reasons=lambda model: family_of(model) is not None,
+    default_tools=default_tools,
+)
+
+OPENAI = OpenAI(
     "openai",
     Wire(
         label="OpenAI",
@@ -253,9 +243,10 @@ OPENAI = OpenAICompatible(
         accepts_nulls=True,
         paths=RESPONSES_PATHS,
         chat_only=CHAT_ONLY,
-        options=NativeResponses,
+        options=OpenAISettings,
         source="openai 3.52.0",
     ),
     OPENAI_RULES,
+    WAYS,
     {"responses": RESPONSES_RULES},
 )

@@ -203,7 +203,7 @@ class OpenAICompatible(Provider):
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
         nulls = () if self.wire.accepts_nulls else body.drop_nulls()
-        rules = self.compiled_rules(self.model_for_rules(target), options.operation)
+        rules = self.rules_for(target, options)
         if not target.pass_fields:
             made = rules.apply(body, self.wire.label, options, target.options)
             return [*(Adjustment(name, "drop", why="neutral value") for name in nulls), *made] if nulls else made
@@ -215,6 +215,10 @@ class OpenAICompatible(Provider):
             body.set(name, value)
         made = [Adjustment(name, "drop", why="neutral value") for name in nulls]
         return made + [adjustment for adjustment in adjustments if adjustment.param not in passed]
+
+    def rules_for(self, target: Target, options: Options) -> CompiledRules:
+        """Return the rules for one call."""
+        return self.compiled_rules(self.model_for_rules(target), options.operation)
 
     def model_for_rules(self, target: Target) -> str:
         """Return the model whose rules apply."""

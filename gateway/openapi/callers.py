@@ -17,6 +17,7 @@ from gateway.dialects.messages_api.models import MAX_LIMIT
 from gateway.dialects.responses_api.stored import MAX_PAGE
 from gateway.dialects.table import (
     CHAT,
+    COHERE_CHAT,
     COMPLETIONS,
     DIALECTS,
     EMBEDDINGS,
@@ -56,6 +57,7 @@ APIS: Mapping[Dialect, Api] = {
     MESSAGES: Api("Message", "Message", "Anthropic's events, from message_start to message_stop", "Either"),
     RERANK: Api("Ranking of documents", "Rerank"),
     RERANK_FIREWORKS: Api("Ranking of documents", "Rerank"),
+    COHERE_CHAT: Api("Chat, as in Cohere's v2", "CohereChat", "Cohere's events, from message-start to message-end, then [DONE]", "Cohere"),
     RERANK_COHERE: Api("Ranking of documents, as in Cohere's v2", "RerankV2", form="Cohere"),
     RESPONSES: Api("Response", "Response", "OpenAI's events, from response.created to response.completed"),
 }
@@ -69,6 +71,7 @@ REQUESTS: Mapping[str, Callable[[], Schema]] = {
     "Rerank": requests.ranking,
     "RerankV2": requests.ranking,
     "Message": requests.messages,
+    "CohereChat": requests.cohere_chat,
     "Response": requests.responses,
     "MessageTokens": partial(requests.messages, counts=True),
     "Tokens": requests.tokenize,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.dialects import completions, embeddings, rerank
+from gateway.dialects.cohere_api.request import NAMES
 from gateway.dialects.described import Check, Schema, nullable, schema_of
 from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
 from gateway.dialects.messages_api.request import OF_CHAT, TRANSLATED
@@ -46,6 +47,14 @@ def any_model() -> Schema:
 def chat() -> Schema:
     """Return the schema of a chat completion."""
     return _body({"messages": MESSAGES, **_fields(CHECKS)}, "messages")
+
+
+def cohere_chat() -> Schema:
+    """Return the schema of a request of Cohere's chat API."""
+    messages = {"type": "array", "items": _OBJECT, "minItems": 1, "maxItems": MAX_MESSAGES}
+    same = {name: nullable(schema_of(CHECKS[name])) for name in ("max_tokens", "temperature", "seed", "stream", "tools")}
+    renamed = {name: nullable(schema_of(CHECKS[new])) for name, new in NAMES.items()}
+    return _body({"messages": messages, **same, **renamed}, "messages")
 
 
 def logits() -> Schema:

@@ -8,7 +8,7 @@ import pytest
 
 import providers
 from providers.base import Refusal
-from providers.openai import REASONING_FAMILIES
+from providers.responses_wire.models import REASONING_FAMILIES
 from providers.rules.model_tables import ORDER, nearest_effort
 from tests.providers.adapting import adapt
 from tests.providers.everything import WEATHER
@@ -21,11 +21,11 @@ TOOLS: dict[str, Any] = {"tools": [WEATHER]}
 @each("model", ["gpt-5.4", "gpt-5.4-mini-2026-03-17", "gpt-5.5", "gpt-5.6-terra", "gpt-6-sol", "gpt-6.1-terra"])
 @each("request_", [TOOLS, {"functions": [{"name": "f"}]}], ids=["tools", "functions"])
 def test_model_that_takes_no_tools_while_it_reasons_stops_reasoning(kind: str, model: str, request_: dict[str, Any]) -> None:
-    adapted = adapt(kind, {**request_, "reasoning_effort": "high", "temperature": 0.2}, model=model)
+    adapted = adapt(kind, {**request_, "reasoning_effort": "high", "temperature": 0.2}, model=model, upstream_api="chat")
     assert (adapted.sent["reasoning_effort"], adapted.sent["temperature"]) == ("none", 0.2)
     assert ("reasoning_effort", "clamp") in adapted.actions()
     with pytest.raises(Refusal) as caught:
-        adapt(kind, {**request_, "reasoning_effort": "high"}, model=model, strict=True)
+        adapt(kind, {**request_, "reasoning_effort": "high"}, model=model, strict=True, upstream_api="chat")
     assert (caught.value.param, caught.value.code) == ("reasoning_effort", "unsupported_combination")
     assert adapt(kind, {**request_, "reasoning_effort": "none"}, model=model, strict=True).sent["reasoning_effort"] == "none"
 
@@ -34,14 +34,14 @@ def test_model_that_takes_no_tools_while_it_reasons_stops_reasoning(kind: str, m
     ("model", "sent"), [("gpt-5.5", "none"), ("gpt-5.6", "none"), ("gpt-6-luna", "none"), ("gpt-5.4", None), ("gpt-5", None)]
 )
 def test_default_effort_counts_as_reasoning(model: str, sent: str | None) -> None:
-    adapted = adapt("openai", TOOLS, model=model, strict=True)
+    adapted = adapt("openai", TOOLS, model=model, strict=True, upstream_api="chat")
     assert adapted.sent.get("reasoning_effort") == sent
     assert [action for param, action in adapted.actions() if param == "reasoning_effort"] == (["set_default"] if sent else [])
 
 
 def test_model_that_always_reasons_and_takes_no_tools_refuses_them() -> None:
     with pytest.raises(Refusal) as caught:
-        adapt("openai", TOOLS, model="gpt-6-astra")
+        adapt("openai", TOOLS, model="gpt-6-astra", upstream_api="chat")
     assert caught.value.param == "tools"
     assert adapt("openai", {}, model="gpt-6-astra").adjustments == []
 
@@ -61,17 +61,20 @@ def test_model_that_always_reasons_and_takes_no_tools_refuses_them() -> None:
     ],
 )
 def test_effort_becomes_the_nearest_that_the_model_has(model: str, effort: str, sent: str) -> None:
-    adapted = adapt("openai", {"reasoning_effort": effort}, model=model)
+    adapted = adapt("openai", {"reasoning_effort": effort}, model=model, upstream_api="chat")
     assert adapted.sent["reasoning_effort"] == sent
     assert adapted.actions() == [("reasoning_effort", "clamp")]
     with pytest.raises(Refusal):
-        adapt("openai", {"reasoning_effort": effort}, model=model, strict=True)
+        adapt("openai", {"reasoning_effort": effort}, model=model, strict=True, upstream_api="chat")
 
 
 @each("family", REASONING_FAMILIES, ids=lambda family: family.prefix)
 def test_every_effort_is_sent_as_one_that_the_family_has(family: Any) -> None:
     for effort in ORDER:
-        assert adapt("openai", {"reasoning_effort": effort}, model=family.prefix).sent["reasoning_effort"] in family.efforts
+        sent = adapt("openai", {"reasoning_effort": effort}, model=family.prefix, upstream_api="chat").sent
+        assert sent["reasoning_effort"] in family.efforts
+        by_responses = adapt("openai", {"reasoning_effort": effort}, model=family.prefix, upstream_api="responses").sent
+        assert by_responses["reasoning"]["effort"] in (*family.efforts, *(("max",) if family.max_effort else ()))
         assert nearest_effort(effort, family.efforts) in family.efforts
         assert effort == "none" or nearest_effort(effort, ("none", "high")) == "high"
 
@@ -190,7 +193,8 @@ def test_newer_model_is_treated_like_the_newest_of_its_family(model: str, like: 
 
 @each("family", REASONING_FAMILIES, ids=lambda family: family.prefix)
 def test_known_model_is_not_called_newer(family: Any) -> None:
-    assert adapt("openai", {}, model=family.prefix).adjustments == []
+    assert adapt("openai", {}, model=family.prefix, upstream_api="chat").adjustments == []
+    assert "warn" not in [action for _, action in adapt("openai", {}, model=family.prefix).actions()]
 
 
 @each("kind", [kind for kind in providers.OURS if kind not in ("friendli", "local")])

@@ -15,9 +15,10 @@ from providers.gemini import GEMINI
 from providers.groq import GROQ, move_usage
 from providers.llamacpp import LLAMACPP
 from providers.ollama import OLLAMA
-from providers.openai import OPENAI, REASONING_FAMILIES
+from providers.openai import OPENAI
 from providers.openai_compatible import OpenAICompatible
 from providers.openrouter import OPENROUTER
+from providers.responses_wire.models import REASONING_FAMILIES
 from providers.siati import SIATI, SiatiSettings
 from providers.streams import ChunkNormalizer
 from providers.together import TOGETHER, convert_logprobs

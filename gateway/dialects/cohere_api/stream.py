@@ -18,6 +18,7 @@ from gateway.dialects.cohere_api.request import encode
 from providers.usage import read_usage
 
 DONE = b"data: [DONE]\n\n"
+_DELTA = b'event: content-delta\ndata: {"type":"content-delta","index":%d,"delta":{"message":{"content":{"%b":%b}}}}\n\n'
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -97,6 +98,9 @@ class CohereStream:
             self._close_content()
             self._kind = kind
             self._write("content-start", index=self._contents, delta={"message": {"content": {"type": kind, kind: ""}}})
+        if not more:
+            self._out.append(_DELTA % (self._contents, kind.encode(), encode(text)))
+            return
         self._write("content-delta", index=self._contents, delta={"message": {"content": {kind: text}}}, **more)
 
     def _close_content(self) -> None:

@@ -1,11 +1,13 @@
-"""One package of a vendor (PACKAGE): an answer, a stream, a tool call, models and an error. Prints one JSON object.
+"""One package of a vendor (PACKAGE): an answer, a stream, a tool call, models and an error. Prints a list of JSON objects.
 
-Only the address differs from a program that uses the vendor: ORIGIN with the vendor's path.
+Only the address differs from a program that uses the vendor: ORIGIN with each of the paths in UNDER, which are separated by spaces.
 """
 
 import importlib
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 ORIGIN, KEY, MODEL, PACKAGE = (os.environ[name] for name in ("ORIGIN", "API_KEY", "MODEL", "PACKAGE"))
@@ -37,27 +39,27 @@ def with_openai(client: Any, errors: Any, model: str = MODEL, unknown: Any = Non
     }  # fmt: skip
 
 
-def with_package(name: str, client_class: str, path: str = "") -> dict[str, Any]:
+def with_package(name: str, client_class: str, under: str) -> dict[str, Any]:
     """Call a package that has OpenAI's form."""
     package = importlib.import_module(name)
-    return with_openai(getattr(package, client_class)(base_url=ORIGIN + path, api_key=KEY, max_retries=0), package)
+    return with_openai(getattr(package, client_class)(base_url=ORIGIN + under, api_key=KEY, max_retries=0), package)
 
 
-def with_azure() -> dict[str, Any]:
+def with_azure(under: str) -> dict[str, Any]:
     """Call the client for Azure, whose paths name a deployment."""
     import openai
 
-    options = {"azure_endpoint": ORIGIN, "api_key": KEY, "api_version": "2024-10-21", "max_retries": 0}
+    options = {"azure_endpoint": ORIGIN + under, "api_key": KEY, "api_version": "2024-10-21", "max_retries": 0}
     named = openai.AzureOpenAI(azure_deployment=MODEL, **options)
     return with_openai(named, openai, unknown=openai.AzureOpenAI(**options))
 
 
-def with_mistral() -> dict[str, Any]:
+def with_mistral(under: str) -> dict[str, Any]:
     """Call mistralai."""
     from mistralai.client import Mistral
     from mistralai.client.errors import SDKError
 
-    client = Mistral(api_key=KEY, server_url=ORIGIN)
+    client = Mistral(api_key=KEY, server_url=ORIGIN + under)
     with client.chat.stream(model=MODEL, messages=HI) as events:
         streamed = "".join(choice.delta.content or "" for event in events for choice in event.data.choices)
     call = client.chat.complete(model=MODEL, messages=TOOL_QUESTION, tools=[TOOL]).choices[0].message.tool_calls[0].function
@@ -73,11 +75,11 @@ def with_mistral() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def with_anthropic() -> dict[str, Any]:
+def with_anthropic(under: str) -> dict[str, Any]:
     """Call anthropic."""
     import anthropic
 
-    client = anthropic.Anthropic(base_url=ORIGIN + os.environ.get("UNDER", ""), api_key=KEY, max_retries=0)
+    client = anthropic.Anthropic(base_url=ORIGIN + under, api_key=KEY, max_retries=0)
     ask = {"model": MODEL, "max_tokens": 50}
     with client.messages.stream(messages=HI, **ask) as stream:
         streamed = "".join(stream.text_stream)
@@ -95,11 +97,11 @@ def with_anthropic() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def with_friendli() -> dict[str, Any]:
+def with_friendli(under: str) -> dict[str, Any]:
     """Call friendli."""
     from friendli import SyncFriendli
 
-    with SyncFriendli(token=KEY, server_url=ORIGIN) as client:
+    with SyncFriendli(token=KEY, server_url=ORIGIN + under) as client:
         chat = client.serverless.chat
         with chat.complete(model=MODEL, messages=HI, stream=True) as events:
             streamed = "".join(choice.delta.content or "" for event in events for choice in event.data.choices)
@@ -113,12 +115,12 @@ def with_friendli() -> dict[str, Any]:
     return {"text": text, "streamed": streamed, "tool": [call.name, json.loads(call.arguments)], "models": None, "refused": refused}
 
 
-def with_cohere() -> dict[str, Any]:
+def with_cohere(under: str) -> dict[str, Any]:
     """Call cohere's client of version 2."""
     import cohere
     from cohere.errors import NotFoundError
 
-    client = cohere.ClientV2(api_key=KEY, base_url=ORIGIN)
+    client = cohere.ClientV2(api_key=KEY, base_url=ORIGIN + under)
     streamed = "".join(
         event.delta.message.content.text or "" for event in client.chat_stream(model=MODEL, messages=HI) if event.type == "content-delta"
     )
@@ -134,15 +136,15 @@ def with_cohere() -> dict[str, Any]:
     }  # fmt: skip
 
 
-CALLS = {
-    "openai": lambda: with_package("openai", "OpenAI", os.environ.get("UNDER", "/v1")),
+CALLS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "openai": partial(with_package, "openai", "OpenAI"),
     "azure": with_azure,
-    "groq": lambda: with_package("groq", "Groq"),
-    "cerebras": lambda: with_package("cerebras.cloud.sdk", "Cerebras"),
-    "fireworks": lambda: with_package("fireworks", "Fireworks", os.environ.get("UNDER", "")),
+    "groq": partial(with_package, "groq", "Groq"),
+    "cerebras": partial(with_package, "cerebras.cloud.sdk", "Cerebras"),
+    "fireworks": partial(with_package, "fireworks", "Fireworks"),
     "friendli": with_friendli,
     "mistral": with_mistral,
     "anthropic": with_anthropic,
     "cohere": with_cohere,
 }
-print(json.dumps(CALLS[PACKAGE]()))
+print(json.dumps([CALLS[PACKAGE](under) for under in os.environ["UNDER"].split(" ")]))
