@@ -16,6 +16,7 @@ from gateway.errors import BadRequest
 from providers.base import LOSSY, Body, Options, Refusal
 from tests.providers.adapting import Adapted, adapt, target_for
 from tests.providers.strict_messages import message_objections
+from tests.providers.strict_responses import response_objections
 from tests.support.search import examples
 
 SEARCH = settings(max_examples=examples(12))
@@ -104,11 +105,11 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
     return messages or [{"role": "user", "content": "Hi"}]
 
 
-def attempt(kind: str, messages: list[dict[str, Any]], *, strict: bool) -> Adapted | None:
+def attempt(kind: str, messages: list[dict[str, Any]], *, strict: bool, **settings: Any) -> Adapted | None:
     """Return the adapted request, None if it is refused."""
     try:
         check_messages(json.dumps(messages).encode())
-        return adapt(kind, {"messages": messages}, model=MODELS.get(kind, "example"), strict=strict)
+        return adapt(kind, {"messages": messages}, model=MODELS.get(kind, "example"), strict=strict, **settings)
     except BadRequest:
         return None
     except Refusal as refused:
@@ -122,6 +123,19 @@ def test_the_vendor_takes_any_conversation_that_is_sent(kind: str, messages: lis
     for strict in (False, True):
         result = attempt(kind, messages, strict=strict)
         assert result is None or message_objections(kind, result.sent, MODELS.get(kind, "example")) == []
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@SEARCH
+@given(messages=conversations())
+def test_the_responses_api_takes_any_conversation_that_is_sent(strict: bool, messages: list[dict[str, Any]]) -> None:
+    result = attempt("openai", messages, strict=strict, upstream_api="responses")
+    if result is None:
+        return
+    assert response_objections(result.sent, reasons=False) == []
+    for item in result.adjustments if strict else ():
+        assert item.action not in LOSSY or item.why.startswith(("neutral", "same value")), item
+
 
 @pytest.mark.parametrize("kind", sorted(providers.OURS))
 @SEARCH
@@ -153,3 +167,7 @@ def test_odd_values_are_sent_or_refused(kind: str, messages: list[dict[str, Any]
     with suppress(BadRequest, Refusal):
         check_messages(json.dumps(messages).encode())
         adapt(kind, {"messages": messages, "tools": tools}, model=MODELS.get(kind, "example"))
+    if kind == "openai":
+        with suppress(BadRequest, Refusal):
+            check_messages(json.dumps(messages).encode())
+            adapt(kind, {"messages": messages, "tools": tools}, model="gpt-5.6", upstream_api="responses")

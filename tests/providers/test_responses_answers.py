@@ -140,6 +140,7 @@ ANSWERS: list[tuple[str, Json]] = [
     ("cited", response(said("Hello there", CITED))),
     ("probabilities", response(said("Hello there", logprobs=[LOGPROB]))),
     ("reasoning and calls", response(THOUGHT, CALL, {**THOUGHT, "id": "rs_2"}, RUN)),
+    ("calls", response(THOUGHT, CALL, {**CALL, "id": "fc_2", "call_id": "call_3", "name": "g"})),
     ("commentary", response(THOUGHT, said("I look."), CALL)),
     ("two messages", response(said("Hello there", CITED), SEARCH, said("And more", CITED))),
     ("refusal", response(REFUSAL)),

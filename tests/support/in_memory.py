@@ -44,8 +44,8 @@ class InMemory:
         config: dict[str, Any] = {"providers": {}, "models": {}}
         for kind, model in targets:
             config["providers"][kind] = {"type": kind, "base_url": "http://127.0.0.1:1/v1", "api_key": "${K}"}
-            if kind == "openai":
-                config["providers"][kind]["native_responses"] = False  # the scripted upstream knows only chat completions
+            if kind in ("openai", "azure"):
+                config["providers"][kind]["native_responses"] = False  # the answers are chat completions
             config["models"][kind] = f"{kind}/{model}"
         source = json.dumps(config).encode()
         gateway = Gateway(parse(source, "g.yaml", environ={"K": "sk-k"}), CallLog(2, human=True), lambda line: None)
