@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gateway.config.own_paths import own_path_in
+from gateway.config.own_paths import PREFIXES, own_path_in
 from gateway.config.passthrough import VERSION_PREFIX, PassthroughConfig
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.types import Config
@@ -43,12 +43,16 @@ def is_plain(path: str) -> bool:
 
 def example_entry(path: str) -> str | None:
     """Return an entry of `passthrough` that declares a path, or None if no entry can. PROVIDER stands for a provider's name."""
-    has_version = path.startswith(f"{VERSION_PREFIX}/")
-    first = "/".join(path.split("/")[: 3 if has_version else 2])
-    for pattern in (f"{first}/*", f"{path}/*", path):
+    if path in PREFIXES:
+        return None
+    prefix = max((known for known in PREFIXES if path.startswith(f"{known}/")), key=len, default="")
+    rest = path[len(prefix) :]
+    first = "/".join(rest.split("/")[:2])
+    for below in (f"{first}/*", f"{rest}/*", rest):
+        pattern = prefix + below
         if is_plain(pattern) and own_path_in(pattern) is None:
-            upstream = pattern if pattern == path else "/*"
-            return f'"{pattern}": ' + ("PROVIDER" if has_version else f'{{ provider: PROVIDER, path: "{upstream}" }}')
+            upstream = "/*" if not prefix and below != rest else below
+            return f'"{pattern}": ' + ("PROVIDER" if prefix == VERSION_PREFIX else f'{{ provider: PROVIDER, path: "{upstream}" }}')
     return None
 
 

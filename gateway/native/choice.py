@@ -32,7 +32,7 @@ def _may_repair(call: Call, settings: ModelSettings) -> bool:
 
 
 def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
-    """Return whether a translation would leave out content, such as tools of a server, whose tokens nobody can count."""
+    """Return whether a translation would leave out content, such as tools of a server, whose tokens cannot be counted."""
     if not call.strict_limits or call.translator is None:
         return False
     return call.translator.refusal is not None or any(each.action in LOSSY for each in call.translator.adjustments)
