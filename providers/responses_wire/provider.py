@@ -19,6 +19,11 @@ from providers.rules.rule import CompiledRules, ForModels, Rule, compile_rules
 from providers.rules.tool_pass import ToolPass
 
 PATH = "/responses"
+RESHAPED = frozenset((
+    "messages", "max_tokens", "max_completion_tokens", "tools", "tool_choice", "functions", "function_call", "response_format",
+    "verbosity", "reasoning_effort", "include_reasoning", "logprobs",
+))  # fmt: skip
+"""Fields whose form differs between the two APIs."""
 _BY_RESPONSES = "chat by responses"
 """Key of `Options.memo`: the call takes the Responses API. Also names its rules."""
 
@@ -70,7 +75,12 @@ class OpenAI(OpenAICompatible):
         if choice != "auto":
             return bool(choice == "responses")
         model = self.model_for_rules(target)
-        return self.ways.is_only_way(model) or self.ways.needs_responses(model, body)
+        if self.ways.is_only_way(model):
+            return True
+        # Passed fields stay as they are: in the form of chat completions, which the Responses API rejects.
+        if any(name in body for name in target.pass_fields if name in RESHAPED):
+            return False
+        return self.ways.needs_responses(model, body)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules of the API that the call takes."""

@@ -19,7 +19,7 @@ _NOTHING: Sequence[bytes] = ()
 class _Item:
     """What has been sent of one open output item."""
 
-    __slots__ = ("call", "given", "kind", "sent", "start")
+    __slots__ = ("call", "given", "has_content", "kind", "sent", "start")
 
     def __init__(self, kind: str, call: int, given: str, start: int) -> None:
         self.kind = kind
@@ -29,6 +29,12 @@ class _Item:
         """Place of the current part in the whole text."""
         self.sent = False
         """Whether a delta of the current part has been sent."""
+        self.has_content = False
+        """Whether any part of a message has been sent."""
+
+    def begin(self) -> None:
+        """Note that content of the current part is sent."""
+        self.sent = self.has_content = True
 
 
 class ResponseStream(StreamDecoder):
@@ -101,7 +107,7 @@ class ResponseStream(StreamDecoder):
     def on_text_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Add text and the probabilities of its tokens."""
         text = event.get("delta") or ""
-        self._item(event, "message").sent = True
+        self._item(event, "message").begin()
         logprobs = event.get("logprobs")
         return self._text_chunk(text, **({"logprobs": {"content": logprobs, "refusal": None}} if logprobs else {}))
 
@@ -115,7 +121,7 @@ class ResponseStream(StreamDecoder):
         item, text = self._item(event, "message"), event.get("text")
         if item.sent or not text:
             return _NOTHING
-        item.sent = True
+        item.begin()
         return self._text_chunk(text)
 
     def on_annotation(self, event: dict[str, Any]) -> Sequence[bytes]:
@@ -127,7 +133,7 @@ class ResponseStream(StreamDecoder):
 
     def on_refusal_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Add to a refusal."""
-        self._item(event, "message").sent = True
+        self._item(event, "message").begin()
         return self._chunk({"refusal": event.get("delta") or ""})
 
     def on_refusal_done(self, event: dict[str, Any]) -> Sequence[bytes]:
@@ -135,7 +141,7 @@ class ResponseStream(StreamDecoder):
         item = self._item(event, "message")
         if item.sent or not event.get("refusal"):
             return _NOTHING
-        item.sent = True
+        item.begin()
         return self._chunk({"refusal": event["refusal"]})
 
     def on_arguments_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
@@ -171,8 +177,24 @@ class ResponseStream(StreamDecoder):
         item = self._open.pop(event.get("output_index"))
         if done.get("type") == "reasoning":
             return (*opened, *self._reasoning(item, done))
+        if done.get("type") == "message" and not item.has_content:
+            return (*opened, *self._whole_message(done))
         rest = done.get(item.given) if item.given and not item.sent else None
         return (*opened, *self._arguments(item, rest)) if rest else opened
+
+    def _whole_message(self, done: dict[str, Any]) -> Sequence[bytes]:
+        """Return the content of a message of which no event has been sent."""
+        chunks: list[bytes] = []
+        for part in done.get("content") or ():
+            if part.get("type") == "refusal" and part.get("refusal"):
+                chunks += self._chunk({"refusal": part["refusal"]})
+            elif part.get("type") == "output_text" and part.get("text"):
+                start, logprobs = self._length, part.get("logprobs")
+                probabilities = {"logprobs": {"content": logprobs, "refusal": None}} if logprobs else {}
+                chunks += self._text_chunk(part["text"], **probabilities)
+                annotations = [annotation_of(each, start) for each in part.get("annotations") or ()]
+                chunks += self._chunk({"annotations": annotations}) if annotations else ()
+        return chunks
 
     def _reasoning(self, item: _Item, done: dict[str, Any]) -> Sequence[bytes]:
         text = "" if item.sent else text_of(done)

@@ -137,6 +137,7 @@ class FieldPass:
         kind = part.get("type")
         if kind == "refusal" and "refusal" not in self.row.part_types:
             part = {"type": "text", "text": str(part.get("refusal") or "")}
+            kind = "text"
             self.report.change(index, where, "reshape", "a refusal is sent as text")
         elif self.row.part_kinds and kind not in self.row.part_kinds and kind != "thinking":
             why = f"content of type {str(kind)[:40]!r} is not supported here"

@@ -20,6 +20,8 @@ from tests.faults.behaviours import canned, status
 from tests.faults.upstream_server import Exchange
 
 GREETING = "Hello there, how are you today? I can help you."
+ENDLESS = "without end"
+"""A prompt with these words gets a stream that ends only when the client leaves."""
 DIMENSIONS = 8
 _WORD = re.compile(r"\w+")
 _PARTS = {"text", "image_url", "file", "input_audio", "refusal"}
@@ -50,6 +52,9 @@ async def answer_chat(exchange: Exchange) -> None:
     head["object"] = "chat.completion.chunk"
     for delta in _deltas(message):
         await exchange.event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    while ENDLESS in _text(fields["messages"][-1]):
+        await exchange.event({**head, "choices": [{"index": 0, "delta": {"content": "more "}, "finish_reason": None}]})
+        await exchange.sleep(0.01)
     await exchange.event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
     if (fields.get("stream_options") or {}).get("include_usage"):
         await exchange.event({**head, "choices": [], "usage": usage})

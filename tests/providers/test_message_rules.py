@@ -245,3 +245,9 @@ def test_an_image_in_a_message_that_has_only_text_is_refused(kind: str, roles: t
             sent(kind, [{"role": role, "content": picture}, USER], strict=strict)
         assert (refused.value.param, refused.value.code) == ("messages[0].content[1]", "unsupported_content")
     sent(kind, [{"role": "user", "content": picture}], model="claude-sonnet-4-5", strict=strict)
+
+
+@each("kind", [kind for kind in providers.OURS if kind not in ("local", "openai", "azure")])
+def test_text_of_a_refusal_part_is_kept(kind: str) -> None:
+    history = [USER, {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]}, USER]
+    assert "I will not." in str(sent(kind, history).sent["messages"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from providers.base import Body, Options, Refusal
@@ -222,3 +223,21 @@ def test_deep_research_gets_the_data_source_that_it_requires() -> None:
     adapted = send({}, "o4-mini-deep-research")
     assert adapted.sent["tools"] == [{"type": "web_search_preview"}]
     assert ("tools", "set_default") in adapted.actions()
+
+
+def test_text_of_a_refusal_part_is_kept() -> None:
+    history = [USER, {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]}, USER]
+    assert "I will not." in str(send({"messages": history, "tools": [WEATHER]}).sent["input"])
+
+
+@each("field", ["tools", "reasoning_effort", "response_format"])
+def test_passed_fields_keep_the_call_at_chat_completions(field: str) -> None:
+    request = {"model": "m", "messages": [USER], "tools": [WEATHER], "reasoning_effort": "high", "response_format": {"type": "json_object"}}
+    for fields, path in (((field,), "/v1/chat/completions"), (("new",), "/v1/responses")):
+        target = msgspec.structs.replace(target_for("openai", "gpt-5.6"), pass_fields=fields)
+        body, options = Body(msgspec.json.encode(request)), Options()
+        target.kind.adapt(body, target, options)
+        wire = target.kind.encode(body, target, options)
+        assert wire.path == path
+        if field in fields:
+            assert msgspec.json.decode(wire.body)[field] == request[field]

@@ -1,0 +1,83 @@
+"""Every kind of call over each API with real packages, at a strict scripted upstream and at the local model.
+
+The table is API x {JSON, stream, tools, images, error, abort}. A cell that fails is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clients.capable_model import ENDLESS, answer_chat
+from tests.clients.client_programs import MAIN_BIN, run_program
+from tests.clients.conftest import KEY
+from tests.faults.upstream_server import FaultUpstream
+from tests.running import Figure, RunningGateway
+from tests.support.upstream_thread import UpstreamThread
+
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(280)]
+PROGRAMS = {"api_matrix.py": MAIN_BIN / "python", "api_matrix.mjs": MAIN_BIN / "node"}
+APIS, KINDS = ("chat", "responses", "messages"), ("json", "stream", "tools", "images", "error", "abort")
+CELLS = {f"{api} {kind}" for api in APIS for kind in KINDS}
+CONFIG = """\
+providers:
+  up: {{ type: openai-compatible, base_url: "{base_url}", api_key: "${{UPSTREAM_KEY}}" }}
+models: {{ capable: up/capable }}
+keys: {{ clients: {{ hash: "sha256:{key}" }} }}
+"""
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningGateway, FaultUpstream]]:
+    """Return a gateway and its upstream, a capable model."""
+    thread = UpstreamThread(FaultUpstream())
+    thread.server.on("/v1/chat/completions", answer_chat)
+    folder = tmp_path_factory.mktemp("matrix")
+    config = folder / "gateway.yaml"
+    config.write_text(CONFIG.format(base_url=thread.server.base_url, key=hashlib.sha256(KEY.encode()).hexdigest()))
+    try:
+        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": "sk-upstream"})
+        try:
+            yield gateway, thread.server
+        finally:
+            gateway.stop()
+    finally:
+        thread.stop()
+
+
+def fill(name: str, gateway: RunningGateway, figure: Figure, **variables: str) -> None:
+    """Run a program, and check that no cell of its table is missing or lost."""
+    environment = {
+        "ORIGIN": gateway.url, "KEY": KEY, "NO_PROXY": "127.0.0.1", "HOME": "/", "AI_SDK_LOG_WARNINGS": "false",
+        **variables,
+    }  # fmt: skip
+    table = run_program(name, PROGRAMS[name], environment)
+    assert set(table) == CELLS
+    lost = {cell: outcome for cell, outcome in table.items() if outcome != "ok"}
+    figure(f"API matrix, {name}, {variables['MODEL']}: LOST of {len(table)}", len(lost), "")
+    assert lost == {}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_call_is_lost_at_a_strict_upstream(
+    serving: tuple[RunningGateway, FaultUpstream], name: str, figure: Figure
+) -> None:
+    gateway, upstream = serving
+    seen = len(upstream.requests)
+    fill(name, gateway, figure, MODEL="capable", EXPECTED="Hello", IMAGES="1", ANY_NAME="")
+    aborted = [request for request in upstream.requests[seen:] if ENDLESS.encode() in request.body]
+    assert len(aborted) == len(APIS)
+    deadline = time.monotonic() + 10
+    while not all(request.left for request in aborted) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the connection of the last abort closes after the program has ended
+    assert all(request.left for request in aborted), "a call that its client left must not go on"
+    assert upstream.failures == []
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_call_is_lost_at_the_local_model(local_gateway: RunningGateway, name: str, figure: Figure) -> None:
+    """The local model reads no images, and the gateway of `make run` gives it every name."""
+    fill(name, local_gateway, figure, MODEL="local", EXPECTED="Paris", IMAGES="", ANY_NAME="1")
