@@ -64,3 +64,20 @@ async def test_response_brings_its_reasoning_back(gateway: InMemory) -> None:
     recorder = await gateway.call(RESPONSES_API, {**body, "input": [*given, *first, result]}, (b"x-gateway-strict", b"true"))
     assert RESPONSES_API.read_bytes(recorder.body, stream=False).text == "It is sunny."
     assert json.loads(gateway.upstream.bodies[-1])["input"][1] == SEALED
+
+
+async def test_legacy_functions_and_several_choices_hold(gateway: InMemory) -> None:
+    chat = {"model": "openai", "messages": CHAT["messages"], "functions": [TOOLS[0]["function"]], "n": 2, "stop": ["never"]}
+    choices = json.loads((await gateway.call(CHAT_API, chat)).body)["choices"]
+    assert [choice["message"]["function_call"]["name"] for choice in choices] == ["f", "f"]
+    assert [choice["finish_reason"] for choice in choices] == ["function_call"] * 2
+
+
+async def test_stop_strings_end_the_text(gateway: InMemory) -> None:
+    messages = [
+        *CHAT["messages"],
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", **TOOLS[0], "function": {"name": "f", "arguments": "{}"}}]},
+    ]
+    chat = {**CHAT, "messages": [*messages, {"role": "tool", "tool_call_id": "c", "content": "sunny"}], "stop": " sunny"}
+    told = CHAT_API.read_bytes((await gateway.call(CHAT_API, chat)).body, stream=False)
+    assert (told.text, told.stop) == ("It is", "stop")
