@@ -137,14 +137,15 @@ def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool,
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
     """Return the adjustments of the translation, then the others with the caller's names of the parameters.
 
-    What is said about `stream_options` is left out: a caller of another API always gets the usage.
+    What is said about `stream_options` is left out: a caller of another API always gets the usage. So is a rename to the
+    caller's own name.
     """
     renamed = [
         msgspec.structs.replace(each, param=translator.param(each.param))
         for each in adjustments
         if each.param != "stream_options"
     ]
-    return [*translator.adjustments, *renamed]
+    return [*translator.adjustments, *(each for each in renamed if each.action != "rename" or each.param != each.to)]
 
 
 def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:

@@ -45,7 +45,7 @@ def example_entry(path: str) -> str | None:
     """Return an entry of `passthrough` that declares a path, or None if no entry can. PROVIDER stands for a provider's name."""
     has_version = path.startswith(f"{VERSION_PREFIX}/")
     first = "/".join(path.split("/")[: 3 if has_version else 2])
-    for pattern in (f"{first}/*", path):
+    for pattern in (f"{first}/*", f"{path}/*", path):
         if is_plain(pattern) and own_path_in(pattern) is None:
             upstream = pattern if pattern == path else "/*"
             return f'"{pattern}": ' + ("PROVIDER" if has_version else f'{{ provider: PROVIDER, path: "{upstream}" }}')

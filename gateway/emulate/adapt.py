@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import providers
 from gateway.emulate import completions, json_mode, logits
 from gateway.emulate.tool_calls import ToolCalls, functions_of, read_tool_calls
 from providers.base import Adjustment, Body, Operation, Options, Refusal, Target
@@ -42,7 +43,8 @@ def adapt_body(
     if operation == "completions" and operation not in target.kind.operations:
         operation, notes = "chat", completions.to_chat(body, target, strict=strict)
     if operation not in target.kind.operations:
-        raise Refusal(f"{target.name} does not offer {operation}.", None, "unsupported_operation")
+        offering = ", ".join(name for name in providers.types() if operation in providers.get(name).operations)
+        raise Refusal(f"{target.name} does not offer {operation}. These types do: {offering}.", None, "unsupported_operation")
     options = Options(strict, stream, operation)
     functions = functions_of(body) if operation == "chat" else []
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)

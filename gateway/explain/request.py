@@ -79,7 +79,7 @@ async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -
         error = {
             "message": refusal.message,
             "type": "invalid_request_error",
-            "param": refusal.param if call.translator is None else call.translator.param(refusal.param or ""),
+            "param": refusal.param and (refusal.param if call.translator is None else call.translator.param(refusal.param)),
             "code": refusal.code,
         }
         return {**plan, "error": error}

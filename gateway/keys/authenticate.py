@@ -47,7 +47,9 @@ class Keys:
         if token is None and _KEY_IN_QUERY.search(query):
             raise Unauthorized("API keys in the URL are rejected because URLs are logged. Send 'Authorization: Bearer KEY'.")
         if token is None:
-            raise Unauthorized("The API key is missing. Send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
+            has_header = any(name == b"authorization" for name, _ in headers)
+            what = "The Authorization header is not 'Bearer KEY'" if has_header else "The API key is missing"
+            raise Unauthorized(f"{what}. Send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
         key = self._keys.get(hashlib.sha256(token).digest())
         if key is None and not self._is_complete:
             text = "The API key cannot be verified: the key store is unavailable. Try again later."

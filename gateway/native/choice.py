@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.call import Call
 from gateway.dialects.native_api import NativeApi
-from providers.base import Target
+from providers.base import LOSSY, Target
 
 if TYPE_CHECKING:
     from gateway.config.model import ModelSettings
@@ -32,7 +32,10 @@ def _may_repair(call: Call, settings: ModelSettings) -> bool:
 
 
 def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
-    return call.strict_limits and call.translator is not None and call.translator.refusal is not None
+    """Return whether a translation would leave out content, such as tools of a server, whose tokens nobody can count."""
+    if not call.strict_limits or call.translator is None:
+        return False
+    return call.translator.refusal is not None or any(each.action in LOSSY for each in call.translator.adjustments)
 
 
 REASONS: tuple[tuple[str, Reason], ...] = (

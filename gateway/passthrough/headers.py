@@ -19,7 +19,12 @@ HOP_BY_HOP = frozenset({
     "transfer-encoding", "upgrade", "http2-settings",
 })  # fmt: skip
 """Headers that apply to one connection (RFC 9110, section 7.6.1), in addition to those that `connection` names."""
-_NOT_SENT = (UNFORWARDABLE | HOP_BY_HOP | CREDENTIALS | {"content-length", "x-real-ip", "true-client-ip"}) - {"accept", "user-agent"}
+OVERRIDES = frozenset({"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"})
+"""Headers with another method or path, by which a call would leave its pattern (cloud.google.com/apis/docs/system-parameters)."""
+_CLIENT_ADDRESSES = frozenset({"cf-connecting-ip", "true-client-ip", "x-client-ip", "x-real-ip"})
+_NOT_SENT = (
+    UNFORWARDABLE | HOP_BY_HOP | CREDENTIALS | OVERRIDES | _CLIENT_ADDRESSES | {"content-length"}
+) - {"accept", "user-agent"}
 _NOT_SENT_PREFIXES = ("proxy-", "x-forwarded-", "x-gateway-", "sec-")
 _OF_A_SPAN = frozenset({"traceparent", "tracestate"})
 _NOT_RETURNED = frozenset({"alt-svc", "clear-site-data", "date", "nel", "report-to", "set-cookie", "strict-transport-security"})

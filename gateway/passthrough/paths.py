@@ -16,11 +16,12 @@ MAX_DECODINGS = 4
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _BAD_BYTE = re.compile(rb"[\x00-\x20\x7f\\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_CREDENTIALS = frozenset({
+_NOT_SENT = frozenset({
+    "$httpmethod", "$key",
     "access_token", "api-key", "api_key", "apikey", "auth", "authorization", "key", "ocp-apim-subscription-key", "subscription-key",
     "token", "x-api-key", "x-goog-api-key",
 })  # fmt: skip
-"""Parameters in which vendors expect a key."""
+"""Parameters in which vendors expect a key, and the one by which Google's APIs take another method."""
 
 
 def check_path(raw: bytes) -> None:
@@ -59,7 +60,7 @@ def without_credentials(query: bytes) -> tuple[bytes, list[str]]:
     kept, removed = [], []
     for part in query.split(b"&"):
         name = unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")).decode("latin-1").strip().lower()
-        if name in _CREDENTIALS:
+        if name in _NOT_SENT:
             removed.append(name)
         else:
             kept.append(part)

@@ -24,11 +24,13 @@ from gateway.passthrough.paths import check_path, upstream_path, without_credent
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.usage import copy_for
 from gateway.response.headers import common_headers, linked_id
+from gateway.response.redaction import Mask
 from gateway.store.limit import has_strict_limit
 from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Adjustment, Failure, Target, WireRequest
 
+FIRST_ERROR_STATUS = 400
 MAX_TOTAL_S = 24 * 3600.0
 """Maximum time for one passed call. A long upload or download ends earlier only if it stalls."""
 _BODILESS = frozenset({204, 304})
@@ -117,17 +119,18 @@ class Passthrough:
         attempt, passed = call.attempts[-1], call.passed
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
-        attempt.outcome = "ok" if response.status < 400 else str(response.status)
+        attempt.outcome = "ok" if response.status < FIRST_ERROR_STATUS else str(response.status)
         attempt.upstream_id = _upstream_id(response)
         copy = copy_for(passed.method, response.status, response.headers)
         call.first_byte_at = time.monotonic()
         await caller.start_response(response.status, response_headers(response.headers, common_headers(call), rule))
+        mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None  # vendors may repeat the key in errors
         try:
             while piece := await response.read():
                 passed.response_bytes += len(piece)
                 if copy is not None:
                     copy.add(piece)
-                await caller.write(piece)
+                await caller.write(piece if mask is None else mask.feed(piece))
         except UpstreamError as error:
             if caller.has_left:
                 raise CallerDisconnectedError from None
@@ -135,7 +138,7 @@ class Passthrough:
             caller.abort()
             return
         attempt.ended_at = time.monotonic()
-        await caller.finish(b"")
+        await caller.finish(b"" if mask is None else mask.end())
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
         if copy is not None and (reported := copy.reported()) is not None:
             attempt.usage = reported.usage

@@ -21,6 +21,31 @@ def secrets_of(target: Target) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*found, *encoded]))
 
 
+class Mask:
+    """Masks a target's secrets in the bytes of a body, whose length does not change."""
+
+    def __init__(self, target: Target) -> None:
+        self._secrets = [secret.encode() for secret in secrets_of(target)]
+        self._held = b""
+        self._overlap = max((len(secret) for secret in self._secrets), default=1) - 1
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the bytes that can hold no further part of a secret."""
+        whole = self._masked(self._held + piece)
+        end = max(0, len(whole) - self._overlap)
+        self._held = whole[end:]
+        return whole[:end]
+
+    def end(self) -> bytes:
+        """Return the rest."""
+        return self._held
+
+    def _masked(self, data: bytes) -> bytes:
+        for secret in self._secrets:
+            data = data.replace(secret, b"*" * len(secret))
+        return data
+
+
 def redact(failure: Failure, target: Target) -> Failure:
     """Return the failure with the target's secrets masked in every text field."""
     count = failure.redacted

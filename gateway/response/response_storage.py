@@ -23,7 +23,7 @@ from gateway.store.responses import Bounds, ResponseStore
 
 RECORDS_AT_LEAST = 8
 """Number of records of the maximum size for which there is room."""
-_ID = re.compile(r"[A-Za-z0-9_-]{20,200}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 """The form of ids: the gateway's own, and those of providers that speak the API."""
 
 

@@ -54,11 +54,12 @@ def http_error_response(request: Request, error: HTTPException) -> Response:
         call = "/v1/messages" if uses_messages_api(request) else "/v1/chat/completions"
         return error_response(request, NotFound(f"Unknown path {path}. Use POST {call} or GET /v1/models.{_how_to_pass(path)}"))
     code = {405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    methods = sorted({method for method in (error.headers or {}).get("Allow", "").split(", ") if method not in ("", "HEAD")})
     headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
     return error_response(
         request,
         GatewayError(
-            f"{request.method} is not allowed on {path}. The allow header lists the methods to use.",
+            f"{request.method} is not allowed on {path}. Use {' or '.join(methods)}.",
             status=error.status_code,
             code=code,
             type="invalid_request_error",

@@ -139,7 +139,10 @@ class MessageStream(StreamDecoder):
         message = event.get("message") or {}
         self._frame |= {"id": message.get("id"), "model": message.get("model")}
         self._usage |= message.get("usage") or {}
-        return self._chunk({"role": "assistant", "content": ""})
+        # The usage of the prompt is needed if the stream breaks before its end. The relay does not send it.
+        usage = openai_usage({**self._usage, "output_tokens": 0}) if self._usage.get("input_tokens") is not None else None
+        chunk = {**self._frame, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+        return (_encode(chunk if usage is None else {**chunk, "usage": usage}),)
 
     def on_block_start(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Start a content block: a tool call, or text that may already be there."""

@@ -102,7 +102,7 @@ class LegacySampling(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Drop the parameter in the new API version, and clamp it in older ones."""
         if _version(work.settings) >= NEW_VERSION:
-            work.drop(self.param, f"removed in {NEW_VERSION}")
+            work.drop(self.param, f"version {NEW_VERSION} of Anthropic's API has no such parameter")
         else:
             Range(self.param, 0, self.high).apply(work)
 

@@ -103,7 +103,7 @@ def test_a_key_and_a_team_name_declared_patterns(allowed: str, is_valid: bool) -
     [
         ("/v1/audio/speech", '"/v1/audio/*": PROVIDER'),
         ("/v1/batches", '"/v1/batches/*": PROVIDER'),
-        ("/v1/messages/batches", '"/v1/messages/batches": PROVIDER'),
+        ("/v1/messages/batches", '"/v1/messages/batches/*": PROVIDER'),
         ("/fal/queue/x", '"/fal/*": { provider: PROVIDER, path: "/*" }'),
         ("/v1/chat/completions", None),
         ('/v1/a"b', None),

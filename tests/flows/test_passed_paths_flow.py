@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.passthrough.headers import OVERRIDES
 from gateway.passthrough.run import MAX_TOTAL_S, Passthrough
 from tests.faults.upstream_server import Exchange, FaultUpstream, Script
 from tests.flows.conftest import CREDENTIAL
@@ -124,6 +125,23 @@ async def test_the_vendors_answer_is_untouched(up: FaultUpstream, client: httpx.
         records = await gateway.records(6)
     assert [record["status"] for record in records] == [206, 304, 404, 429, 500, 302]
     assert [record["attempts"][0]["outcome"] for record in records] == ["ok", "ok", "404", "429", "500", "ok"]
+
+
+async def test_credential_in_an_error_is_masked(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    words = json.dumps({"error": {"message": f"Incorrect API key provided: {CREDENTIAL}.", "rest": "x" * 70_000 + CREDENTIAL}})
+    up.on(lambda request: True, answering(words.encode(), status="401 Unauthorized"))
+    async with serving(up) as gateway:
+        answer = await client.get(gateway.url + "/v1/files")
+    assert (answer.status_code, answer.text) == (401, words.replace(CREDENTIAL, "*" * len(CREDENTIAL)))
+
+
+@pytest.mark.parametrize("header", sorted(OVERRIDES))
+async def test_method_and_path_cannot_be_overridden(up: FaultUpstream, client: httpx.AsyncClient, header: str) -> None:
+    up.on(lambda request: True, answering({}))
+    async with serving(up) as gateway:
+        await client.post(gateway.url + "/v1/batches?$httpMethod=DELETE&a=1", headers={header: "DELETE"}, json={})
+    assert header not in dict(up.requests[0].headers)
+    assert up.requests[0].path == "/v1/batches?a=1"
 
 
 async def test_a_compressed_answer_and_server_sent_events_pass_as_they_are(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -56,7 +56,7 @@ async def test_one_model_is_described_with_its_targets(serving: Live) -> None:
             "Unknown path /v1/nothing. Use POST /v1/chat/completions or GET /v1/models. To pass it to a provider, declare it in "
             'the gateway\'s configuration: passthrough: { "/v1/nothing/*": PROVIDER }.',
         ),
-        ("DELETE", "/v1/models", 405, "DELETE is not allowed on /v1/models. The allow header lists the methods to use."),
+        ("DELETE", "/v1/models", 405, "DELETE is not allowed on /v1/models. Use GET."),
         ("GET", "/v1/chat/completions", 405, "GET is not allowed on /v1/chat/completions. Use POST."),
         ("OPTIONS", "/v1/chat/completions", 405, "OPTIONS is not allowed on /v1/chat/completions. Use POST."),
     ],

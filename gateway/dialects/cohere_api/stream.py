@@ -142,12 +142,16 @@ class CohereStream:
         self._write("tool-call-start", index=len(self._written) - 1, delta=_call_delta(begun))
 
     def _end(self, error: str | None) -> None:
-        """Close everything, once. `error` is the message of an error that ended the stream."""
+        """End the stream, once. `error` is the message of an error that ended it.
+
+        After an error, an incomplete tool call stays open, so that no client executes it.
+        """
         if self._ended:
             return
         self._ended = True
         self._close_content()
-        self._write_calls(at_end=True)
+        if error is None:
+            self._write_calls(at_end=True)
         delta: dict[str, Any] = {"finish_reason": finish_of(self._last, self._stops)}
         if error is not None:
             delta = {"finish_reason": "ERROR", "error": error}

@@ -23,6 +23,11 @@ class Changes:
         """Report a change that loses nothing."""
         self.made.append(Adjustment(param, action, why=why))
 
+    def warn(self, param: str, why: str) -> None:
+        """Report a difference between the APIs that the request does not decide, the first time."""
+        if not any(each.action == "warn" and each.why == why for each in self.made):
+            self.made.append(Adjustment(param, "warn", why=why))
+
     def loss(self, param: str, why: str, action: Action = "drop", *, to: Any = None) -> None:
         """Report a change with loss. Raise BadRequest in strict mode."""
         if self.strict:

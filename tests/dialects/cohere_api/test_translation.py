@@ -222,6 +222,14 @@ def test_error_ends_the_stream_with_its_message() -> None:
     assert (result["finish_reason"], result["error"], result["message"]["content"]) == ("ERROR", "gone", [{"type": "text", "text": "A"}])
 
 
+def test_error_leaves_an_incomplete_call_open() -> None:
+    pieces = stream(call(0, '{"x"', id="a", name="f"), call(1, "{}", id="b", name="g"))[:2]
+    written = CohereStream().feed(b"".join([*pieces, b'data: {"error": {"message": "gone"}}\n\n']))
+    assert b"tool-call-end" not in written
+    assert b'"b"' not in written
+    assert written.endswith(DONE)
+
+
 def test_comments_stay() -> None:
     assert CohereStream().feed(b": ping\n\n") == b": ping\n\n"
 

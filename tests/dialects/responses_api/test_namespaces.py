@@ -31,7 +31,10 @@ def test_names_and_descriptions_contain_the_namespace() -> None:
         {"type": "function", "function": find},
         {"type": "custom", "custom": {"name": "crm__note", "description": "Customers."}},
     ]
-    assert [(each.param, each.action) for each in translator(tools=TOOLS).adjustments] == [("tools[1]", "reshape")]
+    assert [(each.param, each.action) for each in translator(tools=TOOLS).adjustments] == [
+        ("tools[0].strict", "warn"),
+        ("tools[1]", "reshape"),
+    ]
 
 
 def test_call_comes_back_with_its_namespace_and_returns_under_the_same_name() -> None:

@@ -71,12 +71,19 @@ def test_hosted_tool_is_refused_by_name(kind: str) -> None:
         read_choice(Raw(encode({"type": kind})))
 
 
+def test_functions_that_are_strict_by_default_are_reported_once() -> None:
+    changes = Changes(strict=True)
+    given: list[dict[str, Any]] = [{}, {"strict": None}, {"strict": True}, {"strict": False}]
+    Tools(changes).read(Raw(encode([{"type": "function", "name": f"f{at}", **more} for at, more in enumerate(given)])))
+    assert [(each.param, each.action) for each in changes.made] == [("tools[0].strict", "warn")]
+
+
 @pytest.mark.parametrize(
     "field", [{"defer_loading": True}, {"allowed_callers": ["programmatic"]}, {"output_schema": {}}], ids=str
 )
 def test_field_that_chat_lacks_is_reported(field: dict[str, Any]) -> None:
     changes = Changes(strict=False)
-    Tools(changes).read(Raw(encode([{"type": "function", "name": "f", **field}])))
+    Tools(changes).read(Raw(encode([{"type": "function", "name": "f", "strict": False, **field}])))
     assert [each.param for each in changes.made] == [f"tools[0].{next(iter(field))}"]
     with pytest.raises(BadRequest):
         tools({"type": "function", "name": "f", **field})
