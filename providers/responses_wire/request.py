@@ -123,7 +123,10 @@ class AsResponse(Rule, frozen=True):
         _text(work)
         _reasoning(work)
         self._include(work)
-        if body.get("store") is None:
+        for name in [name for name in body if body.get(name) is None]:
+            body.pop(name)
+            work.report(name, "drop", why="neutral value")
+        if "store" not in body:
             body.set("store", False)
             work.report("store", "set_default", to=False, why="the default of chat completions")
 

@@ -12,12 +12,14 @@ from providers.base import LOSSY, Refusal
 from tests.providers.adapting import Adapted, adapt
 from tests.providers.everything import WEATHER
 from tests.providers.strict_messages import message_objections
+from tests.providers.strict_responses import response_objections
 from tests.support.each import each
 
 TYPES = sorted(providers.OURS)
 IMAGE = "data:image/png;base64,AAAA"
 BLOCK = {"type": "thinking", "thinking": "hm", "signature": "sig"}
 DETAILS = [{"type": "reasoning.text", "text": "hm", "index": 0}]
+SEALED = {"type": "reasoning.encrypted", "format": "openai-responses-v1", "id": "rs_1", "data": "gAAA", "index": 0, "origin": "openai"}
 SIGNED = {"google": {"thought_signature": "abc"}}
 SDK = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
 """Leftovers of the OpenAI package: it sends back every field of the answer."""
@@ -35,6 +37,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     **{kind: {"reasoning": "hm", **SDK} for kind in ("cerebras", "groq", "ollama", "together", "vllm")},
     **{kind: {"reasoning_content": "hm"} for kind in ("deepseek", "fireworks", "friendli", "llamacpp", "local", "xai")},
     "openai-compatible": {"reasoning_content": "hm"},
+    "openai's responses": {"reasoning_content": "hm", "reasoning_details": [SEALED], "refusal": None},
 }
 """Fields of an assistant message that each type's answers have besides role, content and tool_calls."""
 IDS = {"anthropic": "toolu_01AbC", "gemini": "function-call-1234567890123456789012345678901234", "ollama": "call.1", "mistral": "abcDEF123"}
@@ -77,7 +80,7 @@ def conversation(origin: str, task: str) -> dict[str, Any]:
 
 def origins(task: str) -> list[str]:
     """Return the types that begin a conversation: all of them, or those whose answers differ most."""
-    return TYPES if task in ("text", "tools", "image") else ["anthropic", "gemini", "mistral", "openai"]
+    return sorted(ANSWERS) if task in ("text", "tools", "image") else ["anthropic", "gemini", "mistral", "openai"]
 
 
 def is_refused(kind: str, task: str) -> bool:
@@ -149,3 +152,16 @@ def test_a_plain_conversation_passes_untouched(kind: str) -> None:
     result = adapt(kind, request, strict=True)
     assert [item for item in result.adjustments if item.param.startswith("messages") and item.to != "system"] == []
     assert result.sent["messages"][-1] == request["messages"][-1]
+
+
+@each("kind", ["openai", "azure"])
+@each("task", TASKS)
+def test_a_conversation_begun_at_any_provider_goes_on_at_the_responses_api(kind: str, task: str) -> None:
+    for origin in sorted(ANSWERS):
+        request = conversation(origin, task)
+        sent = adapt(kind, request, model="gpt-5.6", upstream_api="responses").sent
+        assert response_objections(sent) == [], origin
+        texts = texts_of(sent["input"])
+        assert {"Sunny.", "Be brief."} <= set(texts), origin
+        own = kind == "openai" and origin == "openai's responses"
+        assert any(item.get("type") == "reasoning" for item in sent["input"]) is own, origin

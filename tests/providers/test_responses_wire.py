@@ -241,3 +241,22 @@ def test_passed_fields_keep_the_call_at_chat_completions(field: str) -> None:
         assert wire.path == path
         if field in fields:
             assert msgspec.json.decode(wire.body)[field] == request[field]
+
+
+def test_nulls_are_left_out() -> None:
+    names = (
+        "temperature",
+        "top_p",
+        "user",
+        "metadata",
+        "store",
+        "stop",
+        "verbosity",
+        "response_format",
+        "logprobs",
+        "max_tokens",
+        "service_tier",
+    )
+    adapted = adapt("openai", {**TOOLS, **dict.fromkeys(names)}, model="gpt-5.6", strict=True)
+    assert response_objections(adapted.sent) == []
+    assert adapted.sent["store"] is False
