@@ -30,7 +30,7 @@ test: install-dev ## Run linters, type checks and all tests, without root
 	@$(BIN)/lockgate pull
 	@# mypy uses one core; the other one compiles the tests
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & compiling=$$!; $(MAKE) --no-print-directory lint; result=$$?; wait $$compiling; exit $$result
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 prove: install-dev install-clients install-tools ## Test with real clients and real tools, and print measurements
 	@$(BIN)/lockgate pull
