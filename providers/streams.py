@@ -295,7 +295,9 @@ class ChunkNormalizer(StreamDecoder):
         delta = choice.get("delta")
         changed = type(delta) is not dict
         if type(delta) is not dict:
-            message = choice.pop("message", None)
+            message, text = choice.pop("message", None), choice.pop("text", None)
+            if type(text) is str:
+                delta = text  # some servers send the chunks of text completions
             # Some servers end a stream with the whole message. It is new only if nothing preceded it.
             delta = message if type(message) is dict and not state.has_delta else {"content": delta} if type(delta) is str else {}
             choice["delta"] = delta

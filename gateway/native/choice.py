@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.call import Call
-from gateway.dialects.native_api import NativeApi
-from providers.base import LOSSY, Target
+from gateway.dialects.native_api import GATEWAY_FIELDS, NativeApi
+from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.config.model import ModelSettings
@@ -32,10 +32,11 @@ def _may_repair(call: Call, settings: ModelSettings) -> bool:
 
 
 def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
-    """Return whether a translation would leave out content, such as tools of a server, whose tokens cannot be counted."""
-    if not call.strict_limits or call.translator is None:
+    """Return whether a strict limit applies to content whose tokens cannot be counted, such as tools of a server."""
+    api, source = call.dialect.native, call.source
+    if not call.strict_limits or call.translator is None or api is None or source is None:
         return False
-    return call.translator.refusal is not None or any(each.action in LOSSY for each in call.translator.adjustments)
+    return call.translator.refusal is not None or not frozenset(source) <= (api.fields - api.uncounted) | GATEWAY_FIELDS
 
 
 REASONS: tuple[tuple[str, Reason], ...] = (

@@ -57,6 +57,14 @@ def test_what_only_the_gateway_can_do_is_translated(settings: ModelSettings, mor
     assert translation_reason(call_of(**more), ANTHROPIC, settings) == expected
 
 
+@pytest.mark.parametrize(("more", "is_native"), [({}, True), ({"mcp_servers": [{"type": "url", "url": "https://x", "name": "n"}]}, False)])
+def test_strict_limit_translates_calls_that_a_translation_cannot_bound(more: dict[str, Any], is_native: bool) -> None:
+    call = call_of(**more)
+    assert native_api(call, ANTHROPIC, ModelSettings()) is MESSAGES.native
+    call.strict_limits = True
+    assert (native_api(call, ANTHROPIC, ModelSettings()) is MESSAGES.native) is is_native
+
+
 def test_fields_of_the_api_and_unknown_ones_are_native_and_those_of_chat_alone_are_not() -> None:
     api = MESSAGES.native
     assert api is not None

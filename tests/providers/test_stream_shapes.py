@@ -226,6 +226,13 @@ def test_malformed_function_call_is_never_a_success(kind: str) -> None:
             attempt()
 
 
+@each("kind", KINDS)
+def test_chunks_of_a_text_completion_have_their_text_in_the_delta(kind: str) -> None:
+    texts = [{"id": "c", "choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in ("Hel", "lo")]
+    chunks, _ = relay(kind, [*texts, {"id": "c", "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}])
+    assert assemble(chunks)[0]["content"] == "Hello"
+
+
 def _failure_of(kind: str, events: list[Any]) -> Failure:
     with pytest.raises(StreamFailure) as failed:
         relay(kind, events)
