@@ -261,6 +261,10 @@ class ChunkNormalizer(StreamDecoder):
                 changed = True
                 if type(chunk.get("usage")) is not dict:
                     chunk["usage"] = usage
+        extra = chunk.get("x_groq")
+        if type(extra) is dict and type(extra.get("usage")) is dict and type(chunk.get("usage")) is not dict:
+            chunk["usage"] = extra["usage"]  # also from a proxy in front of Groq
+            changed = True
         usage = chunk.get("usage")
         if type(usage) is dict:
             chunk["usage"] = normalize_usage(usage, hides_output=self._hides_output)
@@ -312,9 +316,11 @@ class ChunkNormalizer(StreamDecoder):
         if finishes and (closing := state.calls.close()):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
-        if finishes and choice["finish_reason"] == "stop" and state.calls.has_sent:
-            choice["finish_reason"] = "tool_calls"
-            changed = True
+        state.has_function_call = state.has_function_call or bool(delta.get("function_call"))
+        if finishes and not state.has_function_call and choice["finish_reason"] in ("stop", "tool_calls"):
+            reason = "tool_calls" if state.calls.has_sent else "stop"
+            changed = changed or reason != choice["finish_reason"]
+            choice["finish_reason"] = reason
         return changed
 
 
