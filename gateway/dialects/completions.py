@@ -111,16 +111,41 @@ def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
     }
 
 
+def _has_chat(data: bytes) -> bool:
+    """Return whether chunks have a form of chat completions."""
+    return b'"delta"' in data or b'"chat.completion.chunk"' in data or b'"logprobs":{"content"' in data
+
+
 class TextStream(ChunkFilter):
     """Converts the chunks of a chat to those of a text completion. Chunks of a text completion keep their bytes."""
 
     def __init__(self, inner: StreamDecoder | None) -> None:
         super().__init__(inner)
         self._shown: dict[int, int] = {}
+        self._is_text = False
+        """Whether every chunk so far was that of a text completion, which `inner` may convert alone."""
+
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The bytes around the text of events that need no change."""
+        return self._inner.frame if self._inner is not None and self._is_text else None
+
+    def convert(self, events: bytes) -> bytes | None:
+        """Return what `inner` makes of events that contain only text of a text completion, else None."""
+        if self._inner is None or not self._is_text:
+            return None
+        converted = self._inner.convert(events)
+        return None if converted is None or _has_chat(converted) else converted
+
+    def take_usage(self) -> bytes | None:
+        """Return the usage that `inner` left out."""
+        return self._inner.take_usage() if self._inner is not None else None
 
     def _pass(self, data: bytes) -> Sequence[bytes]:
-        if b'"delta"' not in data and b'"chat.completion.chunk"' not in data and b'"logprobs":{"content"' not in data:
+        if not _has_chat(data):
+            self._is_text = True
             return (data,)
+        self._is_text = False
         chunk = _decode(data)
         if chunk.get("error"):
             return (data,)
