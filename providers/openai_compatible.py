@@ -147,7 +147,7 @@ class OpenAICompatible(Provider):
     ) -> None:
         """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team.
 
-        Embeddings also have the rules of their row in `providers.embedding_table`.
+        Embeddings and rerank also have the rules of their rows in `embedding_table` and `rerank_table`.
         """
         self.type = type
         self.wire = wire
