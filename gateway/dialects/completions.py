@@ -44,11 +44,11 @@ class CompletionsApi:
         """Return None: providers with completions get the request as it is."""
 
     def response(self, answer: bytes) -> bytes:
-        """Return a text completion: the answer itself, unless it is that of a chat."""
+        """Return a text completion: the answer itself, unless it is a chat completion."""
         return to_text_completion(answer)
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return a decoder that makes chunks of a chat those of a text completion."""
+        """Return a decoder that converts the chunks of a chat to those of a text completion."""
         return TextStream(inner)
 
 
@@ -78,7 +78,7 @@ def to_text_completion(answer: bytes) -> bytes:
 
 
 def _is_of_chat(logprobs: Any) -> bool:
-    """Return whether log probabilities have the form of a chat. llama.cpp sends it with completions, too."""
+    """Return whether log probabilities have the format of a chat, which llama.cpp sends with completions, too."""
     return type(logprobs) is dict and "content" in logprobs
 
 
@@ -94,7 +94,7 @@ def _text_choice(choice: dict[str, Any], said: Any) -> dict[str, Any]:
 
 
 def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
-    """Return the log probabilities of a chat's text in the form of a completion. Offsets begin with the text of the choice."""
+    """Return a chat's log probabilities in the format of a completion, with offsets from the beginning of the text."""
     listed = logprobs.get("content")
     if type(listed) is not list:
         return None
@@ -117,7 +117,7 @@ def _has_chat(data: bytes) -> bool:
 
 
 class TextStream(ChunkFilter):
-    """Makes the chunks of a chat those of a text completion. Chunks that already are keep their bytes."""
+    """Converts the chunks of a chat to those of a text completion. Chunks of a text completion keep their bytes."""
 
     def __init__(self, inner: StreamDecoder | None) -> None:
         super().__init__(inner)
@@ -155,7 +155,7 @@ class TextStream(ChunkFilter):
         return (_encode(chunk),) if chunk["choices"] or chunk.get("usage") else ()
 
     def _says_something(self, choice: dict[str, Any]) -> bool:
-        """Return whether a choice has text or ends. A role alone says nothing in a completion."""
+        """Return whether a choice has text or ends. A completion has no chunk for a role alone."""
         text = choice.get("text") or (choice.get("delta") or {}).get("content")
         return bool(text) or choice.get("finish_reason") is not None
 
