@@ -141,7 +141,7 @@ def messages(*, counts: bool = False) -> Schema:
     fields = {**same, **OF_MESSAGES, **refused}
     if counts:
         return _body(fields, "messages")
-    return _body({**fields, "max_tokens": schema_of(CHECKS["max_tokens"])}, "max_tokens", "messages")
+    return _body({**fields, "max_tokens": {**schema_of(CHECKS["max_tokens"]), "minimum": 0}}, "max_tokens", "messages")
 
 
 _REASONING: Schema = {
