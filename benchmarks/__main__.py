@@ -8,10 +8,9 @@ import threading
 import time
 from pathlib import Path
 
-from benchmarks.measure import cost, idle_memory, memory_kib, messages_body, request_body, responses_body
+from benchmarks.apis import CALLS
+from benchmarks.measure import cost, idle_memory, memory_kib, request_body
 from benchmarks.processes import (
-    MESSAGES_PATH,
-    RESPONSES_PATH,
     Load,
     Target,
     compile_programs,
@@ -38,15 +37,6 @@ REPAIRS = [
     ("no two chunks alike: each is decoded", request_body(True, "#form=3#")),
 ]
 """Streams that need repair in every chunk, all with 32 connections."""
-DOORS = [
-    ("Responses JSON c=32", RESPONSES_PATH, responses_body(False), request_body(False)),
-    ("Responses SSE c=32", RESPONSES_PATH, responses_body(True), request_body(True)),
-    ("Messages JSON c=32", MESSAGES_PATH, messages_body(False), request_body(False)),
-    ("Messages SSE c=32", MESSAGES_PATH, messages_body(True), request_body(True)),
-    ("Messages JSON c=32, native", MESSAGES_PATH, messages_body(False, native=True), request_body(False)),
-    ("Messages SSE c=32, native", MESSAGES_PATH, messages_body(True, native=True), request_body(True)),
-]
-"""Calls of another API, translated unless they are native, and the same chat completion: all with 32 connections."""
 SLOW_STREAMS = 2000
 SLOW_EVENTS, SLOW_DELAY = 20, 0.5
 
@@ -103,10 +93,10 @@ def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: 
         untouched, _ = cost(folder, targets[0], request_body(True), 32, seconds)
         microseconds, _ = cost(folder, targets[0], body, 32, seconds)
         figures.add_repair(repair, microseconds, untouched)
-    for door, path, body, chat in DOORS:
-        untouched, _ = cost(folder, targets[0], chat, 32, seconds)
-        microseconds, _ = cost(folder, targets[0], body, 32, seconds, path)
-        figures.add_door(door, microseconds, untouched)
+    for name, call in CALLS.items():
+        untouched, _ = cost(folder, targets[0], call.chat, 32, seconds)
+        microseconds, _ = cost(folder, targets[0], call.body, 32, seconds, call.path, call.events)
+        figures.add_api(name, microseconds, untouched)
 
 
 def slow_streams(folder: Path, target: Target) -> float:

@@ -84,6 +84,8 @@ static void fail(Connection *c, const char *why) {
 static const char *chat_words[] = {"\"choices\"", "\"finish_reason\":\"stop\"", "data: [DONE]"};
 static const char *responses_words[] = {"\"output\"", "\"status\":\"completed\"", "event: response.completed"};
 static const char *messages_words[] = {"\"content\"", "\"stop_reason\":\"end_turn\"", "event: message_stop"};
+static const char *cohere_words[] = {"\"message\"", "\"finish_reason\":\"COMPLETE\"", "data: [DONE]"};
+static const char *embeddings_words[] = {"\"embedding\"", "\"total_tokens\"", ""};
 static const char **words = chat_words;
 
 /* Process a piece of the body: count events and find the words that make a response complete. */
@@ -184,7 +186,11 @@ static int by_value(const void *a, const void *b) {
 
 int main(int argc, char **argv) {
     if (argc != 8) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH < body\n"); return 2; }
-    words = strstr(argv[7], "/responses") ? responses_words : strstr(argv[7], "/messages") ? messages_words : chat_words;
+    static const struct { const char *path, **words; } of_paths[] = {
+        {"/responses", responses_words}, {"/messages", messages_words}, {"/v2/chat", cohere_words}, {"/embeddings", embeddings_words},
+    };
+    for (int i = 0; i < 4; i++)
+        if (strstr(argv[7], of_paths[i].path)) words = of_paths[i].words;
     static char body[1 << 15];
     int body_length = fread(body, 1, sizeof body, stdin), count = atoi(argv[2]);
     if (count > MAX_CONNECTIONS) return 2;

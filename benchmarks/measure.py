@@ -8,13 +8,13 @@ import re
 import time
 from pathlib import Path
 
-from benchmarks.processes import CHAT_PATH, MESSAGES_PATH, RESPONSES_PATH, Load, Target, run_load
+from benchmarks.processes import CHAT_PATH, Load, Target, run_load
 
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 BODY_BYTES = 1460
-EVENTS = {CHAT_PATH: 51, RESPONSES_PATH: 57, MESSAGES_PATH: 53}
-"""Events of a stream."""
+CHAT_EVENTS = 51
+"""Events of a stream of chat completions."""
 
 
 def request_body(stream: bool, text: str = "") -> bytes:
@@ -65,30 +65,20 @@ def memory_kib(root: int) -> int:
     return total
 
 
-def responses_body(stream: bool) -> bytes:
-    """Return the same request for the Responses API."""
-    chat = json.loads(request_body(stream))
-    system, user = (message["content"] for message in chat.pop("messages"))
-    chat |= {"instructions": system, "input": user, "max_output_tokens": chat.pop("max_tokens")}
-    return json.dumps(chat, separators=(",", ":")).encode()
-
-
-def messages_body(stream: bool, *, native: bool = False) -> bytes:
-    """Return the same request for the Messages API. The native one has no fields that Anthropic removed."""
-    chat = json.loads(request_body(stream))
-    system, user = chat.pop("messages")
-    chat |= {"system": system["content"], "messages": [user]}
-    chat.pop("stream_options", None)
-    if native:
-        chat = {name: value for name, value in chat.items() if name not in ("temperature", "top_p")} | {"model": "native"}
-    return json.dumps(chat, separators=(",", ":")).encode()
-
-
 def cost(
-    folder: Path, target: Target, body: bytes, connections: int, seconds: float, path: str = CHAT_PATH
+    folder: Path,
+    target: Target,
+    body: bytes,
+    connections: int,
+    seconds: float,
+    path: str = CHAT_PATH,
+    events: int = CHAT_EVENTS,
 ) -> tuple[float, Load]:
-    """After a short warm-up, return the CPU time of the tree per request in microseconds, and the report of the load."""
-    events = EVENTS[path] if b'"stream":true' in body else 0
+    """After a short warm-up, return the CPU time of the tree per request in microseconds, and the report of the load.
+
+    `events` is the number of events if the response is a stream.
+    """
+    events = events if b'"stream":true' in body else 0
     run_load(folder, target.port, body, connections, min(0.3, seconds), events, path=path)
     before = cpu_seconds(target.process.pid)
     load = run_load(folder, target.port, body, connections, seconds, events, path=path)

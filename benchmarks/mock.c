@@ -1,5 +1,5 @@
-/* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream, OpenAI-shaped or, for a path that
- * ends with /messages, Anthropic-shaped, with two events more.
+/* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream. The end of the path selects the API:
+ * /messages, /responses, /embeddings, /chat/completions and otherwise /completions. Messages and Responses have more events.
  *
  * The request text contains the pacing commands, so that no proxy needs configuration for them:
  *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events
@@ -23,16 +23,29 @@ enum { MAX_CONNECTIONS = 16384, MAX_REQUEST = 1 << 16, JSON_BYTES = 591, EVENT_B
 
 typedef struct {
     char *request;
-    int length, next, chunks, usage, form, messages;
+    int length, next, chunks, usage, form, api;
     long delay;
     double due;
 } Connection;
 
 static Connection connections[MAX_CONNECTIONS];
 static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
-enum { CONTENT, FINISH, USAGE, DONE, MESSAGE_START, BLOCK_START, DELTA, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP, KINDS };
-static char json_answer[2048], json_message[2048], events[KINDS][512];
-static int json_length, message_length, event_length[KINDS];
+enum { CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, APIS };
+static const char *endings[APIS] = {"/chat/completions", "/completions", "/embeddings", "/messages", "/responses"};
+enum { CONTENT, FINISH, USAGE, DONE, TEXT, TEXT_FINISH, TEXT_USAGE,
+    MESSAGE_START, BLOCK_START, BLOCK_DELTA, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP,
+    CREATED, ITEM_ADDED, PART_ADDED, PART_DELTA, TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED, KINDS };
+static char answers[APIS][2048], events[KINDS][512];
+static int answer_length[APIS], event_length[KINDS];
+
+/* The first and the last events of a stream, and the event between them. Chat completions may have a usage event. */
+typedef struct { int firsts, first[3], between, lasts, last[4]; } Script;
+static const Script scripts[APIS] = {
+    [CHAT] = {.between = CONTENT, .lasts = 3, .last = {FINISH, USAGE, DONE}},
+    [COMPLETIONS] = {.between = TEXT, .lasts = 3, .last = {TEXT_FINISH, TEXT_USAGE, DONE}},
+    [MESSAGES] = {.firsts = 2, .first = {MESSAGE_START, BLOCK_START}, .between = BLOCK_DELTA, .lasts = 3, .last = {BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP}},
+    [RESPONSES] = {.firsts = 3, .first = {CREATED, ITEM_ADDED, PART_ADDED}, .between = PART_DELTA, .lasts = 4, .last = {TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED}},
+};
 
 static double now(void) {
     struct timespec t;
@@ -49,36 +62,72 @@ static void pad(char *out, const char *before, const char *after, int size) {
 }
 
 static void chunk(int kind, const char *data) {
-    event_length[kind] = sprintf(events[kind], "%x\r\n%s\r\n%s", (unsigned)strlen(data), data, kind == DONE || kind == MESSAGE_STOP ? "0\r\n\r\n" : "");
+    event_length[kind] = sprintf(events[kind], "%x\r\n%s\r\n%s", (unsigned)strlen(data), data, kind == DONE || kind == MESSAGE_STOP || kind == COMPLETED ? "0\r\n\r\n" : "");
 }
 
-static void prepare(void) {
-    char body[1024], event[512];
-    pad(body, "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":[{\"index\":0,"
-        "\"message\":{\"role\":\"assistant\",\"content\":\"", "\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":300,"
-        "\"completion_tokens\":50,\"total_tokens\":350}}", JSON_BYTES);
-    json_length = sprintf(json_answer, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", (int)strlen(body), body);
+static void json(int api, const char *before, const char *after) {
+    char body[1024];
+    pad(body, before, after, JSON_BYTES);
+    answer_length[api] = sprintf(answers[api], "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", (int)strlen(body), body);
+}
+
+static void padded_chunk(int kind, const char *before, const char *after) {
+    char event[512];
+    pad(event, before, after, EVENT_BYTES);
+    chunk(kind, event);
+}
+
+static void prepare_chat(void) {
+#define REPORTED "\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":50,\"total_tokens\":350}}"
+    json(CHAT, "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":[{\"index\":0,"
+        "\"message\":{\"role\":\"assistant\",\"content\":\"", "\"},\"finish_reason\":\"stop\"}]," REPORTED);
 #define HEAD "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":["
-    pad(event, HEAD "{\"index\":0,\"delta\":{\"content\":\"", "\"},\"finish_reason\":null}]}\n\n", EVENT_BYTES);
-    chunk(CONTENT, event);
+#define STREAMED "],\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":48,\"total_tokens\":348}}\n\n"
+    padded_chunk(CONTENT, HEAD "{\"index\":0,\"delta\":{\"content\":\"", "\"},\"finish_reason\":null}]}\n\n");
     chunk(FINISH, HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
-    chunk(USAGE, HEAD "],\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":48,\"total_tokens\":348}}\n\n");
+    chunk(USAGE, HEAD STREAMED);
     chunk(DONE, "data: [DONE]\n\n");
+#define COMPLETION "{\"id\":\"cmpl-bench\",\"object\":\"text_completion\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":["
+    json(COMPLETIONS, COMPLETION "{\"index\":0,\"text\":\"", "\",\"logprobs\":null,\"finish_reason\":\"stop\"}]," REPORTED);
+    padded_chunk(TEXT, "data: " COMPLETION "{\"index\":0,\"text\":\"", "\",\"logprobs\":null,\"finish_reason\":null}]}\n\n");
+    chunk(TEXT_FINISH, "data: " COMPLETION "{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
+    chunk(TEXT_USAGE, "data: " COMPLETION STREAMED);
+    json(EMBEDDINGS, "{\"object\":\"list\",\"model\":\"bench-model\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.25,0.125]}],\"x\":\"",
+        "\",\"usage\":{\"prompt_tokens\":300,\"total_tokens\":300}}");
+}
+
+static void prepare_messages(void) {
 #define MESSAGE "\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench-model\","
-    pad(body, "{" MESSAGE "\"content\":[{\"type\":\"text\",\"text\":\"", "\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
-        "\"usage\":{\"input_tokens\":300,\"output_tokens\":50}}", JSON_BYTES);
-    message_length = sprintf(json_message, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", (int)strlen(body), body);
+    json(MESSAGES, "{" MESSAGE "\"content\":[{\"type\":\"text\",\"text\":\"", "\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
+        "\"usage\":{\"input_tokens\":300,\"output_tokens\":50}}");
     chunk(MESSAGE_START, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{" MESSAGE "\"content\":[],\"stop_reason\":null,"
         "\"stop_sequence\":null,\"usage\":{\"input_tokens\":300,\"output_tokens\":1}}}\n\n");
     chunk(BLOCK_START, "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
         "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n");
-    pad(event, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
-        "\"}}\n\n", EVENT_BYTES);
-    chunk(DELTA, event);
+    padded_chunk(BLOCK_DELTA, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
+        "\"}}\n\n");
     chunk(BLOCK_STOP, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n");
     chunk(MESSAGE_DELTA, "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},"
         "\"usage\":{\"output_tokens\":48}}\n\n");
     chunk(MESSAGE_STOP, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+}
+
+static void prepare_responses(void) {
+#define RESPONSE "\"id\":\"resp_benchbenchbenchbench\",\"object\":\"response\",\"created_at\":1700000000,\"model\":\"bench-model\","
+#define ITEM "\"type\":\"message\",\"id\":\"msg_bench\",\"role\":\"assistant\","
+#define PLACE "\"item_id\":\"msg_bench\",\"output_index\":0,\"content_index\":0,"
+#define EVENT(name) "event: response." name "\ndata: {\"type\":\"response." name "\",\"sequence_number\":1,"
+    json(RESPONSES, "{" RESPONSE "\"status\":\"completed\",\"output\":[{" ITEM "\"status\":\"completed\",\"content\":[{\"type\":\"output_text\","
+        "\"annotations\":[],\"text\":\"", "\"}]}],\"usage\":{\"input_tokens\":300,\"output_tokens\":50,\"total_tokens\":350}}");
+    chunk(CREATED, EVENT("created") "\"response\":{" RESPONSE "\"status\":\"in_progress\",\"output\":[]}}\n\n");
+    chunk(ITEM_ADDED, EVENT("output_item.added") "\"output_index\":0,\"item\":{" ITEM "\"status\":\"in_progress\",\"content\":[]}}\n\n");
+    chunk(PART_ADDED, EVENT("content_part.added") PLACE "\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"\"}}\n\n");
+    padded_chunk(PART_DELTA, EVENT("output_text.delta") PLACE "\"delta\":\"", "\"}\n\n");
+    chunk(TEXT_DONE, EVENT("output_text.done") PLACE "\"text\":\"text\"}\n\n");
+    chunk(PART_DONE, EVENT("content_part.done") PLACE "\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"text\"}}\n\n");
+    chunk(ITEM_DONE, EVENT("output_item.done") "\"output_index\":0,\"item\":{" ITEM "\"status\":\"completed\",\"content\":[]}}\n\n");
+    chunk(COMPLETED, EVENT("completed") "\"response\":{" RESPONSE "\"status\":\"completed\",\"output\":[],"
+        "\"usage\":{\"input_tokens\":300,\"output_tokens\":48,\"total_tokens\":348}}}\n\n");
 }
 
 static void drop(int fd) {
@@ -119,12 +168,11 @@ static int irregular(char *out, int form, int number) {
 }
 
 static int event_kind(const Connection *c) {
+    const Script *script = &scripts[c->api];
     int left = c->chunks - c->next;
-    if (c->messages && c->next < 2) return c->next ? BLOCK_START : MESSAGE_START;
-    if (c->messages) return left > 3 ? DELTA : left == 3 ? BLOCK_STOP : left == 2 ? MESSAGE_DELTA : MESSAGE_STOP;
-    if (left == 1) return DONE;
-    if (c->usage && left == 2) return USAGE;
-    return left == (c->usage ? 3 : 2) ? FINISH : CONTENT;
+    if (c->next < script->firsts) return script->first[c->next];
+    if (c->api > COMPLETIONS || c->usage || left == 1) return left > script->lasts ? script->between : script->last[script->lasts - left];
+    return left == 2 ? script->last[0] : script->between;
 }
 
 /* Send the next event if it is due. Returns 1 while the connection is open. Streams send one event per turn, so that each event
@@ -149,12 +197,14 @@ static int stream(int fd) {
 
 static int answer(int fd, const char *body) {
     Connection *c = &connections[fd];
-    const char *line_end = strstr(c->request, " HTTP/");
-    c->messages = line_end && line_end - c->request > 9 && !strncmp(line_end - 9, "/messages", 9);
+    const char *end = strstr(c->request, " HTTP/");
+    for (c->api = 0; end && c->api < APIS; c->api++)
+        if (end - c->request > (long)strlen(endings[c->api]) && !strncmp(end - strlen(endings[c->api]), endings[c->api], strlen(endings[c->api]))) break;
+    if (!end || c->api == APIS) return 0;
     if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true"))
-        return c->messages ? send_all(fd, json_message, message_length) : send_all(fd, json_answer, json_length);
+        return send_all(fd, answers[c->api], answer_length[c->api]);
     static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    c->chunks = number(body, "#chunks=", 51) + 2 * c->messages;
+    c->chunks = number(body, "#chunks=", 51) + (c->api == MESSAGES ? 2 : c->api == RESPONSES ? 4 : 0);
     c->delay = number(body, "#delay=", 0);
     c->form = number(body, "#form=", 0);
     c->usage = strstr(body, "include_usage") != NULL;
@@ -208,7 +258,9 @@ static void accept_all(int poll, int listener) {
 
 int main(int argc, char **argv) {
     struct epoll_event ready[512];
-    prepare();
+    prepare_chat();
+    prepare_messages();
+    prepare_responses();
     int listener = listen_on(argc > 1 ? atoi(argv[1]) : 0), poll = epoll_create1(0);
     epoll_ctl(poll, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN, .data.fd = listener});
     for (;;) {

@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 KEY = "sk-benchmark"
-CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH = "/v1/chat/completions", "/v1/responses", "/v1/messages"
+CHAT_PATH = "/v1/chat/completions"
 FILES_WANTED = 32768
 CORES = sorted(os.sched_getaffinity(0))
 TARGET_CORE, LOAD_CORE = {CORES[0]}, {CORES[-1]}
@@ -30,11 +30,13 @@ admin: 127.0.0.1:{admin_port}
 providers:
   mock: {{ type: openai-compatible, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
   messages: {{ type: anthropic, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
+  responses: {{ type: openai, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
 models:
   bench: mock/bench-model
-  native: messages/bench-model
+  native-messages: messages/bench-model
+  native-responses: responses/bench-model
 keys:
-  caller: {{ hash: "sha256:{hash}", models: [bench, native] }}
+  caller: {{ hash: "sha256:{hash}", models: ["*"] }}
 """
 
 NGINX_CONF = """\

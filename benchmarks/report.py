@@ -12,12 +12,18 @@ GOALS = {
     "JSON c=32": ("x nginx", 6.5),
     "SSE c=32": ("x nginx", 1.7),
     "stream that needs repair": ("x untouched", 2.5),
-    "Responses JSON c=32": ("x chat", 2.0),
-    "Responses SSE c=32": ("x chat", 2.5),
-    "Messages JSON c=32": ("x chat", 2.0),
-    "Messages SSE c=32": ("x chat", 2.5),
-    "Messages JSON c=32, native": ("x chat", 1.2),
-    "Messages SSE c=32, native": ("x chat", 1.2),
+    "Responses JSON, translated": ("x chat", 2.0),
+    "Responses SSE, translated": ("x chat", 2.5),
+    "Responses JSON, native": ("x chat", 1.2),
+    "Responses SSE, native": ("x chat", 1.2),
+    "Messages JSON, translated": ("x chat", 2.0),
+    "Messages SSE, translated": ("x chat", 2.5),
+    "Messages JSON, native": ("x chat", 1.2),
+    "Messages SSE, native": ("x chat", 1.2),
+    "Cohere's chat JSON, translated": ("x chat", 2.0),
+    "Cohere's chat SSE, translated": ("x chat", 2.5),
+    "Completions JSON, unchanged": ("x chat", 1.2),
+    "Completions SSE, unchanged": ("x chat", 1.2),
     "idle memory": ("MB", 45.0),
     "2,000 slow streams": ("KiB each", 30.0),
 }
@@ -35,7 +41,7 @@ class Figures:
     throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     repairs: dict[str, Pairs] = field(default_factory=dict)
     """CPU time of a stream that needs repair, and of an untouched one just before it: a pair per repetition."""
-    doors: dict[str, Pairs] = field(default_factory=dict)
+    apis: dict[str, Pairs] = field(default_factory=dict)
     """CPU time of a call of another API, and of the same chat completion just before it: a pair per repetition."""
     started: dict[str, float] = field(default_factory=dict)
     idle_kib: dict[str, int] = field(default_factory=dict)
@@ -51,13 +57,13 @@ class Figures:
         """Add the result of one repetition for streams that need repair."""
         self.repairs.setdefault(repair, []).append((microseconds, untouched))
 
-    def add_door(self, door: str, microseconds: float, chat: float) -> None:
+    def add_api(self, api: str, microseconds: float, chat: float) -> None:
         """Add the result of one repetition for calls of another API."""
-        self.doors.setdefault(door, []).append((microseconds, chat))
+        self.apis.setdefault(api, []).append((microseconds, chat))
 
-    def door_ratio(self, door: str) -> float | None:
+    def api_ratio(self, api: str) -> float | None:
         """Return the cost of a call of another API divided by that of the chat completion, as a median."""
-        pairs = self.doors.get(door)
+        pairs = self.apis.get(api)
         return _median_ratio(pairs) if pairs else None
 
     def repair_ratio(self, repair: str) -> float:
@@ -72,7 +78,7 @@ class Figures:
 
 def markdown(figures: Figures) -> str:
     """Return the report."""
-    tables = (_cpu_table, _repair_table, _door_table, _memory_table, _verdicts)
+    tables = (_cpu_table, _repair_table, _api_table, _memory_table, _verdicts)
     return "\n".join([*_heading(figures), *[line for table in tables for line in (*table(figures), "")]])
 
 
@@ -114,8 +120,8 @@ def _repair_table(figures: Figures) -> list[str]:
     return _ratio_table("stream that needs repair, c=32", "untouched", figures.repairs)
 
 
-def _door_table(figures: Figures) -> list[str]:
-    return _ratio_table("call of another API, c=32", "chat completion", figures.doors)
+def _api_table(figures: Figures) -> list[str]:
+    return _ratio_table("call of another API, c=32", "chat completion", figures.apis)
 
 
 def _ratio_table(what: str, other: str, costs: Mapping[str, Pairs]) -> list[str]:
@@ -149,7 +155,7 @@ def _verdicts(figures: Figures) -> list[str]:
         "JSON c=32": figures.ratio("JSON c=32") if "JSON c=32" in figures.cpu else None,
         "SSE c=32": figures.ratio("SSE c=32") if "SSE c=32" in figures.cpu else None,
         "stream that needs repair": max(map(figures.repair_ratio, figures.repairs), default=None),
-        **{name: figures.door_ratio(name) for name, (unit, _) in GOALS.items() if unit == "x chat"},
+        **{name: figures.api_ratio(name) for name, (unit, _) in GOALS.items() if unit == "x chat"},
         "idle memory": figures.idle_kib["gateway"] * 1024 / 1e6 if figures.idle_kib else None,
         "2,000 slow streams": figures.stream_kib.get("gateway"),
     }

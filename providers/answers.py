@@ -74,7 +74,7 @@ class _CompletionDetails(msgspec.Struct):
 
 
 class _GoodUsage(msgspec.Struct):
-    """A usage that is OpenAI's if `total_tokens` is not more than the sum, and names no field that other vendors use."""
+    """A usage without the fields of other vendors. It is in OpenAI's form if `total_tokens` does not exceed the sum."""
 
     prompt_tokens: _Tokens
     completion_tokens: _Tokens

@@ -17,10 +17,10 @@ from providers.openai_compatible import Wire, base_path
 from providers.responses_wire.provider import OpenAI, OpenAISettings
 
 FIRST_RESPONSES_VERSION = "2025-03-01"
-"""The first version of the classic API that has responses (azure-ai-docs: 2025-03-01-preview)."""
+"""The first version of the classic API that has the Responses API (azure-ai-docs: 2025-03-01-preview)."""
 
 FIRST_RESPONSES_VERSION = "2025-03-01"
-"""The first version of the classic API that has responses (azure-ai-docs: 2025-03-01-preview)."""
+"""The first version of the classic API that has the Responses API (azure-ai-docs: 2025-03-01-preview)."""
 
 
 class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +87,10 @@ class Azure(OpenAI):
         return f"{base_path(target.base_url)}/deployments/{deployment}{self.wire.paths[operation]}?api-version={version}"
 
     def takes_responses(self, body: Body, target: Target) -> bool:
-        """Return False for older versions of the classic API, which have no responses, unless the configuration requires them."""
+        """Return whether a chat completion is sent through the Responses API.
+
+        The result is False for older versions of the classic API, which lack it, unless the configuration requires it.
+        """
         options = target.options
         is_auto, is_classic = options.get("upstream_api", "auto") == "auto", options.get("api") == "classic"
         if is_auto and is_classic and str(options.get("api_version")) < FIRST_RESPONSES_VERSION:

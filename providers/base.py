@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough"]
-"""What is requested of a provider: `messages` and `responses` natively, as in Anthropic's and OpenAI's APIs; `passthrough` as sent."""
+"""The kind of a request to a provider. `messages` and `responses` are native; `passthrough` is for passed calls."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",

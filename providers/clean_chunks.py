@@ -5,7 +5,7 @@ A typed decode of such a chunk costs a quarter of a full one and needs no furthe
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -15,6 +15,7 @@ from providers.usage import MAX_TOKENS
 _Name = Annotated[str, Meta(min_length=1)]
 _Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 _Text = str | None | UnsetType
+ChunkT = TypeVar("ChunkT")
 
 
 class CleanDelta(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,6 +35,38 @@ class CleanChoice(msgspec.Struct, forbid_unknown_fields=True):
     finish_reason: Literal["stop", "length", "content_filter"] | None = None
     logprobs: None = None
 
+    @property
+    def has_role(self) -> bool:
+        """Whether the delta has a role."""
+        return self.delta.role is not UNSET
+
+    @property
+    def content(self) -> _Text:
+        """The text."""
+        return self.delta.content
+
+
+class CleanTextChoice(msgspec.Struct, forbid_unknown_fields=True):
+    """A choice of a text completion without log-probabilities. vLLM sends the last three fields."""
+
+    index: Annotated[int, Meta(ge=0)]
+    text: str
+    finish_reason: Literal["stop", "length", "content_filter"] | None = None
+    logprobs: None = None
+    stop_reason: None = None
+    prompt_logprobs: None = None
+    token_ids: None = None
+
+    @property
+    def has_role(self) -> bool:
+        """Whether the choice has a role: completions have none."""
+        return False
+
+    @property
+    def content(self) -> str:
+        """The text."""
+        return self.text
+
 
 class CleanUsage(msgspec.Struct, forbid_unknown_fields=True):
     """A usage with OpenAI's fields."""
@@ -50,14 +83,12 @@ class CleanUsage(msgspec.Struct, forbid_unknown_fields=True):
         return self.total_tokens == self.prompt_tokens + self.completion_tokens
 
 
-class CleanChunk(msgspec.Struct, forbid_unknown_fields=True):
-    """A chunk of at most one choice."""
+class _CleanFrame(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The fields that chunks of both kinds have."""
 
     id: _Name
-    object: Literal["chat.completion.chunk"]
     created: Annotated[int, Meta(gt=0)]
     model: _Name
-    choices: Annotated[list[CleanChoice], Meta(max_length=1)]
     usage: CleanUsage | None = None
     system_fingerprint: str | None = None
     service_tier: str | None = None
@@ -65,33 +96,52 @@ class CleanChunk(msgspec.Struct, forbid_unknown_fields=True):
     provider: str = ""
 
 
-_decode = msgspec.json.Decoder(CleanChunk).decode
-_decode_lines = msgspec.json.Decoder(CleanChunk).decode_lines
+class CleanChunk(_CleanFrame, forbid_unknown_fields=True, kw_only=True):
+    """A chunk of at most one choice of a chat completion."""
+
+    object: Literal["chat.completion.chunk"]
+    choices: Annotated[list[CleanChoice], Meta(max_length=1)]
 
 
-def read_clean(data: bytes) -> CleanChunk | None:
-    """Return a chunk, or None if it is not clean."""
-    try:
-        return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+class CleanTextChunk(_CleanFrame, forbid_unknown_fields=True, kw_only=True):
+    """A chunk of at most one choice of a text completion."""
+
+    object: Literal["text_completion"]
+    choices: Annotated[list[CleanTextChoice], Meta(max_length=1)]
 
 
-def read_clean_events(events: bytes) -> list[CleanChunk] | None:
-    """Return the chunks of complete events with one `data: ` line each, or None if one of them is not clean."""
-    if events[:6] != b"data: ":
-        return None
-    try:
-        chunks = _decode_lines(events[6:].replace(b"\n\ndata: ", b"\n"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    # The decoder also takes other white space between and inside the chunks.
-    return chunks if events.count(b"\n") == 2 * len(chunks) else None
+class CleanReader(Generic[ChunkT]):
+    """Reads clean chunks of one kind."""
+
+    def __init__(self, kind: type[ChunkT]) -> None:
+        decoder = msgspec.json.Decoder(kind)
+        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
+
+    def read(self, data: bytes) -> ChunkT | None:
+        """Return a chunk, or None if it is not clean."""
+        try:
+            return self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def read_events(self, events: bytes) -> list[ChunkT] | None:
+        """Return the chunks of complete events with one `data: ` line each, or None if one of them is not clean."""
+        if events[:6] != b"data: ":
+            return None
+        try:
+            chunks = self._decode_lines(events[6:].replace(b"\n\ndata: ", b"\n"))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        # The decoder also takes other white space between and inside the chunks.
+        return chunks if events.count(b"\n") == 2 * len(chunks) else None
 
 
-def frame_of(data: bytes, chunk: CleanChunk) -> tuple[bytes, bytes] | None:
+CHAT_CHUNKS, TEXT_CHUNKS = CleanReader(CleanChunk), CleanReader(CleanTextChunk)
+
+
+def frame_of(data: bytes, chunk: CleanChunk | CleanTextChunk) -> tuple[bytes, bytes] | None:
     """Return the bytes around the content in a chunk's event, or None if the content is empty, has escapes or occurs twice."""
-    content = chunk.choices[0].delta.content
+    content = chunk.choices[0].content
     if not content or b"\\" in data:
         return None
     quoted = b'"%s"' % content.encode()

@@ -97,7 +97,7 @@ _NO_TOOLS = "the model accepts no tools in chat completions while it reasons"
 class ToolsWithoutReasoning(Rule, frozen=True):
     """Disables reasoning if there are tools, which newer models reject in chat completions while they reason.
 
-    It applies only where the configuration or the version of Azure's API rules out the Responses API.
+    This rule applies only where the configuration or the version of Azure's API rules out the Responses API.
     """
 
     param: str = "tools"
@@ -212,7 +212,7 @@ RESPONSES_RULES: tuple[Rule | ForModels, ...] = (
     *(ForFamily((family.prefix,), _REASONS) for family in REASONING_FAMILIES),
     *(ForModels(prefixes, _REASONS) for prefixes, _ in NEWEST),
 )
-"""The rules for the Responses API, whose other fields are the caller's own. Source: openai 3.52.0 (ResponseCreateParams)."""
+"""The rules for native requests. Other fields are passed unchanged. Source: openai 3.52.0 (ResponseCreateParams)."""
 
 RESPONSES_PATHS = {**PATHS, "responses": "/responses"}
 CHAT_ONLY = ("search-preview", "search-api", "audio", "o1-mini")

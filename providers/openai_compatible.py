@@ -50,7 +50,7 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 RERANK_PATH = {"rerank": "/rerank"}
 
 NATIVE_APIS = frozenset({"messages", "responses"})
-"""Operations whose requests are the caller's own. They get only the provider's rules for this API; other fields are passed."""
+"""Operations with native requests. Only the provider's rules for the operation apply; other fields are passed."""
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
@@ -147,7 +147,7 @@ class OpenAICompatible(Provider):
     ) -> None:
         """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team.
 
-        Embeddings also have the rules of their row in `providers.embedding_table`.
+        Embeddings and rerank also have the rules of their rows in `embedding_table` and `rerank_table`.
         """
         self.type = type
         self.wire = wire

@@ -1,4 +1,4 @@
-"""Reads rerank answers of all vendors into one form: `results` with `index` and `relevance_score`, and `usage`."""
+"""Converts rerank answers of all vendors to one form: `results` with `index` and `relevance_score`, and `usage`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_rerank(body: bytes) -> Answer:
-    """Parse a rerank answer: `results`, or `data` as at Fireworks. Raises ValueError for any other body."""
+    """Parse a rerank answer: `results`, or `data` as at Fireworks.
+
+    Raises ValueError or AttributeError for any other body.
+    """
     source = _decode(body)
     listed = source.get("results", source.get("data"))
     if type(listed) is not list:
@@ -28,7 +31,10 @@ def read_rerank(body: bytes) -> Answer:
 
 
 def _result(source: Any) -> dict[str, Any]:
-    """Return one result. Raises ValueError without an index and a finite score. Documents are those of the request."""
+    """Return one result without its document, which the gateway takes from the request.
+
+    Raises ValueError if the index or a finite score is missing.
+    """
     index, score = source.get("index"), source.get("relevance_score")
     if type(index) is not int or index < 0 or type(score) not in (int, float) or not math.isfinite(score):
         raise ValueError("a result has no index or no score")
@@ -36,7 +42,7 @@ def _result(source: Any) -> dict[str, Any]:
 
 
 def _usage(source: dict[str, Any]) -> tuple[Usage | None, dict[str, Any]]:
-    """Return the usage for the bill, and the usage that the answer shows. Vendors report tokens, search units, or both."""
+    """Return the usage that is billed, and the usage in the answer. Vendors report tokens, search units, or both."""
     given, meta = _object(source.get("usage")), _object(source.get("meta"))
     billed, tokens = _object(meta.get("billed_units")), _object(meta.get("tokens"))
     found = (given.get("prompt_tokens"), given.get("total_tokens"), tokens.get("input_tokens"), billed.get("input_tokens"))

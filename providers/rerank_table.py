@@ -1,4 +1,7 @@
-"""What each provider's rerank endpoint accepts. Every row names its source and the date on which it was read."""
+"""The requests that each provider's rerank endpoint accepts.
+
+Every row names its source and the date on which it was read.
+"""
 
 from __future__ import annotations
 

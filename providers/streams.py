@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from providers.answers import Repair, repair_content
 from providers.base import Failure, StreamDecoder, StreamFailure
 from providers.chunk_errors import error_of, has_readable_choices
 from providers.chunk_templates import ChunkTemplates
-from providers.clean_chunks import CleanChunk, frame_of, read_clean, read_clean_events
+from providers.clean_chunks import CHAT_CHUNKS, TEXT_CHUNKS, CleanChunk, CleanReader, CleanTextChunk, frame_of
 from providers.failures import read_failure
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.stream_choices import StreamChoice
@@ -49,8 +48,9 @@ class ChunkNormalizer(StreamDecoder):
         """Chunks without choices that arrived before the id of the stream was known, such as Azure's first chunk."""
         self._choices: dict[int, StreamChoice] = {}
         self._templates = ChunkTemplates(any_values=not repairs)
-        self._is_clean = self._is_chat and not repairs
+        self._is_clean = not repairs
         """Whether every chunk so far was clean."""
+        self._clean: CleanReader[CleanChunk] | CleanReader[CleanTextChunk] = CHAT_CHUNKS if self._is_chat else TEXT_CHUNKS
         self._clean_frame: tuple[bytes, bytes] | None = None
 
     @property
@@ -63,7 +63,7 @@ class ChunkNormalizer(StreamDecoder):
         if not self._is_clean:
             known = self._templates.convert(events)
             return self._decode_each(events) if known is None and self._templates.gave_up else known
-        chunks = read_clean_events(events)
+        chunks = self._clean.read_events(events)
         return events if chunks is not None and self._has_text_alone(chunks) else None
 
     def _decode_each(self, events: bytes) -> bytes | None:
@@ -117,7 +117,7 @@ class ChunkNormalizer(StreamDecoder):
         self._share_identity(chunk)
         return _encode(chunk)
 
-    def _has_text_alone(self, chunks: list[CleanChunk]) -> bool:
+    def _has_text_alone(self, chunks: Sequence[CleanChunk | CleanTextChunk]) -> bool:
         """Return whether clean chunks have only text, for choices that have begun."""
         if not self._identity:
             return False
@@ -126,17 +126,17 @@ class ChunkNormalizer(StreamDecoder):
             if chunk.id != id or chunk.model != model or chunk.created != created or chunk.usage is not None or not chunk.choices:
                 return False
             choice = chunk.choices[0]
-            if choice.delta.role is not UNSET or choice.finish_reason is not None or choice.index not in self._choices:
+            if choice.has_role or choice.finish_reason is not None or choice.index not in self._choices:
                 return False
         return True
 
-    def _is_same_stream(self, chunk: CleanChunk) -> bool:
+    def _is_same_stream(self, chunk: CleanChunk | CleanTextChunk) -> bool:
         known = self._identity
         return chunk.id == known.get("id") and chunk.model == known["model"] and chunk.created == known["created"]
 
     def _pass_clean(self, data: bytes) -> bytes | None:
         """Return and record a chunk that needs at most a role, or return None."""
-        given, chunk = data, read_clean(data)
+        given, chunk = data, self._clean.read(data)
         if chunk is None or self._held or (self._identity and not self._is_same_stream(chunk)):
             return None
         if chunk.usage is not None and (self._hides_output or not chunk.usage.is_complete):
@@ -144,12 +144,12 @@ class ChunkNormalizer(StreamDecoder):
         if chunk.choices:
             if chunk.usage is not None and chunk.choices[0].finish_reason is None:
                 return None  # templates leave out a usage that every chunk has
-            choice, delta = chunk.choices[0], chunk.choices[0].delta
+            choice = chunk.choices[0]
             state = self._choices.setdefault(choice.index, StreamChoice())
-            has_role, finishes = delta.role is not UNSET, choice.finish_reason is not None
+            has_role, finishes = choice.has_role, choice.finish_reason is not None
             if (state.has_role and has_role) or (state.finished and finishes):
                 return None
-            if not state.has_role and not has_role:
+            if self._is_chat and not state.has_role and not has_role:
                 data = _with_role(data)
             state.has_role = True
             state.finished = state.finished or finishes

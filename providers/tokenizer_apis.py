@@ -1,4 +1,4 @@
-"""The tokenizer endpoints of servers that run a model, which count a prompt as the model reads it.
+"""The tokenizer endpoints of servers that run a model. They count a prompt as the model reads it.
 
 Sources: vLLM entrypoints/serve/tokenize/protocol.py (commit 030ea52); llama.cpp tools/server/README.md (commit 00dc805), also
 for the local engine (xllamacpp 2026.10.11549); as of 2026-11-28.
@@ -26,7 +26,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What is tokenized: a text, or else the messages of an adapted chat body. None leaves a choice to the server."""
+    """The input: `text`, or else the messages of an adapted chat body. None leaves a choice to the server."""
 
     text: str | None = None
     wants_texts: bool = False

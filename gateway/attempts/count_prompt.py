@@ -1,6 +1,6 @@
-"""Tokens of a prompt without sending a call: from the server that runs the model, with a known tokenizer, or estimated.
+"""Counts the tokens of a prompt and returns their ids, without sending a call.
 
-Counts of messages, token ids and texts of ids come from here, so they are the same wherever a caller asks.
+The tokens come from the server that runs the model or from a known tokenizer; otherwise their number is estimated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from providers.base import Body, Options, Refusal, Target, WireRequest
 from providers.tokenizer_apis import TOKENIZER_APIS, Asked, TokenizerApi, Tokens
 
 MAX_SERVER_WAIT_S = 10.0
-"""Maximum time for the tokens of a server. The gateway estimates them if the server takes longer."""
+"""Maximum time for a request to a server's tokenizer. After it, the gateway counts the tokens itself."""
 MAX_TOKENS_BYTES = 64 << 20
 
 
@@ -37,7 +37,7 @@ class PromptCount(msgspec.Struct, frozen=True):
 
 
 class ServerTokenError(Exception):
-    """The server does not answer with tokens. `error` is the response if the caller must have its tokens."""
+    """The server does not answer with tokens. `error` is for callers whose request only the server can answer."""
 
     def __init__(self, error: GatewayError) -> None:
         super().__init__(error.message)
@@ -98,7 +98,7 @@ async def _count_text(asked: Asked, candidate: Candidate) -> PromptCount:
 
 
 async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> str:
-    """Return the text of token ids. Raise BadRequest if an id, or the ids of the model, are unknown."""
+    """Return the text of token ids. Raise GatewayError if an id or the ids of the model are unknown."""
     target = candidate.backend.target
     api = TOKENIZER_APIS.get(target.kind.type)
     try:

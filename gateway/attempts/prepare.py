@@ -40,7 +40,7 @@ class AdaptedRequest(NamedTuple):
     context: ContextReport | None
     """The report on how the conversation was fitted into the context window."""
     native: NativeApi | None = None
-    """The API of the request if it is the caller's own; None for a chat completion."""
+    """The caller's API if the request is native; otherwise None."""
 
 
 class RequestAdapter:
@@ -137,8 +137,8 @@ def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool,
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
     """Return the adjustments of the translation, then the others with the caller's names of the parameters.
 
-    What is said about `stream_options` is left out: a caller of another API always gets the usage. So is a rename to the
-    caller's own name.
+    Adjustments of `stream_options` are left out, because a caller of another API always gets the usage. Renames to the
+    caller's own name are left out, too.
     """
     renamed = [
         msgspec.structs.replace(each, param=translator.param(each.param))

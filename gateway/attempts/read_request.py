@@ -37,11 +37,11 @@ def read_request(
     if call.translator is not None:
         if found is not None:
             found.used |= call.translator.used_headers
-        given = parse_body(source)  # rejects what is not a JSON object before the translator reads it
+        given = parse_body(source)  # rejects a body that is not a JSON object before the translator reads it
         if call.dialect.native is not None:
             call.source = given
         source = call.translator.request(source, strict=call.strict)
-        # with the earlier turns of a stored conversation; what cannot be translated is larger than its translation
+        # includes earlier turns of a stored conversation; a native request is larger than its incomplete translation
         call.body_bytes = len(source) if call.translator.refusal is None else max(len(source), call.body_bytes)
     body = call.body = parse_body(source)
     if call.path.startswith(DEPLOYMENTS):
@@ -61,7 +61,7 @@ def read_parameters(call: Call) -> None:
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if call.translator is not None:
-        call.wants_usage = True  # of an answer that always has its usage
+        call.wants_usage = True  # answers of these APIs always report it
     elif "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop") and not (call.operation == "completions" and body.get("echo")):

@@ -1,4 +1,4 @@
-"""Settings of the two listeners: TLS, the admin listener, and timeouts for the connections of callers."""
+"""Settings of the two listeners: TLS, the admin listener, and the settings for callers."""
 
 from __future__ import annotations
 

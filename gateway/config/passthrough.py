@@ -12,7 +12,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """The methods that are passed. TRACE is never passed: its response would contain the provider's credential."""
 VERSION_PREFIX = "/v1"
-"""The beginning of callers' paths for which `base_url` stands at the provider."""
+"""The beginning of callers' paths that `base_url` replaces at the provider."""
 
 
 class PassthroughConfig(Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Checks of `passthrough`: patterns and paths are plain, cover no API of the gateway, and lead to a provider of the file."""
+"""Checks of `passthrough`.
+
+Patterns and paths must be plain; a pattern must cover no API of the gateway, and lead to a provider of the file.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def check_passthrough(config: Config, problems: Problems) -> None:
 
 
 def check_allowed_patterns(config: Config, patterns: Iterable[str] | None, where: str, problems: Problems) -> None:
-    """Refuse a pattern of a key or team that stands for no pattern of the file."""
+    """Refuse a pattern of a key or team that matches no pattern under `passthrough`."""
     for index, pattern in enumerate(patterns or ()):
         is_prefix = pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in config.passthrough)
         if pattern not in config.passthrough and not is_prefix:
@@ -42,7 +45,10 @@ def is_plain(path: str) -> bool:
 
 
 def example_entry(path: str) -> str | None:
-    """Return an entry of `passthrough` that declares a path, or None if no entry can. PROVIDER stands for a provider's name."""
+    """Return an entry of `passthrough` that declares a path, or None if there can be no such entry.
+
+    PROVIDER stands for a provider's name.
+    """
     if path in PREFIXES:
         return None
     prefix = max((known for known in PREFIXES if path.startswith(f"{known}/")), key=len, default="")

@@ -136,6 +136,7 @@ def _mapping(kind: mi.StructType) -> Schema:
 
 
 def schema_of_struct(kind: mi.StructType) -> Schema:
+    """Return the schema of a mapping that is read into a struct."""
     fields = keys_of(kind)
     found: Schema = {
         "type": "object",

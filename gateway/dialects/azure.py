@@ -1,4 +1,7 @@
-"""Azure's paths, which name the model: `/openai/deployments/NAME/chat/completions?api-version=...`. Source: openai 2.x, AzureOpenAI."""
+"""Azure's paths, which name the model: `/openai/deployments/NAME/chat/completions?api-version=...`.
+
+Source: openai 2.x, AzureOpenAI.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from providers.base import Body
 DEPLOYMENTS = "/openai/deployments/"
 CHAT_PATH = "/chat/completions"
 ENDINGS = (CHAT_PATH, "/completions", "/embeddings")
-"""The paths below a deployment. The order matters: the first one that ends the request's path applies."""
+"""The paths below a deployment. The order matters: the first one with which the request's path ends applies."""
 
 
 def deployment_of(path: str) -> str:

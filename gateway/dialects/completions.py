@@ -44,11 +44,11 @@ class CompletionsApi:
         """Return None: providers with completions get the request as it is."""
 
     def response(self, answer: bytes) -> bytes:
-        """Return a text completion: the answer itself, unless it is that of a chat."""
+        """Return a text completion: the answer itself, unless it is a chat completion."""
         return to_text_completion(answer)
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return a decoder that makes chunks of a chat those of a text completion."""
+        """Return a decoder that converts the chunks of a chat to those of a text completion."""
         return TextStream(inner)
 
 
@@ -78,7 +78,7 @@ def to_text_completion(answer: bytes) -> bytes:
 
 
 def _is_of_chat(logprobs: Any) -> bool:
-    """Return whether log probabilities have the form of a chat. llama.cpp sends it with completions, too."""
+    """Return whether log probabilities have the format of a chat, which llama.cpp sends with completions, too."""
     return type(logprobs) is dict and "content" in logprobs
 
 
@@ -94,7 +94,7 @@ def _text_choice(choice: dict[str, Any], said: Any) -> dict[str, Any]:
 
 
 def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
-    """Return the log probabilities of a chat's text in the form of a completion. Offsets begin with the text of the choice."""
+    """Return a chat's log probabilities in the format of a completion, with offsets from the beginning of the text."""
     listed = logprobs.get("content")
     if type(listed) is not list:
         return None
@@ -111,16 +111,41 @@ def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
     }
 
 
+def _has_chat(data: bytes) -> bool:
+    """Return whether chunks have a form of chat completions."""
+    return b'"delta"' in data or b'"chat.completion.chunk"' in data or b'"logprobs":{"content"' in data
+
+
 class TextStream(ChunkFilter):
-    """Makes the chunks of a chat those of a text completion. Chunks that already are keep their bytes."""
+    """Converts the chunks of a chat to those of a text completion. Chunks of a text completion keep their bytes."""
 
     def __init__(self, inner: StreamDecoder | None) -> None:
         super().__init__(inner)
         self._shown: dict[int, int] = {}
+        self._is_text = False
+        """Whether every chunk so far was that of a text completion, which `inner` may convert alone."""
+
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The bytes around the text of events that need no change."""
+        return self._inner.frame if self._inner is not None and self._is_text else None
+
+    def convert(self, events: bytes) -> bytes | None:
+        """Return what `inner` makes of events that contain only text of a text completion, else None."""
+        if self._inner is None or not self._is_text:
+            return None
+        converted = self._inner.convert(events)
+        return None if converted is None or _has_chat(converted) else converted
+
+    def take_usage(self) -> bytes | None:
+        """Return the usage that `inner` left out."""
+        return self._inner.take_usage() if self._inner is not None else None
 
     def _pass(self, data: bytes) -> Sequence[bytes]:
-        if b'"delta"' not in data and b'"chat.completion.chunk"' not in data and b'"logprobs":{"content"' not in data:
+        if not _has_chat(data):
+            self._is_text = True
             return (data,)
+        self._is_text = False
         chunk = _decode(data)
         if chunk.get("error"):
             return (data,)
@@ -130,7 +155,7 @@ class TextStream(ChunkFilter):
         return (_encode(chunk),) if chunk["choices"] or chunk.get("usage") else ()
 
     def _says_something(self, choice: dict[str, Any]) -> bool:
-        """Return whether a choice has text or ends. A role alone says nothing in a completion."""
+        """Return whether a choice has text or ends. A completion has no chunk for a role alone."""
         text = choice.get("text") or (choice.get("delta") or {}).get("content")
         return bool(text) or choice.get("finish_reason") is not None
 

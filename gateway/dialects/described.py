@@ -1,4 +1,4 @@
-"""JSON Schemas of checks: each check of a parameter is written once, with the schema that says the same to callers."""
+"""JSON Schemas of checks: next to each check of a parameter is the schema that describes it in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def schema_of(check: Check) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    """Return the schema of a parameter: null is the same as absent."""
+    """Return a schema that also accepts null, which means the same as an absent parameter."""
     kind = schema.get("type")
     if kind is None or "enum" in schema:
         return {"anyOf": [*(schema["anyOf"] if set(schema) == {"anyOf"} else [schema]), {"type": "null"}]}

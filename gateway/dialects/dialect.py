@@ -14,15 +14,16 @@ from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 class Translator(Protocol):
     """Translates one call of another API to a chat completion and back. It has state and does no I/O.
 
-    It works between the caller and the pipeline, which sees only the chat completion.
+    It works between the caller and the pipeline, which handles only the chat completion. The translators of rerank
+    change only defaults, answers and errors.
     """
 
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
-    """Why the request cannot be sent as a chat completion, which only targets that speak this API natively get."""
+    """Why a chat completion cannot express the request, so that only native attempts can send it; else None."""
     used_headers: frozenset[str]
-    """Request headers that belong to this API, and that no target needs."""
+    """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body.
@@ -32,9 +33,9 @@ class Translator(Protocol):
         ...
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Change what this API says differently for a target, before its rules apply, and return the adjustments.
+        """Make the changes that depend on the target, before the target's rules apply. Return the adjustments.
 
-        Raise Refusal if the target cannot honour it.
+        Raise Refusal if the target cannot honour the request.
         """
         ...
 
@@ -91,7 +92,7 @@ class Dialect(Protocol):
 
     @property
     def native(self) -> NativeApi | None:
-        """How this API is passed to providers that speak it; None if every call is a chat completion."""
+        """How calls of this API pass unchanged to providers that offer it; None if no attempt is native."""
         ...
 
     def check(self, body: Body) -> None:
@@ -99,7 +100,7 @@ class Dialect(Protocol):
         ...
 
     def translator(self) -> Translator | None:
-        """Return the translator of one call, or None if callers of this API send chat completions themselves."""
+        """Return the translator of one call, or None if callers of this API use OpenAI's format."""
         ...
 
     def response(self, answer: bytes) -> bytes:
@@ -107,7 +108,7 @@ class Dialect(Protocol):
         ...
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return a decoder that converts chunks to this format, after `inner` (if any) has decoded the events."""
+        """Return a decoder that converts chunks to this API's format, after `inner` (if any) has decoded the events."""
         ...
 
 
@@ -145,9 +146,9 @@ class PlainDialect:
         return None if self._new_translator is None else self._new_translator()
 
     def response(self, answer: bytes) -> bytes:
-        """Return the answer as it is. A translator gets it later."""
+        """Return the answer as it is. The translator, if any, gets it later."""
         return answer
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return `inner`: the chunks stay as they are. A translator gets them later."""
+        """Return `inner`: the chunks stay as they are. The translator, if any, gets them later."""
         return inner

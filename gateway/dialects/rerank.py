@@ -1,8 +1,8 @@
-"""Rerank for callers: checks of requests, and answers in the form of each path.
+"""Rerank for callers: checks of requests, and answers in the format of each path.
 
-    /v1/rerank             Jina's, Together's and vLLM's answer, with the `meta` of Cohere's v1
-    /v2/rerank             Cohere's v2, with its errors
-    /inference/v1/rerank   Fireworks', which returns documents by default
+    /v1/rerank             the answer of Jina, Together and vLLM, with the `meta` of Cohere's v1 (also below other prefixes)
+    /v2/rerank             the answer and the errors of Cohere's v2
+    /inference/v1/rerank   the answer of Fireworks, which contains the documents by default
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_rerank(body: Body) -> None:
 
 
 def _check_object(path: str, document: dict[str, Any], fields: list[str] | None) -> None:
-    """Refuse an object without the fields that are ranked, and one whose content is not text."""
+    """Refuse an object without any of the ranked fields, or, if `rank_fields` is not set, with an image and no text."""
     if type(document.get("text")) is not str and not fields and "image" in document:
         raise refuse(path, f"'{path}' has an image: only text is ranked.", "unsupported_content")
     if not ranked_fields(document, fields):
@@ -95,7 +95,7 @@ FIELDS = {
 
 
 class RerankTranslator:
-    """Gives the answers of one call the form of its path. Requests have one form."""
+    """Converts the answers of one call to the format of its path. The format of requests is the same for all paths."""
 
     refusal: BadRequest | None = None
     used_headers: frozenset[str] = frozenset()
@@ -109,7 +109,7 @@ class RerankTranslator:
         return source
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Change nothing: a provider's rules do."""
+        """Change nothing. The provider's rules fit the request to the target."""
         return []
 
     def param(self, name: str) -> str:
@@ -130,7 +130,7 @@ class RerankTranslator:
         return body
 
     def feed(self, events: bytes) -> bytes:
-        """Return the events as they are. There are none: rankings are not streamed."""
+        """Return the events as they are. Rankings are not streamed, so there are no events."""
         return events
 
     def end(self, events: bytes) -> bytes:
@@ -139,10 +139,10 @@ class RerankTranslator:
 
 
 class CohereTranslator(RerankTranslator):
-    """Cohere's v2."""
+    """Converts answers and errors to the format of Cohere's v2."""
 
     def answer(self, answer: bytes) -> bytes:
-        """Return Cohere's answer: no more than `id`, `results` and `meta`, and the receipt if it is requested."""
+        """Return Cohere's answer: only `id`, `results` and `meta`, and the receipt if the caller requests it."""
         whole = with_meta(_decode(answer), "2")
         return _encode({name: whole[name] for name in ("id", "results", "meta", "gateway") if name in whole})
 
@@ -154,7 +154,10 @@ class CohereTranslator(RerankTranslator):
 
 
 class FireworksTranslator(RerankTranslator):
-    """Fireworks: results are `data`, and documents are returned as text unless the request sets `return_documents: false`."""
+    """Converts answers to the format of Fireworks: results are in `data`, and their documents are texts.
+
+    Results contain their documents unless the request sets `return_documents: false`.
+    """
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the request with Fireworks' default."""

@@ -1,4 +1,4 @@
-"""JSON Schemas of nested parameters, which gateway.dialects.parameters checks: tools, response formats, messages."""
+"""JSON Schemas of nested parameters that gateway.dialects.parameters checks: tools, tool choices, response formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOOL: Schema = {
         },
     ],
 }
-"""A tool without a type is a function, or a custom tool if it only has `custom`. Providers have further types."""
+"""Without a type, a tool with `custom` and no `function` is custom; any other is a function. Further types pass."""
 
 _NAME: Schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 TOOL_CHOICE: Schema = {

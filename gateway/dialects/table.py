@@ -20,8 +20,8 @@ PREFIXES = (
     "/v1", "", "/openai/v1", "/inference/v1", GOODFIRE_PREFIX, "/serverless/v1", "/dedicated/v1",
     "/v1beta/openai", "/openai", "/api/v1", "/compatibility/v1",
 )  # fmt: skip
-"""Path prefixes that clients use: OpenAI's, none, then those of Groq and Azure, Fireworks, Goodfire, (two) Friendli, Gemini, Azure's
-older API, OpenRouter and Cohere's OpenAI-compatible API.
+"""Path prefixes that clients use: OpenAI's, none, then those of Groq and Azure, Fireworks, Goodfire, Friendli (two),
+Gemini, Azure's older API, OpenRouter and Cohere's OpenAI-compatible API.
 """
 
 CHAT = PlainDialect(
@@ -51,7 +51,7 @@ FIREWORKS_PREFIX = "/inference/v1"
 
 
 def _rerank(new_translator: Callable[[], Translator], *prefixes: str) -> PlainDialect:
-    """Return rerank with the form of answers that clients expect below these prefixes."""
+    """Return the dialect of rerank below these prefixes, with the translator for their format of answers."""
     return PlainDialect(
         "rerank",
         tuple(f"{prefix}/rerank" for prefix in prefixes),

@@ -1,4 +1,4 @@
-"""Requests of /tokenize and /detokenize, with vLLM's names of fields; texts may also have the names of other vendors."""
+"""Requests of /tokenize and /detokenize, with vLLM's field names. The text may also be in a field of another vendor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from providers.base import Body
 from providers.tokenizer_apis import Asked
 
 TEXT_FIELDS = ("prompt", "text", "input", "content")
-"""Names of the text: vLLM's, Cohere's, OpenAI's and llama.cpp's."""
+"""The field with the text: vLLM's, Cohere's, OpenAI's and llama.cpp's name."""
 SWITCHES = ("add_generation_prompt", "add_special_tokens", "return_token_strs")
 MAX_TOKENS = 1_000_000
 TOKENS: Schema = {
@@ -63,7 +63,7 @@ def _token_ids(param: str, value: Any) -> None:
 
 
 def take_asked(body: Body) -> Asked:
-    """Return what is tokenized, and remove the fields that no chat body has."""
+    """Return the text (if any) and the settings of a request. Remove the settings, which a chat body does not have."""
     begins, special, texts = (body.pop(name) for name in SWITCHES)
     text = next((value for name in TEXT_FIELDS if (value := body.get(name)) is not None), None)
     return Asked(text, bool(texts), special, begins)

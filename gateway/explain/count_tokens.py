@@ -1,6 +1,6 @@
-"""Counts the tokens of a request of another API as the first target of its model would read it.
+"""Counts the prompt tokens of a Messages or Responses request, as the first target of its model reads the prompt.
 
-A provider that speaks this API counts them; otherwise, or if it does not answer, the gateway counts or estimates.
+A provider with the same API counts them. If it has another API or does not answer, the gateway counts or estimates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.native.request import check_expressible
 
 
 async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
-    """Return the tokens of the prompt of a call, and under `gateway` whether the count is exact. Raise GatewayError."""
+    """Return the number of prompt tokens, and under `gateway` whether it is exact. Raise GatewayError."""
     await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     candidates = run.router.all_candidates(model)

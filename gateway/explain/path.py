@@ -1,4 +1,4 @@
-"""Where the calls of a passed path would go. No call is sent."""
+"""The plan of a path under `passthrough:`: where its calls would go. No call is sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.upstream.request_head import authority
 def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
     """Return the plan of a path, which may have a query, or None if no pattern matches.
 
-    Raise GatewayError for a path that is not passed.
+    Raise BadRequest for a path that a provider could read as one outside its pattern.
     """
     bare, _, query = path.partition("?")
     raw = bare.encode("ascii", "replace")

@@ -53,7 +53,7 @@ async def explain(
 ) -> dict[str, Any]:
     """Return the route and the upstream requests for a body. Raise the GatewayError that a caller would get.
 
-    `dialect` is the API of the body, and `path` is the path of its calls, which may name a deployment of Azure.
+    `dialect` is the API of the body, and `path` is the path of its calls, which may name an Azure deployment.
     """
     call = Call(dialect.operation, path, dialect, dialect.translator(), key=key, trace=trace)
     await run.storage.load_previous(call, source)

@@ -1,4 +1,4 @@
-"""Tokens of a text or of messages, and the text of tokens, as the first target of a model reads them."""
+"""Tokens of a text or of messages, and the text of token ids, as the first target of a model reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
-    """Return vLLM's answer, and whether the count is exact. Ids are null if they are unknown. Raise GatewayError."""
+    """Return vLLM's answer, with further fields such as `exact`. Unknown ids are null. Raise GatewayError."""
     candidate, body = _read(run, call, source, headers)
     asked = take_asked(body)
     try:
@@ -32,7 +32,7 @@ async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Heade
 
 
 async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
-    """Return the text of tokens, as `prompt` for vLLM's clients and as `text` for others. Raise GatewayError."""
+    """Return the text of token ids: `prompt` for vLLM's clients, `text` for others. Raise GatewayError."""
     candidate, body = _read(run, call, source, headers)
     text = await detokenize(body.get("tokens"), body, candidate)
     return {"prompt": text, "text": text, "target": candidate.backend.target.name}

@@ -40,12 +40,12 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
 
 
 def _patterns(entry: KeyConfig | TeamConfig) -> tuple[str, ...] | None:
-    """Return the patterns of `passthrough` that an entry allows. A list of models allows only those models."""
+    """Return the patterns of `passthrough` that an entry allows. If only `models` is set, there are none."""
     return () if entry.passthrough is None and entry.models is not None else entry.passthrough
 
 
 def _intersection(names: tuple[str, ...] | None, others: tuple[str, ...] | None) -> frozenset[str] | None:
-    """Return the names and patterns that both lists allow. None allows all models."""
+    """Return the names and patterns that both lists allow. None allows everything."""
     if names is None or others is None:
         return None if names is others else frozenset(names if names is not None else others or ())
     return frozenset(

@@ -1,4 +1,4 @@
-"""The virtual key: a credential issued by this gateway, with the models that it allows."""
+"""The virtual key: a credential issued by this gateway, with the models and paths that it allows."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def may_pass(key: VirtualKey | None, pattern: str) -> bool:
 
 
 def matches_any(model: str, patterns: Iterable[str]) -> bool:
-    """Return whether `patterns` contains the model's name or a matching prefix pattern such as `claude-3-*`."""
+    """Return whether `patterns` contains the name `model` or a matching prefix pattern such as `claude-3-*`."""
     return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

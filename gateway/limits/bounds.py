@@ -31,8 +31,10 @@ The highest documented number is about 530 (Anthropic).
 """
 TOKENS_PER_TOOL = 64
 DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK = 100, 500
-"""Documents of one search unit, and tokens of a document that counts once, for Cohere (learn.microsoft.com, Cohere rerank models, as of
-2026-11-28; older models allow longer documents)."""
+"""Cohere's documents per search unit, and the maximum number of tokens of a document that counts once.
+
+Source: learn.microsoft.com, Cohere rerank models, as of 2026-11-28. Older models allow longer documents.
+"""
 JSON_MODE_TOKENS = 512
 """Tokens of the instructions that replace a response format if the provider does not support it."""
 
@@ -61,19 +63,25 @@ def max_prompt_tokens(call: Call) -> int:
 
 
 def max_output_tokens(call: Call, default: int) -> int:
-    """Return the maximum output of a call, which is `default` for each choice if the call sets no cap. Some operations have none."""
+    """Return the maximum output of a call, which is `default` for each choice if the call sets no cap.
+
+    It is 0 for operations without output.
+    """
     body = call.body
     assert body is not None
     return 0 if call.operation in WITHOUT_OUTPUT else (requested_cap(body) or default) * generated_count(body, call.operation)
 
 
 def search_units(call: Call) -> int:
-    """Return the search units of a rerank call whose documents are short: one for 100 documents."""
+    """Return the search units of a rerank call whose documents are short: one for each 100 documents."""
     return math.ceil(len(call.body.get("documents")) / DOCUMENTS_PER_UNIT) if call.operation == "rerank" and call.body else 0
 
 
 def max_search_units(call: Call) -> int:
-    """Return an upper bound of the search units of a call. Cohere counts each chunk of 500 tokens, query included, as a document."""
+    """Return an upper bound on the search units of a call.
+
+    Cohere counts each chunk of 500 tokens, including the query, as a document.
+    """
     body = call.body
     if call.operation != "rerank" or body is None:
         return 0

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_CACHED_USERS = 10_000
 """Maximum number of users whose `Limit` objects are cached. Their usage is counted in the store, not here."""
 PASSED_COSTS = Costs(1, 1, 1, 1)
-"""The amounts that a passed call reserves, whose usage is unknown until it is reported: a used-up limit refuses the call."""
+"""The amounts that a passed call reserves: enough to refuse it at a used-up limit. Its usage is not yet known."""
 _NO_LIMITS = LimitsConfig()
 
 

@@ -1,1 +1,1 @@
-"""Native calls: a provider that speaks the caller's own API gets the caller's request, and its response passes unchanged."""
+"""Native attempts: a provider with the caller's API gets the caller's request, and the response passes unchanged."""

@@ -1,4 +1,4 @@
-"""Decides whether an attempt is native, or a translation to a chat completion.
+"""Decides whether an attempt is native or translated to a chat completion.
 
 The choice is made for each attempt: a list of targets may contain both kinds.
 """
@@ -32,7 +32,7 @@ def _may_repair(call: Call, settings: ModelSettings) -> bool:
 
 
 def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
-    """Return whether a translation would leave out content, such as tools of a server, whose tokens cannot be counted."""
+    """Return whether strict limits apply to a request whose translation leaves out content, such as hosted tools."""
     if not call.strict_limits or call.translator is None:
         return False
     return call.translator.refusal is not None or any(each.action in LOSSY for each in call.translator.adjustments)
@@ -45,17 +45,17 @@ REASONS: tuple[tuple[str, Reason], ...] = (
     ("a strict limit applies, and the tokens of this content have no upper bound", _is_unbounded),
     ("the stop string stays in the text", lambda call, settings: call.keeps_stop),
 )
-"""What the gateway does for a call that it can do only with a chat completion."""
+"""Reasons to translate a call, each with the function that returns whether the reason applies."""
 
 
 def native_api(call: Call, target: Target, settings: ModelSettings) -> NativeApi | None:
-    """Return the caller's API if the target gets the caller's own request, else None."""
+    """Return the caller's API if an attempt at this target is native, else None."""
     api = call.dialect.native
     return api if api is not None and translation_reason(call, target, settings) is None else None
 
 
 def translation_reason(call: Call, target: Target, settings: ModelSettings) -> str | None:
-    """Return why a call is sent to a target as a chat completion, or None if it is native."""
+    """Return why an attempt at this target is translated to a chat completion, or None if it is native."""
     api, source = call.dialect.native, call.source
     if api is None or source is None or api.operation not in target.kind.operations:
         return f"{target.kind.type} does not speak this API"

@@ -1,4 +1,4 @@
-"""Asks a provider that speaks the caller's API for the tokens of a prompt. Nothing is generated."""
+"""Counts the tokens of a prompt at a provider with the caller's API, by a request that generates nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gateway.upstream.transport import UpstreamError
 from providers.base import Refusal
 
 MAX_COUNT_S = 10.0
-"""Maximum time for one count. The gateway estimates it if the provider takes longer."""
+"""Maximum time for one count. If the provider takes longer, its count is not used."""
 MAX_COUNT_BYTES = 64 << 10
 
 
 async def count_natively(call: Call, candidate: Candidate) -> int | None:
-    """Return the tokens as the provider counts them, or None if it does not answer or does not speak the caller's API."""
+    """Return the provider's count, or None if the call is not native at this candidate or no count arrives."""
     target = candidate.backend.target
     api = native_api(call, target, candidate.settings)
     if api is None or api.token_count is None or call.source is None:

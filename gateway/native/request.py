@@ -1,4 +1,4 @@
-"""The request of a native attempt: the caller's own, with the changes that the target needs."""
+"""The request of a native attempt: the caller's own request, with the changes that the target requires."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def refusal_of(call: Call) -> Refusal | None:
 
 
 def check_expressible(call: Call, candidates: Iterable[Candidate]) -> None:
-    """Raise BadRequest for a request that a chat completion cannot express if no candidate speaks the caller's API."""
+    """Raise BadRequest for a request that a chat completion cannot express, unless it is native at a candidate."""
     if call.translator is None or (refusal := call.translator.refusal) is None:
         return
     if not any(native_api(call, candidate.backend.target, candidate.settings) for candidate in candidates):

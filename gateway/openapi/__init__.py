@@ -1,1 +1,1 @@
-"""The OpenAPI document of both listeners, generated from the tables that serve and check requests."""
+"""The OpenAPI document of both listeners, generated from the tables by which requests are served and checked."""

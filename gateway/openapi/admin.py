@@ -27,7 +27,7 @@ def _counts() -> Schema:
 
 
 def schemas() -> dict[str, Schema]:
-    """Return the schemas of this listener, as far as possible from the types that it reads and writes."""
+    """Return the schemas of this listener. Some are generated from the types that the listener reads and writes."""
     _, types = msgspec.json.schema_components((RouteRequest, TargetView), ref_template=_REF)
     reloads = {
         "generation": _COUNT,

@@ -1,6 +1,6 @@
 """Schemas of successful answers of the callers' APIs.
 
-Answers of providers keep their bytes where nothing has to change, so these schemas require only what every answer has.
+Many answers of providers pass unchanged, so these schemas require only the members that every answer has.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def record(required: dict[str, Schema], optional: dict[str, Schema] | None = Non
 
 
 def listing(name: str) -> Schema:
-    """Return the schema of a list of another schema."""
+    """Return the schema of a list whose elements have the schema with this name."""
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 

@@ -1,6 +1,6 @@
 """The operations of the callers' listener.
 
-The paths of each API come from gateway.dialects.table; `APIS` adds what is known of its bodies.
+The paths of each API come from gateway.dialects.table. `APIS` and `REQUESTS` add titles and the schemas of bodies.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ PREFIXES_OF_ALL = tuple(sorted({*PREFIXES, *MESSAGES_PREFIXES, DEPLOYMENT}, key=
 
 
 class Api(NamedTuple):
-    """What callers send to an API, and what they get."""
+    """The description of an API: its title, and the schemas of its answers, events and errors."""
 
     title: str
     name: str
-    """The component with the schema of the answer. `REQUESTS` has that of the request."""
+    """The component with the schema of the answer. It is also the key of the request's schema in `REQUESTS`."""
     stream: str = ""
-    """What the events of a stream are, if there are streams."""
+    """The events of a stream, in words; "" if answers are not streamed."""
     form: str = "Error"
-    """The form of its errors."""
+    """The form of the errors: a key of `errors._FORMS`."""
 
 
 APIS: Mapping[Dialect, Api] = {
@@ -87,7 +87,10 @@ def schemas() -> dict[str, Schema]:
 
 
 def api_of(dialect: Dialect) -> Api:
-    """Return an API. One without an entry takes a JSON object; a chat on other paths is a chat."""
+    """Return the description of a dialect.
+
+    Without an entry in `APIS`, a dialect of chats is described as `CHAT`, and any other one by JSON objects.
+    """
     if dialect in APIS:
         return APIS[dialect]
     if dialect.operation == "chat":

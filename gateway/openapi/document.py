@@ -17,7 +17,7 @@ _OPTIONAL: list[dict[str, list[str]]] = [{"key": []}, {"apiKey": []}, {}]
 
 
 def document(listener: Listener = "all") -> dict[str, Any]:
-    """Return the document. The addresses of the listeners are variables, because a proxy may give them other names."""
+    """Return the document. The addresses of the listeners are variables, because deployments have other addresses."""
     paths: dict[str, Any] = {}
     if listener != "admin":
         found = callers.operations()

@@ -1,4 +1,4 @@
-"""Error responses: their statuses and codes from the tables of errors, their bodies in the form of each API."""
+"""Error responses: their statuses from the tables of errors, and the schemas of their bodies in each API."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ OTHERS = frozenset({409})
 _FORMS: Mapping[str, Schema] = {
     "Error": {"$ref": "#/components/schemas/Error"},
     "Cohere": {"anyOf": [{"$ref": "#/components/schemas/CohereError"}, {"$ref": "#/components/schemas/Error"}]},
-    # with the header anthropic-version, and before the path is known, the form may be the other one
+    # the path or the header anthropic-version selects the second form; errors before both are read have the first one
     "Either": {"anyOf": [{"$ref": "#/components/schemas/Error"}, {"$ref": "#/components/schemas/MessagesError"}]},
 }
 
 
 def responses(statuses: Iterable[int], form: str, *, upstream: bool = False) -> dict[str, Any]:
-    """Return the error responses of an operation. `form` is `Error` or `Either`.
+    """Return the error responses of an operation. `form` is a key of `_FORMS`.
 
     `upstream` adds the statuses that an upstream chooses.
     """

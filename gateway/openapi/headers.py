@@ -20,7 +20,7 @@ REQUEST: dict[str, tuple[Schema, str]] = {
     ),
     "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
 }
-"""Headers that the gateway reads, with their schema and use. Vendors define further ones."""
+"""Request headers that the gateway reads, with their schema and use. Vendors define further headers."""
 
 RESPONSE: dict[str, tuple[Schema, str]] = {
     "x-request-id": (_TEXT, "The id of the call, as in the log."),
@@ -44,7 +44,7 @@ RESPONSE: dict[str, tuple[Schema, str]] = {
         "Messages API: the same as x-request-id. Its rate-limit headers begin with anthropic-ratelimit-.",
     ),
 }
-"""Headers of responses. Errors have those that apply."""
+"""Response headers, with their schema and meaning. Each response has those that apply."""
 
 
 def components() -> dict[str, Any]:

@@ -26,7 +26,7 @@ _FALSE: Schema = {"enum": [False, None]}
 
 
 def _body(fields: Mapping[str, Schema], *required: str) -> Schema:
-    """Return the schema of a body. Fields that are not listed are sent to providers that know them."""
+    """Return the schema of a body. Other fields than those listed are allowed: some providers accept them."""
     return {
         "type": "object",
         "properties": {"model": _MODEL, **fields},
@@ -88,7 +88,7 @@ def ranking() -> Schema:
 
 
 def tokenize() -> Schema:
-    """Return the schema of a request for tokens."""
+    """Return the schema of a request for the tokens of messages or of a text."""
     texts = {name: nullable(_TEXT) for name in TEXT_FIELDS}
     switches = {name: nullable(_BOOLEAN) for name in SWITCHES}
     body = _body({"messages": nullable(MESSAGES), **_fields(CHECKS), **texts, **switches})
@@ -97,7 +97,7 @@ def tokenize() -> Schema:
 
 
 def detokenize() -> Schema:
-    """Return the schema of a request for the text of tokens."""
+    """Return the schema of a request for the text of token ids."""
     return _body({"tokens": TOKENS}, "tokens")
 
 
@@ -112,7 +112,7 @@ _TOOL: Schema = {
     "if": {"properties": {"type": {"enum": ["custom", None]}}},
     "then": {"properties": {"name": _TEXT, "input_schema": _OBJECT}, "required": ["name", "input_schema"]},
 }
-"""A tool of the caller. Anthropic's own tools have other types; only targets with the Messages API have them."""
+"""A tool of the caller. Anthropic's own tools have other types, which only targets with the Messages API accept."""
 _CHOICE: Schema = {
     "type": "object",
     "properties": {"type": {"enum": [*CHOICES, "tool"]}},

@@ -1,1 +1,4 @@
-"""Passes the calls of declared paths to a provider: the bytes stay the same in both directions, and nothing is buffered whole."""
+"""Passes the calls of declared paths to a provider.
+
+Bodies stay the same in both directions, and each is sent on while it arrives.
+"""

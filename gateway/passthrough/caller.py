@@ -49,11 +49,14 @@ class PassthroughCaller(Caller):
         await self.write(b"")
 
     async def fail(self, error: bytes) -> None:
-        """Break off a response that has begun: the caller must not take it for complete."""
+        """Break off a response that has begun: the caller must not take it for a complete one."""
         self.abort()
 
     def sweep(self, now: float) -> None:
-        """Check the deadlines. Time for which the upstream accepts no more of the body is not the caller's."""
+        """Check the deadlines.
+
+        The time in which the upstream accepts no more of the body does not count against the caller.
+        """
         if self.finished or self.disconnected:
             return
         if not self.reading_body and self._listener is None:
@@ -75,7 +78,7 @@ class CallerBody:
     """The body of one request as an upload."""
 
     def __init__(self, caller: PassthroughCaller, headers: Headers, limit: int) -> None:
-        """Raise RequestTooLarge if the declared size exceeds `limit`."""
+        """Raise RequestTooLarge if the declared size exceeds `limit`, and BadRequest if it is not a number."""
         self._caller = caller
         self._limit = limit
         self._size = 0
@@ -103,7 +106,7 @@ class CallerBody:
     async def read(self) -> bytes:
         """Return the next piece, or b"" at the end.
 
-        Raise RequestTooLarge beyond the limit, CallerDisconnectedError if the caller disconnects.
+        Raise RequestTooLarge beyond the limit, and CallerDisconnectedError if the caller disconnects.
         """
         while not self._ended:
             piece, self._ended = await self._caller.read_piece()

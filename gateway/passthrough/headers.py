@@ -1,4 +1,8 @@
-"""The headers of passed calls: those of the connection and credentials are replaced, all others stay as they are."""
+"""The headers of passed calls.
+
+Credentials are replaced. Headers of the connection, of the caller's address and of the gateway itself are removed, and
+so are headers by which a call could leave its pattern. All others stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,10 @@ HOP_BY_HOP = frozenset({
 })  # fmt: skip
 """Headers that apply to one connection (RFC 9110, section 7.6.1), in addition to those that `connection` names."""
 OVERRIDES = frozenset({"x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"})
-"""Headers with another method or path, by which a call would leave its pattern (cloud.google.com/apis/docs/system-parameters)."""
+"""Headers that name another method or path, by which a call could leave its pattern.
+
+Source: cloud.google.com/apis/docs/system-parameters.
+"""
 _CLIENT_ADDRESSES = frozenset({"cf-connecting-ip", "true-client-ip", "x-client-ip", "x-real-ip"})
 _NOT_SENT = (
     UNFORWARDABLE | HOP_BY_HOP | CREDENTIALS | OVERRIDES | _CLIENT_ADDRESSES | {"content-length"}
@@ -54,8 +61,8 @@ def request_headers(headers: Headers, target: Target, *, is_traced: bool) -> lis
 def response_headers(headers: Sequence[tuple[bytes, bytes]], own: Headers, rule: Rule) -> list[tuple[bytes, bytes]]:
     """Return the provider's headers and those of the gateway.
 
-    If both have the same name, the provider's value is kept as `x-upstream-...`. Addresses of the provider under the
-    rule become those of the gateway.
+    If both have a header of the same name, the provider's value is kept as `x-upstream-...`. An address of the provider
+    that the rule covers becomes the gateway's address for it.
     """
     ours = {name for name, _ in own}
     refused = _named_by_connection((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers) | HOP_BY_HOP
@@ -71,6 +78,6 @@ def response_headers(headers: Sequence[tuple[bytes, bytes]], own: Headers, rule:
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return the names that `connection` lists. They apply to one connection."""
+    """Return the names of the headers that `connection` lists. These headers apply to one connection."""
     values = [value for name, value in headers if name == "connection"]
     return frozenset(part.strip().lower() for value in values for part in value.split(",")) - {"content-length", "content-type"}

@@ -21,7 +21,7 @@ _NOT_SENT = frozenset({
     "access_token", "api-key", "api_key", "apikey", "auth", "authorization", "key", "ocp-apim-subscription-key", "subscription-key",
     "token", "x-api-key", "x-goog-api-key",
 })  # fmt: skip
-"""Parameters in which vendors expect a key, and the one by which Google's APIs take another method."""
+"""Parameters in which vendors expect a key, and the one that sets another method in Google's APIs."""
 
 
 def check_path(raw: bytes) -> None:
@@ -48,13 +48,13 @@ def _invalid(what: str) -> BadRequest:
 
 
 def upstream_path(rule: Rule, raw: bytes, query: bytes) -> str:
-    """Return path and query for the provider: the rest of the caller's path stays as it is."""
+    """Return the path and the query for the provider. The part of the path after the pattern stays as it is."""
     path = rule.upstream + raw[len(rule.path) :].decode("latin-1") or "/"
     return f"{path}?{query.decode('latin-1')}" if query else path
 
 
 def without_credentials(query: bytes) -> tuple[bytes, list[str]]:
-    """Return a query without parameters that hold a key, and the names of those parameters. The others stay as they are."""
+    """Return a query without the parameters in `_NOT_SENT`, and their names. All others stay as they are."""
     if b"=" not in query:
         return query, []
     kept, removed = [], []
@@ -68,7 +68,7 @@ def without_credentials(query: bytes) -> tuple[bytes, list[str]]:
 
 
 def callers_address(rule: Rule, address: bytes) -> bytes:
-    """Return an address of the provider, as in `location`, as the caller reaches it through the gateway.
+    """Return the gateway's address for an address of the provider, such as that of a `location` header.
 
     An address outside the rule, such as a signed URL of a file store, stays as it is.
     """

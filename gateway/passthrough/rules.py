@@ -23,7 +23,7 @@ class Rule(Struct, frozen=True):
     is_tree: bool
     """Whether the paths below `path` match as well."""
     upstream: str
-    """What `path` is at the provider, with the path of `base_url`."""
+    """The path at the provider that replaces `path`. It includes the path of `base_url`."""
     methods: frozenset[str]
     max_body: int
     provider: ProviderConfig

@@ -1,6 +1,6 @@
 """Passes one call to its provider: checks, limits, one request, and its response piece by piece.
 
-There are no retries and no fallbacks: a request body is read once, and paths mean something only to their provider.
+There are no retries and no fallbacks: a request body is read once, and a path has a meaning only at its provider.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Passthrough:
         return from_failure(Failure(error.kind, error.message), attempt.target.name)
 
     async def _relay(self, call: Call, caller: PassthroughCaller, rule: Rule, response: Response) -> None:
-        """Send the response on. If it breaks off, break off the caller's response as well."""
+        """Relay the response. If it breaks off, break off the caller's response as well."""
         attempt, passed = call.attempts[-1], call.passed
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
@@ -168,7 +168,7 @@ def _check(call: Call, rule: Rule, raw_path: bytes) -> None:
 def _request(
     call: Call, caller: PassthroughCaller, rule: Rule, target: Target, raw_path: bytes
 ) -> tuple[WireRequest, list[Adjustment]]:
-    """Return the request for the provider, and the parameters that were removed from the query."""
+    """Return the request for the provider, and an adjustment for each parameter removed from the query."""
     assert call.passed is not None
     query, removed = without_credentials(caller.query)
     ids = [value for name, value in caller.headers if name == b"x-request-id"]

@@ -1,4 +1,4 @@
-"""Reads the usage that a passed answer reports, from a copy of its bytes, after they were sent."""
+"""Reads the usage that a passed answer reports, from a copy of its bytes, after the answer has been sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from providers.usage import read_usage
 MAX_ANSWER_BYTES = 8 << 20
 """Maximum size of an answer whose usage is read."""
 _NO_CALLS = frozenset({"batch"})
-"""Objects that report the usage of other calls."""
+"""Values of `object` in answers that report the usage of other calls."""
 
 
 class _Answer(msgspec.Struct):
@@ -53,7 +53,10 @@ class AnswerCopy:
 
 
 def copy_for(method: str, status: int, headers: Sequence[tuple[bytes, bytes]]) -> AnswerCopy | None:
-    """Return a copy to fill if the answer may report usage: JSON in response to a POST, of moderate size, not compressed."""
+    """Return an empty copy if the answer may report usage, else None.
+
+    Such an answer is a successful response to a POST, with uncompressed JSON of moderate size.
+    """
     if method != "POST" or not 200 <= status < 300:
         return None
     values = dict(headers)
@@ -76,7 +79,7 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
 
 
 def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a usage with `input_tokens` and `output_tokens` as that of a chat completion."""
+    """Return a usage with `input_tokens` and `output_tokens` in the form of a chat completion."""
     if "input_tokens" not in usage:
         return usage
     prompt, output = usage["input_tokens"], usage.get("output_tokens", 0)
@@ -84,7 +87,7 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
     details = usage.get("input_tokens_details")
     cached = details.get("cached_tokens") if type(details) is dict else None
     if type(prompt) is int and type(read) is int and type(written) is int:
-        prompt += read + written  # Anthropic counts them separately
+        prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
     return {
         "prompt_tokens": prompt,
         "completion_tokens": output,

@@ -1,4 +1,4 @@
-"""Chooses how an attempt answers its caller: with a stream, or JSON from one request, several, or a chain of them."""
+"""Chooses how an attempt answers its caller: with a stream, or with JSON from one request, several, or a chain."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def as_caller_names(call: Call, notes: Iterable[Adjustment]) -> list[Adjustment]
 
 
 def add_notes(call: Call, attempt: Attempt, notes: Iterable[Adjustment]) -> None:
-    """Add what was adjusted in the answer, unless the attempt says so already."""
+    """Add adjustments of the answer, except those that the attempt already has."""
     whole = list(attempt.adjustments)
     for note in as_caller_names(call, notes):
         if note not in whole:
@@ -116,7 +116,7 @@ def add_notes(call: Call, attempt: Attempt, notes: Iterable[Adjustment]) -> None
 
 
 def note_cut(call: Call, attempt: Attempt) -> None:
-    """Report that the gateway ended the text at a stop string, unless the request's adjustments say so already."""
+    """Report that the gateway ended the text at a stop string, unless an adjustment of the request already does."""
     names = _STOP_PARAMS if call.translator is None else [call.translator.param(name) for name in _STOP_PARAMS]
     if not any(each.param in names and each.action == "enforce_locally" for each in attempt.adjustments):
         note = Adjustment("stop", "enforce_locally", why="the upstream left the stop string in the text; the gateway removed it")

@@ -1,4 +1,4 @@
-"""Removes the gateway's credential and secret headers from an upstream's error texts."""
+"""Masks the gateway's credential and secret headers in an upstream's error texts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Mask:
         self._overlap = max((len(secret) for secret in self._secrets), default=1) - 1
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the bytes that can hold no further part of a secret."""
+        """Return the masked bytes that can be sent now. The last ones are kept, because a secret may begin there."""
         whole = self._masked(self._held + piece)
         end = max(0, len(whole) - self._overlap)
         self._held = whole[end:]
         return whole[:end]
 
     def end(self) -> bytes:
-        """Return the rest."""
+        """Return the bytes that were kept."""
         return self._held
 
     def _masked(self, data: bytes) -> bytes:

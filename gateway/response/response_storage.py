@@ -1,4 +1,4 @@
-"""Stores responses of the Responses API for callers that ask for it, and loads the previous ones that a request names.
+"""Stores responses of the Responses API for callers that request it, and loads the previous one that a request names.
 
 A call that neither stores nor names a response never waits for the store.
 """
@@ -24,21 +24,21 @@ from gateway.store.responses import Bounds, ResponseStore
 RECORDS_AT_LEAST = 8
 """Number of records of the maximum size for which there is room."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
-"""The form of ids: the gateway's own, and those of providers that speak the API."""
+"""The form of ids: the gateway's own, and those of providers that have the Responses API."""
 
 
 class ResponseStorage:
     """The stored responses of one configuration."""
 
     def __init__(self, store: ResponseStore, config: ResponsesConfig, max_body: int) -> None:
-        """`max_body` also limits a conversation that a request continues."""
+        """`max_body` also limits a request together with the conversation that it continues."""
         self._store = store
         self._bounds = Bounds(config.ttl, config.max_bytes)
         self._max_record = config.max_bytes // RECORDS_AT_LEAST
         self._max_body = max_body
 
     async def begin(self, call: Call, caller: Caller, source: bytes) -> None:
-        """Load the previous response that a body names, and let the caller's answer be stored if the body asks for it."""
+        """Load the previous response that a body names, and prepare to store the answer if the body requests this."""
         wishes = await self.load_previous(call, source)
         if wishes is None or not wishes.stores or not isinstance(caller, TranslatedCaller):
             return
@@ -54,7 +54,7 @@ class ResponseStorage:
         caller.keep = partial(self._keep, call, wishes.previous)
 
     async def load_previous(self, call: Call, source: bytes) -> StoreWishes | None:
-        """Load the previous response that a body names. Return what the body asks of the store, or None for nothing."""
+        """Load the previous response that a body names. Return the body's wishes for the store, or None."""
         translator = call.translator
         if type(translator) is not ResponsesTranslator or (wishes := stored.read_wishes(source)) is None:
             return None
@@ -96,7 +96,10 @@ class ResponseStorage:
         return stored.read_record(record) if record is not None else None
 
     async def _keep(self, call: Call, previous: str | None, answer: bytes) -> bytes:
-        """Store a complete answer, or the last events of a stream. Return it, with `store: false` if that failed."""
+        """Store a complete answer, or the response in the last events of a stream.
+
+        Return the bytes to send, with `store: false` if the response was not stored.
+        """
         translator = call.translator
         assert isinstance(translator, ResponsesTranslator)
         is_events = not answer.lstrip().startswith(b"{")

@@ -2,10 +2,12 @@
 
     open_upstream   sends the request and reads up to the first events with content; until then the call may still fall
                     back to another target
-    send_stream     sends every piece as it arrives, then exactly one [DONE]; an error here becomes the last event
+    send_stream     sends every piece as it arrives, then the end of the stream, which is exactly one [DONE] for chat
+                    events; an error here becomes the last event
 
-The relay passes the events of an upstream stream through one chain of decoders (`_decoder_chain`). If the chain is empty,
-it passes the bytes on as they are, unless an event must be changed.
+A `Relay` passes the events of an upstream stream through one chain of decoders (`_decoder_chain`). If the chain is
+empty, the bytes are passed on as they are, unless an event must be changed. A stream in the caller's own API passes
+through a `NativeRelay` instead.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from providers.base import Body, StreamDecoder, Usage
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. One with more is assumed to be endless."""
 NATIVE_EVENTS = 4
-"""Factor for streams in the caller's own API, whose events may be smaller than a token, such as those of citations."""
+"""Factor for streams in the caller's own API. Their events may have less than a token, such as those of citations."""
 
 
 class DecoderChain(NamedTuple):
@@ -106,7 +108,7 @@ class UpstreamStream:
         self.first = b""
         """The events up to the first ones with content, or the whole stream if it has no content."""
         self.ended = False
-        """Whether everything was read. The events that the last `read` returned are those before [DONE]."""
+        """Whether everything was read. The last `read` then returned the last events, without [DONE]."""
 
     async def read(self) -> bytes:
         """Return the next events to send. If they are the last ones, set `ended`.
@@ -133,7 +135,7 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """Discard data after [DONE]. Return whether it is irregular. The stream to the caller may have ended already."""
+        """Discard data after the end. Return whether it is irregular. The caller's stream may have ended already."""
         surplus = self.relay.discard(rest)
         self._count()
         return surplus
@@ -201,7 +203,7 @@ async def _begin(exchange: UpstreamExchange, body: Body, usage_asked: bool) -> U
 
 
 async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Send the head, the first events and all that follow as they arrive, then [DONE]."""
+    """Send the head, the first events and all that follow as they arrive, then the end of the stream."""
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     out = stream.first
     try:
@@ -273,7 +275,7 @@ async def _finish_natively(exchange: UpstreamExchange, out: bytes, reader: Event
 
 
 def _settle_times(exchange: UpstreamExchange) -> None:
-    """Record what a receipt shows of an attempt that ends now."""
+    """Record the times and the usage of an attempt that ends now, for its receipt."""
     call, attempt = exchange.call, exchange.attempt
     attempt.time_info = attempt.time_info or time_info.of_exchange(exchange) or time_info.measured(call, attempt)
     accounting.settle(call)

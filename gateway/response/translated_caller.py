@@ -1,4 +1,4 @@
-"""A caller of an API other than chat completions: everything sent to it is translated first."""
+"""A caller of an API other than chat completions. Responses are translated to this API, unless they are native."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST_ERROR_STATUS = 400
 
 
 class TranslatedCaller(Caller):
-    """A caller whose answers, events and errors pass through a translator."""
+    """A caller whose answers, events and errors pass through a translator. Native answers and events do not."""
 
     __slots__ = ("_is_native", "_translator", "keep")
 
@@ -29,7 +29,7 @@ class TranslatedCaller(Caller):
         super().__init__(scope, receive, send, deadlines)
         self._translator = translator
         self.keep: Callable[[bytes], Awaitable[bytes]] | None = None
-        """Stores the answer, or the last events of a stream, before the caller gets it; None if it is not stored."""
+        """Stores the answer, or the last events of a stream, before they are sent; None if they are not stored."""
         self._is_native = False
         """Whether the answer is in the caller's format already."""
 
@@ -52,13 +52,13 @@ class TranslatedCaller(Caller):
         await super().start_stream(self._translator.headers(headers))
 
     async def write(self, data: bytes) -> None:
-        """Send the caller's events for some chat events, if there are any."""
+        """Send native events as they are, or the caller's events for some chat events, if there are any."""
         events = data if self._is_native else self._translator.feed(data)
         if events:
             await super().write(events)
 
     async def finish(self, data: bytes) -> None:
-        """Send the last events, or the body of a response whose head was sent as it is."""
+        """Send the last events of a stream, or the body of a JSON response, which `respond` has already translated."""
         if self.streaming:
             data = await self._kept(data if self._is_native else self._translator.end(data))
         await super().finish(data)

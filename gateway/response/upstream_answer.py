@@ -43,7 +43,7 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
 async def read_json(
     response: Response, target: Target, options: Options, limit: int, native: NativeApi | None = None
 ) -> Answer:
-    """Read a JSON answer, in the `native` API if it is given. Raise StreamFailure for an error with status 200, or no answer."""
+    """Read a JSON answer, in the `native` API if it is given. Raise StreamFailure if it is an error or unreadable."""
     body = await response.body(limit)
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)

@@ -42,7 +42,7 @@ class UpstreamExchange:
         *,
         native: NativeApi | None = None,
     ) -> None:
-        """`native` is the caller's API if the request and its response pass in it."""
+        """`native` is the caller's API if the request and its response are not translated."""
         self.call = call
         self.attempt = attempt
         self.caller = caller

@@ -1,7 +1,8 @@
 """The callers' route table and CORS.
 
-Model calls go straight to the pipeline as raw ASGI. Every other path is a Starlette route. The server decodes each path once;
-routing and authorization use the same decoded path.
+Model calls and passed calls go straight to the pipeline as raw ASGI. Every other path is a Starlette route. The server
+decodes each path once; routing and authorization use the same decoded path, except that the patterns of `passthrough`
+are compared with the raw path.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The callers' endpoints other than model calls: models, `/v1/explain`, counts of tokens, `/v1/tcp_warming`."""
+"""The callers' endpoints other than model calls: models, tokens, explanations and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Endpoints:
         return _json({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
-        """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration shows it."""
+        """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration allows it."""
         generation, _ = self._authenticate(request)
         if not generation.config.callers.openapi:
             raise NotFound("The OpenAPI document is not shown here: set callers.openapi to true, or read it at the admin listener.")
@@ -97,7 +97,10 @@ class Endpoints:
         return Response(document_json("callers"), 200, {"x-request-id": next_id()}, "application/json")
 
     async def explain(self, request: Request) -> Response:
-        """POST /v1/explain: explain how a chat body would be handled. Below the path of another API, explain its body."""
+        """POST /v1/explain: explain how a chat body would be handled.
+
+        Below the path of another API, explain a body of that API.
+        """
         generation, key = self._authenticate(request)
         source, headers = await _read(request, generation), request.scope["headers"]
         path = request.scope["path"].removesuffix("/explain")

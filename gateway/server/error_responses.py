@@ -69,7 +69,7 @@ def http_error_response(request: Request, error: HTTPException) -> Response:
 
 
 def _how_to_pass(path: str) -> str:
-    """Return how an operator lets the calls of a path pass to a provider."""
+    """Return advice to pass the calls of a path to a provider, or "" if they cannot be passed."""
     example = example_entry(path)
     if example is None:
         return ""

@@ -1,4 +1,4 @@
-"""The callers' endpoints for stored responses: read, list the input items, delete."""
+"""The callers' endpoints for stored responses: read, list the input items, delete, cancel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.runtime.gateway import Gateway
 
 
 class StoredResponses:
-    """The endpoints below `/v1/responses/{id}`. Each checks the virtual key first, and sees only what this key stored."""
+    """The endpoints below `/v1/responses/{id}`. Each finds only responses that the caller's virtual key stored."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -40,13 +40,13 @@ class StoredResponses:
         return _json((await storage.read(key, id)).response)
 
     async def input_items(self, request: Request) -> Response:
-        """GET /v1/responses/{id}/input_items: list the input items of a stored response, those of earlier turns too."""
+        """GET /v1/responses/{id}/input_items: list the input items of a stored response and of earlier turns."""
         storage, key, id = self._authenticate(request)
         found = await storage.read(key, id)
         return _json(list_items(found.items, request.query_params))
 
     async def cancel(self, request: Request) -> Response:
-        """POST /v1/responses/{id}/cancel: reject it, because no response is created in the background."""
+        """POST /v1/responses/{id}/cancel: reject the request, because no response is created in the background."""
         storage, key, id = self._authenticate(request)
         await storage.read(key, id)
         raise BadRequest("Only a response that was created with 'background: true' can be cancelled.", param="background")

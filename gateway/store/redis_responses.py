@@ -1,7 +1,7 @@
 """Responses of the Responses API in Redis, shared by all processes that use the same store.
 
-Each record is one key that expires by itself. An index with the sizes of all records limits their sum. All keys have
-one hash tag, so that one script can change them together.
+Each record is one key that expires by itself. An index has the sizes of all records, so that their sum can be limited.
+All keys have one hash tag, so that one script can change them together.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TAG = "responses"
 INDEX, SIZES = f"lockgate:{{{TAG}}}:index", f"lockgate:{{{TAG}}}:sizes"
 MAX_CONNECTIONS = 16
 PAUSE_AFTER_FAILURE_S = 0.25
-"""Time after a failed connection in which no other is tried, so that calls do not wait for a dead server one by one."""
+"""Time after a failed connection in which no other is tried, so that calls do not wait one by one for a dead server."""
 _DROP = """
 local total = tonumber(redis.call('HGET', KEYS[2], 'total') or 0)
 local function drop(key)
@@ -75,7 +75,7 @@ class RedisResponses:
     """Records in Redis."""
 
     def __init__(self, address: RedisAddress, report: OutageReporter, now: Callable[[], float] = time.monotonic) -> None:
-        """`report` receives one line when the store fails and one when it works again."""
+        """`report` gets a line for each failure of the store, and one when the store works again."""
         self._address = address
         self._report = report
         self._now = now
@@ -94,7 +94,7 @@ class RedisResponses:
         return record
 
     async def save(self, owner: str, id: str, record: bytes, bounds: Bounds) -> None:
-        """Store a record, and delete the oldest ones if it needs their room."""
+        """Store a record, and delete the oldest ones if this is needed to make room for it."""
         ttl_ms, size = max(1, int(bounds.ttl_s * 1000)), len(record) + OVERHEAD_BYTES
         await self._run("eval", _SAVE, 3, INDEX, SIZES, _key(owner, id), record, ttl_ms, size, bounds.max_bytes)
 

@@ -1,4 +1,4 @@
-"""Where responses of the Responses API are stored, and the store in the memory of one process."""
+"""The interface of stores for responses of the Responses API, and a store in the memory of one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OVERHEAD_BYTES = 512
 
 
 class Bounds(NamedTuple):
-    """How long a record is kept, and the size of all records together."""
+    """The time for which a record is kept, and the maximum size of all records together."""
 
     ttl_s: float
     max_bytes: int
@@ -26,15 +26,24 @@ class ResponseStore(Protocol):
         ...
 
     async def load(self, owner: str, id: str) -> bytes | None:
-        """Return a record, or None if it is unknown or expired. Raise StoreUnavailableError."""
+        """Return a record, or None if it is unknown or expired.
+
+        Raise StoreUnavailableError if the store cannot be used.
+        """
         ...
 
     async def save(self, owner: str, id: str, record: bytes, bounds: Bounds) -> None:
-        """Store a record, and delete the oldest ones if it needs their room. Raise StoreUnavailableError."""
+        """Store a record, and delete the oldest ones if this is needed to make room for it.
+
+        Raise StoreUnavailableError if the store cannot be used.
+        """
         ...
 
     async def delete(self, owner: str, id: str) -> bool:
-        """Delete a record. Return False if it is unknown or expired. Raise StoreUnavailableError."""
+        """Delete a record. Return False if it is unknown or expired.
+
+        Raise StoreUnavailableError if the store cannot be used.
+        """
         ...
 
     async def close(self) -> None:
@@ -62,7 +71,7 @@ class MemoryResponses:
         return record or None
 
     async def save(self, owner: str, id: str, record: bytes, bounds: Bounds) -> None:
-        """Store a record, and delete the oldest ones if it needs their room."""
+        """Store a record, and delete the oldest ones if this is needed to make room for it."""
         now = self._now()
         self._drop((owner, id))
         size = len(record) + OVERHEAD_BYTES

@@ -25,7 +25,7 @@ class ChunkFilter(ABC):
         return [kept for chunk in chunks for kept in self._pass(chunk)]
 
     @property
-    def frame(self) -> None:
+    def frame(self) -> tuple[bytes, bytes] | None:
         """Return None: every chunk is filtered."""
         return None
 

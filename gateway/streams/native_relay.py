@@ -1,11 +1,12 @@
 """Relays a stream in the caller's own format: the bytes of the upstream, for any split of them.
 
-Events are not decoded one by one. A piece is searched for the marks of the events that matter (the beginning, the usage, an
-error, the end), and only such a piece is split into events. The rules are those of `gateway.streams.relay`: nothing is
-released before the first content; a stream succeeds if it has a finish reason; what arrived before a failure is sent.
+After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
+error, the end), and it is split into events only if it contains one. The rules are those of `gateway.streams.relay`:
+nothing is released before the first content; a stream succeeds if it has a finish reason; events that arrived before a
+failure are sent.
 
-The events from the one with the finish reason on are returned by `end`, so that a receipt can be added to them. Lines that
-end with CR are sent with LF.
+The events from the one with the finish reason on are returned by `end`, so that a receipt can be added to them. If
+lines end with CR or CRLF, the events are sent with LF.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gateway.streams.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
 from providers.base import Failure, StreamFailure, Usage
 
 EventKind = Literal["frame", "content", "finish", "end"]
-"""The role of an event: before the content, content, with the finish reason, or the last one."""
+"""The role of an event: no content yet, content, the finish reason, or the last event."""
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -26,9 +27,9 @@ class EventReader(Protocol):
     """Reads the events of one stream that matter to the gateway."""
 
     marks: tuple[bytes, ...]
-    """Bytes of the events that must be read once content was sent. Other events are content."""
+    """Byte strings: each event that must be read after the first content contains one. All other events are content."""
     content_mark: bytes
-    """Bytes that occur once in each event with content. Their number estimates the output if no usage is reported."""
+    """A byte string that occurs once in each event with content. It is counted to estimate missing usage."""
     finish_reasons: tuple[str | None, ...]
     stop: str | None
     """The stop string that ended the answer."""
@@ -64,7 +65,7 @@ class NativeRelay:
         self.reader = reader
         self._most = max_events
         self._parser: EventParser | None = None
-        """Parses the lines of a stream with other line ends than LF."""
+        """Parses the lines of a stream that has line ends other than LF."""
         self._pending = b""
         self._held: list[bytes] = []
         self._held_size = 0
@@ -107,7 +108,10 @@ class NativeRelay:
         return self._surplus + (self._parser.normalised if self._parser is not None else 0)
 
     def discard(self, rest: bytes) -> bool:
-        """Discard data after the end. Return whether there was any besides blank lines, which counts as an irregularity."""
+        """Discard data after the end. Return whether any was found besides blank lines.
+
+        Such data counts as an irregularity.
+        """
         self._surplus += bool(rest.strip())
         return self._surplus > 0
 
@@ -130,7 +134,7 @@ class NativeRelay:
         return piece[:end]
 
     def _unify(self, piece: bytes) -> bytes:
-        """Return the complete events in a piece, with LF as line end."""
+        """Return the complete events in a piece, with LF as the line end."""
         if self._parser is None:
             self._parser = EventParser()
             self._parser.plain = False
@@ -141,7 +145,7 @@ class NativeRelay:
         return b"".join(_written(name, data) for name, data in events)
 
     def _count(self, out: bytes) -> bytes:
-        """Record what is sent, and end a stream that is far longer than its output limit."""
+        """Count the events that are sent, and end a stream that is far longer than its output limit."""
         if out:
             self._sent = True
             self.chunks += out.count(self.reader.content_mark)

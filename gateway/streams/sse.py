@@ -159,7 +159,10 @@ def first_end(whole: bytes, count: int) -> int:
 
 
 def last_three_start(whole: bytes) -> int:
-    """Return where the last three events begin: usually finish, usage and [DONE]. Return 0 if there are no more than three."""
+    """Return where the last three events begin: usually the finish reason, the usage and [DONE].
+
+    Return 0 if there are no more than three.
+    """
     at = len(whole) - 2
     for _ in range(3):
         at = whole.rfind(b"\n\n", 0, at)

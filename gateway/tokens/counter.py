@@ -205,7 +205,10 @@ class TokenCounter:
         return usable[0] or tokenizer, usable[1]
 
     async def run(self, work: Callable[[], T], size: int, tokenizer: Tokenizer) -> T:
-        """Return the result of work on `size` bytes, in a thread if it is large or the tokenizer is not loaded."""
+        """Return the result of `work` on `size` bytes.
+
+        It runs in a thread if the size is large or the tokenizer is not loaded.
+        """
         return work() if size <= MAX_INLINE_BYTES and self.is_loaded(tokenizer) else await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ MAX_FILE_IDS = 1 << 32
 
 
 class UnknownIdError(ValueError):
-    """A token id that an encoding does not have."""
+    """A token id that the tokenizer does not have."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"token {index} is unknown")
@@ -25,7 +25,10 @@ def has_ids(tokenizer: Tokenizer) -> bool:
 
 
 def encode(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Return the ids of a text, in which special tokens are plain text. Raise ImportError if the tokenizer is not usable."""
+    """Return the ids of a text, in which special tokens are plain text.
+
+    Raise ImportError if the tokenizer's library is missing.
+    """
     library = _library(tokenizer)
     if tokenizer.file:
         ids: list[int] = library.encode(text, add_special_tokens=False).ids
@@ -46,7 +49,7 @@ def texts_of(ids: list[int], tokenizer: Tokenizer) -> list[str]:
 
 
 def decode(ids: list[int], tokenizer: Tokenizer) -> str:
-    """Return the text of ids. Raise UnknownIdError for one that does not exist, ImportError without the tokenizer."""
+    """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the library is missing."""
     if not tokenizer.file:
         return b"".join(_bytes_of(ids, tokenizer)).decode(errors="replace")
     texts_of(ids, tokenizer)

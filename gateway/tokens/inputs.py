@@ -27,7 +27,10 @@ def count_inputs(body: Body, size: int, target: Target, field: str = "input", co
 
 
 def count_ranked(body: Body, size: int, target: Target, counter: TokenCounter = SHARED_COUNTER) -> int:
-    """Count the tokens that a reranker reads: the query with each document. If counting would take long, return an upper bound."""
+    """Count the tokens that a reranker reads: the query with each document.
+
+    If counting would take long, return an upper bound from the sizes of the body and the query.
+    """
     documents = body.get("documents")
     tokenizer = tokenizer_for(target.kind.type, target.model)
     if size > MAX_INLINE_BYTES or not counter.is_loaded(tokenizer):

@@ -106,7 +106,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         return waiter
 
     def send_upload(self, exchange: NativeResponse, head: bytes, upload: Upload) -> asyncio.Future[None]:
-        """Send a request whose body is sent piece by piece, as `send` does."""
+        """Send a request with a body in pieces. The result is that of `send`."""
         waiter = self.send(exchange, head, b"")
         if upload.has_body:
             self._upload = paced = PacedUpload(upload, self)
@@ -186,7 +186,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self.fail_with(UpstreamError(kind, message))
 
     def fail_with(self, error: Exception) -> None:
-        """Close the connection, and end the exchange in progress with an error, such as that of its body."""
+        """Close the connection, and end the exchange in progress with an error, such as one of its request body."""
         exchange, self._exchange = self._exchange, None
         self._close()
         if exchange is not None:
@@ -278,7 +278,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._upload.pause()
 
     def resume_writing(self) -> None:
-        """Continue the upload and restart the deadline for the response."""
+        """Continue the upload. For a body in memory, restart the deadline for the response."""
         self._writable = True
         if isinstance(self._upload, PacedUpload):
             self._upload.resume()

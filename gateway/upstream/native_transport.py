@@ -46,7 +46,7 @@ class NativeTransport:
         """Return the response once its head has arrived. Raise UpstreamError on failure.
 
         If a reused connection turns out to be closed, the request is sent once more on a new one, unless it has an
-        upload that has begun.
+        upload with a body.
         """
         if upload is not None:
             return await self._send_upload(origin, request, deadlines, upload)
@@ -70,7 +70,7 @@ class NativeTransport:
     async def _send_upload(
         self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload
     ) -> NativeResponse:
-        """Send a request with an upload, on a connection that is unlikely to be closed."""
+        """Send a request with an upload, whose body goes to a connection that is unlikely to be closed."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = encode_upload_head(request, origin, upload)

@@ -16,7 +16,7 @@ Dial = Callable[["Pool", Deadlines, float], Awaitable[UpstreamConnection]]
 
 
 MAX_IDLE_FOR_UPLOAD_S = 3.0
-"""Seconds for which a connection may have been idle before it sends a body that cannot be repeated."""
+"""Maximum time for which a connection may have been idle if the request has a body that cannot be sent again."""
 
 
 class _Waiter:
@@ -91,14 +91,14 @@ class Pool:
         return await self.connect(deadlines, total)
 
     async def acquire_recent(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Return a connection as `acquire` does, but none that was idle for long: the upstream may have closed it."""
+        """Return a connection as `acquire` does, except one that was idle for long: the upstream may have closed it."""
         if not self.idle:
             return await self.acquire(deadlines, total)
         latest = self.idle[-1]
         if self._keepalive_s - (latest.deadline - self.ticker.clock()) <= MAX_IDLE_FOR_UPLOAD_S:
             return await self.acquire(deadlines, total)
         if self.size >= self.max_connections:
-            self.idle[0].abort()  # which releases its slot
+            self.idle[0].abort()  # this releases its slot
         self.size += 1
         return await self.connect(deadlines, total)
 

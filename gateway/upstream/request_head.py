@@ -29,7 +29,7 @@ def upload_origin_part(origin: Origin, upload: Upload) -> str:
 
 
 def body_headers(upload: Upload) -> list[tuple[str, str]]:
-    """Return the header that declares the size of a body, if it is declared."""
+    """Return the header that declares the size of the body, or nothing if the upload declares none."""
     if not upload.is_declared:
         return []
     return [("transfer-encoding", "chunked") if upload.length is None else ("content-length", str(upload.length))]
@@ -46,7 +46,7 @@ def encode_upload_head(request: WireRequest, origin: Origin, upload: Upload) -> 
 
 
 def _encode(request: WireRequest, lines: str, fixed_breaks: int) -> bytes:
-    """Encode a head that has this many line breaks besides those of the request's own headers."""
+    """Encode a head with `fixed_breaks` line breaks besides those before the request's own headers."""
     path = request.path
     parts = [f"\r\n{name}: {value}" for name, value in request.headers if name not in CONNECTION_HEADERS]
     head = f"{request.method} {path}{lines}{''.join(parts)}\r\n\r\n"

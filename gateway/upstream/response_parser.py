@@ -1,4 +1,4 @@
-"""Parser callbacks for upstream responses. They reject too many headers, content encodings and protocol switches.
+"""Parser callbacks for upstream responses. They reject too many headers, protocol switches and unwanted encodings.
 
 To reject a response, a callback raises an exception, which stops the parser. The reason is kept on the connection.
 """

@@ -112,7 +112,7 @@ class Transport(Protocol):
     ) -> Response:
         """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed.
 
-        With `upload`, its pieces are sent instead of the body of `request`, an error of `upload` is raised, and the
+        The pieces of `upload` are sent in place of the body of `request`. Then an error of `upload` is raised, and the
         response may be compressed. Such a request is repeated only if it has no body.
         """
         ...

@@ -14,7 +14,7 @@ class Sink(Protocol):
     """The part of a connection that a paced upload uses."""
 
     def write_piece(self, data: bytes) -> None:
-        """Write a part of the body. The deadline for the next progress of the upstream starts."""
+        """Write a part of the body, and start the deadline for the next progress of the upstream."""
         ...
 
     def await_body(self) -> None:
@@ -31,7 +31,10 @@ class Sink(Protocol):
 
 
 class PacedUpload:
-    """One upload in progress. Its connection tells it when the upstream accepts more, and stops it when the exchange ends."""
+    """One upload in progress.
+
+    Its connection pauses it while the upstream accepts no more, and stops it when the exchange ends.
+    """
 
     def __init__(self, source: Upload, sink: Sink) -> None:
         self._source = source

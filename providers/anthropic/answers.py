@@ -113,7 +113,7 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class MessageStream(StreamDecoder):
-    """Converts Anthropic's events to OpenAI's chunks. Usage is in the last chunk before [DONE]."""
+    """Converts Anthropic's events to OpenAI's chunks. The prompt's usage is in the first, all usage in the last."""
 
     def __init__(self, created: int) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": None}

@@ -81,7 +81,7 @@ def _version(settings: Any) -> str:
 
 
 def with_version(target: Target, version: str) -> Target:
-    """Return a target with the API version of a caller. Raise Refusal if it is not a version."""
+    """Return a target with the API version that a caller requests. Raise Refusal if the version is not a date."""
     if not _DATE.fullmatch(version):
         message = f"The header '{VERSION_HEADER}' must be a date such as {NEW_VERSION}, not {version[:40]!r}."
         raise Refusal(message, VERSION_HEADER)

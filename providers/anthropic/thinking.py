@@ -28,7 +28,8 @@ def effort_for(budget: int, efforts: tuple[str, ...]) -> str:
 def is_prefilled(messages: Any) -> bool:
     """Return whether a conversation ends with the beginning of an answer.
 
-    A turn that ends with blocks of the server's own tools is not one: after `pause_turn`, the model continues it.
+    A turn that contains blocks of the server's own tools is not such a beginning: after `pause_turn`, every model
+    continues it.
     """
     if not messages or messages[-1].get("role") != "assistant":
         return False

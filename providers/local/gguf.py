@@ -1,4 +1,4 @@
-"""Reads from a GGUF file how its model pools the vectors of tokens. Embedding models declare it, chat models do not."""
+"""Reads from a GGUF file how its model pools token vectors. Embedding models declare this, chat models do not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ MAX_BYTES = 1 << 24
 
 
 def declares_pooling(path: Path) -> bool:
-    """Return whether the file declares how vectors are pooled (mean, cls, last or rank). A file that cannot be read does not."""
+    """Return whether the file declares how vectors are pooled (mean, cls, last or rank).
+
+    The result is False for a file that cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return _find_pooling(file)
@@ -37,7 +40,7 @@ def _find_pooling(file: BinaryIO) -> bool:
 
 
 def _skip(file: BinaryIO, kind: int) -> None:
-    """Move behind a value."""
+    """Move the position in the file past a value."""
     if kind == _STRING:
         file.seek(_length(file), 1)
     elif kind == _ARRAY:

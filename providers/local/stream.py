@@ -90,8 +90,9 @@ class EngineDecoder(StreamDecoder):
 
 
 def with_model(answer: bytes, options: Options, sent: str) -> bytes:
-    """Return an answer with the model that the caller asked for. Embeddings have the model that was `sent`, others the engine's.
+    """Return an answer with the model that the caller asked for.
 
+    It replaces the engine's model, or the model that was `sent` in an answer with embeddings.
     The replaced bytes cannot occur in a text, because quotation marks in texts are escaped.
     """
     named = b'"model":' + _encode(sent) if options.operation == "embeddings" else _ENGINE_MODEL

@@ -14,7 +14,7 @@ from providers.usage import read_usage
 
 ReadFailure = Callable[[int, bytes], Failure]
 PARAGRAPH = "\n\n"
-"""Between two messages, or two parts of a summary, of one answer."""
+"""The separator between two messages, or between two parts of a summary, of one answer."""
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("custom", "input")}
 _REFUSED = frozenset((
@@ -23,7 +23,7 @@ _REFUSED = frozenset((
     "image_content_policy_violation", "invalid_image_mode", "image_file_too_large", "unsupported_image_media_type", "empty_image_file",
     "failed_to_download_image", "image_file_not_found",
 ))  # fmt: skip
-"""Codes of errors of the request (openai 3.57.0, ResponseError)."""
+"""Error codes that mean that the request is at fault (openai 3.57.0, ResponseError)."""
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -107,7 +107,10 @@ def call_of(item: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
 
 
 def annotation_of(annotation: Any, start: int) -> dict[str, Any]:
-    """Return an annotation in the form of a chat completion. `start` is the place of its part in the whole text."""
+    """Return an annotation in the form of a chat completion.
+
+    `start` is the position in the whole text at which its part begins.
+    """
     kind = str(annotation.get("type"))
     fields = {name: value for name, value in annotation.items() if name != "type"}
     for name in ("start_index", "end_index"):

@@ -67,7 +67,7 @@ REASONING_FAMILIES: tuple[Family, ...] = (
     Family("computer-use-preview", True, ("medium",), parallel_calls=False, only_responses=True),
     Family("o4", True, _UP_TO_HIGH, parallel_calls=False),
 )
-"""Parameters that models accept on chat completions, as of 2026-11. The first matching prefix wins.
+"""Reasoning models and the parameters that they accept, as of 2026-11. The first matching prefix wins.
 
 Efforts: litellm 1.109.1 and pydantic-ai-slim 2.68.0; opencode#26268 (values confirmed by OpenAI's own errors). OpenAI
 rejects `max` in chat completions. Tools while reasoning: openai-openapi#541 (5.4), litellm#34569 (5.6), onyx#15008 (6-sol),
@@ -99,7 +99,7 @@ BY_PREFIX = {family.prefix: family for family in REASONING_FAMILIES}
 _ONLY_RESPONSES = re.compile(
     r"(?:gpt-\d[\d.]*|o\d+)(?:-mini)?-(?:pro|codex|cyber|deep-research)\b|gpt-(?:daybreak|rosalind)-|codex-|computer-use-"
 )
-"""Names of models that have only the Responses API, also of models newer than the table."""
+"""Names of models that have only the Responses API, including those of models newer than the table."""
 _DEEP_RESEARCH = re.compile(r"o\d+(?:-mini)?-deep-research\b")
 
 

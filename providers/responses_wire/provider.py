@@ -1,4 +1,4 @@
-"""OpenAI's two APIs for a conversation: which of them a call takes, and its address, body and answer there."""
+"""Chooses between OpenAI's two APIs for a conversation, and sends chat completions through the Responses API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESHAPED = frozenset((
 ))  # fmt: skip
 """Fields whose form differs between the two APIs."""
 _BY_RESPONSES = "chat by responses"
-"""Key of `Options.memo`: the call takes the Responses API. Also names its rules."""
+"""Key of `Options.memo`, set if a chat completion is sent through the Responses API; also the name of its rules."""
 
 
 class OpenAISettings(NativeResponses, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ class OpenAISettings(NativeResponses, frozen=True, forbid_unknown_fields=True):
 
 
 class Ways(msgspec.Struct, frozen=True):
-    """What decides between the two APIs, and the rules of the Responses API."""
+    """The conditions for the choice between the two APIs, and the rules of the Responses API."""
 
     rules: tuple[Rule | ForModels, ...]
     is_only_way: Callable[[str], bool]
@@ -50,9 +50,9 @@ class Ways(msgspec.Struct, frozen=True):
     needs_responses: Callable[[str, Body], bool]
     """Whether chat completions reject a call that the Responses API accepts."""
     reasons: Callable[[str], bool]
-    """Whether a model reasons. Others reject a request for encrypted reasoning."""
+    """Whether a model reasons. Other models reject a request for encrypted reasoning."""
     default_tools: Callable[[str], tuple[str, ...]]
-    """The hosted tools without which a model accepts no call."""
+    """The hosted tools that are added for a model that accepts no call without tools."""
 
 
 class OpenAI(OpenAICompatible):
@@ -83,7 +83,7 @@ class OpenAI(OpenAICompatible):
         return self.ways.needs_responses(model, body)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules of the API that the call takes."""
+        """Apply the rules of the API to which the call is sent."""
         if options.operation == "chat" and self.takes_responses(body, target):
             options.memo[_BY_RESPONSES] = True
             options.memo[ORIGIN] = target.provider
@@ -131,5 +131,5 @@ class OpenAI(OpenAICompatible):
         return lambda status, data: self.failure(status, {}, data, target)
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
-        """Return the capabilities in the API that most calls of the model take, without regard to the settings."""
+        """Return the capabilities in the API that most calls of the model use, without regard to the settings."""
         return self.compiled_rules(model, _BY_RESPONSES if self.ways.is_only_way(model) else "chat").capabilities()

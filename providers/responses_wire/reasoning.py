@@ -13,7 +13,7 @@ _TYPE = "reasoning.encrypted"
 
 
 def detail_of(item: Mapping[str, Any], origin: str, index: int, position: int) -> dict[str, Any] | None:
-    """Return the entry for a reasoning item, or None if it has nothing to send back.
+    """Return the entry for a reasoning item, or None if the item has no encrypted reasoning.
 
     `index` counts the reasoning items of the answer, and `position` the other output items before this one.
     """

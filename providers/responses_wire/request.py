@@ -35,7 +35,7 @@ CONVERSATION: MessageRow = msgspec.structs.replace(
     functions=False,
     call_id=r".{1,64}",
 )
-"""What messages may contain if they are sent through the Responses API."""
+"""The contents that messages may have if they are sent through the Responses API."""
 
 
 class LeastCap(Rule, frozen=True):
@@ -63,7 +63,10 @@ class LeastCap(Rule, frozen=True):
 
 
 class OwnReasoning(Rule, frozen=True):
-    """Earlier reasoning: what this provider encrypted is sent back, and replaces its readable form. This rule precedes `MessagePass`."""
+    """Earlier reasoning: the entries that this provider encrypted are sent back in place of the readable reasoning.
+
+    This rule precedes `MessagePass`.
+    """
 
     param: str = "messages"
 
@@ -105,13 +108,13 @@ class AsResponse(Rule, frozen=True):
 
     param: str = "messages"
     encrypts: bool = False
-    """Request encrypted reasoning. Models that do not reason reject the request."""
+    """Whether to request encrypted reasoning. Models that do not reason reject such a request."""
     default_tools: tuple[str, ...] = ()
     """Hosted tools of a model that accepts no call without one."""
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:
-        """Rename and reshape every field whose place differs."""
+        """Rename or reshape every field whose place or form differs."""
         body, options = work.body, work.options
         messages = body.pop("messages") or []
         body.set("input", list(_items(messages, str(options.memo.get(ORIGIN, "")))))
@@ -177,7 +180,7 @@ def _items(messages: Iterable[Message], origin: str) -> Iterator[dict[str, Any]]
 
 
 def _turn(message: Message, origin: str) -> list[dict[str, Any]]:
-    """Return the items of one turn of the model, with its reasoning at the places where it was."""
+    """Return the items of one turn of the model, with its reasoning at the original places."""
     content = message.get("content")
     items = [_call(call) for call in message.get("tool_calls") or ()]
     if content or not items:
@@ -213,7 +216,10 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a tool with its fields beside the type. `strict` is true by default in this API, and false in chat completions."""
+    """Return a tool with its fields beside the type.
+
+    `strict` is true by default in the Responses API, and false in chat completions.
+    """
     if tool.get("type") == "custom":
         custom = dict(tool["custom"])
         form = custom.get("format")

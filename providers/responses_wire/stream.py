@@ -17,7 +17,7 @@ _NOTHING: Sequence[bytes] = ()
 
 
 class _Item:
-    """What has been sent of one open output item."""
+    """The state of one open output item: the parts of it that have been sent."""
 
     __slots__ = ("call", "given", "has_content", "kind", "sent", "start")
 
@@ -169,7 +169,7 @@ class ResponseStream(StreamDecoder):
         return self._thought(PARAGRAPH) if self._has_thought else _NOTHING
 
     def on_item_done(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Close an item. Send what did not arrive in pieces, and encrypted reasoning."""
+        """Close an item. Send content that did not arrive in pieces, and encrypted reasoning."""
         done = event.get("item") or {}
         opened: Sequence[bytes] = _NOTHING
         if event.get("output_index") not in self._open:
@@ -183,7 +183,7 @@ class ResponseStream(StreamDecoder):
         return (*opened, *self._arguments(item, rest)) if rest else opened
 
     def _whole_message(self, done: dict[str, Any]) -> Sequence[bytes]:
-        """Return the content of a message of which no event has been sent."""
+        """Return the content of a message of which nothing has been sent."""
         chunks: list[bytes] = []
         for part in done.get("content") or ():
             if part.get("type") == "refusal" and part.get("refusal"):
@@ -245,4 +245,4 @@ _EVENTS = {
     "response.failed": ResponseStream.on_failed,
     "error": ResponseStream.on_failed,
 }
-"""The other events of openai 3.57.0 belong to hosted tools and audio, or repeat what a delta has said."""
+"""The other events of openai 3.57.0 belong to hosted tools and audio, or repeat the content of deltas."""

@@ -14,7 +14,7 @@ class StoredByGateway(Rule, frozen=True):
 
     param: str = "store"
     encrypts: bool = False
-    """Whether the model reasons, and its reasoning can be sent back only if it is encrypted."""
+    """Whether the model reasons. Its reasoning can be sent back only if it is encrypted."""
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 

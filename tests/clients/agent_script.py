@@ -62,7 +62,7 @@ class AgentScript:
 
 
 class AiderScript:
-    """Answers with an edit of a file until the request contains the output of the command, then with what it says."""
+    """Answers with an edit of a file until the request contains the output of the command, then with this output."""
 
     def __init__(self, edit: str) -> None:
         self._edit = edit

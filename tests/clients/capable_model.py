@@ -1,6 +1,6 @@
 """A scripted upstream that plays a capable model: it calls tools, keeps to schemas and stops, and reports usage.
 
-It is strict: a conversation that a real model's API would refuse gets a 400, which the test then sees as a lost answer.
+It is strict: a conversation that a real model's API would refuse gets a 400, which the test reports as a lost answer.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _call(function: Mapping[str, Any], asked: str, at: int) -> dict[str, Any]:
 
 
 def _written(fields: Mapping[str, Any], asked: str) -> str:
-    """Return the text of an answer: JSON where the request wants it."""
+    """Return the text of an answer: JSON if the request requires it."""
     wanted = fields.get("response_format") or {"type": "text"}
     if wanted["type"] == "json_schema":
         return json.dumps(_conforming(wanted["json_schema"]["schema"], asked))

@@ -128,7 +128,7 @@ def bench(serving: tuple[RunningGateway, FaultUpstream], tmp_path: Path) -> Benc
 
 
 def installed(path: Path) -> str:
-    """Return the path of a program. Skip the test where its package does not exist for this platform."""
+    """Return the path of a program. Skip the test if its package does not exist for this platform."""
     if not path.exists():
         pytest.skip(f"{path.relative_to(ROOT)} is not installed: the package does not exist for this platform")
     return str(path)
@@ -205,7 +205,7 @@ def test_claude_code_uses_the_messages_api(bench: Bench) -> None:
 
 
 def test_aider_edits_files_through_chat_completions(bench: Bench) -> None:
-    """Aider calls no tools: it edits files as the answer says, runs a command, and sends its output back if it fails."""
+    """Aider calls no tools: it edits files as answers describe, runs a command, and returns its output if it fails."""
     edit = f"note.txt\n```\n{WRITTEN}\n```\n"
     test = f"grep -q sum note.txt || {{ {COMMAND}; cat note.txt; false; }}"
     script = AiderScript(edit)

@@ -1,4 +1,4 @@
-"""The scripted capable model refuses what a real API refuses, and answers as the request wants."""
+"""The scripted capable model refuses every request that a real API refuses, and answers as the request requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both openai packages use hosted tools and stored responses at a target that speaks the Responses API."""
+"""Both openai packages use hosted tools and stored responses at a target that has the Responses API."""
 
 from __future__ import annotations
 

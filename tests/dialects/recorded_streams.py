@@ -77,7 +77,7 @@ class Case(NamedTuple):
 
 
 def cases() -> list[Case]:
-    """Return every recorded stream as it is, and with a usage that has tokens of every kind which its type reports."""
+    """Return every recorded stream as it is, and with a usage that has tokens of every kind that its type reports."""
     found = []
     for shape in SHAPES:
         plain = NONE if shape.usage is None else Tokens(*shape.usage, *_plain_details(shape))
@@ -140,7 +140,7 @@ def relay_of(shape: Shape) -> Relay:
 
 
 def chat_pieces(shape: Shape, pieces: list[bytes]) -> tuple[list[bytes], Usage | None]:
-    """Return what a caller of chat completions is sent for pieces of a stream, and the usage that is booked."""
+    """Return what a caller of chat completions is sent for pieces of a stream, and the usage that is recorded."""
     relay = relay_of(shape)
     sent = [piece for piece in map(relay.feed, pieces) if piece]
     return [*sent, relay.end() + DONE], relay.usage

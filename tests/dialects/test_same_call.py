@@ -164,7 +164,7 @@ class ScriptedAnswer:
 
 
 def same_form(api: Api, body: bytes) -> str:
-    """Return the upstream's body without the differences between the APIs. These are all of them."""
+    """Return the upstream's body without the differences that the APIs may have. There may be no others."""
     sent = json.loads(body)
     # The order of the members of an object means nothing; each API has its own.
     for message in sent["messages"]:

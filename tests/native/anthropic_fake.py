@@ -1,4 +1,7 @@
-"""A strict fake of Anthropic's Messages API: it checks each request, and answers with what a chat completion cannot express."""
+"""A strict fake of Anthropic's Messages API.
+
+It checks each request, and answers with content that a chat completion cannot express.
+"""
 
 from __future__ import annotations
 

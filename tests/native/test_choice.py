@@ -25,7 +25,7 @@ OTHER = Target("o/x", "o", providers.get("openai-compatible"), "x", "http://x/v1
 
 
 def call_of(dialect: Any = MESSAGES, **more: Any) -> Call:
-    """Return a call that was read."""
+    """Return a call whose request has been read."""
     call = Call(dialect.operation, dialect.paths[0], dialect, dialect.translator())
     source = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], **more}
     read_request(call, [], msgspec.json.encode(source), known_headers(), strict=False)
@@ -139,7 +139,7 @@ def test_every_field_of_anthropic_is_native(fields: dict[str, Any]) -> None:
 
 
 def sent(model: str = "claude-opus-5", **more: Any) -> dict[str, Any]:
-    """Return the body that Anthropic gets of a native call in strict mode."""
+    """Return the body that Anthropic gets for a native call in strict mode."""
     call, target = call_of(**more), msgspec.structs.replace(ANTHROPIC, model=model)
     api = native_api(call, target, ModelSettings())
     assert api is not None

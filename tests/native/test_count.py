@@ -1,4 +1,4 @@
-"""Tokens are counted by the provider if it speaks the caller's API."""
+"""Tokens are counted by the provider if it has the caller's API."""
 
 from __future__ import annotations
 

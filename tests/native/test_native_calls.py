@@ -1,4 +1,4 @@
-"""Calls of the Messages API to Anthropic: the bytes pass both ways, and the promises of the pipeline hold."""
+"""Calls of the Messages API to Anthropic: the bytes stay unchanged, and the rules of the pipeline apply."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ async def test_the_first_attempt_to_answer_wins_a_hedge_of_both_kinds(up: FaultU
 
 
 def full_budget() -> HedgeBudget:
-    """Return a budget for some hedges."""
+    """Return a hedge budget that allows some hedges."""
     budget = HedgeBudget()
     for _ in range(10):
         budget.earn(1.0)

@@ -1,4 +1,4 @@
-"""Calls of the Responses API to OpenAI: the bytes pass both ways, the gateway stores, and any target continues."""
+"""Calls of the Responses API to OpenAI: the bytes are unchanged, and any target can continue a stored response."""
 
 from __future__ import annotations
 

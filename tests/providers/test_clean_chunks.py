@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.streams.chunks import count_framed
-from providers.clean_chunks import frame_of, read_clean, read_clean_events
+from providers.clean_chunks import CHAT_CHUNKS, TEXT_CHUNKS, frame_of
 from providers.streams import ChunkNormalizer
 
 CLEAN: dict[str, Any] = {
@@ -57,7 +57,7 @@ OTHERS = (
 
 @pytest.mark.parametrize("chunk", CLEAN_CHUNKS)
 def test_clean_chunk_is_read_and_kept(chunk: dict[str, Any]) -> None:
-    assert read_clean(data_of(chunk)) is not None
+    assert CHAT_CHUNKS.read(data_of(chunk)) is not None
     decoder = ChunkNormalizer(model="m")
     if "role" not in (chunk["choices"] or [{"delta": {"role": ""}}])[0]["delta"]:
         decoder.feed("", data_of(with_choice(delta={"role": "assistant"})))
@@ -77,19 +77,19 @@ def test_clean_stream_without_a_role_gets_one_and_stays_clean() -> None:
 
 @pytest.mark.parametrize("chunk", OTHERS)
 def test_other_chunk_is_not_read(chunk: dict[str, Any]) -> None:
-    assert read_clean(data_of(chunk)) is None
-    assert read_clean_events(b"data: " + data_of(CLEAN) + b"\n\ndata: " + data_of(chunk) + b"\n\n") is None
+    assert CHAT_CHUNKS.read(data_of(chunk)) is None
+    assert CHAT_CHUNKS.read_events(b"data: " + data_of(CLEAN) + b"\n\ndata: " + data_of(chunk) + b"\n\n") is None
 
 
 def test_other_white_space_between_chunks_is_not_read() -> None:
     event = b"data: " + data_of(CLEAN) + b"\n\n"
-    assert len(read_clean_events(event * 2) or ()) == 2
+    assert len(CHAT_CHUNKS.read_events(event * 2) or ()) == 2
     for other in (event + b"\n", event + b"\n" + event, event[:-2] + b" " + event[6:], event.replace(b",", b",\n", 1)):
-        assert read_clean_events(other) is None
+        assert CHAT_CHUNKS.read_events(other) is None
 
 
 def test_invalid_encoding_is_not_read() -> None:
-    assert read_clean(data_of(CLEAN).replace(b"Hello", b"\xff")) is None
+    assert CHAT_CHUNKS.read(data_of(CLEAN).replace(b"Hello", b"\xff")) is None
 
 
 def test_usage_with_tokens_outside_its_parts_is_not_passed_on() -> None:
@@ -101,7 +101,7 @@ def test_usage_with_tokens_outside_its_parts_is_not_passed_on() -> None:
 
 def test_frame_is_what_surrounds_the_content() -> None:
     data = data_of(CLEAN)
-    chunk = read_clean(data)
+    chunk = CHAT_CHUNKS.read(data)
     assert chunk is not None
     frame = frame_of(data, chunk)
     assert frame is not None
@@ -111,7 +111,7 @@ def test_frame_is_what_surrounds_the_content() -> None:
 @pytest.mark.parametrize("content", ["m", "chatcmpl-1", "", 'a"b', "a\\b"])
 def test_content_that_may_stand_elsewhere_has_no_frame(content: str) -> None:
     data = data_of(with_choice(delta={"content": content}))
-    chunk = read_clean(data)
+    chunk = CHAT_CHUNKS.read(data)
     assert chunk is not None
     assert frame_of(data, chunk) is None
 
@@ -140,3 +140,45 @@ def test_framed_events_are_counted_if_nothing_else_is_among_them(texts: list[str
 def test_overlap_of_prefix_and_suffix_is_not_an_event() -> None:
     assert count_framed(b'data: "\n\n', b'data: "', b'"\n\n') == 0
     assert count_framed(b'data: "\xff"\n\n', b'data: "', b'"\n\n') == 0
+
+
+TEXT: dict[str, Any] = {
+    "id": "cmpl-1",
+    "object": "text_completion",
+    "created": 1700000000,
+    "model": "m",
+    "choices": [{"index": 0, "text": "Hello", "logprobs": None, "finish_reason": None, "stop_reason": None}],
+}
+
+
+def with_text_choice(**changes: Any) -> dict[str, Any]:
+    return {**TEXT, "choices": [{**TEXT["choices"][0], **changes}]}
+
+
+def test_clean_text_completion_passes_unchanged() -> None:
+    decoder = ChunkNormalizer(model="m", operation="completions")
+    event = b"data: " + data_of(TEXT) + b"\n\n"
+    assert decoder.convert(event) is None  # the identity of the stream is unknown
+    assert decoder.feed("", data_of(TEXT)) == (data_of(TEXT),)
+    assert decoder.convert(event * 3) == event * 3
+    prefix, suffix = decoder.frame or (b"", b"")
+    assert prefix + b"Hello" + suffix == event
+    last = with_text_choice(text="", finish_reason="stop")
+    assert decoder.convert(b"data: " + data_of(last) + b"\n\n") is None
+    assert decoder.feed("", data_of(last)) == (data_of(last),)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        CLEAN,
+        {**TEXT, "object": "chat.completion.chunk"},
+        with_text_choice(text=None),
+        with_text_choice(finish_reason="eos"),
+        with_text_choice(logprobs={"tokens": []}),
+        with_text_choice(delta={"content": "x"}),
+    ],
+)
+def test_other_text_completion_is_not_read(chunk: dict[str, Any]) -> None:
+    assert TEXT_CHUNKS.read(data_of(chunk)) is None
+    assert TEXT_CHUNKS.read_events(b"data: " + data_of(chunk) + b"\n\n") is None

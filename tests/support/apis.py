@@ -33,7 +33,10 @@ class Tokens(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a caller reads. `stop` is a finish reason of chat completions; None if the answer broke."""
+    """The parts of an answer that a caller reads.
+
+    `stop` is a finish reason of chat completions, or None if the answer broke off.
+    """
 
     text: str = ""
     reasoning: str = ""

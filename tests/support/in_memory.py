@@ -37,7 +37,7 @@ class FunctionTransport:
 
 
 class InMemory:
-    """A gateway with one model for each type, named like it."""
+    """A gateway with one model for each type, named after this type."""
 
     def __init__(self, targets: Iterable[tuple[str, str]]) -> None:
         """`targets` has the types and their models."""

@@ -44,14 +44,14 @@ def translate_answer(answer: bytes, stops: tuple[str, ...]) -> bytes:
 
 
 def finish_of(choice: dict[str, Any], stops: tuple[str, ...]) -> str:
-    """Return the reason for which a choice ended. Only some upstreams say which stop string they found."""
+    """Return Cohere's finish reason. STOP_SEQUENCE requires the stop string, which only some upstreams report."""
     if choice.get("finish_reason") == "stop" and any(choice.get(name) in stops for name in ("stop_sequence", "stop_reason")):
         return "STOP_SEQUENCE"
     return FINISH_REASONS.get(str(choice.get("finish_reason")), "COMPLETE")
 
 
 def text_in(content: Any) -> str:
-    """Return the text of `content`. The texts of a list of parts are joined."""
+    """Return the text of `content`. If `content` is a list of parts, their texts are joined."""
     if type(content) is str:
         return content
     parts = content if type(content) is list else []
@@ -82,7 +82,8 @@ def _message(source: dict[str, Any]) -> dict[str, Any]:
 def usage_of(usage: Usage) -> dict[str, Any]:
     """Return Cohere's usage. The billed tokens are those that the provider reports.
 
-    Tokens that Cohere does not count, those written to the cache and those of reasoning, are added if there are any.
+    Cohere has no fields for tokens written to the cache and for reasoning tokens. These counts have fields of their own
+    if they are not 0.
     """
     counts = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
     whole: dict[str, Any] = {"billed_units": counts, "tokens": counts, "cached_tokens": usage.cached_tokens}

@@ -29,7 +29,7 @@ class CohereChatTranslator:
         self._stream: CohereStream | None = None
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
-        """Return the chat completion of a request. Raise BadRequest for an invalid one."""
+        """Return the chat completion for a request. Raise BadRequest for an invalid request."""
         body, self.adjustments = translate_request(source)
         stops = _decode(body).get("stop")
         self._stops = tuple(stop for stop in stops if type(stop) is str) if type(stops) is list else ()

@@ -1,4 +1,4 @@
-"""Documents of Cohere's chat API at other providers: a system message with their contents, and no citations."""
+"""Documents of Cohere's chat API at other providers: sent in a system message, without citations in the answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _REASON = "sent in a system message; the answer has no citations"
 
 
 def fit_documents(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-    """Send the documents in a message if the target has no field for them. In strict mode, refuse them unless citations are off."""
+    """Send the documents in a message, and drop `citation_options`, if the target has no field for documents.
+
+    In strict mode, raise Refusal for documents unless the request turns citations off.
+    """
     if target.kind.capabilities(target.model).get("documents", {}).get("support") == "yes":
         return []
     options, documents, made = body.get("citation_options"), body.get("documents"), []

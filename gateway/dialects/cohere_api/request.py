@@ -13,7 +13,7 @@ from gateway.errors import refuse
 from providers.base import Adjustment
 
 NAMES = {"k": "top_k", "p": "top_p", "stop_sequences": "stop"}
-"""Chat completions' names of parameters that have the same values."""
+"""Cohere's names of parameters, and their names in a chat completion. The values are the same."""
 CALLERS_NAMES = {
     **{new: old for old, new in NAMES.items()},
     "reasoning_budget": "thinking.token_budget",
@@ -21,7 +21,7 @@ CALLERS_NAMES = {
 }
 _CHOICES = {"REQUIRED": "required", "NONE": "none"}
 FORMAT_NAME = "output"
-"""The name of a schema. Cohere's schemas have none."""
+"""The name that a chat completion requires for a schema. Cohere's schemas have no names."""
 
 Message = dict[str, Any]
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -29,7 +29,10 @@ encode = msgspec.json.Encoder().encode
 
 
 def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
-    """Return the chat completion and the adjustments. Values of the wrong type stay, so that the checks refuse them."""
+    """Return the chat completion and the adjustments. Raise BadRequest for a field that cannot be translated.
+
+    Most values of the wrong type are copied: the checks of chat completions refuse them later.
+    """
     body, made = _decode(source), list[Adjustment]()
     for old, new in NAMES.items():
         if old in body:
@@ -78,7 +81,10 @@ def _type(part: Any) -> Any:
 
 
 def _tool_result(parts: list[Any], path: str, made: list[Adjustment]) -> str | list[Any]:
-    """Return the text of a tool result. A document becomes the JSON of its data, with its id."""
+    """Return the text of a tool result. The text of a document is the JSON of its data and its id.
+
+    A result with other parts is returned as it is.
+    """
     texts = []
     for index, part in enumerate(parts):
         document = part.get("document") if _type(part) == "document" else None
@@ -94,7 +100,7 @@ def _tool_result(parts: list[Any], path: str, made: list[Adjustment]) -> str | l
 
 
 def _translate_tools(body: dict[str, Any]) -> None:
-    """Move `strict_tools` to the functions."""
+    """Replace `strict_tools: true` by `strict: true` in each function."""
     tools = body.get("tools")
     if body.get("strict_tools") is not True or type(tools) is not list:
         return
@@ -106,14 +112,14 @@ def _translate_tools(body: dict[str, Any]) -> None:
 
 
 def _translate_format(body: dict[str, Any]) -> None:
-    """Give a JSON object with a schema the form of chat completions."""
+    """Replace the response format `json_object` with a schema by the `json_schema` of chat completions."""
     wanted = body.get("response_format")
     if type(wanted) is dict and wanted.get("type") == "json_object" and wanted.get("json_schema") is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": FORMAT_NAME, "schema": wanted["json_schema"]}}
 
 
 def _translate_thinking(body: dict[str, Any]) -> None:
-    """Translate `thinking`. Without a budget, "enabled" is the default of every model that can think."""
+    """Translate `thinking`. The type "enabled" without a budget is omitted: it is the default of reasoning models."""
     thinking = body.get("thinking")
     if thinking is None:
         return

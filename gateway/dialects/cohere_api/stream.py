@@ -1,7 +1,9 @@
 """Translates the events of a chat stream to Cohere's, in its order.
 
-    message-start, then for each content: content-start, content-delta ..., content-end, for each tool call: tool-call-start,
-    tool-call-delta ..., tool-call-end, then message-end with the finish reason and the usage, then [DONE].
+    message-start
+    content-start, content-delta ..., content-end                        for each text or thinking
+    tool-call-start, tool-call-delta ..., tool-call-end                  for each tool call
+    message-end with the finish reason and the usage, then [DONE]
 
 A tool call that begins while the previous one is incomplete waits until the previous one is complete.
 """
@@ -35,10 +37,10 @@ class CohereStream:
         self._kind = ""
         """The type of the open content, "" if none is open."""
         self._calls: dict[int, dict[str, Any]] = {}
-        """The tool calls by their index in the chat stream, in order of their beginning."""
+        """The tool calls by their index in the chat stream, in the order in which they began."""
         self._open: int | None = None
         self._written: list[int] = []
-        """The indexes of the calls that were begun at the caller."""
+        """The indexes of the calls whose `tool-call-start` was written."""
         self._last: dict[str, Any] = {}
         self._usage: Any = None
         self._receipt: Any = None
@@ -118,7 +120,7 @@ class CohereStream:
         self._write_calls(at_end=False)
 
     def _write_calls(self, *, at_end: bool) -> None:
-        """Write what is known of the open call. If it is complete and another one waits, begin that one."""
+        """Write the part of the open call that has arrived. If that call is complete, begin the next one."""
         for index, call in self._calls.items():
             if index in self._written and index != self._open:
                 continue

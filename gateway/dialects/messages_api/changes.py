@@ -1,4 +1,4 @@
-"""Records what a chat completion cannot express of a Messages request."""
+"""Records the parts of a Messages request that a chat completion cannot express."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
 MAX_LISTED = 8
-"""Maximum number of adjustments of one kind that are listed one by one. One more entry gives the number of the others."""
+"""Maximum number of adjustments of one kind that are listed one by one. One more entry has the number of the others."""
 _INDEX = re.compile(r"\d+")
 
 
@@ -17,7 +17,10 @@ class InexpressibleError(BadRequest):
 
 
 class Changes:
-    """The adjustments of one request, and the refusal of what a chat completion cannot express: in strict mode, any loss."""
+    """The adjustments of one request, and the refusal if a chat completion cannot express the request.
+
+    In strict mode, every loss is refused.
+    """
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -26,14 +29,14 @@ class Changes:
         self.file_addresses: list[str] = []
         """Parameters with the address of a document."""
         self.refusal: BadRequest | None = None
-        """The first refusal."""
+        """The first refusal; None if there is none."""
 
     def refuse(self, error: BadRequest) -> None:
         """Record that the request cannot be sent as a chat completion."""
         self.refusal = self.refusal or error
 
     def lose(self, param: str, why: str) -> None:
-        """Report a field that is left out. In strict mode, refuse it."""
+        """Report a field that is left out. In strict mode, record a refusal instead."""
         if self._strict:
             self.refuse(refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter"))
         elif self._is_listed("drop", param, why):
@@ -45,7 +48,7 @@ class Changes:
             self.adjustments.append(Adjustment(param, "reshape", why=why))
 
     def finish(self) -> list[Adjustment]:
-        """Return the adjustments, with the number of those that are not listed."""
+        """Return the adjustments, with the number of those that are not listed one by one."""
         for (action, param, why), count in self._counts.items():
             if count > MAX_LISTED:
                 note = f"{why}; {count - MAX_LISTED} more of these"

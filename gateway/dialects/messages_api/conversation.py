@@ -71,7 +71,10 @@ class Conversation:
         return content_of(raw, param, self._changes)
 
     def add_turn(self, turn: Fields, index: int) -> None:
-        """Add the message or the messages of one turn. If that is impossible, refuse it, and add its JSON to be counted."""
+        """Add the messages of one turn.
+
+        If a chat completion cannot express the turn, record the refusal, and add the turn's JSON to be counted.
+        """
         before = len(self.messages)
         try:
             self._add_turn(turn, index)
@@ -202,7 +205,7 @@ def _numbers(content: Any) -> list[int]:
 
 
 def _thinking(blocks: list[Fields]) -> Message:
-    """Return the fields for earlier thinking: the blocks that are signed, byte for byte, and the text of all."""
+    """Return the fields for earlier thinking: the signed and redacted blocks unchanged, and the text of all blocks."""
     if not blocks:
         return {}
     signed = [block for block in blocks if "data" in block or bytes(block.get("signature", b'""')) not in (b'""', b"null")]
@@ -214,7 +217,7 @@ def _thinking(blocks: list[Fields]) -> Message:
 
 
 def _stand_in(turn: Fields) -> Message:
-    """Return a message with the JSON of a turn as its text, and with its tool calls, which later results answer."""
+    """Return a message with the JSON of a turn as its text, and with the turn's tool calls for later results."""
     content = turn["content"]
     message: Message = {"role": turn["role"], "content": bytes(content).decode(errors="replace")}
     called = [block.get("id") for block in decode_objects(content) if bytes(block.get("type", ABSENT)) == b'"tool_use"']

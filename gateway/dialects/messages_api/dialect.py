@@ -49,7 +49,7 @@ class MessagesTranslator:
         self._stream: MessageStream | None = None
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
-        """Return the chat completion of a Messages request."""
+        """Return the chat completion for a Messages request."""
         translated = translate_request(source, strict=strict, counts=self._counts)
         self.adjustments, self.refusal = translated.adjustments, translated.refusal
         self._origins, self._file_addresses = translated.origins, translated.file_addresses
@@ -57,12 +57,12 @@ class MessagesTranslator:
         return translated.body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Fit thinking and effort to a target. Refuse addresses of documents unless it fetches them."""
+        """Fit thinking and effort to a target. Refuse addresses of documents unless the target fetches documents."""
         refuse_addresses(self._file_addresses, target, "send the document as base64 or text")
         return fit_thinking(body, target, strict=strict)
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter. A request that could not be translated was refused by that name."""
+        """Return the caller's name of a parameter. The parameter of `refusal` already has that name."""
         if self.refusal is not None and name == self.refusal.param:
             return name
         return callers_name(name, self._origins) if self._origins else name
@@ -73,7 +73,7 @@ class MessagesTranslator:
         return translate_headers(headers)
 
     def answer(self, answer: bytes) -> bytes:
-        """Return the message of a chat answer."""
+        """Return the message for a chat answer."""
         return translate_answer(answer, self._model, self._stops, self._receipt)
 
     def error(self, status: int, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Passes calls of the Messages API to providers that speak it: the fields of a request, and how responses are read.
+"""Passes calls of the Messages API to providers that offer it: the fields of a request, and how responses are read.
 
 Source: anthropic 2.14.0 (MessageCreateParams and its beta, Message, RawMessageStreamEvent), as of 2026-11.
 """
@@ -88,7 +88,7 @@ class MessageReader:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens so far. The output in `message_start` is only a first value, so it counts as not reported."""
+        """The tokens reported so far. The provisional output count of `message_start` is left out."""
         counts = self._counts if self._has_output else {**self._counts, "output_tokens": 0}
         return read_usage(openai_usage(counts))
 
@@ -116,7 +116,7 @@ class MessageReader:
         self._counts |= {name: count for name, count in (usage or {}).items() if count is not None}
 
     def ending(self) -> bytes:
-        """Return the last event."""
+        """Return the event that ends a stream."""
         return MESSAGE_STOP
 
     def with_receipt(self, events: bytes, receipt: bytes) -> bytes:

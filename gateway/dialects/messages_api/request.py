@@ -37,7 +37,7 @@ TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
     "output_format": lambda raw, changes: translate_format(raw, "output_format"),
     "metadata": translate_metadata,
 }
-"""The fields that are not copied. `output_format` is the name of `output_config.format` in earlier betas."""
+"""The fields that a function translates. `output_format` is the name of `output_config.format` in earlier betas."""
 
 OF_CHAT: Mapping[str, str] = {
     "stop": "Use 'stop_sequences'.",
@@ -55,7 +55,7 @@ OF_CHAT: Mapping[str, str] = {
     "modalities": "A message has only text.",
     "audio": "A message has only text.",
 }
-"""Fields of chat completions whose meaning another field has, or whose answer a message cannot hold."""
+"""Fields of chat completions that are refused, with a hint: another field to use, or what a message lacks."""
 
 _NAMES: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",
@@ -75,7 +75,7 @@ _OF_BLOCK: Mapping[str, str] = {
     ".file": ".source",
     ".file.file_data": ".source",
 }
-"""Places in a content part or in a tool call, and where they are in a block."""
+"""Fields of a content part or of a tool call, and the fields of a block to which they belong."""
 _THOUGHTS = (".reasoning", ".thinking_blocks")
 _MESSAGE = re.compile(r"messages\[(\d+)\](?:\.(content|tool_calls)\[(\d+)\])?(.*)", re.DOTALL)
 _TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.DOTALL)
@@ -94,13 +94,13 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """Why this is not what the caller asked for: a chat completion cannot express the request."""
+    """Why a chat completion cannot express the request, so that `body` lacks a part of it; None if it can."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
-    """Return the chat completion, with a refusal if it cannot express the request. Raise BadRequest for an invalid body.
+    """Return the chat completion, with a refusal if it lacks a part of the request.
 
-    `counts` is True for a request that only counts tokens, which needs no output cap.
+    Raise BadRequest for an invalid body. `counts` is True for a request that only counts tokens and needs no output cap.
     """
     given = decode_object(source)
     changes = Changes(strict=strict)
@@ -133,7 +133,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
             _add_thinking(body, raw)
         elif name != "system":
             body[name] = raw
-    if changes.refusal is not None:  # only routing and limits read this body
+    if changes.refusal is not None:  # this body is used only for routing and limits
         body.pop("tool_choice", None)
         if not body.get("tools"):
             body.pop("tools", None)

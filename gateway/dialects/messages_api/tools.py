@@ -18,12 +18,12 @@ _ANTHROPIC_ONLY: Mapping[str, tuple[bytes, ...]] = {
     "eager_input_streaming": (b"false",),
     "input_examples": (b"[]",),
 }
-"""Fields of tools that a chat completion cannot express, with the values that mean the same as none."""
+"""Fields of tools that a chat completion cannot express, with the values that mean the same as an absent field."""
 FORMAT_NAME = "output"
 
 
 def translate_tools(raw: msgspec.Raw, changes: Changes) -> list[dict[str, Any]]:
-    """Return the functions for a list of tools. Refuse Anthropic's own tools."""
+    """Return the functions for a list of tools. Record a refusal for one of Anthropic's own tools."""
     functions = []
     for index, tool in enumerate(list_of_fields(raw, "tools")):
         try:

@@ -89,7 +89,7 @@ def _items(identity: output.Identity, choice: _Choice, last: str, request: Reque
 
 
 def _parts(choice: _Choice) -> tuple[list[dict[str, Any]], Raw]:
-    """Return the content parts of a message, and the thinking that its content contains."""
+    """Return the content parts of a message, and the thinking in the message's content."""
     message, parts, thoughts = choice.message, [], ABSENT
     content = message.get("content", ABSENT)
     if is_string(content):

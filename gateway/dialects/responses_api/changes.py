@@ -24,7 +24,7 @@ class Changes:
         self.made.append(Adjustment(param, action, why=why))
 
     def warn(self, param: str, why: str) -> None:
-        """Report a difference between the APIs that the request does not decide, the first time."""
+        """Report a difference between the defaults of the two APIs. The same reason is reported only once."""
         if not any(each.action == "warn" and each.why == why for each in self.made):
             self.made.append(Adjustment(param, "warn", why=why))
 

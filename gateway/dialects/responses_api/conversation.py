@@ -45,11 +45,11 @@ class Origin(msgspec.Struct):
     calls: list[str] = []
     """The item of each tool call."""
     items: list[str] = []
-    """All items."""
+    """All items that became part of the message."""
 
 
 class Conversation:
-    """The messages of one request, and the places in the request that they come from."""
+    """The messages of one request, and the place in the request from which each of them comes."""
 
     __slots__ = ("_changes", "_turn", "messages", "origins")
 
@@ -60,7 +60,7 @@ class Conversation:
         self.origins: list[Origin] = []
 
     def add_instructions(self, raw: Raw) -> None:
-        """Add `instructions`: a message of the system, before all others."""
+        """Add `instructions` as a system message, before all other messages."""
         self._add("instructions", {"role": "system", "content": string("instructions", raw)})
 
     def add_input(self, raw: Raw, earlier: Sequence[Raw] = ()) -> None:
@@ -113,7 +113,7 @@ class Conversation:
             turn.update(content=_simplest(content), **extra)
             self.origins[-1].content = f"{param}.content"
             self.origins[-1].items.append(param)
-        elif turn is not None and "tool_calls" in turn:  # its results must follow at once
+        elif turn is not None and "tool_calls" in turn:  # the results of the calls must follow directly
             turn["content"] = [*_as_parts(turn["content"]), *_as_parts(content)]
             self.origins[-1].items.append(param)
         else:
@@ -183,7 +183,7 @@ _ITEMS = {
 
 
 def callers_receipt(receipt: Raw, origins: Sequence[Origin]) -> Any:
-    """Return a receipt whose evicted messages are numbered as the caller's items."""
+    """Return a receipt in which the numbers of evicted messages are those of the caller's items."""
     if b'"evicted":[' not in bytes(receipt) or b'"evicted":[]' in bytes(receipt):
         return receipt
     decoded = decode(receipt)
@@ -195,7 +195,7 @@ def callers_receipt(receipt: Raw, origins: Sequence[Origin]) -> Any:
 
 
 def _name_of(param: str, item: Mapping[str, Raw]) -> Raw:
-    """Return the name of a called tool in the chat completion."""
+    """Return the name that a called tool has in the chat completion."""
     name = string(f"{param}.name", item.get("name", ABSENT))
     namespace = item.get("namespace", ABSENT)
     if is_absent(namespace):
@@ -204,7 +204,7 @@ def _name_of(param: str, item: Mapping[str, Raw]) -> Raw:
 
 
 def _simplest(content: Raw | list[dict[str, Any]]) -> Raw | list[dict[str, Any]]:
-    """Return the content of an assistant message as a string if it is one text, which every provider accepts."""
+    """Return the content of an assistant message: one text as a string, which every provider accepts."""
     if type(content) is list and len(content) == 1 and content[0].keys() == {"type", "text"}:
         only: Raw = content[0]["text"]
         return only

@@ -39,7 +39,7 @@ class ResponsesTranslator:
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Refuse addresses of files, unless the target reads them. Everything else is the same for every target."""
+        """Refuse addresses of files unless the target fetches files. Everything else is the same for every target."""
         refuse_addresses(self._request.changes.file_addresses, target, "send the file in 'file_data'")
         return []
 
@@ -49,7 +49,7 @@ class ResponsesTranslator:
         return f"resp_{self._request.base}"
 
     def items(self) -> list[Raw]:
-        """Return all input items, those of earlier turns first."""
+        """Return all items of the conversation before the response, those of earlier turns first."""
         return [*(self.earlier or ()), *input_items(self._request.input)]
 
     def param(self, name: str) -> str:
@@ -73,7 +73,7 @@ class ResponsesTranslator:
         return self._events().feed(events)
 
     def end(self, events: bytes) -> bytes:
-        """Return the last events of the stream. If the provider's own events were sent, they are one error."""
+        """Return the last events of the stream: a single `error` event for an error after the provider's own events."""
         if self._stream is None and events.startswith(b'data: {"error":'):
             return error_event(events)
         return self._events().end(events)

@@ -21,7 +21,7 @@ NAMES = MappingProxyType({
     "messages": "input",
     "context_length_exceeded_behavior": "truncation",
 })  # fmt: skip
-"""Parameters of the chat completion, and what they come from."""
+"""Parameters of the chat completion, and the caller's parameters from which they come."""
 
 _FIRST = re.compile(r"[^.\[]*")
 _MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
@@ -102,9 +102,9 @@ def to_error(body: bytes, names: Names) -> bytes:
 
 
 def error_event(event: bytes) -> bytes:
-    """Return the error that ends a stream of the provider's own events, for an error object in a chat event.
+    """Return the `error` event for the error in a chat event. It ends a stream of the provider's own events.
 
-    The provider's numbers are not known, because its events are passed without decoding.
+    Its sequence number is 0: those of the provider's events are unknown, because they pass without decoding.
     """
     error: dict[str, Any] = _decode(event.removeprefix(b"data: "))["error"]
     said = {"type": "error", "sequence_number": 0, **{name: error.get(name) for name in ("code", "message", "param")}}

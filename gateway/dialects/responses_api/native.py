@@ -1,7 +1,8 @@
-"""Passes calls of the Responses API to providers that speak it: what changes in a request, and how responses are read.
+"""Passes calls of the Responses API to providers that offer it: the changes to a request, and how responses are read.
 
-The provider stores nothing: an earlier conversation is sent whole, and the gateway stores the response if asked. Source:
-openai 3.52.0 (ResponseCreateParams, Response, ResponseStreamEvent), as of 2026-11.
+The provider stores nothing: earlier items are sent with each request, and the gateway stores responses on request.
+
+Source: openai 3.52.0 (ResponseCreateParams, Response, ResponseStreamEvent), as of 2026-11.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[Adjustment]:
-    """Put the earlier conversation into `input`, and leave out what only other providers understand."""
+    """Put the earlier conversation into `input`, and leave out reasoning and fields that only other providers can read.
+
+    In strict mode, raise Refusal for such reasoning.
+    """
     source = body.raw("input") or b"[]"
     earlier = translator.earlier
     if earlier is None and b"encrypted_content" not in source and b'"reasoning"' not in source and b"extra_content" not in source:
@@ -92,13 +96,13 @@ def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[A
 
 
 def _is_readable(members: dict[str, Raw]) -> bool:
-    """Return whether OpenAI can read a reasoning item: it has content that OpenAI encrypted."""
+    """Return whether OpenAI can read a reasoning item: whether it has content that OpenAI encrypted."""
     sealed = bytes(members.get("encrypted_content", ABSENT))
     return sealed.startswith(b'"') and len(sealed) > len(b'""') and not sealed.startswith(b'"' + PREFIX.encode())
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read a response, which keeps its bytes. Raise StreamFailure if it failed, ValueError for any other body."""
+    """Read a response, which keeps its bytes. Raise StreamFailure for a failed one, ValueError for any other body."""
     response = _read_response(body)
     return Answer(body, _usage(response), _finish_reasons(response))
 
@@ -135,7 +139,7 @@ def _failure(error: Any) -> Failure:
 
 
 class ResponseReader:
-    """Reads the events of a stream that have usage, the finish reason, an error or the end."""
+    """Reads the events of a stream that have usage, the finish reason or an error."""
 
     marks: tuple[bytes, ...] = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"event: error")
     content_mark = b".delta\n"
@@ -159,7 +163,7 @@ class ResponseReader:
         return "frame" if kind in _FRAME else "content"
 
     def ending(self) -> bytes:
-        """Return nothing: a stream is complete with the event that has its finish reason."""
+        """Return no event: the event with the finish reason ends a stream."""
         return b""
 
     def with_receipt(self, events: bytes, receipt: bytes) -> bytes:

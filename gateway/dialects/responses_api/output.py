@@ -14,7 +14,7 @@ from providers.usage import read_usage
 
 MAX_ID_CHARS = 40
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Finish reasons of an answer that is not complete, and the reason of the response."""
+"""Finish reasons of an incomplete answer, and the reasons that the response has for them."""
 EMPTY_TEXT = Raw(b'""')
 
 _decode_any = msgspec.json.Decoder().decode
@@ -22,7 +22,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Identity(msgspec.Struct, gc=False):
-    """What identifies a response: all ids of its items are derived from the id of the chat completion."""
+    """The common part of the ids of a response and its items, the time of its creation, and its model."""
 
     base: str
     created: int
@@ -60,7 +60,7 @@ class Response:
         error: Any = None,
         more: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the response as JSON. `more` are members besides those of the API, such as the receipt."""
+        """Return the response as JSON. `more` are further members, such as the receipt."""
         identity = self.identity
         head = {
             "id": f"resp_{identity.base}",
@@ -106,7 +106,7 @@ def refusal_part(text: Raw) -> dict[str, Any]:
 
 
 def message_item(identity: str, status: str, content: Sequence[Any], extra: Raw = ABSENT) -> dict[str, Any]:
-    """Return a message of the model. `extra` is what its provider needs to get back with it (Gemini)."""
+    """Return a message of the model. `extra` is data that the provider (Gemini) requires back with the message."""
     item = {"id": identity, "type": "message", "status": status, "content": content, "role": "assistant"}
     return item | {"extra_content": extra} if len(extra) else item
 
@@ -152,7 +152,7 @@ class Call(msgspec.Struct):
 
 
 class Called(NamedTuple):
-    """A tool call of a chat message, or its first piece, in a response."""
+    """The JSON of a tool call in a chat message, or of a piece of a tool call in a stream."""
 
     members: Mapping[str, Raw]
     """The fields of the call."""
@@ -161,7 +161,7 @@ class Called(NamedTuple):
     custom: bool
 
     def call(self, identity: Identity, index: int, tools: Mapping[str, Member]) -> Call:
-        """Return the call. `tools` are the tools in a namespace, by their names in the chat completion."""
+        """Return the call. `tools` are the tools that are in a namespace, by their names in the chat completion."""
         given = self.members.get("id", ABSENT)
         call_id = given if is_text(given) else identity.item_id("call", index)
         extra = self.members.get("extra_content", ABSENT)
@@ -172,13 +172,13 @@ class Called(NamedTuple):
 
 
 def called(members: Mapping[str, Raw]) -> Called:
-    """Read a tool call of a chat message."""
+    """Read a tool call of a chat message, or one piece of it."""
     custom = not is_absent(members.get("custom", ABSENT))
     return Called(members, _decode_fields(members.get("custom" if custom else "function", b"{}")), custom)
 
 
 def annotation_of(raw: Raw) -> dict[str, Any]:
-    """Return an annotation in this API's form: the members of `url_citation` are not nested."""
+    """Return an annotation in this API's format: the members of `url_citation` are not nested."""
     given = _decode_any(raw)
     if type(given) is not dict:
         return {"type": "unknown", "value": given}

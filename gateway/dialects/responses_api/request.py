@@ -48,7 +48,7 @@ ECHOED = MappingProxyType({
     "truncation": Raw(b'"disabled"'),
     "user": Raw(b"null"),
 })  # fmt: skip
-"""The parameters that every response repeats, with the value that it has if the request does not set it."""
+"""The parameters that every response repeats, with the value for a request that does not set the parameter."""
 
 INSTEAD = MappingProxyType({
     "messages": "input", "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens",
@@ -63,11 +63,11 @@ NOT_SUPPORTED = MappingProxyType({
     "prompt": "the gateway stores no prompts: send 'instructions' and 'input'",
     "moderation": "the gateway moderates neither input nor output",
 })  # fmt: skip
-"""Parameters that are refused unless they are null."""
+"""Parameters that a chat completion cannot express, with the reason or the advice of the error. Null is accepted."""
 
 _NOT_EXPRESSED = frozenset({"unsupported_parameter", "unsupported_content"})
 NEVER = frozenset({"background", "conversation", *INSTEAD})
-"""Parameters that are refused at every target."""
+"""Parameters that are refused also at targets that offer this API."""
 
 
 class InexpressibleError(BadRequest):
@@ -102,7 +102,7 @@ class RequestReader:
         self.tools = Tools(self.changes)
         self.chat: dict[str, Any] = {}
         self.echo: dict[str, Raw] = dict(ECHOED)
-        """What every response repeats of the request."""
+        """The parameters that every response repeats."""
         self._fields: dict[str, Raw] = {}
         self.given: frozenset[str] = frozenset()
         """The names of the caller's parameters."""
@@ -117,8 +117,8 @@ class RequestReader:
     def read(self, source: bytes) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for the first invalid field.
 
-        Raise InexpressibleError for one that only a target with this API can honour. A body that is not a JSON object
-        is returned as it is: it is refused like that of any other API.
+        Raise InexpressibleError for a field that only a target with this API can honour. A body that is not a JSON
+        object is returned as it is, and is refused later.
         """
         try:
             given = _decode_fields(source)
@@ -133,7 +133,7 @@ class RequestReader:
             raise
 
     def outline(self) -> bytes:
-        """Return a chat completion for routing, limits and counts alone: the input as it is written."""
+        """Return a chat completion for routing, limits and counts only, with the JSON of the input as its text."""
         given, texts = self._fields, [*(self.earlier or ()), self.input]
         content = Raw(encode("".join(bytes(text).decode() for text in (given.get("instructions", ABSENT), *texts))))
         chat: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
@@ -175,7 +175,7 @@ class RequestReader:
         self.changes.without_loss("max_tool_calls", "it applies to hosted tools, which are not offered")
 
     def _metadata(self, raw: Raw) -> None:
-        """Check the metadata. They belong to the response, which repeats them; a chat completion needs none."""
+        """Check the metadata. The response repeats it; the chat completion does not contain it."""
         for name, text_ in fields("metadata", raw).items():
             string(f"metadata.{name[:64]}", text_)
 
@@ -253,7 +253,7 @@ class RequestReader:
         self.chat["tool_choice"] = read_choice(raw)
 
     def _client_metadata(self, raw: Raw) -> None:
-        """Leave out what Codex tells OpenAI about itself."""
+        """Leave out the data about the client, which Codex sends."""
         fields("client_metadata", raw)
         self.changes.without_loss("client_metadata", "it describes the caller to OpenAI")
 

@@ -1,4 +1,4 @@
-"""What is stored of a response: the response itself and the items of its conversation, as the API lists them."""
+"""The record of a stored response: the response itself, and the items of its conversation before it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ESCAPE = b"\\u"
 
 
 class StoreWishes(msgspec.Struct):
-    """What a request asks of the store."""
+    """The parameters of a request that concern the store."""
 
     store: Raw = ABSENT
     previous_response_id: Raw = ABSENT
@@ -46,8 +46,8 @@ class StoredResponse(msgspec.Struct):
 
     response: Raw
     items: list[Raw]
-    """All input items, those of earlier turns first: as the caller wrote them, so that they are sent on like the first
-    time. Each has an id of its own.
+    """All items of the conversation before the response, those of earlier turns first. They are as they were sent or
+    returned, except that each has an id of its own.
     """
 
     def conversation(self) -> list[Raw]:
@@ -60,7 +60,7 @@ _decode_record = msgspec.json.Decoder(StoredResponse).decode
 
 
 def read_wishes(source: bytes) -> StoreWishes | None:
-    """Return what a body asks of the store, or None for nothing. An invalid body is refused later."""
+    """Return the parameters for the store, or None if a body does not use it. An invalid body is refused later."""
     if b'"store"' not in source and b'"previous_response_id"' not in source and _ESCAPE not in source:
         return None
     try:
@@ -76,7 +76,7 @@ def read_record(record: bytes) -> StoredResponse:
 
 
 def write_record(response: Raw, items: Sequence[Raw]) -> bytes:
-    """Return the record of a response. Items without an id, or with one that an earlier item has, get one."""
+    """Return the record of a response. Items without an id, or with the id of an earlier item, get a new id."""
     base = id_of(response).removeprefix("resp_")
     seen: set[bytes] = set()
     named = []
@@ -90,7 +90,7 @@ def write_record(response: Raw, items: Sequence[Raw]) -> bytes:
 
 
 def input_items(raw: Raw) -> list[Raw]:
-    """Return the items of `input`, which may be a text."""
+    """Return the items of `input`. A text is one item."""
     if is_string(raw):
         return [Raw(encode({"type": "message", "role": "user", "content": raw}))]
     return _decode_list(raw)
@@ -101,7 +101,7 @@ def _kind(members: Mapping[str, Raw]) -> str:
 
 
 def _named(members: Mapping[str, Raw], name: str) -> Raw:
-    """Return an input item with an id."""
+    """Return an input item with an id that ends with `name`."""
     return Raw(encode({**members, "id": f"{_PREFIXES.get(_kind(members), 'item')}_{name}"}))
 
 
@@ -155,7 +155,7 @@ def id_of(response: Raw) -> str:
 
 
 def mark(response: Raw, *, store: bool, previous: str | None) -> Raw:
-    """Return a response that says whether it is stored, and which one it continues."""
+    """Return a response whose `store` and `previous_response_id` have these values."""
     members = _decode_fields(response)
     found = bytes(members.get("store", ABSENT)), members.get("previous_response_id", ABSENT)
     if found[0] == encode(store) and bytes(found[1]) == encode(previous):

@@ -4,7 +4,7 @@
     response.output_item.added, its parts and deltas, response.output_item.done    for each item
     response.completed | response.incomplete | response.failed
 
-An item whose stream broke gets no `done` events, so that no client uses incomplete arguments.
+If the stream breaks, open items get no `done` events, so that no client uses incomplete arguments.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _TEXT_FIELDS = ("content", *reasoning.TEXT_FIELDS)
 
 
 class Frame(NamedTuple):
-    """The bytes around the text of a chunk. The next chunks usually have the same, so that they need no decoding."""
+    """The bytes around the text of a chunk. Chunks with the same bytes around their text need no decoding."""
 
     prefix: bytes
     suffix: bytes
@@ -81,7 +81,7 @@ def frame_of(data: bytes, text: Text, piece: Raw) -> Frame | None:
 
 
 _RATE_LIMIT = ("rate_limit_exceeded",)
-"""The codes of the gateway that are also codes of this API; all others are a `server_error`."""
+"""The codes of the gateway that are also codes of this API. All others become `server_error`."""
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode

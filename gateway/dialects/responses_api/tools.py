@@ -1,4 +1,4 @@
-"""Tools and `tool_choice`. Hosted tools, which OpenAI itself runs, are refused by name."""
+"""Tools and `tool_choice`. A chat completion cannot express hosted tools, which OpenAI itself runs."""
 
 from __future__ import annotations
 

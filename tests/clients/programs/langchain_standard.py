@@ -33,7 +33,7 @@ def _without_internet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Standard(ChatModelIntegrationTests):
-    """What every API of the gateway has."""
+    """The settings and tests that are common to all APIs of the gateway."""
 
     __test__ = False
     more: dict[str, Any] = {}  # noqa: RUF012 (parameters of a subclass)

@@ -235,7 +235,7 @@ def test_comments_stay() -> None:
 
 
 def test_cohere_s_own_decoder_reads_the_translated_stream() -> None:
-    """What the gateway sends to Cohere's clients is what it accepts from Cohere."""
+    """The gateway can read from Cohere the same events that it sends to Cohere's clients."""
     translator = CohereStream()
     events = b"".join(translator.feed(event) for event in stream(*INTERLEAVED, finish="tool_calls"))
     target = target_for("cohere")

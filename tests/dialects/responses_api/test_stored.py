@@ -1,4 +1,4 @@
-"""Stored responses: what a request asks for, the items as the API lists them, and their pages."""
+"""Stored responses: the wishes of a request, the items as the API lists them, and their pages."""
 
 from __future__ import annotations
 
