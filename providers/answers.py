@@ -161,6 +161,8 @@ def _read_unchanged(body: bytes) -> Answer | None:
         message = choice.message
         if (message is not None) != is_chat or (message is None and choice.text is None):
             return None
+        if message is not None and not message.tool_calls and choice.finish_reason == "tool_calls":
+            return None
         if message is not None and message.tool_calls:
             calls = message.tool_calls
             if len({call.id for call in calls}) != len(calls) or choice.finish_reason == "stop":
@@ -205,10 +207,12 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
         if not numbered:
             choice["index"] = position
             changed = True
-        if type(choice.get("message")) is dict:
-            changed = _repair_message(choice["message"]) or changed
-            if choice.get("finish_reason") == "stop" and choice["message"].get("tool_calls"):
-                choice["finish_reason"] = "tool_calls"
+        if type(message := choice.get("message")) is dict:
+            changed = _repair_message(message) or changed
+            reason = "tool_calls" if message.get("tool_calls") else "stop"
+            is_off = choice.get("finish_reason") in ("stop", "tool_calls") and choice["finish_reason"] != reason
+            if is_off and not message.get("function_call"):
+                choice["finish_reason"] = reason
                 changed = True
         if type(choice.get("usage")) is dict:
             usage = choice.pop("usage")

@@ -19,9 +19,6 @@ from providers.responses_wire.provider import OpenAI, OpenAISettings
 FIRST_RESPONSES_VERSION = "2025-03-01"
 """The first version of the classic API that has the Responses API (azure-ai-docs: 2025-03-01-preview)."""
 
-FIRST_RESPONSES_VERSION = "2025-03-01"
-"""The first version of the classic API that has the Responses API (azure-ai-docs: 2025-03-01-preview)."""
-
 
 class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
     """Settings of Azure."""

@@ -27,4 +27,6 @@ def error_of(chunk: Any, event: str) -> Any:
             return {"error": choice["error"]}
     if not choices and type(chunk.get("message")) is str and (chunk.get("code") or chunk.get("status_code")):
         return {"error": chunk}
+    if not choices and type(chunk.get("detail")) is str:
+        return {"error": {"message": chunk["detail"]}}  # FastAPI's error, of vLLM and others
     return None

@@ -10,12 +10,14 @@ from providers.tool_calls import CallStream, calls_of
 class StreamChoice:
     """The state of one choice of a stream."""
 
-    __slots__ = ("calls", "finished", "has_delta", "has_role")
+    __slots__ = ("calls", "finished", "has_delta", "has_function_call", "has_role")
 
     def __init__(self) -> None:
         self.calls = CallStream()
         self.finished = False
         self.has_delta = False
+        self.has_function_call = False
+        """Whether a legacy function call began."""
         self.has_role = False
 
     def goes_on(self, delta: Any) -> bool:

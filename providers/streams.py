@@ -261,6 +261,10 @@ class ChunkNormalizer(StreamDecoder):
                 changed = True
                 if type(chunk.get("usage")) is not dict:
                     chunk["usage"] = usage
+        extra = chunk.get("x_groq")
+        if type(extra) is dict and type(extra.get("usage")) is dict and type(chunk.get("usage")) is not dict:
+            chunk["usage"] = extra["usage"]  # also from a proxy in front of Groq
+            changed = True
         usage = chunk.get("usage")
         if type(usage) is dict:
             chunk["usage"] = normalize_usage(usage, hides_output=self._hides_output)
@@ -295,7 +299,9 @@ class ChunkNormalizer(StreamDecoder):
         delta = choice.get("delta")
         changed = type(delta) is not dict
         if type(delta) is not dict:
-            message = choice.pop("message", None)
+            message, text = choice.pop("message", None), choice.pop("text", None)
+            if type(text) is str:
+                delta = text  # some servers send the chunks of text completions
             # Some servers end a stream with the whole message. It is new only if nothing preceded it.
             delta = message if type(message) is dict and not state.has_delta else {"content": delta} if type(delta) is str else {}
             choice["delta"] = delta
@@ -310,9 +316,11 @@ class ChunkNormalizer(StreamDecoder):
         if finishes and (closing := state.calls.close()):
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *closing]
             changed = True
-        if finishes and choice["finish_reason"] == "stop" and state.calls.has_sent:
-            choice["finish_reason"] = "tool_calls"
-            changed = True
+        state.has_function_call = state.has_function_call or bool(delta.get("function_call"))
+        if finishes and not state.has_function_call and choice["finish_reason"] in ("stop", "tool_calls"):
+            reason = "tool_calls" if state.calls.has_sent else "stop"
+            changed = changed or reason != choice["finish_reason"]
+            choice["finish_reason"] = reason
         return changed
 
 

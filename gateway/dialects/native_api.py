@@ -40,6 +40,8 @@ class NativeApi(NamedTuple):
     """Reads usage and finish reasons of a JSON answer, which keeps its bytes. Raises ValueError for any other body."""
     new_reader: Callable[[], EventReader]
     """Returns the reader of one stream."""
+    uncounted: frozenset[str] = frozenset()
+    """Fields whose content may add tokens that the gateway cannot count. Under a strict limit, calls with them are translated."""
     prepare: Callable[[Body, Any, bool], list[Adjustment]] | None = None
     """Changes a copy of the caller's request before the provider's rules apply. Raises Refusal if it cannot be sent.
 

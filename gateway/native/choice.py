@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.call import Call
-from gateway.dialects.native_api import NativeApi
-from providers.base import LOSSY, Target
+from gateway.dialects.native_api import GATEWAY_FIELDS, NativeApi
+from providers.base import Target
 
 if TYPE_CHECKING:
     from gateway.config.model import ModelSettings
@@ -32,10 +32,11 @@ def _may_repair(call: Call, settings: ModelSettings) -> bool:
 
 
 def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
-    """Return whether strict limits apply to a request whose translation leaves out content, such as hosted tools."""
-    if not call.strict_limits or call.translator is None:
+    """Return whether a strict limit applies to content whose tokens cannot be counted, such as tools of a server."""
+    api, source = call.dialect.native, call.source
+    if not call.strict_limits or call.translator is None or api is None or source is None:
         return False
-    return call.translator.refusal is not None or any(each.action in LOSSY for each in call.translator.adjustments)
+    return call.translator.refusal is not None or not frozenset(source) <= (api.fields - api.uncounted) | GATEWAY_FIELDS
 
 
 REASONS: tuple[tuple[str, Reason], ...] = (
@@ -58,7 +59,7 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
     """Return why an attempt at this target is translated to a chat completion, or None if it is native."""
     api, source = call.dialect.native, call.source
     if api is None or source is None or api.operation not in target.kind.operations:
-        return f"{target.kind.type} does not speak this API"
+        return f"{target.kind.type} does not have this API"
     if target.options.get(f"native_{api.operation}") is False:
         return f"'native_{api.operation}' of the provider is false"
     if any(part in target.model for part in target.kind.chat_only):

@@ -179,7 +179,7 @@ def responses() -> Schema:
     never: Schema = {"type": "null"}
     refused = {
         name: {**never, "description": f"Not supported: {why}."} if name in NEVER
-        else {"description": f"Only at providers that speak this API themselves: {why}."}
+        else {"description": f"Only at providers that have this API themselves: {why}."}
         for name, why in NOT_SUPPORTED.items()
     }  # fmt: skip
     own = {

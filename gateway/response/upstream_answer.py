@@ -102,13 +102,3 @@ def _feed(whole: Aggregate, events: bytes) -> None:
     for event in events.split(b"\n\n"):
         if event:
             whole.feed(event[len(b"data: ") :])
-
-
-
-
-
-
-
-
-
-

@@ -35,7 +35,7 @@ def call_of(dialect: Any = MESSAGES, **more: Any) -> Call:
 
 def test_only_a_provider_of_the_callers_api_gets_native_calls() -> None:
     assert native_api(call_of(), ANTHROPIC, ModelSettings()) is MESSAGES.native
-    assert translation_reason(call_of(), OTHER, ModelSettings()) == "openai-compatible does not speak this API"
+    assert translation_reason(call_of(), OTHER, ModelSettings()) == "openai-compatible does not have this API"
     assert native_api(call_of(CHAT), ANTHROPIC, ModelSettings()) is None
 
 
@@ -55,6 +55,14 @@ def test_only_a_provider_of_the_callers_api_gets_native_calls() -> None:
 def test_what_only_the_gateway_can_do_is_translated(settings: ModelSettings, more: dict[str, Any], reason: int | None) -> None:
     expected = None if reason is None else REASONS[reason][0]
     assert translation_reason(call_of(**more), ANTHROPIC, settings) == expected
+
+
+@pytest.mark.parametrize(("more", "is_native"), [({}, True), ({"mcp_servers": [{"type": "url", "url": "https://x", "name": "n"}]}, False)])
+def test_strict_limit_translates_calls_that_a_translation_cannot_bound(more: dict[str, Any], is_native: bool) -> None:
+    call = call_of(**more)
+    assert native_api(call, ANTHROPIC, ModelSettings()) is MESSAGES.native
+    call.strict_limits = True
+    assert (native_api(call, ANTHROPIC, ModelSettings()) is MESSAGES.native) is is_native
 
 
 def test_fields_of_the_api_and_unknown_ones_are_native_and_those_of_chat_alone_are_not() -> None:

@@ -219,6 +219,30 @@ async def test_a_broken_stream_ends_with_an_error_event(
     assert (record["prompt_tokens"], record["output_tokens"], record["estimated"]) == (13, 2, True)
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions", "/v1/responses", "/v2/chat"])
+async def test_a_broken_stream_is_billed_alike_in_every_api(up: FaultUpstream, client: httpx.AsyncClient, path: str) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        await exchange.chunk(b"".join(fake.EVENTS[:5]))
+        await play(FIN)(exchange)
+
+    up.on(MESSAGES, script)
+    chat = {"max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+    said: dict[str, Any] = {"input": "hi"} if path == "/v1/responses" else chat
+    async with served(config(up)) as gateway:
+        await client.post(gateway.url + path, json={"model": "m", "stream": True, **said})
+        record = (await gateway.records(1))[0]
+    assert (record["prompt_tokens"], record["cached_tokens"], record["output_tokens"], record["estimated"]) == (13, 4, 2, True)
+
+
+async def test_prompt_cache_is_filled_without_an_answer(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on(MESSAGES, fake.speaks_messages())
+    async with served(config(up)) as gateway:
+        answer = await send(client, gateway, max_tokens=0)
+    assert answer.content == fake.ANSWER
+    assert json.loads(up.requests[0].body)["max_tokens"] == 0
+
+
 async def test_the_first_attempt_to_answer_wins_a_hedge_of_both_kinds(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(MESSAGES, play(HANG))
     async with served(config(up, "[ant/claude-opus-4-6, up/mock]", model=", hedge: 10ms")) as gateway:

@@ -202,7 +202,7 @@ def test_irregular_chunk_gets_the_shape_of_the_others(kind: str, name: str) -> N
     ("word", "reason"),
     [
         ("MAX_TOKENS", "length"), ("content_filter: PROHIBITED_CONTENT", "content_filter"), ("SAFETY", "content_filter"),
-        ("eos", "stop"), ("model_length", "length"), ("end_turn", "stop"), ("tool_use", "tool_calls"), ("STOP", "stop"),
+        ("eos", "stop"), ("model_length", "length"), ("end_turn", "stop"), ("tool_use", "stop"), ("STOP", "stop"),
     ],
 )  # fmt: skip
 def test_finish_words_are_openais(kind: str, word: str, reason: str) -> None:
@@ -224,6 +224,30 @@ def test_malformed_function_call_is_never_a_success(kind: str) -> None:
     ):
         with pytest.raises(StreamFailure, match="MALFORMED_FUNCTION_CALL"):
             attempt()
+
+
+@each("kind", KINDS)
+def test_end_with_calls_that_never_came_is_a_stop(kind: str) -> None:
+    chunks, _ = relay(kind, [chunk({"content": "Hi"}), chunk({}, "tool_calls")])
+    assert assemble(chunks)[0]["finish"] == "stop"
+    target = target_for(kind)
+    body = json.dumps(answer({"content": "Hi"}, "tool_calls")).encode()
+    assert json.loads(target.kind.decode(body, target, Options()).body)["choices"][0]["finish_reason"] == "stop"
+
+
+@each("kind", KINDS)
+def test_usage_in_groqs_member_is_read_from_every_server(kind: str) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    _, booked = relay(kind, [chunk({"content": "Hi"}), chunk({}, "stop") | {"x_groq": {"id": "r", "usage": usage}}])
+    assert booked is not None
+    assert (booked.prompt_tokens, booked.completion_tokens) == (3, 2)
+
+
+@each("kind", KINDS)
+def test_chunks_of_a_text_completion_have_their_text_in_the_delta(kind: str) -> None:
+    texts = [{"id": "c", "choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in ("Hel", "lo")]
+    chunks, _ = relay(kind, [*texts, {"id": "c", "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}])
+    assert assemble(chunks)[0]["content"] == "Hello"
 
 
 def _failure_of(kind: str, events: list[Any]) -> Failure:

@@ -138,5 +138,6 @@ NATIVE = NativeApi(
     headers=("anthropic-version",),
     read_answer=read_answer,
     new_reader=MessageReader,
+    uncounted=frozenset({"container", "mcp_servers", "thread"}),
     token_count=TokenCount("/count_tokens", read_count),
 )

@@ -107,6 +107,9 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
     conversation = Conversation(changes)
     if not counts and not is_given(given.get("max_tokens", ABSENT)):
         raise missing("max_tokens")
+    if bytes(given.get("max_tokens", ABSENT)) == b"0":
+        changes.refuse(refuse("max_tokens", "'max_tokens' must be at least 1: only Anthropic fills its prompt cache without an answer."))
+        given["max_tokens"] = msgspec.Raw(b"1")
     if not is_given(given.get("messages", ABSENT)):
         raise missing("messages")
     if is_given(system := given.get("system", ABSENT)):

@@ -181,5 +181,6 @@ NATIVE = NativeApi(
     headers=(),
     read_answer=read_answer,
     new_reader=ResponseReader,
+    uncounted=frozenset({"prompt"}),
     prepare=prepare,
 )
