@@ -40,7 +40,7 @@ def responses(stream: bool, *, native: bool = False) -> ApiCall:
     chat |= {"instructions": system, "input": user, "max_output_tokens": chat.pop("max_tokens")}
     if native:
         chat |= {"model": "native-responses", "store": False}
-    return ApiCall("/v1/responses", _encode(chat), stream, 55 if native else 57)
+    return ApiCall("/v1/responses", _encode(chat), stream, 55)
 
 
 def messages(stream: bool, *, native: bool = False) -> ApiCall:
@@ -49,14 +49,14 @@ def messages(stream: bool, *, native: bool = False) -> ApiCall:
     chat |= {"system": system, "messages": [{"role": "user", "content": user}]}
     if native:
         chat = {name: value for name, value in chat.items() if name not in ("temperature", "top_p")} | {"model": "native-messages"}
-    return ApiCall("/v1/messages", _encode(chat), stream, 53)
+    return ApiCall("/v1/messages", _encode(chat), stream, 53 if native else 52)
 
 
 def cohere(stream: bool) -> ApiCall:
     """Return the call of Cohere's chat API."""
     chat = json.loads(request_body(stream))
     chat["p"] = chat.pop("top_p")
-    return ApiCall("/v2/chat", _encode(chat), stream, 53)
+    return ApiCall("/v2/chat", _encode(chat), stream, 52)
 
 
 def completions(stream: bool) -> ApiCall:

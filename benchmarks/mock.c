@@ -32,7 +32,7 @@ static Connection connections[MAX_CONNECTIONS];
 static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
 enum { CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, APIS };
 static const char *endings[APIS] = {"/chat/completions", "/completions", "/embeddings", "/messages", "/responses"};
-enum { CONTENT, FINISH, USAGE, DONE, TEXT, TEXT_FINISH, TEXT_USAGE,
+enum { ROLE, CONTENT, FINISH, USAGE, DONE, TEXT, TEXT_FINISH, TEXT_USAGE,
     MESSAGE_START, BLOCK_START, BLOCK_DELTA, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP,
     CREATED, ITEM_ADDED, PART_ADDED, PART_DELTA, TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED, KINDS };
 static char answers[APIS][2048], events[KINDS][512];
@@ -41,7 +41,7 @@ static int answer_length[APIS], event_length[KINDS];
 /* The first and the last events of a stream, and the event between them. Chat completions may have a usage event. */
 typedef struct { int firsts, first[3], between, lasts, last[4]; } Script;
 static const Script scripts[APIS] = {
-    [CHAT] = {.between = CONTENT, .lasts = 3, .last = {FINISH, USAGE, DONE}},
+    [CHAT] = {.firsts = 1, .first = {ROLE}, .between = CONTENT, .lasts = 3, .last = {FINISH, USAGE, DONE}},
     [COMPLETIONS] = {.between = TEXT, .lasts = 3, .last = {TEXT_FINISH, TEXT_USAGE, DONE}},
     [MESSAGES] = {.firsts = 2, .first = {MESSAGE_START, BLOCK_START}, .between = BLOCK_DELTA, .lasts = 3, .last = {BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP}},
     [RESPONSES] = {.firsts = 3, .first = {CREATED, ITEM_ADDED, PART_ADDED}, .between = PART_DELTA, .lasts = 4, .last = {TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED}},
@@ -83,6 +83,7 @@ static void prepare_chat(void) {
         "\"message\":{\"role\":\"assistant\",\"content\":\"", "\"},\"finish_reason\":\"stop\"}]," REPORTED);
 #define HEAD "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":["
 #define STREAMED "],\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":48,\"total_tokens\":348}}\n\n"
+    chunk(ROLE, HEAD "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n");
     padded_chunk(CONTENT, HEAD "{\"index\":0,\"delta\":{\"content\":\"", "\"},\"finish_reason\":null}]}\n\n");
     chunk(FINISH, HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
     chunk(USAGE, HEAD STREAMED);
@@ -170,7 +171,7 @@ static int irregular(char *out, int form, int number) {
 static int event_kind(const Connection *c) {
     const Script *script = &scripts[c->api];
     int left = c->chunks - c->next;
-    if (c->next < script->firsts) return script->first[c->next];
+    if (c->next < script->firsts && !c->form) return script->first[c->next];
     if (c->api > COMPLETIONS || c->usage || left == 1) return left > script->lasts ? script->between : script->last[script->lasts - left];
     return left == 2 ? script->last[0] : script->between;
 }
