@@ -32,7 +32,11 @@ MODELS: dict[str, tuple[str, ...]] = {
     "cerebras": ("llama3.1-70b", "gpt-oss-120b"), "gemini": ("gemini-2.5-flash", "gemini-3-pro"), "mistral": ("mistral-large-latest",),
 }  # fmt: skip
 KINDS = sorted(set(providers.OURS) - {"local"})
-SETTINGS = {"azure": "base_model: gpt-4.1", "friendli": "forward_timeout: true"}
+SETTINGS = {
+    "openai": "upstream_api: chat",  # the comparison reads chat completions
+    "azure": "base_model: gpt-4.1, upstream_api: chat",
+    "friendli": "forward_timeout: true",
+}
 HEADERS = {
     "anthropic-beta": "one,two", "openai-organization": "org-1", "openai-project": "p", "x-friendli-team": "t", "queue_threshold": "100",
     "x-session-affinity": "s", "groq-model-version": "latest", "x-grok-conv-id": "c", "http-referer": "https://a.example", "x-title": "a b",
