@@ -84,7 +84,7 @@ result["bearer"] = client_of(api_key=None, auth_token=KEY).messages.create(**ask
 
 result["unknown_key"] = failure(lambda: client_of(api_key="sk-other").messages.create(**ask("hello")))
 result["unknown_model"] = failure(lambda: client.messages.create(**{**ask("hello"), "model": "none"}))
-result["bad_value"] = failure(lambda: client.messages.create(**{**ask("hello"), "max_tokens": 0}))
+result["bad_value"] = failure(lambda: client.messages.create(**{**ask("hello"), "max_tokens": -1}))
 result["rate_limit"] = failure(lambda: client.messages.create(**ask("fail with 429")))
 result["overloaded"] = failure(lambda: client.messages.create(**ask("fail with 503")))
 result["broken"] = failure(lambda: list(client.messages.create(**ask("break the stream"), stream=True)))
