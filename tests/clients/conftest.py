@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -56,22 +58,28 @@ class Front:
         return httpx.post(url, json=body, headers=headers, timeout=30, verify=WITHOUT_AUTHORITIES, trust_env=False)
 
 
-@pytest.fixture(scope="session")
-def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """Return one gateway and its upstream for the whole test run."""
+@contextmanager
+def fronted(text: str, folder: Path, credential: str = CREDENTIAL) -> Iterator[Front]:
+    """Yield a gateway process and its scripted upstream. `text` is its configuration, with `base_url`, `key` and `limited` as fields."""
     thread = UpstreamThread(FaultUpstream())
-    folder = tmp_path_factory.mktemp("front")
     config = folder / "gateway.yaml"
     hashes = {"key": hashlib.sha256(KEY.encode()).hexdigest(), "limited": hashlib.sha256(LIMITED_KEY.encode()).hexdigest()}
-    config.write_text(CONFIG.format(base_url=thread.server.base_url, **hashes))
+    config.write_text(text.format(base_url=thread.server.base_url, **hashes))
     try:
-        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": CREDENTIAL})
+        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": credential})
         try:
             yield Front(thread.server, gateway)
         finally:
             gateway.stop()
     finally:
         thread.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """Return one gateway and its upstream for the whole test run."""
+    with fronted(CONFIG, tmp_path_factory.mktemp("front")) as front:
+        yield front
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import pytest
 
 from tests.clients.client_programs import MAIN_BIN, run_program
-from tests.clients.conftest import KEY, Front
+from tests.clients.conftest import KEY, Front, fronted
 from tests.faults.behaviours import canned
-from tests.faults.upstream_server import FaultUpstream
 from tests.native import anthropic_fake as fake
 from tests.native.anthropic_words import answer_in_words
-from tests.running import RunningGateway
-from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(120)]
 CONFIG = """\
@@ -33,17 +29,8 @@ WEATHER = ["tool_use", "get_weather", {"city": "Bern"}]
 @pytest.fixture
 def native(tmp_path: Path) -> Iterator[Front]:
     """Return a gateway in front of a fake of Anthropic."""
-    thread = UpstreamThread(FaultUpstream())
-    config = tmp_path / "gateway.yaml"
-    config.write_text(CONFIG.format(base_url=thread.server.base_url, key=hashlib.sha256(KEY.encode()).hexdigest()))
-    try:
-        gateway = RunningGateway(config, tmp_path, {"UPSTREAM_KEY": fake.KEY})
-        try:
-            yield Front(thread.server, gateway)
-        finally:
-            gateway.stop()
-    finally:
-        thread.stop()
+    with fronted(CONFIG, tmp_path, fake.KEY) as front:
+        yield front
 
 
 def test_the_package_makes_every_kind_of_call(native: Front) -> None:

@@ -5,7 +5,6 @@ The table is API x {JSON, stream, tools, images, error, abort}. A cell that fail
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 
@@ -13,10 +12,9 @@ import pytest
 
 from tests.clients.capable_model import ENDLESS, answer_chat
 from tests.clients.client_programs import MAIN_BIN, run_program
-from tests.clients.conftest import KEY
+from tests.clients.conftest import KEY, fronted
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
-from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(280)]
 PROGRAMS = {"api_matrix.py": MAIN_BIN / "python", "api_matrix.mjs": MAIN_BIN / "node"}
@@ -33,19 +31,9 @@ keys: {{ clients: {{ hash: "sha256:{key}" }} }}
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningGateway, FaultUpstream]]:
     """Return a gateway and its upstream, a capable model."""
-    thread = UpstreamThread(FaultUpstream())
-    thread.server.on("/v1/chat/completions", answer_chat)
-    folder = tmp_path_factory.mktemp("matrix")
-    config = folder / "gateway.yaml"
-    config.write_text(CONFIG.format(base_url=thread.server.base_url, key=hashlib.sha256(KEY.encode()).hexdigest()))
-    try:
-        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": "sk-upstream"})
-        try:
-            yield gateway, thread.server
-        finally:
-            gateway.stop()
-    finally:
-        thread.stop()
+    with fronted(CONFIG, tmp_path_factory.mktemp("matrix")) as front:
+        front.upstream.on("/v1/chat/completions", answer_chat)
+        yield front.gateway, front.upstream
 
 
 def fill(name: str, gateway: RunningGateway, figure: Figure, **variables: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,10 +11,9 @@ import pytest
 
 from tests.clients.capable_model import answer_chat, answer_embeddings
 from tests.clients.client_programs import MAIN_BIN, PROGRAMS
-from tests.clients.conftest import KEY
+from tests.clients.conftest import KEY, fronted
 from tests.faults.upstream_server import FaultUpstream, closed_port
 from tests.running import Figure, RunningGateway
-from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(240)]
 CONFIG = """\
@@ -47,20 +45,10 @@ NUMBERS = {"TestChatCompletions": 49, "TestResponses": 48, "TestMessages": 48, "
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningGateway, FaultUpstream]]:
     """Return a gateway and its upstream, a capable model."""
-    thread = UpstreamThread(FaultUpstream())
-    thread.server.on("/v1/chat/completions", answer_chat)
-    thread.server.on("/v1/embeddings", answer_embeddings)
-    folder = tmp_path_factory.mktemp("langchain")
-    config = folder / "gateway.yaml"
-    config.write_text(CONFIG.format(base_url=thread.server.base_url, key=hashlib.sha256(KEY.encode()).hexdigest()))
-    try:
-        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": "sk-upstream"})
-        try:
-            yield gateway, thread.server
-        finally:
-            gateway.stop()
-    finally:
-        thread.stop()
+    with fronted(CONFIG, tmp_path_factory.mktemp("langchain")) as front:
+        front.upstream.on("/v1/chat/completions", answer_chat)
+        front.upstream.on("/v1/embeddings", answer_embeddings)
+        yield front.gateway, front.upstream
 
 
 @pytest.fixture(scope="module")

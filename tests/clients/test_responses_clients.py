@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.clients.client_programs import MAIN_BIN, OPENAI_2_BIN, run_program
-from tests.clients.conftest import KEY
+from tests.clients.conftest import KEY, fronted
 from tests.faults.behaviours import canned, chat_chunk
 from tests.faults.upstream_server import Exchange, FaultUpstream
 from tests.running import RunningGateway
-from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
 USAGE = {
@@ -89,18 +87,8 @@ async def script(exchange: Exchange) -> None:
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningGateway, FaultUpstream]]:
     """Return a gateway and its upstream."""
-    thread = UpstreamThread(FaultUpstream())
-    folder = tmp_path_factory.mktemp("responses")
-    config = folder / "gateway.yaml"
-    config.write_text(CONFIG.format(base_url=thread.server.base_url, key=hashlib.sha256(KEY.encode()).hexdigest()))
-    try:
-        gateway = RunningGateway(config, folder, {"UPSTREAM_KEY": "sk-upstream"})
-        try:
-            yield gateway, thread.server
-        finally:
-            gateway.stop()
-    finally:
-        thread.stop()
+    with fronted(CONFIG, tmp_path_factory.mktemp("responses")) as front:
+        yield front.gateway, front.upstream
 
 
 def environment(gateway: RunningGateway) -> dict[str, str]:
