@@ -28,7 +28,10 @@ CLIENT = {**SERVER, "gen_ai_request_model": "gpt-4o"}
 
 
 class Cost(NamedTuple):
-    """CPU time per call in microseconds, ours and prometheus-client's, and in ms the longest block by a scrape and its duration."""
+    """CPU time per call in microseconds, ours and prometheus-client's, and in ms the longest block by a scrape and its duration.
+
+    `turns` is the number of turns of the event loop during a scrape.
+    """
 
     ours: float
     theirs: float
@@ -36,6 +39,7 @@ class Cost(NamedTuple):
     series: int
     stall: float
     scrape: float
+    turns: float
 
 
 def a_call(model: str = "smart", target: str = "openai/gpt-4o", key: str = "team") -> Call:
@@ -119,20 +123,21 @@ def full() -> Metrics:
     return metrics
 
 
-async def stalls(metrics: Metrics) -> tuple[float, float]:
-    """Return the longest block of the event loop and the duration of a scrape in milliseconds, as medians of several scrapes."""
-    worst, took = [], []
+async def stalls(metrics: Metrics) -> tuple[float, float, float]:
+    """Return the longest block of the event loop and the duration of a scrape in milliseconds, and the turns of the loop: medians."""
+    worst, took, turned = [], [], []
     for _ in range(SCRAPES):
         scraping = asyncio.create_task(scrape(metrics))
-        gap, before = 0.0, time.perf_counter()
+        gap, turns, before = 0.0, 0, time.perf_counter()
         while not scraping.done():
             await asyncio.sleep(0)
             now = time.perf_counter()
-            gap, before = max(gap, now - before), now
+            gap, turns, before = max(gap, now - before), turns + 1, now
+        turned.append(turns)
         worst.append(gap * 1000)
         took.append(await scraping * 1000)
         await asyncio.sleep(0.01)
-    return statistics.median(worst), statistics.median(took)
+    return statistics.median(worst), statistics.median(took), statistics.median(turned)
 
 
 async def scrape(metrics: Metrics) -> float:
@@ -149,8 +154,8 @@ def measure() -> Cost:
     updates = theirs.updates
     metrics = full()
     series = sum(not line.startswith(b"#") for line in metrics.expose().splitlines())
-    stall, took = asyncio.run(stalls(metrics))
-    return Cost(per_call(CallMetrics(ours).record, call), per_call(theirs.record, call), updates, series, stall, took)
+    stall, took, turns = asyncio.run(stalls(metrics))
+    return Cost(per_call(CallMetrics(ours).record, call), per_call(theirs.record, call), updates, series, stall, took, turns)
 
 
 def main() -> None:

@@ -23,10 +23,11 @@ KEY = "lk-the-only-key-there-is-0123456789"
 MAX_GROWTH_BYTES = 48 << 20
 LENGTH_S = 60.0
 MAX_SLOWDOWN = 3.0
-WINDOWS = 5
+WINDOWS, MAX_WINDOWS = 5, 25
 WINDOW_S = 1.0
-NOISY_WINDOWS = 3
-"""Number of windows that may be slower because of something else that the machine does. An attack that works slows down all of them."""
+UNDISTURBED_WINDOWS = 2
+"""Number of windows in which p99 must stay within the bound. The machine may do something else in others, and more windows are measured
+then. An attack that works slows down all of them."""
 
 
 def memory_of(pid: int) -> int:
@@ -64,6 +65,11 @@ def p99(durations: list[float]) -> float:
     return sorted(durations)[int(len(durations) * 0.99)]
 
 
+def undisturbed(ratios: list[float]) -> int:
+    """Return the number of windows within the bound."""
+    return sum(ratio <= MAX_SLOWDOWN for ratio in ratios)
+
+
 async def slowdowns(port: int, name: str) -> list[float]:
     """Return p99 during an attack divided by p99 without it, for each window. The attacker is stopped in every other window."""
     command = [sys.executable, "-m", "tests.faults.wire_attackers", str(port), "600", name]
@@ -71,8 +77,8 @@ async def slowdowns(port: int, name: str) -> list[float]:
     assert attacker.stdout is not None
     try:
         assert await attacker.stdout.readline() == b"attacking\n"
-        ratios = []
-        for _ in range(WINDOWS):
+        ratios: list[float] = []
+        while len(ratios) < WINDOWS or (undisturbed(ratios) < UNDISTURBED_WINDOWS and len(ratios) < MAX_WINDOWS):
             during = await serve_others(port, time.monotonic() + WINDOW_S, ())
             attacker.send_signal(signal.SIGSTOP)
             alone = await serve_others(port, time.monotonic() + WINDOW_S, ())
@@ -97,8 +103,8 @@ async def test_no_attack_slows_down_other_callers(
     port = int(running.url.rsplit(":", 1)[1])
     await serve_others(port, time.monotonic() + 0.5, ())
     ratios = await slowdowns(port, name)
-    figure(f"p99 during '{name}'", ratios[WINDOWS // 2], "x")
-    assert ratios[-1 - NOISY_WINDOWS] <= MAX_SLOWDOWN
+    figure(f"p99 during '{name}'", ratios[len(ratios) // 2], "x")
+    assert undisturbed(ratios) >= UNDISTURBED_WINDOWS, ratios
 
 
 @pytest.mark.prove
