@@ -214,6 +214,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     fields |= _of_other_targets(call)
     if (cost := accounting.cost_usd(call)) is not None:
         fields["cost_usd"] = cost
+    elif usage is not None and accounting.is_unpriced(call):
+        fields["cost_usd"] = None
     if attempt is not None and attempt.finish_reasons:
         fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]
     if call.abort_phase:
