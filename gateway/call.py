@@ -141,7 +141,7 @@ class Call(Struct, eq=False):
     """The id of the call that this one copies."""
     body: Body | None = None
     source: Body | None = None
-    """The request in the caller's API, for targets that speak it; None if this API has none."""
+    """The request in the caller's API, for targets that have it; None if this API has none."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     model: str = ""

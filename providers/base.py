@@ -270,7 +270,7 @@ class StreamDecoder(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """The bytes around the text of events that the decoder need not see, if the text is printable and has no quotes or backslashes."""
+        """The bytes around the text of events that need no decoding: printable text without quotes or backslashes."""
         return None
 
     def convert(self, events: bytes) -> bytes | None:
