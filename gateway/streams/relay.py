@@ -167,9 +167,14 @@ class Relay:
         Events that need a closer check are put back for the next round.
         """
         if self._parser.plain and self.started:
+            if self._take_framed(whole):
+                return whole
+            at = last_three_start(whole)
+            if at and self._take_framed(whole[:at]):
+                self._parser.unread(whole[at:])
+                return whole[:at]
             if (sent := self._take_plain(whole)) is not None:
                 return sent
-            at = last_three_start(whole)
             if at and (sent := self._take_plain(whole[:at])) is not None:
                 self._parser.unread(whole[at:])
                 return sent
@@ -183,13 +188,17 @@ class Relay:
             return self._hold(out)
         return self._release() + out if self._held else out
 
+    def _take_framed(self, whole: bytes) -> bool:
+        """Return whether complete events have the decoder's frame, and count them."""
+        framed = 0 if self._decoder is None or self._decoder.frame is None else count_framed(whole, *self._decoder.frame)
+        self.chunks += framed
+        return framed > 0
+
     def _take_plain(self, whole: bytes) -> bytes | None:
         """Return the bytes to send for ordinary chunks. Return None, and record nothing, if they need a closer check."""
         if self._decoder is not None:
-            framed = self._decoder.frame is not None and count_framed(whole, *self._decoder.frame)
-            sent = whole if framed else self._decoder.convert(whole)
-            if sent is not None:
-                self.chunks += framed or whole.count(b"\n\n")
+            if (sent := self._decoder.convert(whole)) is not None:
+                self.chunks += whole.count(b"\n\n")
             return sent
         if whole[:6] != b"data: " or b"\n\n\n" in whole or not is_text(whole):
             return None
