@@ -29,7 +29,7 @@ RESPONSE: dict[str, tuple[Schema, str]] = {
     "x-gateway-attempts": (_COUNT, "The number of upstream requests."),
     "x-gateway-adjusted": (_TEXT, "The adjustments, as an RFC 8941 list of at most 1 KiB."),
     "x-gateway-limits": (_TEXT, "`degraded`: limits were checked without the store."),
-    "server-timing": (_TEXT, "Milliseconds in the gateway and at the upstream."),
+    "server-timing": (_TEXT, "Milliseconds in the gateway, in a queue, in earlier attempts (`retries`) and at the upstream."),
     "x-ratelimit-limit-requests": (_COUNT, "The tightest limit on requests."),
     "x-ratelimit-remaining-requests": (_COUNT, "The remaining amount of this limit."),
     "x-ratelimit-reset-requests": (_TEXT, "Time until the whole limit is available again, such as `6m0s`."),
