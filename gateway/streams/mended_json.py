@@ -1,8 +1,8 @@
 """Repairs JSON that some servers write although it is not valid: half characters and numbers that are not finite.
 
-A server that escapes text piece by piece writes a character outside the Basic Multilingual Plane as a surrogate pair, and
-the two halves may end up in two events: `"\\ud83d"`, then `"\\ude00"`. Python's `json` writes `NaN` and `Infinity`, which
-parsers of other languages reject. Nothing here runs for an event or an answer that can be read.
+A server that escapes text piece by piece writes a character outside the Basic Multilingual Plane as a surrogate pair,
+and the two halves may end up in two events: `"\\ud83d"`, then `"\\ude00"`. Python's `json` writes `NaN` and `Infinity`,
+which parsers of other languages reject. Nothing here runs for an event or an answer that can be read.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ MAX_HELD_EVENTS = 16
 _parse = json.JSONDecoder().decode
 _encode = msgspec.json.Encoder().encode
 _half = re.compile("[\ud800-\udfff]")
+has_escaped_half = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+).search
+"""Find an escape of half a character without the other half next to it."""
 _CONTEXT = ("type", "index", "output_index", "content_index", "summary_index", "item_id")
 """Members of an event that say to which text its piece belongs."""
 
@@ -36,7 +40,7 @@ _Place = tuple[Any, Any]
 
 
 class _Walk:
-    """Replaces the values of one JSON document that are not valid. `pieces` are texts that may continue in another event."""
+    """Replaces the values of one JSON document that are not valid. `piece` may continue a text of an earlier event."""
 
     def __init__(self, piece: Callable[[_Key, _Place, str], str] | None = None) -> None:
         self._piece = piece
@@ -100,7 +104,7 @@ class _HeldEvent:
 
 
 class EventMender:
-    """Mends the events of one stream. An event whose text ends in half a character waits for the text that continues it."""
+    """Mends the events of one stream. An event whose text ends in half a character waits for the rest of the text."""
 
     def __init__(self) -> None:
         self._held: list[_HeldEvent] = []
@@ -112,7 +116,7 @@ class EventMender:
         return bool(self._held)
 
     def feed(self, name: str, data: bytes) -> Sequence[Event]:
-        """Return the events that are complete now, in their order. One that is not a JSON object is returned as it is."""
+        """Return the events that are complete now, in their order. What is not a JSON object is returned as it is."""
         try:
             value = _parse(data.decode())
         except (ValueError, RecursionError):

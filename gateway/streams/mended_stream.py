@@ -14,7 +14,7 @@ END: Event = ("", b"")
 
 
 class MendedStream(StreamDecoder):
-    """Mends the events of a stream before `inner` decodes them. It replaces `inner` after the first event that needs it."""
+    """Mends the events of a stream before `inner` decodes them. It is used from the first event that needs it."""
 
     def __init__(self, inner: StreamDecoder) -> None:
         self._inner = inner
