@@ -152,10 +152,9 @@ class Relay:
             raise StreamFailure(Failure("too_large", "an event of the stream exceeds 1 MiB")) from None
         if self.chunks > self._most and not self.done:
             self.done = True
-            message = f"the stream continued after {self.chunks} events, far beyond its output limit"
-            self._failure = StreamFailure(Failure("limit", message))
-        sent = out[0] if len(out) == 1 else b"".join(out)
-        self._sent = self._sent or bool(sent)
+            self._failure = StreamFailure(Failure("limit", f"the stream continued after {self.chunks} events, far beyond its output limit"))
+        sent = b"".join(out)  # of one item, it returns the item itself
+        self._sent |= bool(sent)
         if self._decoder is not None:
             self._frame = self._decoder.frame if self.started and parser.plain and not (self.done or self._held) else None
         return sent
@@ -166,29 +165,30 @@ class Relay:
         Events that need a closer check are put back for the next round.
         """
         if self._parser.plain and self.started:
-            if (sent := self._take_plain(whole)) is not None:
-                return sent
             at = last_three_start(whole)
-            if at and (sent := self._take_plain(whole[:at])) is not None:
-                self._parser.unread(whole[at:])
-                return sent
+            for take in (self._take_framed, self._take_plain):
+                for end in (len(whole), at):
+                    if end and (sent := take(whole[:end])) is not None:
+                        self._parser.unread(whole[end:])
+                        return sent
         if self._parser.plain:
             at = first_end(whole, 4 if self.started else 2)  # the decoder may know the others then
             self._parser.unread(whole[at:])
             whole = whole[:at]
-        events = self._parser.split(whole)
-        out = self._take(events, whole if self._parser.plain else None)
-        if not self.started:
-            return self._hold(out)
-        return self._release() + out if self._held else out
+        out = self._take(self._parser.split(whole), whole if self._parser.plain else None)
+        return self._hold(out) if not self.started else self._release() + out
+
+    def _take_framed(self, whole: bytes) -> bytes | None:
+        """Count and return the events if each has the decoder's frame."""
+        framed = 0 if self._decoder is None or self._decoder.frame is None else count_framed(whole, *self._decoder.frame)
+        self.chunks += framed
+        return whole if framed else None
 
     def _take_plain(self, whole: bytes) -> bytes | None:
         """Return the bytes to send for ordinary chunks. Return None, and record nothing, if they need a closer check."""
         if self._decoder is not None:
-            framed = self._decoder.frame is not None and count_framed(whole, *self._decoder.frame)
-            sent = whole if framed else self._decoder.convert(whole)
-            if sent is not None:
-                self.chunks += framed or whole.count(b"\n\n")
+            sent = self._decoder.convert(whole)
+            self.chunks += 0 if sent is None else whole.count(b"\n\n")
             return sent
         if whole[:6] != b"data: " or b"\n\n\n" in whole or not is_text(whole):
             return None
