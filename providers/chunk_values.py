@@ -11,9 +11,11 @@ from msgspec import Meta
 
 from providers.usage import MAX_TOKENS
 
-_TEXT = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
+_HEX = "[0-9a-fA-F]"
+_UNIT = rf"u(?:(?![dD][89a-fA-F]){_HEX}{{4}}|[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}})"
+_TEXT = rf'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|{_UNIT}))*'
 is_text = re.compile(_TEXT).fullmatch
-"""Match the inside of a JSON string."""
+"""Match the inside of a JSON string without half a surrogate pair."""
 
 
 class _Usage(msgspec.Struct):

@@ -161,17 +161,17 @@ class ChunkNormalizer(StreamDecoder):
         return data
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk in OpenAI's shape. Raises StreamFailure for an error with a status of its own."""
+        """Return the chunk in OpenAI's shape.
+
+        Raises StreamFailure for an error with a status of its own, and ValueError for other data.
+        """
         if self._is_clean and not event:
             if (passed := self._pass_clean(data)) is not None:
                 return (passed,)
             self._is_clean = False
         if not event and (known := self._templates.convert(b"data: " + data + b"\n\n", hide_usage=False)) is not None:
             return (known[6:-2],)
-        try:
-            chunk = _decode_any(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return (data,)  # rejected later
+        chunk = _decode_any(data)
         error = error_of(chunk, event)
         if error is not None:
             if type(chunk) is dict and type(chunk.get("status_code")) is int:
@@ -231,7 +231,7 @@ class ChunkNormalizer(StreamDecoder):
             return False
         created, model = chunk.get("created"), chunk.get("model")
         self._identity = {
-            "id": chunk["id"] if known else f"chatcmpl-{os.urandom(12).hex()}",
+            "id": chunk["id"] if known else f"{'chatcmpl' if self._is_chat else 'cmpl'}-{os.urandom(12).hex()}",
             "object": self._object,
             "created": created if type(created) is int and created > 0 else int(time.time()),
             "model": model if type(model) is str and model else self._model,
