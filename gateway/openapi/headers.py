@@ -29,7 +29,7 @@ RESPONSE: dict[str, tuple[Schema, str]] = {
     "x-gateway-attempts": (_COUNT, "The number of upstream requests."),
     "x-gateway-adjusted": (_TEXT, "What was adjusted: a list of RFC 8941, at most 1 KiB."),
     "x-gateway-limits": (_TEXT, "`degraded`: limits were checked without the store."),
-    "server-timing": (_TEXT, "Milliseconds in the gateway and at the upstream."),
+    "server-timing": (_TEXT, "Milliseconds in the gateway, in a queue, in earlier attempts (`retries`) and at the upstream."),
     "x-ratelimit-limit-requests": (_COUNT, "The tightest limit on requests."),
     "x-ratelimit-remaining-requests": (_COUNT, "What is left of it."),
     "x-ratelimit-reset-requests": (_TEXT, "When it is full again, such as `6m0s`."),
