@@ -28,6 +28,8 @@ class Usage(msgspec.Struct, frozen=True):
     service_tier: str = ""  # the tier that the answer names, such as `priority`; it may have its own price
     unsplit_tokens: int = 0  # a total without parts: the other counts are then 0
     is_unbilled: bool = False  # True if the provider charges nothing for these tokens
+    billed: tuple[int, int] | None = None
+    """Billed tokens of prompt and output, if the provider reports them besides those it processed, as Cohere does."""
     parts: tuple[Usage, ...] = ()
     """The usage of each request, if this is the sum of several: a price that depends on the length applies to each."""
 
@@ -51,8 +53,15 @@ class Usage(msgspec.Struct, frozen=True):
             self.image_output_tokens + other.image_output_tokens,
             self.service_tier if self.service_tier == other.service_tier else self.service_tier or other.service_tier,
             self.unsplit_tokens + other.unsplit_tokens,
+            billed=self._billed_with(other) if self.billed or other.billed else None,
             parts=known if len(known) > 1 else (),
         )
+
+    def _billed_with(self, other: Usage) -> tuple[int, int]:
+        (prompt, output), (more_prompt, more_output) = (
+            each.billed or (each.prompt_tokens, each.completion_tokens) for each in (self, other)
+        )
+        return prompt + more_prompt, output + more_output
 
     @property
     def is_counted(self) -> bool:

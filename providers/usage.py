@@ -38,10 +38,10 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     changes: dict[str, Any] = {}
     prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
     cached = _cached(raw, prompt_details)
-    if cached and _count(prompt_details.get("cached_tokens")) is None:
+    if cached and read_count(prompt_details.get("cached_tokens")) is None:
         changes["prompt_tokens_details"] = {**prompt_details, "cached_tokens": cached}
     prompt = _with_cached(prompt, completion, total, cached or 0)
-    reasoning = _count(completion_details.get("reasoning_tokens"))
+    reasoning = read_count(completion_details.get("reasoning_tokens"))
     hidden = max(0, (total or 0) - prompt - completion)
     if reasoning or not hides_output:
         hidden = min(hidden, reasoning or 0)  # xAI does not include reasoning tokens in completion_tokens
@@ -78,28 +78,31 @@ def normalized_usage(raw: dict[str, Any]) -> Usage | None:
     if prompt is None or completion is None:
         return Usage(unsplit_tokens=total, reported_cost=cost) if total and prompt is None and completion is None else None
     prompt_details, completion_details = _details(raw, "prompt_tokens_details"), _details(raw, "completion_tokens_details")
-    if not prompt_details and not completion_details and cost is None and _OTHER_CACHED_FIELDS.isdisjoint(raw):
+    billed = _billed(raw.get("billed_units"))
+    has_details = prompt_details or completion_details or billed or cost is not None
+    if not has_details and _OTHER_CACHED_FIELDS.isdisjoint(raw):
         return Usage(prompt, completion)
     cached = min(_cached(raw, prompt_details) or 0, prompt)
-    written = min(_count(prompt_details.get("cache_write_tokens")) or 0, prompt - cached)
+    written = min(read_count(prompt_details.get("cache_write_tokens")) or 0, prompt - cached)
     return Usage(
         prompt,
         completion,
         cached,
-        min(_count(completion_details.get("reasoning_tokens")) or 0, completion),
+        min(read_count(completion_details.get("reasoning_tokens")) or 0, completion),
         cache_write_tokens=written,
         reported_cost=cost,
         cache_write_1h_tokens=min(_written_for_an_hour(raw, prompt_details), written),
-        audio_prompt_tokens=min(_count(prompt_details.get("audio_tokens")) or 0, prompt),
-        image_prompt_tokens=min(_count(prompt_details.get("image_tokens")) or 0, prompt),
-        audio_output_tokens=min(_count(completion_details.get("audio_tokens")) or 0, completion),
-        image_output_tokens=min(_count(completion_details.get("image_tokens")) or 0, completion),
+        audio_prompt_tokens=min(read_count(prompt_details.get("audio_tokens")) or 0, prompt),
+        image_prompt_tokens=min(read_count(prompt_details.get("image_tokens")) or 0, prompt),
+        audio_output_tokens=min(read_count(completion_details.get("audio_tokens")) or 0, completion),
+        image_output_tokens=min(read_count(completion_details.get("image_tokens")) or 0, completion),
+        billed=billed,
     )
 
 
 def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
     """Return prompt, output and total. A missing part is the rest of the total."""
-    prompt, completion, total = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens")), _count(raw.get("total_tokens"))
+    prompt, completion, total = (read_count(raw.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     if total is not None:
         if completion is None and prompt is not None:
             completion = max(0, total - prompt)  # embeddings report no completion tokens
@@ -113,10 +116,18 @@ def _with_cached(prompt: int, completion: int, total: int | None, cached: int) -
     return prompt + cached if cached > prompt and total is not None and total >= prompt + cached + completion else prompt
 
 
+def _billed(units: Any) -> tuple[int, int] | None:
+    """Return Cohere's billed tokens of prompt and output, or None if they are missing or implausible."""
+    if type(units) is not dict:
+        return None
+    prompt, output = read_count(units.get("input_tokens")), read_count(units.get("output_tokens"))
+    return None if prompt is None or output is None else (prompt, output)
+
+
 def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
     """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's."""
     for value in (prompt_details.get("cached_tokens"), raw.get("cached_tokens"), raw.get("prompt_cache_hit_tokens")):
-        if (cached := _count(value)) is not None:
+        if (cached := read_count(value)) is not None:
             return cached
     return None
 
@@ -125,7 +136,7 @@ def _written_for_an_hour(raw: dict[str, Any], prompt_details: dict[str, Any]) ->
     """Return the tokens written to a cache for an hour: the gateway's field, LiteLLM's or Anthropic's."""
     given = (prompt_details.get("cache_creation_token_details"), raw.get("cache_creation"))
     nested = (value.get("ephemeral_1h_input_tokens") for value in given if type(value) is dict)
-    return next((count for value in (prompt_details.get("cache_write_1h_tokens"), *nested) if (count := _count(value))), 0)
+    return next((count for value in (prompt_details.get("cache_write_1h_tokens"), *nested) if (count := read_count(value))), 0)
 
 
 def read_cost(usage: dict[str, Any]) -> int | None:
@@ -144,7 +155,8 @@ def read_cost(usage: dict[str, Any]) -> int | None:
     return None
 
 
-def _count(value: Any) -> int | None:
+def read_count(value: Any) -> int | None:
+    """Return a number of tokens, or None if the value is not a plausible one."""
     return _count_up_to(value, MAX_TOKENS)
 
 

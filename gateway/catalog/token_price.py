@@ -80,7 +80,9 @@ class TokenPrice(msgspec.Struct, frozen=True):
         return -(-units * self.search // 1000) if self.search is not None else 0
 
     def usage_cost(self, usage: Usage) -> int | None:
-        """Return the cost of an answer, or None if it is billed by search units without a price.
+        """Return the cost of an answer, by the billed tokens if they are reported.
+
+        Return None if it is billed by search units that have no price.
 
         Negative counts, which some upstreams send, cost nothing.
         """
@@ -91,6 +93,8 @@ class TokenPrice(msgspec.Struct, frozen=True):
                 return None
         prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
         price = self.at(prompt, usage.service_tier)
+        if usage.billed is not None and not usage.estimated:
+            prompt, output = usage.billed
         return -(-(price._prompt_total(prompt, usage) + price._output_total(output, usage)) // MILLION)
 
     def _prompt_total(self, prompt: int, usage: Usage) -> int:

@@ -9,7 +9,7 @@ import msgspec
 
 from providers.anthropic.answers import service_tier
 from providers.base import Usage
-from providers.usage import COST_FIELDS, read_usage
+from providers.usage import COST_FIELDS, read_count, read_usage
 
 MAX_ANSWER_BYTES = 8 << 20
 """Maximum size of an answer whose usage is read."""
@@ -86,11 +86,11 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
     """Return a usage with `input_tokens` and `output_tokens` in the form of a chat completion."""
     if "input_tokens" not in usage:
         return usage
-    prompt, output = usage["input_tokens"], usage.get("output_tokens", 0)
-    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    prompt, output = read_count(usage["input_tokens"]), usage.get("output_tokens", 0)
+    read, written = (read_count(usage.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
     details = usage.get("input_tokens_details")
     details = details if type(details) is dict else {}
-    if type(prompt) is int and type(read) is int and type(written) is int:
+    if prompt is not None:
         prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
     return {
         **{name: usage[name] for name in (*COST_FIELDS, "cache_creation") if name in usage},

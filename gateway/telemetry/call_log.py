@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Call, PassedRequest, in_ms
+from gateway.call import Call, PassedRequest, in_ms, phases
 from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 from providers.base import Usage
 
@@ -205,17 +205,20 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.first_byte_at:
         fields["first_byte_ms"] = in_ms(call.first_byte_at - call.started)
     if attempt is not None:
-        fields["gateway_ms"] = in_ms(attempt.sent_at - call.started)
+        ours, queue, retries = phases(call, attempt)
+        fields["gateway_ms"] = in_ms(ours)
+        if queue:
+            fields["queue_ms"] = in_ms(queue)
+        if retries:
+            fields["retries_ms"] = in_ms(retries)
         fields["attempts"] = [each.as_record() for each in call.attempts]
         if attempt.adjustments:
             fields["adjustments"] = [f"{safe_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]
     if usage is not None:
         _add_usage(fields, usage)
     fields |= _of_other_targets(call)
-    if (cost := accounting.cost_usd(call)) is not None:
+    if (cost := accounting.cost_usd(call)) is not None or accounting.is_unpriced(call):
         fields["cost_usd"] = cost
-    elif usage is not None and accounting.is_unpriced(call):
-        fields["cost_usd"] = None
     if attempt is not None and attempt.finish_reasons:
         fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]
     if call.abort_phase:

@@ -11,7 +11,7 @@ from providers.anthropic.citations import annotations_of
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
 from providers.tool_calls import json_text
-from providers.usage import read_usage
+from providers.usage import read_count, read_usage
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -43,14 +43,17 @@ STATUS_OF_ERROR: Mapping[str, int] = {
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
     """Return OpenAI's usage object. The prompt is the sum of uncached, cache-written and cache-read tokens."""
-    if type(reported) is not dict or type(reported.get("input_tokens")) is not int or type(reported.get("output_tokens")) is not int:
+    if type(reported) is not dict:
         return None
-    read, written = reported.get("cache_read_input_tokens") or 0, reported.get("cache_creation_input_tokens") or 0
-    prompt, completion = reported["input_tokens"] + read + written, reported["output_tokens"]
+    uncached, completion = read_count(reported.get("input_tokens")), read_count(reported.get("output_tokens"))
+    if uncached is None or completion is None:
+        return None
+    read, written = (read_count(reported.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
+    prompt = uncached + read + written
     details = {"cached_tokens": read} | ({"cache_write_tokens": written} if written else {})
     ttls = reported.get("cache_creation")
     if type(ttls) is dict and ttls.get("ephemeral_1h_input_tokens"):
-        details["cache_write_1h_tokens"] = ttls["ephemeral_1h_input_tokens"]
+        details["cache_write_1h_tokens"] = read_count(ttls["ephemeral_1h_input_tokens"]) or 0
     usage: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

@@ -160,7 +160,7 @@ def exact(base: dict[str, Any], ladder: dict[int, dict[str, Any]], usage: Usage)
     return -(-total.numerator // total.denominator)
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=examples(200))
 @given(base=KINDS, ladder=LADDERS, flex=st.none() | st.tuples(KINDS, LADDERS), usage=USAGES)
 def test_the_cost_is_that_of_an_exact_computation(
     base: dict[str, Any], ladder: dict[int, dict[str, Any]], flex: tuple[dict[str, Any], dict[int, dict[str, Any]]] | None, usage: Usage
