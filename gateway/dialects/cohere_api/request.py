@@ -89,16 +89,19 @@ def _tool_result(parts: list[Any], path: str, made: list[Adjustment]) -> str | l
     A result with other parts is returned as it is.
     """
     texts = []
+    changes = []
     for index, part in enumerate(parts):
         document = part.get("document") if _type(part) == "document" else None
         if type(document) is dict and type(document.get("data")) is dict:
             named = {"id": document["id"]} if "id" in document else {}
             texts.append(encode({**named, **document["data"]}).decode())
-            made.append(Adjustment(f"{path}.content[{index}]", "reshape", why="a document in a tool result is sent as JSON"))
+            why = "a document in a tool result is sent as JSON"
+            changes.append(Adjustment(f"{path}.content[{index}]", "reshape", why=why))
         elif _type(part) == "text" and type(part.get("text")) is str:
             texts.append(part["text"])
         else:
             return parts
+    made += changes
     return "\n".join(texts)
 
 

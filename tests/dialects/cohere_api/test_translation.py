@@ -86,6 +86,16 @@ def test_messages_are_translated(given: dict[str, Any], expected: dict[str, Any]
     assert translated(messages=[*HI, given])["messages"][1] == expected
 
 
+def test_tool_result_that_is_not_changed_is_not_reported() -> None:
+    document = {"type": "document", "document": {"data": {"x": 1}}}
+    image = {"type": "image_url", "image_url": {"url": "https://a.b/c"}}
+    for content, reported in (([document, document], 2), ([document, image], 0), ([image, document], 0)):
+        messages = [*HI, {"role": "tool", "tool_call_id": "c1", "content": content}]
+        body, made = translate_request(json.dumps({"model": "m", "messages": messages}).encode())
+        assert len(made) == reported
+        assert (json.loads(body)["messages"][1]["content"] == content) is (reported == 0)
+
+
 @each(
     ("given", "param"),
     [
