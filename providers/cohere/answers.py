@@ -89,9 +89,9 @@ def embed_usage(meta: Any) -> Usage | None:
         return None
     for counts in (meta.get("tokens"), meta.get("billed_units")):
         if type(counts) is dict:
-            found = [_integer(counts.get(name)) for name in ("input_tokens", "image_tokens")]
-            if tokens := sum(count for count in found if count is not None):
-                return Usage(tokens)
+            texts, images = (_integer(counts.get(name)) or 0 for name in ("input_tokens", "image_tokens"))
+            if texts or images:
+                return Usage(texts + images, image_prompt_tokens=images)
     return None
 
 

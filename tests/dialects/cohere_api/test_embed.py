@@ -151,7 +151,7 @@ def test_errors_use_the_callers_names() -> None:
     ("meta", "usage"),
     [
         ({"billed_units": {"input_tokens": 5.0}}, Usage(5)),
-        ({"billed_units": {"image_tokens": 4.0, "input_tokens": 0.0, "images": 1.0}}, Usage(4)),
+        ({"billed_units": {"image_tokens": 4.0, "input_tokens": 0.0, "images": 1.0}}, Usage(4, image_prompt_tokens=4)),
         ({"tokens": {"input_tokens": 9}, "billed_units": {"input_tokens": 5}}, Usage(9)),
         ({"billed_units": {"images": 1.0}}, None),
         (None, None),
