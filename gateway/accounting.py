@@ -23,11 +23,13 @@ MAX_FREE_EVENTS = 16
 
 
 class Bill(NamedTuple):
-    """The sum of the usage that attempts are billed for. `prompt` and `output` are in tokens, `cost` is in nano-dollars."""
+    """The sum of the usage that attempts are billed for. `cost` is in nano-dollars, all others are in tokens."""
 
     prompt: int
     output: int
     cost: int
+    cached: int = 0
+    """Prompt tokens that providers read from their caches, included in `prompt`."""
 
 
 def settle(call: Call) -> None:
@@ -74,15 +76,16 @@ def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
 
 def bill(attempts: Iterable[Attempt]) -> Bill | None:
     """Add up the bills of attempts. Return None if no usage is known."""
-    prompt = output = cost = 0
+    prompt = output = cost = cached = 0
     is_known = False
     for attempt in attempts:
         for usage in billed_usages(attempt):
             is_known = True
             prompt += max(0, usage.prompt_tokens)
+            cached += min(max(0, usage.cached_tokens), max(0, usage.prompt_tokens))
             output += max(0, usage.completion_tokens)
             cost += cost_of(attempt, usage) or 0
-    return Bill(prompt, output, cost) if is_known else None
+    return Bill(prompt, output, cost, cached) if is_known else None
 
 
 def is_estimated(attempts: Iterable[Attempt]) -> bool:

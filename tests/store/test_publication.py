@@ -8,7 +8,8 @@ from gateway.store.budget_sync import BudgetSync
 from gateway.store.member_scripts import LEAVE
 from gateway.store.members import Members
 from gateway.store.memory import steady_now
-from gateway.store.settled_spend import SettledSpend, period_at
+from gateway.store.periods import period_at
+from gateway.store.settled_spend import SettledSpend
 
 KEY = "lockgate:{caller}:key:team:spend:day"
 
