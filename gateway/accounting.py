@@ -141,6 +141,12 @@ def needs_count(call: Call) -> bool:
     return call.passed is None and call.body is not None and not call.prompt.is_known(attempt.target)
 
 
+async def count_missing(call: Call) -> None:
+    """Count a long prompt before it is billed, if no usage was reported."""
+    if call.body_bytes > MAX_INLINE_BYTES and needs_count(call) and call.answered_by is not None:
+        await call.prompt.count((call.answered_by.target,))
+
+
 def continued_usage(call: Call) -> Usage:
     """Return the usage of all attempts that sent a part of a continued stream."""
     usages = [attempt.usage for attempt in call.attempts if attempt.usage is not None]

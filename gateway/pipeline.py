@@ -172,8 +172,7 @@ class Pipeline:
             self._watch.discard(caller)
             caller.close()
             try:
-                if accounting.needs_count(call) and call.answered_by is not None:
-                    await call.prompt.count((call.answered_by.target,))
+                await accounting.count_missing(call)
             finally:
                 self._account(call, caller)
 

@@ -44,9 +44,10 @@ def serving(up: FaultUpstream, limits: str = "") -> Any:
     return live(yaml(up, limits), environ={"K": "sk-upstream"})
 
 
-async def ask(client: httpx.AsyncClient, gateway: Live, content: Any, **more: Any) -> httpx.Response:
+async def ask(client: httpx.AsyncClient, gateway: Live, content: Any, receipt: bool = False, **more: Any) -> httpx.Response:
     body = {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 100, **more}
-    return await client.post(gateway.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {TOKEN}"})
+    headers = {"authorization": f"Bearer {TOKEN}", **({"x-gateway-receipt": "body"} if receipt else {})}
+    return await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
 
 
 def photo(width: int, height: int, size: int) -> list[dict[str, object]]:
@@ -148,9 +149,14 @@ async def test_a_long_answer_without_usage_is_booked_by_the_tokens_of_its_prompt
     up.usage = False
     text = english(60_000)
     async with serving(up) as gateway:
-        assert (await ask(client, gateway, text)).status_code == 200
+        answers = [await ask(client, gateway, text, stream=stream) for stream in (False, True)]
+        told = await ask(client, gateway, text, receipt=True)
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0, 20)
         found = await total(client, gateway)
-    assert found["prompt_tokens"] == SHARED_COUNTER.count_texts([text], EXACT)[0] + 7
+    assert [answer.status_code for answer in (*answers, told)] == [200] * 3
+    expected = SHARED_COUNTER.count_texts([text], EXACT)[0] + 7
+    assert found["prompt_tokens"] == 3 * expected
+    assert told.json()["gateway"]["cost_usd"] * 1e6 >= expected * 2.5
 
 
 async def test_a_refusal_that_is_due_to_calls_in_flight_says_so(up: FaultUpstream, client: httpx.AsyncClient) -> None:
