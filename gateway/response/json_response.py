@@ -139,6 +139,7 @@ async def send_json(exchange: UpstreamExchange, body: bytes, response: Response)
     call.status, call.answered_by = 200, attempt
     body = call.dialect.response(body)
     if call.wants_receipt:
+        await accounting.count_missing(call)
         attempt.time_info = time_info.of_exchange(exchange) or time_info.read_times(body) or time_info.measured(call, attempt)
         accounting.settle(call)
         attempt.ms = exchange.elapsed_ms()
