@@ -18,6 +18,8 @@ from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
 from gateway.config.types import Config, matching_wildcard
 
+MAX_NAMED = 20
+"""Number of targets that one message names."""
 MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 
@@ -123,14 +125,19 @@ def check_limits(config: Config, problems: Problems) -> None:
                 path = join(join("providers", name) + ".models", model)
                 problems.add_at_path(path, f"no model leads to {name}/{model}{suggest(model, used, 'targets')}")
     for path, limits, targets in blocks:
-        for ref in targets if limits.spend is not None else ():
-            owner = config.providers.get(ref.provider or "")
-            if owner is not None and price_of(owner, ref.model) is None:
-                where = join(join("providers", owner.name), "prices")
-                problems.add_at_path(
-                    f"{path}.spend", f"{ref} has no known price, so its cost cannot be counted: add the price under {where}"
-                )
-                break
+        unpriced = _unpriced(config, targets) if limits.spend is not None else []
+        if unpriced:
+            have = "has no known price, so its cost" if len(unpriced) == 1 else "have no known prices, so their cost"
+            where = ", ".join(dict.fromkeys(join(join("providers", ref.provider or ""), "prices") for ref in unpriced))
+            named = ", ".join(str(ref) for ref in unpriced[:MAX_NAMED]) + (", ..." if len(unpriced) > MAX_NAMED else "")
+            add = "the price" if len(unpriced) == 1 else "the prices"
+            problems.add_at_path(f"{path}.spend", f"{named} {have} cannot be counted: add {add} under {where}")
+
+
+def _unpriced(config: Config, targets: Iterable[Ref]) -> list[Ref]:
+    """Return the targets without a known price, each once."""
+    owners = ((ref, config.providers.get(ref.provider or "")) for ref in dict.fromkeys(targets))
+    return [ref for ref, owner in owners if owner is not None and price_of(owner, ref.model) is None]
 
 
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:

@@ -74,6 +74,10 @@ class ProviderReader:
         if entry is None:
             if providers.is_known(name):
                 return name
+            if (wrong := nearest_key(mapping, "type")) is not None:
+                message = "unknown key, did you mean 'type'?"
+                self._reader.problems.add(mapping.entries[wrong].place, join(path, wrong), message)
+                return None
             types = providers.types()
             near = nearest(name, types)
             hint = f"; did you mean '{near}'?" if near else ""

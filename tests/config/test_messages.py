@@ -40,6 +40,7 @@ UNKNOWN = [
 ]
 
 TYPES = [
+    ("providers: {gpu: {tpye: vllm}}", "1:19: providers.gpu.tpye: unknown key, did you mean 'type'?"),
     ("providers: {gpu: {base_url: 'http://x'}}", "1:18: providers.gpu.type: missing, because 'gpu' is not a provider type: use one of "),
     ("providers: {olama: {}}", "; did you mean 'ollama'?"),
     ("providers: {gpu: {type: vlm}}", "1:25: providers.gpu.type: unknown type, did you mean 'vllm'?"),
