@@ -121,7 +121,7 @@ def check_limits(config: Config, problems: Problems) -> None:
     for name, provider in () if config.expose_targets else config.providers.items():
         used = [model for other, model in known if other == name]
         for model in provider.models:
-            if model not in used:
+            if not any(_may_be(model, each) for each in used):
                 path = join(join("providers", name) + ".models", model)
                 problems.add_at_path(path, f"no model leads to {name}/{model}{suggest(model, used, 'targets')}")
     for path, limits, targets in blocks:
@@ -132,6 +132,12 @@ def check_limits(config: Config, problems: Problems) -> None:
             named = ", ".join(str(ref) for ref in unpriced[:MAX_NAMED]) + (", ..." if len(unpriced) > MAX_NAMED else "")
             add = "the price" if len(unpriced) == 1 else "the prices"
             problems.add_at_path(f"{path}.spend", f"{named} {have} cannot be counted: add {add} under {where}")
+
+
+def _may_be(model: str, target: str) -> bool:
+    """Return whether a target, which may contain `*`, can stand for a model."""
+    start, star, end = target.partition("*")
+    return model == target or (bool(star) and model.startswith(start) and model[len(start) :].endswith(end))
 
 
 def _unpriced(config: Config, targets: Iterable[Ref]) -> list[Ref]:

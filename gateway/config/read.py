@@ -16,7 +16,7 @@ from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
 from gateway.config.secret import AbsentError, Secret, Url, check_secret, expand_variables
 from gateway.config.yamlfile import Mapping as MappingNode
-from gateway.config.yamlfile import Node, Scalar, Sequence
+from gateway.config.yamlfile import Node, Scalar, Sequence, describe_node
 
 BAD: Any = object()
 """The result for an invalid value. Its problem has already been reported."""
@@ -333,13 +333,6 @@ def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
     if any(field.name == "name" and "name" not in keys_of(kind) for field in kind.fields):
         values["name"] = name
     return kind.cls(**values)
-
-
-def describe_node(node: Node) -> str:
-    """Return the kind of a node, without its content, which may be a secret in the wrong place."""
-    if isinstance(node, Scalar):
-        return "nothing" if node.null else "text"
-    return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
 def _is_empty(node: Node) -> bool:
