@@ -25,7 +25,7 @@ TEXT, VALUE, USAGE = "text", "value", "usage"
 class _Fields(NamedTuple):
     """The members of an object, or of the objects in a list. Members that must not vary are None.
 
-    A member without a name here is `others`.
+    `others` is the kind of all members that are not listed; None if they must not vary.
     """
 
     members: dict[str, Any]

@@ -12,8 +12,9 @@ import providers
 from gateway.config.model import ModelConfig
 from gateway.config.problem import join, nearest, suggest
 from gateway.config.provider import ProviderConfig
-from gateway.config.read import BAD, Reader, keys_of, struct_type
+from gateway.config.read import BAD, Reader
 from gateway.config.route import RouteReader
+from gateway.config.struct_types import keys_of, struct_type
 from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
 

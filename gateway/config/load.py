@@ -26,10 +26,11 @@ from gateway.config.passthrough_check import check_passthrough
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
-from gateway.config.read import Reader, struct_type
+from gateway.config.read import Reader
 from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
+from gateway.config.struct_types import struct_type
 from gateway.config.types import Config
 
 BUILT_IN = "(built-in)"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 from msgspec import inspect as mi
 
 from gateway.config.files import Files
 from gateway.config.formats import FORMATS
+from gateway.config.node_shape import has_shape
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
 from gateway.config.secret import AbsentError, Secret, Url, check_secret, expand_variables
+from gateway.config.struct_types import keys_of
 from gateway.config.yamlfile import Mapping as MappingNode
 from gateway.config.yamlfile import Node, Scalar, Sequence, describe_node
 
@@ -86,6 +86,9 @@ class Reader:
         """Read a union. None in a union stands for a missing key. The first type that fits is used."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
+        fitting = [each for each in others if has_shape(node, each)]
+        if len(fitting) == 1:
+            return self.read(node, mi.Metadata(fitting[0], None, extra), path)  # its problems are more precise
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
         absent = len(self.absent or ())
@@ -217,6 +220,8 @@ class Reader:
     def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":
             return self._secrets(node, path)
+        if isinstance(kind, mi.VarTupleType):
+            return self._one_or_more(node, form, kind.item_type, path)
         if form == "ref" and self.read_ref is not None:
             ref = self.read_ref(node, path)
             return BAD if ref is None else ref
@@ -239,6 +244,16 @@ class Reader:
         if self.absent is None:
             return BAD
         return {"key_hash": node.text, "store": "redis://absent:6379/0"}.get(form, BAD)
+
+    def _one_or_more(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
+        """Read one value of a format, or a list of them, as a tuple."""
+        if not isinstance(node, Sequence):
+            value = self._form(node, form, kind, path)
+            return BAD if value is BAD else (value,)
+        values = [self._form(item, form, kind, f"{path}[{index}]") for index, item in enumerate(node.items)]
+        if not values:
+            return self.reject(node, path, f"expected {describe_type(mi.Metadata(kind, None, {'form': form}))}, got an empty list")
+        return BAD if any(value is BAD for value in values) else tuple(values)
 
     def _value(self, text: str, written: str, form: str) -> Any:
         if form == "header":
@@ -306,27 +321,6 @@ class Reader:
         except (ValueError, RuntimeError) as error:  # RuntimeError: a ~user without a home
             found = self._reject(node, path, error)
             return Secret(node.text) if self.absent is not None and isinstance(error, AbsentError) else found
-
-
-@cache
-def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
-    """Return the description of a struct. It is cached, because making it takes many milliseconds."""
-    info = mi.type_info(struct)
-    assert isinstance(info, mi.StructType)
-    return info
-
-
-def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
-    """Return the fields that are keys in the YAML, by key.
-
-    Names of entries and `options` are not included.
-    """
-    keys = {}
-    for field in kind.fields:
-        extra = field.type.extra if isinstance(field.type, mi.Metadata) else None
-        if not (extra and extra.get("form") == "outside"):
-            keys[field.encode_name] = field
-    return keys
 
 
 def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
