@@ -10,6 +10,8 @@ import msgspec
 from providers.base import Usage
 from providers.usage import read_usage
 
+RESPONSE_DONE = "response.done"
+"""The event of the realtime API that reports the usage of a response."""
 MAX_ANSWER_BYTES = 8 << 20
 """Maximum size of an answer whose usage is read."""
 _NO_CALLS = frozenset({"batch"})
@@ -22,6 +24,11 @@ class _Answer(msgspec.Struct):
     object: Any = None
 
 
+class _Event(msgspec.Struct):
+    type: Any = None
+    response: _Answer | None = None
+
+
 class ReportedUsage(NamedTuple):
     """The usage of an answer, and the model that it names ("" if it names none)."""
 
@@ -30,6 +37,7 @@ class ReportedUsage(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class AnswerCopy:
@@ -78,13 +86,24 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
     return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
 
 
+def usage_of_response(event: bytes) -> Usage | None:
+    """Return the usage of a `response.done` event of the realtime API, or None if it is another event or reports none."""
+    try:
+        found = _decode_event(event)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if found.type != RESPONSE_DONE or found.response is None or type(found.response.usage) is not dict:
+        return None
+    return read_usage(_as_chat_usage(found.response.usage))
+
+
 def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
     """Return a usage with `input_tokens` and `output_tokens` in the form of a chat completion."""
     if "input_tokens" not in usage:
         return usage
     prompt, output = usage["input_tokens"], usage.get("output_tokens", 0)
     read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-    details = usage.get("input_tokens_details")
+    details = usage.get("input_tokens_details") or usage.get("input_token_details")  # the latter in the realtime API
     cached = details.get("cached_tokens") if type(details) is dict else None
     if type(prompt) is int and type(read) is int and type(written) is int:
         prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
@@ -93,5 +112,5 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
         "completion_tokens": output,
         "total_tokens": usage.get("total_tokens"),
         "prompt_tokens_details": {"cached_tokens": cached or read, "cache_write_tokens": written},
-        "completion_tokens_details": usage.get("output_tokens_details"),
+        "completion_tokens_details": usage.get("output_tokens_details") or usage.get("output_token_details"),
     }

@@ -180,7 +180,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
-        passed=rules_of(config, generation.backend) if config.passthrough else None,
+        passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
         storage=generation.storage,
     )
 
