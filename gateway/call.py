@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -42,11 +42,15 @@ class Attempt(Struct, eq=False):
     context: ContextReport | None = None
     """The report on how the conversation was fitted into the context window."""
     outcome: str = "ok"
-    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge) or `invalid_json` (before a repair)."""
+    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge), `left` (its caller disconnected) or `invalid_json` (before
+    a repair).
+    """
     ms: float = 0.0
-    """Duration of the attempt."""
+    """Duration of the attempt at its target, without `queue_s`."""
+    queue_s: float = 0.0
+    """Seconds for which the attempt waited for a slot before it was sent."""
     sent_at: float = 0.0
-    """When the request was ready to be sent; for a continued stream, when the request that began the stream was ready."""
+    """When the request was ready to be sent and had a slot; for a continued stream, the time of the request that began it."""
     is_written: bool = False
     """Whether the request was written to a connection."""
     head_at: float = 0.0
@@ -82,7 +86,10 @@ class Attempt(Struct, eq=False):
 
     def as_record(self) -> dict[str, Any]:
         """Return the attempt as receipts and log lines show it."""
-        return {"target": self.target.name, "outcome": self.outcome, "ms": self.ms}
+        record: dict[str, Any] = {"target": self.target.name, "outcome": self.outcome, "ms": self.ms}
+        if self.queue_s:
+            record["queue_ms"] = in_ms(self.queue_s)
+        return record
 
 
 class SkippedTarget(Struct, frozen=True):
@@ -141,7 +148,7 @@ class Call(Struct, eq=False):
     """The id of the call that this one copies."""
     body: Body | None = None
     source: Body | None = None
-    """The request in the caller's API, for targets that speak it; None if this API has none."""
+    """The request in the caller's API, for targets that have it; None if this API has none."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     model: str = ""
@@ -181,6 +188,8 @@ class Call(Struct, eq=False):
     error: GatewayError | None = None
     read_at: float = 0.0
     """When the request was read completely."""
+    paused_s: float = 0.0
+    """Seconds for which the call waited before retries and for the end of announced cooldowns."""
     transcript: Transcript | None = None
     """The text sent so far, for a stream that another target may continue."""
     first_byte_at: float = 0.0
@@ -229,3 +238,39 @@ class Call(Struct, eq=False):
             wants_fit=self.wants_fit,
             headers=self.headers,
         )
+
+
+class Phases(NamedTuple):
+    """The seconds of a call before its final attempt was sent, by cause. Their sum is the time until then."""
+
+    gateway: float
+    """The gateway's own work."""
+    queue: float
+    """Waits for a slot (`max_concurrent`), of all attempts."""
+    retries: float
+    """Earlier attempts, and the pauses before retries and for announced cooldowns."""
+
+
+def phases(call: Call, final: Attempt) -> Phases:
+    """Return the phases of a call whose final attempt is `final`."""
+    until = final.sent_at - call.started
+    queue, retries = final.queue_s, call.paused_s
+    if len(call.attempts) > 1:
+        # an attempt that continues a stream has the time of the one that began it, which comes first
+        began = next((each for each in call.attempts if each.sent_at == final.sent_at), final)
+        # the other attempt of a hedge may have begun later
+        earlier = [each for each in call.attempts if each.sent_at < final.sent_at]
+        queue = began.queue_s + sum(each.queue_s for each in earlier)
+        retries += _covered(earlier, final.sent_at - began.queue_s)
+    elif not queue and not retries:  # the usual case
+        return Phases(until, 0.0, 0.0)
+    return Phases(max(0.0, until - queue - retries), queue, retries)
+
+
+def _covered(attempts: list[Attempt], until: float) -> float:
+    """Return the seconds before `until` in which at least one of the attempts was running at its target."""
+    covered, end = 0.0, 0.0
+    for began, ended in sorted((each.sent_at, min(each.sent_at + each.ms / 1000, until)) for each in attempts):
+        covered += max(0.0, ended - max(began, end))
+        end = max(end, ended)
+    return covered

@@ -189,7 +189,7 @@ def _complete(answer: dict[str, Any], model: str) -> bool:
     is_chat = any("message" in choice for choice in choices_of(answer)) or not answer["choices"]
     answer["object"] = "chat.completion" if is_chat else "text_completion"
     if type(answer.get("id")) is not str or not answer["id"]:
-        answer["id"] = f"chatcmpl-{os.urandom(12).hex()}"
+        answer["id"] = f"{'chatcmpl' if is_chat else 'cmpl'}-{os.urandom(12).hex()}"
     if type(answer.get("created")) is not int or answer["created"] <= 0:
         answer["created"] = int(time.time())
     if type(answer.get("model")) is not str or not answer["model"]:

@@ -13,13 +13,17 @@ The optional members of `Provider` declare everything else the gateway uses. A p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough"]
-"""The kind of a request to a provider. `messages` and `responses` are native; `passthrough` is for passed calls."""
+from providers.body import Body as Body
+
+Operation = Literal[
+    "chat", "cohere_chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
+]  # fmt: skip
+"""The kind of a request to a provider. `cohere_chat`, `messages`, `responses`: native; `passthrough`: for passed calls."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -57,99 +61,7 @@ class Refusal(Exception):
         self.code = code
 
 
-_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_any = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 _SettingsType = type[msgspec.Struct]
-
-
-class Body:
-    """A JSON object that keeps the exact bytes of each top-level value until the value changes.
-
-    An unchanged body encodes to its source bytes. A changed body encodes the changed values again and copies the bytes of
-    the others, in the original order. Values are decoded on demand and cached.
-    """
-
-    __slots__ = ("_raw", "_source", "_values", "headers")
-
-    def __init__(self, source: bytes) -> None:
-        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
-        self._source: bytes | None = source
-        self._raw: dict[str, Any] = _decode_raw(source)
-        self._values: dict[str, Any] = {}
-        self.headers: dict[str, str] = {}
-        """Values that rules moved out of the body, by header name (lower case)."""
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._raw
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
-
-    def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
-        """Iterate over keys and their JSON bytes. Use it only before the first change."""
-        return iter(self._raw.items())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the decoded value, or `default` if the key is absent. The value is read-only: change it with `set`."""
-        values = self._values
-        if name in values:
-            return values[name]
-        if (raw := self._raw.get(name)) is None:
-            return default
-        value = values[name] = _decode_any(raw) if type(raw) is msgspec.Raw else raw
-        return value
-
-    def raw(self, name: str) -> bytes | None:
-        """Return the value's JSON bytes, or None if the key is absent."""
-        if (value := self._raw.get(name)) is None:
-            return None if name not in self._raw else b"null"
-        return bytes(value) if type(value) is msgspec.Raw else _encode(value)
-
-    def set(self, name: str, value: Any) -> None:
-        """Change or add a key. A changed key keeps its position."""
-        self._source = None
-        self._raw[name] = msgspec.Raw(b"null") if value is None else value
-        self._values[name] = value
-
-    def pop(self, name: str) -> Any:
-        """Remove a key and return its decoded value, or None if it is absent."""
-        if name not in self._raw:
-            return None
-        value = self.get(name)
-        self._source = None
-        del self._raw[name]
-        self._values.pop(name, None)
-        return value
-
-    def drop_nulls(self) -> list[str]:
-        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return their names."""
-        nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
-        for name in nulls:
-            self.pop(name)
-        return nulls
-
-    def rename(self, old: str, new: str) -> None:
-        """Move a value's bytes to another key."""
-        self._source = None
-        self._raw[new] = self._raw.pop(old)
-        if old in self._values:
-            self._values[new] = self._values.pop(old)
-
-    def copy(self) -> Body:
-        """Return an independent body. Values are shared, because they are read-only."""
-        body = Body.__new__(Body)
-        body._source = self._source
-        body._raw = self._raw.copy()
-        body._values = self._values.copy()
-        body.headers = self.headers.copy()
-        return body
-
-    def encode(self) -> bytes:
-        """Return the JSON bytes: the source itself if nothing has changed."""
-        if self._source is None:
-            self._source = _encode(self._raw)
-        return self._source
 
 
 class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
@@ -210,6 +122,8 @@ class Usage(msgspec.Struct, frozen=True):
     cache_write_tokens: int = 0  # prompt tokens written to the provider's cache, which may cost more
     search_units: int = 0  # billed by Cohere for rerank
     reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
+    billed: tuple[int, int] | None = None
+    """Billed tokens of prompt and output, if the provider reports them besides those it processed, as Cohere does."""
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""
@@ -222,7 +136,14 @@ class Usage(msgspec.Struct, frozen=True):
             self.cache_write_tokens + other.cache_write_tokens,
             self.search_units + other.search_units,
             (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
+            self._billed_with(other) if self.billed or other.billed else None,
         )
+
+    def _billed_with(self, other: Usage) -> tuple[int, int]:
+        (prompt, output), (more_prompt, more_output) = (
+            each.billed or (each.prompt_tokens, each.completion_tokens) for each in (self, other)
+        )
+        return prompt + more_prompt, output + more_output
 
 
 class Answer(msgspec.Struct):
@@ -270,7 +191,7 @@ class StreamDecoder(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """The bytes around the text of events that the decoder need not see, if the text is printable and has no quotes or backslashes."""
+        """The bytes around the text of events that need no decoding: printable text without quotes or backslashes."""
         return None
 
     def convert(self, events: bytes) -> bytes | None:

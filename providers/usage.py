@@ -62,8 +62,8 @@ def normalized_usage(raw: dict[str, Any]) -> Usage | None:
     cached = _cached(raw, prompt_details)
     reasoning = _count(completion_details.get("reasoning_tokens"))
     written = _count(prompt_details.get("cache_write_tokens"))
-    cost = read_cost(raw.get("cost"))
-    if not (cached or reasoning or written or cost is not None):
+    cost, billed = read_cost(raw.get("cost")), _billed(raw.get("billed_units"))
+    if not (cached or reasoning or written or billed or cost is not None):
         return Usage(prompt, completion)
     cached = min(cached or 0, prompt)
     return Usage(
@@ -73,7 +73,16 @@ def normalized_usage(raw: dict[str, Any]) -> Usage | None:
         min(reasoning or 0, completion),
         cache_write_tokens=min(written or 0, prompt - cached),
         reported_cost_usd=cost,
+        billed=billed,
     )
+
+
+def _billed(units: Any) -> tuple[int, int] | None:
+    """Return Cohere's billed tokens of prompt and output, or None if they are missing or implausible."""
+    if type(units) is not dict:
+        return None
+    prompt, output = _count(units.get("input_tokens")), _count(units.get("output_tokens"))
+    return None if prompt is None or output is None else (prompt, output)
 
 
 def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:

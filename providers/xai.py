@@ -58,7 +58,7 @@ XAI = OpenAICompatible(
         StreamUsage("stream_options"),
         OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST),
         Drop("store", why="the native API calls it store_messages"),
-        Drop("web_search_options", why="the native API takes search_parameters"),
+        Drop("web_search_options", why="the native API uses search_parameters"),
         ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
         ForModels(("grok-4.20", "grok-4-20"), (*_REASONING, _NO_EFFORT)),
         NewerThan(("grok-",), _NEWEST, (4, 6), "grok-4.6"),

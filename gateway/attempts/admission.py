@@ -14,7 +14,7 @@ from gateway.store.limit import Reservation
 from gateway.targets.bulkhead import Bulkhead
 from gateway.targets.cooldown import Reason
 from gateway.targets.health import TargetHealth
-from providers.base import Failure, Target
+from providers.base import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_ENGINE_WAIT_S = 10.0
 """Maximum time for which a call waits for an engine that is loading its model."""
+MIN_ENGINE_WAIT_S = 0.001
+"""An engine with a free slot admits a call within this time, which does not count as a wait."""
 
 
 class NotAdmittedError(Exception):
@@ -42,18 +44,19 @@ class Admission:
     """The admission of one request to one target. `leave` gives back everything that was acquired."""
 
     __slots__ = (
-        "_began", "_bulkhead", "_call", "_health", "_is_inside", "_is_probe", "_lease", "_limits", "_reservation", "_target",
+        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_target", "began",
     )  # fmt: skip
 
-    def __init__(self, call: Call, target: Target, health: TargetHealth, limits: Limits | None) -> None:
+    def __init__(self, call: Call, attempt: Attempt, health: TargetHealth, limits: Limits | None) -> None:
         self._call = call
-        self._target = target
+        self._attempt = attempt
+        self._target = attempt.target
         self._health = health
         self._limits = limits
-        self._is_inside = False
         self._is_probe = False
         self._bulkhead: Bulkhead | None = None  # the bulkhead that was entered: a reload may replace that of the target
-        self._began = 0.0
+        self.began = 0.0
+        """When everything was acquired, on the monotonic clock; 0 before."""
         self._lease: Lease | None = None
         self._reservation: Reservation | None = None
 
@@ -62,7 +65,9 @@ class Admission:
         health = self._health
         bulkhead = health.bulkhead
         if bulkhead is not None:
-            if not await bulkhead.acquire(timeout_s):
+            if bulkhead.has_room:
+                bulkhead.enter()
+            elif not await self._wait_for_slot(bulkhead, timeout_s):
                 raise NotAdmittedError(_queue_full(health), is_shed=True)
             self._bulkhead = bulkhead
         if self._limits is not None:
@@ -71,13 +76,28 @@ class Admission:
                 raise NotAdmittedError(reservation, is_limit=True)
             self._reservation = reservation
         if engine is not None:
-            lease = await engine.admit(MAX_ENGINE_WAIT_S)
+            lease = await self._wait_for_engine(engine)
             if isinstance(lease, Failure):
                 raise NotAdmittedError(lease)
             self._lease = lease
-        self._is_inside = True
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._is_probe = health.start_attempt()
+
+    async def _wait_for_slot(self, bulkhead: Bulkhead, timeout_s: float) -> bool:
+        """Wait for a slot of the target. Return False if the queue is full or the wait takes too long."""
+        since = time.monotonic()
+        try:
+            return await bulkhead.acquire(timeout_s)
+        finally:
+            self._attempt.queue_s += time.monotonic() - since
+
+    async def _wait_for_engine(self, engine: Engine | WorkerEngine) -> Lease | Failure:
+        since = time.monotonic()
+        try:
+            return await engine.admit(MAX_ENGINE_WAIT_S)
+        finally:
+            if (waited := time.monotonic() - since) > MIN_ENGINE_WAIT_S:
+                self._attempt.queue_s += waited
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
@@ -90,20 +110,20 @@ class Admission:
         If the first byte was sent before this request began, it came from another target of a continued stream, and no
         latency is recorded.
         """
-        seconds = None if first_byte_at is None or first_byte_at < self._began else first_byte_at - self._began
-        self._health.record_success(self._target, self._began, seconds)
+        seconds = None if first_byte_at is None or first_byte_at < self.began else first_byte_at - self.began
+        self._health.record_success(self._target, self.began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
         """Record a failure, or a success if the caller caused the error. Return the reason of the cooldown that it starts, if any."""
         if failure.kind == "client_error":
             self.succeeded()
             return None
-        waited = (first_byte_at if first_byte_at >= self._began else time.monotonic()) - self._began
+        waited = (first_byte_at if first_byte_at >= self.began else time.monotonic()) - self.began
         return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
 
     def leave(self, attempt: Attempt) -> None:
         """Give everything back, and settle the target's limits with the usage of the attempt."""
-        if self._is_inside:
+        if self.began:
             self._health.end_attempt(self._is_probe)
         if self._bulkhead is not None:
             self._bulkhead.release()

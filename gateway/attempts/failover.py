@@ -2,7 +2,7 @@
 
     run              healthy candidates first, then, if none answered, one that is in cooldown
     _try             one candidate: send, decide what follows (retry_policy), act on the decision
-    _send            one request to one target: adapted, admitted, exchanged; the target's health records the outcome
+    AttemptSender    one request to one target (send_attempt)
     _continue        a stream that broke after its first content is continued at another candidate (continuation)
 
 Until the head of the response has been sent to the caller, any other candidate may still answer.
@@ -12,33 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
 from gateway import accounting
-from gateway.attempts import billing, continuation
-from gateway.attempts.admission import Admission, NotAdmittedError
+from gateway.attempts import continuation
+from gateway.attempts.admission import NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.prepare import RequestAdapter, attempt_deadlines, timeout_of_target
-from gateway.attempts.progress import Progress, final_error, in_cooldown, upstream_failure
+from gateway.attempts.prepare import RequestAdapter
+from gateway.attempts.progress import Progress, final_error, in_cooldown
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
-from gateway.call import Attempt, Call
+from gateway.attempts.send_attempt import AttemptSender
+from gateway.call import Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
 from gateway.http.caller import Caller
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
-from gateway.response.deliver import UpstreamExchange, deliver
-from gateway.response.redaction import redact
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
-from gateway.upstream.transport import UpstreamError
-from providers.base import Body, Failure, Refusal, StreamFailure, Target
+from providers.base import Failure, Refusal
 
-ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"})
-"""Failures that a crash of the embedded engine causes."""
 ARRIVAL_SPREAD_S = 0.05
 """Calls that waited for the same target are sent at random moments within this time."""
 
@@ -59,8 +56,8 @@ class Failover:
         self.fit = Fit()
         self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
-        self._limits = limits
-        self._target_limits = limits if limits is not None and limits.has_target_limits else None
+        target_limits = limits if limits is not None and limits.has_target_limits else None
+        self._sender = AttemptSender(self.requests, metrics, target_limits, budget)
         self._health = health
         self._budget = budget
         self._hedges = hedges
@@ -95,7 +92,7 @@ class Failover:
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health))
-        return await self._send(Progress(call, caller, total_s, is_only_candidate=True), candidate, health)
+        return await self._sender.send(Progress(call, caller, total_s, is_only_candidate=True), candidate, health)
 
     async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate], cooling: list[Candidate]) -> bool:
         """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
@@ -123,7 +120,7 @@ class Failover:
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
             patience -= wait
-            await asyncio.sleep(wait + self._draw() * ARRIVAL_SPREAD_S)
+            await _pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
@@ -141,7 +138,7 @@ class Failover:
             progress.has_tried = True
             try:
                 if candidate.settings.hedge is None or progress.sent:
-                    failure = await self._send(progress, candidate, health)
+                    failure = await self._sender.send(progress, candidate, health)
                 else:
                     failure, candidate = await self._send_hedged(progress, candidate, health)
             except Refusal as refusal:
@@ -188,7 +185,7 @@ class Failover:
         if not self._may_send(progress, candidate):
             raise progress.error()
         if after:
-            await asyncio.sleep(after)
+            await _pause(progress.call, after)
             if self._health.health_of(candidate.backend.target).ejected:
                 self._budget.give_back()
                 return False
@@ -207,7 +204,7 @@ class Failover:
                 continue
             size_before = transcript.hand_over(candidate.backend.target.name)
             try:
-                next_failure = await self._send(progress, candidate, health)
+                next_failure = await self._sender.send(progress, candidate, health)
             except (Refusal, NotAdmittedError):
                 transcript.handovers.pop()
                 continue
@@ -235,12 +232,12 @@ class Failover:
         others = (each for each in later if each.backend is not candidate.backend)
         second = next((each for each in others if self._health.health_of(each.backend.target).is_available), None)
         if second is None:
-            return await self._send(progress, candidate, health), candidate
+            return await self._sender.send(progress, candidate, health), candidate
         return await self._hedges.send(progress, candidate, second, self)
 
     async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
         """Send one request for a hedge."""
-        return await self._send(progress, candidate, self._health.health_of(candidate.backend.target))
+        return await self._sender.send(progress, candidate, self._health.health_of(candidate.backend.target))
 
     def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
         """Return whether no other candidate can help after a failure of a hedge."""
@@ -272,75 +269,14 @@ class Failover:
         else:
             self.record_failure(progress, candidate, error.failure)
 
-    async def _start(
-        self, progress: Progress, candidate: Candidate, target: Target, left: float
-    ) -> tuple[UpstreamExchange, Body]:
-        """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
-        call, backend = progress.call, candidate.backend
-        request = await self.requests.prepare(call, candidate, target, left)
-        body = request.adapted.body
-        attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
-        call.attempts.append(attempt)
-        if call.trace is not None:
-            call.trace.begin(attempt)
-        deadlines = attempt_deadlines(candidate, call, left)
-        exchange = UpstreamExchange(
-            call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics, native=request.native
-        )
-        attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
-        return exchange, body
 
-    async def _send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
-        """Send one request. Return None if the caller was answered, else the failure. Raise Refusal or NotAdmittedError."""
-        call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
-        target = health.pick_credential(backend.targets)
-        broken = call.answered_by  # the attempt that this one continues
-        exchange, body = await self._start(progress, candidate, target, left)
-        attempt = exchange.attempt
-        admission = Admission(call, target, health, self._target_limits)
-        backend.latency.in_flight += 1
-        ended = "left"
-        try:
-            try:
-                await admission.enter(backend.engine, left)
-            except NotAdmittedError:
-                ended = "turned_away"
-                if progress.sent:
-                    self._budget.give_back()
-                raise
-            progress.sent += 1
-            exchange.on_begin = admission.on_begin
-            await deliver(exchange, body)
-        except UpstreamError as error:
-            failure = upstream_failure(error, call, attempt, caller)
-            ended = failure.kind
-            if failure.kind == "overloaded":  # the gateway's own limit on connections
-                raise NotAdmittedError(failure, is_shed=True) from None
-            if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
-                failure = backend.engine.failure()
-        except StreamFailure as error:
-            failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
-            ended = failure.kind
-        else:
-            admission.succeeded(call.first_byte_at)
-            self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
-            return None
-        finally:
-            attempt = progress.attempt = exchange.attempt  # a repair of its answer is a separate attempt
-            attempt.ms = exchange.elapsed_ms()
-            backend.latency.in_flight -= 1
-            first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
-            if broken is None:  # otherwise the times are those of the target that began the stream
-                backend.latency.record_attempt(attempt.sent_at, first_byte_at, stream=call.stream)
-            if call.answered_by is not attempt:
-                billing.bill_unanswered(call, attempt, backend, ended)
-            admission.leave(attempt)
-        # a timeout does not count as a failure of the target if at most half of its usual time was left
-        if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
-            reason = admission.failed(failure, first_byte_at)
-            if reason is not None:
-                self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
-        return failure
+async def _pause(call: Call, seconds: float) -> None:
+    """Wait, and count the time as a pause of the call."""
+    began = time.monotonic()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        call.paused_s += time.monotonic() - began
 
 
 def _not_chosen(candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:

@@ -47,10 +47,15 @@ class TokenPrice(msgspec.Struct, frozen=True):
         return -(-units * self.search // 1000) if self.search is not None else 0
 
     def usage_cost(self, usage: Usage) -> int:
-        """Return the cost of an answer. Negative counts, which some upstreams send, cost nothing."""
+        """Return the cost of an answer, by the billed tokens if they are reported.
+
+        Negative counts, which some upstreams send, cost nothing.
+        """
         if usage.search_units and self.search is not None:
             return self.search_cost(usage.search_units)
         prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
+        if usage.billed is not None and not usage.estimated:
+            prompt, output = usage.billed
         if self.reasoning is None and self.cache_write is None:
             return self.cost(prompt, output, usage.cached_tokens)
         cached = min(max(usage.cached_tokens, 0), prompt)

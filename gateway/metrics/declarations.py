@@ -169,6 +169,7 @@ SOURCES: dict[str, Source] = {
     "overhead": Source(OVERHEAD, _CALL),
     "attempt": Source(OPERATION, _ATTEMPT),
     "usage": Source(TOKENS, _USAGE, 1.0),
+    "queue": Source(FIRST_TOKEN, ("target",)),
 }
 
 
@@ -210,6 +211,11 @@ HISTOGRAMS: dict[str, View] = {
     "lockgate_overhead_seconds": _ours(
         "Time added by the gateway to calls with one attempt, without waiting for the caller, a queue or the upstream.",
         "overhead",
+    ),
+    "lockgate_queue_seconds": View(
+        "Time for which attempts waited for a slot of their target, without those that did not wait.",
+        "queue",
+        (("target", "target"),),
     ),
     "gen_ai_server_request_duration_seconds": View(
         "Duration of calls, as callers see it.", "duration", (*_SERVER, *_ERROR)

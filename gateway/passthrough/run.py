@@ -55,20 +55,23 @@ class Passthrough:
         request, adjustments = passed_request(call, caller, rule, target, raw_path)
         attempt = Attempt(target, adjustments=adjustments)
         call.attempts.append(attempt)
-        if call.trace is not None:
-            call.trace.begin(attempt)
-            call.trace.mark(request)
         call.read_at = attempt.sent_at = time.monotonic()
-        admission = Admission(call, target, health, self._target_limits)
+        admission = Admission(call, attempt, health, self._target_limits)
         try:
             await self._enter(admission, attempt, rule)
+            if call.trace is not None:
+                call.trace.begin(attempt)
+                call.trace.mark(request)
             response = await self._send(call, attempt, rule, request, body)
             try:
                 await self._relay(call, caller, rule, response)
             finally:
                 response.close()
         finally:
-            attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
+            if admission.began:
+                attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
+            else:  # it was never at the target
+                attempt.sent_at = time.monotonic()
             assert call.passed is not None
             call.passed.request_bytes = body.size
             admission.leave(attempt)
@@ -91,6 +94,7 @@ class Passthrough:
             if error.is_shed:
                 self._metrics.count("lockgate_shed", (label,))
             raise from_failure(error.failure, attempt.target.name) from None
+        attempt.sent_at = admission.began
 
     async def _send(self, call: Call, attempt: Attempt, rule: Rule, request: WireRequest, body: CallerBody) -> Response:
         """Send the request and return the head of any response."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from gateway.call import Attempt, Call
+from gateway.call import Attempt, Call, phases
 from gateway.errors import GatewayError, Headers
 from gateway.response.receipt import adjusted_header
 from gateway.upstream.transport import Response
@@ -41,14 +41,26 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
     attempt = call.final_attempt
     if attempt is not None:
         headers.append((b"x-gateway-target", attempt.target.name.encode("ascii", "backslashreplace")))
-        ours = (attempt.sent_at - call.started) * 1000
-        theirs = max(0.0, time.monotonic() - attempt.sent_at) * 1000
-        headers.append((b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours, theirs)))
+        headers.append((b"server-timing", _server_timing(call, attempt)))
     if call.limit_headers:
         headers.extend(call.limit_headers)
     if attempt is not None and attempt.adjustments:
         headers.append((b"x-gateway-adjusted", adjusted_header(attempt.adjustments)))
     return headers
+
+
+def _server_timing(call: Call, attempt: Attempt) -> bytes:
+    """Return the milliseconds of each phase; those of the queue and of earlier attempts only if there are any."""
+    ours, queue, retries = phases(call, attempt)
+    upstream = max(0.0, time.monotonic() - attempt.sent_at)
+    if not queue and not retries:
+        return b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours * 1000, upstream * 1000)
+    parts = [b"gateway;dur=%.2f" % (ours * 1000)]
+    if queue:
+        parts.append(b"queue;dur=%.2f" % (queue * 1000))
+    if retries:
+        parts.append(b"retries;dur=%.2f" % (retries * 1000))
+    return b", ".join([*parts, b"upstream;dur=%.2f" % (upstream * 1000)])
 
 
 def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:

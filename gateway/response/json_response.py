@@ -62,7 +62,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
     first_notes = receipt.as_caller_names(exchange.call, notes)
     kept = [each for each in before if each not in first_notes]
     adjustments = [*kept, *receipt.as_caller_names(exchange.call, [note]), *attempt.adjustments[len(before) :]]
-    exchange.attempt = structs.replace(attempt, adjustments=adjustments, sent_at=began)
+    exchange.attempt = structs.replace(attempt, adjustments=adjustments, sent_at=began, queue_s=0.0)
     exchange.sent_at = began
     exchange.call.attempts.append(exchange.attempt)
     attempt.outcome = "invalid_json"

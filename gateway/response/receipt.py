@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Attempt, Call
+from gateway.call import Attempt, Call, phases
 from gateway.streams.chunks import OpeningChunk
 from providers.base import Adjustment, Body, Usage
 
@@ -124,14 +124,19 @@ def note_cut(call: Call, attempt: Attempt) -> None:
 
 
 def timings(call: Call) -> dict[str, float]:
-    """Return the milliseconds spent in the gateway, at the upstream, and at the upstream until the first token.
+    """Return the milliseconds spent in the gateway, in the queue, in earlier attempts, at the upstream, and there until
+    the first token.
 
-    The upstream time begins when the request is ready to be sent.
+    The upstream time begins when the request is ready to be sent and has a slot.
     """
     attempt = call.final_attempt
     if attempt is None:
         return {}
-    seconds = {"gateway_ms": attempt.sent_at - call.started, "upstream_ms": time.monotonic() - attempt.sent_at}
+    ours, queue, retries = phases(call, attempt)
+    seconds = {"gateway_ms": ours, "queue_ms": queue}
+    if retries:
+        seconds["retries_ms"] = retries
+    seconds["upstream_ms"] = time.monotonic() - attempt.sent_at
     if call.stream and call.first_byte_at:
         seconds["first_token_ms"] = call.first_byte_at - attempt.sent_at
     return {name: round(value * 1000, 3) for name, value in seconds.items()}

@@ -3,9 +3,10 @@
 They are part of the receipt, because a field of that name in the body could collide with one of a provider.
 
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
-measured   queue_time ends when the request is sent. In a stream, prompt_time lasts from then to the first
-           content, and completion_time from there to the end. A JSON answer arrives at once: prompt_time is null,
-           and completion_time is all the time upstream
+measured   queue_time is the wait for a slot of the target (`max_concurrent`). In a stream, prompt_time lasts from the
+           sending of the request to the first content, and completion_time from there to the end. A JSON answer
+           arrives at once: prompt_time is null, and completion_time is all the time upstream. total_time has the
+           gateway's own time and earlier attempts, too
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.call import Attempt, Call
+from gateway.call import Attempt, Call, phases
 from providers.base import TIMES
 from providers.times import TIME_MARKS, TIME_NAMES, reported_times
 
@@ -65,7 +66,7 @@ def measured(call: Call, attempt: Attempt) -> dict[str, Any]:
     now = time.monotonic()
     spoke = call.first_byte_at if call.stream and call.first_byte_at else 0.0
     return {
-        "queue_time": round(attempt.sent_at - call.started, 6),
+        "queue_time": round(phases(call, attempt).queue, 6),
         "prompt_time": round(spoke - attempt.sent_at, 6) if spoke else None,
         "completion_time": round(now - (spoke or attempt.sent_at), 6),
         "total_time": round(now - call.started, 6),

@@ -10,6 +10,10 @@ from providers.base import Body, Usage
 
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """Errors raised by reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
+PLAIN_KEYS = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"}
+)
+"""The usual members of a chunk: one without choices and without other members only reports usage."""
 _ABSENT = msgspec.Raw(b"")
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 
@@ -26,14 +30,15 @@ def count_framed(piece: bytes, prefix: bytes, suffix: bytes) -> int:
     """
     if not piece.startswith(prefix) or not piece.endswith(suffix):
         return 0
-    size = len(piece) - len(suffix)
-    text = piece[len(prefix) : size]
-    events = 1
+    begin, end = len(prefix), len(piece) - len(suffix)
+    text, events = piece[begin:end], 1
     if b'"' in text:
-        between = suffix + prefix
-        events += text.count(between)
-        text = text.replace(between, b" ")
-    if b'"' in text or b"\\" in text or size < len(prefix):
+        # Joining and comparing is far cheaper than to search for a long text: every find() prepares a table for it.
+        texts = [event[begin : 2 - len(suffix)] for event in piece[:-2].split(b"\n\n")]
+        if (suffix + prefix).join(texts) != text:
+            return 0
+        text, events = b" ".join(texts), len(texts)
+    if b'"' in text or b"\\" in text or end < begin:
         return 0
     try:
         return events if text.decode().isprintable() else 0

@@ -31,10 +31,19 @@ class Bulkhead:
         """Queued calls."""
         return len(self._queue)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free. The queue is empty while one is."""
+        return self.running < self.max_concurrent
+
+    def enter(self) -> None:
+        """Take a free slot. Call `release` afterwards."""
+        self.running += 1
+
     async def acquire(self, timeout_s: float) -> bool:
         """Wait for a slot. Return False on timeout or if the queue is full. If it returns True, call `release` afterwards."""
-        if self.running < self.max_concurrent:  # the queue is empty while there is room
-            self.running += 1
+        if self.has_room:
+            self.enter()
             return True
         if len(self._queue) >= self.max_queue:
             return False

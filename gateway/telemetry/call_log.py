@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Call, PassedRequest, in_ms
+from gateway.call import Call, PassedRequest, in_ms, phases
 from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 from providers.base import Usage
 
@@ -205,7 +205,12 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.first_byte_at:
         fields["first_byte_ms"] = in_ms(call.first_byte_at - call.started)
     if attempt is not None:
-        fields["gateway_ms"] = in_ms(attempt.sent_at - call.started)
+        ours, queue, retries = phases(call, attempt)
+        fields["gateway_ms"] = in_ms(ours)
+        if queue:
+            fields["queue_ms"] = in_ms(queue)
+        if retries:
+            fields["retries_ms"] = in_ms(retries)
         fields["attempts"] = [each.as_record() for each in call.attempts]
         if attempt.adjustments:
             fields["adjustments"] = [f"{safe_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]

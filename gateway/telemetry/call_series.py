@@ -18,7 +18,7 @@ from providers.base import Usage
 MAX_PLAUSIBLE_TOKENS = 10**9
 MAX_COST_NANO = 1 << 62
 NANO = 10**9
-_DURATION, _FIRST_TOKEN, _PER_TOKEN, _OVERHEAD, _ATTEMPT, _USAGE = (SOURCES[name].buckets for name in SOURCES)
+_DURATION, _FIRST_TOKEN, _PER_TOKEN, _OVERHEAD, _ATTEMPT, _USAGE, _QUEUE = (SOURCES[name].buckets for name in SOURCES)
 _SUM = len(_USAGE) + 1
 _OPERATIONS = {"completions": "text_completion"}
 """Operations that have another name in the GenAI semantic conventions."""
@@ -82,7 +82,7 @@ class CallSeries:
             if self._stream:
                 self._first_token, self._per_token = cell("first_token", labels), cell("per_token", labels)
         values, first, end = self._values, call.first_byte_at, attempt.ended_at
-        overhead = attempt.sent_at - call.read_at
+        overhead = attempt.sent_at - call.read_at - attempt.queue_s - call.paused_s
         if self._stream:
             _observe(values, self._first_token, _FIRST_TOKEN, first - call.started)
             usage = attempt.usage
@@ -142,7 +142,7 @@ class CallSeries:
             values[self._key_cost] = min(values[self._key_cost] + cost, MAX_COST_NANO)
 
     def add_attempts(self, call: Call) -> None:
-        """Observe the duration of each attempt."""
+        """Observe the duration of each attempt, and its wait in the queue."""
         for attempt in call.attempts:
             kind = (attempt.target.name, attempt.outcome)
             cell = self._attempts.get(kind)
@@ -151,6 +151,9 @@ class CallSeries:
                 if len(self._attempts) < MAX_CODES:
                     self._attempts[kind] = cell
             _observe(self._values, cell, _ATTEMPT, attempt.ms / 1000)
+            if attempt.queue_s:
+                label = self._names.target_named(attempt.target.name)
+                _observe(self._values, self._series.cell("queue", (label,)), _QUEUE, attempt.queue_s)
 
     def _attempt_cell(self, target: str, outcome: str) -> int:
         provider, _, model = self._names.target_named(target).partition("/")

@@ -1,4 +1,6 @@
-"""OpenTelemetry traces: one span for each call and one for each attempt, with the attributes of the GenAI conventions.
+"""OpenTelemetry traces: one span for each call, for each attempt that was sent, and for each wait in a target's queue.
+
+The spans of calls and attempts have the attributes of the GenAI conventions.
 
 W3C `traceparent` and `tracestate` are read from callers and sent to upstreams. The exporter sends spans in batches over OTLP/HTTP from
 its own thread, so an unavailable collector does not delay calls; the queue is bounded. Spans contain prompts and
@@ -91,6 +93,8 @@ class Trace:
                 if attempt.outcome != "ok":
                     _fail(span, attempt.outcome)
             span.end(began + int(attempt.ms * 1e6))
+        if any(attempt.queue_s for attempt in call.attempts):
+            self._add_queues(call)
         span = self._span
         if span.is_recording():
             span.update_name(f"{operation} {model}")
@@ -102,6 +106,18 @@ class Trace:
             elif call.error is not None:
                 _fail(span, safe_name(call.error.code) or str(call.status))
         span.end()
+
+
+    def _add_queues(self, call: Call) -> None:
+        """Add a span for each wait for a slot of a target. It ends when the attempt was sent or gave up."""
+        sent = {id(attempt): began for attempt, _, began in self._attempts}
+        offset = time.time_ns() - int(time.monotonic() * 1e9)
+        for attempt in call.attempts:
+            if attempt.queue_s:
+                ended = sent.get(id(attempt)) or offset + int(attempt.sent_at * 1e9)
+                span = self._tracer.start_span("queue", self._context, start_time=ended - int(attempt.queue_s * 1e9))
+                span.set_attribute("lockgate.target", attempt.target.name)
+                span.end(ended)
 
 
 class Tracer:

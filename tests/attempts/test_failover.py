@@ -122,7 +122,7 @@ async def test_full_queue_does_not_admit_and_leave_frees_the_slot() -> None:
     registry.configure({"a": ProviderConfig(name="a", max_concurrent=1, max_queue=0)})
     target, call = target_named(), call_with()
     health = registry.health_of(target)
-    first, second = (Admission(call, target, health, None) for _ in range(2))
+    first, second = (Admission(call, Attempt(target), health, None) for _ in range(2))
     await first.enter(None, 1.0)
     with pytest.raises(NotAdmittedError) as refused:
         await second.enter(None, 1.0)

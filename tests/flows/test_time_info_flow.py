@@ -55,7 +55,8 @@ async def test_missing_times_are_measured_and_marked(up: FaultUpstream, client: 
     assert measured.pop("source") == "measured"
     assert (measured["prompt_time"] is not None) == stream
     parts = sum(value or 0 for name, value in measured.items() if name != "total_time")
-    assert measured["total_time"] == pytest.approx(parts, abs=1e-4)
+    assert measured["queue_time"] == 0
+    assert measured["total_time"] >= parts
     assert measured["completion_time"] >= 0.03
 
 

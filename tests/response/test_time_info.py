@@ -22,6 +22,6 @@ def test_last_event_with_times_counts() -> None:
 
 def test_measured_times_of_a_json_answer_have_no_prompt_time() -> None:
     call, attempt = call_with(), Attempt(target_named())
-    attempt.sent_at = call.started + 0.25
+    attempt.sent_at, attempt.queue_s = call.started + 0.35, 0.25
     measured = time_info.measured(call, attempt)
     assert (measured["queue_time"], measured["prompt_time"], measured["source"]) == (0.25, None, "measured")

@@ -125,7 +125,12 @@ def candidate_over(transport: ScriptedTransport, name: str = "a/x", kind: str = 
 
 async def run(call: Call, *candidates: Candidate) -> Recorder:
     """Run a call over the candidates and return what its caller received."""
-    metrics, recorder = Metrics(["m"], ["a/x", "b/y"], {"a": "openai", "b": "openai"}), Recorder()
-    failover = Failover(metrics, None, TargetRegistry(), RetryBudget(), Hedges(metrics), draw=lambda: 0.0)
-    await failover.run(call, recorder.caller(), list(candidates), list)
+    recorder = Recorder()
+    await failover_over(TargetRegistry()).run(call, recorder.caller(), list(candidates), list)
     return recorder
+
+
+def failover_over(registry: TargetRegistry, metrics: Metrics | None = None) -> Failover:
+    """Return a failover whose targets have their health in `registry`."""
+    metrics = metrics or Metrics(["m"], ["a/x", "b/y"], {"a": "openai", "b": "openai"})
+    return Failover(metrics, None, registry, RetryBudget(), Hedges(metrics), draw=lambda: 0.0)

@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from gateway.config.load import parse
 from gateway.config.telemetry import TracesConfig
 from gateway.telemetry.tracing import Tracer, tracer_of
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.chat_script import answer_as_openai
+from tests.faults.upstream_server import Exchange, FaultUpstream
 from tests.flows.live import Live, eventually, live
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.trace_collector import Collector
@@ -166,3 +167,28 @@ def test_trace_continues_that_of_the_caller_and_is_unsampled_without_one() -> No
 def test_configuration_without_traces_has_no_tracer() -> None:
     text = b'providers: {up: {type: vllm, base_url: "http://h/v1"}}\nmodels: {m: up/a}\n'
     assert tracer_of(parse(text, "g.yaml", environ={}), print) is None
+
+
+async def test_wait_for_a_slot_is_a_span_of_its_own(collector: Collector, up: FaultUpstream) -> None:
+    release = asyncio.Event()
+
+    async def hold(exchange: Exchange) -> None:
+        await release.wait()
+        await answer_as_openai(exchange)
+
+    up.once(hold)
+    config = yaml(up, f'endpoint: "{collector.url}"').replace("type:", "max_concurrent: 1, type:")
+    async with live(config, environ={"CANARY": CANARY}) as gateway:
+        first = asyncio.create_task(ask(gateway))
+        await up.wait_for(lambda up: len(up.requests) == 1)
+        second = asyncio.create_task(ask(gateway))
+        await eventually(lambda: any(health.waiting for health in gateway.gateway.health.all()))
+        release.set()
+        await asyncio.gather(first, second)
+        await eventually(lambda: len(collector.spans) >= 5, 20)
+    (queue,) = [span for span in collector.spans if span["name"] == "queue"]
+    assert queue["attributes"]["lockgate.target"] == "up/mock"
+    assert sum(span["name"] == "chat mock" for span in collector.spans) == 2
+    call = next(span for span in collector.spans if span["id"] == queue["parent"])
+    assert call["name"] == "chat m"
+    assert call["seconds"] >= queue["seconds"] > 0

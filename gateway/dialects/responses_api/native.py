@@ -34,6 +34,7 @@ _FRAME = frozenset({
 })  # fmt: skip
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _CALLS = frozenset({"function_call", "custom_tool_call"})
+_OWN_WORDS = (b"encrypted_content", b'"reasoning"', b"extra_content")
 _NOT_READABLE = "its provider alone can read this reasoning, and OpenAI stores none"
 
 
@@ -71,7 +72,7 @@ def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[A
     """
     source = body.raw("input") or b"[]"
     earlier = translator.earlier
-    if earlier is None and b"encrypted_content" not in source and b'"reasoning"' not in source and b"extra_content" not in source:
+    if earlier is None and (source[:1] == b'"' or not any(word in source for word in _OWN_WORDS)):
         return []
     items = [*(earlier or ()), *input_items(Raw(source))]
     kept: list[Raw] = []

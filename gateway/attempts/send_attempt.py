@@ -1,0 +1,123 @@
+"""One attempt: the call is adapted to a target, admitted, sent and answered, and the target's health records the outcome."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway.attempts import billing
+from gateway.attempts.admission import Admission, NotAdmittedError
+from gateway.attempts.prepare import RequestAdapter, attempt_deadlines, timeout_of_target
+from gateway.attempts.progress import Progress, upstream_failure
+from gateway.attempts.retry_budget import RetryBudget
+from gateway.call import Attempt
+from gateway.metrics import Metrics
+from gateway.response.deliver import UpstreamExchange, deliver
+from gateway.response.redaction import redact
+from gateway.targets.candidate import Candidate
+from gateway.targets.health import TargetHealth
+from gateway.upstream.transport import UpstreamError
+from providers.base import Body, Failure, StreamFailure, Target
+
+if TYPE_CHECKING:
+    from gateway.limits.enforce import Limits
+
+ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"})
+"""Failures that a crash of the embedded engine causes."""
+MIN_TIME_LEFT_S = 0.001
+"""The minimum deadline of a request whose time passed in the queue."""
+
+
+class AttemptSender:
+    """Sends the attempts of all calls of one configuration."""
+
+    def __init__(self, requests: RequestAdapter, metrics: Metrics, limits: Limits | None, budget: RetryBudget) -> None:
+        """If `limits` is None, no target has limits."""
+        self._requests = requests
+        self._metrics = metrics
+        self._limits = limits
+        self._budget = budget
+
+    async def send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
+        """Send one request. Return None if the caller was answered, else the failure. Raise Refusal or NotAdmittedError."""
+        call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
+        target = health.pick_credential(backend.targets)
+        broken = call.answered_by  # the attempt that this one continues
+        exchange, body = await self._start(progress, candidate, target, left)
+        attempt = exchange.attempt
+        admission = Admission(call, attempt, health, self._limits)
+        backend.latency.in_flight += 1
+        ended = "left"
+        try:
+            try:
+                await admission.enter(backend.engine, left)
+            except NotAdmittedError:
+                ended = "turned_away"
+                if progress.sent:
+                    self._budget.give_back()
+                raise
+            self._admitted(progress, candidate, exchange, admission)
+            await deliver(exchange, body)
+        except UpstreamError as error:
+            failure = upstream_failure(error, call, attempt, caller)
+            ended = failure.kind
+            if failure.kind == "overloaded":  # the gateway's own limit on connections
+                raise NotAdmittedError(failure, is_shed=True) from None
+            if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
+                failure = backend.engine.failure()
+        except StreamFailure as error:
+            failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
+            ended = failure.kind
+        else:
+            admission.succeeded(call.first_byte_at)
+            self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
+            return None
+        finally:
+            attempt = progress.attempt = exchange.attempt  # a repair of its answer is a separate attempt
+            if admission.began:
+                attempt.ms = exchange.elapsed_ms()
+            else:  # it was never at the target
+                attempt.sent_at = time.monotonic()
+            backend.latency.in_flight -= 1
+            first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
+            if broken is None:  # otherwise the times are those of the target that began the stream
+                backend.latency.record_attempt(attempt.sent_at, first_byte_at, stream=call.stream)
+            if call.answered_by is not attempt:
+                billing.bill_unanswered(call, attempt, backend, ended)
+            admission.leave(attempt)
+        # a timeout does not count as a failure of the target if at most half of its usual time was left
+        if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
+            reason = admission.failed(failure, first_byte_at)
+            if reason is not None:
+                self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
+        return failure
+
+    async def _start(
+        self, progress: Progress, candidate: Candidate, target: Target, left: float
+    ) -> tuple[UpstreamExchange, Body]:
+        """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
+        call, backend = progress.call, candidate.backend
+        request = await self._requests.prepare(call, candidate, target, left)
+        attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
+        call.attempts.append(attempt)
+        deadlines = attempt_deadlines(candidate, call, left)
+        exchange = UpstreamExchange(
+            call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics, native=request.native
+        )
+        attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
+        return exchange, request.adapted.body
+
+    def _admitted(
+        self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission
+    ) -> None:
+        """Record that the attempt was admitted: its time at the target and its deadlines begin now."""
+        call, attempt = progress.call, exchange.attempt
+        progress.sent += 1
+        exchange.on_begin = admission.on_begin
+        exchange.sent_at = admission.began
+        if call.answered_by is None:
+            attempt.sent_at = admission.began
+        if attempt.queue_s:
+            exchange.deadlines = attempt_deadlines(candidate, call, max(MIN_TIME_LEFT_S, progress.time_left()))
+        if call.trace is not None:
+            call.trace.begin(attempt)
