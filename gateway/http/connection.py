@@ -210,7 +210,8 @@ class CallerConnection(UpgradableConnection):
 
     def begin_handshake(self, version: str) -> RequestCycle:
         """Start the call of a WebSocket handshake."""
-        cycle = self._current = RequestCycle(self, self.handshake_scope(version), keep_alive=False, expects_continue=False)
+        scope = self.handshake_scope(version)
+        cycle = self._current = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
         cycle.more_body = False
         self._start(cycle)
         return cycle

@@ -1,4 +1,4 @@
-"""Offers to upgrade a caller's connection: a WebSocket handshake is served where that is allowed, all others are ignored."""
+"""Offers to upgrade a caller's connection: WebSocket handshakes are served where that is allowed, others are ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.http.rejection import Problem, problem_of
 
 
 class UpgradableConnection(HttpToolsProtocol):
-    """A connection whose parser has found an offer in a head. The parser then takes what follows for the other protocol."""
+    """A connection whose heads may offer another protocol. The parser then takes what follows for that protocol."""
 
     def __init__(self, *args: Any, serves_websockets: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,8 +40,9 @@ class UpgradableConnection(HttpToolsProtocol):
         """Return the scope of a handshake. Its type keeps it away from everything that serves requests."""
         path, raw_path, query = split_url(self.url)
         return {
-            "type": "websocket", "http_version": version, "method": "GET", "scheme": self.scheme, "path": path, "raw_path": raw_path,
-            "query_string": query, "root_path": "", "headers": self.headers, "server": self.server, "client": self.client, "state": {},
+            "type": "websocket", "http_version": version, "method": "GET", "scheme": self.scheme,
+            "path": path, "raw_path": raw_path, "query_string": query, "root_path": "", "headers": self.headers,
+            "server": self.server, "client": self.client, "state": {},
         }  # fmt: skip
 
     def follow_offer(self, rest: memoryview) -> None:

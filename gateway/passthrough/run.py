@@ -68,13 +68,9 @@ class Passthrough:
             finally:
                 response.close()
         finally:
-            if admission.began:
-                attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
-            else:  # it was never at the target
-                attempt.sent_at = time.monotonic()
             assert call.passed is not None
             call.passed.request_bytes = body.size
-            admission.leave(attempt)
+            end_attempt(attempt, admission)
 
     async def _admit(self, call: Call) -> None:
         """Reserve the call under its caller's limits."""
@@ -148,6 +144,15 @@ class Passthrough:
             attempt.usage = reported.usage
             own_price = price_of(rule.provider, reported.model) if reported.model else None
             attempt.price = own_price or rule.backend.price
+
+
+def end_attempt(attempt: Attempt, admission: Admission) -> None:
+    """Record the duration of an attempt, and give back what it held."""
+    if admission.began:
+        attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
+    else:  # it was never at the target
+        attempt.sent_at = time.monotonic()
+    admission.leave(attempt)
 
 
 def check_call(call: Call, rule: Rule, raw_path: bytes) -> None:

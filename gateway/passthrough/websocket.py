@@ -1,4 +1,4 @@
-"""Passes WebSocket connections: the handshake, the refusal of a provider, and the connection until both sides close it."""
+"""Passes WebSocket connections: the handshake, its refusal, and the connection until both sides close it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from gateway.attempts.admission import Admission
-from gateway.call import Attempt, Call, in_ms
+from gateway.call import Attempt, Call
 from gateway.catalog.prices import price_of
 from gateway.errors import Headers
 from gateway.http.caller import CallerDeadlines, Send
@@ -18,7 +18,7 @@ from gateway.keys.authenticate import api_key
 from gateway.passthrough.caller import PassthroughCaller
 from gateway.passthrough.headers import response_headers
 from gateway.passthrough.rules import Rule
-from gateway.passthrough.run import Passthrough, check_call, passed_request, upstream_id
+from gateway.passthrough.run import Passthrough, check_call, end_attempt, passed_request, upstream_id
 from gateway.passthrough.tunnel import End, Tunnel
 from gateway.passthrough.usage import RESPONSE_DONE, usage_of_response
 from gateway.response.headers import common_headers
@@ -76,14 +76,14 @@ class WebSocketPassthrough(Passthrough):
         request.headers.extend(handshake_headers(caller))
         attempt = Attempt(target, adjustments=adjustments)
         call.attempts.append(attempt)
-        if call.trace is not None:
-            call.trace.begin(attempt)
-            call.trace.mark(request)
         call.read_at = attempt.sent_at = time.monotonic()
-        admission = Admission(call, target, health, self._target_limits)
+        admission = Admission(call, attempt, health, self._target_limits)
         socket: UpstreamSocket | None = None
         try:
             await self._enter(admission, attempt, rule)
+            if call.trace is not None:
+                call.trace.begin(attempt)
+                call.trace.mark(request)
             self._metrics.count("lockgate_upstream_requests", (self._metrics.target_label(target),))
             try:
                 assert rule.sockets is not None
@@ -95,10 +95,9 @@ class WebSocketPassthrough(Passthrough):
             attempt.head_at = time.monotonic()
             await self._answer(call, caller, rule, socket)
         finally:
-            attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
             if socket is not None:
                 socket.abort()
-            admission.leave(attempt)
+            end_attempt(attempt, admission)
 
     async def _answer(self, call: Call, caller: WebSocketCaller, rule: Rule, socket: UpstreamSocket) -> None:
         """Answer the handshake as the provider did, and relay the connection if there is one."""
@@ -129,7 +128,9 @@ class WebSocketPassthrough(Passthrough):
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
         await caller.respond(socket.status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
-    def _join(self, call: Call, caller: WebSocketCaller, rule: Rule, socket: UpstreamSocket, headers: Headers) -> Tunnel:
+    def _join(
+        self, call: Call, caller: WebSocketCaller, rule: Rule, socket: UpstreamSocket, headers: Headers
+    ) -> Tunnel:
         """Answer 101 and connect the two sides."""
         assert socket.transport is not None
         if caller.disconnected or caller.socket.transport.is_closing():
@@ -164,7 +165,8 @@ class WebSocketPassthrough(Passthrough):
 
     def _record_end(self, call: Call, caller: WebSocketCaller, tunnel: Tunnel) -> None:
         """Record how the connection ended."""
-        attempt, outcome, label = call.attempts[-1], tunnel.outcome, self._metrics.target_label(call.attempts[-1].target)
+        attempt, outcome = call.attempts[-1], tunnel.outcome
+        label = self._metrics.target_label(attempt.target)
         caller.finished = True
         if outcome in ("truncated", "reset", "stalled"):
             messages = {

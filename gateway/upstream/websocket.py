@@ -1,4 +1,4 @@
-"""The handshake of a WebSocket connection to an upstream: a connection of its own, which never serves another request."""
+"""WebSocket handshakes with upstreams, each on a connection of its own, which never serves another request."""
 
 from __future__ import annotations
 
