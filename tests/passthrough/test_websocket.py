@@ -29,7 +29,7 @@ def test_the_usage_of_a_realtime_response_is_read() -> None:
         b'"cached_tokens":64},"output_token_details":{"text_tokens":30,"audio_tokens":91}}'
     )
     event = b'{"type":"response.done","response":{"object":"realtime.response","usage":%b}}'
-    assert usage_of_response(event % usage) == Usage(132, 121, 64)
+    assert usage_of_response(event % usage) == Usage(132, 121, 64, audio_prompt_tokens=13, audio_output_tokens=91)
     others = [b"null", b"1", b'"x"', b"{}", b"[]"]
     texts = [event % other for other in others] + [(event % usage).replace(b"response.done", b"response.created")]
     texts += [b"not JSON", b"[]", b'{"type":"response.done"}', b'{"type":"response.done","response":1}']
