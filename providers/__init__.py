@@ -20,7 +20,7 @@ SHARED = frozenset(
     {"aggregate", "answers", "base", "chunk_errors", "chunk_leaves", "chunk_template", "chunk_templates"}
     | {"chunk_values", "clean_chunks", "completion_table", "conformance", "embedding_table", "failures"}
     | {"finish_reasons", "message_tables", "plugins", "rules", "schema_dialects", "stream_choices", "streams"}
-    | {"rerank_answers", "rerank_table", "responses_wire", "table", "times", "tokenizer_apis", "tool_calls", "usage"}
+    | {"request_failures", "rerank_answers", "rerank_table", "responses_wire", "table", "times", "tokenizer_apis", "tool_calls", "usage"}
 )
 """Modules of this package that are not providers. Every other module defines a provider: a constant with its name in capitals."""
 
