@@ -7,8 +7,6 @@ from contextlib import suppress
 from functools import reduce
 from typing import Any, NamedTuple
 
-import msgspec
-
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
@@ -23,7 +21,10 @@ MAX_FREE_EVENTS = 16
 
 
 class Bill(NamedTuple):
-    """The sum of the usage that attempts are billed for. `prompt` and `output` are in tokens, `cost` is in nano-dollars."""
+    """The sum of the usage that attempts are billed for. `prompt` and `output` are in tokens, `cost` is in nano-dollars.
+
+    Usage without a known price adds nothing to the cost.
+    """
 
     prompt: int
     output: int
@@ -48,12 +49,15 @@ def settle(call: Call) -> None:
         attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
     elif call.operation in WITHOUT_OUTPUT:
         if not usage.prompt_tokens:
-            attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt_tokens(call, attempt), estimated=True)
+            attempt.usage = usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
     elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
         output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
+        if usage.unsplit_tokens:
+            prompt = min(prompt, usage.unsplit_tokens)
+            output = usage.unsplit_tokens - prompt
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt, completion_tokens=output, estimated=True)
+            attempt.usage = usage.estimate(prompt, output)
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
@@ -62,7 +66,7 @@ def received(call: Call, attempt: Attempt) -> Usage:
     for relay in attempt.relays:
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
         if relay.chunks > usage.completion_tokens:
-            usage = msgspec.structs.replace(usage, completion_tokens=relay.chunks, estimated=True)
+            usage = usage.estimate(usage.prompt_tokens or prompt_tokens(call, attempt), relay.chunks)
         total = total.plus(usage)
     return total
 
@@ -90,41 +94,50 @@ def is_estimated(attempts: Iterable[Attempt]) -> bool:
     return any(usage.estimated for attempt in attempts for usage in billed_usages(attempt))
 
 
-def answer_cost(attempt: Attempt) -> int:
-    """Return the cost of the caller's answer in nano-dollars; 0 if no usage or price is known."""
-    return 0 if attempt.usage is None else cost_of(attempt, attempt.usage) or 0
+def answer_cost(attempt: Attempt) -> int | None:
+    """Return the cost of the caller's answer in nano-dollars: 0 if no usage is known, None if no price is known."""
+    return 0 if attempt.usage is None else cost_of(attempt, attempt.usage)
 
 
 def cost_of(attempt: Attempt, usage: Usage) -> int | None:
     """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known."""
-    if usage.reported_cost_usd is not None and not usage.estimated and attempt.target.kind.reports_cost:
-        return round(usage.reported_cost_usd * NANO_PER_USD)
+    if usage.parts:
+        costs = [cost_of(attempt, part) for part in usage.parts]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+    if usage.is_unbilled:
+        return 0
+    if usage.reported_cost is not None and not usage.estimated and attempt.target.reports_cost:
+        return usage.reported_cost
     return attempt.price.usage_cost(usage) if attempt.price is not None else None
 
 
-def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int]]:
-    """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars."""
+def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int | None]]:
+    """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars if it is known."""
     for attempt in call.attempts:
         if attempt is not call.answered_by:
             for usage in billed_usages(attempt):
-                yield attempt, usage, cost_of(attempt, usage) or 0
+                yield attempt, usage, cost_of(attempt, usage)
 
 
 def billed_attempts(call: Call) -> list[dict[str, Any]]:
     """Return the bills of attempts that did not answer the call, as receipts and log lines show them."""
     return [
-        {"target": attempt.target.name, "usage": usage, "cost_usd": cost / NANO_PER_USD}
+        {"target": attempt.target.name, "usage": usage.as_record(), "cost_usd": None if cost is None else cost / NANO_PER_USD}
         for attempt, usage, cost in unanswered_usages(call)
     ]
 
 
 def cost_usd(call: Call) -> float | None:
-    """Return the total cost of the call in USD, or None if its usage is unknown or the final attempt's cost is unknown."""
-    attempt = call.final_attempt
-    if attempt is None or (attempt.price is None and (attempt.usage is None or cost_of(attempt, attempt.usage) is None)):
-        return None
-    total = bill(call.attempts)
-    return None if total is None else total.cost / NANO_PER_USD
+    """Return the total cost of the call in USD, or None if its usage is unknown or a part of it has no known price."""
+    costs = [cost_of(attempt, usage) for attempt in call.attempts for usage in billed_usages(attempt)]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) / NANO_PER_USD if known and len(known) == len(costs) else None
+
+
+def is_unpriced(call: Call) -> bool:
+    """Return whether usage of the call has no known price."""
+    return any(cost_of(attempt, usage) is None for attempt in call.attempts for usage in billed_usages(attempt))
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:

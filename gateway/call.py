@@ -65,8 +65,8 @@ class Attempt(Struct, eq=False):
     """The usage of the caller's answer: as reported, or as estimated by `accounting.settle`."""
     billed: tuple[Usage, ...] = ()
     """The usage of an attempt that did not answer the call."""
-    cost: int = 0
-    """The cost of the caller's answer in nano-dollars, known when the call ends; 0 if the price is unknown."""
+    cost: int | None = 0
+    """The cost of the caller's answer in nano-dollars, known when the call ends; None if the price is unknown."""
     chunks: int = 0
     """Number of content events relayed, or estimated tokens of a JSON answer; used as output tokens if no usage is reported."""
     finish_reasons: tuple[str | None, ...] = ()
@@ -148,7 +148,7 @@ class Call(Struct, eq=False):
     """The id of the call that this one copies."""
     body: Body | None = None
     source: Body | None = None
-    """The request in the caller's API, for targets that speak it; None if this API has none."""
+    """The request in the caller's API, for targets that have it; None if this API has none."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     model: str = ""

@@ -1,4 +1,4 @@
-"""Checks of the values that vary between the chunks of a stream: each must be what its place allows."""
+"""Checks of the values that vary between the chunks of a stream: each must be valid in its place."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from msgspec import Meta
 
 from providers.usage import MAX_TOKENS
 
-_TEXT = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*'
+_HEX = "[0-9a-fA-F]"
+_UNIT = rf"u(?:(?![dD][89a-fA-F]){_HEX}{{4}}|[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}})"
+_TEXT = rf'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|{_UNIT}))*'
 is_text = re.compile(_TEXT).fullmatch
-"""Match the inside of a JSON string."""
+"""Match the inside of a JSON string without half a surrogate pair."""
 
 
 class _Usage(msgspec.Struct):
@@ -40,7 +42,7 @@ def are_filled_texts(values: Sequence[str]) -> bool:
 
 
 def continue_arguments(values: Sequence[str]) -> bool:
-    """Return whether no text can be the beginning of an object, which may be that of another call."""
+    """Return whether every text continues arguments: one that may begin an object could belong to another call."""
     return all(value[:1] not in ("", " ", "\\", "{") for value in values) and are_texts(values)
 
 

@@ -59,7 +59,7 @@ class ChunkNormalizer(StreamDecoder):
         return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` would return for these events, without usage. None if one of them begins or ends something."""
+        """Return the result of `feed`, without usage, or None if an event begins or ends a choice or a call."""
         if not self._is_clean:
             known = self._templates.convert(events)
             return self._decode_each(events) if known is None and self._templates.gave_up else known
@@ -67,7 +67,7 @@ class ChunkNormalizer(StreamDecoder):
         return events if chunks is not None and self._has_text_alone(chunks) else None
 
     def _decode_each(self, events: bytes) -> bytes | None:
-        """Convert events that differ from each other. None, and nothing is recorded, if one is more than a piece of text."""
+        """Convert events that differ. If one is more than a piece of text, return None and record nothing."""
         sent = []
         for event in events[:-2].split(b"\n\n"):
             if event[:6] != b"data: " or b"\n" in event:
@@ -161,17 +161,17 @@ class ChunkNormalizer(StreamDecoder):
         return data
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk in OpenAI's shape. Raises StreamFailure for an error with a status of its own."""
+        """Return the chunk in OpenAI's shape.
+
+        Raises StreamFailure for an error with a status of its own, and ValueError for other data.
+        """
         if self._is_clean and not event:
             if (passed := self._pass_clean(data)) is not None:
                 return (passed,)
             self._is_clean = False
         if not event and (known := self._templates.convert(b"data: " + data + b"\n\n", hide_usage=False)) is not None:
             return (known[6:-2],)
-        try:
-            chunk = _decode_any(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return (data,)  # rejected later
+        chunk = _decode_any(data)
         error = error_of(chunk, event)
         if error is not None:
             if type(chunk) is dict and type(chunk.get("status_code")) is int:
@@ -204,7 +204,7 @@ class ChunkNormalizer(StreamDecoder):
         return ()
 
     def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
-        """Remember how a chunk was sent, if others like it are sent likewise. One that begins or ends something has no others."""
+        """Remember how a chunk was sent, for later ones like it, unless it begins or ends a choice or a call."""
         call_texts: dict[tuple[int, int], list[str]] = {}
         for position, choice in enumerate(chunk["choices"]):
             delta = choice.get("delta")
@@ -231,7 +231,7 @@ class ChunkNormalizer(StreamDecoder):
             return False
         created, model = chunk.get("created"), chunk.get("model")
         self._identity = {
-            "id": chunk["id"] if known else f"chatcmpl-{os.urandom(12).hex()}",
+            "id": chunk["id"] if known else f"{'chatcmpl' if self._is_chat else 'cmpl'}-{os.urandom(12).hex()}",
             "object": self._object,
             "created": created if type(created) is int and created > 0 else int(time.time()),
             "model": model if type(model) is str and model else self._model,

@@ -25,7 +25,7 @@ MAX_TOKENS_BYTES = 64 << 20
 
 
 class PromptCount(msgspec.Struct, frozen=True):
-    """The tokens of a prompt. `exact` is True if the target counts the same. Ids are None if they are unknown."""
+    """The tokens of a prompt. `exact`: the target itself is known to count the same number. Ids are None if unknown."""
 
     tokens: int
     exact: bool
@@ -37,7 +37,7 @@ class PromptCount(msgspec.Struct, frozen=True):
 
 
 class ServerTokenError(Exception):
-    """The server does not answer with tokens. `error` is for callers whose request only the server can answer."""
+    """The server does not answer with tokens. `error` is for callers whose request cannot be answered without it."""
 
     def __init__(self, error: GatewayError) -> None:
         super().__init__(error.message)

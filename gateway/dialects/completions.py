@@ -72,9 +72,16 @@ def to_text_completion(answer: bytes) -> bytes:
     choices = completion.get("choices") or []
     if not any(type(choice) is dict and ("message" in choice or _is_of_chat(choice.get("logprobs"))) for choice in choices):
         return answer
-    completion["object"] = "text_completion"
+    _rename(completion)
     completion["choices"] = [_text_choice(choice, choice.get("message")) for choice in choices]
     return _encode(completion)
+
+
+def _rename(completion: dict[str, Any]) -> None:
+    """Give a chat completion or a chunk of one the kind and the id of a text completion."""
+    completion["object"] = "text_completion"
+    if type(chat_id := completion.get("id")) is str and chat_id.startswith("chatcmpl-"):
+        completion["id"] = chat_id.removeprefix("chat")
 
 
 def _is_of_chat(logprobs: Any) -> bool:
@@ -131,7 +138,7 @@ class TextStream(ChunkFilter):
         return self._inner.frame if self._inner is not None and self._is_text else None
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `inner` makes of events that contain only text of a text completion, else None."""
+        """Return the result of `inner` for events that contain only text of a text completion, else None."""
         if self._inner is None or not self._is_text:
             return None
         converted = self._inner.convert(events)
@@ -149,7 +156,7 @@ class TextStream(ChunkFilter):
         chunk = _decode(data)
         if chunk.get("error"):
             return (data,)
-        chunk["object"] = "text_completion"
+        _rename(chunk)
         given = chunk.get("choices") or []
         chunk["choices"] = [self._text(choice) for choice in given if self._says_something(choice)]
         return (_encode(chunk),) if chunk["choices"] or chunk.get("usage") else ()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.dialects.azure import CHAT_PATH, deployment_of
 from gateway.dialects.cohere_api.dialect import CohereChatTranslator
+from gateway.dialects.cohere_api.native import NATIVE as COHERE_NATIVE
 from gateway.dialects.completions import CompletionsApi
 from gateway.dialects.dialect import Dialect, PlainDialect, Translator
 from gateway.dialects.embeddings import check_embeddings
@@ -92,6 +93,7 @@ COHERE_CHAT = PlainDialect(
     has_messages=True,
     can_continue=True,
     new_translator=CohereChatTranslator,
+    native=COHERE_NATIVE,
 )
 
 DIALECTS: tuple[Dialect, ...] = (

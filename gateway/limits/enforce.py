@@ -11,7 +11,7 @@ from gateway.catalog.prices import TokenPrice, price_of
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden
-from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, search_units
+from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.refusal import rate_limit_headers, refusal_error
 from gateway.store.from_config import limits_in, needs_token_count
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
 
 MAX_CACHED_USERS = 10_000
-"""Maximum number of users whose `Limit` objects are cached. Their usage is counted in the store, not here."""
+"""Maximum number of users whose `Limit` objects are cached, and of cached prices. The usage of users is counted in the store, not here."""
 PASSED_COSTS = Costs(1, 1, 1, 1)
 """The amounts that a passed call reserves: enough to refuse it at a used-up limit. Its usage is not yet known."""
 _NO_LIMITS = LimitsConfig()
@@ -61,6 +61,7 @@ class Limits:
             for name, provider in config.providers.items()
             for model, target in provider.models.items()
         }
+        self._prices: dict[str, TokenPrice] = {}
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
@@ -179,17 +180,18 @@ class Limits:
             return PASSED_COSTS
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
+        tier = requested_tier(body) if money else ""
         if has_strict_limit(limits):
             prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
             units = max_search_units(call)
             prices = [self._price(target) for target in targets] if money else []
-            spend = max((price.max_cost(prompt, output) + price.search_cost(units) for price in prices), default=0)
+            spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
             return Costs(1, prompt, output, spend)
         prompt = estimate_prompt(body, call.body_bytes, targets[0], call.operation)
         output = max(output_cap(body, target, default, call.operation) for target in targets)
         units = search_units(call)
         prices = [self._price(target) for target in targets] if money else []
-        spend = max((price.cost(prompt, output) + price.search_cost(units) for price in prices), default=0)
+        spend = max((price.cost(prompt, output, tier=tier) + price.search_cost(units) for price in prices), default=0)
         return Costs(1, prompt, output, spend)
 
     def _price(self, target: Target) -> TokenPrice:
@@ -198,7 +200,11 @@ class Limits:
         The configuration check rejects budgets for models without a price, but a run-time key may be older than the
         model.
         """
-        price = price_of(self._config.providers[target.provider], target.model)
+        price = self._prices.get(target.name)
+        if price is None:
+            price = price_of(self._config.providers[target.provider], target.model)
+            if price is not None and len(self._prices) < MAX_CACHED_USERS:
+                self._prices[target.name] = price
         if price is None:
             text = f"{target.name} has no known price, so this call cannot be charged to a budget. Ask for another model."
             raise Forbidden(text, code="price_unknown", param="model")

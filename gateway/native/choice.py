@@ -39,12 +39,18 @@ def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
     return call.translator.refusal is not None or not frozenset(source) <= (api.fields - api.uncounted) | GATEWAY_FIELDS
 
 
+def _has_surplus_stops(call: Call, settings: ModelSettings) -> bool:
+    most = call.dialect.native.max_stops if call.dialect.native is not None else None
+    return most is not None and len(call.stops) > most
+
+
 REASONS: tuple[tuple[str, Reason], ...] = (
     ("the conversation is fitted into the context window", is_fitted),
     ("the model continues broken streams", _is_continued),
     ("the model repairs JSON answers", _may_repair),
     ("a strict limit applies, and the tokens of this content have no upper bound", _is_unbounded),
     ("the stop string stays in the text", lambda call, settings: call.keeps_stop),
+    ("the provider accepts fewer stop strings", _has_surplus_stops),
 )
 """Reasons to translate a call, each with the function that returns whether the reason applies."""
 
@@ -62,8 +68,9 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
         return f"{target.kind.type} does not have this API"
     if target.options.get(f"native_{api.operation}") is False:
         return f"'native_{api.operation}' of the provider is false"
-    if any(part in target.model for part in target.kind.chat_only):
-        return "the model serves only chat completions"
+    for part in target.kind.chat_only:
+        if part in target.model:
+            return "the model serves only chat completions"
     for reason, applies in REASONS:
         if applies(call, settings):
             return reason

@@ -29,7 +29,12 @@ def listing(name: str) -> Schema:
 _ADJUSTMENT: Schema = {"$ref": "#/components/schemas/Adjustment"}
 _COUNTED = record({"count": {"enum": ["exact", "estimated"]}, "tokenizer": nullable(_TEXT), "target": _TEXT})
 _COUNTS = {"input_tokens": _COUNT, "gateway": _COUNTED}
-_PRICES: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_USD: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_PRICES: Schema = {
+    "type": "object",
+    "properties": {"steps": {"type": "array", "items": _USD}},
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
 _LIMITS: dict[str, Schema] = {"context_window": _COUNT, "max_output_tokens": _COUNT, "pricing": _PRICES}
 _CHOICE = record(
     {}, {"index": _COUNT, "message": _OBJECT, "finish_reason": nullable(_TEXT), "logprobs": nullable(_OBJECT)}

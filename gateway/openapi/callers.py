@@ -260,7 +260,7 @@ def _stored() -> list[tuple[str, str, dict[str, Any]]]:
 
 def _model() -> dict[str, Any]:
     operation = _either_form(
-        _read("One model, with what its targets honour", "Model", errors.KEYED), "Model", "MessagesModel"
+        _read("One model, with the parameters that its targets honour", "Model", errors.KEYED), "Model", "MessagesModel"
     )
     name = {
         "name": "name",

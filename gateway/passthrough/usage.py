@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from providers.anthropic.answers import service_tier
 from providers.base import Usage
-from providers.usage import read_usage
+from providers.usage import COST_FIELDS, read_count, read_usage
 
 MAX_ANSWER_BYTES = 8 << 20
 """Maximum size of an answer whose usage is read."""
@@ -20,6 +21,7 @@ class _Answer(msgspec.Struct):
     usage: Any = None
     model: Any = None
     object: Any = None
+    service_tier: Any = None
 
 
 class ReportedUsage(NamedTuple):
@@ -74,7 +76,9 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
         return None
     if type(found.usage) is not dict or found.object in _NO_CALLS:
         return None
-    usage = read_usage(_as_chat_usage(found.usage))
+    usage = read_usage(_as_chat_usage(found.usage), found.service_tier or service_tier(found.usage))
+    if usage is not None and usage.unsplit_tokens:
+        usage = usage.estimate(usage.unsplit_tokens, 0)  # the parts are unknown
     return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
 
 
@@ -82,16 +86,17 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
     """Return a usage with `input_tokens` and `output_tokens` in the form of a chat completion."""
     if "input_tokens" not in usage:
         return usage
-    prompt, output = usage["input_tokens"], usage.get("output_tokens", 0)
-    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
+    prompt, output = read_count(usage["input_tokens"]), usage.get("output_tokens", 0)
+    read, written = (read_count(usage.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
     details = usage.get("input_tokens_details")
-    cached = details.get("cached_tokens") if type(details) is dict else None
-    if type(prompt) is int and type(read) is int and type(written) is int:
+    details = details if type(details) is dict else {}
+    if prompt is not None:
         prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
     return {
+        **{name: usage[name] for name in (*COST_FIELDS, "cache_creation") if name in usage},
         "prompt_tokens": prompt,
         "completion_tokens": output,
         "total_tokens": usage.get("total_tokens"),
-        "prompt_tokens_details": {"cached_tokens": cached or read, "cache_write_tokens": written},
+        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written, **details},
         "completion_tokens_details": usage.get("output_tokens_details"),
     }

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from gateway.dialects.dialect import Translator
+from gateway.dialects.responses_api.errors import number_after
 from gateway.errors import Headers
 from gateway.http.caller import Caller, CallerDeadlines, Send
 from gateway.http.json_body import Receive
@@ -16,7 +17,7 @@ FIRST_ERROR_STATUS = 400
 class TranslatedCaller(Caller):
     """A caller whose answers, events and errors pass through a translator. Native answers and events do not."""
 
-    __slots__ = ("_is_native", "_translator", "keep")
+    __slots__ = ("_is_native", "_sent", "_translator", "keep")
 
     def __init__(
         self,
@@ -32,6 +33,8 @@ class TranslatedCaller(Caller):
         """Stores the answer, or the last events of a stream, before they are sent; None if they are not stored."""
         self._is_native = False
         """Whether the answer is in the caller's format already."""
+        self._sent = b""
+        """The latest events."""
 
     def pass_natively(self) -> None:
         """Send the answer or the events that follow as they are."""
@@ -55,6 +58,7 @@ class TranslatedCaller(Caller):
         """Send native events as they are, or the caller's events for some chat events, if there are any."""
         events = data if self._is_native else self._translator.feed(data)
         if events:
+            self._sent = events
             await super().write(events)
 
     async def finish(self, data: bytes) -> None:
@@ -65,7 +69,8 @@ class TranslatedCaller(Caller):
 
     async def fail(self, error: bytes) -> None:
         """End a stream with an error in the caller's format."""
-        await super().finish(await self._kept(self._translator.end(b"data: " + error + b"\n\n")))
+        events = self._translator.end(b"data: " + error + b"\n\n")
+        await super().finish(await self._kept(number_after(events, self._sent) if self._is_native else events))
 
     async def _kept(self, data: bytes) -> bytes:
         return data if self.keep is None else await self.keep(data)

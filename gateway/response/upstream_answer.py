@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.dialects.native_api import NativeApi
 from gateway.streams.chunks import UNREADABLE_ERRORS
+from gateway.streams.mended_json import mended
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
@@ -37,7 +38,8 @@ async def read_failure(response: Response, target: Target, limit: int) -> Failur
         while len(body) < limit and (piece := await response.read()):
             body += piece
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
-    return target.kind.failure(response.status, headers, body[:limit], target)
+    body = body[:limit]
+    return target.kind.failure(response.status, headers, mended(body) or body, target)
 
 
 async def read_json(
@@ -49,12 +51,22 @@ async def read_json(
         failure = _disguised(target, body)
         if failure is not None:
             raise StreamFailure(failure)
+
+    def decode(body: bytes) -> Answer:
+        return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
+
     try:
         if not body.isascii():
             body.decode()  # the JSON decoder does not check the encoding of skipped values
-        return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
+        return decode(body)
     except UNREADABLE_ERRORS:
-        raise StreamFailure(_UNREADABLE.get(options.operation, NOT_AN_ANSWER)) from None
+        repaired = mended(body)
+    try:
+        if repaired is not None:
+            return decode(repaired)
+    except UNREADABLE_ERRORS:
+        pass
+    raise StreamFailure(_UNREADABLE.get(options.operation, NOT_AN_ANSWER))
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:

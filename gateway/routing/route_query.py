@@ -47,8 +47,9 @@ class RouteQuery:
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
         self.requires_all_parameters = call.requires_parameters
-        self.needs_native = refusal_of(call) is not None
         """Whether the caller rejects targets that would lose a parameter."""
+        self.needs_native = refusal_of(call) is not None
+        """Whether a chat completion cannot express the request."""
 
     def session(self, header: str) -> bytes:
         """Return the id of the conversation: the header, else the field `user`, else the beginning of the prompt."""

@@ -93,10 +93,11 @@ class Generation:
 
     def _new_backend(self, provider: ProviderConfig, model: str) -> Backend:
         engine = self.engines.get(provider.name)
+        kind = providers.get(provider.type)
         target = Target(
             name=f"{provider.name}/{model}",
             provider=provider.name,
-            kind=providers.get(provider.type),
+            kind=kind,
             model=model,
             base_url=base_url_of(provider),
             credential=provider.api_key[0].reveal() if provider.api_key else None,
@@ -105,6 +106,7 @@ class Generation:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
             pass_fields=provider.pass_fields,
+            reports_cost=kind.reports_cost if provider.reports_cost is None else provider.reports_cost,
         )
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout

@@ -10,6 +10,10 @@ from providers.base import Body, Usage
 
 UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """Errors raised by reading JSON that differs from the upstream's documentation, such as a number in place of an object."""
+PLAIN_KEYS = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"}
+)
+"""The usual members of a chunk: one without choices and without other members only reports usage."""
 _ABSENT = msgspec.Raw(b"")
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 

@@ -5,17 +5,22 @@ error, the end), and it is split into events only if it contains one. The rules 
 nothing is released before the first content; a stream succeeds if it has a finish reason; events that arrived before a
 failure are sent.
 
-The events from the one with the finish reason on are returned by `end`, so that a receipt can be added to them. If
-lines end with CR or CRLF, the events are sent with LF.
+The events from the one with the finish reason on are returned by `end`, so that a receipt can be added to them. All
+events are rewritten if lines end with CR or CRLF, if events have no names, which Anthropic's clients need, or if a
+text contains half a character.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Protocol
 
+import msgspec
+
 from gateway.streams.chunks import UNREADABLE_ERRORS, OpeningChunk
+from gateway.streams.mended_json import EventMender, has_escaped_half, mended
 from gateway.streams.relay import MAX_HELD_BYTES
-from gateway.streams.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
+from gateway.streams.sse import MAX_EVENT_BYTES, Event, EventParser, EventTooLargeError
 from providers.base import Failure, StreamFailure, Usage
 
 EventKind = Literal["frame", "content", "finish", "end"]
@@ -56,8 +61,8 @@ class NativeRelay:
     """The state machine of one stream. It has the interface of `Relay`."""
 
     __slots__ = (
-        "_failure", "_held", "_held_size", "_most", "_parser", "_pending", "_sent", "_surplus", "_tail", "chunks", "done", "opening",
-        "reader", "started",
+        "_failure", "_held", "_held_size", "_mender", "_most", "_parser", "_pending", "_sent", "_surplus", "_tail",
+        "chunks", "done", "opening", "reader", "started",
     )  # fmt: skip
 
     def __init__(self, reader: EventReader, *, max_events: float = float("inf")) -> None:
@@ -65,7 +70,8 @@ class NativeRelay:
         self.reader = reader
         self._most = max_events
         self._parser: EventParser | None = None
-        """Parses the lines of a stream that has line ends other than LF."""
+        """Parses the lines of a stream whose events are rewritten."""
+        self._mender: EventMender | None = None
         self._pending = b""
         self._held: list[bytes] = []
         self._held_size = 0
@@ -134,15 +140,31 @@ class NativeRelay:
         return piece[:end]
 
     def _unify(self, piece: bytes) -> bytes:
-        """Return the complete events in a piece, with LF as the line end."""
+        """Return the complete events in a piece, rewritten with LF as the line end."""
+        try:
+            events = self._parse_lines().feed(piece)
+        except EventTooLargeError:
+            raise _too_large() from None
+        return self._rewrite(events)
+
+    def _parse_lines(self) -> EventParser:
+        """Return the parser, through which all following pieces pass."""
         if self._parser is None:
             self._parser = EventParser()
             self._parser.plain = False
-        try:
-            events = self._parser.feed(piece)
-        except EventTooLargeError:
-            raise _too_large() from None
-        return b"".join(_written(name, data) for name, data in events)
+        return self._parser
+
+    def _rewrite(self, events: Iterable[Event]) -> bytes:
+        """Return events with their names. Those that wait for the other half of a character are held."""
+        if self._mender is not None:
+            events = [ready for name, data in events for ready in self._mender.feed(name, data)]
+        return b"".join([_written(name or _type_of(data), data) for name, data in events])
+
+    def _begin_mending(self, whole: bytes) -> bytes:
+        """Mend these events and all that follow. Return the bytes of those that are complete."""
+        self._parse_lines()
+        self._mender = EventMender()
+        return self._rewrite([event for event in map(_parsed, whole[:-2].split(b"\n\n")) if event[1]])
 
     def _count(self, out: bytes) -> bytes:
         """Count the events that are sent, and end a stream that is far longer than its output limit."""
@@ -157,6 +179,10 @@ class NativeRelay:
 
     def _pass(self, whole: bytes) -> bytes:
         """Return the bytes to send for complete events."""
+        if b"\\u" in whole and self._mender is None and has_escaped_half(whole):
+            whole = self._begin_mending(whole)
+            if not whole:
+                return b""
         if self.started and not self._tail:
             for mark in self.reader.marks:
                 if mark in whole:
@@ -180,7 +206,13 @@ class NativeRelay:
         events = whole[:-2].split(b"\n\n")
         for at, event in enumerate(events):
             name, data = _parsed(event)
-            kind: EventKind = self._kind(name, data) if data else "frame"
+            kind: EventKind = "frame"
+            if data:
+                if not name and (name := _type_of(data)):
+                    self._parse_lines()
+                    event = _written(name, data)[:-2]
+                kind, read = self._kind(name, data)
+                event = event if read is data else _written(name, read)[:-2]
             if kind in ("finish", "end") or self._tail:
                 self.started = True
                 self._tail.append(event + b"\n\n")
@@ -192,11 +224,18 @@ class NativeRelay:
                 self._surplus += sum(1 for rest in events[at + 1 :] if rest.strip()) + bool(self._pending.strip())
                 return
 
-    def _kind(self, name: str, data: bytes) -> EventKind:
+    def _kind(self, name: str, data: bytes) -> tuple[EventKind, bytes]:
+        """Read an event. Return its role, and its data without values that JSON does not have."""
         try:
-            return self.reader.read(name, data)
+            return self.reader.read(name, data), data
         except UNREADABLE_ERRORS as error:
-            raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
+            reason = type(error).__name__
+        try:
+            if (repaired := mended(data)) is not None:
+                return self.reader.read(name, repaired), repaired
+        except UNREADABLE_ERRORS:
+            pass
+        raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {reason}"))
 
     def _hold(self, out: bytes) -> bytes:
         if out:
@@ -219,6 +258,8 @@ class NativeRelay:
         out = b""
         if not self.done and (self._pending.strip() or self._parser is not None):
             out = self._last_event()
+        if self._mender is not None and not self.done:
+            out += self._count(self._pass(rest)) if (rest := self._flush(self._mender)) else b""
         if self._failure is not None:
             raise self._failure
         if not self.finished:
@@ -227,6 +268,9 @@ class NativeRelay:
         if not self.done:
             self._tail.append(self.reader.ending())
         return self._release() + out + b"".join(self._tail)
+
+    def _flush(self, mender: EventMender) -> bytes:
+        return b"".join([_written(name or _type_of(data), data) for name, data in mender.flush()])
 
     def _last_event(self) -> bytes:
         """Return the bytes to send for an event without a blank line after it. A fragment after a complete answer is ignored."""
@@ -242,6 +286,21 @@ class NativeRelay:
         if not self.finished:
             raise StreamFailure(Failure("truncated", "the stream ended inside an event"))
         return b""
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+_read_typed = msgspec.json.Decoder(_Typed).decode
+
+
+def _type_of(data: bytes) -> str:
+    """Return the type of an event, which is also its name. Empty if it has none."""
+    try:
+        return _read_typed(data).type
+    except (msgspec.DecodeError, RecursionError):
+        return ""
 
 
 def _too_large() -> StreamFailure:

@@ -2,8 +2,7 @@
 
 `feed` takes the bytes that arrived and returns the bytes to send. `end` is called once when the upstream ends. One
 typed decode checks each event (it must be JSON and not an error) and reads finish reasons and usage: 0.25 us for 230
-bytes, less than three substring searches. Unused values are not decoded, and a piece that needs no change is returned
-as the bytes that arrived.
+bytes. Unused values are not decoded, and a piece that needs no change is returned as the bytes that arrived.
 
 Rules for every stream:
 
@@ -22,6 +21,7 @@ from typing import Any
 import msgspec
 
 from gateway.streams.chunks import (
+    PLAIN_KEYS,
     UNREADABLE_ERRORS,
     OpeningChunk,
     ReadChoice,
@@ -35,6 +35,7 @@ from gateway.streams.chunks import (
     read_opening,
     usage_chunk,
 )
+from gateway.streams.mended_stream import ending_of, feed_mending
 from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_end, last_three_start
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
@@ -42,9 +43,7 @@ DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 4096
 """Maximum size of the events that are held before the first content. Once they exceed it, they are released."""
 
-_PLAIN_KEYS = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"})
-
-ReadUsage = Callable[[Any], Usage | None]
+ReadUsage = Callable[[Any, Any], Usage | None]
 InbandFailure = Callable[[bytes], Failure]
 
 
@@ -67,7 +66,7 @@ class Relay:
         max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
-        """`fail` converts an error event to a Failure. `read_usage` converts a usage object to a Usage.
+        """`fail` converts an error event to a Failure. `read_usage` converts a usage object and a tier to a Usage.
 
         `read_usage` returns None for an invalid object. A stream with more than `max_events` content events is ended.
         `choices` is the number of choices requested.
@@ -217,10 +216,11 @@ class Relay:
             self._finish(choice)
         return whole
 
-    def _translate(self, decoder: StreamDecoder, events: Iterable[Event]) -> Iterator[Event]:
+    def _translate(self, events: Iterable[Event]) -> Iterator[Event]:
         for name, data in events:
+            assert self._decoder is not None
             try:
-                chunks = (*decoder.end(), data) if data == b"[DONE]" else tuple(decoder.feed(name, data))
+                self._decoder, chunks = feed_mending(self._decoder, name, data)
             except UNREADABLE_ERRORS as error:
                 raise StreamFailure(Failure("bad_event", f"an event of the stream cannot be read: {type(error).__name__}")) from None
             for chunk in chunks:
@@ -230,7 +230,7 @@ class Relay:
         """Return the bytes for these events: `plain` itself if all of them are passed on unchanged."""
         events = whole = iter(events)
         if self._decoder is not None:
-            events, plain = self._translate(self._decoder, whole), None
+            events, plain = self._translate(whole), None
         kept: list[bytes] = []
         try:
             if self._check(events, kept, plain is not None):
@@ -300,11 +300,11 @@ class Relay:
         """Record the usage of an event and remove it. Return the rest to send, possibly b""."""
         body = Body(data)
         raw = body.get("usage")
-        usage = self._read_usage(raw)
-        if usage is not None:
+        usage = self._read_usage(raw, body.get("service_tier"))
+        if usage is not None and (usage.is_counted or self._usage is None):
             self._usage = usage
             self._usage_event = usage_chunk(body.copy(), raw, usage)
-        if not chunk.choices and (self._usage_asked or all(key in _PLAIN_KEYS for key in body)):
+        if not chunk.choices and (self._usage_asked or all(key in PLAIN_KEYS for key in body)):
             return b""
         body.pop("usage")
         return body.encode()
@@ -329,7 +329,7 @@ class Relay:
         out = b""
         if not self.done:
             try:
-                out = self._take(self._parser.end(), None)
+                out = self._take([*self._parser.end(), *ending_of(self._decoder)], None)
                 self._raise_failure()
             except StreamFailure as failure:
                 if failure.failure.kind != "bad_event":

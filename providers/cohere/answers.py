@@ -1,4 +1,7 @@
-"""Converts Cohere's answers and streams to OpenAI's. Sources: cohere 7.3.1, docs.cohere.com on streaming."""
+"""Converts Cohere's answers and streams to OpenAI's.
+
+Sources: cohere 7.3.1; docs.cohere.com on streaming and on pricing: billed_units is what Cohere bills (2026-11).
+"""
 
 from __future__ import annotations
 
@@ -25,23 +28,39 @@ FINISH_REASONS: Mapping[str, str] = {
 
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage from the processed tokens, or from the billed tokens if only those are reported."""
+    """Return OpenAI's usage with `billed_units`. If only the billed tokens are reported, they are the usage."""
     if type(reported) is not dict:
         return None
-    counts = reported.get("tokens") or reported.get("billed_units") or {}
-    prompt, completion = _integer(counts.get("input_tokens")), _integer(counts.get("output_tokens"))
-    if prompt is None or completion is None:
+    billed = _counts(reported.get("billed_units"))
+    counts = _counts(reported.get("tokens")) or billed
+    if counts is None:
         return None
+    prompt, completion = counts["input_tokens"], counts["output_tokens"]
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    if billed is not None:
+        usage["billed_units"] = billed
     cached = _integer(reported.get("cached_tokens"))
     if cached is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
     return usage
 
 
+def _counts(reported: Any) -> dict[str, int] | None:
+    """Return the tokens of prompt and output, or None if one of them is missing."""
+    if type(reported) is not dict:
+        return None
+    prompt, output = _integer(reported.get("input_tokens")), _integer(reported.get("output_tokens"))
+    return None if prompt is None or output is None else {"input_tokens": prompt, "output_tokens": output}
+
+
 def _integer(value: Any) -> int | None:
     """Return a count as an integer, or None if it is not a count. Cohere reports floats."""
     return int(value) if type(value) in (int, float) and value == int(value) and value >= 0 else None
+
+
+def stream_failure(message: Any) -> StreamFailure:
+    """Return the failure of a stream or of an answer that ended with an error."""
+    return StreamFailure(Failure("inband_error", redact(str(message))))
 
 
 def finish_of(reason: Any) -> str:
@@ -161,7 +180,7 @@ class ChatStream(StreamDecoder):
     def _other_event(self, source: dict[str, Any], kind: str) -> Sequence[bytes]:
         if kind == "error" or source.get("error") or (not kind and source.get("message")):
             text = source.get("message") or source.get("error") or "the stream failed"
-            raise StreamFailure(Failure("inband_error", redact(str(text))))
+            raise stream_failure(text)
         return ()
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> Sequence[bytes]:
@@ -185,11 +204,11 @@ class ChatStream(StreamDecoder):
 
     def _end(self, delta: dict[str, Any]) -> Sequence[bytes]:
         if delta.get("error") or delta.get("finish_reason") == "ERROR":
-            raise StreamFailure(Failure("inband_error", redact(str(delta.get("error") or "the stream ended with ERROR"))))
+            raise stream_failure(delta.get("error") or "the stream ended with ERROR")
         try:
             reason = finish_of(delta.get("finish_reason"))
         except ValueError as error:
-            raise StreamFailure(Failure("inband_error", redact(str(error)))) from None
+            raise stream_failure(error) from None
         usage = openai_usage(delta.get("usage"))
         last = (_encode({**self._frame, "choices": [], "usage": usage}),) if usage is not None else ()
         return (*self._chunk({}, reason), *last, b"[DONE]")

@@ -153,6 +153,7 @@ LOCAL = Local(
         label="the local engine",
         base_url="http://engine/v1",
         needs_credential=False,
+        is_own_server=True,
         options=LocalOptions,
         prefill={},
         source="xllamacpp 2026.10.11549",

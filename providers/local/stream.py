@@ -27,11 +27,14 @@ class EngineDecoder(StreamDecoder):
         self._top: int | None = memo.get(TOP_LOGPROBS_MEMO)
         self._usages_left: int = memo.get(CHOICES_MEMO, 1)
         self._memo = memo
+        self._is_text = options.operation == "completions"
         self._usage: dict[str, Any] | None = None
         self._calls: dict[int, CallReader] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         data = data.replace(_ENGINE_MODEL, self._model, 1)
+        if self._is_text:
+            data = data.replace(b'"id":"chatcmpl-', b'"id":"cmpl-', 1)
         if b'"prompt_progress"' in data and "prompt_progress" in _decode(data):
             return ()
         if b'"usage"' not in data and b'"timings"' not in data and not self._forced and self._top is None:

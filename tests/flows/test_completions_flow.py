@@ -68,6 +68,7 @@ def chunks_of(answer: httpx.Response) -> list[dict[str, Any]]:
     assert done == "[DONE]"
     chunks = [json.loads(each) for each in data]
     assert all(chunk["object"] == "text_completion" for chunk in chunks)
+    assert not any(chunk["id"].startswith("chatcmpl") for chunk in chunks)
     assert all("delta" not in choice for chunk in chunks for choice in chunk["choices"])
     return chunks
 

@@ -313,6 +313,12 @@ def test_progress_is_removed_and_text_keeps_its_bytes() -> None:
     assert decoder.feed("", plain)[0] is plain
 
 
+def test_text_completion_has_the_id_of_a_text_completion() -> None:
+    text = chunk({"content": 'the words "id":"chatcmpl-'})
+    (sent,) = EngineDecoder(Options(operation="completions")).feed("", text.replace(b'"id": "', b'"id":"'))
+    assert (json.loads(sent)["id"], json.loads(sent)["choices"]) == ("cmpl-1", json.loads(text)["choices"])
+
+
 def test_usage_of_several_choices_is_added_up() -> None:
     chunks = decoded([usage(10, 3), chunk({"content": "x"}), usage(10, 5)], {"n": 2})
     assert [one["usage"] for one in chunks if "usage" in one] == [{"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18}]

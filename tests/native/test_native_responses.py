@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -255,6 +256,8 @@ async def test_a_broken_stream_ends_with_an_error_event(up: FaultUpstream, clien
     assert answer.content.startswith(begun)
     error = json.loads(answer.content.removeprefix(begun).removeprefix(b"event: error\ndata: "))
     assert (error["type"], type(error["message"])) == ("error", str)
+    numbers = re.findall(rb'"sequence_number": (\d+)', begun)
+    assert error["sequence_number"] == int(numbers[-1]) + 1
     assert found.status_code == 404
 
 

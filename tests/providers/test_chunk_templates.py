@@ -244,8 +244,9 @@ def test_arguments_that_are_converted_count_as_received() -> None:
     templates.learn(data, data, {(0, 0): received})
     assert templates.convert(event(calling('"B"')) + event(calling("C"))) is not None
     assert "".join(received) == '"B"C'
-    half = event(calling("D")).replace(b"D", b"\\ud83d")
-    assert templates.convert(half) == half
+    assert templates.convert(event(calling("D")).replace(b"D", b"\\ud83d\\ude00")) is not None
+    assert "".join(received) == '"B"C\U0001f600'
+    assert templates.convert(event(calling("D")).replace(b"D", b"\\ud83d")) is None
     templates.forget_calls()
     assert templates.convert(event(calling("C"))) is None
 

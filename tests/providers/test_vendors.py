@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from providers.azure import AZURE
@@ -130,5 +131,6 @@ def test_repair_of_a_vendor_runs_on_the_first_chunk_of_each_sort() -> None:
         data = f'{head}{text}"}},"finish_reason":null{rest}}}]}}'.encode()
         assert decoder.feed("", data) == (data,)
     assert seen == ["", "a", "c"]
-    assert decoder.feed("", b"not JSON") == (b"not JSON",)
+    with pytest.raises(msgspec.DecodeError):
+        decoder.feed("", b"not JSON")
     assert decoder.end() == ()

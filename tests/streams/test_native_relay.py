@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects.messages_api.native import MessageReader
+from gateway.dialects.responses_api.native import ResponseReader
 from gateway.streams.native_relay import NativeRelay
 from gateway.streams.relay import MAX_HELD_BYTES
 from gateway.streams.sse import MAX_EVENT_BYTES
 from providers.base import StreamFailure
+from tests.native import responses_fake
 from tests.native.anthropic_fake import EVENTS, FINISH, OVERLOADED, PING, START, STOP, STREAM, blocks, event
 from tests.support.search import examples
 
@@ -42,25 +45,32 @@ FORMS = st.tuples(st.sampled_from([b"data: ", b"data:"]), st.booleans(), st.samp
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> bytes:
-    """Draw a whole stream: blocks of any text, with or without names of events, with comments and pings between them."""
+def streams(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """Draw a whole stream: blocks of any text, with or without names of events, with comments and pings between them.
+
+    Return it as it arrives and as it is sent.
+    """
     prefix, named, between = draw(FORMS)
     output = draw(st.integers(0, 10**6))
     finish = event("message_delta", delta={"stop_reason": "max_tokens"}, usage={"output_tokens": output})
     whole = between.join([START, *blocks(draw(st.lists(BLOCK, max_size=4))), finish, STOP]).replace(b"data: {", prefix + b"{")
-    return whole if named else b"\n\n".join(part.partition(b"\n")[2] or part for part in whole.split(b"\n\n"))
+    if named:
+        return whole, whole
+    unnamed = b"\n\n".join(part.partition(b"\n")[2] or part for part in whole.split(b"\n\n"))
+    return unnamed, whole.replace(b": comment\n\n", b"").replace(b"\ndata:{", b"\ndata: {")
 
 
 @settings(max_examples=examples(400))
 @given(streams(), st.lists(st.integers(0, 5000), max_size=12))
-def test_any_stream_keeps_its_bytes(stream: bytes, places: list[int]) -> None:
-    passed, out = relay(cut(stream, places))
-    assert b"".join(out) == stream
+def test_any_stream_keeps_its_bytes_or_gets_names(stream: tuple[bytes, bytes], places: list[int]) -> None:
+    arrived, expected = stream
+    passed, out = relay(cut(arrived, places))
+    sent = b"".join(out)
+    assert (sent if arrived == expected else sent.replace(b": comment\n\n", b"")) == expected
     assert (passed.finish_reasons, passed.normalised) == (("length",), 0)
     assert passed.usage is not None
     assert (passed.usage.prompt_tokens, passed.usage.cached_tokens) == (13, 4)
-    whole = b'"output_tokens": %d' % passed.usage.completion_tokens
-    assert whole in stream
+    assert b'"output_tokens": %d' % passed.usage.completion_tokens in arrived
 
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
@@ -162,3 +172,57 @@ def test_usage_that_a_stream_did_not_report_is_unknown() -> None:
     passed, _ = relay([START, EVENTS[3], event("message_delta", delta={"stop_reason": "stop_sequence", "stop_sequence": "x"}), STOP])
     assert passed.usage is not None
     assert (passed.usage.prompt_tokens, passed.usage.completion_tokens, passed.reader.stop) == (13, 0, "x")
+
+
+def without_names(stream: bytes) -> bytes:
+    return b"".join([line + b"\n" for line in stream[:-1].split(b"\n") if not line.startswith(b"event:")])
+
+
+@given(st.lists(st.integers(0, 5000), max_size=6))
+def test_events_get_their_names_and_are_counted(places: list[int]) -> None:
+    passed, out = relay(cut(without_names(STREAM), places))
+    assert b"".join(out) == STREAM
+    assert passed.chunks == STREAM.count(b"event: content_block_delta")
+    responses = NativeRelay(ResponseReader())
+    sent = b"".join([responses.feed(piece) for piece in cut(without_names(responses_fake.STREAM), places)]) + responses.end()
+    assert sent == responses_fake.STREAM
+
+
+HALVES = ("a\ud83d", "\ude00b", "\ud83d", "c", "d\ud83d")
+
+
+def texts_of(sent: bytes, member: str) -> str:
+    deltas = [json.loads(line[6:])["delta"] for line in sent.decode().splitlines() if line.startswith("data: ") and '"delta":' in line]
+    return "".join([delta if type(delta) is str else delta.get(member, "") for delta in deltas])
+
+
+@given(st.lists(st.integers(0, 5000), max_size=6), st.booleans(), st.booleans())
+def test_half_characters_are_joined_or_replaced(places: list[int], named: bool, uppercase: bool) -> None:
+    delta = [event("content_block_delta", index=0, delta={"type": "text_delta", "text": text}) for text in HALVES]
+    stream = b"".join([START, EVENTS[1], *delta, event("content_block_stop", index=0), FINISH, STOP])
+    stream = stream.replace(b"\\ud83d", b"\\uD83D") if uppercase else stream
+    passed, out = relay(cut(stream if named else without_names(stream), places))
+    sent = b"".join(out)
+    assert texts_of(sent, "text") == "a\U0001f600b\ufffdcd\ufffd"
+    assert sent.endswith(FINISH + STOP)
+    assert (sent.count(b"event: "), passed.usage is not None) == (stream.count(b"event: "), True)
+
+
+def test_half_characters_of_responses_are_joined_or_replaced() -> None:
+    place = responses_fake.PLACE
+    deltas = [
+        responses_fake.event("response.output_text.delta", 9 + at, **place, delta=text) for at, text in enumerate(HALVES)
+    ]
+    last = responses_fake.event("response.completed", 40, response={**responses_fake.RESPONSE, "metadata": {"a": "\ud83d"}})
+    passed = NativeRelay(ResponseReader())
+    sent = b"".join([passed.feed(piece) for piece in (responses_fake.START, *deltas, last)]) + passed.end()
+    assert texts_of(sent, "") == "a\U0001f600b\ufffdcd\ufffd"
+    assert '"metadata":{"a":"\ufffd"}' in sent.decode()
+    assert passed.finished
+
+
+def test_pairs_that_are_whole_keep_their_bytes() -> None:
+    delta = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "\U0001f600"})
+    stream = b"".join([START, EVENTS[1], delta, FINISH, STOP])
+    assert b"\\ud83d\\ude00" in stream
+    assert b"".join(relay([stream])[1]) == stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_MESSAGE = re.compile(r"messages\[(\d+)\]")
 
 
 class CohereChatTranslator:
@@ -25,6 +27,8 @@ class CohereChatTranslator:
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
         self._stops: tuple[str, ...] = ()
+        self._documents_at: int | None = None
+        """The index of the message with the documents in the latest request, or None."""
         self._request_id = ""
         self._stream: CohereStream | None = None
 
@@ -37,11 +41,16 @@ class CohereChatTranslator:
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         """Fit the documents to a target."""
-        return fit_documents(body, target, strict=strict)
+        fitted = fit_documents(body, target, strict=strict)
+        self._documents_at = fitted.at
+        return fitted.adjustments
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
-        return CALLERS_NAMES.get(name, name)
+        """Return the caller's name of a parameter. The caller's list of messages has none with the documents."""
+        found = _MESSAGE.match(name) if self._documents_at is not None else None
+        if found is None or self._documents_at is None or (index := int(found[1])) < self._documents_at:
+            return CALLERS_NAMES.get(name, name)
+        return "documents" if index == self._documents_at else f"messages[{index - 1}]{name[found.end() :]}"
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers as they are, and keep the request id for errors."""

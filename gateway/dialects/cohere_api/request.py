@@ -43,6 +43,9 @@ def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
         raise refuse("n", "Cohere's API returns one answer. Omit 'n', or send one call for each answer.", "unsupported_parameter")
     if type(body.get("messages")) is list:
         body["messages"] = [_message(message, f"messages[{index}]", made) for index, message in enumerate(body["messages"])]
+    documents = body.get("documents")
+    if documents is not None and (type(documents) is not list or not all(type(each) in (str, dict) for each in documents)):
+        raise refuse("documents", "'documents' must be a list of strings or objects.", "invalid_type")
     choice = body.get("tool_choice")
     if type(choice) is str:
         body["tool_choice"] = _CHOICES.get(choice, choice)
@@ -86,16 +89,19 @@ def _tool_result(parts: list[Any], path: str, made: list[Adjustment]) -> str | l
     A result with other parts is returned as it is.
     """
     texts = []
+    changes = []
     for index, part in enumerate(parts):
         document = part.get("document") if _type(part) == "document" else None
         if type(document) is dict and type(document.get("data")) is dict:
             named = {"id": document["id"]} if "id" in document else {}
             texts.append(encode({**named, **document["data"]}).decode())
-            made.append(Adjustment(f"{path}.content[{index}]", "reshape", why="a document in a tool result is sent as JSON"))
+            why = "a document in a tool result is sent as JSON"
+            changes.append(Adjustment(f"{path}.content[{index}]", "reshape", why=why))
         elif _type(part) == "text" and type(part.get("text")) is str:
             texts.append(part["text"])
         else:
             return parts
+    made += changes
     return "\n".join(texts)
 
 

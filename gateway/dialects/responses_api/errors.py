@@ -29,6 +29,7 @@ _CALL = re.compile(r"\.tool_calls\[(\d+)\](.*)", re.DOTALL)
 _TOOL = re.compile(r"(?:tools\[(\d+)\]|tool_choice)(?:\.(?:function|custom|allowed_tools)\b)?")
 _THOUGHTS = (".reasoning", ".thinking_blocks")
 _QUOTED = re.compile(r"'([a-z_]+(?:\[\d+\]|\.[a-z_]+)*)'")
+_NUMBER = re.compile(rb'"sequence_number":\s*(\d{1,18})\b')
 _PARTS = (
     (".image_url.url", ".image_url"),
     (".file.", "."),
@@ -104,8 +105,16 @@ def to_error(body: bytes, names: Names) -> bytes:
 def error_event(event: bytes) -> bytes:
     """Return the `error` event for the error in a chat event. It ends a stream of the provider's own events.
 
-    Its sequence number is 0: those of the provider's events are unknown, because they pass without decoding.
+    `number_after` gives it its sequence number.
     """
     error: dict[str, Any] = _decode(event.removeprefix(b"data: "))["error"]
     said = {"type": "error", "sequence_number": 0, **{name: error.get(name) for name in ("code", "message", "param")}}
     return b"event: error\ndata: %b\n\n" % _encode(said)
+
+
+def number_after(error: bytes, earlier: bytes) -> bytes:
+    """Return an `error` event with the sequence number that follows those of the provider's `earlier` events."""
+    numbers = _NUMBER.findall(earlier)
+    if not numbers:
+        return error
+    return error.replace(b'"sequence_number":0', b'"sequence_number":%d' % (int(numbers[-1]) + 1), 1)

@@ -1,0 +1,64 @@
+"""`MendedStream`: the decoder of a stream whose events are not always valid JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.streams.chunks import UNREADABLE_ERRORS
+from gateway.streams.mended_json import EventMender, mended
+from gateway.streams.sse import Event
+from providers.base import StreamDecoder
+
+END: Event = ("", b"")
+"""Marks the end of the events in a stream without [DONE]."""
+
+
+class MendedStream(StreamDecoder):
+    """Mends the events of a stream before `inner` decodes them. It is used from the first event that needs it."""
+
+    def __init__(self, inner: StreamDecoder) -> None:
+        self._inner = inner
+        self._mender = EventMender()
+
+    @property
+    def frame(self) -> tuple[bytes, bytes] | None:
+        """The frame of `inner`; None while events are held."""
+        return None if self._mender.waits else self._inner.frame
+
+    def convert(self, events: bytes) -> bytes | None:
+        """Convert events as `inner` does, unless events are held."""
+        return None if self._mender.waits else self._inner.convert(events)
+
+    def feed(self, event: str, data: bytes) -> Sequence[bytes]:
+        """Return the chunks of this event and of events that were held."""
+        ready = self._mender.flush() if (event, data) == END else self._mender.feed(event, data)
+        return [chunk for name, each in ready for chunk in self._inner.feed(name, each)]
+
+    def take_usage(self) -> bytes | None:
+        """Return the usage that `inner` left out."""
+        return self._inner.take_usage()
+
+    def end(self) -> Sequence[bytes]:
+        """Return the chunks of events that are held, and those that `inner` adds."""
+        return [*self.feed(*END), *self._inner.end()]
+
+
+def feed_mending(decoder: StreamDecoder, name: str, data: bytes) -> tuple[StreamDecoder, Sequence[bytes]]:
+    """Return the chunks for an event or [DONE], and the decoder of the events after it.
+
+    Raise one of UNREADABLE_ERRORS if the event cannot be read and is not mended.
+    """
+    if data == b"[DONE]":
+        return decoder, (*decoder.end(), data)
+    try:
+        return decoder, tuple(decoder.feed(name, data))
+    except UNREADABLE_ERRORS:
+        if type(decoder) is MendedStream or mended(data) is None:
+            raise
+    decoder = MendedStream(decoder)
+    return decoder, decoder.feed(name, data)
+
+
+def ending_of(decoder: StreamDecoder | None) -> Sequence[Event]:
+    """Return the event that ends a stream without [DONE], if its decoder holds events."""
+    return (END,) if type(decoder) is MendedStream else ()
