@@ -67,7 +67,9 @@ async def test_error_event_before_the_first_content_leads_to_the_next_target(up:
         assert gateway.count("lockgate_upstream_errors", "a/one", "model_not_found") == 1
 
 
-async def test_target_without_its_model_cools_and_the_others_of_its_provider_do_not(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_target_without_its_model_cools_and_the_others_of_its_provider_do_not(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
     fail_at(up, "one", GONE)
     async with live(targets(up, "a/one", "a/two"), environ=ENVIRON) as gateway:
         for _ in range(5):
@@ -90,7 +92,9 @@ async def test_content_filter_ends_the_call_unless_fallback_on_names_it(up: Faul
             assert (answer.status_code, told.text) == (200, WORDS), api.name
 
 
-@pytest.mark.parametrize(("settings", "code"), [("", 400), (", fallback_on: [content_filter]", 400), (", fallback_on: [invalid_request]", 200)])
+@pytest.mark.parametrize(
+    ("settings", "code"), [("", 400), (", fallback_on: [content_filter]", 400), (", fallback_on: [invalid_request]", 200)]
+)
 async def test_invalid_request_leads_to_the_next_target_on_request(
     up: FaultUpstream, client: httpx.AsyncClient, settings: str, code: int
 ) -> None:
