@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import reduce
 from typing import Any, NamedTuple
 
 from gateway.call import Attempt, Call
-from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
+from gateway.tokens.counter import MAX_INLINE_BYTES
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
-from gateway.tokens.inputs import WITHOUT_OUTPUT, count_inputs, count_ranked
+from gateway.tokens.inputs import WITHOUT_OUTPUT
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
-_INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
-"""The field that is counted, for operations without messages."""
 MAX_FREE_EVENTS = 16
 """A provider's report of 0 output tokens is accepted if `Attempt.chunks` is at most this number."""
 
 
 class Bill(NamedTuple):
-    """The sum of the usage that attempts are billed for. `prompt` and `output` are in tokens, `cost` is in nano-dollars.
+    """The sum of the usage that attempts are billed for. `cost` is in nano-dollars, all others are in tokens.
 
     Usage without a known price adds nothing to the cost.
     """
@@ -29,6 +26,8 @@ class Bill(NamedTuple):
     prompt: int
     output: int
     cost: int
+    cached: int = 0
+    """Prompt tokens that providers read from their caches, included in `prompt`."""
 
 
 def settle(call: Call) -> None:
@@ -78,15 +77,16 @@ def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
 
 def bill(attempts: Iterable[Attempt]) -> Bill | None:
     """Add up the bills of attempts. Return None if no usage is known."""
-    prompt = output = cost = 0
+    prompt = output = cost = cached = 0
     is_known = False
     for attempt in attempts:
         for usage in billed_usages(attempt):
             is_known = True
             prompt += max(0, usage.prompt_tokens)
+            cached += min(max(0, usage.cached_tokens), max(0, usage.prompt_tokens))
             output += max(0, usage.completion_tokens)
             cost += cost_of(attempt, usage) or 0
-    return Bill(prompt, output, cost) if is_known else None
+    return Bill(prompt, output, cost, cached) if is_known else None
 
 
 def is_estimated(attempts: Iterable[Attempt]) -> bool:
@@ -141,20 +141,26 @@ def is_unpriced(call: Call) -> bool:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
+    """Return the prompt's tokens: as counted for the context window or the limits, else counted if quick, else by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
-    if call.operation == "rerank" and call.body is not None:
-        return count_ranked(call.body, call.body_bytes, attempt.target)
-    if call.operation in _INPUT_FIELDS and call.body is not None:
-        with suppress(ValueError, TypeError):
-            return count_inputs(call.body, call.body_bytes, attempt.target, _INPUT_FIELDS[call.operation])
-    if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
-        tokenizer = tokenizer_for(attempt.target.kind.type, attempt.target.model)
-        if "messages" in call.body and SHARED_COUNTER.is_loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # an invalid body is billed as well
-                return SHARED_COUNTER.count_now(call.body, tokenizer).total()
-    return call.body_bytes // TYPICAL_BYTES_PER_TOKEN
+    return call.prompt.typical(attempt.target, TYPICAL_BYTES_PER_TOKEN) if call.body is not None else 0
+
+
+def needs_count(call: Call) -> bool:
+    """Return whether the bill of a long prompt needs a count that takes time, because no usage was reported."""
+    attempt = call.answered_by
+    if attempt is None or call.status != 200 or call.body_bytes <= MAX_INLINE_BYTES or attempt.context is not None:
+        return False
+    if attempt.usage is not None and attempt.usage.prompt_tokens and all(relay.usage is not None for relay in attempt.relays):
+        return False
+    return call.passed is None and call.body is not None and not call.prompt.is_known(attempt.target)
+
+
+async def count_missing(call: Call) -> None:
+    """Count a long prompt before it is billed, if no usage was reported."""
+    if call.body_bytes > MAX_INLINE_BYTES and needs_count(call) and call.answered_by is not None:
+        await call.prompt.count((call.answered_by.target,))
 
 
 def continued_usage(call: Call) -> Usage:

@@ -171,7 +171,10 @@ class Pipeline:
         finally:
             self._watch.discard(caller)
             caller.close()
-            self._account(call, caller)
+            try:
+                await accounting.count_missing(call)
+            finally:
+                self._account(call, caller)
 
     def begin_trace(self, headers: Headers) -> Trace | None:
         """Return the trace of a call, or None if calls are not traced."""
@@ -228,6 +231,8 @@ class Pipeline:
         if call.stream:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
+        if self.router.compares_costs(model):
+            await query.count(candidate.backend.target for candidate in self.router.all_candidates(model))
         candidates = self.router.candidates(model, query)
         if query.needs_native:
             check_expressible(call, self.router.all_candidates(model))

@@ -70,7 +70,7 @@ def test_a_part_without_a_price_makes_the_total_unknown() -> None:
     call = answered(lost, attempt(Usage(10, 1)))
     shown = receipt_of(call)
     assert (shown["cost_usd"], shown["billed_attempts"][0]["cost_usd"]) == (None, None)
-    assert accounting.bill(call.attempts) == (15, 1, 10 * 10_000 + 100_000)
+    assert accounting.bill(call.attempts) == (15, 1, 10 * 10_000 + 100_000, 0)
     assert (booked(call)["unpriced"], booked(call)["cost"]) == (1, 10 * 10_000 + 100_000)
 
 

@@ -44,6 +44,7 @@ from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.fleet import Fleet, fleet_of
 from gateway.telemetry.tracing import tracer_of
+from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
 
 RETIRE_INTERVAL_S = 0.5
@@ -190,7 +191,7 @@ class Gateway:
         self.page_guard.rules = page_rules(config)
         self._configure_probes()
         self.resources.native.refresh()
-        self._spawn(self._preload_tokenizers(generation), "tokenizers")
+        self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire_replaced(), "replaced generations")
 
@@ -211,10 +212,11 @@ class Gateway:
             self.ledger.start(state_folder(generation.config, os.environ))
             await self._limit_store.limiter_for(generation.config).start()
 
-    async def _preload_tokenizers(self, generation: Generation) -> None:
-        # loading a tokenizer blocks the event loop, so a process that serves calls does it before the first call
+    async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
+        # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
         if self._workers == 1:
-            await generation.pipeline.failover.fit.preload(generation.tokenizers())
+            for tokenizer in generation.tokenizers():
+                await (SHARED_COUNTER.warm(tokenizer) if serving else SHARED_COUNTER.load(tokenizer))
 
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close what only they used."""

@@ -33,7 +33,7 @@ from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Model
 from gateway.targets.latency import Latency
-from gateway.tokens.counter import Tokenizer, tokenizer_for
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
