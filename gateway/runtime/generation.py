@@ -111,6 +111,7 @@ class Generation:
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout
         )
+        own = kind.is_own_server
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
@@ -120,7 +121,8 @@ class Generation:
             engine,
             latency=self._latency(target.name),
             price=price_of(provider, model),
-            bills_aborted_prompt=provider.bills_aborted_prompt,
+            bills_aborted_prompt=not own if provider.bills_aborted_prompt is None else provider.bills_aborted_prompt,
+            counts_aborted_prompt=own and provider.bills_aborted_prompt is None,
             finishes_reading=provider.drain,
         )
 
