@@ -22,9 +22,9 @@ from providers.body import Body as Body
 from providers.token_usage import Usage as Usage
 
 Operation = Literal[
-    "chat", "cohere_chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
+    "chat", "cohere_chat", "cohere_embed", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
 ]  # fmt: skip
-"""The kind of a request to a provider. `cohere_chat`, `messages`, `responses`: native; `passthrough`: for passed calls."""
+"""The kind of a request to a provider. `passthrough` is for passed calls; those in `NATIVE_APIS` are native."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",

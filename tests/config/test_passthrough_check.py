@@ -106,7 +106,7 @@ def test_a_key_and_a_team_name_declared_patterns(allowed: str, is_valid: bool) -
         ("/v1/messages/batches", '"/v1/messages/batches/*": PROVIDER'),
         ("/fal/queue/x", '"/fal/*": { provider: PROVIDER, path: "/*" }'),
         ("/openai/v1/audio/speech", '"/openai/v1/audio/*": { provider: PROVIDER, path: "/audio/*" }'),
-        ("/v2/embed", '"/v2/embed/*": { provider: PROVIDER, path: "/embed/*" }'),
+        ("/v2/parse", '"/v2/parse/*": { provider: PROVIDER, path: "/parse/*" }'),
         ("/v1", None),
         ("/v1/chat/completions", None),
         ('/v1/a"b', None),
