@@ -95,7 +95,7 @@ class Attempt(Struct, eq=False):
 
 
 class SkippedTarget(Struct, frozen=True):
-    """A target that got no request, because its rules refused the call."""
+    """A target that got no request, because its rules refused the call or its context window is too small."""
 
     target: str
     param: str | None

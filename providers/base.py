@@ -22,9 +22,9 @@ from providers.body import Body as Body
 from providers.token_usage import Usage as Usage
 
 Operation = Literal[
-    "chat", "cohere_chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
+    "chat", "cohere_chat", "cohere_embed", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
 ]  # fmt: skip
-"""The kind of a request to a provider. `cohere_chat`, `messages`, `responses`: native; `passthrough`: for passed calls."""
+"""The kind of a request to a provider. `passthrough` is for passed calls; those in `NATIVE_APIS` are native."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -38,6 +38,7 @@ FailureKind = Literal[
     "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled",
     "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding", "redirect", "rate_limit",
     "quota", "overloaded", "server_error", "auth", "client_error", "inband_error", "upstream_error", "crashed", "limit",
+    "model_not_found", "path_not_found", "not_found", "request_too_large", "context_overflow", "content_filter",
 ]  # fmt: skip
 """All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.catalog.prices import TokenPrice, price_of
+from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden
+from gateway.keys.virtual_key import limits_for
 from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.in_flight import InFlight
-from gateway.limits.refusal import rate_limit_headers, refusal_error
+from gateway.limits.refusal import rate_limit_headers, refusal_error, told_wait
 from gateway.store.from_config import limits_in, needs_token_count
 from gateway.store.limit import (
     NO_COSTS,
@@ -29,7 +31,7 @@ from gateway.store.limit import (
 )
 from gateway.store.memory import MemoryLimiter
 from gateway.tokens.estimate import output_cap, requested_cap
-from providers.base import Failure, Target
+from providers.base import Failure, FailureKind, Target
 
 if TYPE_CHECKING:
     from gateway.call import Attempt, Call
@@ -67,8 +69,8 @@ class Limits:
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
-        teams = [limit for team in config.teams.values() for limit in limits_in(team.limits, "")]
-        self.counts_tokens = needed_estimates([*own, *teams])[0] or any(map(needs_token_count, config.keys.values()))
+        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values())
+        self.counts_tokens = needed_estimates(own)[0] or any(map(needs_token_count, entries))
         """Whether a limit in the configuration needs an estimate of a call's tokens."""
         self.has_target_limits = any(targets)
         """Whether any provider or target has limits."""
@@ -77,7 +79,7 @@ class Limits:
         """Return the limits of the call's key, team, user and model."""
         limits = self._models.get(model, ())
         if (key := call.key) is not None:
-            limits = key.limits + limits
+            limits = (limits_for(key, call.model) if key.model_limits and call.model else key.limits) + limits
             if key.limits_per_user is not None:
                 limits += self._of_user(call, key.name, key.limits_per_user)
         return limits
@@ -116,9 +118,8 @@ class Limits:
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         text = f"the gateway's own limit of {decision.limit} is used up"
-        if decision.limit.kind == "spend" and not decision.busy:
-            return Failure("quota", text, retry_after=decision.retry_after)
-        return Failure("rate_limit", text, retry_after=decision.retry_after)
+        kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
+        return Failure(kind, text, retry_after=told_wait(decision))
 
     def _of_target(self, target: Target) -> tuple[Limit, ...]:
         limits = self._targets.get(target.name)
@@ -158,7 +159,7 @@ class Limits:
             reserved = reservation.costs
             prompt, output = max(bill.prompt, reserved.prompt_tokens), max(bill.output, reserved.output_tokens)
             bill = accounting.Bill(prompt, output, bill.cost)
-        self.limiter.settle(reservation, Costs(1, *bill))
+        self.limiter.settle(reservation, Costs(1, bill.prompt, bill.output, bill.cost, bill.cached))
 
     def _count(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count a decision once for every limit that admitted the call, or for the one that refused it."""

@@ -106,6 +106,10 @@ SCHEMAS: dict[str, Schema] = {
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
     "Rerank": {"anyOf": [record({"results": _RANKS, "meta": _OBJECT}, _MORE), record({"data": _RANKS}, _MORE)]},
     "RerankV2": record({"results": _RANKS, "meta": _OBJECT}, {"id": nullable(_TEXT), "gateway": _RECEIPT}),
+    "CohereEmbed": record(
+        {"id": _TEXT, "embeddings": {"anyOf": [_OBJECT, {"type": "array", "items": _VECTOR}]}},
+        {"texts": {"type": "array", "items": _TEXT}, "meta": _OBJECT, "response_type": _TEXT, "gateway": _RECEIPT},
+    ),
     "CohereChat": record(
         {"id": _TEXT, "finish_reason": _TEXT, "message": record({"role": {"const": "assistant"}})},
         {"usage": _OBJECT, "logprobs": {"type": "array", "items": _OBJECT}, "gateway": _RECEIPT},

@@ -128,7 +128,7 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
 def _note_native(exchange: UpstreamExchange, answer: Answer) -> None:
     """Record the stop string of an answer in the caller's API, and estimate its output if no usage is reported."""
     exchange.attempt.stop_matched = answer.stop
-    if answer.usage is None or not answer.usage.completion_tokens:
+    if exchange.call.operation not in WITHOUT_OUTPUT and (answer.usage is None or not answer.usage.completion_tokens):
         exchange.attempt.chunks += estimate_part(answer.body)
 
 

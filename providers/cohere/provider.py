@@ -177,7 +177,7 @@ COHERE = Cohere(
     Wire(
         label="Cohere",
         base_url="https://api.cohere.com/v2",
-        paths={"chat": "/chat", "cohere_chat": "/chat", "embeddings": "/embed", "rerank": "/rerank"},
+        paths={"chat": "/chat", "cohere_chat": "/chat", "cohere_embed": "/embed", "embeddings": "/embed", "rerank": "/rerank"},
         source="cohere 7.3.1",
     ),
     (
@@ -222,5 +222,6 @@ COHERE = Cohere(
             Texts("input"),
         ),
         "cohere_chat": _NATIVE_CHAT,
+        "cohere_embed": (EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),),
     },
 )
