@@ -64,21 +64,20 @@ _SettingsType = type[msgspec.Struct]
 
 
 class Body:
-    """A JSON object that keeps the exact bytes of each top-level value until the value changes.
+    """A JSON object that keeps the exact bytes of each top-level value until the value changes, and the order of the keys.
 
-    An unchanged body encodes to its source bytes. A changed body encodes the changed values again and copies the bytes of
-    the others, in the original order. Values are decoded on demand and cached.
+    An unchanged body encodes to its source bytes. Values are decoded on demand and cached.
     """
 
-    __slots__ = ("_raw", "_source", "_values", "headers")
+    __slots__ = ("_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
         """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}
-        self.headers: dict[str, str] = {}
-        """Values that rules moved out of the body, by header name (lower case)."""
+        self.headers: dict[str, str] = {}  # values that rules moved out of the body, by header name (lower case)
+        self.places: Sequence[Any] | None = None  # of its messages, see `providers.rules.places`
 
     def __contains__(self, name: str) -> bool:
         return name in self._raw
@@ -143,6 +142,7 @@ class Body:
         body._raw = self._raw.copy()
         body._values = self._values.copy()
         body.headers = self.headers.copy()
+        body.places = self.places
         return body
 
     def encode(self) -> bytes:
@@ -186,7 +186,7 @@ class Options(msgspec.Struct, frozen=True):
     stream: bool = False
     operation: Operation = "chat"
     memo: dict[str, Any] = {}
-    """Values that `adapt` stores for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
+    """What `adapt` stores for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
 
 
 class WireRequest(msgspec.Struct):
