@@ -11,6 +11,7 @@ from gateway.dialects.dialect import Dialect, Translator
 from gateway.dialects.request_headers import CallerHeaders
 from gateway.dialects.table import CHAT
 from gateway.http.request_id import next_id
+from gateway.tokens.prompt import PromptCounts
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Attempt(Struct, eq=False):
     """The usage of the caller's answer: as reported, or as estimated by `accounting.settle`."""
     billed: tuple[Usage, ...] = ()
     """The usage of an attempt that did not answer the call."""
-    cost: int = 0
-    """The cost of the caller's answer in nano-dollars, known when the call ends; 0 if the price is unknown."""
+    cost: int | None = 0
+    """The cost of the caller's answer in nano-dollars, known when the call ends; None if the price is unknown."""
     chunks: int = 0
     """Number of content events relayed, or estimated tokens of a JSON answer; used as output tokens if no usage is reported."""
     finish_reasons: tuple[str | None, ...] = ()
@@ -93,7 +94,7 @@ class Attempt(Struct, eq=False):
 
 
 class SkippedTarget(Struct, frozen=True):
-    """A target that got no request, because its rules refused the call."""
+    """A target that got no request, because its rules refused the call or its context window is too small."""
 
     target: str
     param: str | None
@@ -148,9 +149,11 @@ class Call(Struct, eq=False):
     """The id of the call that this one copies."""
     body: Body | None = None
     source: Body | None = None
-    """The request in the caller's API, for targets that speak it; None if this API has none."""
+    """The request in the caller's API, for targets that have it; None if this API has none."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
+    counts: PromptCounts | None = None
+    """The counts of the prompt, made when they are first needed (`prompt`)."""
     model: str = ""
     route: str = ""
     """The model's name in the configuration, possibly a pattern."""
@@ -213,6 +216,14 @@ class Call(Struct, eq=False):
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def prompt(self) -> PromptCounts:
+        """The prompt and its tokens at each target."""
+        if self.counts is None:
+            assert self.body is not None
+            self.counts = PromptCounts(self.body, self.body_bytes, self.operation)
+        return self.counts
+
+    @property
     def is_written(self) -> bool:
         """Whether a request was written to some upstream."""
         return any(attempt.is_written for attempt in self.attempts)
@@ -229,6 +240,7 @@ class Call(Struct, eq=False):
             body=self.body.copy(),
             source=self.source,
             body_bytes=self.body_bytes,
+            counts=self.counts,
             model=self.model,
             route=self.route,
             stream=self.stream,

@@ -13,13 +13,18 @@ The optional members of `Provider` declare everything else the gateway uses. A p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-Operation = Literal["chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough"]
-"""The kind of a request to a provider. `messages` and `responses` are native; `passthrough` is for passed calls."""
+from providers.body import Body as Body
+from providers.token_usage import Usage as Usage
+
+Operation = Literal[
+    "chat", "cohere_chat", "cohere_embed", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
+]  # fmt: skip
+"""The kind of a request to a provider. `passthrough` is for passed calls; those in `NATIVE_APIS` are native."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -33,6 +38,7 @@ FailureKind = Literal[
     "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled",
     "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding", "redirect", "rate_limit",
     "quota", "overloaded", "server_error", "auth", "client_error", "inband_error", "upstream_error", "crashed", "limit",
+    "model_not_found", "path_not_found", "not_found", "request_too_large", "context_overflow", "content_filter",
 ]  # fmt: skip
 """All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
@@ -57,99 +63,7 @@ class Refusal(Exception):
         self.code = code
 
 
-_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_any = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 _SettingsType = type[msgspec.Struct]
-
-
-class Body:
-    """A JSON object that keeps the exact bytes of each top-level value until the value changes, and the order of the keys.
-
-    An unchanged body encodes to its source bytes. Values are decoded on demand and cached.
-    """
-
-    __slots__ = ("_raw", "_source", "_values", "headers", "places")
-
-    def __init__(self, source: bytes) -> None:
-        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
-        self._source: bytes | None = source
-        self._raw: dict[str, Any] = _decode_raw(source)
-        self._values: dict[str, Any] = {}
-        self.headers: dict[str, str] = {}  # values that rules moved out of the body, by header name (lower case)
-        self.places: Sequence[Any] | None = None  # of its messages, see `providers.rules.places`
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._raw
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._raw)
-
-    def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
-        """Iterate over keys and their JSON bytes. Use it only before the first change."""
-        return iter(self._raw.items())
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return the decoded value, or `default` if the key is absent. The value is read-only: change it with `set`."""
-        values = self._values
-        if name in values:
-            return values[name]
-        if (raw := self._raw.get(name)) is None:
-            return default
-        value = values[name] = _decode_any(raw) if type(raw) is msgspec.Raw else raw
-        return value
-
-    def raw(self, name: str) -> bytes | None:
-        """Return the value's JSON bytes, or None if the key is absent."""
-        if (value := self._raw.get(name)) is None:
-            return None if name not in self._raw else b"null"
-        return bytes(value) if type(value) is msgspec.Raw else _encode(value)
-
-    def set(self, name: str, value: Any) -> None:
-        """Change or add a key. A changed key keeps its position."""
-        self._source = None
-        self._raw[name] = msgspec.Raw(b"null") if value is None else value
-        self._values[name] = value
-
-    def pop(self, name: str) -> Any:
-        """Remove a key and return its decoded value, or None if it is absent."""
-        if name not in self._raw:
-            return None
-        value = self.get(name)
-        self._source = None
-        del self._raw[name]
-        self._values.pop(name, None)
-        return value
-
-    def drop_nulls(self) -> list[str]:
-        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return their names."""
-        nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
-        for name in nulls:
-            self.pop(name)
-        return nulls
-
-    def rename(self, old: str, new: str) -> None:
-        """Move a value's bytes to another key."""
-        self._source = None
-        self._raw[new] = self._raw.pop(old)
-        if old in self._values:
-            self._values[new] = self._values.pop(old)
-
-    def copy(self) -> Body:
-        """Return an independent body. Values are shared, because they are read-only."""
-        body = Body.__new__(Body)
-        body._source = self._source
-        body._raw = self._raw.copy()
-        body._values = self._values.copy()
-        body.headers = self.headers.copy()
-        body.places = self.places
-        return body
-
-    def encode(self) -> bytes:
-        """Return the JSON bytes: the source itself if nothing has changed."""
-        if self._source is None:
-            self._source = _encode(self._raw)
-        return self._source
 
 
 class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
@@ -174,6 +88,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Names (lower case) of callers' request headers that the configuration forwards."""
     pass_fields: tuple[str, ...] = ()
     """Fields of the request that the configuration passes unchanged."""
+    reports_cost: bool = False
+    """Whether the cost that an answer reports is what the provider charges for it."""
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
@@ -186,7 +102,7 @@ class Options(msgspec.Struct, frozen=True):
     stream: bool = False
     operation: Operation = "chat"
     memo: dict[str, Any] = {}
-    """What `adapt` stores for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
+    """Values that `adapt` stores for `decode` and `decoder` of the same attempt. Each attempt has its own Options."""
 
 
 class WireRequest(msgspec.Struct):
@@ -197,32 +113,6 @@ class WireRequest(msgspec.Struct):
     body: bytes
     method: str = "POST"
     written: bool = False  # set by the transport when it sends the request
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `estimated` is True if the provider did not report them."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    cache_write_tokens: int = 0  # prompt tokens written to the provider's cache, which may cost more
-    search_units: int = 0  # billed by Cohere for rerank
-    reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
-
-    def plus(self, other: Usage) -> Usage:
-        """Return the sum. It is an estimate if either usage is an estimate."""
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-            self.estimated or other.estimated,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.search_units + other.search_units,
-            (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
-        )
 
 
 class Answer(msgspec.Struct):
@@ -270,7 +160,7 @@ class StreamDecoder(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """The bytes around the text of events that the decoder need not see, if the text is printable and has no quotes or backslashes."""
+        """The bytes around the text of events that need no decoding: printable text without quotes or backslashes."""
         return None
 
     def convert(self, events: bytes) -> bytes | None:
@@ -311,7 +201,9 @@ class Provider(Protocol):
     caller_headers: tuple[str, ...] = ()
     """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
     reports_cost: bool = False
-    """Whether `usage.cost` of an answer is its price in US dollars."""
+    """Whether the cost that an answer reports is what the provider charges for it."""
+    is_own_server: bool = False
+    """Whether the operator runs the server, so that no vendor bills a call that is given up."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None

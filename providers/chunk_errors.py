@@ -1,4 +1,4 @@
-"""Recognizes chunks that report an error, and chunks that are none."""
+"""Recognizes chunks that report an error, and values that are not chunks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Finds in the JSON text of a chunk the values that may vary from chunk to chunk without changing what is done to them.
+"""Finds in a chunk's JSON text the values that may vary from chunk to chunk without changing how the chunk is handled.
 
-These are texts, the usage, and values that are passed on or replaced whatever they are. `ChunkTemplates` builds on it.
+These are texts, the usage, and values that are passed on or replaced regardless of their content. `ChunkTemplates` uses
+them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ _skip_space = re.compile(r"\s*").match
 Path = tuple[str | int, ...]
 
 TEXT, VALUE, USAGE = "text", "value", "usage"
-"""What a leaf is: the inside of a string, a JSON value that has no effect, or the usage so far."""
+"""The kinds of leaves: the inside of a string, a JSON value that has no effect, or the usage so far."""
 
 
 class _Fields(NamedTuple):
     """The members of an object, or of the objects in a list. Members that must not vary are None.
 
-    A member without a name here is `others`.
+    `others` is the kind of all members that are not listed; None if they must not vary.
     """
 
     members: dict[str, Any]
@@ -68,11 +69,11 @@ class Leaf(NamedTuple):
 
 
 class _UnusualError(Exception):
-    """The chunk is written in a way that is not worth following, such as an escape in the name of a member."""
+    """The chunk is written in an unusual way, such as with an escape in the name of a member."""
 
 
 def leaves_of(event: str, start: int) -> list[Leaf] | None:
-    """Return the leaves of the chunk at `start` of `event` in their order. None if it is written in an unusual way."""
+    """Return the leaves of the chunk at `start` of `event` in order, or None if it is written in an unusual way."""
     found: list[Leaf] = []
     try:
         _visit(event, start, _CHUNK, (), found)

@@ -1,4 +1,4 @@
-"""`ChunkTemplate`: a chunk in which some values vary, as it came and as it was sent."""
+"""`ChunkTemplate`: a chunk in which some values vary, as it was received and as it was sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from providers.chunk_leaves import TEXT, USAGE, VALUE, Leaf, leaves_of
 from providers.chunk_values import are_filled_texts, are_texts, are_usages, are_values, continue_arguments
 
 START, END = "data: ", "\n\n"
-"""What stands before and after the chunk of an event."""
+"""The text before and after the chunk of an event."""
 IDENTITY = frozenset({("id",), ("created",), ("model",)})
 """Paths of values that are the same in all chunks that are sent."""
 
@@ -26,7 +26,7 @@ _CHECKS: Mapping[str, _Check] = {TEXT: are_texts, VALUE: are_values, USAGE: are_
 
 
 class ChunkTemplate:
-    """A chunk in which some values vary, as it came and as it was sent."""
+    """A chunk in which some values vary, as it was received and as it was sent."""
 
     __slots__ = (
         "_between", "_checks", "_form", "_middle", "_prefix", "_sent_between", "_sent_ends", "_slots", "_start", "_suffix",
@@ -42,7 +42,7 @@ class ChunkTemplate:
         *,
         has_usage: bool,
     ) -> None:
-        """`literals` stand around the values of a chunk. `sent` are those of the chunk to send, and the values between them."""
+        """Create a template. `literals` are the texts around the values; `sent` has those to send, and their values."""
         self._prefix, *self._middle, suffix = literals
         self._suffix = suffix + END
         self._start = len(self._prefix)
@@ -56,17 +56,17 @@ class ChunkTemplate:
             self._sent_ends = (pieces[0], pieces[-1] + END)
             self._sent_between = pieces[-1] + END + pieces[0]
         self.receivers = receivers
-        """Which values are arguments of a tool call, and its arguments so far."""
+        """For each value that is an argument text of a tool call: its index, and the arguments of the call so far."""
         self.has_usage = has_usage
-        """Whether one of the values is a usage. It is not sent."""
+        """Whether one of the values is a usage, which is not sent."""
         self.plain: tuple[bytes, bytes, bytes, int] | None = None
-        """What surrounds a text if nothing else varies and nothing changes."""
+        """If only one text varies and nothing changes: the bytes before, after and between texts, and their size."""
         if sent is None and checks == [are_texts]:
             ends = (self._prefix.encode(), self._suffix.encode(), self._between.encode())
             self.plain = (*ends, len(ends[0]) + len(ends[1]))
 
     def convert(self, events: str) -> tuple[str, list[Sequence[str]]] | None:
-        """Return the events to send and the values in them. None if an event does not fit."""
+        """Return the events to send and the values in them, or None if an event does not fit."""
         prefix, suffix = self._prefix, self._suffix
         if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < self._start + len(suffix):
             return None
@@ -95,14 +95,14 @@ class ChunkTemplate:
 
 
 def around_leaves(event: str, leaves: Sequence[Leaf]) -> list[str]:
-    """Return what stands around the leaves."""
+    """Return the texts around the leaves."""
     ends = [0, *[leaf.end for leaf in leaves]]
     starts = [*[leaf.start for leaf in leaves], len(event)]
     return [event[end:start] for end, start in zip(ends, starts, strict=True)]
 
 
 def text_template(event: str, call_texts: CallTexts) -> ChunkTemplate | None:
-    """Return the template of a chunk that is sent as it came, if one look shows its only text, or None."""
+    """Return the template of a chunk that is sent unchanged, or None if a search does not find its only text."""
     if '"obfuscation"' in event or '"logprobs":{' in event or len(call_texts) != ('"tool_calls"' in event):
         return None
     texts = list(_find_texts(event))
@@ -116,9 +116,9 @@ def text_template(event: str, call_texts: CallTexts) -> ChunkTemplate | None:
 def make_template(
     event: str, leaves: list[Leaf], sent: str | None, call_texts: CallTexts, names_calls: bool
 ) -> ChunkTemplate | None:
-    """Return the template of an event in which these leaves vary. `sent` is what was sent, None if it was the event.
+    """Return the template of an event in which these leaves vary. `sent` is the event that was sent, if it differs.
 
-    None if the values are not found in what was sent.
+    Return None if the values are not found in the event that was sent.
     """
     sent_leaves = None if sent is None else leaves_of(sent, len(START)) or []
     checks: list[_Check] = []
@@ -151,7 +151,7 @@ def make_template(
 
 
 def _targets(leaf: Leaf, leaves: list[Leaf], sent: list[Leaf]) -> list[Leaf] | None:
-    """Return where the value of a leaf stands in the chunk that was sent. None if that is not certain."""
+    """Return the places of a leaf's value in the chunk that was sent, or None if they are not certain."""
     if leaf.kind == USAGE or leaf.path in IDENTITY:
         return []
     if leaf.kind != TEXT:

@@ -47,10 +47,10 @@ class ChunkTemplates:
     )
 
     def __init__(self, *, any_values: bool = True) -> None:
-        """Without `any_values`, only texts, identity and usage may vary, as a vendor's repair may depend on the rest."""
+        """Without `any_values`, only texts, identity and usage may vary: a vendor's repair may depend on the rest."""
         self._any_values = any_values
         self._shapes: dict[tuple[str, ...], tuple[list[str], ChunkTemplate | None]] = {}
-        """By what stands around the leaves of a chunk: the leaves of the newest chunk like it, and its template."""
+        """By the text around the leaves of a chunk: the leaves of the newest chunk like it, and its template."""
         self._varying: set[Path] = set()
         self._templates: list[ChunkTemplate] = []
         self._newest: ChunkTemplate | None = None
@@ -59,7 +59,7 @@ class ChunkTemplates:
         self._unused = 0
         self._usage_source = ""
         self.gave_up = False
-        """Whether the stream gets no use from templates."""
+        """Whether templates are of no use for the stream, so that no more are made."""
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
@@ -68,7 +68,7 @@ class ChunkTemplates:
         return newest.plain[:2] if newest is not None and newest.plain is not None and not newest.receivers else None
 
     def convert(self, events: bytes, *, hide_usage: bool = True) -> bytes | None:
-        """Return the bytes to send for complete events. None if one of them fits no template.
+        """Return the bytes to send for complete events, or None if one of them fits no template.
 
         With `hide_usage`, usage is left out and kept: see `take_usage`. Without it, events with usage fit no template.
         """
@@ -127,17 +127,17 @@ class ChunkTemplates:
         return "".join(sent).encode()
 
     def take_usage(self) -> bytes | None:
-        """Return the newest chunk whose usage was left out, as it came, and forget it."""
+        """Return the newest chunk whose usage was left out, as it was received, and forget it."""
         source, self._usage_source = self._usage_source, ""
         return source[: -len(END)].rpartition(END)[2][len(START) :].encode() if source else None
 
     def would_hide_usage(self, data: bytes) -> bool:
-        """Return whether `convert` would take this chunk and leave out its usage."""
+        """Return whether `convert` would convert this chunk and leave out its usage."""
         newest = self._newest
         return newest is not None and newest.has_usage and newest.convert(_read_event(data) + END) is not None
 
     def gives_up(self, choices: int) -> bool:
-        """Return whether a stream with so many choices is not worth another template. It stays so."""
+        """Return whether to make no more templates for a stream with this number of choices. True is final."""
         if not self.gave_up and self._unused >= _PATIENCE + choices:
             self.gave_up = True
             self._templates, self._newest = [], None
@@ -184,7 +184,7 @@ class ChunkTemplates:
             self._templates = [made, *[other for other in self._templates if other is not old][: _MAX_TEMPLATES - 1]]
 
     def _shape_of(self, event: str) -> tuple[tuple[str, ...], list[str], list[Leaf]]:
-        """Return what stands around the leaves that may vary, these leaves as text, and these leaves."""
+        """Return the text around the leaves that may vary, the text of each of them, and the leaves."""
         leaves = [leaf for leaf in leaves_of(event, len(START)) or () if self._may_vary(leaf)] if event else []
         return tuple(around_leaves(event, leaves)), [event[leaf.start : leaf.end] for leaf in leaves], leaves
 
@@ -206,7 +206,7 @@ class ChunkTemplates:
 
 
 def _varies(leaf: Leaf) -> bool:
-    """Return whether a leaf varies, as far as one chunk tells."""
+    """Return whether a leaf is assumed to vary, given only one chunk."""
     return leaf.kind in (TEXT, USAGE) or (leaf.path[-1] in _ALWAYS_VARY and leaf.value is not None)
 
 
@@ -219,7 +219,7 @@ def _read_event(data: bytes) -> str:
 
 
 def _is_plain(events: bytes, prefix: bytes, suffix: bytes, between: bytes, size: int) -> bool:
-    """Return whether nothing but texts stands between these bytes. This is the common case."""
+    """Return whether there are only texts between these bytes, which is the common case."""
     if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < size:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Checks of the values that vary between the chunks of a stream: each must be what its place allows."""
+"""Checks of the values that vary between the chunks of a stream: each must be valid in its place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def are_filled_texts(values: Sequence[str]) -> bool:
 
 
 def continue_arguments(values: Sequence[str]) -> bool:
-    """Return whether no text can be the beginning of an object, which may be that of another call."""
+    """Return whether every text continues arguments: one that may begin an object could belong to another call."""
     return all(value[:1] not in ("", " ", "\\", "{") for value in values) and are_texts(values)
 
 

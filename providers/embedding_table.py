@@ -1,4 +1,4 @@
-"""What each provider's embeddings endpoint accepts. Every row names its source and the date on which it was read."""
+"""The limits of each provider's embeddings endpoint. Every row names its source and the date on which it was read."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
 
 
 class EffortNone(Rule, frozen=True):
-    """Effort `none`, which Friendli's chat template takes as `enable_thinking: false`."""
+    """Effort `none`, which is set in Friendli's chat template as `enable_thinking: false`."""
 
     @property
     def may_add(self) -> tuple[str, ...]:

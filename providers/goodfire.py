@@ -69,7 +69,7 @@ def controller_of(name: str, features: Any) -> dict[str, Any]:
 
 
 def _intervention(name: str, feature: Any) -> dict[str, Any]:
-    """Return one intervention: the feature, what to do with its activation, and how much."""
+    """Return one intervention: the feature, the kind of change of its activation, and the amount."""
     if type(feature) is not dict or not _FEATURE_KEYS.issuperset(feature):
         raise ValueError(f"variants: '{name}' has a feature with unknown keys; allowed are {', '.join(sorted(_FEATURE_KEYS))}")
     uuid, mode = feature.get("uuid"), feature.get("mode", "nudge")

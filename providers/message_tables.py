@@ -35,7 +35,7 @@ _OPENAI = MessageRow(
     custom_tools=True,
     enforces_strict=True,
 )
-_OTHER = MessageRow(source="a plugin knows its own vendor", unknown="pass", names=_ALL, functions=True)
+_OTHER = MessageRow(source="the rules of a plugin cover its vendor", unknown="pass", names=_ALL, functions=True)
 _SERVER = MessageRow(
     source="reasoning_content and reasoning differ between servers; developer: llama.cpp#20079, ogx#6069",
     unknown="pass",

@@ -59,7 +59,7 @@ class ChunkNormalizer(StreamDecoder):
         return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `feed` would return for these events, without usage. None if one of them begins or ends something."""
+        """Return the result of `feed`, without usage, or None if an event begins or ends a choice or a call."""
         if not self._is_clean:
             known = self._templates.convert(events)
             return self._decode_each(events) if known is None and self._templates.gave_up else known
@@ -67,7 +67,7 @@ class ChunkNormalizer(StreamDecoder):
         return events if chunks is not None and self._has_text_alone(chunks) else None
 
     def _decode_each(self, events: bytes) -> bytes | None:
-        """Convert events that differ from each other. None, and nothing is recorded, if one is more than a piece of text."""
+        """Convert events that differ. If one is more than a piece of text, return None and record nothing."""
         sent = []
         for event in events[:-2].split(b"\n\n"):
             if event[:6] != b"data: " or b"\n" in event:
@@ -204,7 +204,7 @@ class ChunkNormalizer(StreamDecoder):
         return ()
 
     def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
-        """Remember how a chunk was sent, if others like it are sent likewise. One that begins or ends something has no others."""
+        """Remember how a chunk was sent, for later ones like it, unless it begins or ends a choice or a call."""
         call_texts: dict[tuple[int, int], list[str]] = {}
         for position, choice in enumerate(chunk["choices"]):
             delta = choice.get("delta")

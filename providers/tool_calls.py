@@ -55,7 +55,7 @@ class _Call:
         self.is_sent = False
 
     def is_whole(self, text: str) -> bool:
-        """Return whether `text` is all that arrived of the arguments. Most pieces do not begin as the arguments do."""
+        """Return whether `text` repeats all arguments received so far. For most pieces, the first character decides."""
         first = next((piece for piece in self.text if piece), "")
         return text[:1] == first[:1] and text == "".join(self.text)
 

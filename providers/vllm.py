@@ -35,7 +35,7 @@ class ChoiceNeedsTools(Rule, frozen=True):
     """A tool choice without `tools`, which vLLM answers with 400."""
 
     def apply(self, work: Work) -> None:
-        """Refuse it. An empty list of tools takes its choice along."""
+        """Refuse it. With an empty list of tools, the choice is dropped instead."""
         given = work.body.get(self.param)
         if given not in (None, "none") and "tools" not in work.body and not work.body.get("functions"):
             raise work.refuse(self.param, "it requires 'tools'")
@@ -47,6 +47,7 @@ VLLM = OpenAICompatible(
         label="vLLM",
         base_url="http://localhost:8000/v1",
         needs_credential=False,
+        is_own_server=True,
         unknown="new",
         accepts_nulls=True,
         options=ServerSettings,

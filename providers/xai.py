@@ -1,4 +1,7 @@
-"""xAI. Sources: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on reasoning models."""
+"""xAI. Sources: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on reasoning models.
+
+Every answer reports its cost (docs.x.ai/developers/cost-tracking, as of 2026-11).
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ XAI = OpenAICompatible(
         label="xAI",
         base_url="https://api.x.ai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
+        reports_cost=True,
         source="xai-sdk 1.21.0",
     ),
     (
@@ -58,7 +62,7 @@ XAI = OpenAICompatible(
         StreamUsage("stream_options"),
         OneOf("reasoning_effort", _EFFORTS, nearest=_NEAREST),
         Drop("store", why="the native API calls it store_messages"),
-        Drop("web_search_options", why="the native API takes search_parameters"),
+        Drop("web_search_options", why="the native API uses search_parameters"),
         ForModels(("grok-4-fast-non-reasoning", "grok-4-1-fast-non-reasoning"), (_NO_EFFORT,)),
         ForModels(("grok-4.20", "grok-4-20"), (*_REASONING, _NO_EFFORT)),
         NewerThan(("grok-",), _NEWEST, (4, 6), "grok-4.6"),

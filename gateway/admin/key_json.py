@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from gateway.config import yamlfile
 from gateway.config.check import check_keys, check_limits, check_new_key
 from gateway.config.key import KeyConfig
-from gateway.config.limit import LimitsConfig, Rate
+from gateway.config.limit import RATE_FIELDS, LimitsConfig, Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
 from gateway.config.read import Reader, struct_type
 from gateway.config.types import Config
@@ -53,7 +53,12 @@ def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_exp
 def key_to_json(key: KeyConfig) -> dict[str, Any]:
     """Return a key as its YAML entry would be, without defaults."""
     entry: dict[str, Any] = {"hash": key.hash}
-    if key.models is not None:
+    if isinstance(key.models, dict):
+        entry["models"] = {
+            model: {"limits": _limits_to_json(access.limits)} if access.limits != LimitsConfig() else {}
+            for model, access in key.models.items()
+        }
+    elif key.models is not None:
         entry["models"] = list(key.models)
     if key.passthrough is not None:
         entry["passthrough"] = list(key.passthrough)
@@ -71,23 +76,32 @@ def key_to_json(key: KeyConfig) -> dict[str, Any]:
     return entry
 
 
-def _limits_to_json(block: LimitsConfig) -> dict[str, str | int | bool]:
-    limits: dict[str, str | int | bool] = {}
-    for kind in ("requests", "tokens", "prompt_tokens", "output_tokens"):
-        rate: Rate | None = getattr(block, kind)
-        if rate is not None:
-            limits[kind] = f"{_format_amount(rate.amount)}/{rate.window}"
+def _limits_to_json(block: LimitsConfig) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    for kind in RATE_FIELDS:
+        format_rate = _format_spend if kind == "spend" else _format_rate
+        texts = [format_rate(rate) for rate in getattr(block, kind)]
+        if texts:
+            limits[kind] = texts if len(texts) > 1 else texts[0]
     if block.concurrent is not None:
         limits["concurrent"] = block.concurrent
-    if block.spend is not None:
-        dollars, nano = divmod(block.spend.amount, 10**9)
-        cents = f".{nano:09d}".rstrip("0") if nano else ""
-        limits["spend"] = f"{dollars}{cents} USD/{block.spend.window}"
+    if block.timezone != LimitsConfig().timezone:
+        limits["timezone"] = block.timezone
     if block.outage != LimitsConfig().outage:
         limits["outage"] = block.outage
     if block.strict:
         limits["strict"] = True
     return limits
+
+
+def _format_rate(rate: Rate) -> str:
+    return f"{_format_amount(rate.amount)}/{rate.window}"
+
+
+def _format_spend(rate: Rate) -> str:
+    dollars, nano = divmod(rate.amount, 10**9)
+    cents = f".{nano:09d}".rstrip("0") if nano else ""
+    return f"{dollars}{cents} USD/{rate.window}"
 
 
 def _format_amount(amount: int) -> str:

@@ -7,7 +7,7 @@ A parameter that the provider supports is passed on, and a model's `context:` is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ import msgspec
 from gateway import catalog
 from gateway.config.model import ContextConfig
 from gateway.tokens import truncation
-from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
+from gateway.tokens.counter import SHARED_COUNTER, TokenCounter
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Action, Adjustment, Body, Options, Refusal, Target
+from providers.media.table import media_rules
 from providers.rules.places import remove_messages
 
 if TYPE_CHECKING:
@@ -69,11 +71,6 @@ class Fit:
         self.engines_run = True  # False in a dry run without engines: tokens are estimated
         self._native: dict[str, tuple[str, str]] = {}
 
-    async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
-        """Load tokenizers before they are needed: loading one blocks the process for half a second, even in a thread."""
-        for tokenizer in tokenizers:
-            await self._counter.load(tokenizer)
-
     def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> FitRequest:
         """Move the parameters that the gateway handles from the body to a FitRequest. Raise Refusal for an invalid value."""
         said = settings or NO_SETTINGS
@@ -109,7 +106,7 @@ class Fit:
     async def _counting(self, body: Body, place: Backend, tokenizer: Tokenizer, deadlines: Deadlines) -> Counting:
         if place.engine is not None and self.engines_run:
             return await engine_counting(body, place, deadlines)
-        counted = await self._counter.count(body, tokenizer)
+        counted = await self._counter.count(body, tokenizer, media_rules(place.target.kind.type, place.target.model))
 
         def after(leaving: Sequence[Group]) -> Step:
             totals = counted.totals(leaving)

@@ -110,7 +110,7 @@ class AttemptSender:
     def _admitted(
         self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission
     ) -> None:
-        """Begin the time of the attempt at its target."""
+        """Record that the attempt was admitted: its time at the target and its deadlines begin now."""
         call, attempt = progress.call, exchange.attempt
         progress.sent += 1
         exchange.on_begin = admission.on_begin

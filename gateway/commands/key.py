@@ -19,7 +19,7 @@ KEY_PREFIX = "lg-"
 CHECKED_FILE = "(the key)"
 """Placeholder for the file name in the problems of an entry."""
 
-_LIMITS_HELP = "Limits such as requests=600/min, separated by commas or in several options."
+_LIMITS_HELP = "Limits such as requests=600/min, separated by commas or in several options; a kind may be repeated with another window."
 
 
 @click.group(short_help="Create, list and revoke virtual keys.")
@@ -136,7 +136,7 @@ def list_keys(url: str, as_json: bool) -> None:
         print_json(response)
         return
     for entry in response["data"]:
-        limits = ", ".join(f"{kind} {limit}" for kind, limit in entry.get("limits", {}).items())
+        limits = ", ".join(f"{kind} {_limit_text(limit)}" for kind, limit in entry.get("limits", {}).items())
         state = "disabled" if entry["disabled"] else _validity(entry["expires"]) if "expires" in entry else "valid"
         models = ",".join(entry.get("models", ["*"]))
         cells = [
@@ -173,14 +173,24 @@ def revoke(name: str, url: str) -> None:
     click.echo(f"{name} is revoked")
 
 
-def _parse_limits(options: tuple[str, ...]) -> dict[str, str | int | bool]:
-    limits: dict[str, str | int | bool] = {}
+def _limit_text(limit: Any) -> str:
+    """Return a limit in one word, with the limits of several windows joined."""
+    return " and ".join(limit) if isinstance(limit, list) else str(limit)
+
+
+def _parse_limits(options: tuple[str, ...]) -> dict[str, Any]:
+    """Return the `limits` block of options. A kind that is given again gets another window."""
+    limits: dict[str, Any] = {}
     for pair in (part.strip() for option in options for part in option.split(",") if part.strip()):
         kind, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
             raise click.UsageError(
                 f"--limits must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'"
             )
+        if kind in limits and "/" in value:
+            several = limits[kind] if isinstance(limits[kind], list) else [limits[kind]]
+            limits[kind] = [*several, value]
+            continue
         if kind in limits:
             raise click.UsageError(f"--limits sets '{kind[:60]}' twice: remove one of them")
         is_number = value.isascii() and value.isdigit() and len(value) < 10
@@ -228,7 +238,9 @@ def as_yaml(name: str, entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _plain(value: str | int | bool) -> str:
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
     return _scalar(value) if isinstance(value, str) else str(value).lower()
 
 

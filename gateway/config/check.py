@@ -9,10 +9,10 @@ from pathlib import Path
 from gateway.catalog.prices import price_of
 from gateway.config import pem
 from gateway.config.files import Files
-from gateway.config.key import KeyConfig
-from gateway.config.limit import LimitsConfig
+from gateway.config.key import KeyConfig, model_limits
+from gateway.config.limit import RATE_FIELDS, LimitsConfig
 from gateway.config.passthrough_check import check_allowed_patterns
-from gateway.config.problem import Problems, join, suggest
+from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.route import Ref, refs
 from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
@@ -81,10 +81,9 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
         is_prefix = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
         is_known = model in config.models or is_prefix or matching_wildcard(model, config.models) is not None
         if not is_known and _exposed(config, model) is None:
-            path = f"{where}.models[{index}]"
-            problems.add_at_path(
-                path, f"no model {problems.source_text(path)} in this file{suggest(model, config.models, 'models')}"
-            )
+            path = join(f"{where}.models", model) if isinstance(models, dict) else f"{where}.models[{index}]"
+            written = shorten(model) if isinstance(models, dict) else problems.source_text(path)
+            problems.add_at_path(path, f"no model {written} in this file{suggest(model, config.models, 'models')}")
 
 
 def check_store(config: Config, problems: Problems) -> None:
@@ -123,7 +122,8 @@ def check_limits(config: Config, problems: Problems) -> None:
                 path = join(join("providers", name) + ".models", model)
                 problems.add_at_path(path, f"no model leads to {name}/{model}{suggest(model, used, 'targets')}")
     for path, limits, targets in blocks:
-        for ref in targets if limits.spend is not None else ():
+        _check_windows(limits, path, problems)
+        for ref in targets if limits.spend else ():
             owner = config.providers.get(ref.provider or "")
             if owner is not None and price_of(owner, ref.model) is None:
                 where = join(join("providers", owner.name), "prices")
@@ -131,6 +131,16 @@ def check_limits(config: Config, problems: Problems) -> None:
                     f"{path}.spend", f"{ref} has no known price, so its cost cannot be counted: add the price under {where}"
                 )
                 break
+
+
+def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
+    """Refuse two limits of one kind with the same window."""
+    for kind in RATE_FIELDS:
+        windows: set[str] = set()
+        for index, rate in enumerate(getattr(limits, kind)):
+            if rate.window in windows:
+                problems.add_at_path(f"{path}.{kind}[{index}]", f"second limit for the window '{rate.window}': remove one of them")
+            windows.add(rate.window)
 
 
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
@@ -142,15 +152,22 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
         (join("keys", name), key.models, key.limits_per_user, "limits_per_user") for name, key in config.keys.items()
     ]
     blocks += [(join("teams", name), team.models, team.limits, "limits") for name, team in config.teams.items()]
+    for section, entries in (("keys", config.keys), ("teams", config.teams)):
+        for name, entry in entries.items():
+            where = f"{join(section, name)}.models"
+            limited += [
+                (f"{join(where, model)}.limits", block, _may_reach(config, model) if block.spend else [])
+                for model, block in model_limits(entry).items()
+            ]
     for where, models, limits, field in blocks:
         targets: list[Ref] = []
-        if limits.spend is not None and models is None:
+        if limits.spend and models is None:
             targets = _targets(config, config.models) + everything
-        elif limits.spend is not None:
+        elif limits.spend:
             targets = [ref for model in models or () for ref in _may_reach(config, model)]
         limited.append((f"{where}.{field}", limits, targets))
     for name, model in config.models.items():
-        targets = _targets(config, [name]) if model.limits.spend is not None else []
+        targets = _targets(config, [name]) if model.limits.spend else []
         limited.append((f"{join('models', name)}.limits", model.limits, targets))
     used = _targets(config, config.models) + everything
     for name, provider in config.providers.items():

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.limit import RATE_PATTERN, SPEND_PATTERN, HedgeDelay, read_rate, read_spend
+from gateway.config.limit import RATE_PATTERN, SPEND_PATTERN, HedgeDelay, read_rate, read_spend, read_timezone
 from gateway.config.redis_address import read_address
 from gateway.config.secret import Url
 
@@ -300,6 +300,7 @@ FORMATS: dict[str, Format] = {
     ),
     "rate": Format(read_rate, _text(RATE_PATTERN, "600/min", "200k/min")),
     "spend": Format(read_spend, _text(SPEND_PATTERN, "50 USD/month")),
+    "timezone": Format(read_timezone, _text(r"[A-Za-z0-9+_-]+(?:/[A-Za-z0-9+_-]+)*", "Europe/Berlin")),
     "expires": Format(read_expires, _text(r"\d{4}-\d\d-\d\d(?:[T ].+)?", "2027-01-31")),
 }
 """Formats that are read from the text alone. Secrets, headers and paths are read in read.py, routes in route.py."""

@@ -10,7 +10,20 @@ from msgspec import Meta, Struct
 from gateway.config.field_types import KEY_HASH_EXAMPLE, STRICT_DESCRIPTION, KeyHash, Name
 from gateway.config.limit import LimitsConfig
 
-_Models = tuple[Annotated[str, Meta(min_length=1)], ...]
+
+class ModelAccess(Struct, frozen=True):
+    """What a key or team may do with a model, or with the models of a pattern."""
+
+    limits: Annotated[
+        LimitsConfig,
+        Meta(
+            description="Limits for all calls that ask for this model, or for any model of this pattern.",
+            examples=[{"spend": "5 USD/day"}],
+        ),
+    ] = LimitsConfig()
+
+
+_Models = tuple[Annotated[str, Meta(min_length=1)], ...] | dict[str, ModelAccess]
 _Patterns = tuple[Annotated[str, Meta(min_length=1)], ...]
 
 
@@ -21,7 +34,8 @@ class TeamConfig(Struct, frozen=True):
     models: Annotated[
         _Models | None,
         Meta(
-            description="Models that keys of this team may use, if the key itself allows them too. Default: all.",
+            description="Models that keys of this team may use, if the key itself allows them too: a list, or a mapping "
+            "of names and patterns to their settings. Default: all.",
             examples=[["smart", "fast"]],
         ),
     ] = None
@@ -55,7 +69,12 @@ class KeyConfig(Struct, frozen=True):
         ),
     ]
     models: Annotated[
-        _Models | None, Meta(description="Models that this key may use. Default: all.", examples=[["smart", "fast"]])
+        _Models | None,
+        Meta(
+            description="Models that this key may use: a list, or a mapping of names and patterns to their settings. "
+            "A name may end in `*`. Default: all.",
+            examples=[["smart", "fast"]],
+        ),
     ] = None
     passthrough: Annotated[
         _Patterns | None,
@@ -89,3 +108,10 @@ class KeyConfig(Struct, frozen=True):
             examples=[{"requests": "20/min"}],
         ),
     ] = LimitsConfig()
+
+
+def model_limits(entry: KeyConfig | TeamConfig) -> dict[str, LimitsConfig]:
+    """Return the limits of each model or pattern that an entry allows, where they are set."""
+    if not isinstance(entry.models, dict):
+        return {}
+    return {name: access.limits for name, access in entry.models.items() if access.limits != LimitsConfig()}

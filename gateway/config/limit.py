@@ -1,25 +1,28 @@
-"""Limits and budgets: how they are written (600/min, 200k/min, 50 USD/month), and the settings of a `limits` block."""
+"""Limits and budgets: how they are written (600/min, 50 USD/month), and the settings of a `limits` block."""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta, Struct
 
 WINDOWS = ("s", "min", "h", "day")
-PERIODS = ("day", "month")
+PERIODS = ("day", "week", "month", "total")
+RATE_FIELDS = ("requests", "tokens", "prompt_tokens", "uncached_prompt_tokens", "output_tokens", "spend")
+"""Kinds of limits with a window or a period."""
 MAX_LIMIT = 10**12
 MAX_SPEND_USD = 1_000_000
 _WINDOW_SYNONYMS = {
     "sec": "s", "second": "s", "seconds": "s", "m": "min", "minute": "min", "minutes": "min", "hr": "h", "hour": "h",
-    "hours": "h", "d": "day", "days": "day", "mo": "month", "months": "month",
+    "hours": "h", "d": "day", "days": "day", "w": "week", "weeks": "week", "mo": "month", "months": "month",
 }  # fmt: skip
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 RATE_PATTERN = r"\d+(?:\.\d+)?[kMG]?/(?:s|min|h|day)"
-SPEND_PATTERN = r"\d+(?:\.\d+)? ?USD/(?:day|month)"
+SPEND_PATTERN = r"\d+(?:\.\d+)? ?USD/(?:day|week|month|total)"
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -60,7 +63,7 @@ def read_rate(text: str) -> Rate:
 
 
 def read_spend(text: str) -> Rate:
-    """Read a budget such as `50 USD/month` or `0.5 USD/day`, as nano-dollars."""
+    """Read a budget such as `50 USD/month` or `200 USD/total`, as nano-dollars."""
     expected = "expected an amount such as 50 USD/month or 2.50 USD/day"
     match = re.fullmatch(r"(-?\d+(?:\.\d{1,9})?)\s*([A-Za-z$€]*)\s*(?:/\s*([A-Za-z]+))?", text, re.ASCII)
     if match is None or len(text) > 40:
@@ -69,7 +72,7 @@ def read_spend(text: str) -> Rate:
     if unit != "USD":
         raise ValueError(f"{expected}: the unit must be USD")
     if period is None:
-        raise ValueError(f"{expected}: the period is missing: add /day or /month (UTC)")
+        raise ValueError(f"{expected}: the period is missing: add /day, /week, /month or /total")
     _check_window(period, PERIODS, expected)
     dollars, _, fraction = number.lstrip("-").partition(".")
     amount = int(dollars) * 10**9 + int(fraction.ljust(9, "0") or 0)
@@ -87,31 +90,71 @@ def _check_window(word: str, known: tuple[str, ...], expected: str) -> None:
         raise ValueError(f"{expected}: unknown window '{word[:20]}'{hint}")
 
 
-_Rate = Annotated[Rate, Meta(extra={"form": "rate"})]
+def read_timezone(text: str) -> str:
+    """Read the name of a time zone such as `Europe/Berlin`."""
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        installed = "" if _has_time_zones() else " (this machine has no time zone data: install the package tzdata)"
+        raise ValueError(f"unknown time zone, expected a name such as Europe/Berlin or UTC{installed}") from None
+    return text
+
+
+def _has_time_zones() -> bool:
+    try:
+        ZoneInfo("Europe/Berlin")
+    except (OSError, ZoneInfoNotFoundError):
+        return False
+    return True
+
+
+_Rates = Annotated[tuple[Rate, ...], Meta(extra={"form": "rate"})]
+_Spends = Annotated[tuple[Rate, ...], Meta(extra={"form": "spend"})]
 
 
 class LimitsConfig(Struct, frozen=True):
-    """Upper limits on usage. The windows of rates are sliding; a budget is counted per UTC day or month."""
+    """Upper limits on usage. Windows of rates are sliding; a budget is counted per calendar day, week or month, or in total.
+
+    A kind may have several limits with different windows, which all apply: `requests: [10/s, 600/min]`.
+    """
 
     requests: Annotated[
-        _Rate | None, Meta(description="Calls per window. Windows are `s`, `min`, `h` and `day`.", examples=["600/min"])
-    ] = None
-    tokens: Annotated[_Rate | None, Meta(description="Prompt and output tokens per window.", examples=["200k/min"])] = (
-        None
-    )
-    prompt_tokens: Annotated[_Rate | None, Meta(description="Prompt tokens per window.", examples=["150k/min"])] = None
-    output_tokens: Annotated[_Rate | None, Meta(description="Output tokens per window.", examples=["50k/min"])] = None
+        _Rates,
+        Meta(
+            description="Calls per window. Windows are `s`, `min`, `h` and `day`.", examples=[["10/s", "600/min"]]
+        ),
+    ] = ()
+    tokens: Annotated[_Rates, Meta(description="Prompt and output tokens per window.", examples=["200k/min"])] = ()
+    prompt_tokens: Annotated[_Rates, Meta(description="Prompt tokens per window.", examples=["150k/min"])] = ()
+    uncached_prompt_tokens: Annotated[
+        _Rates,
+        Meta(
+            description="Prompt tokens per window that the provider does not read from its cache. A call reserves its "
+            "whole prompt; the cached part is returned when its usage is known.",
+            examples=["100k/min"],
+        ),
+    ] = ()
+    output_tokens: Annotated[_Rates, Meta(description="Output tokens per window.", examples=["50k/min"])] = ()
     concurrent: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
         Meta(description="Calls in flight at the same time.", examples=[20]),
     ] = None
     spend: Annotated[
-        Annotated[Rate, Meta(extra={"form": "spend"})] | None,
+        _Spends,
         Meta(
-            description="Budget per UTC day or month. Every target that a call can reach must have a price.",
-            examples=["50 USD/month"],
+            description="Budget per calendar `day`, `week` (from Monday) or `month`, or in `total`. Every target that a "
+            "call can reach must have a price.",
+            examples=[["5 USD/day", "50 USD/month"]],
         ),
-    ] = None
+    ] = ()
+    timezone: Annotated[
+        str,
+        Meta(
+            description="Time zone in which the periods of budgets begin. Changing it keeps what is spent.",
+            extra={"form": "timezone"},
+            examples=["Europe/Berlin"],
+        ),
+    ] = "UTC"
     outage: Annotated[
         Literal["local_share", "open", "closed"],
         Meta(

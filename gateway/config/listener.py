@@ -56,7 +56,7 @@ class AdminConfig(Struct, frozen=True):
 
 
 class CallersConfig(Struct, frozen=True):
-    """Timeouts for the connections of callers, and what the callers' listener shows."""
+    """Timeouts for the connections of callers, and access to the OpenAPI document."""
 
     headers: Annotated[
         Duration,

@@ -43,6 +43,8 @@ def masked_value(value: Any, form: str | None = None) -> Any:
         return {name: masked_value(field, form) for name, (field, form) in fields_of(value).items()}
     if isinstance(value, dict):
         return {key: masked_value(item) for key, item in value.items()}
+    if isinstance(value, tuple) and form in ("rate", "spend") and len(value) < 2:
+        return masked_value(value[0], form) if value else None
     if isinstance(value, list | tuple):
         return [masked_value(item, form) for item in value]
     if isinstance(value, datetime):

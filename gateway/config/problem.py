@@ -31,6 +31,8 @@ SYNONYMS = {
     "tpd": "tokens",
     "input_tokens": "prompt_tokens",
     "completion_tokens": "output_tokens",
+    "uncached_tokens": "uncached_prompt_tokens",
+    "uncached_input_tokens": "uncached_prompt_tokens",
     "parallel": "concurrent",
     "parallel_requests": "concurrent",
     "max_parallel_requests": "concurrent",

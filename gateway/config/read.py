@@ -12,6 +12,7 @@ from msgspec import inspect as mi
 
 from gateway.config.files import Files
 from gateway.config.formats import FORMATS
+from gateway.config.node_shape import has_shape
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
 from gateway.config.secret import Secret, Url, check_secret, expand_variables
@@ -72,6 +73,9 @@ class Reader:
         """Read a union. None in a union stands for a missing key. The first type that fits is used."""
         others = [each for each in kind.types if not isinstance(each, mi.NoneType)]
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
+        fitting = [each for each in others if has_shape(node, each)]
+        if len(fitting) == 1:
+            return self.read(node, mi.Metadata(fitting[0], None, extra), path)  # its problems are more precise
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
         for each in others:
@@ -200,6 +204,8 @@ class Reader:
     def _form(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         if form == "secrets":
             return self._secrets(node, path)
+        if isinstance(kind, mi.VarTupleType):
+            return self._one_or_more(node, form, kind.item_type, path)
         if form == "ref" and self.read_ref is not None:
             ref = self.read_ref(node, path)
             return BAD if ref is None else ref
@@ -215,6 +221,16 @@ class Reader:
         except ValueError as error:
             shown = "" if form not in FORMATS or FORMATS[form].may_hold_secret else f"; got {shorten(node.text)}"
             return self.reject(node, path, f"{error}{shown}")
+
+    def _one_or_more(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
+        """Read one value of a format, or a list of them, as a tuple."""
+        if not isinstance(node, Sequence):
+            value = self._form(node, form, kind, path)
+            return BAD if value is BAD else (value,)
+        values = [self._form(item, form, kind, f"{path}[{index}]") for index, item in enumerate(node.items)]
+        if not values:
+            return self.reject(node, path, f"expected {describe_type(mi.Metadata(kind, None, {'form': form}))}, got an empty list")
+        return BAD if any(value is BAD for value in values) else tuple(values)
 
     def _value(self, text: str, written: str, form: str) -> Any:
         if form == "header":

@@ -36,7 +36,12 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "A number (with `k`, `M` or `G`) per `s`, `min`, `h` or `day`.",
         ("600/min", "200k/min", "1M/day"),
     ),
-    "spend": ("budget", "An amount in USD per UTC `day` or `month`.", ("50 USD/month", "2.50 USD/day")),
+    "spend": (
+        "budget",
+        "An amount in USD per calendar `day`, `week` or `month`, or in `total`.",
+        ("50 USD/month", "200 USD/total"),
+    ),
+    "timezone": ("time zone", "A name of the IANA time zone database.", ("Europe/Berlin", "UTC")),
     "address": (
         "HOST:PORT",
         "An address to listen on. IPv6 addresses are written in brackets.",
@@ -121,7 +126,9 @@ class Section(msgspec.Struct):
     @property
     def title(self) -> str:
         """The path as a heading, or its last part if there are several paths."""
-        path = self.paths[0] if len(self.paths) == 1 else self.paths[0].rpartition(".")[2]
+        path = self.paths[0]
+        if len(self.paths) > 1 and not path.endswith(".NAME"):
+            path = path.rpartition(".")[2]
         return f"`{path}`" if path else "Top level"
 
     @property
@@ -166,7 +173,7 @@ def _collect(struct: type[msgspec.Struct], path: str, found: dict[type[msgspec.S
     for key in keys:
         if key.section is not None:
             below = f"{path}.{key.name}" if path else key.name
-            _collect(key.section, f"{below}.NAME" if key.type_name.startswith("mapping") else below, found)
+            _collect(key.section, f"{below}.NAME" if "mapping" in key.type_name else below, found)
 
 
 def _key(field: mi.Field) -> Key:
@@ -202,9 +209,11 @@ def _unwrap(kind: mi.Type) -> tuple[mi.Type, dict[str, Any], dict[str, Any]]:
 
 
 def _struct_in(kind: mi.Type) -> type[msgspec.Struct] | None:
-    """Return the struct of a type, or of the values of a mapping, unless it is written as one value."""
-    if isinstance(kind, mi.DictType):
-        kind, extra, _ = _unwrap(kind.value_type)
+    """Return the struct of a type, or of the values of a mapping or list, unless it is written as one value."""
+    if isinstance(kind, mi.UnionType):
+        return next((struct for each in kind.types if isinstance(each, mi.DictType) and (struct := _struct_in(each))), None)
+    if isinstance(kind, mi.DictType | mi.VarTupleType | mi.ListType):
+        kind, extra, _ = _unwrap(kind.value_type if isinstance(kind, mi.DictType) else kind.item_type)
         return _struct_in(kind) if "form" not in extra else None
     return kind.cls if isinstance(kind, mi.StructType) else None
 
@@ -212,7 +221,8 @@ def _struct_in(kind: mi.Type) -> type[msgspec.Struct] | None:
 def _type_text(annotated: mi.Type) -> str:
     kind, extra, _ = _unwrap(annotated)
     if extra.get("form") in FORMATS_IN_WORDS:
-        return FORMATS_IN_WORDS[extra["form"]][0]
+        word = FORMATS_IN_WORDS[extra["form"]][0]
+        return f"{word}, or list of {word}s" if extra["form"] in ("rate", "spend") else word
     if isinstance(kind, mi.LiteralType):
         return ", ".join(f"`{value}`" for value in kind.values)
     if isinstance(kind, mi.IntType | mi.FloatType):
@@ -221,13 +231,15 @@ def _type_text(annotated: mi.Type) -> str:
         item = _type_text(kind.item_type)
         if isinstance(kind.item_type, mi.LiteralType):
             return f"list of {item}"
-        return "list of names" if item == "text" else f"list of {item}s"
+        return "list of names" if item == "text" else f"list of {item}" + ("" if item == "settings" else "s")
     if isinstance(kind, mi.DictType):
         return (
             "mapping"
             if isinstance(kind.value_type, mi.AnyType)
             else f"mapping of names to {_type_text(kind.value_type)}"
         )
+    if isinstance(kind, mi.UnionType) and any(isinstance(each, mi.DictType) for each in kind.types):
+        return ", or ".join(_type_text(each) for each in kind.types if not isinstance(each, mi.NoneType))
     if isinstance(kind, mi.StructType):
         short = extra.get("short")
         field = next((each for each in kind.fields if each.name == short), None)

@@ -13,7 +13,7 @@ DEFAULT_TTL_S = 30 * 24 * 3600.0
 
 
 class ResponsesConfig(Struct, frozen=True):
-    """How long and how many responses are stored."""
+    """Limits on the age and the total size of stored responses."""
 
     ttl: Annotated[
         Lifetime,

@@ -65,7 +65,10 @@ def _type(kind: mi.Type) -> Schema:
         extra, words, kind = {**(kind.extra or {}), **extra}, {**(kind.extra_json_schema or {}), **words}, kind.type
     if "form" in extra:
         form = extra["form"]
-        return {**(_SPECIAL[form] if form in _SPECIAL else FORMATS[form].schema), **words}
+        found = _SPECIAL[form] if form in _SPECIAL else FORMATS[form].schema
+        if isinstance(kind, mi.VarTupleType) and form not in _SPECIAL:
+            found = {"anyOf": [found, {"type": "array", "items": found, "minItems": 1}]}
+        return {**found, **words}
     if isinstance(kind, mi.StructType):
         found = _mapping(kind)
         if "short" in extra:
@@ -86,6 +89,8 @@ def _union(kind: mi.UnionType) -> Schema:
     for each in kind.types:
         if not isinstance(each, mi.NoneType):
             schema = _type(each)
+            if schema.get("type") == ["object", "null"]:
+                schema["type"] = "object"  # only a key whose single type is a mapping may be empty
             schemas += schema["anyOf"] if set(schema) == {"anyOf"} else [schema]
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 

@@ -83,7 +83,8 @@ class Config(Struct, frozen=True):
     responses: Annotated[
         ResponsesConfig,
         Meta(
-            description="How long and how many responses of the Responses API are stored for callers that set `store: true`.",
+            description="Limits on the age and the total size of the responses that are stored for callers of the "
+            "Responses API with `store: true`.",
             examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
         ),
     ] = ResponsesConfig()

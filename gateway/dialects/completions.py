@@ -138,7 +138,7 @@ class TextStream(ChunkFilter):
         return self._inner.frame if self._inner is not None and self._is_text else None
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return what `inner` makes of events that contain only text of a text completion, else None."""
+        """Return the result of `inner` for events that contain only text of a text completion, else None."""
         if self._inner is None or not self._is_text:
             return None
         converted = self._inner.convert(events)

@@ -57,7 +57,7 @@ def check_inputs(param: str, value: Any, most: int, *, may_be_empty: bool = Fals
 
 
 def schema_of_inputs(most: int, *, may_be_empty: bool = False) -> Schema:
-    """Return the schema of what `check_inputs` accepts."""
+    """Return the schema of the values that `check_inputs` accepts."""
     text: Schema = {"type": "string"} if may_be_empty else {"type": "string", "minLength": 1}
     token: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
     tokens: Schema = {"type": "array", "items": token, "minItems": 1}

@@ -47,6 +47,8 @@ class NativeApi(NamedTuple):
 
     The other arguments are the call's translator, and whether the call is strict.
     """
+    unsuited: Callable[[Body], str | None] | None = None
+    """Returns why a request is translated although a chat completion can express it, or None."""
     token_count: TokenCount | None = None
     """None if the API has no request that only counts tokens."""
 

@@ -116,7 +116,7 @@ def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
 
 
 def _without_instruction(adjustment: Adjustment) -> Adjustment:
-    """Return an adjustment with the caller's number of a message, which an instruction at the beginning has raised."""
+    """Return an adjustment with the caller's message number: one less, because an instruction precedes the messages."""
     param, to = (_PLACE.sub(_lowered, text) if type(text) is str else text for text in (adjustment.param, adjustment.to))
     return msgspec.structs.replace(adjustment, param=param, to=to)
 

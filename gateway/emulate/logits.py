@@ -42,7 +42,7 @@ def read_request(body: Body) -> LogitsRequest:
         if type(vocabulary) is not list or not all(type(one) is str and one for one in vocabulary):
             raise refuse("filter_vocabulary", "'filter_vocabulary' must be a list of strings.", "invalid_type")
         if not 0 < len(vocabulary) <= MAX_VOCABULARY:
-            raise refuse("filter_vocabulary", f"'filter_vocabulary' takes 1 to {MAX_VOCABULARY} entries.")
+            raise refuse("filter_vocabulary", f"'filter_vocabulary' must have 1 to {MAX_VOCABULARY} entries.")
     if body.get("stream"):
         raise BadRequest("Token probabilities cannot be streamed: omit 'stream'.", param="stream", code="unsupported_parameter")
     return LogitsRequest(top_k, vocabulary)

@@ -1,10 +1,10 @@
-"""The tool calls of an answer in the caller's form, and checked against the caller's schemas.
+"""Converts the tool calls of an answer to the caller's form, and checks them against the caller's schemas.
 
 legacy    the caller sent `functions`, which were sent as tools: the answer has `function_call`
 custom    custom tools were sent as functions with one argument: the answer has calls of custom tools
 checked   functions with `strict: true` that the upstream does not enforce: invalid arguments are reported
 
-This module does no I/O. It is used only for calls with one of these.
+This module does no I/O. It is used only for calls of these kinds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ONE_CALL = "the model made several calls, and 'function_call' holds only the fi
 
 
 class ToolCalls(msgspec.Struct, frozen=True):
-    """What the tool calls of one answer become."""
+    """The conversions and checks of the tool calls of one answer."""
 
     is_legacy: bool = False
     custom: frozenset[str] = frozenset()
@@ -96,7 +96,7 @@ def functions_of(body: Body) -> list[dict[str, Any]]:
 
 
 def read_tool_calls(options: Options, functions: list[dict[str, Any]]) -> ToolCalls | None:
-    """Return what an adapted request needs; `functions` are the caller's. None if its answers need nothing."""
+    """Return the conversions and checks that the answers need, or None. `functions` are those of the caller."""
     memo = options.memo
     checked = memo.get(CHECKED_ARGUMENTS, frozenset())
     if not (checked or CUSTOM_TOOLS in memo or LEGACY_CALLS in memo):

@@ -172,6 +172,8 @@ class _Tree:
         node: dict[str, Any] = {"target": target.name}
         if candidate.settings.retries:
             node["retries"] = candidate.settings.retries
+        if candidate.settings.fallback_on:
+            node["fallback_on"] = candidate.settings.fallback_on
         if not self._query.is_accepted_by(candidate):
             node["skipped"] = self._query.no_target_error(target).message
         if (view := self._not_live.get(target.name)) is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.keys.store import RuntimeKey
+from gateway.keys.stored_key import decode_key, encode_key
 from gateway.store import locked_file
 from gateway.store.errors import StoreUnavailableError
 
@@ -52,7 +53,7 @@ class FileKeyStore:
                 if (name in keys) == new:
                     return False
                 changed = {**keys, name: key} if key is not None else {other: entry for other, entry in keys.items() if other != name}
-                self._write(msgspec.json.encode(changed))
+                self._write(msgspec.json.encode({other: msgspec.Raw(encode_key(entry)) for other, entry in changed.items()}))
                 os.fsync(folder)
             finally:
                 os.close(folder)
@@ -81,7 +82,8 @@ class FileKeyStore:
 
     def _read(self) -> dict[str, RuntimeKey]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, RuntimeKey])
+            stored = msgspec.json.decode(self._path.read_bytes(), type=dict[str, msgspec.Raw])
+            return {name: decode_key(entry) for name, entry in stored.items()}
         except OSError as error:
             raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         except msgspec.DecodeError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.types import Config
 from gateway.keys.authenticate import Keys
 from gateway.keys.virtual_key import VirtualKey, matches_any
-from gateway.store.from_config import limits_in
+from gateway.store.from_config import limits_in, model_limits_in
 
 
 def keys_of(config: Config) -> Keys:
@@ -24,8 +24,10 @@ def virtual_keys(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> 
 def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
     team = teams.get(key.team) if key.team is not None else TeamConfig("")
     limits = limits_in(key.limits, f"key:{key.name}", strict=bool(key.strict))
+    model_limits = model_limits_in(key, f"key:{key.name}", strict=bool(key.strict))
     if team is not None and key.team is not None:
         limits += limits_in(team.limits, f"team:{key.team}")
+        model_limits += model_limits_in(team, f"team:{key.team}")
     return VirtualKey(
         key.name,
         _intersection(key.models, team.models if team is not None else None),
@@ -35,6 +37,7 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         bool(key.strict),
         key.team or "",
         limits,
+        model_limits,
         key.limits_per_user if limits_in(key.limits_per_user, "") else None,
     )
 
@@ -44,7 +47,7 @@ def _patterns(entry: KeyConfig | TeamConfig) -> tuple[str, ...] | None:
     return () if entry.passthrough is None and entry.models is not None else entry.passthrough
 
 
-def _intersection(names: tuple[str, ...] | None, others: tuple[str, ...] | None) -> frozenset[str] | None:
+def _intersection(names: Collection[str] | None, others: Collection[str] | None) -> frozenset[str] | None:
     """Return the names and patterns that both lists allow. None allows everything."""
     if names is None or others is None:
         return None if names is others else frozenset(names if names is not None else others or ())

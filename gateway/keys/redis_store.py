@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.keys.store import RuntimeKey
+from gateway.keys.stored_key import decode_key, encode_key
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import open_client
 
@@ -55,7 +56,7 @@ class RedisKeyStore:
 
     async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
         """Add, replace or remove a key. The next `read_if_changed` returns the change."""
-        text = b"" if key is None else msgspec.json.encode(key)
+        text = b"" if key is None else encode_key(key)
         is_done = await self._run("eval", _PUT, 2, HASH, VERSION, self._version, name, text, "new" if new else "known")
         return bool(is_done)
 
@@ -96,6 +97,6 @@ class RedisKeyStore:
 def _decode(text: bytes) -> RuntimeKey | None:
     """Decode a key. Return None if it is invalid: an invalid key admits no calls."""
     try:
-        return msgspec.json.decode(text, type=RuntimeKey)
+        return decode_key(text)
     except msgspec.DecodeError:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.config.limit import LimitsConfig
+from gateway.store.from_config import ModelLimits
 from gateway.store.limit import Limit
 
 
@@ -26,6 +27,8 @@ class VirtualKey(msgspec.Struct, frozen=True):
     strict: bool = False
     team: str = ""
     limits: tuple[Limit, ...] = ()
+    model_limits: ModelLimits = ()
+    """Limits of the key and of its team for single models."""
     limits_per_user: LimitsConfig | None = None
     """Limits for each value of the request field `user`, or None."""
 
@@ -33,6 +36,15 @@ class VirtualKey(msgspec.Struct, frozen=True):
 def may_use(key: VirtualKey | None, model: str) -> bool:
     """Return whether the key allows the model name that the caller sent."""
     return key is None or key.models is None or matches_any(model, key.models)
+
+
+def limits_for(key: VirtualKey, model: str) -> tuple[Limit, ...]:
+    """Return the limits of a key and its team for calls that ask for this model."""
+    limits = key.limits
+    for pattern, own in key.model_limits:
+        if matches_any(model, (pattern,)):
+            limits += own
+    return limits
 
 
 def may_pass(key: VirtualKey | None, pattern: str) -> bool:

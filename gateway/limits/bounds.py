@@ -25,7 +25,7 @@ TOKENS_PER_MESSAGE = 32
 TOKENS_PER_INPUT = 32
 """Tokens that a model adds around each input of an embeddings request: special tokens, an instruction."""
 TOOL_INSTRUCTION_TOKENS = 1024
-"""Tokens of the instructions that providers insert before tools.
+"""Tokens of the instructions that providers insert before tools or documents.
 
 The highest documented number is about 530 (Anthropic).
 """
@@ -55,6 +55,8 @@ def max_prompt_tokens(call: Call) -> int:
     for index, message in enumerate(messages):
         _check(message, index)
     bound = call.body_bytes + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * len(messages)
+    if type(documents := body.get("documents")) is list:
+        bound += TOOL_INSTRUCTION_TOKENS + TOKENS_PER_TOOL * len(documents)
     if tools:
         bound += TOOL_INSTRUCTION_TOKENS + TOKENS_PER_TOOL * len(tools)
     if "response_format" in body:
@@ -88,6 +90,12 @@ def max_search_units(call: Call) -> int:
     room = max(1, TOKENS_PER_CHUNK - len(body.raw("query") or b""))
     chunks = sum(math.ceil(len(text.encode("utf-8", "surrogatepass")) / room) or 1 for text in document_texts(body))
     return math.ceil(chunks / DOCUMENTS_PER_UNIT)
+
+
+def requested_tier(body: Body) -> str:
+    """Return the service tier that a call asks for, or "" if it leaves the choice to the provider."""
+    tier = body.get("service_tier") if "service_tier" in body else None
+    return tier if isinstance(tier, str) and tier != "auto" else ""
 
 
 def _check(message: Any, index: int) -> None:

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
-from gateway.store.limit import TOKEN_KINDS, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, Refusal, Reservation
 
 DEGRADED = (b"x-gateway-limits", b"degraded")
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
+MAX_CLIENT_WAIT_S = 60.0
+"""Clients of OpenAI ignore a longer Retry-After and retry at once, or give up."""
 
 
 def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
     """Return the error of a refused call in OpenAI's wording: the limit that refused it, and when to retry."""
     limit = refusal.limit
-    kind, _, name = limit.owner.partition(":")
-    whose = "this user" if kind == "user" else f"the {kind} '{name}'"
+    whose = _owner(limit)
     if refusal.unavailable:
         text = f"The limit of {limit} for {whose} cannot be checked: the store is unavailable."
         return Unavailable(text, code="limiter_unavailable", retry_after=refusal.retry_after or 1.0)
     if refusal.retry_after is None:
         text = f"This request alone exceeds the limit of {limit} for {whose}. Lower 'max_tokens' or shorten the prompt."
         return LimitReached(text, type=_type(limit), code=_code(limit), headers=(NO_RETRY,))
-    wait = refusal.retry_after * (1 + RETRY_JITTER * random.random())
-    headers: Headers = retry_after_headers(wait)
-    retry = f"Please try again in {go_duration(wait)}."
+    wait = told_wait(refusal)
+    headers: Headers = () if wait is None else retry_after_headers(wait)
+    retry = "" if wait is None else f"Please try again in {go_duration(wait)}."
     if refusal.busy:
-        text = f"The remaining budget of {limit} for {whose} is reserved by calls in flight. {retry}"
-        return LimitReached(text, type="requests", code="rate_limit_exceeded", headers=headers)
+        what = "remaining budget" if limit.kind == "spend" else "rest of the limit"
+        text = f"The {what} of {limit} for {whose} is reserved by calls in flight. {retry}"
+        type = "tokens" if limit.kind in TOKEN_KINDS else "requests"
+        return LimitReached(text, type=type, code="rate_limit_exceeded", headers=headers)
     if limit.kind == "spend":
         headers = (*headers, NO_RETRY)
         has_rest = any(status.limit is limit and status.remaining > 0 for status in refusal.statuses)
@@ -39,6 +43,34 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
     else:
         text = f"Rate limit reached for {whose}: {limit}. {retry}"
     return LimitReached(text, type=_type(limit), code=_code(limit), headers=headers)
+
+
+def told_wait(refusal: Refusal) -> float | None:
+    """Return the seconds after which the caller may retry, or None if no wait helps.
+
+    A random share is added so that refused callers do not all retry at once, but never beyond the reset of the limit. A
+    wait of at most MAX_CLIENT_WAIT_S stays so. A window is never told to last longer than its length, although its charges
+    count for one more slot.
+    """
+    wait, limit = refusal.retry_after, refusal.limit
+    if wait is None or math.isinf(wait):
+        return None
+    if limit.kind == "spend" and not refusal.busy:
+        return wait
+    bounds = [wait * (1 + RETRY_JITTER * random.random())]
+    if wait <= MAX_CLIENT_WAIT_S:
+        bounds.append(MAX_CLIENT_WAIT_S)
+    if limit.window in WINDOW_S and not refusal.busy:
+        bounds.append(WINDOW_S[limit.window])
+        bounds += [max(wait, status.reset_s) for status in refusal.statuses if status.limit is limit]
+    return min(bounds)
+
+
+def _owner(limit: Limit) -> str:
+    """Return the owner of a limit in words, with the models that it is for."""
+    kind, _, name = limit.owner.partition(":")
+    whose = "this user" if kind == "user" else f"the {kind} '{name}'"
+    return f"{whose} and the model '{limit.model}'" if limit.model else whose
 
 
 def _type(limit: Limit) -> str:
@@ -52,14 +84,17 @@ def _code(limit: Limit) -> str:
 
 
 def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
-    """Return OpenAI's rate-limit headers for the tightest limit on requests and the tightest limit on tokens."""
+    """Return OpenAI's rate-limit headers for the tightest limit on requests and the tightest limit on tokens.
+
+    The tightest limit is the one that refuses the call, else the one with the smallest remaining amount, and of several
+    such limits the one that is reset last.
+    """
     headers: list[tuple[bytes, bytes]] = []
+    refusing = decision.limit if isinstance(decision, Refusal) else None
     for word, kinds in ((b"requests", frozenset({"requests"})), (b"tokens", TOKEN_KINDS)):
-        tightest: LimitStatus | None = None
-        for status in decision.statuses:
-            if status.limit.kind in kinds and (tightest is None or status.remaining < tightest.remaining):
-                tightest = status
-        if tightest is not None:
+        own = [status for status in decision.statuses if status.limit.kind in kinds]
+        if own:
+            tightest = min(own, key=lambda status: (status.limit is not refusing, status.remaining, -status.reset_s))
             headers.append((b"x-ratelimit-limit-" + word, b"%d" % tightest.limit.amount))
             headers.append((b"x-ratelimit-remaining-" + word, b"%d" % tightest.remaining))
             headers.append((b"x-ratelimit-reset-" + word, go_duration(tightest.reset_s).encode()))

@@ -62,10 +62,14 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
         return f"{target.kind.type} does not have this API"
     if target.options.get(f"native_{api.operation}") is False:
         return f"'native_{api.operation}' of the provider is false"
-    if any(part in target.model for part in target.kind.chat_only):
-        return "the model serves only chat completions"
+    for part in target.kind.chat_only:
+        if part in target.model:
+            return "the model serves only chat completions"
     for reason, applies in REASONS:
         if applies(call, settings):
             return reason
     foreign = api.foreign_field(frozenset(source))
-    return None if foreign is None else f"'{foreign}' is a parameter of chat completions"
+    if foreign is not None:
+        return f"'{foreign}' is a parameter of chat completions"
+    can_be_translated = call.translator is None or call.translator.refusal is None
+    return api.unsuited(source) if api.unsuited is not None and can_be_translated else None

@@ -29,7 +29,12 @@ def listing(name: str) -> Schema:
 _ADJUSTMENT: Schema = {"$ref": "#/components/schemas/Adjustment"}
 _COUNTED = record({"count": {"enum": ["exact", "estimated"]}, "tokenizer": nullable(_TEXT), "target": _TEXT})
 _COUNTS = {"input_tokens": _COUNT, "gateway": _COUNTED}
-_PRICES: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_USD: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_PRICES: Schema = {
+    "type": "object",
+    "properties": {"steps": {"type": "array", "items": _USD}},
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
 _LIMITS: dict[str, Schema] = {"context_window": _COUNT, "max_output_tokens": _COUNT, "pricing": _PRICES}
 _CHOICE = record(
     {}, {"index": _COUNT, "message": _OBJECT, "finish_reason": nullable(_TEXT), "logprobs": nullable(_OBJECT)}
@@ -101,6 +106,10 @@ SCHEMAS: dict[str, Schema] = {
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
     "Rerank": {"anyOf": [record({"results": _RANKS, "meta": _OBJECT}, _MORE), record({"data": _RANKS}, _MORE)]},
     "RerankV2": record({"results": _RANKS, "meta": _OBJECT}, {"id": nullable(_TEXT), "gateway": _RECEIPT}),
+    "CohereEmbed": record(
+        {"id": _TEXT, "embeddings": {"anyOf": [_OBJECT, {"type": "array", "items": _VECTOR}]}},
+        {"texts": {"type": "array", "items": _TEXT}, "meta": _OBJECT, "response_type": _TEXT, "gateway": _RECEIPT},
+    ),
     "CohereChat": record(
         {"id": _TEXT, "finish_reason": _TEXT, "message": record({"role": {"const": "assistant"}})},
         {"usage": _OBJECT, "logprobs": {"type": "array", "items": _OBJECT}, "gateway": _RECEIPT},

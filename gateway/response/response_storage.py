@@ -54,7 +54,7 @@ class ResponseStorage:
         caller.keep = partial(self._keep, call, wishes.previous)
 
     async def load_previous(self, call: Call, source: bytes) -> StoreWishes | None:
-        """Load the previous response that a body names. Return the body's wishes for the store, or None."""
+        """Load the previous response that a body names. Return the body's parameters for the store, or None."""
         translator = call.translator
         if type(translator) is not ResponsesTranslator or (wishes := stored.read_wishes(source)) is None:
             return None

@@ -73,6 +73,7 @@ class Router:
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
         self._is_live = is_live
+        self._has_cost_split = any(model.settings.balance == "cost" for model in models.values())
         # Caches: routes without a split, candidates by target and path, options by split and path.
         self._fixed: dict[str, tuple[list[Candidate], bool]] = {}
         self._candidates: dict[tuple[str, ...], Candidate] = {}
@@ -143,6 +144,18 @@ class Router:
     def all_candidates(self, model: Model) -> list[Candidate]:
         """Return every candidate on the routes of the model, including split options with weight zero."""
         return _unique(self.candidates_behind(model.route, (model,)))
+
+    def compares_costs(self, model: Model) -> bool:
+        """Return whether a split on the routes of the model is balanced by cost."""
+        return self._has_cost_split and self._compares_costs(model.route, model)
+
+    def _compares_costs(self, route: Route, model: Model) -> bool:
+        if isinstance(route, Order):
+            return any(self._compares_costs(step, model) for step in route.steps)
+        if isinstance(route, Split):
+            return model.settings.balance == "cost" or any(self._compares_costs(ref, model) for ref, _ in route.choices)
+        inner = self._models[route.model] if route.provider is None else None
+        return inner is not None and self._compares_costs(inner.route, inner)
 
     def candidates_behind(
         self, route: Route, path: tuple[Model, ...], *, first: bool = False, weighted: bool = False

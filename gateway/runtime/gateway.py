@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -31,6 +31,7 @@ from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.limiter import LimitStore
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
+from gateway.store.limit import Limit, LimitUsage
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
@@ -44,6 +45,7 @@ from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.fleet import Fleet, fleet_of
 from gateway.telemetry.tracing import tracer_of
+from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
 
 RETIRE_INTERVAL_S = 0.5
@@ -143,6 +145,10 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.entries)
 
+    async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
+        return await self._limit_store.usage(self.config, limits)
+
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
@@ -190,7 +196,7 @@ class Gateway:
         self.page_guard.rules = page_rules(config)
         self._configure_probes()
         self.resources.native.refresh()
-        self._spawn(self._preload_tokenizers(generation), "tokenizers")
+        self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire_replaced(), "replaced generations")
 
@@ -211,10 +217,11 @@ class Gateway:
             self.ledger.start(state_folder(generation.config, os.environ))
             await self._limit_store.limiter_for(generation.config).start()
 
-    async def _preload_tokenizers(self, generation: Generation) -> None:
-        # loading a tokenizer blocks the event loop, so a process that serves calls does it before the first call
+    async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
+        # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
         if self._workers == 1:
-            await generation.pipeline.failover.fit.preload(generation.tokenizers())
+            for tokenizer in generation.tokenizers():
+                await (SHARED_COUNTER.warm(tokenizer) if serving else SHARED_COUNTER.load(tokenizer))
 
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close what only they used."""

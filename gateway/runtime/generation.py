@@ -33,7 +33,7 @@ from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Model
 from gateway.targets.latency import Latency
-from gateway.tokens.counter import Tokenizer, tokenizer_for
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
@@ -93,10 +93,11 @@ class Generation:
 
     def _new_backend(self, provider: ProviderConfig, model: str) -> Backend:
         engine = self.engines.get(provider.name)
+        kind = providers.get(provider.type)
         target = Target(
             name=f"{provider.name}/{model}",
             provider=provider.name,
-            kind=providers.get(provider.type),
+            kind=kind,
             model=model,
             base_url=base_url_of(provider),
             credential=provider.api_key[0].reveal() if provider.api_key else None,
@@ -105,10 +106,12 @@ class Generation:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
             pass_fields=provider.pass_fields,
+            reports_cost=kind.reports_cost if provider.reports_cost is None else provider.reports_cost,
         )
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout
         )
+        own = kind.is_own_server
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
@@ -118,7 +121,8 @@ class Generation:
             engine,
             latency=self._latency(target.name),
             price=price_of(provider, model),
-            bills_aborted_prompt=provider.bills_aborted_prompt,
+            bills_aborted_prompt=not own if provider.bills_aborted_prompt is None else provider.bills_aborted_prompt,
+            counts_aborted_prompt=own and provider.bills_aborted_prompt is None,
             finishes_reading=provider.drain,
         )
 
@@ -180,7 +184,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
-        passed=rules_of(config, generation.backend) if config.passthrough else None,
+        passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
         storage=generation.storage,
     )
 

@@ -12,9 +12,10 @@ from gateway.store import script_args
 from gateway.store.limit import Reservation
 from gateway.store.members import RunScript
 from gateway.store.memory import steady_now
+from gateway.store.periods import KEPT_PERIODS, period_at
 from gateway.store.script_args import batches, side_of
 from gateway.store.scripts import PUBLISH
-from gateway.store.settled_spend import Period, SettledSpend, SpendEntry, period_at
+from gateway.store.settled_spend import Period, SettledSpend, SpendEntry
 
 EntryAndReserved = tuple[SpendEntry, int]
 """Settled spend, and the reserved amount in nano-dollars; -1 leaves the stored reserved amount unchanged."""
@@ -61,13 +62,13 @@ class BudgetSync:
         self._reserved = {
             period: reserved
             for period, reserved in self._reserved.items()
-            if reserved or period[1] >= period_at(period[0], now) - 1
+            if reserved or period[1] >= period_at(period[0], now) - KEPT_PERIODS
         }
         self._publish([(settled.own_entry(period), reserved) for period, reserved in self._reserved.items()])
 
     @property
     def has_reserved(self) -> bool:
-        """Whether this process has reserved amounts to publish; amounts of zero are kept until the period after theirs is over."""
+        """Whether this process has reserved amounts to publish; amounts of zero are kept for some periods."""
         return bool(self._reserved)
 
     def _publish(self, entries: list[EntryAndReserved]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.config.key import KeyConfig
+from gateway.config.key import KeyConfig, TeamConfig, model_limits
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.store.limit import KINDS, Limit, needed_estimates
+
+ModelLimits = tuple[tuple[str, tuple[Limit, ...]], ...]
+"""Limits by the name or pattern of the models whose calls they count."""
 
 
 def has_limits(config: Config) -> bool:
@@ -19,22 +22,42 @@ def has_limits(config: Config) -> bool:
 
 
 def _has_any(block: LimitsConfig) -> bool:
-    return any(getattr(block, kind) is not None for kind in KINDS)
+    return bool(limits_in(block, ""))
 
 
-def limits_in(block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False) -> tuple[Limit, ...]:
-    """Return the limits of a `limits` block for one owner. `strict` makes them strict regardless of the block."""
+def limits_in(
+    block: LimitsConfig, owner: str, side: str = "caller", *, strict: bool = False, model: str = ""
+) -> tuple[Limit, ...]:
+    """Return the limits of a `limits` block for one owner.
+
+    `strict` makes them strict regardless of the block. `model` is the model or pattern that the block is for.
+    """
     limits: list[Limit] = []
     strict = strict or block.strict
     for kind in KINDS:
-        value = getattr(block, kind)
-        if kind == "concurrent" and value is not None:
-            limits.append(Limit(owner, kind, value, outage=block.outage, side=side))
-        elif value is not None:
-            limits.append(Limit(owner, kind, value.amount, value.window, outage=block.outage, side=side, strict=strict))
+        if kind == "concurrent":
+            if block.concurrent is not None:
+                limits.append(Limit(owner, kind, block.concurrent, outage=block.outage, side=side, model=model))
+            continue
+        zone = block.timezone if kind == "spend" else "UTC"
+        limits += [
+            Limit(
+                owner, kind, rate.amount, rate.window, outage=block.outage, side=side, strict=strict, model=model, timezone=zone
+            )
+            for rate in getattr(block, kind)
+        ]
     return tuple(limits)
 
 
-def needs_token_count(key: KeyConfig) -> bool:
-    """Return whether the limits of a key need an estimate of a call's tokens."""
-    return any(needed_estimates(limits_in(block, ""))[0] for block in (key.limits, key.limits_per_user))
+def model_limits_in(entry: KeyConfig | TeamConfig, owner: str, *, strict: bool = False) -> ModelLimits:
+    """Return the limits of a key or team for single models, by the name or pattern of the model."""
+    blocks = model_limits(entry).items()
+    return tuple((model, limits_in(block, owner, strict=strict, model=model)) for model, block in blocks)
+
+
+def needs_token_count(entry: KeyConfig | TeamConfig) -> bool:
+    """Return whether the limits of a key or team need an estimate of a call's tokens."""
+    blocks = [entry.limits, *model_limits(entry).values()]
+    if isinstance(entry, KeyConfig):
+        blocks.append(entry.limits_per_user)
+    return any(needed_estimates(limits_in(block, ""))[0] for block in blocks)

@@ -2,33 +2,37 @@
 
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit
-(100/101 for a window of one second) is usable. Spend is limited per UTC calendar day or month, called a period. The
-spend of a period is the amount settled in it (gateway.store.settled_spend) plus the amount reserved by calls in flight.
-A call belongs to the period of its admission. Times are in microseconds since 1970 and amounts of money in
-nano-dollars, so that all arithmetic is on integers.
+(100/101 for a window of one second) is usable. Spend is limited per calendar day, week or month, or in total, called a
+period (gateway.store.periods). The spend of a period is the amount settled in it (gateway.store.settled_spend) plus the
+amount reserved by calls in flight. A call belongs to the period of its admission. Times are in microseconds since 1970
+and amounts of money in nano-dollars, so that all arithmetic is on integers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 import msgspec
 
-Kind = Literal["requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend"]
-KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "output_tokens", "concurrent", "spend")
-TOKEN_KINDS = frozenset({"tokens", "prompt_tokens", "output_tokens"})
+from gateway.store.periods import NEVER_US, PeriodClock, period_clock
+from gateway.store.periods import US_PER_S as US_PER_S
+
+Kind = Literal["requests", "tokens", "prompt_tokens", "uncached_prompt_tokens", "output_tokens", "concurrent", "spend"]
+RATE_KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "uncached_prompt_tokens", "output_tokens")
+KINDS: tuple[Kind, ...] = (*RATE_KINDS, "concurrent", "spend")
+TOKEN_KINDS = frozenset(RATE_KINDS) - {"requests"}
+OWNERS = ("key", "team", "model", "provider", "target")
+"""The kinds of owners in the configuration. Besides these, a user may have limits."""
 OutageMode = Literal["local_share", "open", "closed"]
 """Behaviour while the shared store is unavailable: apply a share of the limit, apply no limit, or refuse all calls."""
 
 NANO_PER_USD = 1_000_000_000
 """Nano-dollars in a dollar."""
-US_PER_S = 1_000_000
-"""Microseconds in a second."""
+WINDOW_S = {"s": 1, "min": 60, "h": 3600, "day": 86_400}
 _WINDOWS = {"s": (10_000, 100), "min": (US_PER_S // 2, 120), "h": (30 * US_PER_S, 120), "day": (720 * US_PER_S, 120)}
 """For each window, the length of a slot in microseconds and the number of full slots."""
-_PERIODS = {"day": 86_400 * US_PER_S, "month": 0}
 NO_SLOT = -1
 BUDGET_TTL_MS = 40 * 86_400_000
 """Time to live of an unused budget in the store: longer than a month."""
@@ -41,6 +45,13 @@ class Costs(msgspec.Struct, frozen=True):
     prompt_tokens: int = 0
     output_tokens: int = 0
     spend: int = 0
+    cached_tokens: int = 0
+    """Prompt tokens that the provider read from its cache."""
+
+    @property
+    def uncached_prompt_tokens(self) -> int:
+        """Prompt tokens that the provider did not read from its cache."""
+        return max(0, self.prompt_tokens - self.cached_tokens)
 
     @property
     def tokens(self) -> int:
@@ -59,10 +70,13 @@ NO_COSTS = Costs(requests=0)
 class Limit:
     """At most `amount` of `kind` per `window` for one owner such as `key:search-team`.
 
-    For spend, `amount` is in nano-dollars.
+    For spend, `amount` is in nano-dollars and `window` is a period.
     """
 
-    __slots__ = ("amount", "key", "kind", "outage", "owner", "side", "slot", "slots", "strict", "ttl", "window")
+    __slots__ = (
+        "_clock", "amount", "key", "kind", "model", "outage", "owner", "side", "slot", "slots", "strict", "timezone", "ttl",
+        "window",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -74,11 +88,14 @@ class Limit:
         outage: OutageMode = "local_share",
         side: str = "caller",
         strict: bool = False,
+        model: str = "",
+        timezone: str = "UTC",
     ) -> None:
         """Create a limit.
 
         Limits of one `side` share a Redis hash tag, so that one script can decide them together. With `strict`, the
-        number of tokens reserved before a call is an upper bound instead of an estimate.
+        number of tokens reserved before a call is an upper bound instead of an estimate. `model` is the name or pattern
+        of the models whose calls count, "" for all. `timezone` is that of a budget's periods.
         """
         self.owner = owner
         self.kind: Kind = kind
@@ -87,39 +104,76 @@ class Limit:
         self.outage: OutageMode = outage
         self.side = side
         self.strict = strict
-        self.key = f"lockgate:{{{side}}}:{owner}:{kind}:{window or 'now'}"
+        self.model = model
+        self.timezone = timezone
+        # the length of the owner keeps the parts apart, because names may contain colons
+        whose = f"model:{len(owner)}:{owner}:{model}" if model else owner
+        self.key = f"lockgate:{{{side}}}:{whose}:{kind}:{window or 'now'}"
+        self._clock: PeriodClock | None = None
         if kind == "concurrent":
             self.slot, self.slots, self.ttl = NO_SLOT, 0, 3_600_000
         elif kind == "spend":
-            self.slot, self.slots, self.ttl = _PERIODS[window], 0, BUDGET_TTL_MS
+            self._clock = period_clock(window, timezone)
+            self.slot, self.slots, self.ttl = self._clock.width, 0, BUDGET_TTL_MS
         else:
             self.slot, self.slots = _WINDOWS[window]
             self.ttl = 2 * self.slot * (self.slots + 1) // 1000
 
-    def slot_at(self, now: int) -> int:
-        """Return the number of the slot that contains `now`.
+    @property
+    def clock(self) -> PeriodClock:
+        """The clock of a budget's periods."""
+        assert self._clock is not None
+        return self._clock
 
-        For a monthly budget, this is the number of months since the year 0.
-        """
-        return now // self.slot if self.slot else month_number(now)
+    def slot_at(self, now: int) -> int:
+        """Return the number of the slot that contains `now`. For a budget, this is the number of the period."""
+        return now // self.slot if self._clock is None else self._clock.number_at(now)
 
     def slot_expiry(self, slot: int) -> int:
         """Return the time at which the charges of `slot` no longer count."""
-        return (slot + self.slots + 1) * self.slot if self.slot else month_start(slot + 1)
+        return (slot + self.slots + 1) * self.slot if self._clock is None else self._clock.start(slot + 1)
+
+    def with_amount(self, amount: int) -> Limit:
+        """Return a copy of this limit with another amount and the same key."""
+        named = {"outage": self.outage, "side": self.side, "model": self.model, "timezone": self.timezone}
+        return Limit(self.owner, self.kind, amount, self.window, **named)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         amount = f"{self.amount / NANO_PER_USD:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
         what = "concurrent calls" if self.kind == "concurrent" else "" if self.kind == "spend" else self.kind.replace("_", " ")
         words = f"{amount} {what}".strip()
-        return f"{words} per {self.window}" if self.window else words
+        if self.window == "total":
+            return f"{words} in total"
+        zone = "" if self.timezone == "UTC" else f" ({self.timezone})"
+        return f"{words} per {self.window}{zone}" if self.window else words
 
 
 class LimitStatus(msgspec.Struct, frozen=True):
-    """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again."""
+    """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again.
+
+    A budget in total is never available again: the seconds are infinite.
+    """
 
     limit: Limit
     remaining: int
     reset_s: float
+
+
+class LimitUsage(msgspec.Struct, frozen=True):
+    """What is used of a limit now, including `reserved`, the amount of calls in flight.
+
+    The reserved amount is None for windows, which count it as used. `reset_s` is as in LimitStatus.
+    """
+
+    limit: Limit
+    used: int
+    reserved: int | None
+    reset_s: float
+
+    @property
+    def remaining(self) -> int:
+        """The amount that is left."""
+        return max(0, self.limit.amount - self.used)
 
 
 class Reservation(msgspec.Struct, eq=False):
@@ -141,7 +195,8 @@ class Reservation(msgspec.Struct, eq=False):
 class Refusal(msgspec.Struct, frozen=True):
     """The refusal of a call, and the limit that refuses it.
 
-    `retry_after` is in seconds, or None if waiting does not help because the call alone exceeds the limit.
+    `retry_after` is in seconds: None if waiting does not help because the call alone exceeds the limit, infinite if a budget
+    in total is used up.
     """
 
     limit: Limit
@@ -166,6 +221,10 @@ class Limiter(Protocol):
         """Replace the reserved amounts with the used amounts. Later calls for the same reservation do nothing."""
         ...
 
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits without charging them. Raise StoreUnavailableError if the store fails."""
+        ...
+
     async def start(self) -> None:
         """Connect to the store."""
         ...
@@ -177,29 +236,13 @@ class Limiter(Protocol):
 
 def costs_of_kind(limit: Limit, amount: int) -> Costs:
     """Return costs that use `amount` of this limit."""
-    amounts = {"requests": 0, "tokens": 0, limit.kind: amount}
-    return Costs(
-        amounts["requests"],
-        amounts.get("prompt_tokens", amounts["tokens"]),
-        amounts.get("output_tokens", 0),
-        amounts.get("spend", 0),
-    )
-
-
-def month_number(now: int) -> int:
-    """Return the number of months since the year 0."""
-    moment = datetime.fromtimestamp(now // US_PER_S, UTC)
-    return moment.year * 12 + moment.month - 1
-
-
-def month_start(month: int) -> int:
-    """Return the time at which a month begins."""
-    return int(datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()) * US_PER_S
+    fields = {"tokens": "prompt_tokens", "uncached_prompt_tokens": "prompt_tokens"}
+    return Costs(**{"requests": 0, fields.get(limit.kind, limit.kind): amount})
 
 
 def seconds_until(until: int, now: int) -> float:
-    """Return the seconds from `now` until `until`, or 0 if that time has passed."""
-    return max(0, until - now) / US_PER_S
+    """Return the seconds from `now` until `until`: 0 if that time has passed, infinity if it is never reached."""
+    return math.inf if until >= NEVER_US else max(0, until - now) / US_PER_S
 
 
 def needed_estimates(limits: Sequence[Limit]) -> tuple[bool, bool]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from gateway.store.script_functions import SHARED
 
 OVERDUE_AFTER_S = 1.5
-"""Time since its last heartbeat after which an instance is missing: it died, or it applies its shares because of a network partition."""
+"""Time after an instance's last heartbeat at which it is missing: it died, or it is cut off and applies its shares."""
 MISSED_AFTER_S = 0.8
-"""Time since its last heartbeat after which an instance has missed one: another instance with the same seat is its replacement."""
+"""Time after an instance's last heartbeat at which it has missed one: another with the same seat replaces it."""
 RESERVATION_LIFE_S = 5.0
-"""Time since its last heartbeat for which the amounts that an instance reserved of budgets still count."""
+"""Time after an instance's last heartbeat for which its reserved amounts of budgets still count."""
 
 MEMBERS = (
     SHARED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.store.limit import NO_SLOT, Costs, Limit, LimitStatus, Refusal, Reservation, seconds_until
+from gateway.store.limit import NO_SLOT, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
 from gateway.store.settled_spend import Period, SettledSpend
 
 _ANCHOR = time.time_ns() - time.monotonic_ns()
@@ -109,6 +109,18 @@ class MemoryLimiter:
         self._open[id] = reservation
         self._sweep(now)
         return reservation
+
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits without charging them."""
+        now = self._now()
+        usages: list[LimitUsage] = []
+        for limit in limits:
+            slot, remaining, _ = self._check_budget(limit, 0, now) if limit.kind == "spend" else self._check(limit, 0, now)
+            used = limit.amount - remaining
+            reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
+            reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and used else 0.0
+            usages.append(LimitUsage(limit, used, reserved, reset))
+        return usages
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         """Replace the reserved amounts with the used amounts, once."""

@@ -159,7 +159,7 @@ class OutageLimiter:
         amount, calls_before = limit.amount // self._members, self._call_counts_before.get(limit.key, 0)
         if not leases_ended:
             amount = min(calls_before + max(0, remaining) // self._members, max(calls_before, amount))
-        self._shares[limit.key] = new_share = _with_amount(limit, amount)
+        self._shares[limit.key] = new_share = limit.with_amount(amount)
         if share is None:
             reservations = self._calls_before.get(limit.key, {})
             for id in reservations:
@@ -175,7 +175,7 @@ class OutageLimiter:
         if share is not None:
             return share
         amount = limit.amount // self._members
-        share = self._shares[limit.key] = _with_amount(limit, amount)
+        share = self._shares[limit.key] = limit.with_amount(amount)
         remaining = self._remaining_before(limit)
         if remaining is not None:
             own_part = remaining // self._members
@@ -198,10 +198,3 @@ class OutageLimiter:
             return None
         remaining, refused_at = self._refused.get(limit.key, (0, 0))
         return max(0, min(seen[0], remaining) if refused_at > self._began - NOTICED_AFTER_US else seen[0])
-
-
-def _with_amount(limit: Limit, amount: int) -> Limit:
-    """Return a copy of a limit with another amount and the same key."""
-    share = Limit(limit.owner, limit.kind, amount, limit.window, outage=limit.outage)
-    share.key = limit.key
-    return share

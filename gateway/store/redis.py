@@ -21,7 +21,8 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
-from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation, seconds_until
+from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
+from gateway.store.limit_usage import usage_over
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
 from gateway.store.outage import OutageLimiter
@@ -120,10 +121,8 @@ class RedisLimiter:
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
         """Reserve `costs` under all limits or under none."""
-        if self._refused:
-            refused = self._recent_refusal(limits, costs)
-            if refused is not None:
-                return refused
+        if self._refused and (refused := self._recent_refusal(limits, costs)) is not None:
+            return refused
         if not self.connections.up:
             return self.outage.decide(limits, costs, id)
         loop = asyncio.get_running_loop()
@@ -137,6 +136,11 @@ class RedisLimiter:
             if future.done() and not future.cancelled() and isinstance(decision := future.result(), Reservation):
                 self.settle(decision, NO_COSTS)  # the decision arrived just as the caller disconnected
             raise
+
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits without charging them. Raise StoreUnavailableError if the store fails."""
+        self._send_settlements()
+        return await usage_over(self.connections.run, limits, self.settled_spend)
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         """Replace the reserved amounts with the used amounts, once."""
@@ -179,10 +183,11 @@ class RedisLimiter:
                 refusal = known[2]
                 if limit.slot != NO_SLOT and cost > limit.amount:
                     return msgspec.structs.replace(refusal, retry_after=None)  # the call alone exceeds the limit: waiting does not help
-                if refusal.retry_after is None or limit.slot == NO_SLOT:
+                if refusal.retry_after is None or limit.slot == NO_SLOT or refusal.busy:
                     return refusal
-                wait_s = known[0] - now + refusal.retry_after - min(refusal.retry_after, MAX_REFUSAL_REUSE_S)
-                return msgspec.structs.replace(refusal, retry_after=max(wait_s, 0.001))
+                age_s = min(refusal.retry_after, MAX_REFUSAL_REUSE_S) - (known[0] - now)
+                statuses = [msgspec.structs.replace(status, reset_s=max(0.0, status.reset_s - age_s)) for status in refusal.statuses]
+                return msgspec.structs.replace(refusal, retry_after=max(refusal.retry_after - age_s, 0.001), statuses=statuses)
         return None
 
     def _flush(self) -> None:

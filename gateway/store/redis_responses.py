@@ -131,7 +131,7 @@ class RedisResponses:
                 raise StoreUnavailableError(reason) from None
         if self._failure:
             self._failure = ""
-            self._report("store: responses are stored and read again", False)
+            self._report("store: responses can be stored and read again", False)
         return result
 
 

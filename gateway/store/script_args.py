@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
+from gateway.store.memory import steady_now
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 
 BUDGET_SLOTS = -1
 """Passed in place of a number of slots to mark a budget."""
 MAX_ENTRIES_PER_COMMAND = 100
 """Largest number of entries in one command, so that it completes within the timeout."""
-_DAY_US = 86_400 * US_PER_S
 Entry = TypeVar("Entry")
 
 
@@ -66,11 +66,16 @@ def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease:
             cost = getattr(decision.costs, limit.kind)
             if limit.kind == "spend":
                 keys.append(reserved_key(limit.key))
-                latest = spent.latest.get(limit.key, 0)
-                arguments += (limit.slot, BUDGET_SLOTS, limit.amount, cost, limit.ttl, latest, spent.own_amount(limit.key, latest))
+                arguments += (limit.slot, BUDGET_SLOTS, limit.amount, cost, limit.ttl, *known_spend(limit, spent))
             else:
                 arguments += (limit.slot, limit.slots, limit.amount, cost, lease if limit.slot == NO_SLOT else limit.ttl)
     return keys, arguments
+
+
+def known_spend(limit: Limit, spent: SettledSpend) -> tuple[int, ...]:
+    """Return what an instance knows of a budget: the latest period, the amount it settled in it, and the time zone's offsets."""
+    latest = spent.latest.get(limit.key, 0)
+    return latest, spent.own_amount(limit.key, latest), *limit.clock.offsets(steady_now())
 
 
 def settle_args(settlements: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
@@ -97,8 +102,7 @@ def publish_args(entries: Sequence[tuple[SpendEntry, int]]) -> tuple[list[str], 
     arguments: list[Any] = []
     for entry, reserved in entries:
         keys += (entry.key, reserved_key(entry.key))
-        width = 0 if entry.key.endswith(":month") else _DAY_US
-        arguments += (entry.incarnation, width, entry.period, entry.amount, reserved)
+        arguments += (entry.incarnation, entry.period, entry.amount, reserved)
     return keys, arguments
 
 

@@ -8,9 +8,9 @@ local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local floor = math.floor
 local BUDGET_TTL_MS = 3456000000 -- 40 days
 
--- Months since the year 0 in UTC, from the days since 1970 (the civil calendar algorithm of Howard Hinnant).
-local function month()
-  local z = floor(now / 86400000000) + 719468
+-- Months since the year 0 at local time `at`, from the days since 1970 (the civil calendar algorithm of Howard Hinnant).
+local function month(at)
+  local z = floor(at / 86400000000) + 719468
   local era = floor(z / 146097)
   local doe = z - era * 146097
   local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
@@ -19,23 +19,34 @@ local function month()
   return (yoe + era * 400 + (m <= 2 and 1 or 0)) * 12 + m - 1
 end
 
--- Read a budget. `width` is the length of a period in us (0: a month), `at` a period known to have begun, `instance` the id of a process.
+-- Return the number of the current period. `width` is its length in us (0: a month), `before` and `after` are the offsets of its time
+-- zone before and from the moment `switch`, all in us (gateway.store.periods).
+local function period(width, before, switch, after)
+  local at = now + (now < switch and before or after)
+  return width > 0 and floor(at / width) or month(at)
+end
+
+-- A budget in total never expires.
+local function expire_budget(key)
+  if string.sub(key, -6) ~= ':total' then redis.call('PEXPIRE', key, BUDGET_TTL_MS) end
+end
+
+-- Read a budget. `p` is the current period, or one known to have begun; `instance` is the id of a process.
 -- Returns the current period, the total settled in it, the part settled by `instance`, and whether the stored data is of an older period.
 -- Returns nil if the key does not hold a budget.
-local function read_budget(key, width, at, instance)
-  local p = math.max(width > 0 and floor(now / width) or month(), at)
+local function read_budget(key, p, instance)
   local h = redis.pcall('HMGET', key, 'p', 't', instance)
   if h.err then return nil end
   local known, sum, part = tonumber(h[1] or 0), tonumber(h[2] or 0), tonumber(h[3] or 0)
   if not (known and sum and part) then return nil end
-  if known < p then return p, 0, 0, true end
+  if known < p or not h[1] then return p, 0, 0, true end
   return known, sum, part, false
 end
 
 -- Record that `instance` has settled `amount` in total in period `at`. A smaller amount than the stored one is ignored, so that
--- repeated and late reports change nothing. Amounts of past periods are dropped.
-local function record_settled(key, width, at, instance, amount)
-  local p, sum, part, fresh = read_budget(key, width, at, instance)
+-- repeated and late reports change nothing. Amounts of periods before the stored one are dropped.
+local function record_settled(key, at, instance, amount)
+  local p, sum, part, fresh = read_budget(key, at, instance)
   if not p then
     redis.call('DEL', key)
     p, sum, part, fresh = at, 0, 0, true
@@ -43,14 +54,14 @@ local function record_settled(key, width, at, instance, amount)
   if at < p or amount <= part then return end
   if fresh then redis.call('DEL', key) end
   redis.call('HSET', key, 'p', p, 't', sum + amount - part, instance, amount)
-  redis.call('PEXPIRE', key, BUDGET_TTL_MS)
+  expire_budget(key)
 end
 
 -- Read a window of `n` slots of `width` us. Returns the sum of the slots that still count, the slot to charge, the amount in that slot,
 -- the lowest slot that still counts, and the list of expired slots ('all' if every slot has expired).
 -- Returns nil if the key does not hold a window.
 local function read_window(key, width, n)
-  local slot = width > 0 and floor(now / width) or month()
+  local slot = floor(now / width)
   local h = redis.pcall('HMGET', key, 'h', 's', 'l', slot)
   if h.err then return nil end
   if not (h[1] or h[2] or h[3] or h[4]) then return 0, slot, 0, slot, 'all' end

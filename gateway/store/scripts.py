@@ -21,6 +21,7 @@ import hashlib
 
 from gateway.store.member_scripts import HEARTBEAT, HELD_BACK, LEAVE, MEMBERS
 from gateway.store.script_functions import SHARED
+from gateway.store.usage_script import READ_USAGE, RESERVED
 
 ADMIT = (
     MEMBERS
@@ -45,27 +46,15 @@ local function wait_for_window(limit, slot, need)
   return math.min(slid or last, math.max(limit.cost <= limit.left and 0 or whole or last, limit.ends - now))
 end
 
--- Return the amount of a budget that live members reserve in period `p`, and the fields to delete, which are those of dead members
--- and past periods.
-local function reserved(key, p)
-  local held = redis.pcall('HGETALL', key)
-  if held.err then return nil end
-  local sum, gone = 0, {}
-  for x = 1, #held, 2 do
-    local instance, at = string.match(held[x], '^(.*):(%d+)$')
-    local until_ = instance and instance ~= me and redis.pcall('ZSCORE', members, instance)
-    local lives = instance == me or (type(until_) == 'string' and tonumber(until_) + GRACE_US >= now)
-    if lives and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
-    elseif not lives or tonumber(at) < p then gone[#gone + 1] = held[x] end
-  end
-  return sum, gone
-end
-
+"""
+    + RESERVED
+    + """
 -- Admit or refuse calls.
 -- KEYS: members, member info; for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
 -- ARGV: number of calls, instance; for each call: id, number of limits, 1 to charge even if limits are exceeded (0 otherwise); for each
 -- limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, cost, time to live in ms (for
--- concurrent calls the lease in us); for a budget also the latest period known to the instance, and the amount it settled in it.
+-- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
+-- offsets of its time zone: the one before a moment, that moment, and the one from it on.
 -- Reply, one entry per call: {status, now, index of the refusing limit, wait, then remaining amount and slot of each limit}.
 -- Status: 1 admitted, 0 refused, -1 a key held a value of another type or format and was deleted.
 -- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, otherwise microseconds.
@@ -83,7 +72,8 @@ for i = 1, tonumber(ARGV[1]) do
     a, k = a + 5, k + 1
     if limit.n < 0 then
       limit.held, limit.at, limit.mine = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
-      a, k = a + 2, k + 1
+      limit.now = period(limit.width, tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]))
+      a, k = a + 5, k + 1
     end
     limits[j] = limit
   end
@@ -106,7 +96,7 @@ for i = 1, tonumber(ARGV[1]) do
         if type(held) ~= 'number' then corrupt = limit.key break end
         left, slot, until_ = limit.amount - held - held_back_calls(limit.key, limit.amount, limit.ttl), -1, -3
       elseif limit.n < 0 then
-        local p, sum, part, fresh = read_budget(limit.key, limit.width, limit.at, me)
+        local p, sum, part, fresh = read_budget(limit.key, math.max(limit.now, limit.at), me)
         if not p then corrupt = limit.key break end
         if limit.at == p and limit.mine > part then
           sum, part = sum + limit.mine - part, limit.mine
@@ -162,7 +152,7 @@ for i = 1, tonumber(ARGV[1]) do
           if limit.part > 0 then redis.call('HSET', limit.key, me, limit.part) end
           if #limit.gone > 0 then redis.call('HDEL', limit.held, unpack(limit.gone)) end
           redis.call('HINCRBY', limit.held, me .. ':' .. limit.slot, limit.cost)
-          redis.call('PEXPIRE', limit.key, BUDGET_TTL_MS)
+          expire_budget(limit.key)
           redis.call('PEXPIRE', limit.held, BUDGET_TTL_MS)
         else
           charge_window(limit.key, limit.sum, limit.slot, limit.here, limit.low, limit.past, limit.cost, limit.ttl)
@@ -207,7 +197,7 @@ for i = 1, tonumber(ARGV[1]) do
         local left = redis.pcall('HINCRBY', held, field, -kept[3 * j - 1])
         if type(left) == 'number' and left <= 0 then redis.call('HDEL', held, field) end
       end
-      record_settled(key, width, actual, me, ttl)
+      record_settled(key, actual, me, ttl)
     elseif kept and width < 0 then
       redis.pcall('ZREM', key, me .. ' ' .. id)
     elseif kept then
@@ -269,13 +259,12 @@ PUBLISH = (
     + """
 -- Record settled and reserved budget amounts. Repeated, late and reordered reports of settled amounts change nothing.
 -- KEYS: for each budget: its key, then its reserved amounts.
--- ARGV, for each budget: instance, period width in us (0: a month), period, settled amount, reserved amount (-1: leave unchanged).
+-- ARGV, for each budget: instance, period, settled amount, reserved amount (-1: leave unchanged).
 for i = 1, #KEYS / 2 do
-  local a = 5 * i - 4
-  local instance, width, at = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
-  local amount, held = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
-  if amount > 0 then record_settled(KEYS[2 * i - 1], width, at, instance, amount) end
-  local field = instance .. ':' .. ARGV[a + 2]
+  local a = 4 * i - 3
+  local instance, at, amount, held = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+  if amount > 0 then record_settled(KEYS[2 * i - 1], at, instance, amount) end
+  local field = instance .. ':' .. ARGV[a + 1]
   if held == 0 then redis.pcall('HDEL', KEYS[2 * i], field)
   elseif held > 0 then
     redis.pcall('HSET', KEYS[2 * i], field, held)
@@ -304,6 +293,7 @@ for i = 2, #ARGV, 2 do
       local before = old[#larger + 1]
       larger[#larger + 1] = before and tonumber(before) > tonumber(number) and before or number
     end
+    for i = #larger + 1, #old do larger[i] = old[i] end
     value = table.concat(larger, ',')
   end
   if value ~= known then redis.call('HSET', key, ARGV[i], value) end
@@ -312,7 +302,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE)
+SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
 
 
 def digest(script: str) -> str:

@@ -2,8 +2,8 @@
 
 An incarnation is one run of a process. A process writes only its own counter and may publish it any number of times:
 readers keep the larger amount. A store that was emptied or restored from an old backup is therefore complete again once
-each process has published its counters, and nothing is counted twice. Keys are those of limits, periods are numbers of
-UTC days or months, and amounts are in nano-dollars.
+each process has published its counters, and nothing is counted twice. Keys are those of limits, periods are numbered as
+in gateway.store.periods, and amounts are in nano-dollars.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.store.limit import US_PER_S, month_number
+from gateway.store.periods import KEPT_PERIODS, period_at
 
 Period = tuple[str, int]
-"""The key of a budget, and the number of a day or month."""
-_DAY_US = 86_400 * US_PER_S
+"""The key of a budget, and the number of a period."""
 
 
 class SpendEntry(msgspec.Struct, frozen=True):
@@ -81,16 +80,11 @@ class SettledSpend:
             yield from self.entries_of(period)
 
     def current_entries(self, now: int) -> list[SpendEntry]:
-        """Return the counters of the current and the previous period, since clocks may differ."""
-        return [entry for entry in self.all_entries() if entry.period >= period_at(entry.key, now) - 1]
+        """Return the counters of the current and the latest past periods."""
+        return [entry for entry in self.all_entries() if entry.period >= period_at(entry.key, now) - KEPT_PERIODS]
 
     def drop_past(self, now: int) -> None:
-        """Drop the counters of periods before the previous one."""
+        """Drop the counters of periods that are not kept."""
         for kept in (self._own, self._inherited):
-            for period in [period for period in kept if period[1] < period_at(period[0], now) - 1]:
+            for period in [period for period in kept if period[1] < period_at(period[0], now) - KEPT_PERIODS]:
                 del kept[period]
-
-
-def period_at(key: str, now: int) -> int:
-    """Return the number of the period of `now` for the budget with this key."""
-    return month_number(now) if key.endswith(":month") else now // _DAY_US

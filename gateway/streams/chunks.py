@@ -13,7 +13,7 @@ UNREADABLE_ERRORS = (ValueError, TypeError, AttributeError, LookupError, Arithme
 PLAIN_KEYS = frozenset(
     {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "provider"}
 )
-"""Members of a chunk that say nothing besides its choices and usage."""
+"""The usual members of a chunk: one without choices and without other members only reports usage."""
 _ABSENT = msgspec.Raw(b"")
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 

@@ -20,7 +20,7 @@ from gateway.streams.sse import Event
 UNLIKELY_LOGPROB = -9999.0
 """The log-probability that OpenAI (openai 2.8, `ChatCompletionTokenLogprob`) and vLLM use for a very unlikely token."""
 REPLACEMENT = "\ufffd"
-"""What takes the place of half a character."""
+"""The character that replaces half a character."""
 MAX_HELD_EVENTS = 16
 """Maximum number of events that wait for the second half of a character."""
 
@@ -32,7 +32,7 @@ has_escaped_half = re.compile(
 ).search
 """Find an escape of half a character without the other half next to it."""
 _CONTEXT = ("type", "index", "output_index", "content_index", "summary_index", "item_id")
-"""Members of an event that say to which text its piece belongs."""
+"""Members of an event that identify the text to which its piece belongs."""
 
 _Key = tuple[Any, ...]
 _Place = tuple[Any, Any]
@@ -116,7 +116,7 @@ class EventMender:
         return bool(self._held)
 
     def feed(self, name: str, data: bytes) -> Sequence[Event]:
-        """Return the events that are complete now, in their order. What is not a JSON object is returned as it is."""
+        """Return the events that are complete now, in order. Data that is not a JSON object is returned as it is."""
         try:
             value = _parse(data.decode())
         except (ValueError, RecursionError):
@@ -165,7 +165,7 @@ class EventMender:
         return [event.event() for event in released]
 
     def flush(self) -> list[Event]:
-        """Return the events that are held. What has no second half is replaced."""
+        """Return the events that are held. Half characters without a second half are replaced."""
         for event, (container, name) in self._halves.values():
             container[name] = whole(container[name])
             event.changed, event.waits = True, 0

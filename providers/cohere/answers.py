@@ -1,4 +1,7 @@
-"""Converts Cohere's answers and streams to OpenAI's. Sources: cohere 7.3.1, docs.cohere.com on streaming."""
+"""Converts Cohere's answers and streams to OpenAI's.
+
+Sources: cohere 7.3.1; docs.cohere.com on streaming and on pricing: billed_units is what Cohere bills (2026-11).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Answer, Failure, StreamDecoder, StreamFailure
+from providers.base import Answer, Failure, StreamDecoder, StreamFailure, Usage
 from providers.failures import redact
 from providers.usage import read_usage
 
@@ -25,23 +28,39 @@ FINISH_REASONS: Mapping[str, str] = {
 
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage from the processed tokens, or from the billed tokens if only those are reported."""
+    """Return OpenAI's usage with `billed_units`. If only the billed tokens are reported, they are the usage."""
     if type(reported) is not dict:
         return None
-    counts = reported.get("tokens") or reported.get("billed_units") or {}
-    prompt, completion = _integer(counts.get("input_tokens")), _integer(counts.get("output_tokens"))
-    if prompt is None or completion is None:
+    billed = _counts(reported.get("billed_units"))
+    counts = _counts(reported.get("tokens")) or billed
+    if counts is None:
         return None
+    prompt, completion = counts["input_tokens"], counts["output_tokens"]
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    if billed is not None:
+        usage["billed_units"] = billed
     cached = _integer(reported.get("cached_tokens"))
     if cached is not None:
         usage["prompt_tokens_details"] = {"cached_tokens": cached}
     return usage
 
 
+def _counts(reported: Any) -> dict[str, int] | None:
+    """Return the tokens of prompt and output, or None if one of them is missing."""
+    if type(reported) is not dict:
+        return None
+    prompt, output = _integer(reported.get("input_tokens")), _integer(reported.get("output_tokens"))
+    return None if prompt is None or output is None else {"input_tokens": prompt, "output_tokens": output}
+
+
 def _integer(value: Any) -> int | None:
     """Return a count as an integer, or None if it is not a count. Cohere reports floats."""
     return int(value) if type(value) in (int, float) and value == int(value) and value >= 0 else None
+
+
+def stream_failure(message: Any) -> StreamFailure:
+    """Return the failure of a stream or of an answer that ended with an error."""
+    return StreamFailure(Failure("inband_error", redact(str(message))))
 
 
 def finish_of(reason: Any) -> str:
@@ -64,16 +83,27 @@ class _Embedded(msgspec.Struct):
 _decode_embedded = msgspec.json.Decoder(_Embedded).decode
 
 
+def embed_usage(meta: Any) -> Usage | None:
+    """Return the usage of an embeddings answer, with the tokens of images. None if it is not reported."""
+    if type(meta) is not dict:
+        return None
+    for counts in (meta.get("tokens"), meta.get("billed_units")):
+        if type(counts) is dict:
+            texts, images = (_integer(counts.get(name)) or 0 for name in ("input_tokens", "image_tokens"))
+            if texts or images:
+                return Usage(texts + images, image_prompt_tokens=images)
+    return None
+
+
 def read_vectors(body: bytes, model: str) -> Answer:
     """Parse a v2 embeddings answer into OpenAI's format. Raises ValueError for any other body."""
     source = _decode_embedded(body)
     data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(source.embeddings.floats)]
     answer: dict[str, Any] = {"object": "list", "data": data, "model": model}
-    counts = source.meta.get("tokens") or source.meta.get("billed_units")
-    tokens = _integer(counts.get("input_tokens")) if type(counts) is dict else None
-    if tokens is not None:
-        answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return Answer(_encode(answer), read_usage(answer.get("usage")))
+    usage = embed_usage(source.meta)
+    if usage is not None:
+        answer["usage"] = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    return Answer(_encode(answer), usage)
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:
@@ -161,7 +191,7 @@ class ChatStream(StreamDecoder):
     def _other_event(self, source: dict[str, Any], kind: str) -> Sequence[bytes]:
         if kind == "error" or source.get("error") or (not kind and source.get("message")):
             text = source.get("message") or source.get("error") or "the stream failed"
-            raise StreamFailure(Failure("inband_error", redact(str(text))))
+            raise stream_failure(text)
         return ()
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> Sequence[bytes]:
@@ -185,11 +215,11 @@ class ChatStream(StreamDecoder):
 
     def _end(self, delta: dict[str, Any]) -> Sequence[bytes]:
         if delta.get("error") or delta.get("finish_reason") == "ERROR":
-            raise StreamFailure(Failure("inband_error", redact(str(delta.get("error") or "the stream ended with ERROR"))))
+            raise stream_failure(delta.get("error") or "the stream ended with ERROR")
         try:
             reason = finish_of(delta.get("finish_reason"))
         except ValueError as error:
-            raise StreamFailure(Failure("inband_error", redact(str(error)))) from None
+            raise stream_failure(error) from None
         usage = openai_usage(delta.get("usage"))
         last = (_encode({**self._frame, "choices": [], "usage": usage}),) if usage is not None else ()
         return (*self._chunk({}, reason), *last, b"[DONE]")

@@ -20,7 +20,7 @@ from providers.rules.rule import Accepts, Rule, Work
 from providers.rules.schema_descriptions import described_schema
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
-from providers.rules.values import Default, Drop, MapValues, OneOf, Range
+from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, OneOf, Range
 from providers.schema_dialects import COHERE_SCHEMAS, COHERE_TOOL_SCHEMAS
 
 
@@ -161,12 +161,24 @@ class Cohere(OpenAICompatible):
         return msgspec.structs.replace(failure, kind="server_error") if status == 499 else failure
 
 
+MAX_STOPS = 5
+_NATIVE_CHAT = (
+    EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+    Range("temperature", 0),
+    Range("p", 0.01, 0.99),
+    Range("k", 0, 500),
+    Range("frequency_penalty", 0, 1),
+    Range("presence_penalty", 0, 1),
+    Excludes("response_format", ("tools", "documents")),
+)
+"""The rules for native requests of chat. Other fields are passed unchanged. Source: docs.cohere.com/reference/chat."""
+
 COHERE = Cohere(
     "cohere",
     Wire(
         label="Cohere",
         base_url="https://api.cohere.com/v2",
-        paths={"chat": "/chat", "embeddings": "/embed", "rerank": "/rerank"},
+        paths={"chat": "/chat", "cohere_chat": "/chat", "cohere_embed": "/embed", "embeddings": "/embed", "rerank": "/rerank"},
         source="cohere 7.3.1",
     ),
     (
@@ -186,7 +198,7 @@ COHERE = Cohere(
         Range("frequency_penalty", 0, 1),
         Range("presence_penalty", 0, 1),
         Choices(param="n", best_effort_seed=True),
-        StopSequences("stop", limit=5),
+        StopSequences("stop", limit=MAX_STOPS),
         LegacyFunctions("functions"),
         Tools("tools"),
         StrictTools(dialect=COHERE_TOOL_SCHEMAS),
@@ -209,6 +221,8 @@ COHERE = Cohere(
             Default("embedding_types", ["float"], why="the gateway converts the vectors"),
             Default("truncate", "NONE", why="long inputs are an error, as at OpenAI"),
             Texts("input"),
-        )
+        ),
+        "cohere_chat": _NATIVE_CHAT,
+        "cohere_embed": (EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),),
     },
 )

@@ -24,7 +24,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,
-        Meta(description="Number of cores that compute. Default: all but one.", examples=[4]),
+        Meta(description="Number of threads that compute. Default: one for each core but one.", examples=[4]),
     ] = None
     slots: Annotated[
         int,
@@ -33,7 +33,12 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: Annotated[int, Meta(ge=256, le=1 << 20, description="Context window of one slot, in tokens.", examples=[4096])] = 2048
     queue: Annotated[
         int,
-        Meta(ge=0, le=4096, description="Maximum number of calls that wait for a slot. Further calls get 503.", examples=[8]),
+        Meta(
+            ge=0,
+            le=4096,
+            description="Maximum number of calls that wait for a slot. Further calls go to the next target or get 503.",
+            examples=[8],
+        ),
     ] = 32
     memory: Annotated[
         Size | None,

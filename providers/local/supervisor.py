@@ -85,7 +85,7 @@ class Engine:
         environ: Mapping[str, str] | None = None,
         workers: int = 4,
     ) -> None:
-        """`workers` processes admit calls, each up to the number of slots and the length of the queue."""
+        """Create an engine. Each of `workers` processes admits as many calls as fit into the slots and the queue."""
         self.options = options or LocalOptions()
         self.state: State = "stopped"
         self.reason = "the engine has not been started"

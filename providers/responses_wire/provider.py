@@ -34,8 +34,9 @@ class OpenAISettings(NativeResponses, frozen=True, forbid_unknown_fields=True):
     upstream_api: Annotated[
         Literal["auto", "chat", "responses"],
         Meta(
-            description="OpenAI's API for chat completions and what is translated to them. `auto`: the Responses API for "
-            "models that have no other, and for tools with reasoning where chat completions reject them; otherwise chat.",
+            description="OpenAI's API for chat completions and for calls that are translated to them. `auto`: the "
+            "Responses API for models that have no other, and for tools with reasoning where chat completions "
+            "reject them; otherwise chat.",
             examples=["chat"],
         ),
     ] = "auto"

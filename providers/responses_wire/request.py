@@ -110,7 +110,7 @@ class AsResponse(Rule, frozen=True):
     encrypts: bool = False
     """Whether to request encrypted reasoning. Models that do not reason reject such a request."""
     default_tools: tuple[str, ...] = ()
-    """Hosted tools of a model that accepts no call without one."""
+    """The hosted tools that are added for a model that accepts no call without tools."""
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:

@@ -132,7 +132,7 @@ class ResponseStream(StreamDecoder):
         return self._chunk({"annotations": [annotation_of(annotation, self._item(event, "message").start)]})
 
     def on_refusal_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Add to a refusal."""
+        """Send a piece of a refusal."""
         self._item(event, "message").begin()
         return self._chunk({"refusal": event.get("delta") or ""})
 
@@ -145,7 +145,7 @@ class ResponseStream(StreamDecoder):
         return self._chunk({"refusal": event["refusal"]})
 
     def on_arguments_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Add to the arguments or the input of a call."""
+        """Send a piece of the arguments or the input of a call."""
         item, piece = self._open.get(event.get("output_index")), event.get("delta")
         if item is None or not item.given or not piece:
             return _NOTHING
@@ -156,7 +156,7 @@ class ResponseStream(StreamDecoder):
         return self._chunk({"tool_calls": [{"index": item.call, item.kind: {item.given: piece}}]})
 
     def on_thought_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Add to the readable reasoning."""
+        """Send a piece of the readable reasoning."""
         self._item(event, "reasoning").sent = True
         return self._thought(event.get("delta") or "")
 

@@ -42,7 +42,7 @@ class Inputs(Rule, frozen=True):
         if len(sizes) > 1:
             limits = [f"{most} inputs"] if most is not None else []
             limits += [f"{row.max_tokens} tokens"] if row.max_tokens is not None else []
-            why = f"a request takes at most {' and '.join(limits)}; answers are merged in order, and usage is added up"
+            why = f"a request has at most {' and '.join(limits)}; answers are merged in order, and usage is added up"
             work.report(self.param, "fan_out", from_=len(value), to=sizes, why=why)
 
     def describe(self) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""OpenAI's legacy `functions` and `function_call`, and choices of tools without any."""
+"""OpenAI's legacy `functions` and `function_call`, and tool choices without tools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LegacyFunctions(Rule, frozen=True):
         return ("functions", "function_call")
 
     def apply(self, work: Work) -> None:
-        """Convert both parameters. A choice without functions is dropped before."""
+        """Convert both parameters. `ChoiceWithoutTools` drops a choice without functions."""
         body = work.body
         functions = body.get("functions")
         if not functions:
@@ -62,7 +62,7 @@ class _Always(Rule, frozen=True):
 
 
 class LegacyAnswers(_Always, frozen=True):
-    """Legacy functions that the upstream takes, although it may answer with `tool_calls`."""
+    """Legacy functions that the upstream accepts, although it may answer with `tool_calls`."""
 
     param: str = "functions"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from providers.rules.message_row import MessageRow
@@ -71,12 +72,17 @@ def _function_call(row: MessageRow) -> Entry:
     return _adjusted("tool_calls") if row.has_tools else {"support": "no", "refused": True}
 
 
+def _any_of(names: Iterable[str]) -> str:
+    """Return names as `a, b or c`."""
+    return " or ".join(", ".join(names).rsplit(", ", 1))
+
+
 def conversation_notes(row: MessageRow) -> list[str]:
     """Return the rules for a whole conversation, in words."""
     notes = {
         f"tool-call ids match `{row.call_id}`": row.call_id is not None,
         "a tool-call id is used once": row.unique_ids,
-        f"messages of the roles {', '.join(row.text_roles)} have only text": bool(row.text_roles),
+        f"messages with the role {_any_of(row.text_roles)} have only text": bool(row.text_roles),
         "several results of one call are joined": row.has_tools and row.unknown != "pass",
         f"tool messages have only {', '.join(row.result_parts)}, and the rest is sent in a user message": row.has_tools
         and row.unknown != "pass"
@@ -98,7 +104,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         and not row.enforces_strict
         and row.unknown != "pass",
         "a function's schema is an object without anyOf, oneOf or allOf at its top level": row.object_schemas,
-        f"lists of texts are joined in messages of the roles {', '.join(row.joins)}": bool(row.joins),
+        f"lists of texts are joined in messages with the role {_any_of(row.joins)}": bool(row.joins),
         "`developer` is sent as `system`": row.developer == "system",
         "`developer` is sent as `system` unless `developer_as_system` is false": row.developer == "setting",
         f"earlier reasoning is sent only to models whose name starts with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(

@@ -1,4 +1,4 @@
-"""Adapts messages, content parts and tool calls: fields that the vendor does not take are converted, or dropped and reported.
+"""Adapts messages, content parts and tool calls: converts fields that the vendor rejects, or drops and reports them.
 
 Empty leftovers (null, "", [], the index of a call) are dropped in both modes, because nothing is lost with them.
 """
@@ -77,7 +77,7 @@ class FieldPass:
         self._allowed["assistant"] = row.fields_of("assistant") | {reasoning}
 
     def clean(self, index: int, message: Message) -> Message:
-        """Return the message with only the fields that the vendor takes, or the same object if nothing changes."""
+        """Return the message with only the fields that the vendor accepts, or the same object if nothing changes."""
         result = dict(message)
         role = str(message.get("role"))
         if type(message.get("content")) is list:
@@ -174,7 +174,7 @@ class FieldPass:
         return {**part, "image_url": {**image, "url": known} if type(image) is dict else known}
 
     def _reasoning(self, index: int, message: Message) -> None:
-        """Move earlier reasoning to the field that the vendor takes, or drop it."""
+        """Move earlier reasoning to the field that the vendor accepts, or drop it."""
         if self.row.unknown == "pass":
             return
         self._thinking_parts(index, message)
@@ -200,7 +200,7 @@ class FieldPass:
                 if value == message.get(to) or (to == "thinking_blocks" and message.get("thinking_blocks")):
                     self.report.change(index, f".{name}", "drop", f"same value as '{to}'")
                 else:
-                    self.report.drop(index, f".{name}", value, "the upstream takes no earlier reasoning")
+                    self.report.drop(index, f".{name}", value, "the upstream accepts no earlier reasoning")
 
     def _thinking_parts(self, index: int, message: Message) -> None:
         """Move `thinking` parts of the content (Mistral, Cohere) to the field for reasoning."""

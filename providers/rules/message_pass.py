@@ -57,7 +57,7 @@ class MessagePass(Rule, frozen=True):
 
     @property
     def reasoning(self) -> str:
-        """The field for earlier reasoning that this model takes, or ""."""
+        """The field for earlier reasoning that this model accepts, or ""."""
         prefixes = self.row.reasoning_models
         return self.row.reasoning if not prefixes or self.model.startswith(prefixes) else ""
 

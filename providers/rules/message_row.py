@@ -21,7 +21,7 @@ Blanks = Literal["accepted", "no_empty_answers", "refused"]
 
 
 class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one vendor's conversation may contain."""
+    """The content that one vendor accepts in a conversation."""
 
     source: str
     """Source of the facts in this row."""
@@ -33,11 +33,11 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     assistant: tuple[str, ...] = ()
     """Further fields of assistant messages, besides content and tool_calls."""
     reasoning: ReasoningField = ""
-    """The place for earlier reasoning in a request. "" means that the vendor takes none."""
+    """The place for earlier reasoning in a request. "" means that the vendor accepts none."""
     pads_reasoning: bool = False
     """Assistant messages with tool calls must have reasoning, unless the request turns thinking off."""
     reasoning_models: tuple[str, ...] = ()
-    """Prefixes of the models that take earlier reasoning. Empty: all models."""
+    """Prefixes of the models that accept earlier reasoning. Empty: all models."""
     calls: tuple[str, ...] = ()
     """Further fields of tool calls."""
     parts: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     part_types: tuple[str, ...] = ()
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
-    """Types of content parts that the vendor takes; others are refused. Empty: not known, or checked by another rule."""
+    """Types of content parts that the vendor accepts; others are refused. Empty: unknown, or checked elsewhere."""
     text_roles: tuple[str, ...] = ()
     """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)

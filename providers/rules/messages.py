@@ -83,14 +83,14 @@ class Roles(MessageRule, frozen=True):
 
 
 _MEDIA = frozenset({"image_url", "video_url", "input_audio", "file"})
-"""Types of parts that can be left out of a conversation that goes on."""
+"""Types of parts that can be left out of a conversation that continues."""
 
 
 class ContentParts(MessageRule, frozen=True):
     """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string.
 
     Other parts are refused at the beginning of a conversation. Once it has an assistant message, pictures, recordings and
-    files are replaced by a note in lenient mode, so that it can go on at a provider that reads only text.
+    files are replaced by a note in lenient mode, so that it can continue at a provider that reads only text.
     """
 
     accepts: tuple[str, ...] = ("text",)
@@ -125,7 +125,7 @@ class ContentParts(MessageRule, frozen=True):
         if kind != "text" and (only_text or kind not in self.accepts):
             if kind not in _MEDIA or not goes_on:
                 raise work.refuse(place, f"content of type {str(kind)[:40]!r} is not supported here", "unsupported_content")
-            why = "the target does not read it; a note in its place lets the conversation go on"
+            why = "the target does not read it; a note replaces it, so that the conversation can continue"
             work.report_lossy(place, "drop", why, from_=kind, code="unsupported_content")
             return {"type": "text", "text": f"[{kind.removesuffix('_url')} left out]"}
         if kind == "image_url" and not self.remote_images and not image_url(part).startswith("data:"):

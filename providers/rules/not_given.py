@@ -48,7 +48,7 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """Let a model's rule that converts `functions` to tools replace this rule, if the upstream otherwise accepts functions."""
+        """Return `functions` if functions do not count, so that a model's rule for `functions` replaces this rule."""
         return (type(self).__name__,) if self.counts_functions else ("functions",)
 
     def apply(self, work: Work) -> None:

@@ -1,4 +1,4 @@
-"""What a dialect of JSON Schema means for a request, in words: for docs/providers.md."""
+"""Describes in words, for docs/providers.md, how a dialect of JSON Schema changes a request."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from providers.rules.schema_dialect import Dialect
 
 
 def dialect_notes(dialect: Dialect) -> list[str]:
-    """Return what happens to schemas that a vendor enforces."""
+    """Describe the treatment of schemas that a vendor enforces."""
     removed = ", ".join(f"`{name}`" for name in sorted(dialect.removes))
     kept = ", ".join(f"`{name}`" for name in sorted(dialect.keeps or ()))
     notes = {
         "applies to all schemas": dialect.always,
         "applies to schemas with `strict: true`": not dialect.always,
-        "every object is closed": dialect.closes,
+        "every object gets `additionalProperties: false`": dialect.closes,
         "every property must be required": dialect.all_required,
         "every object must require a property": dialect.one_required,
         "the root must be an object": dialect.root_object,

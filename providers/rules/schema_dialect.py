@@ -16,7 +16,7 @@ _SINGLE = frozenset(("items", "not", "if", "then", "else", "contains", "property
 _UNIONS = ("anyOf", "oneOf", "allOf")
 _NOT_AT_THE_ROOT = (*_UNIONS, "not", "enum", "const")
 _KINDS = ("type", "$ref", "enum", "const", *_UNIONS)
-"""Keywords of which a schema has one, if it says anything about the type."""
+"""The keywords by which a schema can state its type."""
 _DEFINITIONS = "#/definitions/"
 _NOTHING: dict[str, Any] = {"not": {}}
 
@@ -33,7 +33,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     always: bool = False
     """Applies to every schema, not only to those with `strict: true`."""
     falls_back: bool = True
-    """The vendor takes other schemas with `strict: false`. If not, an instruction asks for the JSON."""
+    """The vendor accepts other schemas with `strict: false`. If not, an instruction requests the JSON."""
     keeps: frozenset[str] | None = None
     """The supported keywords. None: all except `removes`."""
     removes: frozenset[str] = frozenset()
@@ -46,7 +46,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     moves_definitions: bool = False
     """`definitions` becomes `$defs`."""
     closes: bool = True
-    """Every object must be closed."""
+    """Every object must have `additionalProperties: false`."""
     all_required: bool = False
     """Every property must be required."""
     one_required: bool = False
@@ -110,7 +110,7 @@ class Simplifier:
     def reason(self) -> str:
         """Describe the changes that lose nothing."""
         changes = {
-            "every object is closed: additionalProperties is false": self.closed,
+            "every object gets additionalProperties: false": self.closed,
             "definitions are $defs": self.moved,
             "some keywords are written in the upstream's form": self.rewritten,
         }

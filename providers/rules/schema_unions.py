@@ -1,4 +1,4 @@
-"""Merges the unions at the top of a schema into one object, for vendors that take only objects there."""
+"""Merges the unions at the top of a schema into one object, for vendors that accept only objects there."""
 
 from __future__ import annotations
 

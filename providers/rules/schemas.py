@@ -19,7 +19,7 @@ CHECKED_ARGUMENTS = "checked arguments"
 
 MAX_REMEMBERED = 1_000
 _in_dialect: set[tuple[str, bytes]] = set()
-"""Hashes of lists of tools that need no change: agents send the same tools with every call, and each takes milliseconds."""
+"""Hashes of tool lists that need no change: agents send the same tools with every call; a check takes milliseconds."""
 
 
 class StrictFormat(Rule, frozen=True):
@@ -55,7 +55,7 @@ class StrictFormat(Rule, frozen=True):
         report_removed(work, self.param, simplifier)
 
     def _fall_back(self, work: Work, value: dict[str, Any], schema: Any, reason: str) -> None:
-        """Send the schema with `strict: false`. A vendor that takes no such schema gets an instruction."""
+        """Send the schema with `strict: false`. A vendor that accepts no such schema gets an instruction."""
         sent = schema
         if self.dialect.root_object and not is_object_schema(schema):
             sent = merged_schema(schema or {}) if schema is None or type(schema) is dict else None

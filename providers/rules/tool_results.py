@@ -1,4 +1,4 @@
-"""Results of tool calls: one for each call, directly behind the calls, with the content that a vendor takes there."""
+"""Results of tool calls: one for each call, directly behind the calls, with the content that a vendor accepts there."""
 
 from __future__ import annotations
 

@@ -23,6 +23,9 @@ HASH = "sha256:" + "ab" * 32
         {"limits": {"requests": "600/min", "tokens": "200k/min", "concurrent": 20, "spend": "50.5 USD/month"}},
         {"limits_per_user": {"prompt_tokens": "1M/day"}},
         {"limits": {"tokens": "1500/h", "strict": True}},
+        {"limits": {"requests": ["10/s", "600/min"], "spend": ["5 USD/day", "50 USD/week", "0.000000001 USD/total"]}},
+        {"limits": {"uncached_prompt_tokens": "1/h", "timezone": "Europe/Berlin"}},
+        {"models": {"m": {"limits": {"tokens": ["1k/s", "1M/day"], "concurrent": 3}}, "m*": {}}},
     ],
 )
 async def test_a_key_is_written_as_it_was_read(admin: Admin, fields: dict[str, Any]) -> None:

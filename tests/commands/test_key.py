@@ -50,13 +50,13 @@ def test_entry_has_all_options(capsys: pytest.CaptureFixture[str]) -> None:
         "-l",
         "spend=50 USD/month",
         "-l",
-        "concurrent=20",
+        "concurrent=20,requests=10/s",
     ]
     _, entry = create(capsys, "--name", "team", *args, "--expires", "2027-12-31", "--strict")
     found = load(entry).keys["team"]
     assert found.models == ("smart", "fast")
-    assert (found.limits.requests, found.limits.tokens) == (Rate(600, "min"), Rate(200_000, "min"))
-    assert (found.limits.spend, found.limits.concurrent) == (Rate(50 * 10**9, "month"), 20)
+    assert (found.limits.requests, found.limits.tokens) == ((Rate(600, "min"), Rate(10, "s")), (Rate(200_000, "min"),))
+    assert (found.limits.spend, found.limits.concurrent) == ((Rate(50 * 10**9, "month"),), 20)
     assert found.strict
     assert found.expires is not None
     assert found.expires.isoformat() == "2028-01-01T00:00:00+00:00"
@@ -95,7 +95,8 @@ def test_json_output_has_key_and_entry(capsys: pytest.CaptureFixture[str]) -> No
         (["--name", "t", "--limits", "requests=600"], "t.limits.requests: expected a rate such as 600/min"),
         (["--name", "t", "--limits", "request=600/min"], "did you mean 'requests'?"),
         (["--name", "t", "--limits", "requests=-1/min"], "a limit must be more than 0"),
-        (["--name", "t", "--limits", "requests=1/s,requests=2/s"], "--limits sets 'requests' twice"),
+        (["--name", "t", "--limits", "requests=1/s,requests=2/s"], "requests[1]: second limit for the window 's'"),
+        (["--name", "t", "--limits", "concurrent=1,concurrent=2"], "--limits sets 'concurrent' twice"),
         (["--name", "t", "--limits", "spend=5 EUR/day"], "the unit must be USD"),
         (["--name", "t", "--expires", "soon"], "t.expires: expected a date"),
         (["--name", "t", "--expires", "2020-02-29"], "t.expires: the key expired at 2020-03-01T00:00:00Z"),

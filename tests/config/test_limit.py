@@ -45,7 +45,8 @@ def key(limits: str, more: str = "") -> str:
     ],
 )
 def test_limits_are_read(written: str, kind: str, expected: object) -> None:
-    assert getattr(parse(key(f"{{{kind}: {written}}}")).keys["k"].limits, kind) == expected
+    found = getattr(parse(key(f"{{{kind}: {written}}}")).keys["k"].limits, kind)
+    assert found == ((expected,) if isinstance(expected, Rate) else expected)
 
 
 @each(
@@ -61,7 +62,18 @@ def test_limits_are_read(written: str, kind: str, expected: object) -> None:
         ("{tokens: 9999999G/min}", "a limit must be a whole number of at most 1,000,000,000,000"),
         ("{tokens: 5x/min}", "unknown factor: use k, M or G"),
         ("{tokens: 1.0001k/min}", "a limit must be a whole number of at most"),
-        ("{requests: [5/min, 100/day]}", "keys.k.limits.requests: expected a value such as 600/min, got a list"),
+        ("{requests: []}", "keys.k.limits.requests: expected a value such as 600/min, got an empty list"),
+        ("{requests: [5/min, 100/fortnight]}", "keys.k.limits.requests[1]: expected a rate such as 600/min"),
+        ("{requests: [5/min, [6/h]]}", "keys.k.limits.requests[1]: expected a value such as 600/min, got a list"),
+        ("{requests: [5/min, 10/s, 6/min]}", "keys.k.limits.requests[2]: second limit for the window 'min': remove one of them"),
+        ("{spend: [5 USD/day, 6 USD/day]}", "keys.k.limits.spend[1]: second limit for the window 'day': remove one of them"),
+        ("{spend: 5 USD/d}", "unknown window 'd', did you mean 'day'?"),
+        ("{spend: 5 USD/w}", "unknown window 'w', did you mean 'week'?"),
+        ("{timezone: Europe/Berlim}", "keys.k.limits.timezone: unknown time zone, expected a name such as Europe/Berlin or UTC"),
+        ("{timezone: ../../etc/passwd}", "keys.k.limits.timezone: unknown time zone"),
+        ("{timezone: ''}", "keys.k.limits.timezone: unknown time zone"),
+        ("{input_tokens: 5/min}", "keys.k.limits.input_tokens: unknown key, did you mean 'prompt_tokens'?"),
+        ("{uncached_tokens: 5/min}", "unknown key, did you mean 'uncached_prompt_tokens'?"),
         ("{requests: 5/min, requests: 6/min}", "keys.k.limits.requests: duplicate key, already set on line 3: remove one of them"),
         ("{rpm: 5}", "keys.k.limits.rpm: unknown key, did you mean 'requests'?"),
         ("{tpm: 5}", "keys.k.limits.tpm: unknown key, did you mean 'tokens'?"),
@@ -75,8 +87,8 @@ def test_limits_are_read(written: str, kind: str, expected: object) -> None:
         ("{concurrent: 5/min}", "expected an integer"),
         ("{spend: 50/month}", "keys.k.limits.spend: expected an amount such as 50 USD/month or 2.50 USD/day: the unit must be USD"),
         ("{spend: 50 EUR/month}", "the unit must be USD"),
-        ("{spend: 50 USD}", "the period is missing: add /day or /month (UTC)"),
-        ("{spend: 50 USD/min}", "unknown window 'min'; known: day, month"),
+        ("{spend: 50 USD}", "the period is missing: add /day, /week, /month or /total"),
+        ("{spend: 50 USD/min}", "unknown window 'min'; known: day, week, month, total"),
         ("{spend: -1 USD/day}", "a budget must be more than 0"),
         ("{spend: 2000000 USD/day}", "a budget must be at most 1,000,000 USD"),
         ("{requests: 1/s, requests: 2/s}", "keys.k.limits.requests: duplicate key"),
@@ -98,7 +110,7 @@ def test_invalid_limits_are_refused_with_path_and_fix(limits: str, message: str)
     [
         ("limits", "expected a mapping, got nothing: add a value, or remove 'limits'"),
         ("limits_per_user", "expected a mapping, got nothing"),
-        ("models", "expected a list, got nothing: add a value, or remove 'models'"),
+        ("models", "expected a list or a mapping, got nothing: add a value, or remove 'models'"),
         ("team", "expected text, got nothing: add a value, or remove 'team'"),
         ("expires", "expected a value such as 2027-01-31, got nothing: add a value, or remove 'expires'"),
         ("disabled", "expected true or false, got nothing"),
@@ -127,3 +139,49 @@ def test_sections_may_be_empty() -> None:
 def test_the_schema_refuses_invalid_limits_too(limits: dict[str, object]) -> None:
     document = {"keys": {"k": {"hash": HASH, "limits": limits}}}
     assert list(jsonschema.Draft202012Validator(json.loads(schema_text())).iter_errors(document))
+
+
+def test_several_windows_are_read_in_their_order() -> None:
+    limits = parse(key("{requests: [10/s, 600/min], spend: [5 USD/day, 50 USD/month, 20 USD/week, 200 USD/total], timezone: Asia/Tokyo}"))
+    found = limits.keys["k"].limits
+    assert found.requests == (Rate(10, "s"), Rate(600, "min"))
+    assert [(rate.amount // 10**9, rate.window) for rate in found.spend] == [(5, "day"), (50, "month"), (20, "week"), (200, "total")]
+    assert found.timezone == "Asia/Tokyo"
+
+
+def models_key(models: str) -> str:
+    """Return a key whose `models` are written as given."""
+    return key("{}", f", models: {models}")
+
+
+@each(
+    ("models", "message"),
+    [
+        ("{m: {limits: {requests: 5/m}}}", "keys.k.models.m.limits.requests: expected a rate such as 600/min"),
+        ("{m: {limit: {}}}", "keys.k.models.m.limit: unknown key, did you mean 'limits'?"),
+        ("{n: {}}", "keys.k.models.n: no model 'n' in this file"),
+        ("{m: }", "keys.k.models.m: expected a mapping, got nothing: write {} to use all defaults"),
+        ("{m: {limits: {requests: [1/s, 2/s]}}}", "keys.k.models.m.limits.requests[1]: second limit for the window 's'"),
+        ("{m: {limits: {spend: 5 USD/day}}}", "keys.k.models.m.limits.spend: box/x has no known price"),
+        ("{'*': {limits: {spend: 5 USD/day}}}", "limits.spend: box/x has no known price"),
+        ("m", "keys.k.models: expected a list or a mapping"),
+        ("[m, {}]", "keys.k.models[1]: expected text"),
+    ],
+)
+def test_mistakes_in_the_settings_of_models_are_refused_with_their_path(models: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(models_key(models), "box/x")
+    assert message in str(caught.value)
+
+
+def test_the_settings_of_models_match_the_schema() -> None:
+    validator = jsonschema.Draft202012Validator(json.loads(schema_text()))
+    for models in ({"m": {"limits": {"requests": ["1/s", "2/min"]}}, "m*": {}}, ["m"]):
+        limits = {"spend": ["5 USD/week", "9 USD/total"], "timezone": "Europe/Berlin", "tokens": "1k/s"}
+        validator.validate({
+            "providers": {"local": {}}, "models": {"m": "local/x"}, "keys": {"k": {"hash": HASH, "models": models, "limits": limits}},
+        })  # fmt: skip
+    for limits in ({"requests": []}, {"requests": [["1/s"]]}, {"spend": ["5 USD/year"]}, {"timezone": "a b"}):
+        entry = {"hash": HASH, "limits": limits}
+        errors = validator.iter_errors({"providers": {"local": {}}, "models": {"m": "local/x"}, "keys": {"k": entry}})
+        assert list(errors), limits

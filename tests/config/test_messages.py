@@ -36,6 +36,10 @@ UNKNOWN = [
     ("providers: {ollama: {api_base: 1}}", "1:22: providers.ollama.api_base: unknown key, did you mean 'base_url'?"),
     (LOCAL + "models:\n  fast:\n    targets: local/x\n    retrys: 1", "5:5: models.fast.retrys: unknown key, did you mean 'retries'?"),
     (LOCAL + "models: {m: {fallbacks: [local/x]}}", "2:14: models.m.fallbacks: unknown key, did you mean 'targets'?"),
+    (
+        LOCAL + "models: {m: {targets: local/x, fallback_on: [filter]}}",
+        "2:46: models.m.fallback_on[0]: expected one of content_filter, invalid_request; got 'filter'",
+    ),
     ("teams: {a: {limit: {}}}", "1:13: teams.a.limit: unknown key, did you mean 'limits'?"),
 ]
 

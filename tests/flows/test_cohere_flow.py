@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.dialects.cohere_api.grammar import read_stream
-from tests.faults.behaviours import broken_by, chat_chunk
+from tests.faults.behaviours import broken_by, chat_chunk, status
 from tests.faults.upstream_server import FaultUpstream, closed_port
 from tests.flows.conftest import RECEIPT, one_model, serving
 from tests.flows.live import Live, live
@@ -113,3 +113,25 @@ async def test_invalid_values_are_refused_by_name(up: FaultUpstream, client: htt
             answer = await client.post(f"{gateway.url}/v2/chat", content=body)
             assert (answer.status_code, answer.json().keys()) == (400, {"id", "message"}), body
     assert up.requests == []
+
+
+async def test_receipts_count_the_messages_of_the_caller(client: httpx.AsyncClient) -> None:
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
+    asked += [{"role": "developer", "content": "Answer."}, {"role": "user", "content": "go"}]
+    said = {"messages": [{**message, "weight": 1} for message in asked]}
+    async with FaultUpstream() as up:
+        text = f"providers:\n  mistral: {{ base_url: '{up.base_url}', api_key: '${{K}}' }}\nmodels: {{ m: mistral/x }}\n"
+        async with live(text, environ={"K": "k"}) as gateway:
+            told = []
+            for documents in ({}, {"documents": ["a"]}):
+                answer = await send(client, gateway, RECEIPT, **said, **documents)
+                assert answer.status_code == 200, answer.text
+                adjustments = [(each["param"], each["action"]) for each in answer.json()["gateway"]["adjustments"]]
+                told.append([each for each in adjustments if each[0] != "documents"])
+            up.on("/v1/chat/completions", status(400, "'messages[1].content' is too long.", param="messages[1].content"))
+            refused = await send(client, gateway, documents=["a"])
+    assert len(up.requests[1].json["messages"]) == 5
+    assert told[0] == told[1]
+    assert any(param.startswith("messages[") for param, _ in told[0])
+    assert refused.status_code == 400
+    assert "'messages[0].content' is too long." in refused.json()["message"]

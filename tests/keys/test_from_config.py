@@ -37,6 +37,21 @@ def test_a_key_has_its_own_limits_and_those_of_its_team() -> None:
     ]
 
 
+def test_a_key_has_the_limits_of_models_of_its_own_and_of_its_team() -> None:
+    team = "{search: {models: {'wild-*': {limits: {spend: [1 USD/day, 9 USD/total], timezone: Asia/Tokyo}}, smart: {}}}}"
+    own = "{smart: {limits: {requests: [5/s, 7/min], outage: open}}, fast: {}, wild-1: {}}"
+    found = parsed(team, key("a", f"team: search, strict: true, models: {own}"))["a"]
+    limits = [(pattern, limit) for pattern, some in found.model_limits for limit in some]
+    assert [(pattern, limit.owner, limit.model, str(limit)) for pattern, limit in limits] == [
+        ("smart", "key:a", "smart", "5 requests per s"),
+        ("smart", "key:a", "smart", "7 requests per min"),
+        ("wild-*", "team:search", "wild-*", "1 USD per day (Asia/Tokyo)"),
+        ("wild-*", "team:search", "wild-*", "9 USD in total"),
+    ]
+    assert [(limit.outage, limit.strict) for _, limit in limits] == [("open", True)] * 2 + [("local_share", False)] * 2
+    assert found.limits == ()
+
+
 @each(
     ("own", "team", "may"),
     [
@@ -49,6 +64,10 @@ def test_a_key_has_its_own_limits_and_those_of_its_team() -> None:
         ("[wild-2, fast]", "['wild-*']", {"wild-2"}),
         ("['s*']", "", {"smart"}),
         ("['*']", "['f*']", {"fast"}),
+        ("{smart: {}, fast: {limits: {requests: 1/h}}}", "", {"smart", "fast"}),
+        ("{'wild-*': {}}", "{wild-1: {}, fast: {}}", {"wild-1"}),
+        ("{smart: {limits: {requests: 1/h}}}", "[smart, fast]", {"smart"}),
+        ("{}", "", set()),
     ],
 )
 def test_a_key_allows_the_models_that_its_team_allows_too(own: str, team: str, may: set[str]) -> None:

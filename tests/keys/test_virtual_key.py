@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.keys.virtual_key import VirtualKey, matches_any, may_pass, may_use
+from gateway.keys.virtual_key import VirtualKey, limits_for, matches_any, may_pass, may_use
+from gateway.store.limit import Limit
 from tests.support.each import each
 
 
@@ -42,3 +43,19 @@ def test_without_a_key_every_model_is_allowed() -> None:
 )
 def test_a_pattern_matches_by_prefix(model: str, patterns: set[str], matches: bool) -> None:
     assert matches_any(model, patterns) is matches
+
+
+@each(
+    ("model", "windows"),
+    [
+        ("gpt-5-mini", ["all", "gpt-5*", "gpt-5-mini"]),
+        ("gpt-5", ["all", "gpt-5*"]),
+        ("gpt-4o", ["all"]),
+        ("", ["all"]),
+    ],
+)
+def test_all_limits_that_match_the_model_apply(model: str, windows: list[str]) -> None:
+    patterns = ("gpt-5*", "gpt-5-mini")
+    own = tuple((pattern, (Limit("key:k", "requests", 1, "h", model=pattern),)) for pattern in patterns)
+    key = VirtualKey("k", limits=(Limit("key:k", "requests", 1, "h"),), model_limits=own)
+    assert [limit.model or "all" for limit in limits_for(key, model)] == windows

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config.load import parse
 from gateway.errors import GatewayError
+from gateway.keys.from_config import virtual_keys
 from gateway.limits.enforce import Limits
 from gateway.metrics.registry import Metrics
 from gateway.store.memory import MemoryLimiter
@@ -39,3 +40,33 @@ async def test_the_limit_of_a_provider_makes_the_attempt_fail() -> None:
     failure = await limits.admit_target(call_with(), target_named("a/x"))
     assert getattr(failure, "kind", None) == "rate_limit"
     assert await limits.admit_target(call_with(), target_named("b/y")) is None
+
+
+KEYS = b"""
+providers:
+  a: { type: vllm, base_url: "http://h/v1" }
+models: { m: a/x, n: a/y }
+teams: { t: { models: { "*": { limits: { requests: 2/h } } } } }
+keys: { k: { hash: "sha256:HASH", team: t, models: { m: { limits: { requests: 1/h } }, n: {} } } }
+""".replace(b"HASH", b"0" * 62 + b"1f")
+
+
+async def test_limits_of_models_apply_to_the_models_that_a_call_asks_for() -> None:
+    config = parse(KEYS, "g.yaml", environ={})
+    limits = Limits(config, MemoryLimiter(), Metrics(["m"], ["a/x"]))
+    (key,) = virtual_keys(config.keys.values(), config.teams).values()
+    refused: list[str] = []
+    for model in ("m", "m", "n", "n"):
+        call = call_with(key=key)
+        call.model = model
+        try:
+            await limits.admit(call, limits.of_caller(call, model), [target_named("a/x")])
+        except GatewayError as error:
+            refused.append(error.message.partition(":")[0])
+    assert refused == [
+        "Rate limit reached for the key 'k' and the model 'm'",
+        "Rate limit reached for the team 't' and the model '*'",
+    ]
+    passed = call_with(key=key)
+    passed.model = ""
+    assert limits.of_caller(passed, "") == ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 
 from gateway.errors import LimitReached, Unavailable
-from gateway.limits.refusal import go_duration, rate_limit_headers, refusal_error
+from gateway.limits.refusal import go_duration, rate_limit_headers, refusal_error, told_wait
 from gateway.store.limit import Costs, Limit, LimitStatus, Refusal, Reservation
 from tests.support.each import each
 
@@ -34,10 +35,71 @@ def test_a_rate_limit_names_its_owner_and_says_when_to_retry() -> None:
     assert any(name == b"retry-after" for name, _ in error.headers)
 
 
+HOUR, MINUTE, SECOND = (Limit("key:app", "tokens", 10, window) for window in ("h", "min", "s"))
+
+
+def told(refusal: Refusal) -> float:
+    """Return the seconds that the error of a refusal tells, by its most precise header."""
+    headers = dict(refusal_error(refusal).headers)
+    assert int(headers[b"retry-after"]) == max(1, math.ceil(int(headers[b"retry-after-ms"]) / 1000))
+    return int(headers[b"retry-after-ms"]) / 1000
+
+
 def test_retry_times_are_spread_over_a_tenth() -> None:
-    waits = {dict(refusal_error(Refusal(REQUESTS, 1000.0)).headers)[b"retry-after"] for _ in range(50)}
+    waits = {told(Refusal(HOUR, 1000.0, [LimitStatus(HOUR, 0, 3000.0)])) for _ in range(50)}
     assert len(waits) > 5
-    assert {1000 <= int(wait) <= 1101 for wait in waits} == {True}
+    assert min(waits) >= 1000
+    assert 1050 < max(waits) <= 1100.001
+
+
+@each(
+    ("limit", "wait", "reset", "most"),
+    [
+        (HOUR, 1000.0, 1010.0, 1010.0),  # never later than the reset
+        (HOUR, 59.0, 3000.0, 60.0),  # never pushed over what clients accept
+        (HOUR, 61.0, 3000.0, 67.2),
+        (HOUR, 3630.0, 3630.0, 3600.0),
+        (MINUTE, 60.4, 60.5, 60.0),
+        (MINUTE, 58.0, 60.5, 60.0),
+        (MINUTE, 115.0, 60.5, 60.0),  # shares of missing processes are held back
+        (MINUTE, 1.0, 1.05, 1.05),
+        (SECOND, 1.008, 1.01, 1.0),
+        (BUDGET, 3.2, 3.2, 3.2),
+        (BUDGET, 59.9, 59.9, 59.9),
+        (BUDGET, 86_400.0, 86_400.0, 86_400.0),
+    ],
+)
+def test_retry_after_is_never_later_than_the_reset(limit: Limit, wait: float, reset: float, most: float) -> None:
+    refusal = Refusal(limit, wait, [LimitStatus(MINUTE, 5, 1.0), LimitStatus(limit, 0, reset)])
+    found = [told(refusal) for _ in range(100)]
+    assert max(found) <= most + 0.001
+    assert min(found) >= min(wait, most) - 0.001
+    if limit is BUDGET:
+        assert set(found) == {wait}
+
+
+def test_a_budget_in_total_that_is_used_up_has_no_time_to_come_back() -> None:
+    total = Limit("key:app", "spend", 200 * DOLLAR, "total")
+    error = refusal_error(Refusal(total, math.inf, [LimitStatus(total, 0, math.inf)]))
+    assert (error.code, error.headers) == ("insufficient_quota", (NO_RETRY,))
+    assert error.message == "The budget of 200 USD in total for the key 'app' is used up."
+    assert told_wait(Refusal(total, math.inf)) is None
+
+
+@each(
+    ("limit", "words"),
+    [
+        (Limit("key:app", "requests", 5, "min", model="gpt-5*"), "the key 'app' and the model 'gpt-5*': 5 requests per min."),
+        (Limit("team:t", "uncached_prompt_tokens", 5, "h"), "the team 't': 5 uncached prompt tokens per h."),
+    ],
+)
+def test_an_error_names_the_model_and_the_kind_of_its_limit(limit: Limit, words: str) -> None:
+    assert words in refusal_error(Refusal(limit, 5.0)).message
+
+
+def test_a_budget_names_its_time_zone() -> None:
+    berlin = Limit("key:a", "spend", 5 * DOLLAR, "day", timezone="Europe/Berlin")
+    assert "The budget of 5 USD per day (Europe/Berlin) for the key 'a'" in refusal_error(Refusal(berlin, 5.0)).message
 
 
 def test_a_request_that_alone_exceeds_the_limit_is_not_to_be_retried() -> None:
@@ -82,3 +144,18 @@ def test_headers_show_the_tightest_limit_of_each_kind() -> None:
 def test_headers_say_when_limits_are_degraded() -> None:
     assert list(rate_limit_headers(Reservation("id", (), Costs(), (), (), 0, degraded=True))) == [(b"x-gateway-limits", b"degraded")]
     assert list(rate_limit_headers(Refusal(REQUESTS, 1.0))) == []
+
+
+def test_headers_tell_the_window_that_is_nearest_to_exhaustion() -> None:
+    second, minute = Limit("key:app", "requests", 10, "s"), Limit("key:app", "requests", 600, "min")
+
+    def told_limit(*remaining: int, refusing: Limit | None = None) -> bytes:
+        statuses = [LimitStatus(second, remaining[0], 1.01), LimitStatus(minute, remaining[1], 60.5)]
+        admitted = Reservation("id", (), Costs(), (), statuses, 0)
+        found = dict(rate_limit_headers(admitted if refusing is None else Refusal(refusing, 1.0, statuses)))
+        return found[b"x-ratelimit-limit-requests"]
+
+    assert told_limit(9, 500) == b"10"
+    assert told_limit(9, 3) == b"600"
+    assert told_limit(0, 0) == b"600"  # of two that are used up, the one that is reset last
+    assert told_limit(0, 5, refusing=minute) == b"600"

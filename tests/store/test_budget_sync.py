@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config.redis_address import RedisAddress
-from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation, month_number
+from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation
+from gateway.store.periods import month_number
 from gateway.store.redis import RedisLimiter
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from tests.flows.live import eventually

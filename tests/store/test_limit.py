@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.store.limit import NANO_PER_USD, US_PER_S, Costs, Limit, Limiter, Refusal, Reservation, month_number, month_start
+from gateway.store.limit import NANO_PER_USD, US_PER_S, Costs, Limit, Limiter, Refusal, Reservation
+from gateway.store.periods import month_number, month_start
 
 _ids = itertools.count()
 
@@ -132,6 +135,94 @@ async def test_a_budget_ends_with_its_calendar_month(limiter: Limiter) -> None:
     end = month_start(month_number(refusal.decided_at) + 1)
     assert refusal.retry_after == pytest.approx((end - refusal.decided_at) / US_PER_S)
     assert found.slots == [datetime.now(UTC).year * 12 + datetime.now(UTC).month - 1]
+
+
+async def test_several_windows_of_one_kind_all_apply(limiter: Limiter) -> None:
+    hour, day = Limit("k", "requests", 3, "h"), Limit("k", "requests", 5, "day")
+    budgets = [Limit("k", "spend", amount, period) for amount, period in ((100, "day"), (90, "week"), (80, "month"), (70, "total"))]
+    found = await admitted(limiter, hour, day, *budgets, spend=20)
+    assert [one.remaining for one in found.statuses] == [2, 4, 80, 70, 60, 50]
+    limiter.settle(found, Costs(spend=30))
+    found = await admitted(limiter, hour, day, *budgets, spend=40)
+    assert [one.remaining for one in found.statuses] == [1, 3, 30, 20, 10, 0]
+    assert [usage.used for usage in await limiter.usage([hour, day, *budgets])] == [2, 2, 70, 70, 70, 70]
+    limiter.settle(found, Costs(spend=40))
+    refusal = await refused(limiter, *budgets, spend=1)
+    assert (refusal.limit, refusal.retry_after) == (budgets[3], math.inf)
+    assert (await refused(limiter, *budgets, spend=1)).retry_after == math.inf
+    assert (await refused(limiter, *budgets[:3], spend=21)).limit is budgets[2]
+    assert (await refused(limiter, budgets[0], spend=31)).limit is budgets[0]
+    await admitted(limiter, hour)
+    assert (await refused(limiter, hour, day)).limit is hour
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize("period", ["day", "week", "month"])
+async def test_a_budget_ends_with_its_period_in_its_time_zone(limiter: Limiter, period: str, zone: str) -> None:
+    limit = Limit("k", "spend", 100, period, timezone=zone)
+    found = await admitted(limiter, limit, spend=100)
+    limiter.settle(found, Costs(spend=100))
+    refusal = await refused(limiter, limit, spend=1)
+    local = datetime.fromtimestamp(refusal.decided_at / US_PER_S, ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "day":
+        end = local + timedelta(days=1)
+    elif period == "week":
+        end = local + timedelta(days=7 - local.weekday())
+    else:
+        end = (local.replace(day=1) + timedelta(days=32)).replace(day=1)
+    assert refusal.retry_after == pytest.approx(end.timestamp() - refusal.decided_at / US_PER_S, abs=1e-3)
+    (usage,) = await limiter.usage([limit])
+    assert (usage.used, usage.reserved, usage.remaining) == (100, 0, 0)
+    assert usage.reset_s == pytest.approx(refusal.retry_after, abs=60)
+
+
+async def test_a_changed_time_zone_keeps_what_is_spent(limiter: Limiter) -> None:
+    zones = ["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "UTC"]
+    for count, zone in enumerate(zones, 1):
+        limit = Limit("k", "spend", 1000, "day", timezone=zone)
+        found = await admitted(limiter, limit, spend=10)
+        limiter.settle(found, Costs(spend=10))
+        if zone == "Pacific/Kiritimati":  # ahead of UTC by 14 hours: its next day may have begun
+            used = 1000 - found.statuses[0].remaining
+            assert used in (10, 10 * count)
+    (usage,) = await limiter.usage([Limit("k", "spend", 1000, "day")])
+    assert usage.used in (30, 40)
+
+
+async def test_limits_of_models_count_apart(limiter: Limiter) -> None:
+    whole, some, other = (Limit("key:a", "requests", 3, "h", model=model) for model in ("", "gpt-5*", "gpt-4o"))
+    colons = Limit("key:a:b", "requests", 3, "h", model="x"), Limit("key:a", "requests", 3, "h", model="b:x")
+    for limit in (whole, some, other, *colons):
+        assert (await admitted(limiter, limit)).statuses[0].remaining == 2
+
+
+async def test_cached_tokens_are_returned_to_uncached_limits_only(limiter: Limiter) -> None:
+    kinds = [Limit("k", kind, 1000, "h") for kind in ("tokens", "prompt_tokens", "uncached_prompt_tokens")]
+    found = await admitted(limiter, *kinds, prompt_tokens=500, output_tokens=100)
+    assert [one.remaining for one in found.statuses] == [400, 500, 500]
+    limiter.settle(found, Costs(prompt_tokens=450, output_tokens=20, cached_tokens=400))
+    assert [one.used for one in await limiter.usage(kinds)] == [470, 450, 50]
+
+
+async def test_reading_usage_changes_nothing(limiter: Limiter) -> None:
+    limits = [
+        Limit("k", "requests", 10, "min"), Limit("k", "concurrent", 4), Limit("k", "spend", 100, "total"),
+        Limit("unused", "tokens", 7, "day"), Limit("unused", "spend", 7, "week"), Limit("p", "requests", 5, "h", side="target"),
+    ]  # fmt: skip
+    found = await admitted(limiter, *limits[:3], spend=30)
+    await admitted(limiter, limits[5])
+    for _ in range(3):
+        usages = await limiter.usage(limits)
+        assert [(one.limit, one.used, one.reserved, one.remaining) for one in usages] == [
+            (limits[0], 1, None, 9), (limits[1], 1, None, 3), (limits[2], 30, 30, 70), (limits[3], 0, None, 7), (limits[4], 0, 0, 7),
+            (limits[5], 1, None, 4),
+        ]  # fmt: skip
+    assert [usages[at].reset_s for at in (1, 2, 3, 4)] == [0.0, math.inf, 0.0, 0.0]
+    assert 0 < usages[0].reset_s <= 60.5
+    limiter.settle(found, Costs(spend=20))
+    again = await limiter.usage(limits)
+    assert [(one.used, one.reserved) for one in again[:3]] == [(1, None), (0, None), (20, 0)]
+    assert await limiter.usage([]) == []
 
 
 async def test_a_budget_reserved_by_calls_in_flight_is_busy_not_spent(limiter: Limiter) -> None:

@@ -8,7 +8,8 @@ from gateway.store.budget_sync import BudgetSync
 from gateway.store.member_scripts import LEAVE
 from gateway.store.members import Members
 from gateway.store.memory import steady_now
-from gateway.store.settled_spend import SettledSpend, period_at
+from gateway.store.periods import period_at
+from gateway.store.settled_spend import SettledSpend
 
 KEY = "lockgate:{caller}:key:team:spend:day"
 
@@ -24,7 +25,7 @@ def test_spend_is_published_again_after_a_failed_publication() -> None:
     runs[0][3](ConnectionError())
     sync.publish_settled()
     assert len(runs) == 2
-    assert runs[1][2][3] == 7
+    assert runs[1][2][2] == 7
 
 
 def test_members_are_counted_from_the_reply_and_a_member_leaves_every_side() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.store.limit import NO_SLOT, Costs, Limit, Reservation
+from gateway.store.periods import NEVER_US
 from gateway.store.script_args import (
     BUDGET_SLOTS,
     MAX_ENTRIES_PER_COMMAND,
@@ -34,7 +35,7 @@ def test_arguments_mark_concurrency_and_budgets() -> None:
     _, arguments = admit_args([PendingDecision([CALLS, BUDGET], Costs(spend=9), "id")], spent, 30)
     assert arguments[:5] == [1, "me", "id", 2, 1]
     assert arguments[5:10] == [NO_SLOT, 0, 3, 1, 30]
-    assert arguments[10:] == [BUDGET.slot, BUDGET_SLOTS, 1000, 9, BUDGET.ttl, 20_000, 7]
+    assert arguments[10:] == [BUDGET.slot, BUDGET_SLOTS, 1000, 9, BUDGET.ttl, 20_000, 7, 0, NEVER_US, 0]
 
 
 def test_decisions_and_settlements_are_grouped_by_side() -> None:

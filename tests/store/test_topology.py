@@ -131,7 +131,7 @@ async def test_run_time_keys_are_shared_in_every_topology(servers: RedisAddress 
     ]
     await one.start()
     await other.start()
-    key = KeyConfig(name="new", hash="sha256:" + "1" * 64, limits=LimitsConfig(requests=Rate(5, "min")), models=("m",))
+    key = KeyConfig(name="new", hash="sha256:" + "1" * 64, limits=LimitsConfig(requests=(Rate(5, "min"),)), models=("m",))
     assert await one.add(key, "lg-abc...wxyz") is not None
     assert await other.add(key, "lg-abc...wxyz") is None  # the name is taken in all processes
     await eventually(lambda: other.entries == [key])

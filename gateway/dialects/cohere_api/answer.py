@@ -80,13 +80,14 @@ def _message(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """Return Cohere's usage. The billed tokens are those that the provider reports.
+    """Return Cohere's usage. Unless the provider reports billed tokens, they are all tokens.
 
     Cohere has no fields for tokens written to the cache and for reasoning tokens. These counts have fields of their own
     if they are not 0.
     """
     counts = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
-    whole: dict[str, Any] = {"billed_units": counts, "tokens": counts, "cached_tokens": usage.cached_tokens}
+    billed = counts if usage.billed is None else dict(zip(counts, usage.billed, strict=True))
+    whole: dict[str, Any] = {"billed_units": billed, "tokens": counts, "cached_tokens": usage.cached_tokens}
     for name in ("cache_write_tokens", "reasoning_tokens"):
         if count := getattr(usage, name):
             whole[name] = count

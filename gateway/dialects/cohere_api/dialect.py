@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from gateway.dialects.cohere_api.answer import translate_answer
 from gateway.dialects.cohere_api.documents import fit_documents
-from gateway.dialects.cohere_api.request import CALLERS_NAMES, encode, translate_request
+from gateway.dialects.cohere_api.errors import translate_error
+from gateway.dialects.cohere_api.request import CALLERS_NAMES, translate_request
 from gateway.dialects.cohere_api.stream import CohereStream
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_MESSAGE = re.compile(r"messages\[(\d+)\]")
 
 
 class CohereChatTranslator:
@@ -25,6 +28,8 @@ class CohereChatTranslator:
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
         self._stops: tuple[str, ...] = ()
+        self._documents_at: int | None = None
+        """The index of the message with the documents in the latest request, or None."""
         self._request_id = ""
         self._stream: CohereStream | None = None
 
@@ -37,11 +42,16 @@ class CohereChatTranslator:
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         """Fit the documents to a target."""
-        return fit_documents(body, target, strict=strict)
+        fitted = fit_documents(body, target, strict=strict)
+        self._documents_at = fitted.at
+        return fitted.adjustments
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
-        return CALLERS_NAMES.get(name, name)
+        """Return the caller's name of a parameter. The caller's list of messages has none with the documents."""
+        found = _MESSAGE.match(name) if self._documents_at is not None else None
+        if found is None or self._documents_at is None or (index := int(found[1])) < self._documents_at:
+            return CALLERS_NAMES.get(name, name)
+        return "documents" if index == self._documents_at else f"messages[{index - 1}]{name[found.end() :]}"
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers as they are, and keep the request id for errors."""
@@ -54,14 +64,7 @@ class CohereChatTranslator:
 
     def error(self, status: int, body: bytes) -> bytes:
         """Return Cohere's error: an object with `message`."""
-        whole = _decode(body)
-        kept = {"gateway": whole["gateway"]} if "gateway" in whole else {}
-        return encode({"id": self._request_id, "message": self._renamed(whole["error"]), **kept})
-
-    def _renamed(self, error: dict[str, Any]) -> str:
-        param, message = error.get("param"), str(error["message"])
-        name = self.param(param) if type(param) is str else param
-        return message if name == param else message.replace(f"'{param}", f"'{name}")
+        return translate_error(body, self._request_id, self.param)
 
     def feed(self, events: bytes) -> bytes:
         """Return Cohere's events for complete events of a chat stream."""

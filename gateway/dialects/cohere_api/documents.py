@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.dialects.cohere_api.request import encode
 from providers.base import Adjustment, Body, Refusal, Target
@@ -12,22 +12,27 @@ INTRODUCTION = "Documents that are relevant to the conversation, one JSON object
 _REASON = "sent in a system message; the answer has no citations"
 
 
-def fit_documents(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+class FittedDocuments(NamedTuple):
+    """The adjustments, and the index of the message with the documents, or None if there is none."""
+
+    adjustments: list[Adjustment]
+    at: int | None = None
+
+
+def fit_documents(body: Body, target: Target, *, strict: bool) -> FittedDocuments:
     """Send the documents in a message, and drop `citation_options`, if the target has no field for documents.
 
     In strict mode, raise Refusal for documents unless the request turns citations off.
     """
     if target.kind.capabilities(target.model).get("documents", {}).get("support") == "yes":
-        return []
+        return FittedDocuments([])
     options, documents, made = body.get("citation_options"), body.get("documents"), []
     wants_none = type(options) is dict and options.get("mode") in ("OFF", "DISABLED")
     if options is not None:
         body.pop("citation_options")
         made.append(Adjustment("citation_options", "drop", why="the answer has no citations"))
     if not documents:
-        return made
-    if type(documents) is not list or not all(type(document) in (str, dict) for document in documents):
-        raise Refusal("'documents' must be a list of strings or objects.", "documents", "invalid_type")
+        return FittedDocuments(made)
     if strict and not wants_none:
         raise Refusal(f"'documents' cannot be honoured by {target.name}: {_REASON}.", "documents", "unsupported_parameter")
     body.pop("documents")
@@ -37,7 +42,7 @@ def fit_documents(body: Body, target: Target, *, strict: bool) -> list[Adjustmen
     places = places_of(body, range(len(messages)))
     body.places = [*places[:rules], Place("documents", is_exact=False), *places[rules:]]
     body.set("messages", [*messages[:rules], {"role": "system", "content": text}, *messages[rules:]])
-    return [*made, Adjustment("documents", "reshape", why=_REASON)]
+    return FittedDocuments([*made, Adjustment("documents", "reshape", why=_REASON)], rules)
 
 
 def _content(document: Any) -> Any:

@@ -43,6 +43,9 @@ def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
         raise refuse("n", "Cohere's API returns one answer. Omit 'n', or send one call for each answer.", "unsupported_parameter")
     if type(body.get("messages")) is list:
         body["messages"] = [_message(message, f"messages[{index}]", made) for index, message in enumerate(body["messages"])]
+    documents = body.get("documents")
+    if documents is not None and (type(documents) is not list or not all(type(each) in (str, dict) for each in documents)):
+        raise refuse("documents", "'documents' must be a list of strings or objects.", "invalid_type")
     choice = body.get("tool_choice")
     if type(choice) is str:
         body["tool_choice"] = _CHOICES.get(choice, choice)

@@ -160,7 +160,8 @@ class CohereStream:
         if (usage := read_usage(self._usage)) is not None:
             delta["usage"] = usage_of(usage)
         more = {} if self._receipt is None else {"gateway": self._receipt}
-        self._write("message-end", id=self._id, delta=delta, **more)
+        named = {"id": self._id} if self._id else {}  # an error that ends a native stream
+        self._write("message-end", **named, delta=delta, **more)
         self._out.append(DONE)
 
 

@@ -10,7 +10,7 @@ from gateway.dialects.messages_api.fields import decode_any
 
 
 class Cited(NamedTuple):
-    """A range of the text and what it cites."""
+    """A range of the text and its citations."""
 
     start: int
     end: int

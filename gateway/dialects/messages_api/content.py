@@ -82,7 +82,7 @@ def _image(block: Fields, param: str, changes: Changes) -> list[Part]:
     else:
         raise _no_file(where, kind)
     if is_given(block.get("transformations", ABSENT)):
-        changes.lose(f"{param}.transformations", "a chat completion cannot say how large images are scaled")
+        changes.lose(f"{param}.transformations", "a chat completion has no setting for the scaling of large images")
     return [
         {
             "type": "image_url",

@@ -13,7 +13,7 @@ from gateway.dialects.messages_api.events import MESSAGE_STOP
 from gateway.dialects.messages_api.fields import decode_any, encode
 from gateway.dialects.native_api import NativeApi, TokenCount
 from gateway.streams.native_relay import EventKind
-from providers.anthropic.answers import FINISH_REASONS, openai_usage, stream_failure
+from providers.anthropic.answers import FINISH_REASONS, openai_usage, service_tier, stream_failure
 from providers.base import Answer, StreamFailure, Usage
 from providers.usage import read_usage
 
@@ -66,7 +66,7 @@ def read_answer(body: bytes) -> Answer:
     if message.type != "message" or bytes(message.content)[:1] != b"[":
         raise ValueError("the answer has no content")
     reason = FINISH_REASONS.get(str(message.stop_reason), "stop")
-    return Answer(body, read_usage(openai_usage(message.usage)), (reason,), stop=message.stop_sequence)
+    return Answer(body, read_usage(openai_usage(message.usage), service_tier(message.usage)), (reason,), stop=message.stop_sequence)
 
 
 def read_count(body: bytes) -> int:
@@ -90,7 +90,7 @@ class MessageReader:
     def usage(self) -> Usage | None:
         """The tokens reported so far. The provisional output count of `message_start` is left out."""
         counts = self._counts if self._has_output else {**self._counts, "output_tokens": 0}
-        return read_usage(openai_usage(counts))
+        return read_usage(openai_usage(counts), service_tier(counts))
 
     def read(self, name: str, data: bytes) -> EventKind:
         """Read one event."""

@@ -48,14 +48,14 @@ OF_CHAT: Mapping[str, str] = {
     "parallel_tool_calls": "Use 'tool_choice.disable_parallel_tool_use'.",
     "functions": "Use 'tools'.",
     "function_call": "Use 'tool_choice'.",
-    "stream_options": "Every stream of the Messages API has its usage.",
-    "n": "A message is one answer.",
-    "logprobs": "A message has no token probabilities.",
-    "top_logprobs": "A message has no token probabilities.",
-    "modalities": "A message has only text.",
-    "audio": "A message has only text.",
+    "stream_options": "Streams of the Messages API always report usage.",
+    "n": "The Messages API returns one answer.",
+    "logprobs": "The Messages API returns no token probabilities.",
+    "top_logprobs": "The Messages API returns no token probabilities.",
+    "modalities": "The Messages API returns only text.",
+    "audio": "The Messages API returns only text.",
 }
-"""Fields of chat completions that are refused, with a hint: another field to use, or what a message lacks."""
+"""Fields of chat completions that are refused, with a hint: another field to use, or a limit of the API."""
 
 _NAMES: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",
@@ -84,7 +84,7 @@ _FIRST = re.compile(r"\w+")
 
 
 class Translated(msgspec.Struct):
-    """The chat completion of one request, and what is needed for its answer and its errors."""
+    """The chat completion of one request, and the data needed for its answer and its errors."""
 
     body: bytes
     adjustments: list[Adjustment]

@@ -17,7 +17,7 @@ As of 2026-11. Sources: cohere 7.3.1, api-docs.deepseek.com, fireworks-ai 1.2.30
 
 
 _SUPPORT = "support of thinking"
-"""Key in `Target.__dict__` of what `_support` returns."""
+"""Key in `Target.__dict__` of the result of `_support`."""
 
 
 def _support(target: Target) -> tuple[bool, bool]:
@@ -89,10 +89,10 @@ class _Fit:
             self.leave_out("equals the default")
 
     def enable(self) -> None:
-        """Send the target's own field, with the budget if it takes one."""
+        """Send the target's own field, with the budget if it accepts one."""
         field, budget = _BUDGET_FIELDS[self._target.kind.type], self._thinking.get("budget_tokens")
         if field is None:
-            self.lose_budget("the target takes no thinking budget")
+            self.lose_budget("the target accepts no thinking budget")
         fitted = {"type": "enabled"} | ({field: budget} if field is not None and budget is not None else {})
         self._body.set("thinking", fitted)
         if field not in (None, "budget_tokens"):
@@ -106,7 +106,7 @@ class _Fit:
     def budget_as_effort(self, budget: int) -> None:
         """Send the effort that is nearest to a thinking budget."""
         effort = effort_for(budget, _EFFORTS)
-        self._lossy(Adjustment("thinking", "downgrade", budget, effort, "the target takes efforts, not budgets"))
+        self._lossy(Adjustment("thinking", "downgrade", budget, effort, "the target accepts efforts, not budgets"))
         self._body.pop("thinking")
         self._body.set("reasoning_effort", effort)
 

@@ -1,4 +1,4 @@
-"""A JSON answer to a chat completion as a response."""
+"""Converts the JSON answer of a chat completion to a response object."""
 
 from __future__ import annotations
 

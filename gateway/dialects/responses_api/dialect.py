@@ -17,12 +17,14 @@ class ResponsesTranslator:
     """Translates one call of the Responses API to a chat completion and back."""
 
     used_headers = frozenset({"openai-beta"})
+    _request: RequestReader
+    """Set by `request`."""
+
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
         self.refusal: BadRequest | None = None
         self.earlier: list[Raw] | None = None
         """The items of the conversation that the request continues; None if it continues none."""
-        self._request = RequestReader(strict=False)
         self._names: Names | None = None
         self._stream: ResponseStream | None = None
 

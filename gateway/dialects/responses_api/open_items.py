@@ -125,7 +125,7 @@ class OpenMessage:
         self._kind, self._text, self._annotations, self._logprobs = "", None, [], []
 
     def item(self, status: str) -> dict[str, Any]:
-        """Return the item with what it has so far."""
+        """Return the item with its content so far."""
         content = [*self._content, self._part()] if self._kind else self._content
         return output.message_item(self._identity, status, content, self.extra)
 
@@ -179,7 +179,7 @@ class OpenReasoning:
             self._opaque.setdefault(name, []).extend(values)
 
     def item(self, status: str) -> dict[str, Any]:
-        """Return the item with what it has so far."""
+        """Return the item with its content so far."""
         opaque = {name: Raw(encode(values)) for name, values in self._opaque.items()}
         if self._details:
             opaque["reasoning_details"] = Raw(encode(self._details))
@@ -242,7 +242,7 @@ class OpenCall:
         return True
 
     def item(self, status: str) -> dict[str, Any]:
-        """Return the item with what it has so far."""
+        """Return the item with its content so far."""
         return output.call_item(self._identity, status, self.call, self._given())
 
     def close(self, status: str) -> Raw:

@@ -28,7 +28,7 @@ from gateway.dialects.responses_api.values import (
 )
 from gateway.errors import BadRequest, refuse
 
-ECHOED = MappingProxyType({
+ECHOED = {
     "instructions": Raw(b"null"),
     "max_output_tokens": Raw(b"null"),
     "max_tool_calls": Raw(b"null"),
@@ -47,7 +47,7 @@ ECHOED = MappingProxyType({
     "top_p": Raw(b"null"),
     "truncation": Raw(b'"disabled"'),
     "user": Raw(b"null"),
-})  # fmt: skip
+}  # fmt: skip
 """The parameters that every response repeats, with the value for a request that does not set the parameter."""
 
 INSTEAD = MappingProxyType({
@@ -101,7 +101,7 @@ class RequestReader:
         self.conversation = Conversation(self.changes)
         self.tools = Tools(self.changes)
         self.chat: dict[str, Any] = {}
-        self.echo: dict[str, Raw] = dict(ECHOED)
+        self.echo = ECHOED.copy()
         """The parameters that every response repeats."""
         self._fields: dict[str, Raw] = {}
         self.given: frozenset[str] = frozenset()

@@ -114,7 +114,7 @@ def _tool(param: str, tool: Mapping[str, Raw], changes: Changes) -> dict[str, An
         if bytes(kept.pop(name)) not in (b"false", b'["direct"]'):
             changes.loss(f"{param}.{name}", "tools of a chat completion have no such field")
     if kind == "function" and "strict" not in kept:
-        changes.warn(f"{param}.strict", "functions of a chat completion are not strict unless they say so")
+        changes.warn(f"{param}.strict", "functions of a chat completion are not strict unless they set 'strict: true'")
     if kind == "custom" and "format" in kept:
         kept["format"] = _format(f"{param}.format", kept["format"])
     return {"type": kind, kind: kept}

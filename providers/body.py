@@ -1,0 +1,104 @@
+"""The body of a request: a JSON object whose values keep their bytes until they change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Body:
+    """A JSON object that keeps the exact bytes of each top-level value until the value changes.
+
+    An unchanged body encodes to its source bytes. A changed body encodes the changed values again and copies the bytes of
+    the others, in the original order. Values are decoded on demand and cached.
+    """
+
+    __slots__ = ("_raw", "_source", "_values", "headers", "places")
+
+    def __init__(self, source: bytes) -> None:
+        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
+        self._source: bytes | None = source
+        self._raw: dict[str, Any] = _decode_raw(source)
+        self._values: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
+        """Values that rules moved out of the body, by header name (lower case)."""
+        self.places: Sequence[Any] | None = None
+        """The places of its messages, if rules moved them: see `providers.rules.places`."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
+        """Iterate over keys and their JSON bytes. Use it only before the first change."""
+        return iter(self._raw.items())
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the decoded value, or `default` if the key is absent. The value is read-only: change it with `set`."""
+        values = self._values
+        if name in values:
+            return values[name]
+        if (raw := self._raw.get(name)) is None:
+            return default
+        value = values[name] = _decode_any(raw) if type(raw) is msgspec.Raw else raw
+        return value
+
+    def raw(self, name: str) -> bytes | None:
+        """Return the value's JSON bytes, or None if the key is absent."""
+        if (value := self._raw.get(name)) is None:
+            return None if name not in self._raw else b"null"
+        return bytes(value) if type(value) is msgspec.Raw else _encode(value)
+
+    def set(self, name: str, value: Any) -> None:
+        """Change or add a key. A changed key keeps its position."""
+        self._source = None
+        self._raw[name] = msgspec.Raw(b"null") if value is None else value
+        self._values[name] = value
+
+    def pop(self, name: str) -> Any:
+        """Remove a key and return its decoded value, or None if it is absent."""
+        if name not in self._raw:
+            return None
+        value = self.get(name)
+        self._source = None
+        del self._raw[name]
+        self._values.pop(name, None)
+        return value
+
+    def drop_nulls(self) -> list[str]:
+        """Remove the keys whose value is null, which OpenAI's API treats as absent. Return their names."""
+        nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
+        for name in nulls:
+            self.pop(name)
+        return nulls
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a value's bytes to another key."""
+        self._source = None
+        self._raw[new] = self._raw.pop(old)
+        if old in self._values:
+            self._values[new] = self._values.pop(old)
+
+    def copy(self) -> Body:
+        """Return an independent body. Values are shared, because they are read-only."""
+        body = Body.__new__(Body)
+        body._source = self._source
+        body._raw = self._raw.copy()
+        body._values = self._values.copy()
+        body.headers = self.headers.copy()
+        body.places = self.places
+        return body
+
+    def encode(self) -> bytes:
+        """Return the JSON bytes: the source itself if nothing has changed."""
+        if self._source is None:
+            self._source = _encode(self._raw)
+        return self._source

@@ -1,0 +1,37 @@
+"""A body keeps the bytes of each value until it changes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from providers.body import Body
+from tests.support.search import examples
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+VALUES = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3), lambda inner: st.lists(inner, max_size=2))
+OBJECTS = st.dictionaries(NAMES, VALUES, max_size=4)
+
+
+@settings(max_examples=examples(200))
+@given(OBJECTS, st.lists(st.tuples(NAMES, VALUES), max_size=3), st.lists(NAMES, max_size=2))
+def test_changes_are_those_of_a_dict(source: dict[str, Any], changes: list[tuple[str, Any]], removed: list[str]) -> None:
+    spaced = json.dumps(source, indent=1).encode()
+    body, expected = Body(spaced), dict(source)
+    assert body.encode() == spaced
+    twin = body.copy()
+    for name, value in changes:
+        body.set(name, value)
+        expected[name] = value
+    for name in removed:
+        assert body.pop(name) == expected.pop(name, None)
+    assert json.loads(body.encode()) == expected
+    assert list(body) == list(expected)
+    assert {name: body.get(name) for name in body} == expected
+    assert twin.encode() == spaced
+    for name in source:
+        if name in expected and name not in dict(changes):
+            assert body.raw(name) == Body(spaced).raw(name)
