@@ -194,7 +194,7 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     models = {name for name in config.models if "*" not in name}
     named = [ref for model in config.models.values() for ref in refs(model.targets)]
     named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
-    targets = {str(ref) for ref in named if ref.provider is not None}
+    targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     return models, targets, {name: provider.type for name, provider in config.providers.items()}
