@@ -16,6 +16,7 @@ from gateway.commands.check import check, schema
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
 from gateway.commands.key import key
+from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
 from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
@@ -82,6 +83,7 @@ for command in (
     version,
     completion,
     key,
+    limits,
     targets,
     top,
     usage,

@@ -7,13 +7,14 @@ from typing import Any, get_args
 import msgspec
 
 from gateway.config.key import KeyConfig
-from gateway.config.read import struct_type
 from gateway.config.schema import schema_of_struct
+from gateway.config.struct_types import struct_type
 from gateway.dialects.described import Schema
 from gateway.explain.route_request import RouteRequest
 from gateway.ledger.query import COLUMNS, GroupBy
 from gateway.openapi import errors
 from gateway.openapi.answers import record
+from gateway.store.limit import OWNERS, Kind
 from gateway.targets.status import TargetView
 
 _TEXT: Schema = {"type": "string"}
@@ -54,9 +55,30 @@ def schemas() -> dict[str, Schema]:
                 "total": _counts(),
             }
         ),
+        "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": _limit()}}),
         "Configuration": record({**reloads, "config": _OBJECT}),
         "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
     }
+
+
+def _limit() -> Schema:
+    """Return the schema of a limit and what is used of it."""
+    amount: Schema = {"type": "number", "minimum": 0}
+    text_or_null = _or_null(_TEXT)
+    return record(
+        {
+            "owner": {"enum": list(OWNERS)},
+            "name": _TEXT,
+            "model": text_or_null,
+            "kind": {"enum": list(get_args(Kind))},
+            "window": text_or_null,
+            "timezone": text_or_null,
+            "unit": {"enum": ["requests", "tokens", "calls", "USD"]},
+            **dict.fromkeys(("limit", "used", "remaining"), amount),
+            "reserved": _or_null(amount),
+            "reset_seconds": _or_null(amount),
+        }
+    )
 
 
 def _schemas_of_keys() -> dict[str, Schema]:
@@ -132,6 +154,12 @@ def paths() -> dict[str, dict[str, Any]]:
             "delete": _operation("Revoke a key", "RevokedKey", _CHANGES),
         },
         "/admin/usage": {"get": _usage()},
+        "/admin/limits": {
+            "get": {
+                **_operation("What is used of the limits", "Limits", errors.KEYED),
+                "parameters": _query(owner=_TEXT),
+            }
+        },
         "/admin/config": {"get": _operation("Show the configuration, with secrets masked", "Configuration", keyed)},
         "/admin/reload": {"post": reload},
         "/openapi.json": {"get": _operation("This document", "Json", keyed)},

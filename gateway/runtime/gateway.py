@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from gateway.attempts.hedge import Hedges
@@ -31,6 +30,7 @@ from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.limiter import LimitStore
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
+from gateway.store.limit import Limit, LimitUsage
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
@@ -144,6 +144,10 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.entries)
 
+    async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
+        return await self._limit_store.usage(self.config, limits)
+
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
@@ -204,9 +208,6 @@ class Gateway:
 
     async def _start_dependencies(self, generation: Generation) -> None:
         """Start the ledger and the limit store, once, if this process serves calls."""
-        models = generation.config.models.values()
-        if find_spec("tokenizers") is None and any(model.context and model.context.tokenizer for model in models):
-            self.report("context.tokenizer is ignored: install lockgate[tokenizers]")
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
