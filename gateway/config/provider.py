@@ -211,13 +211,13 @@ class ProviderConfig(Struct, frozen=True):
         ),
     ] = {}
     bills_aborted_prompt: Annotated[
-        bool,
+        bool | None,
         Meta(
-            description="Set this if the provider bills the prompt of a call that ends before any output. The cost "
-            "of such calls is then counted.",
-            examples=[True],
+            description="Whether the provider bills the prompt of a call that is given up before any output. Default: true, "
+            "but servers of your own (local, llamacpp, ollama, vllm) bill nothing, and the prompt only counts as tokens.",
+            examples=[False],
         ),
-    ] = False
+    ] = None
     drain: Annotated[
         bool,
         Meta(

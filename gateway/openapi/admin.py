@@ -7,8 +7,8 @@ from typing import Any, get_args
 import msgspec
 
 from gateway.config.key import KeyConfig
-from gateway.config.read import struct_type
 from gateway.config.schema import schema_of_struct
+from gateway.config.struct_types import struct_type
 from gateway.dialects.described import Schema
 from gateway.explain.route_request import RouteRequest
 from gateway.ledger.query import COLUMNS, GroupBy

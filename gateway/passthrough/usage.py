@@ -11,6 +11,8 @@ from providers.anthropic.answers import service_tier
 from providers.base import Usage
 from providers.usage import COST_FIELDS, read_count, read_usage
 
+RESPONSE_DONE = "response.done"
+"""The event of the realtime API that reports the usage of a response."""
 MAX_ANSWER_BYTES = 8 << 20
 """Maximum size of an answer whose usage is read."""
 _NO_CALLS = frozenset({"batch"})
@@ -24,6 +26,11 @@ class _Answer(msgspec.Struct):
     service_tier: Any = None
 
 
+class _Event(msgspec.Struct):
+    type: Any = None
+    response: _Answer | None = None
+
+
 class ReportedUsage(NamedTuple):
     """The usage of an answer, and the model that it names ("" if it names none)."""
 
@@ -32,6 +39,7 @@ class ReportedUsage(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class AnswerCopy:
@@ -74,12 +82,26 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
         found = _decode(answer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if type(found.usage) is not dict or found.object in _NO_CALLS:
+    usage = None if found.object in _NO_CALLS else _usage_of(found)
+    return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
+
+
+def usage_of_response(event: bytes) -> Usage | None:
+    """Return the usage of a `response.done` event of the realtime API, or None if it is another event or reports none."""
+    try:
+        found = _decode_event(event)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    usage = read_usage(_as_chat_usage(found.usage), found.service_tier or service_tier(found.usage))
+    return _usage_of(found.response) if found.type == RESPONSE_DONE and found.response is not None else None
+
+
+def _usage_of(answer: _Answer) -> Usage | None:
+    if type(answer.usage) is not dict:
+        return None
+    usage = read_usage(_as_chat_usage(answer.usage), answer.service_tier or service_tier(answer.usage))
     if usage is not None and usage.unsplit_tokens:
         usage = usage.estimate(usage.unsplit_tokens, 0)  # the parts are unknown
-    return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
+    return usage
 
 
 def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +110,7 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
         return usage
     prompt, output = read_count(usage["input_tokens"]), usage.get("output_tokens", 0)
     read, written = (read_count(usage.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
-    details = usage.get("input_tokens_details")
+    details = usage.get("input_tokens_details") or usage.get("input_token_details")  # the latter in the realtime API
     details = details if type(details) is dict else {}
     if prompt is not None:
         prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
@@ -98,5 +120,5 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
         "completion_tokens": output,
         "total_tokens": usage.get("total_tokens"),
         "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written, **details},
-        "completion_tokens_details": usage.get("output_tokens_details"),
+        "completion_tokens_details": usage.get("output_tokens_details") or usage.get("output_token_details"),
     }

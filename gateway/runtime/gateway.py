@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from gateway.attempts.hedge import Hedges
@@ -209,9 +208,6 @@ class Gateway:
 
     async def _start_dependencies(self, generation: Generation) -> None:
         """Start the ledger and the limit store, once, if this process serves calls."""
-        models = generation.config.models.values()
-        if find_spec("tokenizers") is None and any(model.context and model.context.tokenizer for model in models):
-            self.report("context.tokenizer is ignored: install lockgate[tokenizers]")
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))

@@ -111,6 +111,7 @@ class Generation:
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout
         )
+        own = kind.is_own_server
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
@@ -120,7 +121,8 @@ class Generation:
             engine,
             latency=self._latency(target.name),
             price=price_of(provider, model),
-            bills_aborted_prompt=provider.bills_aborted_prompt,
+            bills_aborted_prompt=not own if provider.bills_aborted_prompt is None else provider.bills_aborted_prompt,
+            counts_aborted_prompt=own and provider.bills_aborted_prompt is None,
             finishes_reading=provider.drain,
         )
 
@@ -182,7 +184,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
-        passed=rules_of(config, generation.backend) if config.passthrough else None,
+        passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
         storage=generation.storage,
     )
 
@@ -192,7 +194,7 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     models = {name for name in config.models if "*" not in name}
     named = [ref for model in config.models.values() for ref in refs(model.targets)]
     named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
-    targets = {str(ref) for ref in named if ref.provider is not None}
+    targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     return models, targets, {name: provider.type for name, provider in config.providers.items()}
