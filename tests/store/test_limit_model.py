@@ -13,11 +13,12 @@ from gateway.store import script_args
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.memory import BUSY_RETRY_S, MemoryLimiter
+from gateway.store.periods import DAY_US
 from gateway.store.script_args import PendingDecision
-from gateway.store.scripts import ADMIT, SETTLE
-from gateway.store.settled_spend import SettledSpend
+from gateway.store.scripts import ADMIT, PUBLISH, SETTLE
+from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
-from tests.store.limit_model import Course, Model, Verdict
+from tests.store.limit_model import START, Course, Model, Verdict
 from tests.support.search import examples
 
 STEPS = 40
@@ -167,3 +168,47 @@ def client(redis: RedisAddress) -> Iterator[Any]:
 async def test_the_scripts_decide_as_the_model(client: Any, goes_back: bool) -> None:
     for seed in range(examples(60)):
         await run(Course(seed, goes_back=goes_back), ScriptStore(client))
+
+
+async def test_a_stored_budget_opens_again_in_the_next_period(client: Any) -> None:
+    course = Course(1)
+    store, day = ScriptStore(client), Limit("k", "spend", 100, "day")
+    assert isinstance(store.decide([day], Costs(spend=100), "a", course.now), Reservation)
+    store.settle("a", Costs(spend=100), course.now)
+    assert isinstance(store.decide([day], Costs(spend=1), "b", course.now), Refusal)
+    course.now += DAY_US
+    found = store.decide([day], Costs(spend=100), "c", course.now)
+    assert isinstance(found, Reservation)
+    store.settle("c", Costs(spend=40), course.now)
+    assert await store.used([day], course.now) == [40]
+    assert await store.used([day], course.now - DAY_US) == [40]  # a clock set back opens nothing
+    assert await store.used([day], course.now + DAY_US) == [0]
+
+
+async def test_a_smaller_or_older_sum_that_arrives_late_changes_nothing(client: Any) -> None:
+    now = Course(1).now
+    day, total = Limit("k", "spend", 1000, "day"), Limit("k", "spend", 1000, "total")
+    for limit in (day, total):
+        store, period = ScriptStore(client), limit.slot_at(now)
+
+        def publish(instance: str, amount: int, at: int = period, store: ScriptStore = store, limit: Limit = limit) -> None:
+            keys, arguments = script_args.publish_args([(SpendEntry(instance, limit.key, at, amount), -1)])
+            store._run(PUBLISH, keys, arguments, now)
+
+        for instance, amount, used in (("x", 50, 50), ("x", 30, 50), ("x", 50, 50), ("y", 7, 57), ("x", 51, 58), ("y", 0, 58)):
+            publish(instance, amount)
+            assert await store.used([limit], now) == [used], (instance, amount)
+        if limit is day:
+            publish("z", 500, period - 1)
+            assert await store.used([limit], now) == [58]
+            publish("z", 5, period + 1)  # the clock of another process is ahead
+            assert await store.used([limit], now) == [5]
+        assert (client.pttl(limit.key) > 0) is (limit is day)  # a budget in total never expires
+
+
+async def test_late_spend_of_a_local_day_that_is_behind_utc_is_kept(client: Any) -> None:
+    store, day = ScriptStore(client), Limit("k", "spend", 1000, "day", timezone="Etc/GMT+11")
+    now = START // DAY_US * DAY_US + 3600 * US_PER_S  # 01:00 UTC, the day before at UTC-11
+    keys, arguments = script_args.publish_args([(SpendEntry("x", day.key, day.slot_at(now), 50), -1)])
+    store._run(PUBLISH, keys, arguments, now)
+    assert await store.used([day], now) == [50]
