@@ -149,7 +149,7 @@ def _settle(course: Course, store: MemoryStore | ScriptStore, model: Model, id: 
 
 @pytest.mark.search
 async def test_memory_decides_as_the_model() -> None:
-    for seed in range(examples(1200)):
+    for seed in range(examples(400)):
         course = Course(seed)  # its clock never goes back
         await run(course, MemoryStore(course))
 
@@ -166,7 +166,7 @@ def client(redis: RedisAddress) -> Iterator[Any]:
 @pytest.mark.search
 @pytest.mark.parametrize("goes_back", [False, True])
 async def test_the_scripts_decide_as_the_model(client: Any, goes_back: bool) -> None:
-    for seed in range(examples(60)):
+    for seed in range(examples(48)):
         await run(Course(seed, goes_back=goes_back), ScriptStore(client))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
-from gateway.store.memory import SWEEP_AFTER_ADMISSIONS, MemoryLimiter, Window, is_longer
+from gateway.store.memory import MemoryLimiter, Window, is_longer, steady_now
 from gateway.store.periods import DAY_US
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from tests.support.each import each
@@ -19,6 +20,10 @@ async def test_memory_limiter_admits_the_full_limit() -> None:
     limiter = MemoryLimiter()
     found = [await limiter.admit([HOUR], Costs(), f"n{at}") for at in range(91)]
     assert [isinstance(one, Reservation) for one in found] == [True] * 90 + [False]
+
+
+def test_the_clock_counts_microseconds_since_1970() -> None:
+    assert abs(steady_now() / US_PER_S - time.time()) < 3600
 
 
 class Clock:
@@ -93,7 +98,8 @@ def test_a_charge_at_another_time_is_in_the_slot_of_that_time() -> None:
     assert isinstance(limiter.decide([minute], Costs(), "b"), Reservation)
 
 
-async def test_expired_windows_are_removed_and_those_in_use_stay() -> None:
+async def test_expired_windows_are_removed_and_those_in_use_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.memory.SWEEP_AFTER_ADMISSIONS", 100)
     clock = Clock()
     limiter = MemoryLimiter(clock)
     for at in range(50):
@@ -102,14 +108,14 @@ async def test_expired_windows_are_removed_and_those_in_use_stay() -> None:
     limiter.decide([hour], Costs(7), "seven")
     spend(limiter, 3, "spent")
     clock.now += 62 * US_PER_S
-    for at in range(SWEEP_AFTER_ADMISSIONS - 53):
+    for at in range(47):
         limiter.settle(limiter.decide([hour], NO_COSTS, f"n{at}"), NO_COSTS)  # type: ignore[arg-type]
     assert len(limiter._windows) == 51
     limiter.decide([hour], NO_COSTS, "last")
     assert set(limiter._windows) == {hour.key}
     assert [usage.used for usage in await limiter.usage([hour, DAY])] == [7, 3]
     clock.now += 4 * DAY_US
-    for at in range(SWEEP_AFTER_ADMISSIONS):
+    for at in range(100):
         limiter.settle(limiter.decide([hour], NO_COSTS, f"m{at}"), NO_COSTS)  # type: ignore[arg-type]
     assert limiter.settled_spend.total(DAY.key, 20_000) == 0
 
