@@ -164,6 +164,30 @@ SCHEMAS: dict[str, Schema] = {
     "Plan": record(
         {"model": _TEXT, "route": _TEXT, "strict": {"type": "boolean"}, "targets": {"type": "array", "items": _PLANNED}}
     ),
+    "LimitState": record(
+        {
+            "of": _TEXT,
+            "limit": _TEXT,
+            "kind": _TEXT,
+            "amount": {"type": "number"},
+            "used": {"type": "number"},
+            "remaining": {"type": "number"},
+            "reset_at": nullable(_TEXT),
+        },
+        {"window": _TEXT, "model": _TEXT, "reserved": {"type": "number"}},
+    ),
+    "OwnKey": record(
+        {
+            "object": {"const": "key"},
+            "name": nullable(_TEXT),
+            "team": nullable(_TEXT),
+            "models": nullable({"type": "array", "items": _TEXT}),
+            "passthrough": nullable({"type": "array", "items": _TEXT}),
+            "expires": nullable(_TEXT),
+            "strict": {"type": "boolean"},
+            "limits": listing("LimitState"),
+        }
+    ),
     "Status": record({"status": _TEXT}),
     "Json": {"type": "object", "description": "A JSON object in the form of this API."},
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -22,7 +22,7 @@ from gateway.dialects.parameters import CHECKS
 from gateway.http.caller import CallerDeadlines
 from gateway.http.page_guard import PageGuard, page_rules
 from gateway.http.sweeper import Sweeper
-from gateway.keys.runtime_keys import RuntimeKeys, key_store
+from gateway.keys.runtime_keys import RuntimeKeys, RuntimeTeams, key_store, team_store
 from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
@@ -31,6 +31,8 @@ from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.limiter import LimitStore
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
+from gateway.store.limit import Limit, LimitUsage
+from gateway.store.limit_usage import usage_at
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
@@ -103,6 +105,9 @@ class Gateway:
         self.runtime_keys = RuntimeKeys(
             key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys")
         )
+        self.runtime_teams = RuntimeTeams(
+            team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
+        )
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
@@ -126,6 +131,7 @@ class Gateway:
             hedges=Hedges(self.metrics),
             mirrors=Mirrors(self.metrics, self.log, self.ledger),
             runtime_keys=self.runtime_keys,
+            runtime_teams=self.runtime_teams,
             responses=self._new_response_store(config),
             limiter_for=self._limit_store.limiter_for,
         )
@@ -140,12 +146,21 @@ class Gateway:
         """The configuration that serves new calls."""
         return self.generation.config
 
+    async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return what is used of limits in the store. Raise StoreUnavailableError if it cannot be read."""
+        if not limits:
+            return []
+        if self._workers > 1:  # a supervisor has no connections to the store of its workers
+            return await usage_at(store_address(self.config), limits)
+        return await self.shared.limiter_for(self.config).usage(limits)
+
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.entries)
 
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
+        await self.runtime_teams.start()  # before the keys, which are in teams
         await self.runtime_keys.start()
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:
@@ -261,6 +276,7 @@ class Gateway:
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
+        await self.runtime_teams.stop()
         await self.shared.responses.close()
         self._outage_log.stop()
         if self.fleet is not None:
