@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.measure import memory_kib
 from gateway.tokens import truncation as context
-from gateway.tokens.counter import TokenCount, TokenCounter, Tokenizer
+from gateway.tokens.counter import TokenCount, TokenCounter
+from gateway.tokens.tokenizer import Tokenizer
 from gateway.tokens.truncation import PromptBudget
 from providers.base import Body
 

@@ -16,6 +16,7 @@ from gateway.commands.check import check, schema
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
 from gateway.commands.key_changes import key
+from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
 from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
@@ -84,6 +85,7 @@ for command in (
     completion,
     key,
     team,
+    limits,
     targets,
     top,
     usage,

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from functools import reduce
 from typing import Any, NamedTuple
 
-import msgspec
-
 from gateway.call import Attempt, Call
-from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, tokenizer_for
-from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
-from gateway.tokens.inputs import WITHOUT_OUTPUT, count_inputs, count_ranked
+from gateway.tokens.counter import MAX_INLINE_BYTES
+from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN, requested_cap
+from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
-_INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
-"""The field that is counted, for operations without messages."""
 MAX_FREE_EVENTS = 16
 """A provider's report of 0 output tokens is accepted if `Attempt.chunks` is at most this number."""
 
 
 class Bill(NamedTuple):
-    """The sum of the usage that attempts are billed for. `cost` is in nano-dollars, all others are in tokens."""
+    """The sum of the usage that attempts are billed for. `cost` is in nano-dollars, all others are in tokens.
+
+    Usage without a known price adds nothing to the cost.
+    """
 
     prompt: int
     output: int
@@ -47,15 +45,18 @@ def settle(call: Call) -> None:
         attempt.usage = received(call, attempt)
     usage = attempt.usage
     if usage is None:
-        attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
+        attempt.usage = Usage(prompt_tokens(call, attempt), _output_within_cap(call, attempt.chunks), estimated=True)
     elif call.operation in WITHOUT_OUTPUT:
         if not usage.prompt_tokens:
-            attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt_tokens(call, attempt), estimated=True)
+            attempt.usage = usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
     elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
-        output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
+        output = usage.completion_tokens or (_output_within_cap(call, attempt.chunks) if attempt.chunks > MAX_FREE_EVENTS else 0)
+        if usage.unsplit_tokens:
+            prompt = min(prompt, usage.unsplit_tokens)
+            output = usage.unsplit_tokens - prompt
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            attempt.usage = msgspec.structs.replace(usage, prompt_tokens=prompt, completion_tokens=output, estimated=True)
+            attempt.usage = usage.estimate(prompt, output)
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
@@ -63,10 +64,17 @@ def received(call: Call, attempt: Attempt) -> Usage:
     total = Usage()
     for relay in attempt.relays:
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
-        if relay.chunks > usage.completion_tokens:
-            usage = msgspec.structs.replace(usage, completion_tokens=relay.chunks, estimated=True)
+        output = _output_within_cap(call, relay.chunks) if relay.chunks > usage.completion_tokens else 0
+        if output > usage.completion_tokens:
+            usage = usage.estimate(usage.prompt_tokens or prompt_tokens(call, attempt), output)
         total = total.plus(usage)
     return total
+
+
+def _output_within_cap(call: Call, output: int) -> int:
+    """Return an estimate of the output that is not larger than the caller's own cap."""
+    cap = requested_cap(call.body) if call.body is not None else None
+    return output if cap is None or call.body is None else min(output, max(0, cap) * generated_count(call.body, call.operation))
 
 
 def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
@@ -93,58 +101,80 @@ def is_estimated(attempts: Iterable[Attempt]) -> bool:
     return any(usage.estimated for attempt in attempts for usage in billed_usages(attempt))
 
 
-def answer_cost(attempt: Attempt) -> int:
-    """Return the cost of the caller's answer in nano-dollars; 0 if no usage or price is known."""
-    return 0 if attempt.usage is None else cost_of(attempt, attempt.usage) or 0
+def answer_cost(attempt: Attempt) -> int | None:
+    """Return the cost of the caller's answer in nano-dollars: 0 if no usage is known, None if no price is known."""
+    return 0 if attempt.usage is None else cost_of(attempt, attempt.usage)
 
 
 def cost_of(attempt: Attempt, usage: Usage) -> int | None:
     """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known."""
-    if usage.reported_cost_usd is not None and not usage.estimated and attempt.target.kind.reports_cost:
-        return round(usage.reported_cost_usd * NANO_PER_USD)
+    if usage.parts:
+        costs = [cost_of(attempt, part) for part in usage.parts]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+    if usage.is_unbilled:
+        return 0
+    if usage.reported_cost is not None and not usage.estimated and attempt.target.reports_cost:
+        return usage.reported_cost
     return attempt.price.usage_cost(usage) if attempt.price is not None else None
 
 
-def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int]]:
-    """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars."""
+def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int | None]]:
+    """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars if it is known."""
     for attempt in call.attempts:
         if attempt is not call.answered_by:
             for usage in billed_usages(attempt):
-                yield attempt, usage, cost_of(attempt, usage) or 0
+                yield attempt, usage, cost_of(attempt, usage)
 
 
 def billed_attempts(call: Call) -> list[dict[str, Any]]:
     """Return the bills of attempts that did not answer the call, as receipts and log lines show them."""
     return [
-        {"target": attempt.target.name, "usage": usage, "cost_usd": cost / NANO_PER_USD}
+        {"target": attempt.target.name, "usage": usage.as_record(), "cost_usd": None if cost is None else cost / NANO_PER_USD}
         for attempt, usage, cost in unanswered_usages(call)
     ]
 
 
 def cost_usd(call: Call) -> float | None:
-    """Return the total cost of the call in USD, or None if its usage is unknown or the final attempt's cost is unknown."""
-    attempt = call.final_attempt
-    if attempt is None or (attempt.price is None and (attempt.usage is None or cost_of(attempt, attempt.usage) is None)):
-        return None
-    total = bill(call.attempts)
-    return None if total is None else total.cost / NANO_PER_USD
+    """Return the total cost of the call in USD, or None if its usage is unknown or a part of it has no known price."""
+    costs = [cost_of(attempt, usage) for attempt in call.attempts for usage in billed_usages(attempt)]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) / NANO_PER_USD if known and len(known) == len(costs) else None
+
+
+def is_unpriced(call: Call) -> bool:
+    """Return whether usage of the call has no known price."""
+    return any(cost_of(attempt, usage) is None for attempt in call.attempts for usage in billed_usages(attempt))
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the prompt's tokens: as counted for the context window, else counted now if that is cheap, else estimated by size."""
+    """Return the prompt's tokens, estimated or counted: at most the amount that limits reserved for them."""
+    counted = _counted_prompt(call, attempt)
+    reserved = call.reservation.costs.prompt_tokens if call.reservation is not None and call.passed is None else 0
+    return min(counted, reserved) if reserved else counted
+
+
+def _counted_prompt(call: Call, attempt: Attempt) -> int:
+    """Return the prompt's tokens: as counted for the context window or the limits, else counted if quick, else by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
-    if call.operation == "rerank" and call.body is not None:
-        return count_ranked(call.body, call.body_bytes, attempt.target)
-    if call.operation in _INPUT_FIELDS and call.body is not None:
-        with suppress(ValueError, TypeError):
-            return count_inputs(call.body, call.body_bytes, attempt.target, _INPUT_FIELDS[call.operation])
-    if call.body is not None and call.body_bytes <= MAX_INLINE_BYTES:
-        tokenizer = tokenizer_for(attempt.target.kind.type, attempt.target.model)
-        if "messages" in call.body and SHARED_COUNTER.is_loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # an invalid body is billed as well
-                return SHARED_COUNTER.count_now(call.body, tokenizer).total()
-    return call.body_bytes // TYPICAL_BYTES_PER_TOKEN
+    return call.prompt.typical(attempt.target, TYPICAL_BYTES_PER_TOKEN) if call.body is not None else 0
+
+
+def needs_count(call: Call) -> bool:
+    """Return whether the bill of a long prompt needs a count that takes time, because no usage was reported."""
+    attempt = call.answered_by
+    if attempt is None or call.status != 200 or call.body_bytes <= MAX_INLINE_BYTES or attempt.context is not None:
+        return False
+    if attempt.usage is not None and attempt.usage.prompt_tokens and all(relay.usage is not None for relay in attempt.relays):
+        return False
+    return call.passed is None and call.body is not None and not call.prompt.is_known(attempt.target)
+
+
+async def count_missing(call: Call) -> None:
+    """Count a long prompt before it is billed, if no usage was reported."""
+    if call.body_bytes > MAX_INLINE_BYTES and needs_count(call) and call.answered_by is not None:
+        await call.prompt.count((call.answered_by.target,))
 
 
 def continued_usage(call: Call) -> Usage:

@@ -11,6 +11,8 @@ from gateway.dialects.dialect import Dialect, Translator
 from gateway.dialects.request_headers import CallerHeaders
 from gateway.dialects.table import CHAT
 from gateway.http.request_id import next_id
+from gateway.tokens.other_requests import chat_of
+from gateway.tokens.prompt import PromptCounts
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ class Attempt(Struct, eq=False):
     """The usage of the caller's answer: as reported, or as estimated by `accounting.settle`."""
     billed: tuple[Usage, ...] = ()
     """The usage of an attempt that did not answer the call."""
-    cost: int = 0
-    """The cost of the caller's answer in nano-dollars, known when the call ends; 0 if the price is unknown."""
+    cost: int | None = 0
+    """The cost of the caller's answer in nano-dollars, known when the call ends; None if the price is unknown."""
     chunks: int = 0
     """Number of content events relayed, or estimated tokens of a JSON answer; used as output tokens if no usage is reported."""
     finish_reasons: tuple[str | None, ...] = ()
@@ -93,7 +95,7 @@ class Attempt(Struct, eq=False):
 
 
 class SkippedTarget(Struct, frozen=True):
-    """A target that got no request, because its rules refused the call."""
+    """A target that got no request, because its rules refused the call or its context window is too small."""
 
     target: str
     param: str | None
@@ -151,6 +153,8 @@ class Call(Struct, eq=False):
     """The request in the caller's API, for targets that have it; None if this API has none."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
+    counts: PromptCounts | None = None
+    """The counts of the prompt, made when they are first needed (`prompt`)."""
     model: str = ""
     route: str = ""
     """The model's name in the configuration, possibly a pattern."""
@@ -213,6 +217,17 @@ class Call(Struct, eq=False):
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def prompt(self) -> PromptCounts:
+        """The prompt and its tokens at each target."""
+        if self.counts is None:
+            assert self.body is not None
+            body, translator = self.body, self.translator
+            if translator is not None and translator.refusal is not None and self.source is not None:
+                body = chat_of(self.source)  # the translation lacks what a chat completion cannot express
+            self.counts = PromptCounts(body, self.body_bytes, self.operation)
+        return self.counts
+
+    @property
     def is_written(self) -> bool:
         """Whether a request was written to some upstream."""
         return any(attempt.is_written for attempt in self.attempts)
@@ -229,6 +244,7 @@ class Call(Struct, eq=False):
             body=self.body.copy(),
             source=self.source,
             body_bytes=self.body_bytes,
+            counts=self.counts,
             model=self.model,
             route=self.route,
             stream=self.stream,

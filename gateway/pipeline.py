@@ -44,7 +44,7 @@ from gateway.metrics import Metrics
 from gateway.native.request import check_expressible
 from gateway.passthrough.caller import PassthroughCaller
 from gateway.passthrough.rules import Rule, Rules
-from gateway.passthrough.run import Passthrough
+from gateway.passthrough.websocket import WebSocketCaller, WebSocketPassthrough
 from gateway.response import receipt
 from gateway.response.headers import error_headers
 from gateway.response.response_storage import ResponseStorage
@@ -98,7 +98,7 @@ class Pipeline:
         self.router = router
         self.metrics = metrics
         self.passed = passed
-        self._passthrough = Passthrough(metrics, limits, health)
+        self._passthrough = WebSocketPassthrough(metrics, limits, health)
         self._call_metrics = CallMetrics(metrics)
         self.failover = Failover(metrics, limits, health, budget, hedges)
         self._log = log
@@ -135,14 +135,26 @@ class Pipeline:
         self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send
     ) -> Coroutine[Any, Any, None]:
         """Pass one call to the provider of a rule and account for it."""
+        caller = PassthroughCaller(scope, receive, send, self.deadlines)
+        return self._pass(rule, scope, caller, self._passthrough.run)
+
+    def pass_socket(
+        self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """Pass one WebSocket connection to the provider of a rule and account for it."""
+        caller = WebSocketCaller(scope, receive, send, self.deadlines)
+        return self._pass(rule, scope, caller, self._passthrough.run_socket)
+
+    def _pass(
+        self, rule: Rule, scope: MutableMapping[str, Any], caller: AnyCaller, run: Callable[..., Awaitable[None]]
+    ) -> Coroutine[Any, Any, None]:
         call = Call("passthrough", scope["path"], model=rule.pattern, route=rule.pattern)
         call.passed = PassedRequest(scope["method"], scope["raw_path"].decode("latin-1"))
         call.trace = self.begin_trace(scope["headers"])
-        caller = PassthroughCaller(scope, receive, send, self.deadlines)
 
-        async def answer(call: Call, caller: PassthroughCaller) -> None:
+        async def answer(call: Call, caller: AnyCaller) -> None:
             self._authenticate(call, caller)
-            await self._passthrough.run(call, caller, rule, scope["raw_path"])
+            await run(call, caller, rule, scope["raw_path"])
 
         return self._serve(call, caller, answer)
 
@@ -171,7 +183,10 @@ class Pipeline:
         finally:
             self._watch.discard(caller)
             caller.close()
-            self._account(call, caller)
+            try:
+                await accounting.count_missing(call)
+            finally:
+                self._account(call, caller)
 
     def begin_trace(self, headers: Headers) -> Trace | None:
         """Return the trace of a call, or None if calls are not traced."""
@@ -228,6 +243,8 @@ class Pipeline:
         if call.stream:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
+        if self.router.compares_costs(model):
+            await query.count(candidate.backend.target for candidate in self.router.all_candidates(model))
         candidates = self.router.candidates(model, query)
         if query.needs_native:
             check_expressible(call, self.router.all_candidates(model))

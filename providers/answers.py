@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from providers.base import Answer, Failure, StreamFailure, Usage
+from providers.base import Answer, Failure, StreamFailure
 from providers.finish_reasons import FailedFinishError, finish_reason
+from providers.plain_usage import PlainUsage
 from providers.tool_calls import arguments_text, calls_of, repair_calls
-from providers.usage import MAX_TOKENS, normalize_usage, read_usage
+from providers.usage import normalize_usage, read_usage
 
 Repair = Callable[[dict[str, Any]], bool]
 """Changes a decoded answer or chunk in place. Returns True if it changed something."""
@@ -33,7 +34,6 @@ class AnswerError(Exception):
 
 
 _Name = Annotated[str, Meta(min_length=1)]
-_Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 
 
 class _Function(msgspec.Struct):
@@ -64,38 +64,6 @@ class _GoodChoice(msgspec.Struct):
     usage: None = None
 
 
-class _PromptDetails(msgspec.Struct):
-    cached_tokens: _Tokens | None = None
-    cache_write_tokens: _Tokens | None = None
-
-
-class _CompletionDetails(msgspec.Struct):
-    reasoning_tokens: _Tokens | None = None
-
-
-class _GoodUsage(msgspec.Struct):
-    """A usage without the fields of other vendors. It is in OpenAI's form if `total_tokens` does not exceed the sum."""
-
-    prompt_tokens: _Tokens
-    completion_tokens: _Tokens
-    total_tokens: _Tokens
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    cached_tokens: None = None
-    prompt_cache_hit_tokens: None = None
-    cost: None = None
-
-    def read(self) -> Usage:
-        """Return the counts as `normalized_usage` does."""
-        prompt, completion = self.prompt_tokens, self.completion_tokens
-        if self.prompt_tokens_details is None and self.completion_tokens_details is None:
-            return Usage(prompt, completion)
-        asked, given = self.prompt_tokens_details or _PromptDetails(), self.completion_tokens_details or _CompletionDetails()
-        cached = min(asked.cached_tokens or 0, prompt)
-        reasoning = min(given.reasoning_tokens or 0, completion)
-        return Usage(prompt, completion, cached, reasoning, cache_write_tokens=min(asked.cache_write_tokens or 0, prompt - cached))
-
-
 class _GoodChat(msgspec.Struct):
     """An answer in OpenAI's shape. Most answers that need a repair do not decode as one; `_read_unchanged` finds the others."""
 
@@ -104,8 +72,9 @@ class _GoodChat(msgspec.Struct):
     created: Annotated[int, Meta(gt=0)]
     model: _Name
     choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
-    usage: _GoodUsage | None = None
+    usage: PlainUsage | None = None
     error: None = None
+    service_tier: Annotated[str, Meta(max_length=40)] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -147,7 +116,7 @@ def read_answer(
     changed = _complete(source, model) or changed
     changed = _repair_answer(source, hides_output) or changed
     reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
-    return Answer(_encode(source) if changed else body, read_usage(source.get("usage")), reasons)
+    return Answer(_encode(source) if changed else body, read_usage(source.get("usage"), source.get("service_tier")), reasons)
 
 
 def _read_unchanged(body: bytes) -> Answer | None:
@@ -172,7 +141,7 @@ def _read_unchanged(body: bytes) -> Answer | None:
     usage = chat.usage
     if usage is not None and usage.total_tokens > usage.prompt_tokens + usage.completion_tokens:
         return None
-    return Answer(body, None if usage is None else usage.read(), tuple([choice.finish_reason for choice in chat.choices]))
+    return Answer(body, None if usage is None else usage.read(chat.service_tier), tuple([choice.finish_reason for choice in chat.choices]))
 
 
 def _raise_error(answer: dict[str, Any]) -> None:

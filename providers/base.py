@@ -19,11 +19,12 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from providers.body import Body as Body
+from providers.token_usage import Usage as Usage
 
 Operation = Literal[
-    "chat", "cohere_chat", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
+    "chat", "cohere_chat", "cohere_embed", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
 ]  # fmt: skip
-"""The kind of a request to a provider. `cohere_chat`, `messages`, `responses`: native; `passthrough`: for passed calls."""
+"""The kind of a request to a provider. `passthrough` is for passed calls; those in `NATIVE_APIS` are native."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -37,6 +38,7 @@ FailureKind = Literal[
     "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled",
     "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding", "redirect", "rate_limit",
     "quota", "overloaded", "server_error", "auth", "client_error", "inband_error", "upstream_error", "crashed", "limit",
+    "model_not_found", "path_not_found", "not_found", "request_too_large", "context_overflow", "content_filter",
 ]  # fmt: skip
 """All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
@@ -86,6 +88,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Names (lower case) of callers' request headers that the configuration forwards."""
     pass_fields: tuple[str, ...] = ()
     """Fields of the request that the configuration passes unchanged."""
+    reports_cost: bool = False
+    """Whether the cost that an answer reports is what the provider charges for it."""
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
@@ -109,41 +113,6 @@ class WireRequest(msgspec.Struct):
     body: bytes
     method: str = "POST"
     written: bool = False  # set by the transport when it sends the request
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `estimated` is True if the provider did not report them."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-    cache_write_tokens: int = 0  # prompt tokens written to the provider's cache, which may cost more
-    search_units: int = 0  # billed by Cohere for rerank
-    reported_cost_usd: float | None = None  # used only if the provider's `reports_cost` is true
-    billed: tuple[int, int] | None = None
-    """Billed tokens of prompt and output, if the provider reports them besides those it processed, as Cohere does."""
-
-    def plus(self, other: Usage) -> Usage:
-        """Return the sum. It is an estimate if either usage is an estimate."""
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-            self.estimated or other.estimated,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.search_units + other.search_units,
-            (self.reported_cost_usd or 0) + (other.reported_cost_usd or 0) or None,
-            self._billed_with(other) if self.billed or other.billed else None,
-        )
-
-    def _billed_with(self, other: Usage) -> tuple[int, int]:
-        (prompt, output), (more_prompt, more_output) = (
-            each.billed or (each.prompt_tokens, each.completion_tokens) for each in (self, other)
-        )
-        return prompt + more_prompt, output + more_output
 
 
 class Answer(msgspec.Struct):
@@ -232,7 +201,9 @@ class Provider(Protocol):
     caller_headers: tuple[str, ...] = ()
     """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
     reports_cost: bool = False
-    """Whether `usage.cost` of an answer is its price in US dollars."""
+    """Whether the cost that an answer reports is what the provider charges for it."""
+    is_own_server: bool = False
+    """Whether the operator runs the server, so that no vendor bills a call that is given up."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None

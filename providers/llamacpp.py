@@ -36,6 +36,7 @@ LLAMACPP_WIRE = Wire(
     label="llama.cpp",
     base_url="http://localhost:8080/v1",
     needs_credential=False,
+    is_own_server=True,
     unknown="new",
     accepts_nulls=True,
     options=ServerSettings,

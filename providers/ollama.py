@@ -21,6 +21,7 @@ OLLAMA = OpenAICompatible(
         label="Ollama",
         base_url="http://localhost:11434/v1",
         needs_credential=False,
+        is_own_server=True,
         accepts_nulls=True,
         source="ollama source (commit fb30760)",
     ),

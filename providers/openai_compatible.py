@@ -49,7 +49,7 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 """Path of each operation below a base URL that ends in the version."""
 RERANK_PATH = {"rerank": "/rerank"}
 
-NATIVE_APIS = frozenset({"cohere_chat", "messages", "responses"})
+NATIVE_APIS = frozenset({"cohere_chat", "cohere_embed", "messages", "responses"})
 """Operations with native requests. Only the provider's rules for the operation apply; other fields are passed."""
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
@@ -128,7 +128,9 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     hides_output: bool = False
     """Whether `total_tokens` may be the only field of `usage` that includes reasoning tokens."""
     reports_cost: bool = False
-    """Whether `usage.cost` of an answer is its price in US dollars."""
+    """Whether the cost that an answer reports is what the vendor charges for it."""
+    is_own_server: bool = False
+    """Whether the operator runs the server, so that no vendor bills a call that is given up."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     source: str = ""
@@ -161,6 +163,7 @@ class OpenAICompatible(Provider):
         self.chat_only = wire.chat_only
         self.prefill = wire.prefill
         self.reports_cost = wire.reports_cost
+        self.is_own_server = wire.is_own_server
         self._plans: dict[tuple[str, str], CompiledRules] = {}
 
     def compiled_rules(self, model: str, operation: str = "chat") -> CompiledRules:

@@ -53,7 +53,7 @@ def _usage(source: dict[str, Any]) -> tuple[Usage | None, dict[str, Any]]:
     counts = {"prompt_tokens": prompt, "total_tokens": prompt} if prompt else {}
     if units:
         counts["search_units"] = units
-    return Usage(prompt, search_units=units, reported_cost_usd=read_cost(given.get("cost"))), counts
+    return Usage(prompt, search_units=units, reported_cost=read_cost(given)), counts
 
 
 def _object(value: Any) -> dict[str, Any]:

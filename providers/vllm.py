@@ -47,6 +47,7 @@ VLLM = OpenAICompatible(
         label="vLLM",
         base_url="http://localhost:8000/v1",
         needs_credential=False,
+        is_own_server=True,
         unknown="new",
         accepts_nulls=True,
         options=ServerSettings,

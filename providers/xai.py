@@ -1,4 +1,7 @@
-"""xAI. Sources: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on reasoning models."""
+"""xAI. Sources: xai-sdk 1.21.0 (the same parameters over gRPC); other projects' notes on reasoning models.
+
+Every answer reports its cost (docs.x.ai/developers/cost-tracking, as of 2026-11).
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ XAI = OpenAICompatible(
         label="xAI",
         base_url="https://api.x.ai/v1",
         paths={name: PATHS[name] for name in ("chat",)},
+        reports_cost=True,
         source="xai-sdk 1.21.0",
     ),
     (

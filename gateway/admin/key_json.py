@@ -15,7 +15,8 @@ from gateway.config.check import check_keys, check_limits, check_new_key
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import RATE_FIELDS, LimitsConfig, Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
-from gateway.config.read import Reader, struct_type
+from gateway.config.read import Reader
+from gateway.config.struct_types import struct_type
 from gateway.config.types import Config
 
 SOURCE = "(the request)"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.call import Attempt, Call
+from gateway.errors import FAILURES
 from gateway.limits.enforce import Limits
 from gateway.store.limit import Reservation
 from gateway.targets.bulkhead import Bulkhead
@@ -115,7 +116,7 @@ class Admission:
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
         """Record a failure, or a success if the caller caused the error. Return the reason of the cooldown that it starts, if any."""
-        if failure.kind == "client_error":
+        if FAILURES[failure.kind].blame == "caller":
             self.succeeded()
             return None
         waited = (first_byte_at if first_byte_at >= self.began else time.monotonic()) - self.began

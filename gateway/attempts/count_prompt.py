@@ -13,10 +13,12 @@ import msgspec
 from gateway.attempts.fit import MAX_ENGINE_WAIT_S, NO_SETTINGS, EngineCountError, engine_counting, window_sizes
 from gateway.errors import BadRequest, GatewayError, Unavailable, from_failure
 from gateway.targets.candidate import Candidate
-from gateway.tokens import ids as token_ids
-from gateway.tokens.counter import SHARED_COUNTER, Tokenizer, tokenizer_for
+from gateway.tokens.counter import SHARED_COUNTER
+from gateway.tokens.ids import UnknownIdError
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from gateway.upstream.transport import UpstreamError
 from providers.base import Body, Options, Refusal, Target, WireRequest
+from providers.media.table import media_rules
 from providers.tokenizer_apis import TOKENIZER_APIS, Asked, TokenizerApi, Tokens
 
 MAX_SERVER_WAIT_S = 10.0
@@ -59,7 +61,7 @@ async def count_prompt(body: Body, candidate: Candidate, *, engines_run: bool = 
             return await server_tokens(Asked(), body, candidate)
         except ServerTokenError:
             pass
-    counted = await SHARED_COUNTER.count(body, _tokenizer(candidate))
+    counted = await SHARED_COUNTER.count(body, _tokenizer(candidate), media_rules(target.kind.type, target.model))
     return PromptCount(counted.total(), counted.exact, counted.tokenizer)
 
 
@@ -85,9 +87,9 @@ async def _count_text(asked: Asked, candidate: Candidate) -> PromptCount:
 
     def work() -> PromptCount:
         try:
-            if token_ids.has_ids(tokenizer):
-                ids = token_ids.encode(text, tokenizer)
-                texts = token_ids.texts_of(ids, tokenizer) if asked.wants_texts else None
+            if tokenizer.has_ids:
+                ids = SHARED_COUNTER.encode(text, tokenizer)
+                texts = SHARED_COUNTER.texts_of(ids, tokenizer) if asked.wants_texts else None
                 return PromptCount(len(ids), tokenizer.exact, tokenizer.label(), ids, texts)
         except ImportError:
             pass  # the tokenizer cannot be loaded: the count below uses another
@@ -105,11 +107,11 @@ async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> str:
         if api is not None:
             return await _server_text(api, ids, body, candidate)
         tokenizer = _tokenizer(candidate)
-        if token_ids.has_ids(tokenizer):
-            return await SHARED_COUNTER.run(partial(token_ids.decode, ids, tokenizer), len(ids), tokenizer)
+        if tokenizer.has_ids:
+            return await SHARED_COUNTER.run(partial(SHARED_COUNTER.decode, ids, tokenizer), len(ids), tokenizer)
     except ServerTokenError as failed:
         raise failed.error from None
-    except token_ids.UnknownIdError as unknown:
+    except UnknownIdError as unknown:
         place = f"tokens[{unknown.index}]"
         raise BadRequest(f"'{place}' is not a token of {target.name}.", param=place) from None
     except ImportError:

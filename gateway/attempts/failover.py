@@ -21,6 +21,7 @@ from gateway.attempts import continuation
 from gateway.attempts.admission import NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
+from gateway.attempts.overflow import is_too_small, note_overflow
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown
 from gateway.attempts.retry_budget import RetryBudget
@@ -98,6 +99,8 @@ class Failover:
         """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
         for candidate in candidates:
             if progress.tried and candidate.backend.target.name in progress.tried:
+                continue
+            if progress.overflowed is not None and is_too_small(progress, candidate):
                 continue
             health = self._health.health_of(candidate.backend.target)
             if not health.is_available:
@@ -249,6 +252,8 @@ class Failover:
         assert attempt is not None
         attempt.context = None
         attempt.outcome = str(failure.status) if failure.status >= 400 else failure.kind
+        if failure.kind == "context_overflow":
+            note_overflow(progress, candidate)
         label = self._metrics.target_label(target)
         self._metrics.count("lockgate_attempts", (label, attempt.outcome))
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))

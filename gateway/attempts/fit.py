@@ -7,7 +7,7 @@ A parameter that the provider supports is passed on, and a model's `context:` is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,13 @@ import msgspec
 from gateway import catalog
 from gateway.config.model import ContextConfig
 from gateway.tokens import truncation
-from gateway.tokens.counter import SHARED_COUNTER, TokenCounter, Tokenizer, tokenizer_for
+from gateway.tokens.counter import SHARED_COUNTER, TokenCounter
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget, WindowLimits
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Action, Adjustment, Body, Options, Refusal, Target
+from providers.media.table import media_rules
+from providers.rules.places import remove_messages
 
 if TYPE_CHECKING:
     from gateway.targets.backend import Backend
@@ -68,11 +71,6 @@ class Fit:
         self.engines_run = True  # False in a dry run without engines: tokens are estimated
         self._native: dict[str, tuple[str, str]] = {}
 
-    async def preload(self, tokenizers: Iterable[Tokenizer]) -> None:
-        """Load tokenizers before they are needed: loading one blocks the process for half a second, even in a thread."""
-        for tokenizer in tokenizers:
-            await self._counter.load(tokenizer)
-
     def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> FitRequest:
         """Move the parameters that the gateway handles from the body to a FitRequest. Raise Refusal for an invalid value."""
         said = settings or NO_SETTINGS
@@ -108,7 +106,7 @@ class Fit:
     async def _counting(self, body: Body, place: Backend, tokenizer: Tokenizer, deadlines: Deadlines) -> Counting:
         if place.engine is not None and self.engines_run:
             return await engine_counting(body, place, deadlines)
-        counted = await self._counter.count(body, tokenizer)
+        counted = await self._counter.count(body, tokenizer, media_rules(place.target.kind.type, place.target.model))
 
         def after(leaving: Sequence[Group]) -> Step:
             totals = counted.totals(leaving)
@@ -157,13 +155,12 @@ async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> C
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
         await settled(MAX_ENGINE_WAIT_S)
-    messages = body.get("messages")
     target = place.target
 
     async def total(leaving: Sequence[Group], count: int) -> int:
         twin, options = body.copy(), Options()
         if count:
-            twin.set("messages", _without(messages, truncation.evicted_messages(leaving, count)))
+            remove_messages(twin, truncation.evicted_messages(leaving, count))
         target.kind.adapt(twin, target, options)
         request = target.kind.encode(twin, target, options)
         request.path += "/input_tokens"
@@ -203,7 +200,7 @@ async def _fit(body: Body, asked: FitRequest, counting: Counting, cap: int | Non
                 message = f"{len(evicted)} messages would have to be evicted: {why}."
                 raise Refusal(message, "messages", "context_length_exceeded")
             made.append(Adjustment("messages", "truncate", len(messages), len(messages) - len(evicted), why))
-            body.set("messages", _without(messages, evicted))
+            remove_messages(body, evicted)
     made += _lower(body, limits, after, strict)
     report = ContextReport(
         "exact" if counting.exact else "estimated", counting.tokenizer, after, limits.window, evicted, before=before, after=after
@@ -343,8 +340,3 @@ def _too_long(limits: WindowLimits, prompt: int, cap: int | None, *, of: int | N
         most = limits.prompt_window if limits.prompt_window is not None and prompt > limits.prompt_window else limits.window
         text = f"This model's maximum context length is {most} tokens. However, {resulted}. {reduce}."
     return Refusal(text, "messages", "context_length_exceeded")
-
-
-def _without(messages: list[Any], places: tuple[int, ...]) -> list[Any]:
-    left = frozenset(places)
-    return [message for at, message in enumerate(messages) if at not in left]

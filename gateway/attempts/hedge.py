@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gateway import accounting
 from gateway.attempts.admission import NotAdmittedError
+from gateway.attempts.billing import aborted_usage
 from gateway.attempts.progress import Progress
 from gateway.call import in_ms
 from gateway.errors import Headers
 from gateway.http.caller import Caller
-from providers.base import Failure, Refusal, Target, Usage
+from providers.base import Failure, Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.config.limit import HedgeDelay
@@ -230,7 +230,7 @@ class HedgeRace:
             self.cancelled.append(loser.candidate.backend.target)
             attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - attempt.sent_at)
             # an estimate, until the end of the attempt shows what its provider reported
-            attempt.billed = (Usage(accounting.prompt_tokens(self._progress.call, attempt), 0, estimated=True),)
+            attempt.billed = (aborted_usage(self._progress.call, attempt, loser.candidate.backend),)
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:

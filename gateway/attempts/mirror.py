@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from gateway import accounting
 from gateway.attempts.admission import NotAdmittedError
 from gateway.call import Call
-from gateway.catalog.prices import FREE
 from gateway.errors import GatewayError, Headers
 from gateway.http.caller import Caller, CallerDeadlines
 from gateway.telemetry.call_log import internal_error
@@ -106,12 +105,14 @@ class Mirrors:
         if shadow.attempts:
             shadow.attempts[-1].outcome = outcome
         self._count(candidate, outcome)
-        usage = shadow.answered_by.usage if shadow.answered_by is not None else None
+        answer = shadow.answered_by
+        usage = answer.usage if answer is not None else None
         label = self._metrics.target_label(candidate.backend.target)
-        if usage is not None:
+        if answer is not None and usage is not None:
+            answer.cost = accounting.answer_cost(answer)
             self._metrics.count("lockgate_mirror_tokens", (label, "prompt"), max(0, usage.prompt_tokens))
             self._metrics.count("lockgate_mirror_tokens", (label, "output"), max(0, usage.completion_tokens))
-            self._metrics.count("lockgate_mirror_cost_usd", (label,), (candidate.backend.price or FREE).usage_cost(usage))
+            self._metrics.count("lockgate_mirror_cost_usd", (label,), answer.cost or 0)
         self._ledger.book(shadow, time.monotonic())
         self._log.add(shadow, time.monotonic())
 

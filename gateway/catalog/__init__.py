@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 VENDOR_OF_TYPE = {"gemini": "google", "fireworks": "fireworks-ai", "together": "togetherai"}
 """The vendor's name in the catalog, for provider types with another name."""
@@ -19,14 +21,37 @@ _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})\Z")
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 
 
-class CatalogPrices(msgspec.Struct, frozen=True):
-    """Prices in USD per million tokens."""
+_Usd = Annotated[float, Meta(ge=0, le=100_000)]
 
-    input: float = 0.0
-    output: float = 0.0
-    cache_read: float | None = None
-    cache_write: float | None = None
-    reasoning: float | None = None
+
+class CatalogRates(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prices of some kinds of tokens in USD per million tokens. None means that the kind has no price of its own."""
+
+    input: _Usd | None = None
+    output: _Usd | None = None
+    cache_read: _Usd | None = None
+    cache_write: _Usd | None = None
+    cache_write_1h: _Usd | None = None
+    reasoning: _Usd | None = None
+    input_audio: _Usd | None = None
+    input_image: _Usd | None = None
+    output_audio: _Usd | None = None
+    output_image: _Usd | None = None
+
+
+class CatalogStep(CatalogRates, frozen=True, kw_only=True, omit_defaults=True):
+    """Prices of prompts with more tokens than `over`."""
+
+    over: Annotated[int, Meta(ge=0, le=1_000_000_000)]
+
+
+class CatalogPrices(CatalogRates, frozen=True, kw_only=True, omit_defaults=True):
+    """Prices in USD per million tokens. Steps and tiers list only the kinds of tokens that have another price there."""
+
+    input: _Usd = 0.0
+    output: _Usd = 0.0
+    steps: tuple[CatalogStep, ...] = ()
+    service_tiers: dict[str, CatalogRates] = {}
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -77,4 +102,9 @@ def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
     if vendor is None:
         return None
     name = model.removeprefix("models/")
-    return vendor.models.get(name) or vendor.models.get(_DATED.sub("", name))
+    return vendor.models.get(name) or vendor.models.get(undated(name))
+
+
+def undated(model: str) -> str:
+    """Return the name of a model without the date at its end."""
+    return _DATED.sub("", model)

@@ -1,91 +1,66 @@
-"""Prices of tokens in nano-dollars: the operator's, else the catalog's. Costs are integers: the cost of each usage is rounded up."""
+"""Prices of tokens in nano-dollars: the operator's, else the catalog's, with the vendor's service tiers."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Protocol
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from gateway import catalog
+from gateway.catalog.token_price import FREE, TokenPrice
+from providers.service_tiers import CACHE_WRITE_1H, FACTORS, PRIORITY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from fractions import Fraction
 
-    from providers.base import Usage
+    from gateway.catalog import CatalogRates
 
-MILLION = 10**6
+__all__ = ["FREE", "TokenPrice", "price_of"]
 
-
-class TokenPrice(msgspec.Struct, frozen=True):
-    """Prices in nano-dollars per million tokens of each kind."""
-
-    prompt: int
-    output: int
-    cached: int
-    reasoning: int | None = None
-    """None: reasoning tokens cost the same as other output tokens."""
-    cache_write: int | None = None
-    """None: these tokens cost the same as other prompt tokens."""
-    search: int | None = None
-    """Price of 1,000 search units. An answer that is billed by search units is not billed by tokens, too."""
-
-    def cost(self, prompt: int, output: int, cached: int = 0) -> int:
-        """Return the cost of these tokens. `cached` is a part of `prompt`."""
-        cached = min(max(cached, 0), prompt)
-        total = (prompt - cached) * self.prompt + cached * self.cached + output * self.output
-        return -(-total // MILLION)
-
-    def max_cost(self, prompt: int, output: int) -> int:
-        """Return the highest possible cost of these tokens, as if all were of the most expensive kind."""
-        prompt_price = max(self.prompt, self.cached, self.cache_write or 0)
-        output_price = max(self.output, self.reasoning or 0)
-        return -(-(prompt * prompt_price + output * output_price) // MILLION)
-
-    def search_cost(self, units: int) -> int:
-        """Return the cost of search units; 0 if their price is unknown."""
-        return -(-units * self.search // 1000) if self.search is not None else 0
-
-    def usage_cost(self, usage: Usage) -> int:
-        """Return the cost of an answer, by the billed tokens if they are reported.
-
-        Negative counts, which some upstreams send, cost nothing.
-        """
-        if usage.search_units and self.search is not None:
-            return self.search_cost(usage.search_units)
-        prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
-        if usage.billed is not None and not usage.estimated:
-            prompt, output = usage.billed
-        if self.reasoning is None and self.cache_write is None:
-            return self.cost(prompt, output, usage.cached_tokens)
-        cached = min(max(usage.cached_tokens, 0), prompt)
-        written = min(max(usage.cache_write_tokens, 0), prompt - cached)
-        reasoning = min(max(usage.reasoning_tokens, 0), output)
-        total = (prompt - cached - written) * self.prompt + cached * self.cached + (output - reasoning) * self.output
-        total += written * (self.prompt if self.cache_write is None else self.cache_write)
-        total += reasoning * (self.output if self.reasoning is None else self.reasoning)
-        return -(-total // MILLION)
+_CATALOG_NAMES = {
+    "prompt": "input",
+    "output": "output",
+    "cached": "cache_read",
+    "cache_write": "cache_write",
+    "cache_write_1h": "cache_write_1h",
+    "reasoning": "reasoning",
+    "audio_prompt": "input_audio",
+    "image_prompt": "input_image",
+    "audio_output": "output_audio",
+    "image_output": "output_image",
+}
+_RATES = tuple(_CATALOG_NAMES)
+_MAY_BE_FREE = ("prompt", "output")
 
 
-FREE = TokenPrice(0, 0, 0)
-"""The price of the embedded engine."""
-
-
-class ConfiguredPrice(Protocol):
-    """A price that the operator sets, in USD per million tokens."""
+class ConfiguredRates(Protocol):
+    """Prices that the operator sets for some kinds of tokens, in USD per million tokens."""
 
     @property
-    def prompt(self) -> float: ...
+    def prompt(self) -> float | None: ...
     @property
-    def output(self) -> float: ...
+    def output(self) -> float | None: ...
+
+
+class ConfiguredStep(ConfiguredRates, Protocol):
+    """Prices of prompts that are longer than `over`."""
+
     @property
-    def cached(self) -> float | None: ...
-    @property
-    def cache_write(self) -> float | None: ...
-    @property
-    def reasoning(self) -> float | None: ...
+    def over(self) -> int: ...
+
+
+class ConfiguredPrice(ConfiguredRates, Protocol):
+    """The price of a model that the operator sets."""
+
     @property
     def search(self) -> float | None: ...
+    @property
+    def steps(self) -> Sequence[ConfiguredStep]: ...
+    @property
+    def service_tiers(self) -> Mapping[str, ConfiguredRates]: ...
 
 
 class PricedProvider(Protocol):
@@ -102,10 +77,17 @@ class PricedProvider(Protocol):
 def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
     """Return the price of a model at a provider, or None if it is unknown."""
     price = provider.prices.get(model) or provider.prices.get("*")
-    if price is not None:
-        known = _price(price.prompt, price.output, price.cached, price.reasoning, price.cache_write)
-        return known if price.search is None else msgspec.structs.replace(known, search=_nano_dollars(price.search))
-    return FREE if provider.type == "local" else _catalog_price(provider.type, model, provider.name)
+    if price is None:
+        return FREE if provider.type == "local" else _catalog_price(provider.type, model, provider.name)
+    base = {"prompt": 0, "output": 0, **_rates(price)}
+    steps = [(step.over, _rates(step)) for step in price.steps]
+    known = _price(base, steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
+    return known if price.search is None else msgspec.structs.replace(known, search=_nano_dollars(price.search))
+
+
+def _rates(price: ConfiguredRates) -> dict[str, int]:
+    """Return the prices that an entry of the configuration sets."""
+    return {name: _nano_dollars(usd) for name in _RATES if (usd := getattr(price, name)) is not None}
 
 
 @functools.lru_cache(4096)
@@ -114,23 +96,47 @@ def _catalog_price(kind: str, model: str, provider: str) -> TokenPrice | None:
     prices = entry.usd_per_million_tokens if entry is not None else None
     if prices is None:
         return None
-    # the catalog writes 0 for unknown prices
-    return _price(
-        prices.input, prices.output, prices.cache_read or None, prices.reasoning or None, prices.cache_write or None
-    )
+    tiers = {name: _catalog_rates(kind, tier) for name, tier in prices.service_tiers.items()}
+    listed = PRIORITY.get(model) or PRIORITY.get(catalog.undated(model))
+    if kind == "openai" and listed is not None:
+        tiers.setdefault("priority", {name: _nano_dollars(usd) for name, usd in listed._asdict().items()})
+    steps = [(step.over, _catalog_rates(kind, step)) for step in prices.steps]
+    return _price(_catalog_rates(kind, prices), steps, tiers, FACTORS.get(kind, {}))
+
+
+def _catalog_rates(kind: str, rates: CatalogRates) -> dict[str, int]:
+    """Return the prices of a catalog entry, which writes 0 for unknown prices of special kinds of tokens."""
+    given = {name: getattr(rates, theirs) for name, theirs in _CATALOG_NAMES.items()}
+    known = {name: _nano_dollars(usd) for name, usd in given.items() if usd or (usd is not None and name in _MAY_BE_FREE)}
+    if kind in CACHE_WRITE_1H and "prompt" in known and "cache_write" in known:
+        known.setdefault("cache_write_1h", known["prompt"] * CACHE_WRITE_1H[kind])
+    return known
 
 
 def _price(
-    prompt: float, output: float, cached: float | None, reasoning: float | None, cache_write: float | None
+    base: dict[str, int],
+    steps: Sequence[tuple[int, dict[str, int]]],
+    tiers: Mapping[str, dict[str, int]],
+    factors: Mapping[str, Fraction],
 ) -> TokenPrice:
-    return TokenPrice(
-        _nano_dollars(prompt),
-        _nano_dollars(output),
-        _nano_dollars(prompt if cached is None else cached),
-        None if reasoning is None else _nano_dollars(reasoning),
-        None if cache_write is None else _nano_dollars(cache_write),
-    )
+    """Return a price. What a step or a tier does not set costs as much as otherwise; a tier with a factor has all steps."""
+    longer = tuple((over, _plain({**base, **rates})) for over, rates in sorted(steps, key=lambda step: step[0]))
+    standard = msgspec.structs.replace(_plain(base), steps=longer)
+    named = {name: msgspec.structs.replace(_plain({**base, **rates}), steps=longer) for name, rates in tiers.items()}
+    scaled = {name: _scaled(standard, factor) for name, factor in factors.items() if name not in named}
+    return msgspec.structs.replace(standard, tiers={**scaled, **named})
 
 
-def _nano_dollars(usd: float) -> int:
-    return round(usd * 10**9)
+def _plain(rates: Mapping[str, Any]) -> TokenPrice:
+    return TokenPrice(**{"cached": rates["prompt"], **rates})
+
+
+def _scaled(price: TokenPrice, factor: Fraction) -> TokenPrice:
+    """Return a part of a price."""
+    rates: dict[str, Any] = {name: value for name in _RATES if (value := getattr(price, name)) is not None}
+    steps = tuple((over, _scaled(step, factor)) for over, step in price.steps)
+    return TokenPrice(**{name: -(-value * factor.numerator // factor.denominator) for name, value in rates.items()}, steps=steps)
+
+
+def _nano_dollars(usd: float | str) -> int:
+    return round(Decimal(str(usd)) * 10**9)

@@ -160,7 +160,9 @@ def spent_text(usage: list[dict[str, Any]] | None) -> str:
         return "spent ?"
     budgets = [state for state in usage if state["kind"] == "spend"]
     texts = [
-        f"spent {state['used']:.4f} of {state['limit']}" + (f" until {state['reset_at']}" if state["reset_at"] else "")
+        f"spent {state['spent']:.4f} of {state['limit']:g} USD"
+        + (f" on {state['model']}" if state["model"] else "")
+        + (f" until {state['reset_at']}" if state["reset_at"] else " in total")
         for state in budgets
     ]
     return ", ".join(texts) or "-"

@@ -5,6 +5,7 @@ The command uses the same router as the server and calls no upstream.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import click
@@ -91,7 +92,7 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
     try:
         if (plan := plan_path(generation.pipeline.passed, query["model"])) is not None:
             return plan
-        return plan_route(
+        planning = plan_route(
             generation.router,
             generation.config,
             query["model"],
@@ -99,6 +100,7 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
             query["headers"],
             require_parameters=query["require_parameters"],
         )
+        return asyncio.run(planning)
     except GatewayError as error:
         raise click.ClickException(error_text(error)) from None
 

@@ -59,7 +59,7 @@ def usage(by: str, start: str | None, end: str | None, form: str | None, url: st
 def table(usage: dict[str, Any]) -> str:
     """Return a usage response as text: one line per row, then the total."""
     by = usage["by"]
-    heads = (by, "requests", "prompt", "cached", "output", "reasoning", "USD")
+    heads = (by, "requests", "prompt", "cached", "output", "reasoning", "unpriced", "USD")
     lines = [_cells(row[by] or "-", row) for row in usage["rows"]]
     lines.append(_cells("total", usage["total"]))
     widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
@@ -69,12 +69,15 @@ def table(usage: dict[str, Any]) -> str:
         notes.append("this process only")
     if usage["total"]["estimated"]:
         notes.append(f"tokens of {usage['total']['estimated']:,} calls are estimated")
+    if usage["total"].get("unpriced"):
+        notes.append(f"{usage['total']['unpriced']:,} calls have no known price and are not in the cost")
     return "\n".join([*text, "", "; ".join(notes)])
 
 
 def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     counts = (
-        row[column] for column in ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+        row.get(column, 0)
+        for column in ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "unpriced")
     )
     return (_printable(name), *(f"{count:,}" for count in counts), f"{row['cost_usd']:,.4f}")
 

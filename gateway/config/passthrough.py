@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from gateway.config.field_types import Name, Size
+from gateway.config.field_types import Duration, Name, Size
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -39,3 +39,14 @@ class PassthroughConfig(Struct, frozen=True):
         Size,
         Meta(description="Maximum size of a request body, which is streamed and not kept in memory.", examples=["100MiB"]),
     ] = 1 << 30
+    websocket: Annotated[
+        bool,
+        Meta(
+            description="Whether WebSocket connections are passed, which OpenAI's realtime API uses. Else they are rejected (426).",
+            examples=[True],
+        ),
+    ] = False
+    websocket_idle: Annotated[
+        Duration,
+        Meta(description="Time without data in both directions after which a WebSocket connection is closed.", examples=["30m"]),
+    ] = 600.0

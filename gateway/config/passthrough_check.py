@@ -26,6 +26,8 @@ def check_passthrough(config: Config, problems: Problems) -> None:
         _check_path(pattern, entry, where, problems)
         if not entry.methods:
             problems.add_at_path(f"{where}.methods", "expected at least one method")
+        if entry.websocket:
+            _check_websocket(config, entry, where, problems)
 
 
 def check_allowed_patterns(config: Config, patterns: Iterable[str] | None, where: str, problems: Problems) -> None:
@@ -44,10 +46,10 @@ def is_plain(path: str) -> bool:
     return bool(path) and path != "/" and _PATH.fullmatch(path) is not None and "." not in segments and ".." not in segments
 
 
-def example_entry(path: str) -> str | None:
+def example_entry(path: str, *, websocket: bool = False) -> str | None:
     """Return an entry of `passthrough` that declares a path, or None if there can be no such entry.
 
-    PROVIDER stands for a provider's name.
+    PROVIDER stands for a provider's name. With `websocket` the entry allows WebSocket connections.
     """
     if path in PREFIXES:
         return None
@@ -58,7 +60,9 @@ def example_entry(path: str) -> str | None:
         pattern = prefix + below
         if is_plain(pattern) and own_path_in(pattern) is None:
             upstream = "/*" if not prefix and below != rest else below
-            return f'"{pattern}": ' + ("PROVIDER" if prefix == VERSION_PREFIX else f'{{ provider: PROVIDER, path: "{upstream}" }}')
+            settings = [] if prefix == VERSION_PREFIX else [f'path: "{upstream}"']
+            settings += ["websocket: true"] if websocket else []
+            return f'"{pattern}": ' + (f"{{ provider: PROVIDER, {', '.join(settings)} }}" if settings else "PROVIDER")
     return None
 
 
@@ -76,6 +80,15 @@ def _check_provider(config: Config, entry: PassthroughConfig, where: str, proble
         problems.add_at_path(path, f"no provider '{entry.provider}' in this file{suggest(entry.provider, config.providers, 'providers')}")
     elif provider.type == "local":
         problems.add_at_path(where, "the local engine has no other paths: use another provider")
+
+
+def _check_websocket(config: Config, entry: PassthroughConfig, where: str, problems: Problems) -> None:
+    provider = config.providers.get(entry.provider)
+    if entry.methods and "GET" not in entry.methods:
+        problems.add_at_path(f"{where}.methods", "a WebSocket connection begins with GET: add it, or remove websocket")
+    if provider is not None and provider.proxy not in (None, "env"):
+        text = f"the provider '{entry.provider}' has a proxy, through which no WebSocket connection is possible"
+        problems.add_at_path(f"{where}.websocket", text)
 
 
 def _check_path(pattern: str, entry: PassthroughConfig, where: str, problems: Problems) -> None:

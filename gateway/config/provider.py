@@ -6,35 +6,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from gateway.config.field_types import Dollars, Duration, File, Header, Name, Secrets
+from gateway.config.field_types import Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
+from gateway.config.price import PriceConfig
 from gateway.config.secret import Url
-
-
-class PriceConfig(Struct, frozen=True):
-    """Prices of a model, in USD per million tokens."""
-
-    prompt: Annotated[Dollars, Meta(description="Price of prompt tokens.", examples=[2.5])]
-    output: Annotated[Dollars, Meta(description="Price of output tokens, including reasoning.", examples=[10])]
-    cached: Annotated[
-        Dollars | None,
-        Meta(description="Price of prompt tokens read from the provider's cache. Default: `prompt`.", examples=[1.25]),
-    ] = None
-    cache_write: Annotated[
-        Dollars | None,
-        Meta(
-            description="Price of prompt tokens written to the provider's cache. Default: `prompt`.", examples=[3.125]
-        ),
-    ] = None
-    reasoning: Annotated[
-        Dollars | None, Meta(description="Price of reasoning tokens. Default: `output`.", examples=[10])
-    ] = None
-    search: Annotated[
-        Dollars | None,
-        Meta(
-            description="Price of 1,000 search units, which Cohere bills for rerank instead of tokens.", examples=[2]
-        ),
-    ] = None
 
 
 class CooldownConfig(Struct, frozen=True):
@@ -236,13 +211,13 @@ class ProviderConfig(Struct, frozen=True):
         ),
     ] = {}
     bills_aborted_prompt: Annotated[
-        bool,
+        bool | None,
         Meta(
-            description="Set this if the provider bills the prompt of a call that ends before any output. The cost "
-            "of such calls is then counted.",
-            examples=[True],
+            description="Whether the provider bills the prompt of a call that is given up before any output. Default: true, "
+            "but servers of your own (local, llamacpp, ollama, vllm) bill nothing, and the prompt only counts as tokens.",
+            examples=[False],
         ),
-    ] = False
+    ] = None
     drain: Annotated[
         bool,
         Meta(
@@ -251,6 +226,14 @@ class ProviderConfig(Struct, frozen=True):
             examples=[True],
         ),
     ] = False
+    reports_cost: Annotated[
+        bool | None,
+        Meta(
+            description="Set this if the cost that answers report in `usage` (`cost`, `estimated_cost`) is what the provider "
+            "charges, in USD. That cost is then counted instead of `prices`. Default: true for OpenRouter and xAI.",
+            examples=[True],
+        ),
+    ] = None
     prices: Annotated[
         dict[str, PriceConfig],
         Meta(

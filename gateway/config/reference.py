@@ -17,7 +17,7 @@ from msgspec import inspect as mi
 import providers
 from gateway.config.entry import options_type
 from gateway.config.masked import masked_value
-from gateway.config.read import keys_of, struct_type
+from gateway.config.struct_types import keys_of, struct_type
 from gateway.config.types import Config
 
 FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -209,11 +209,11 @@ def _unwrap(kind: mi.Type) -> tuple[mi.Type, dict[str, Any], dict[str, Any]]:
 
 
 def _struct_in(kind: mi.Type) -> type[msgspec.Struct] | None:
-    """Return the struct of a type, or of the values of a mapping, unless it is written as one value."""
+    """Return the struct of a type, or of the values of a mapping or list, unless it is written as one value."""
     if isinstance(kind, mi.UnionType):
         return next((struct for each in kind.types if isinstance(each, mi.DictType) and (struct := _struct_in(each))), None)
-    if isinstance(kind, mi.DictType):
-        kind, extra, _ = _unwrap(kind.value_type)
+    if isinstance(kind, mi.DictType | mi.VarTupleType | mi.ListType):
+        kind, extra, _ = _unwrap(kind.value_type if isinstance(kind, mi.DictType) else kind.item_type)
         return _struct_in(kind) if "form" not in extra else None
     return kind.cls if isinstance(kind, mi.StructType) else None
 
@@ -231,7 +231,7 @@ def _type_text(annotated: mi.Type) -> str:
         item = _type_text(kind.item_type)
         if isinstance(kind.item_type, mi.LiteralType):
             return f"list of {item}"
-        return "list of names" if item == "text" else f"list of {item}s"
+        return "list of names" if item == "text" else f"list of {item}" + ("" if item == "settings" else "s")
     if isinstance(kind, mi.DictType):
         return (
             "mapping"

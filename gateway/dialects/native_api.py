@@ -47,8 +47,8 @@ class NativeApi(NamedTuple):
 
     The other arguments are the call's translator, and whether the call is strict.
     """
-    max_stops: int | None = None
-    """The maximum number of stop strings in a request. A request with more is translated."""
+    unsuited: Callable[[Body], str | None] | None = None
+    """Returns why a request is translated although a chat completion can express it, or None."""
     token_count: TokenCount | None = None
     """None if the API has no request that only counts tokens."""
 

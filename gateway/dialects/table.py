@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from gateway.dialects.azure import CHAT_PATH, deployment_of
 from gateway.dialects.cohere_api.dialect import CohereChatTranslator
+from gateway.dialects.cohere_api.embed import NATIVE as EMBED_NATIVE
+from gateway.dialects.cohere_api.embed import EmbedTranslator, EmbedV1Translator
 from gateway.dialects.cohere_api.native import NATIVE as COHERE_NATIVE
 from gateway.dialects.completions import CompletionsApi
 from gateway.dialects.dialect import Dialect, PlainDialect, Translator
@@ -96,8 +98,27 @@ COHERE_CHAT = PlainDialect(
     native=COHERE_NATIVE,
 )
 
+COHERE_EMBED = PlainDialect(
+    "embeddings",
+    ("/v2/embed",),
+    has_messages=False,
+    can_continue=False,
+    check=check_embeddings,
+    new_translator=EmbedTranslator,
+    native=EMBED_NATIVE,
+)
+COHERE_EMBED_V1 = PlainDialect(
+    "embeddings",
+    ("/v1/embed",),
+    has_messages=False,
+    can_continue=False,
+    check=check_embeddings,
+    new_translator=EmbedV1Translator,
+)
+
 DIALECTS: tuple[Dialect, ...] = (
-    CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES, COHERE_CHAT, RERANK, RERANK_COHERE, RERANK_FIREWORKS,
+    CHAT, GoodfireChat(), LOGITS, EMBEDDINGS, COMPLETIONS, MESSAGES, RESPONSES, COHERE_CHAT, COHERE_EMBED, COHERE_EMBED_V1,
+    RERANK, RERANK_COHERE, RERANK_FIREWORKS,
 )  # fmt: skip
 
 

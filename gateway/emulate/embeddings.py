@@ -5,16 +5,13 @@ Base64 holds little-endian 32-bit floats, as at OpenAI.
 
 from __future__ import annotations
 
-import base64
-import math
-import sys
-from array import array
 from collections.abc import Sequence
 
 import msgspec
 
 from gateway.emulate.fan_out import sum_usage_objects
 from providers.base import Body
+from providers.vectors import encode_vector
 
 
 class _Vector(msgspec.Struct):
@@ -27,9 +24,6 @@ class _Answer(msgspec.Struct):
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_floats = msgspec.json.Decoder(list[float]).decode
-_decode_text = msgspec.json.Decoder(str).decode
-_encode = msgspec.json.Encoder().encode
 
 
 def _ordered(data: list[_Vector], count: int) -> list[msgspec.Raw]:
@@ -47,29 +41,6 @@ def _index(vector: _Vector) -> int:
     if vector.index is None:
         raise ValueError("a vector has no index")
     return vector.index
-
-
-def encode_vector(vector: msgspec.Raw, encoding: str) -> msgspec.Raw:
-    """Return a vector in an encoding. Raise ValueError if it is not a vector of finite numbers."""
-    source = bytes(vector).lstrip()
-    is_text = source[:1] == b'"'
-    if is_text == (encoding == "base64"):
-        if not is_text and source[:1] != b"[":
-            raise ValueError("a vector is not a list")
-        return vector
-    if is_text:
-        floats = array("f", base64.b64decode(_decode_text(source), validate=True))
-        if sys.byteorder == "big":
-            floats.byteswap()
-        if not all(map(math.isfinite, floats)):
-            raise ValueError("a vector has a number that is not finite")
-        return msgspec.Raw(_encode(floats.tolist()))
-    floats = array("f", _decode_floats(source))
-    if not all(map(math.isfinite, floats)):
-        raise ValueError("a number does not fit in 32 bits")
-    if sys.byteorder == "big":
-        floats.byteswap()
-    return msgspec.Raw(_encode(base64.b64encode(floats.tobytes()).decode()))
 
 
 def merge_answers(answers: Sequence[bytes], counts: Sequence[int], encoding: str) -> bytes:

@@ -13,7 +13,10 @@ from gateway.targets.candidate import Candidate
 IsLive = Callable[[str], bool]
 """Returns whether a call may be sent to the target of this name."""
 
-_PRICES = ("prompt", "output", "cached", "cache_write", "reasoning", "search")
+_PRICES = (
+    "prompt", "output", "cached", "cache_write", "cache_write_1h", "reasoning", "audio_prompt", "image_prompt", "audio_output",
+    "image_output", "search",
+)  # fmt: skip
 _NANO_DOLLARS = 10**9
 
 
@@ -54,7 +57,10 @@ def _describe_target(candidate: Candidate, is_live: IsLive) -> dict[str, Any]:
     return target
 
 
-def _pricing(price: TokenPrice) -> dict[str, float]:
+def _pricing(price: TokenPrice) -> dict[str, Any]:
     """Return prices under the names that `prices:` has in the configuration."""
     known = {name: getattr(price, name) for name in _PRICES}
-    return {name: value / _NANO_DOLLARS for name, value in known.items() if value is not None}
+    pricing: dict[str, Any] = {name: value / _NANO_DOLLARS for name, value in known.items() if value is not None}
+    if price.steps:
+        pricing["steps"] = [{"over": over, **_pricing(step)} for over, step in price.steps]
+    return pricing

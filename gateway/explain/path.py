@@ -33,6 +33,7 @@ def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
         "credential": [name for name, _ in target.kind.probe_headers(target) if name in CREDENTIALS],
         "removed": removed,
         "max_body": rule.max_body,
+        "websocket": rule.allows_websocket,
     }
 
 
@@ -44,4 +45,5 @@ def path_text(plan: Mapping[str, Any]) -> str:
     if plan["removed"]:
         lines.append(f"   removed     {', '.join(plan['removed'])} from the query")
     lines.append(f"   body        at most {plan['max_body']:,} bytes")
+    lines.append(f"   WebSocket   {'passed' if plan['websocket'] else 'rejected'}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ errors in plain text.
     not local     on a listener without keys: see gateway.http.page_guard          403
 
 The error has OpenAI's format, and the connection is closed after it. A response in flight on the connection is finished first.
-Offers to upgrade to other protocols are ignored.
+gateway.http.upgrade handles offers to upgrade to other protocols.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.http.chunk_framing import NO_TRAILERS, ChunkFraming
 from gateway.http.cycle import RequestCycle
-from gateway.http.head import check_head, split_url, without_offer
+from gateway.http.head import check_head, split_url
 from gateway.http.page_guard import PageGuard
 from gateway.http.rejection import (
     CHUNKS_TOO_LARGE,
@@ -39,6 +38,7 @@ from gateway.http.rejection import (
     error_response,
     problem_of,
 )
+from gateway.http.upgrade import UpgradableConnection
 
 LINGER_S = 1.0
 """Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
@@ -59,7 +59,7 @@ PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class CallerConnection(HttpToolsProtocol):
+class CallerConnection(UpgradableConnection):
     """One caller's connection. It starts no timers: `close_overdue` checks all connections about once a second."""
 
     def __init__(
@@ -71,7 +71,7 @@ class CallerConnection(HttpToolsProtocol):
     ) -> None:
         """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
 
-        `guard` holds the rules that keep web pages away.
+        `guard` holds the rules that keep web pages away. With `serves_websockets`, handshakes become calls.
         """
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
@@ -95,8 +95,6 @@ class CallerConnection(HttpToolsProtocol):
         """Bytes of a body that may still be read although its response is complete."""
         self._framing: ChunkFraming | None = None
         """The framing of the current body, or None if it is not chunked."""
-        self._offered_head: bytes | None = None
-        """A head that offered an upgrade, without the offer: it is parsed again."""
         self._current: RequestCycle | None = None
         self.url = b""
         self.idle_since = 0.0
@@ -120,35 +118,20 @@ class CallerConnection(HttpToolsProtocol):
             return
         if not self._in_body:
             self._head_size += len(data)
-        before, end = self._current, 0
+        before, after_offer = self._current, None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            end = offer.args[0]
+            after_offer = memoryview(data)[offer.args[0] :]
         except httptools.HttpParserError as error:
             self.reject(problem_of(error))
-        if self._offered_head is not None:
-            self._ignore_offers(memoryview(data)[end:])
+        if after_offer is not None:  # not in the handler: `problem_of` reads the context of an error
+            self.follow_offer(after_offer)
         if self._in_body:
             if before is self._current:  # all of `data` belongs to the same body
                 self._check_body(len(data))
         elif self._head_size > MAX_HEAD_BYTES and not self._rejected:
             self.reject(HEAD_TOO_LARGE)
-
-    def _ignore_offers(self, rest: memoryview) -> None:
-        """Parse the head again without its offer, then the rest, which the parser would take for the other protocol."""
-        try:
-            while self._offered_head is not None:
-                head, self._offered_head = self._offered_head, None
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                self.parser.feed_data(head)
-                try:
-                    self.parser.feed_data(rest)
-                except httptools.HttpParserUpgrade as offer:
-                    rest = rest[offer.args[0] :]
-        except httptools.HttpParserError as error:
-            self.reject(problem_of(error))
 
     def _check_body(self, size: int) -> None:
         """Limit the rest of a body whose response is complete, and the framing of a chunked body."""
@@ -205,7 +188,7 @@ class CallerConnection(HttpToolsProtocol):
         if problem is not None:
             raise RejectedRequestError(problem)
         if parser.should_upgrade():
-            self._offered_head = without_offer(parser.get_method(), self.url, version, self.headers)
+            self.read_offer(version, may_upgrade=not self._is_busy())
             return
         self._in_body = True
         path, raw_path, query = split_url(self.url)
@@ -224,6 +207,14 @@ class CallerConnection(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+
+    def begin_handshake(self, version: str) -> RequestCycle:
+        """Start the call of a WebSocket handshake."""
+        scope = self.handshake_scope(version)
+        cycle = self._current = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
+        cycle.more_body = False
+        self._start(cycle)
+        return cycle
 
     def _start(self, cycle: RequestCycle) -> None:
         cycle.task = self.loop.create_task(cycle.run(self.app))

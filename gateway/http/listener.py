@@ -110,17 +110,19 @@ def make_server(
     head_timeout_s: Callable[[], float] = lambda: HEAD_TIMEOUT_S,
     on_reject: Callable[[str], None] | None = None,
     guard: PageGuard | None = None,
+    serves_websockets: bool = False,
 ) -> Server:
     """Return the server of one listener: httptools, no access log, forwarded headers only from trusted proxies.
 
     `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this function.
     `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a connection is
-    rejected before there is a call. `guard` holds the rules that keep web pages away from a listener without keys.
+    rejected before there is a call. `guard` holds the rules that keep web pages away from a listener without keys. With
+    `serves_websockets` the application gets WebSocket handshakes.
     """
     config = uvicorn.Config(
         app,
         loop="none",
-        http=cast("Any", partial(CallerConnection, on_reject=on_reject, guard=guard)),
+        http=cast("Any", partial(CallerConnection, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets)),
         ws="none",
         lifespan="off",
         interface="asgi3",

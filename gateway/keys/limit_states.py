@@ -12,6 +12,9 @@ from gateway.config.key import KeyConfig, TeamConfig
 from gateway.store.from_config import limits_in, model_limits_in
 from gateway.store.limit import NANO_PER_USD, US_PER_S, Limit, LimitUsage, seconds_until
 
+UNITS = {"requests": "requests", "concurrent": "calls", "spend": "USD"}
+"""The units of kinds that do not count tokens."""
+
 
 def limits_of_entry(entry: KeyConfig | TeamConfig) -> tuple[Limit, ...]:
     """Return all limits that an entry sets, including those for single models."""
@@ -21,28 +24,40 @@ def limits_of_entry(entry: KeyConfig | TeamConfig) -> tuple[Limit, ...]:
 
 
 def limit_states(usages: Iterable[LimitUsage]) -> list[dict[str, Any]]:
-    """Return the states of limits as JSON values. Amounts of `spend` are in dollars."""
+    """Return the states of limits as JSON values, with what is spent of budgets and the moment of the reset."""
     now = time.time_ns() // 1000
     return [_state(usage, now) for usage in usages]
 
 
 def _state(usage: LimitUsage, now: int) -> dict[str, Any]:
-    limit, reserved = usage.limit, usage.reserved or 0
-    state: dict[str, Any] = {"of": limit.owner.partition(":")[0], "limit": str(limit), "kind": limit.kind}
-    if limit.window:
-        state["window"] = limit.window
-    if limit.model:
-        state["model"] = limit.model
-    state |= {"amount": _amount(limit, limit.amount), "used": _amount(limit, usage.used - reserved)}
-    if limit.kind == "spend":
-        state["reserved"] = _amount(limit, reserved)
-    state["remaining"] = _amount(limit, usage.remaining)
-    state["reset_at"] = _reset_at(usage, now)
-    return state
+    state = usage_json(usage)
+    if usage.limit.kind == "spend":
+        state["spent"] = (usage.used - (usage.reserved or 0)) / NANO_PER_USD
+    return {**state, "reset_at": _reset_at(usage, now)}
 
 
-def _amount(limit: Limit, amount: int) -> int | float:
-    return amount / NANO_PER_USD if limit.kind == "spend" else amount
+def usage_json(usage: LimitUsage) -> dict[str, Any]:
+    """Return a limit and what is used of it. Money is in USD, and `reset_seconds` is null for a budget in total."""
+    limit = usage.limit
+    owner, _, name = limit.owner.partition(":")
+
+    def amount(number: int) -> int | float:
+        return number / NANO_PER_USD if limit.kind == "spend" else number
+
+    return {
+        "owner": owner,
+        "name": name,
+        "model": limit.model or None,
+        "kind": limit.kind,
+        "window": limit.window or None,
+        "timezone": limit.timezone if limit.kind == "spend" else None,
+        "unit": UNITS.get(limit.kind, "tokens"),
+        "limit": amount(limit.amount),
+        "used": amount(usage.used),
+        "reserved": None if usage.reserved is None else amount(usage.reserved),
+        "remaining": amount(usage.remaining),
+        "reset_seconds": None if math.isinf(usage.reset_s) else round(usage.reset_s, 3),
+    }
 
 
 def _reset_at(usage: LimitUsage, now: int) -> str | None:

@@ -144,7 +144,12 @@ class RuntimeKeys(RuntimeEntries[RuntimeKey]):
 
     @property
     def entries(self) -> list[KeyConfig]:
-        """The keys in the form of the configuration. A replaced secret is an entry of its own, which expires."""
+        """The keys in the form of the configuration."""
+        return [key.entry for key in self.by_name.values()]
+
+    @property
+    def accepted(self) -> list[KeyConfig]:
+        """An entry for each secret: that of each key, and with the end of its grace as the expiry each replaced one."""
         return [entry for key in self.by_name.values() for entry in (*_previous_entries(key), key.entry)]
 
     async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:

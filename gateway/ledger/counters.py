@@ -41,6 +41,8 @@ class UsageCounts(NamedTuple):
     cost: int = 0
     estimated: int = 0
     """Number of bookings whose tokens are estimated, because the provider did not report them."""
+    unpriced: int = 0
+    """Number of bookings whose cost is unknown, because the model has no known price. They add nothing to `cost`."""
 
 
 def larger_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
@@ -76,7 +78,7 @@ class UsageCounters:
             self._rows_of[row.day] = count + 1
             self._own[row] = list(counts)
         else:  # in place and without a loop, because this runs for every call
-            requests, prompt, cached, output, reasoning, cost, estimated = counts
+            requests, prompt, cached, output, reasoning, cost, estimated, unpriced = counts
             known[0] += requests
             known[1] += prompt
             known[2] += cached
@@ -84,6 +86,7 @@ class UsageCounters:
             known[4] += reasoning
             known[5] += cost
             known[6] += estimated
+            known[7] += unpriced
         self.unpublished.add(row)
         self.unjournaled.add(row)
         return row

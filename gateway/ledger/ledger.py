@@ -134,7 +134,7 @@ class Ledger:
 
     def _progress_of(self, call: Call, attempt: Attempt, ended: float) -> CallProgress:
         usage = accounting.received(call, attempt)
-        cost = accounting.cost_of(attempt, usage) or 0
+        cost = accounting.cost_of(attempt, usage)
         row = _row(call, self._day_of(call, ended), attempt.target.name)
         reservation = call.reservation
         reserved = [] if reservation is None else zip(reservation.limits, reservation.slots, strict=True)
@@ -147,10 +147,13 @@ def _row(call: Call, day: str, target: str) -> UsageRow:
     return UsageRow(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target)
 
 
-def _counts(requests: int, usage: Usage | None, cost: int) -> UsageCounts:
+def _counts(requests: int, usage: Usage | None, cost: int | None) -> UsageCounts:
     if usage is None:
         return UsageCounts(requests)
     prompt, output = usage.prompt_tokens, usage.completion_tokens
     if prompt < 0 or output < 0:
         prompt, output = max(0, prompt), max(0, output)
-    return UsageCounts(requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost, int(usage.estimated))
+    is_unpriced = cost is None
+    return UsageCounts(
+        requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost or 0, int(usage.estimated), int(is_unpriced)
+    )

@@ -14,7 +14,7 @@ from gateway.ledger.counters import KEPT_DAYS, UsageCounts, UsageRow, add_counts
 
 GroupBy = Literal["key", "team", "model", "target", "day"]
 NANO_PER_USD = 1_000_000_000
-COLUMNS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nanodollars", "estimated")
+COLUMNS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nanodollars", "estimated", "unpriced")
 
 
 class BadQueryError(ValueError):
@@ -105,9 +105,8 @@ def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str) -> dic
 
 
 def json_fields(counts: UsageCounts) -> dict[str, Any]:
-    """Return counts by column name. `estimated` is the number of bookings without usage reported by the provider."""
-    values = (counts.requests, counts.prompt, counts.cached, counts.output, counts.reasoning, counts.cost, counts.estimated)
-    columns: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
+    """Return counts by column name. `estimated` and `unpriced` are numbers of bookings whose usage or cost is not known."""
+    columns: dict[str, Any] = dict(zip(COLUMNS, counts, strict=True))
     return {**columns, "cost_usd": counts.cost / NANO_PER_USD}
 
 

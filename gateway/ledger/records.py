@@ -24,6 +24,10 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
+FIRST_COUNTS = 7
+"""Number of counts of a row in the first version of the journal."""
+
+
 class CallProgress(msgspec.Struct, frozen=True):
     """Usage so far of a call in flight, and the budgets (keys and periods) that it is charged to."""
 
@@ -147,7 +151,7 @@ class _Reader:
 
 
 def _counts(values: Sequence[Any]) -> UsageCounts:
-    counts = UsageCounts(*map(int, values))
-    if len(values) != len(UsageCounts._fields) or min(counts) < 0:
+    counts = UsageCounts(*map(int, values))  # a journal of an earlier version has fewer counts
+    if len(values) < FIRST_COUNTS or min(counts) < 0:
         raise ValueError("invalid counts of a row")
     return counts

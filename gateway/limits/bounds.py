@@ -92,6 +92,12 @@ def max_search_units(call: Call) -> int:
     return math.ceil(chunks / DOCUMENTS_PER_UNIT)
 
 
+def requested_tier(body: Body) -> str:
+    """Return the service tier that a call asks for, or "" if it leaves the choice to the provider."""
+    tier = body.get("service_tier") if "service_tier" in body else None
+    return tier if isinstance(tier, str) and tier != "auto" else ""
+
+
 def _check(message: Any, index: int) -> None:
     content = message.get("content") if isinstance(message, dict) else None
     for part in content if isinstance(content, list) else ():

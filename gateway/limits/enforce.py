@@ -13,8 +13,9 @@ from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden
 from gateway.keys.virtual_key import limits_for
-from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, search_units
+from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
+from gateway.limits.in_flight import InFlight
 from gateway.limits.refusal import rate_limit_headers, refusal_error, told_wait
 from gateway.store.from_config import limits_in, needs_token_count
 from gateway.store.limit import (
@@ -29,7 +30,7 @@ from gateway.store.limit import (
     needed_estimates,
 )
 from gateway.store.memory import MemoryLimiter
-from gateway.tokens.estimate import estimate_prompt, output_cap, requested_cap
+from gateway.tokens.estimate import output_cap, requested_cap
 from providers.base import Failure, FailureKind, Target
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
 
 MAX_CACHED_USERS = 10_000
-"""Maximum number of users whose `Limit` objects are cached. Their usage is counted in the store, not here."""
+"""Maximum number of users whose `Limit` objects are cached, and of cached prices. The usage of users is counted in the store, not here."""
 PASSED_COSTS = Costs(1, 1, 1, 1)
 """The amounts that a passed call reserves: enough to refuse it at a used-up limit. Its usage is not yet known."""
 _NO_LIMITS = LimitsConfig()
@@ -51,6 +52,7 @@ class Limits:
         self._config = config
         self._metrics = metrics
         self.budget_gauge = BudgetGauge()
+        self._in_flight = InFlight()
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
         self._models = {name: limits_in(model.limits, f"model:{name}", "caller") for name, model in config.models.items()}
         self._providers = {
@@ -63,6 +65,7 @@ class Limits:
             for name, provider in config.providers.items()
             for model, target in provider.models.items()
         }
+        self._prices: dict[str, TokenPrice] = {}
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
@@ -84,12 +87,15 @@ class Limits:
     async def admit(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> None:
         """Reserve the call's maximum usage under its caller's limits. Raise LimitReached or Unavailable if it is refused."""
         call.strict_limits = has_strict_limit(limits)
-        decision = await self.limiter.admit(limits, self._costs(call, targets, limits), call.id)
+        await _count_prompt(call, targets, limits)
+        costs = self._costs(call, targets, limits)
+        decision = await self.limiter.admit(limits, costs, call.id)
         call.limit_headers = rate_limit_headers(decision)
         self.budget_gauge.record(decision.statuses)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
-            raise refusal_error(decision)
+            raise refusal_error(self._in_flight.judge(decision, costs))
+        self._in_flight.add(decision)
         call.reservation = decision
 
     async def admit_target(self, call: Call, target: Target) -> Reservation | Failure | None:
@@ -100,11 +106,15 @@ class Limits:
         limits = self._of_target(target)
         if not limits:
             return None
-        decision = await self.limiter.admit(limits, self._costs(call, (target,), limits), f"{call.id}.{len(call.attempts)}")
+        await _count_prompt(call, (target,), limits)
+        costs = self._costs(call, (target,), limits)
+        decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
         self.budget_gauge.record(decision.statuses)
         self._count(limits, decision)
         if isinstance(decision, Reservation):
+            self._in_flight.add(decision)
             return decision
+        decision = self._in_flight.judge(decision, costs)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         text = f"the gateway's own limit of {decision.limit} is used up"
@@ -139,6 +149,7 @@ class Limits:
 
         If usage was estimated, a strict token limit keeps the reserved amount.
         """
+        self._in_flight.remove(reservation)
         bill = accounting.bill(attempts)
         if bill is None:
             self.limiter.settle(reservation, unused)
@@ -180,18 +191,20 @@ class Limits:
             return PASSED_COSTS
         assert call.body is not None
         body, default = call.body, self._config.default_output_tokens
+        tier = requested_tier(body) if money else ""
         if has_strict_limit(limits):
             prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
             units = max_search_units(call)
             prices = [self._price(target) for target in targets] if money else []
-            spend = max((price.max_cost(prompt, output) + price.search_cost(units) for price in prices), default=0)
+            spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
             return Costs(1, prompt, output, spend)
-        prompt = estimate_prompt(body, call.body_bytes, targets[0], call.operation)
+        prompts = [call.prompt.bound(target) for target in targets]
         output = max(output_cap(body, target, default, call.operation) for target in targets)
         units = search_units(call)
         prices = [self._price(target) for target in targets] if money else []
-        spend = max((price.cost(prompt, output) + price.search_cost(units) for price in prices), default=0)
-        return Costs(1, prompt, output, spend)
+        costs = (price.cost(prompt, output, tier=tier) for price, prompt in zip(prices, prompts, strict=False))
+        spend = max((cost + price.search_cost(units) for cost, price in zip(costs, prices, strict=True)), default=0)
+        return Costs(1, max(prompts), output, spend)
 
     def _price(self, target: Target) -> TokenPrice:
         """Return the price that a budget is charged. Raise Forbidden if there is none.
@@ -199,8 +212,18 @@ class Limits:
         The configuration check rejects budgets for models without a price, but a run-time key may be older than the
         model.
         """
-        price = price_of(self._config.providers[target.provider], target.model)
+        price = self._prices.get(target.name)
+        if price is None:
+            price = price_of(self._config.providers[target.provider], target.model)
+            if price is not None and len(self._prices) < MAX_CACHED_USERS:
+                self._prices[target.name] = price
         if price is None:
             text = f"{target.name} has no known price, so this call cannot be charged to a budget. Ask for another model."
             raise Forbidden(text, code="price_unknown", param="model")
         return price
+
+
+async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> None:
+    """Count the prompt if a limit needs it. Strict limits are bounded by the size."""
+    if call.passed is None and needed_estimates(limits)[0] and not has_strict_limit(limits):
+        await call.prompt.count(targets)

@@ -30,8 +30,10 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
     headers: Headers = () if wait is None else retry_after_headers(wait)
     retry = "" if wait is None else f"Please try again in {go_duration(wait)}."
     if refusal.busy:
-        text = f"The remaining budget of {limit} for {whose} is reserved by calls in flight. {retry}"
-        return LimitReached(text, type="requests", code="rate_limit_exceeded", headers=headers)
+        what = "remaining budget" if limit.kind == "spend" else "rest of the limit"
+        text = f"The {what} of {limit} for {whose} is reserved by calls in flight. {retry}"
+        type = "tokens" if limit.kind in TOKEN_KINDS else "requests"
+        return LimitReached(text, type=type, code="rate_limit_exceeded", headers=headers)
     if limit.kind == "spend":
         headers = (*headers, NO_RETRY)
         has_rest = any(status.limit is limit and status.remaining > 0 for status in refusal.statuses)

@@ -39,18 +39,12 @@ def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
     return call.translator.refusal is not None or not frozenset(source) <= (api.fields - api.uncounted) | GATEWAY_FIELDS
 
 
-def _has_surplus_stops(call: Call, settings: ModelSettings) -> bool:
-    most = call.dialect.native.max_stops if call.dialect.native is not None else None
-    return most is not None and len(call.stops) > most
-
-
 REASONS: tuple[tuple[str, Reason], ...] = (
     ("the conversation is fitted into the context window", is_fitted),
     ("the model continues broken streams", _is_continued),
     ("the model repairs JSON answers", _may_repair),
     ("a strict limit applies, and the tokens of this content have no upper bound", _is_unbounded),
     ("the stop string stays in the text", lambda call, settings: call.keeps_stop),
-    ("the provider accepts fewer stop strings", _has_surplus_stops),
 )
 """Reasons to translate a call, each with the function that returns whether the reason applies."""
 
@@ -75,4 +69,7 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
         if applies(call, settings):
             return reason
     foreign = api.foreign_field(frozenset(source))
-    return None if foreign is None else f"'{foreign}' is a parameter of chat completions"
+    if foreign is not None:
+        return f"'{foreign}' is a parameter of chat completions"
+    can_be_translated = call.translator is None or call.translator.refusal is None
+    return api.unsuited(source) if api.unsuited is not None and can_be_translated else None

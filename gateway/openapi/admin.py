@@ -7,8 +7,8 @@ from typing import Any, get_args
 import msgspec
 
 from gateway.config.key import KeyConfig, TeamConfig
-from gateway.config.read import struct_type
 from gateway.config.schema import schema_of_struct
+from gateway.config.struct_types import struct_type
 from gateway.dialects.described import Schema
 from gateway.explain.route_request import RouteRequest
 from gateway.ledger.query import COLUMNS, GroupBy
@@ -54,6 +54,7 @@ def schemas() -> dict[str, Schema]:
                 "total": _counts(),
             }
         ),
+        "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="LimitState")}}}),
         "Configuration": record({**reloads, "config": _OBJECT}),
         "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
     }
@@ -132,6 +133,12 @@ def paths() -> dict[str, dict[str, Any]]:
         },
         **_paths_of("team"),
         "/admin/usage": {"get": _usage()},
+        "/admin/limits": {
+            "get": {
+                **_operation("What is used of the limits", "Limits", errors.KEYED),
+                "parameters": _query(owner=_TEXT),
+            }
+        },
         "/admin/config": {"get": _operation("Show the configuration, with secrets masked", "Configuration", keyed)},
         "/admin/reload": {"post": reload},
         "/openapi.json": {"get": _operation("This document", "Json", keyed)},

@@ -5,9 +5,12 @@ Many answers of providers pass unchanged, so these schemas require only the memb
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from gateway.dialects.described import Schema, nullable
+from gateway.store.limit import OWNERS, Kind
 from providers.base import Adjustment
 
 _TEXT: Schema = {"type": "string"}
@@ -29,7 +32,12 @@ def listing(name: str) -> Schema:
 _ADJUSTMENT: Schema = {"$ref": "#/components/schemas/Adjustment"}
 _COUNTED = record({"count": {"enum": ["exact", "estimated"]}, "tokenizer": nullable(_TEXT), "target": _TEXT})
 _COUNTS = {"input_tokens": _COUNT, "gateway": _COUNTED}
-_PRICES: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_USD: Schema = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
+_PRICES: Schema = {
+    "type": "object",
+    "properties": {"steps": {"type": "array", "items": _USD}},
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
 _LIMITS: dict[str, Schema] = {"context_window": _COUNT, "max_output_tokens": _COUNT, "pricing": _PRICES}
 _CHOICE = record(
     {}, {"index": _COUNT, "message": _OBJECT, "finish_reason": nullable(_TEXT), "logprobs": nullable(_OBJECT)}
@@ -61,6 +69,7 @@ _RANKS: Schema = {
         {"index": _COUNT, "relevance_score": {"type": "number"}}, {"document": {"type": ["string", "object"]}}
     ),
 }
+_AMOUNT: Schema = {"type": "number", "minimum": 0}
 
 SCHEMAS: dict[str, Schema] = {
     **msgspec.json.schema_components((Adjustment,), ref_template="#/components/schemas/{name}")[1],
@@ -101,6 +110,10 @@ SCHEMAS: dict[str, Schema] = {
     "Logits": record({"logits": {"type": "object", "additionalProperties": {"type": "number"}}}, {"gateway": _RECEIPT}),
     "Rerank": {"anyOf": [record({"results": _RANKS, "meta": _OBJECT}, _MORE), record({"data": _RANKS}, _MORE)]},
     "RerankV2": record({"results": _RANKS, "meta": _OBJECT}, {"id": nullable(_TEXT), "gateway": _RECEIPT}),
+    "CohereEmbed": record(
+        {"id": _TEXT, "embeddings": {"anyOf": [_OBJECT, {"type": "array", "items": _VECTOR}]}},
+        {"texts": {"type": "array", "items": _TEXT}, "meta": _OBJECT, "response_type": _TEXT, "gateway": _RECEIPT},
+    ),
     "CohereChat": record(
         {"id": _TEXT, "finish_reason": _TEXT, "message": record({"role": {"const": "assistant"}})},
         {"usage": _OBJECT, "logprobs": {"type": "array", "items": _OBJECT}, "gateway": _RECEIPT},
@@ -166,15 +179,18 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "LimitState": record(
         {
-            "of": _TEXT,
-            "limit": _TEXT,
-            "kind": _TEXT,
-            "amount": {"type": "number"},
-            "used": {"type": "number"},
-            "remaining": {"type": "number"},
-            "reset_at": nullable(_TEXT),
+            "owner": {"enum": list(OWNERS)},
+            "name": _TEXT,
+            "model": nullable(_TEXT),
+            "kind": {"enum": list(get_args(Kind))},
+            "window": nullable(_TEXT),
+            "timezone": nullable(_TEXT),
+            "unit": {"enum": ["requests", "tokens", "calls", "USD"]},
+            **dict.fromkeys(("limit", "used", "remaining"), _AMOUNT),
+            "reserved": nullable(_AMOUNT),
+            "reset_seconds": nullable(_AMOUNT),
         },
-        {"window": _TEXT, "model": _TEXT, "reserved": {"type": "number"}},
+        {"spent": _AMOUNT, "reset_at": nullable(_TEXT)},
     ),
     "OwnKey": record(
         {

@@ -18,6 +18,8 @@ from gateway.dialects.responses_api.stored import MAX_PAGE
 from gateway.dialects.table import (
     CHAT,
     COHERE_CHAT,
+    COHERE_EMBED,
+    COHERE_EMBED_V1,
     COMPLETIONS,
     DIALECTS,
     EMBEDDINGS,
@@ -58,6 +60,8 @@ APIS: Mapping[Dialect, Api] = {
     RERANK: Api("Ranking of documents", "Rerank"),
     RERANK_FIREWORKS: Api("Ranking of documents", "Rerank"),
     COHERE_CHAT: Api("Chat, as in Cohere's v2", "CohereChat", "Cohere's events, from message-start to message-end, then [DONE]", "Cohere"),
+    COHERE_EMBED: Api("Embeddings, as in Cohere's v2", "CohereEmbed", form="Cohere"),
+    COHERE_EMBED_V1: Api("Embeddings, as in Cohere's v1", "CohereEmbed", form="Cohere"),
     RERANK_COHERE: Api("Ranking of documents, as in Cohere's v2", "RerankV2", form="Cohere"),
     RESPONSES: Api("Response", "Response", "OpenAI's events, from response.created to response.completed"),
 }
@@ -72,6 +76,7 @@ REQUESTS: Mapping[str, Callable[[], Schema]] = {
     "RerankV2": requests.ranking,
     "Message": requests.messages,
     "CohereChat": requests.cohere_chat,
+    "CohereEmbed": requests.cohere_embed,
     "Response": requests.responses,
     "MessageTokens": partial(requests.messages, counts=True),
     "Tokens": requests.tokenize,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.dialects import completions, embeddings, rerank
+from gateway.dialects.cohere_api.embed_request import TYPES as EMBEDDING_TYPES
 from gateway.dialects.cohere_api.request import NAMES
 from gateway.dialects.described import Check, Schema, nullable, schema_of
 from gateway.dialects.messages import MAX_MESSAGES, MESSAGES
@@ -79,6 +80,17 @@ def embedding_inputs() -> Schema:
     """Return the schema of an embeddings request."""
     own = {"input": schema_of(embeddings.FIELDS["input"]), "stream": _FALSE}
     return _body({**_fields(embeddings.FIELDS), **own}, "input")
+
+
+def cohere_embed() -> Schema:
+    """Return the schema of a request of Cohere's embed API."""
+    texts: Schema = {"type": ["array", "null"], "items": {"type": "string"}}
+    inputs: Schema = {"type": ["array", "null"], "items": {"type": "object", "required": ["content"]}}
+    types: Schema = {"type": ["array", "null"], "items": {"type": "string", "enum": list(EMBEDDING_TYPES)}}
+    of_gateway = _fields({name: check for name, check in embeddings.FIELDS.items() if name in ("user", "timeout_microseconds")})
+    dimension = _fields({"dimensions": embeddings.FIELDS["dimensions"]})["dimensions"]
+    own = {"texts": texts, "images": texts, "inputs": inputs, "embedding_types": types, "output_dimension": dimension}
+    return _body({**of_gateway, **own, "stream": _FALSE})
 
 
 def ranking() -> Schema:

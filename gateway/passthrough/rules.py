@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -12,6 +13,9 @@ from gateway.config.provider import ProviderConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Origin
+
+if TYPE_CHECKING:
+    from gateway.upstream.native_transport import NativeTransport
 
 
 class Rule(Struct, frozen=True):
@@ -28,6 +32,14 @@ class Rule(Struct, frozen=True):
     max_body: int
     provider: ProviderConfig
     backend: Backend
+    sockets: NativeTransport | None = None
+    """Opens WebSocket connections; None if the pattern has none."""
+    websocket_idle: float = 0.0
+
+    @property
+    def allows_websocket(self) -> bool:
+        """Whether WebSocket connections are passed."""
+        return self.sockets is not None
 
     @property
     def origin(self) -> Origin:
@@ -50,10 +62,15 @@ class Rules:
         return next((rule for rule in self._rules if rule.matches(raw)), None)
 
 
-def rules_of(config: Config, backend_of: Callable[[str, str], Backend]) -> Rules:
-    """Return the rules of a configuration. `backend_of` returns the backend of a provider's model."""
+def rules_of(
+    config: Config, backend_of: Callable[[str, str], Backend], sockets: NativeTransport | None = None
+) -> Rules:
+    """Return the rules of a configuration. `backend_of` returns the backend of a provider's model.
+
+    `sockets` opens WebSocket connections.
+    """
     return Rules(
-        _rule(entry, config.providers[entry.provider], backend_of(entry.provider, target_model(entry)))
+        _rule(entry, config.providers[entry.provider], backend_of(entry.provider, target_model(entry)), sockets)
         for entry in config.passthrough.values()
     )
 
@@ -63,9 +80,14 @@ def target_model(entry: PassthroughConfig) -> str:
     return entry.name.removeprefix("/")
 
 
-def _rule(entry: PassthroughConfig, provider: ProviderConfig, backend: Backend) -> Rule:
+def _rule(
+    entry: PassthroughConfig, provider: ProviderConfig, backend: Backend, sockets: NativeTransport | None
+) -> Rule:
     path, is_tree = entry.name.removesuffix("/*"), entry.name.endswith("/*")
     appended = path.removeprefix(VERSION_PREFIX) if entry.path is None else entry.path.removesuffix("/*")
     base = urlsplit(backend.target.base_url).path.rstrip("/")
     methods = frozenset(entry.methods)
-    return Rule(entry.name, path.encode(), is_tree, base + appended, methods, entry.max_body, provider, backend)
+    opener = sockets if entry.websocket else None
+    return Rule(
+        entry.name, path.encode(), is_tree, base + appended, methods, entry.max_body, provider, backend, opener, entry.websocket_idle
+    )

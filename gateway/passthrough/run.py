@@ -47,12 +47,12 @@ class Passthrough:
 
     async def run(self, call: Call, caller: PassthroughCaller, rule: Rule, raw_path: bytes) -> None:
         """Pass an authenticated call and relay the response. Raise GatewayError if there is no response."""
-        _check(call, rule, raw_path)
+        check_call(call, rule, raw_path)
         body = CallerBody(caller, caller.headers, rule.max_body)
         await self._admit(call)
         health = self._health.health_of(rule.backend.target)
         target = health.pick_credential(rule.backend.targets)
-        request, adjustments = _request(call, caller, rule, target, raw_path)
+        request, adjustments = passed_request(call, caller, rule, target, raw_path)
         attempt = Attempt(target, adjustments=adjustments)
         call.attempts.append(attempt)
         call.read_at = attempt.sent_at = time.monotonic()
@@ -68,13 +68,9 @@ class Passthrough:
             finally:
                 response.close()
         finally:
-            if admission.began:
-                attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
-            else:  # it was never at the target
-                attempt.sent_at = time.monotonic()
             assert call.passed is not None
             call.passed.request_bytes = body.size
-            admission.leave(attempt)
+            end_attempt(attempt, admission)
 
     async def _admit(self, call: Call) -> None:
         """Reserve the call under its caller's limits."""
@@ -124,7 +120,7 @@ class Passthrough:
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
         attempt.outcome = "ok" if response.status < FIRST_ERROR_STATUS else str(response.status)
-        attempt.upstream_id = _upstream_id(response)
+        attempt.upstream_id = upstream_id(response.headers)
         copy = copy_for(passed.method, response.status, response.headers)
         call.first_byte_at = time.monotonic()
         await caller.start_response(response.status, response_headers(response.headers, common_headers(call), rule))
@@ -150,7 +146,16 @@ class Passthrough:
             attempt.price = own_price or rule.backend.price
 
 
-def _check(call: Call, rule: Rule, raw_path: bytes) -> None:
+def end_attempt(attempt: Attempt, admission: Admission) -> None:
+    """Record the duration of an attempt, and give back what it held."""
+    if admission.began:
+        attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
+    else:  # it was never at the target
+        attempt.sent_at = time.monotonic()
+    admission.leave(attempt)
+
+
+def check_call(call: Call, rule: Rule, raw_path: bytes) -> None:
     """Raise GatewayError unless the key may use the rule, and path and method are allowed."""
     if not may_pass(call.key, rule.pattern):
         name = call.key.name if call.key is not None else ""
@@ -169,7 +174,7 @@ def _check(call: Call, rule: Rule, raw_path: bytes) -> None:
         )
 
 
-def _request(
+def passed_request(
     call: Call, caller: PassthroughCaller, rule: Rule, target: Target, raw_path: bytes
 ) -> tuple[WireRequest, list[Adjustment]]:
     """Return the request for the provider, and an adjustment for each parameter removed from the query."""
@@ -182,6 +187,7 @@ def _request(
     return request, [Adjustment(name, "drop", why="keys in the URL are not passed on") for name in removed]
 
 
-def _upstream_id(response: Response) -> str | None:
-    ids: Sequence[bytes] = [value for name, value in response.headers if name in (b"x-request-id", b"request-id", b"apim-request-id")]
+def upstream_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Return the provider's request id, if its response has one."""
+    ids = [value for name, value in headers if name in (b"x-request-id", b"request-id", b"apim-request-id")]
     return ids[0][:128].decode("latin-1") if ids else None

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from providers.anthropic.answers import service_tier
 from providers.base import Usage
-from providers.usage import read_usage
+from providers.usage import COST_FIELDS, read_count, read_usage
 
+RESPONSE_DONE = "response.done"
+"""The event of the realtime API that reports the usage of a response."""
 MAX_ANSWER_BYTES = 8 << 20
 """Maximum size of an answer whose usage is read."""
 _NO_CALLS = frozenset({"batch"})
@@ -20,6 +23,12 @@ class _Answer(msgspec.Struct):
     usage: Any = None
     model: Any = None
     object: Any = None
+    service_tier: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: Any = None
+    response: _Answer | None = None
 
 
 class ReportedUsage(NamedTuple):
@@ -30,6 +39,7 @@ class ReportedUsage(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class AnswerCopy:
@@ -72,26 +82,43 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
         found = _decode(answer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    if type(found.usage) is not dict or found.object in _NO_CALLS:
-        return None
-    usage = read_usage(_as_chat_usage(found.usage))
+    usage = None if found.object in _NO_CALLS else _usage_of(found)
     return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
+
+
+def usage_of_response(event: bytes) -> Usage | None:
+    """Return the usage of a `response.done` event of the realtime API, or None if it is another event or reports none."""
+    try:
+        found = _decode_event(event)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return _usage_of(found.response) if found.type == RESPONSE_DONE and found.response is not None else None
+
+
+def _usage_of(answer: _Answer) -> Usage | None:
+    if type(answer.usage) is not dict:
+        return None
+    usage = read_usage(_as_chat_usage(answer.usage), answer.service_tier or service_tier(answer.usage))
+    if usage is not None and usage.unsplit_tokens:
+        usage = usage.estimate(usage.unsplit_tokens, 0)  # the parts are unknown
+    return usage
 
 
 def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
     """Return a usage with `input_tokens` and `output_tokens` in the form of a chat completion."""
     if "input_tokens" not in usage:
         return usage
-    prompt, output = usage["input_tokens"], usage.get("output_tokens", 0)
-    read, written = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-    details = usage.get("input_tokens_details")
-    cached = details.get("cached_tokens") if type(details) is dict else None
-    if type(prompt) is int and type(read) is int and type(written) is int:
+    prompt, output = read_count(usage["input_tokens"]), usage.get("output_tokens", 0)
+    read, written = (read_count(usage.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
+    details = usage.get("input_tokens_details") or usage.get("input_token_details")  # the latter in the realtime API
+    details = details if type(details) is dict else {}
+    if prompt is not None:
         prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
     return {
+        **{name: usage[name] for name in (*COST_FIELDS, "cache_creation") if name in usage},
         "prompt_tokens": prompt,
         "completion_tokens": output,
         "total_tokens": usage.get("total_tokens"),
-        "prompt_tokens_details": {"cached_tokens": cached or read, "cache_write_tokens": written},
-        "completion_tokens_details": usage.get("output_tokens_details"),
+        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written, **details},
+        "completion_tokens_details": usage.get("output_tokens_details") or usage.get("output_token_details"),
     }

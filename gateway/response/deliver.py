@@ -23,7 +23,7 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
     call, upstream_calls = exchange.call, exchange.upstream_calls
     if exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
-    elif call.operation == "embeddings":
+    elif call.operation == "embeddings" and exchange.native is None:
         await embeddings_response.send_embeddings(exchange, upstream_bodies(body, exchange.attempt))
     elif call.operation == "rerank":
         await send_ranked(exchange, body)

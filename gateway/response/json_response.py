@@ -128,7 +128,7 @@ def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
 def _note_native(exchange: UpstreamExchange, answer: Answer) -> None:
     """Record the stop string of an answer in the caller's API, and estimate its output if no usage is reported."""
     exchange.attempt.stop_matched = answer.stop
-    if answer.usage is None or not answer.usage.completion_tokens:
+    if exchange.call.operation not in WITHOUT_OUTPUT and (answer.usage is None or not answer.usage.completion_tokens):
         exchange.attempt.chunks += estimate_part(answer.body)
 
 
@@ -139,6 +139,7 @@ async def send_json(exchange: UpstreamExchange, body: bytes, response: Response)
     call.status, call.answered_by = 200, attempt
     body = call.dialect.response(body)
     if call.wants_receipt:
+        await accounting.count_missing(call)
         attempt.time_info = time_info.of_exchange(exchange) or time_info.read_times(body) or time_info.measured(call, attempt)
         accounting.settle(call)
         attempt.ms = exchange.elapsed_ms()

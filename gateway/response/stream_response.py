@@ -255,6 +255,8 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     if exchange.checked_streams:
         notes = [note for checked in exchange.checked_streams for note in checked.notes()]
         receipt.add_notes(call, attempt, notes)
+    if call.wants_usage or call.wants_receipt:
+        await accounting.count_missing(call)
     if call.wants_usage:
         out += _own_usage(exchange, opening)
     if call.wants_receipt:
@@ -269,6 +271,7 @@ async def _finish_natively(exchange: UpstreamExchange, out: bytes, reader: Event
     call.stream_end = "ok"
     attempt.ended_at = time.monotonic()
     if call.wants_receipt:
+        await accounting.count_missing(call)
         _settle_times(exchange)
         out = reader.with_receipt(out, receipt.encoded(call))
     await exchange.caller.finish(out)

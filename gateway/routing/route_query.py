@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import BadRequest, from_refusal, unreadable
 from gateway.native.choice import native_api
 from gateway.native.request import adapt_natively, refusal_of
-from gateway.tokens.estimate import estimate_prompt, output_cap
+from gateway.tokens.estimate import output_cap
 from providers.base import Body, Refusal, Target
 
 if TYPE_CHECKING:
@@ -87,9 +87,12 @@ class RouteQuery:
         body = self._call.body
         if price is None or body is None:
             return float("inf")
-        operation = self._call.operation
-        prompt = estimate_prompt(body, self._call.body_bytes, target, operation)
-        return price.cost(prompt, output_cap(body, target, self._default_output, operation))
+        prompt = self._call.prompt.bound(target)
+        return price.cost(prompt, output_cap(body, target, self._default_output, self._call.operation))
+
+    async def count(self, targets: Iterable[Target]) -> None:
+        """Count the prompt for the targets whose costs are to be compared."""
+        await self._call.prompt.count(targets)
 
     def is_accepted_by(self, candidate: Candidate) -> bool:
         """Return False if the target cannot answer, or if all parameters are required and the target would lose one."""

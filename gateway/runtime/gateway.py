@@ -9,7 +9,6 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 from gateway.attempts.hedge import Hedges
@@ -32,7 +31,6 @@ from gateway.runtime.limiter import LimitStore
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
 from gateway.store.limit import Limit, LimitUsage
-from gateway.store.limit_usage import usage_at
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
@@ -46,6 +44,7 @@ from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
 from gateway.telemetry.fleet import Fleet, fleet_of
 from gateway.telemetry.tracing import tracer_of
+from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
 
 RETIRE_INTERVAL_S = 0.5
@@ -146,16 +145,12 @@ class Gateway:
         """The configuration that serves new calls."""
         return self.generation.config
 
-    async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
-        """Return what is used of limits in the store. Raise StoreUnavailableError if it cannot be read."""
-        if not limits:
-            return []
-        if self._workers > 1:  # a supervisor has no connections to the store of its workers
-            return await usage_at(store_address(self.config), limits)
-        return await self.shared.limiter_for(self.config).usage(limits)
-
     def _on_runtime_keys(self) -> None:
-        self.generation.set_runtime_keys(self.runtime_keys.entries)
+        self.generation.set_runtime_keys(self.runtime_keys.accepted)
+
+    async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
+        return await self._limit_store.usage(self.config, limits) if limits else []
 
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
@@ -199,13 +194,13 @@ class Gateway:
         self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
         self.shared.retry_budget.share = config.retry_budget
-        generation.set_runtime_keys(self.runtime_keys.entries)
+        generation.set_runtime_keys(self.runtime_keys.accepted)
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
         self._configure_probes()
         self.resources.native.refresh()
-        self._spawn(self._preload_tokenizers(generation), "tokenizers")
+        self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
             self._retiring = self._spawn(self._retire_replaced(), "replaced generations")
 
@@ -218,18 +213,16 @@ class Gateway:
 
     async def _start_dependencies(self, generation: Generation) -> None:
         """Start the ledger and the limit store, once, if this process serves calls."""
-        models = generation.config.models.values()
-        if find_spec("tokenizers") is None and any(model.context and model.context.tokenizer for model in models):
-            self.report("context.tokenizer is ignored: install lockgate[tokenizers]")
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
             await self._limit_store.limiter_for(generation.config).start()
 
-    async def _preload_tokenizers(self, generation: Generation) -> None:
-        # loading a tokenizer blocks the event loop, so a process that serves calls does it before the first call
+    async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
+        # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
         if self._workers == 1:
-            await generation.pipeline.failover.fit.preload(generation.tokenizers())
+            for tokenizer in generation.tokenizers():
+                await (SHARED_COUNTER.warm(tokenizer) if serving else SHARED_COUNTER.load(tokenizer))
 
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close what only they used."""

@@ -33,7 +33,7 @@ from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Model
 from gateway.targets.latency import Latency
-from gateway.tokens.counter import Tokenizer, tokenizer_for
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.transport import Deadlines, Origin, Transport
 from providers.base import Target
@@ -63,7 +63,7 @@ class Generation:
         self._transports: dict[str, Transport] = {}
         self._backends: dict[tuple[str, str], Backend] = {}
         self.keys = keys_of(config)
-        self.set_runtime_keys(shared.runtime_keys.entries)
+        self.set_runtime_keys(shared.runtime_keys.accepted)
         self.router = Router(
             {name: Model(name, model.targets, model) for name, model in config.models.items()},
             self.backend,
@@ -98,10 +98,11 @@ class Generation:
 
     def _new_backend(self, provider: ProviderConfig, model: str) -> Backend:
         engine = self.engines.get(provider.name)
+        kind = providers.get(provider.type)
         target = Target(
             name=f"{provider.name}/{model}",
             provider=provider.name,
-            kind=providers.get(provider.type),
+            kind=kind,
             model=model,
             base_url=base_url_of(provider),
             credential=provider.api_key[0].reveal() if provider.api_key else None,
@@ -110,10 +111,12 @@ class Generation:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
             pass_fields=provider.pass_fields,
+            reports_cost=kind.reports_cost if provider.reports_cost is None else provider.reports_cost,
         )
         deadlines = Deadlines(
             provider.connect, provider.tls, provider.first_byte_timeout, provider.idle_timeout, provider.timeout
         )
+        own = kind.is_own_server
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
@@ -123,7 +126,8 @@ class Generation:
             engine,
             latency=self._latency(target.name),
             price=price_of(provider, model),
-            bills_aborted_prompt=provider.bills_aborted_prompt,
+            bills_aborted_prompt=not own if provider.bills_aborted_prompt is None else provider.bills_aborted_prompt,
+            counts_aborted_prompt=own and provider.bills_aborted_prompt is None,
             finishes_reading=provider.drain,
         )
 
@@ -187,7 +191,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
-        passed=rules_of(config, generation.backend) if config.passthrough else None,
+        passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
         storage=generation.storage,
     )
 
@@ -197,7 +201,7 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     models = {name for name in config.models if "*" not in name}
     named = [ref for model in config.models.values() for ref in refs(model.targets)]
     named += [model.mirror.target for model in config.models.values() if model.mirror is not None]
-    targets = {str(ref) for ref in named if ref.provider is not None}
+    targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
     return models, targets, {name: provider.type for name, provider in config.providers.items()}

@@ -24,6 +24,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
 from gateway.server.own_key import OwnKey
 from gateway.server.stored_responses import StoredResponses
+from gateway.server.websockets import serve_websocket
 
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
@@ -50,6 +51,8 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
                 return pipeline.serve(dialect, scope, receive, send)
             if pipeline.passed is not None and (rule := pipeline.passed.find(scope["raw_path"])) is not None:
                 return pipeline.pass_through(rule, scope, receive, send)
+        elif scope["type"] == "websocket":
+            return serve_websocket(gateway, scope, receive, send)
         return other_routes(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:

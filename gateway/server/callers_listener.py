@@ -24,6 +24,7 @@ def make_callers_server(gateway: Gateway) -> Server:
         head_timeout_s=partial(_head_timeout_s, gateway),
         on_reject=gateway.count_edge_refusal,
         guard=gateway.page_guard,
+        serves_websockets=True,
     )
 
 

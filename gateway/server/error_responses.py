@@ -68,8 +68,17 @@ def http_error_response(request: Request, error: HTTPException) -> Response:
     )
 
 
+_COHERE_V1 = frozenset({"/v1/chat", "/v1/generate", "/v1/classify", "/v1/summarize"})
+"""Paths of version 1 of Cohere's API."""
+
+
 def _how_to_pass(path: str) -> str:
     """Return advice to pass the calls of a path to a provider, or "" if they cannot be passed."""
+    if path in _COHERE_V1:
+        return (
+            " Version 1 of Cohere's API is served for embed and rerank only: use cohere.ClientV2, or pass the path to a "
+            f'provider whose base_url is https://api.cohere.com/v1: passthrough: {{ "{path}": PROVIDER }}.'
+        )
     example = example_entry(path)
     if example is None:
         return ""

@@ -293,6 +293,7 @@ for i = 2, #ARGV, 2 do
       local before = old[#larger + 1]
       larger[#larger + 1] = before and tonumber(before) > tonumber(number) and before or number
     end
+    for i = #larger + 1, #old do larger[i] = old[i] end
     value = table.concat(larger, ',')
   end
   if value ~= known then redis.call('HSET', key, ARGV[i], value) end

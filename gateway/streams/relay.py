@@ -43,7 +43,7 @@ DONE = b"data: [DONE]\n\n"
 MAX_HELD_BYTES = 4096
 """Maximum size of the events that are held before the first content. Once they exceed it, they are released."""
 
-ReadUsage = Callable[[Any], Usage | None]
+ReadUsage = Callable[[Any, Any], Usage | None]
 InbandFailure = Callable[[bytes], Failure]
 
 
@@ -66,7 +66,7 @@ class Relay:
         max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
-        """`fail` converts an error event to a Failure. `read_usage` converts a usage object to a Usage.
+        """`fail` converts an error event to a Failure. `read_usage` converts a usage object and a tier to a Usage.
 
         `read_usage` returns None for an invalid object. A stream with more than `max_events` content events is ended.
         `choices` is the number of choices requested.
@@ -300,8 +300,8 @@ class Relay:
         """Record the usage of an event and remove it. Return the rest to send, possibly b""."""
         body = Body(data)
         raw = body.get("usage")
-        usage = self._read_usage(raw)
-        if usage is not None:
+        usage = self._read_usage(raw, body.get("service_tier"))
+        if usage is not None and (usage.is_counted or self._usage is None):
             self._usage = usage
             self._usage_event = usage_chunk(body.copy(), raw, usage)
         if not chunk.choices and (self._usage_asked or all(key in PLAIN_KEYS for key in body)):

@@ -217,7 +217,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if usage is not None:
         _add_usage(fields, usage)
     fields |= _of_other_targets(call)
-    if (cost := accounting.cost_usd(call)) is not None:
+    if (cost := accounting.cost_usd(call)) is not None or accounting.is_unpriced(call):
         fields["cost_usd"] = cost
     if attempt is not None and attempt.finish_reasons:
         fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]

@@ -59,7 +59,7 @@ class CallMetrics:
         if call.abort_phase:
             self._count("lockgate_client_aborts", (call.abort_phase,))
 
-    def _record_billed_attempt(self, call: Call, attempt: Attempt, usage: Usage, cost: int) -> None:
+    def _record_billed_attempt(self, call: Call, attempt: Attempt, usage: Usage, cost: int | None) -> None:
         """Count tokens and cost of an attempt that did not answer the call, under the target of that attempt."""
         labels = (self._names.model(call.model), self._names.target_named(attempt.target.name))
         source = "estimated" if usage.estimated else "reported"
@@ -68,7 +68,9 @@ class CallMetrics:
             self._count("lockgate_tokens", (*labels, kind, source), plausible_tokens(tokens))
             if key:
                 self._count("lockgate_key_tokens", (key, kind), plausible_tokens(tokens))
-        if 0 < cost < MAX_COST_NANO >> 20:
+        if cost is None:
+            self._count("lockgate_unpriced_usages", labels)
+        elif 0 < cost < MAX_COST_NANO >> 20:
             self._count("lockgate_cost_usd", labels, cost)
             if key:
                 self._count("lockgate_key_cost_usd", (key,), cost)

@@ -111,8 +111,10 @@ class CallSeries:
             values[self._key_output] += output
         if usage.cached_tokens > 0 or usage.reasoning_tokens > 0:
             self._add_cached_and_reasoning(usage)
-        if attempt.cost > 0:
+        if attempt.cost:
             self._add_cost(attempt.cost)
+        elif attempt.cost is None:
+            values[self._series.cell("lockgate_unpriced_usages", self._labels[:2])] += 1
 
     def _look_up_usage_cells(self, attempt: Attempt) -> None:
         cell, both, key = self._series.cell, self._labels[:2], self._key

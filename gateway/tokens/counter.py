@@ -1,97 +1,49 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
 Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the first
-call. Counting releases the GIL (loading does not), so large conversations are counted in a thread. Callers send the
-whole history with every turn, so the count of each message is cached by a digest of its bytes.
+call; a process of its own counts with all others. Counting releases the GIL (loading does not), so long texts are counted
+in a thread. Callers send the whole history with every turn, so the counts of texts are cached by a digest of their bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib
 import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from functools import lru_cache, partial
+from typing import TypeVar, cast
 
 import msgspec
 
+from gateway.tokens import ids as token_ids
+from gateway.tokens.encodings import CountTexts, count_bytes, load_tokenizer
+from gateway.tokens.messages import (
+    COUNTED_FIELDS,
+    REPLY_TOKENS,
+    TOKENS_PER_MESSAGE,
+    MessageParts,
+    is_short,
+    messages_of,
+    read_message,
+)
+from gateway.tokens.tokenizer import BY_BYTES, FALLBACK, Tokenizer
+from gateway.tokens.tokenizer_process import TokenizerProcess
 from providers.base import Body
+from providers.media.table import UNKNOWN, MediaRules
 
-FALLBACK_FACTOR = 1.2
-"""Factor for o200k in place of another tokenizer. Measured factors: 0.99 to 1.08 for English and code, 0.9 to 1.36 otherwise."""
 MAX_INLINE_BYTES = 16 << 10
-"""Maximum size of messages that are counted on the event loop.
+"""Maximum size of texts that are counted on the event loop.
 
-Measured time: under 1 ms for text, under 5 ms for random letters.
+Measured time: 0.2 ms for text, under 3 ms for random letters.
 """
 MAX_CACHED_COUNTS = 20_000
-# OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting).
-TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
-# The most that GPT-4o charges for an image (eight tiles), and its charge for `detail: low` (OpenAI's vision guide).
-TOKENS_PER_IMAGE, TOKENS_PER_SMALL_IMAGE = 1445, 85
-MIN_BYTES_PER_TOKEN = 2
-"""Assumed bytes per token, for counts without a tokenizer.
-
-Such a count is an upper bound for text, JSON and numbers, and close to the real count for base64 (measured).
-"""
-
-# Encodings of OpenAI's models. The first prefix that matches applies.
-_PREFIXES: tuple[tuple[str, str], ...] = (
-    ("gpt-4o", "o200k_base"),
-    ("gpt-4.", "o200k_base"),
-    ("gpt-5", "o200k_base"),
-    ("chatgpt-4o", "o200k_base"),
-    ("o1", "o200k_base"),
-    ("o3", "o200k_base"),
-    ("o4", "o200k_base"),
-    ("gpt-4", "cl100k_base"),
-    ("gpt-3.5", "cl100k_base"),
-    ("text-embedding-", "cl100k_base"),
-)
-_COUNTED_FIELDS = ("tools", "functions", "response_format")
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode = msgspec.json.Decoder().decode
+MIN_CACHED_CHARS = 32
+"""Shorter texts are counted in less time than their digest takes."""
 
 T = TypeVar("T")
-CountTexts = Callable[[list[str]], list[int]]
-"""Counts the tokens of each text."""
-
-
-class Tokenizer(msgspec.Struct, frozen=True):
-    """A way to count tokens: with an encoding of toktok-rs or a tokenizer.json file. `factor` multiplies the counts."""
-
-    name: str
-    factor: float = 1.0
-    exact: bool = False
-    """Whether the count of plain text equals the provider's own."""
-    file: bool = False
-
-    def label(self) -> str:
-        """Return the name for the receipt."""
-        if self.file:
-            return "tokenizer.json"
-        return self.name if self.factor == 1 else f"{self.name} x {self.factor:g}"
-
-
-FALLBACK = Tokenizer("o200k_base", FALLBACK_FACTOR)
-BY_BYTES = Tokenizer("bytes / 2")
-
-
-def tokenizer_for(kind: str, model: str, file: str | None = None) -> Tokenizer:
-    """Return the tokenizer of a model at a provider of type `kind`.
-
-    `file` is the operator's tokenizer.json.
-    """
-    if file is not None:
-        return Tokenizer(file, file=True)
-    if kind in ("openai", "azure"):
-        for prefix, encoding in _PREFIXES:
-            if model.startswith(prefix):
-                return Tokenizer(encoding, exact=True)
-    return FALLBACK
 
 
 class TokenCount(msgspec.Struct, frozen=True):
@@ -120,14 +72,22 @@ class TokenCount(msgspec.Struct, frozen=True):
 
 
 class TokenCounter:
-    """Counts tokens, caches the counts of messages, and loads encodings when they are first needed."""
+    """Counts tokens, caches the counts of texts, and loads encodings when they are first needed."""
 
-    def __init__(self, load: Callable[[Tokenizer], CountTexts] | None = None) -> None:
-        """`load` returns the function that counts with a tokenizer, or raises ImportError."""
+    def __init__(
+        self, load: Callable[[Tokenizer], CountTexts] | None = None, process: TokenizerProcess | None = None
+    ) -> None:
+        """`load` returns the function that counts with a tokenizer, or raises ImportError.
+
+        `process` counts with tokenizers that are not loaded; without it, they are loaded when they are first needed.
+        """
         self._load = load or load_tokenizer
+        self._process = process
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """For each tokenizer name, the function that counts, and the tokenizer that replaces this one, if it is unusable."""
-        self._cached: dict[bytes, tuple[int, bool]] = {}
+        self._remote: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
+        """The same for tokenizers of the process."""
+        self._cached: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -136,33 +96,41 @@ class TokenCounter:
         return tokenizer.name in self._usable
 
     async def load(self, tokenizer: Tokenizer) -> None:
-        """Load the tokenizer in a thread, unless it is already loaded."""
+        """Load the tokenizer into this process, unless it is already loaded. This stops the event loop."""
         if not self.is_loaded(tokenizer):
-            await self._in_thread(lambda: self._use(tokenizer))
+            await self._in_thread(lambda: self._use_here(tokenizer))
 
-    async def count(self, body: Body, tokenizer: Tokenizer) -> TokenCount:
-        """Count the tokens of a chat body, in a thread if it is large."""
-        size = len(body.raw("messages") or b"")
-        if size <= MAX_INLINE_BYTES and self.is_loaded(tokenizer):
-            return self.count_now(body, tokenizer)
-        return await self._in_thread(lambda: self.count_now(body, tokenizer))
+    async def warm(self, tokenizer: Tokenizer) -> None:
+        """Prepare the tokenizer while calls are served."""
+        await self._in_thread(lambda: self._use(tokenizer))
 
-    def count_now(self, body: Body, tokenizer: Tokenizer) -> TokenCount:
+    async def count(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:
+        """Count the tokens of a chat body, in a thread if its texts are long. `rules` count images, audio and files."""
+        if self.is_quick(body, tokenizer):
+            return self.count_now(body, tokenizer, rules)
+        return await self._in_thread(lambda: self.count_now(body, tokenizer, rules))
+
+    def is_quick(self, body: Body, tokenizer: Tokenizer) -> bool:
+        """Return whether a chat body can be counted on the event loop."""
+        return self.is_loaded(tokenizer) and is_short(body, MAX_INLINE_BYTES)
+
+    def count_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:
         """Count the tokens of a chat body in this thread."""
         tokenizer, batch = self._use(tokenizer)
-        messages = _decode_list(body.raw("messages") or b"[]")
-        counts = self._counts(messages, tokenizer, batch)
-        texts = [(body.raw(name) or b"").decode(errors="replace") for name in _COUNTED_FIELDS if body.get(name)]
-        plain = not texts
-        prompt = body.get("system_prompt")
-        beside = (
-            REPLY_TOKENS + (TOKENS_PER_MESSAGE + 1 if prompt else 0) + sum(batch([*texts, prompt] if prompt else texts))
-        )
+        parts = [read_message(message, rules) for message in messages_of(body)]
+        beside = [(body.raw(name) or b"").decode(errors="replace") for name in COUNTED_FIELDS if body.get(name)]
+        plain = not beside and all(part.plain for part in parts)
+        overhead = REPLY_TOKENS
+        if prompt := body.get("system_prompt"):
+            beside.append(prompt)
+            overhead += TOKENS_PER_MESSAGE + 1
+        texts = [text for part in parts for text in part.texts]
+        counts = self._counts([*texts, *beside], tokenizer, batch)
         return TokenCount(
-            messages=tuple(count for count, _ in counts),
-            overhead=beside,
+            messages=_by_message(parts, counts, tokenizer.factor),
+            overhead=overhead + sum(counts[len(texts) :]),
             factor=tokenizer.factor,
-            exact=tokenizer.exact and plain and all(is_plain for _, is_plain in counts),
+            exact=tokenizer.exact and plain,
             tokenizer=tokenizer.label(),
         )
 
@@ -170,39 +138,70 @@ class TokenCounter:
         """Count the tokens of plain texts in this thread, without the tokenizer's factor."""
         return self._use(tokenizer)[1](texts)
 
-    def _counts(
-        self, messages: Sequence[msgspec.Raw], tokenizer: Tokenizer, batch: CountTexts
-    ) -> list[tuple[int, bool]]:
-        """Return the tokens of each message, and whether it is plain text.
-
-        Uncached messages are counted in one batch.
-        """
-        salt = hashlib.blake2b(tokenizer.name.encode(), digest_size=16).digest()
-        keys = [hashlib.blake2b(message, digest_size=16, key=salt).digest() for message in messages]
-        counts = [self._cached.get(key) for key in keys]
+    def _counts(self, texts: list[str], tokenizer: Tokenizer, batch: CountTexts) -> list[int]:
+        """Return the tokens of each text. Uncached texts are counted in one batch."""
+        salt, cached = _salt(tokenizer.name), self._cached
+        keys = [_digest(text, salt) if len(text) >= MIN_CACHED_CHARS else b"" for text in texts]
+        counts = [cached.get(key) for key in keys]
         new = [index for index, count in enumerate(counts) if count is None]
-        parsed = [read_message(messages[index]) for index in new]
-        text_counts = iter(batch([text for texts, _, _ in parsed for text in texts]))
-        for index, (texts, fixed, plain) in zip(new, parsed, strict=True):
-            counts[index] = fixed + sum(next(text_counts) for _ in texts), plain
-        with self._lock:
-            self._cached.update({keys[index]: count for index in new if (count := counts[index]) is not None})
-            while len(self._cached) > MAX_CACHED_COUNTS:
-                del self._cached[next(iter(self._cached))]
-        return [count for count in counts if count is not None]
+        if new:
+            found = batch([texts[index] for index in new])
+            for index, count in zip(new, found, strict=True):
+                counts[index] = count
+            with self._lock:
+                cached.update({key: count for index, count in zip(new, found, strict=True) if (key := keys[index])})
+                while len(cached) > MAX_CACHED_COUNTS:
+                    del cached[next(iter(cached))]
+        return cast("list[int]", counts)
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
-        """Return a usable tokenizer and its function.
+        """Return a usable tokenizer and its function, of the tokenizer process if it is not loaded here."""
+        if self._process is None or self.is_loaded(tokenizer):
+            return self._use_here(tokenizer)
+        process, usable = self._process, self._remote.get(tokenizer.name)
+        if usable is None:
+            count = partial(process.count, tokenizer)
+            usable = self._remote[tokenizer.name] = self._tried(tokenizer, lambda _: (count([""]), count)[1], self._use)
+        return usable[0] or tokenizer, usable[1]
 
-        Replace an unusable tokenizer.json by the fallback, and an encoding that is not installed by a count of bytes."""
+    def _use_here(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
+        """Return a usable tokenizer and its function, loaded into this process."""
         usable = self._usable.get(tokenizer.name)
         if usable is None:
-            try:
-                usable = None, self._load(tokenizer)
-            except ImportError:
-                usable = self._use(FALLBACK) if tokenizer.file else (BY_BYTES, count_bytes)
-            self._usable[tokenizer.name] = usable
+            usable = self._usable[tokenizer.name] = self._tried(tokenizer, self._load, self._use_here)
         return usable[0] or tokenizer, usable[1]
+
+    def _tried(
+        self,
+        tokenizer: Tokenizer,
+        load: Callable[[Tokenizer], CountTexts],
+        use: Callable[[Tokenizer], tuple[Tokenizer, CountTexts]],
+    ) -> tuple[Tokenizer | None, CountTexts]:
+        """Replace an unusable tokenizer.json by the fallback, and an encoding that is not installed by a count of bytes."""
+        try:
+            return None, load(tokenizer)
+        except ImportError:
+            return use(FALLBACK) if tokenizer.file else (BY_BYTES, count_bytes)
+
+    def encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        """Return the ids of a text. Raise ImportError if the tokenizer's library is missing."""
+        if self._process is None or self.is_loaded(tokenizer):
+            return token_ids.encode(text, tokenizer)
+        ids: list[int] = self._process.ask("encode", tokenizer, text.encode(errors="replace"))
+        return ids
+
+    def texts_of(self, ids: list[int], tokenizer: Tokenizer) -> list[str]:
+        """Return the text of each id. Raise ImportError or UnknownIdError."""
+        if self._process is None or self.is_loaded(tokenizer):
+            return token_ids.texts_of(ids, tokenizer)
+        texts: list[str] = self._process.ask("texts", tokenizer, ids)
+        return texts
+
+    def decode(self, ids: list[int], tokenizer: Tokenizer) -> str:
+        """Return the text of ids. Raise ImportError or UnknownIdError."""
+        if self._process is None or self.is_loaded(tokenizer):
+            return token_ids.decode(ids, tokenizer)
+        return str(self._process.ask("decode", tokenizer, ids))
 
     async def run(self, work: Callable[[], T], size: int, tokenizer: Tokenizer) -> T:
         """Return the result of `work` on `size` bytes.
@@ -217,74 +216,26 @@ class TokenCounter:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-def read_message(source: msgspec.Raw) -> tuple[list[str], int, bool]:
-    """Return the texts of a message that must be counted, the number of its other tokens, and whether it is plain text."""
-    try:
-        message: dict[str, Any] = _decode(source)
-    except ValueError:  # invalid UTF-8: no tokenizer accepts it
-        return [], TOKENS_PER_MESSAGE + len(bytes(source)) // MIN_BYTES_PER_TOKEN, False
-    texts: list[str] = []
-    fixed, plain = TOKENS_PER_MESSAGE + 1, True
-    content = message.get("content")
-    if type(content) is str:
-        texts.append(content)
-    elif type(content) is list:
-        for part in content:
-            if part.get("type") == "text":
-                texts.append(part.get("text") or "")
-            else:
-                fixed += _part_tokens(part)
-                plain = False
-    if type(message.get("name")) is str:
-        texts.append(message["name"])
-        fixed += TOKENS_PER_NAME
-    for name in ("tool_calls", "function_call", "refusal", "reasoning_content", "tool_call_id"):
-        value = message.get(name)
-        if value:
-            texts.append(value if type(value) is str else msgspec.json.encode(value).decode())
-            plain = False
-    return texts, fixed, plain
+@lru_cache(64)
+def _salt(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
-def _part_tokens(part: dict[str, Any]) -> int:
-    """Return the tokens of a part that is not text: an image by its detail, anything else by its size."""
-    image = part.get("image_url")
-    if part.get("type") == "image_url":
-        return TOKENS_PER_SMALL_IMAGE if type(image) is dict and image.get("detail") == "low" else TOKENS_PER_IMAGE
-    return len(msgspec.json.encode(part)) // MIN_BYTES_PER_TOKEN
+def _digest(text: str, salt: bytes) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=salt).digest()
 
 
-def count_bytes(texts: list[str]) -> list[int]:
-    """Count each text without a tokenizer: half a token per byte."""
-    return [math.ceil(len(text.encode(errors="replace")) / MIN_BYTES_PER_TOKEN) for text in texts]
+def _by_message(parts: Sequence[MessageParts], counts: Sequence[int], factor: float) -> tuple[int, ...]:
+    """Return the tokens of each message. The tokens of media are divided by the factor that multiplies the sum."""
+    totals: list[int] = []
+    position = 0
+    for part in parts:
+        end = position + len(part.texts)
+        media = math.ceil(part.media / factor) if part.media else 0
+        totals.append(part.fixed + media + sum(counts[position:end]))
+        position = end
+    return tuple(totals)
 
 
-def load_tokenizer(tokenizer: Tokenizer) -> CountTexts:
-    """Return the function that counts with a tokenizer.
-
-    Raise ImportError if its package or file is unusable.
-    """
-    if tokenizer.file:
-        package = importlib.import_module("tokenizers")
-        try:
-            library = package.Tokenizer.from_file(tokenizer.name)
-        except Exception as error:  # the package raises nothing narrower for an invalid file
-            raise ImportError(f"no tokenizer.json: {error}") from error
-        return lambda texts: [len(encoding.ids) for encoding in library.encode_batch(texts, add_special_tokens=False)]
-    toktok = importlib.import_module("toktok")
-    toktok.batch_count([""], tokenizer.name)
-
-    def count(texts: list[str]) -> list[int]:
-        try:
-            counts: list[int] = toktok.batch_count(texts, tokenizer.name, threads=1)
-        except UnicodeEncodeError:  # half of a surrogate pair
-            counts = toktok.batch_count(
-                [text.encode(errors="replace").decode() for text in texts], tokenizer.name, threads=1
-            )
-        return counts
-
-    return count
-
-
-SHARED_COUNTER = TokenCounter()
+SHARED_COUNTER = TokenCounter(process=TokenizerProcess())
 """One counter per process: encodings are large, and cached counts outlive a configuration."""

@@ -1,19 +1,17 @@
-"""Estimates of tokens: of the prompt and the output cap before a call, and of an answer whose usage was not reported."""
+"""Estimates of tokens: of the output cap before a call, and of an answer whose usage was not reported."""
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 
 import msgspec
 
 from gateway import catalog
-from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, tokenizer_for
-from gateway.tokens.inputs import WITHOUT_OUTPUT, count_inputs, count_ranked, generated_count
+from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
 from providers.base import Body, Operation, Target
 
-# Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured).
 TYPICAL_BYTES_PER_TOKEN = 4
+"""Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured)."""
 MAX_SCANNED_BYTES = 4 << 20
 """Maximum number of bytes of a broken answer that `estimate_part` searches for text."""
 
@@ -33,22 +31,6 @@ class _Answer(msgspec.Struct):
 
 
 _decode_answer = msgspec.json.Decoder(_Answer).decode
-
-
-def estimate_prompt(body: Body, size: int, target: Target, operation: Operation = "chat") -> int:
-    """Count the tokens of a prompt if that is quick, else return an upper bound from its size."""
-    if operation == "embeddings":
-        return count_inputs(body, size, target)
-    if operation == "completions":
-        return count_inputs(body, size, target, "prompt")
-    if operation == "rerank":
-        return count_ranked(body, size, target)
-    if size <= MAX_INLINE_BYTES and "messages" in body:
-        tokenizer = tokenizer_for(target.kind.type, target.model)
-        if SHARED_COUNTER.is_loaded(tokenizer):
-            with suppress(ValueError, RecursionError):  # a body that cannot be counted is not rejected here
-                return SHARED_COUNTER.count_now(body, tokenizer).total()
-    return size // MIN_BYTES_PER_TOKEN
 
 
 def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from gateway.tokens.counter import Tokenizer
+from gateway.tokens.encodings import Encoding, load_file
 
 MAX_FILE_IDS = 1 << 32
 """Ids of a tokenizer.json are below this number."""
@@ -19,12 +19,7 @@ class UnknownIdError(ValueError):
         self.index = index
 
 
-def has_ids(tokenizer: Tokenizer) -> bool:
-    """Return whether the ids of a tokenizer are those of the model."""
-    return tokenizer.exact or tokenizer.file
-
-
-def encode(text: str, tokenizer: Tokenizer) -> list[int]:
+def encode(text: str, tokenizer: Encoding) -> list[int]:
     """Return the ids of a text, in which special tokens are plain text.
 
     Raise ImportError if the tokenizer's library is missing.
@@ -37,7 +32,7 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def texts_of(ids: list[int], tokenizer: Tokenizer) -> list[str]:
+def texts_of(ids: list[int], tokenizer: Encoding) -> list[str]:
     """Return the text of each id, with a replacement character for a part of a character. Raise UnknownIdError."""
     if not tokenizer.file:
         return [part.decode(errors="replace") for part in _bytes_of(ids, tokenizer)]
@@ -48,7 +43,7 @@ def texts_of(ids: list[int], tokenizer: Tokenizer) -> list[str]:
     return [library.decode([id], skip_special_tokens=False) for id in ids]
 
 
-def decode(ids: list[int], tokenizer: Tokenizer) -> str:
+def decode(ids: list[int], tokenizer: Encoding) -> str:
     """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the library is missing."""
     if not tokenizer.file:
         return b"".join(_bytes_of(ids, tokenizer)).decode(errors="replace")
@@ -56,7 +51,7 @@ def decode(ids: list[int], tokenizer: Tokenizer) -> str:
     return str(_library(tokenizer).decode(ids, skip_special_tokens=False))
 
 
-def _bytes_of(ids: list[int], tokenizer: Tokenizer) -> list[bytes]:
+def _bytes_of(ids: list[int], tokenizer: Encoding) -> list[bytes]:
     library, parts = _library(tokenizer), []
     for index, id in enumerate(ids):
         try:
@@ -66,7 +61,7 @@ def _bytes_of(ids: list[int], tokenizer: Tokenizer) -> list[bytes]:
     return parts
 
 
-def _library(tokenizer: Tokenizer) -> Any:
+def _library(tokenizer: Encoding) -> Any:
     if tokenizer.file:
-        return importlib.import_module("tokenizers").Tokenizer.from_file(tokenizer.name)
+        return load_file(tokenizer.name)
     return importlib.import_module("toktok")._encoding(tokenizer.name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gateway.tokens.counter import MAX_INLINE_BYTES, MIN_BYTES_PER_TOKEN, SHARED_COUNTER, TokenCounter, tokenizer_for
+from gateway.tokens.counter import SHARED_COUNTER, TokenCounter
+from gateway.tokens.tokenizer import tokenizer_for
 from providers.base import Body, Operation, Target
 from providers.rules.rerank import document_texts
 
@@ -13,31 +14,41 @@ WITHOUT_OUTPUT: frozenset[Operation] = frozenset({"embeddings", "rerank"})
 """Operations whose answers have no output tokens, no streams and no stop strings."""
 
 
-def count_inputs(body: Body, size: int, target: Target, field: str = "input", counter: TokenCounter = SHARED_COUNTER) -> int:
-    """Count the tokens of the inputs in `field`. If counting texts would take long, return an upper bound from the size of the body."""
+def count_inputs(
+    body: Body, target: Target, field: str = "input", counter: TokenCounter = SHARED_COUNTER
+) -> int:
+    """Count the tokens of the inputs in `field`, in this thread."""
     value = body.get(field)
-    if type(value) is list and value and type(value[0]) is int:
-        return len(value)
-    if type(value) is list and value and type(value[0]) is list:
-        return sum(map(len, value))
+    if (ids := _id_count(value)) is not None:
+        return ids
     tokenizer = tokenizer_for(target.kind.type, target.model)
-    if size > MAX_INLINE_BYTES or not counter.is_loaded(tokenizer):
-        return size // MIN_BYTES_PER_TOKEN
     return math.ceil(sum(counter.count_texts(_texts(value), tokenizer)) * tokenizer.factor)
 
 
-def count_ranked(body: Body, size: int, target: Target, counter: TokenCounter = SHARED_COUNTER) -> int:
-    """Count the tokens that a reranker reads: the query with each document.
-
-    If counting would take long, return an upper bound from the sizes of the body and the query.
-    """
+def count_ranked(body: Body, target: Target, counter: TokenCounter = SHARED_COUNTER) -> int:
+    """Count the tokens that a reranker reads, in this thread: the query with each document."""
     documents = body.get("documents")
     tokenizer = tokenizer_for(target.kind.type, target.model)
-    if size > MAX_INLINE_BYTES or not counter.is_loaded(tokenizer):
-        query = len(body.raw("query") or b"") // MIN_BYTES_PER_TOKEN
-        return size // MIN_BYTES_PER_TOKEN + query * len(documents)
     query, *counts = counter.count_texts([body.get("query"), *document_texts(body)], tokenizer)
     return math.ceil((query * len(documents) + sum(counts)) * tokenizer.factor)
+
+
+def inputs_by_size(body: Body, size: int, bytes_per_token: int, field: str = "input") -> int:
+    """Estimate the tokens of the inputs in `field` by the size of the body."""
+    ids = _id_count(body.get(field))
+    return ids if ids is not None else size // bytes_per_token
+
+
+def ranked_by_size(body: Body, size: int, bytes_per_token: int) -> int:
+    """Estimate the tokens that a reranker reads by the sizes of the body and the query."""
+    return (size + len(body.raw("query") or b"") * len(body.get("documents"))) // bytes_per_token
+
+
+def _id_count(value: Any) -> int | None:
+    """Return the number of token ids if the inputs are ids, else None."""
+    if type(value) is list and value and type(value[0]) is int:
+        return len(value)
+    return sum(map(len, value)) if type(value) is list and value and type(value[0]) is list else None
 
 
 def input_count(body: Body, field: str = "input") -> int:

@@ -8,13 +8,14 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from typing import Protocol, TypeVar
 
 from gateway.upstream.connection import UpstreamConnection
-from gateway.upstream.deadlines import finish_before
-from gateway.upstream.pool import Pool
+from gateway.upstream.deadlines import Ticker, finish_before
 from gateway.upstream.resolver import Address, Resolver, literal_address
 from gateway.upstream.tls import TlsContexts
-from gateway.upstream.transport import Deadlines, UpstreamError, in_seconds
+from gateway.upstream.transport import Deadlines, Origin, UpstreamError, in_seconds
+from gateway.upstream.websocket import UpstreamSocket
 
 RECEIVE_WINDOW_BYTES = 256 << 10
 """Receive window of a socket: bytes that the kernel buffers for a stream whose caller reads slowly."""
@@ -22,16 +23,31 @@ NEXT_ADDRESS_DELAY_S = 0.25
 """Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
 
 
+C = TypeVar("C", UpstreamConnection, UpstreamSocket)
+C_co = TypeVar("C_co", covariant=True)
+
+
+class Destination(Protocol[C_co]):
+    """A pool, or the destination of one connection."""
+
+    origin: Origin
+    ticker: Ticker
+
+    def new_connection(self) -> C_co:
+        """Return a connection that has no socket yet."""
+        ...
+
+
 class Dialer:
-    """Opens connections for pools. `is_allowed` decides whether an address may be connected to."""
+    """Opens connections. `is_allowed` decides whether an address may be connected to."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool] | None) -> None:
         self._resolver = resolver
         self._is_allowed = is_allowed
         self.contexts = TlsContexts()
 
-    async def dial(self, pool: Pool, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Open a connection to the pool's origin. Raise UpstreamError, which names the failed step."""
+    async def dial(self, pool: Destination[C], deadlines: Deadlines, total: float) -> C:
+        """Open a connection to the origin of a pool, or of one connection. Raise UpstreamError, which names the failed step."""
         origin, ticker = pool.origin, pool.ticker
         deadline = min(ticker.clock() + deadlines.connect, total)
         if origin.socket is not None:
@@ -54,7 +70,7 @@ class Dialer:
             sock.close()
             raise
 
-    async def _resolve(self, pool: Pool, deadline: float, deadlines: Deadlines) -> Sequence[Address]:
+    async def _resolve(self, pool: Destination[C], deadline: float, deadlines: Deadlines) -> Sequence[Address]:
         origin = pool.origin
         addresses: Sequence[Address] | None = literal_address(origin.host, origin.port)
         if addresses is None:
@@ -72,12 +88,12 @@ class Dialer:
                 raise UpstreamError("blocked", f"{origin.host} resolves only to blocked addresses")
         return interleave(addresses)
 
-    async def _secure(self, pool: Pool, sock: socket.socket, deadlines: Deadlines, total: float) -> UpstreamConnection:
+    async def _secure(self, pool: Destination[C], sock: socket.socket, deadlines: Deadlines, total: float) -> C:
         origin, ticker = pool.origin, pool.ticker
         try:
             context = await self.contexts.get(origin.ca)
             deadline = min(ticker.clock() + deadlines.tls, total)
-            return await finish_before(ticker, deadline, _adopt(pool, sock, context), UpstreamConnection.abort)
+            return await finish_before(ticker, deadline, _adopt(pool, sock, context), _abort)
         except TimeoutError:
             raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {in_seconds(deadlines.tls)}") from None
         except ssl.SSLError as error:
@@ -86,16 +102,16 @@ class Dialer:
         except OSError as error:
             raise UpstreamError("tls", f"TLS with {origin.host} failed: {_reason(error)}") from None
 
-    async def _dial_unix(self, pool: Pool, path: str, deadline: float) -> UpstreamConnection:
+    async def _dial_unix(self, pool: Destination[C], path: str, deadline: float) -> C:
         try:
-            return await finish_before(pool.ticker, deadline, _adopt_unix(pool, path), UpstreamConnection.abort)
+            return await finish_before(pool.ticker, deadline, _adopt_unix(pool, path), _abort)
         except TimeoutError:
             raise UpstreamError("connect_timeout", f"no connection to the unix socket {path} in time") from None
         except OSError as error:
             raise UpstreamError("connect", f"cannot connect to the unix socket {path}: {_reason(error)}") from None
 
 
-async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None) -> UpstreamConnection:
+async def _adopt(pool: Destination[C], sock: socket.socket, context: ssl.SSLContext | None) -> C:
     """Return a connection on a connected socket, after the TLS handshake if `context` is given."""
     connection = pool.new_connection()
     name = pool.origin.host if context is not None else None
@@ -107,7 +123,11 @@ async def _adopt(pool: Pool, sock: socket.socket, context: ssl.SSLContext | None
     return connection
 
 
-async def _adopt_unix(pool: Pool, path: str) -> UpstreamConnection:
+def _abort(connection: C) -> None:
+    connection.abort()
+
+
+async def _adopt_unix(pool: Destination[C], path: str) -> C:
     connection = pool.new_connection()
     try:
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, path)

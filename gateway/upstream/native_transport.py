@@ -9,11 +9,12 @@ from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Clock, Ticker
 from gateway.upstream.dial import Dialer
 from gateway.upstream.pool import Pool
-from gateway.upstream.request_head import encode_head, encode_upload_head, origin_part
+from gateway.upstream.request_head import encode_head, encode_upgrade_head, encode_upload_head, origin_part
 from gateway.upstream.resolver import Resolver, ThreadResolver
 from gateway.upstream.response import NativeResponse, StaleConnectionError
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, Upload, UpstreamError
+from gateway.upstream.websocket import SocketDestination, UpstreamSocket
 from providers.base import WireRequest
 
 
@@ -39,6 +40,7 @@ class NativeTransport:
         self._ticker = Ticker(clock)
         self._dialer = Dialer(resolver or ThreadResolver(clock=clock), is_allowed)
         self._pools: dict[Origin, Pool] = {}
+        self._sockets: set[UpstreamSocket] = set()
 
     async def send(
         self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload | None = None
@@ -95,8 +97,26 @@ class NativeTransport:
                 response.waiter = None
                 return response
 
+    async def open_socket(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> UpstreamSocket:
+        """Return a new connection after its WebSocket handshake, or after its refusal. Raise UpstreamError on failure."""
+        if origin.proxy is not None or origin.scheme not in ("http", "https"):
+            raise UpstreamError("connect", "WebSocket connections through a proxy are not supported")
+        self._ticker.tune(deadlines)
+        head = encode_upgrade_head(request, origin)
+        destination = SocketDestination(origin, self._ticker, self._sockets.discard)
+        socket = await self._dialer.dial(destination, deadlines, self._clock() + deadlines.total)
+        self._sockets.add(socket)
+        try:
+            await socket.open(request, head, deadlines)
+        except BaseException:
+            socket.abort()
+            raise
+        return socket
+
     async def aclose(self) -> None:
         """Close every connection and fail the waiting senders."""
+        for socket in list(self._sockets):
+            socket.abort()
         for pool in self._pools.values():
             pool.close()
         self._ticker.stop()
@@ -108,8 +128,8 @@ class NativeTransport:
 
     @property
     def in_use(self) -> int:
-        """Number of connections with an exchange in progress or being opened, over all origins."""
-        return sum(pool.in_use for pool in self._pools.values())
+        """Number of connections with an exchange in progress or being opened, over all origins, and of WebSockets."""
+        return sum(pool.in_use for pool in self._pools.values()) + len(self._sockets)
 
     @property
     def idle(self) -> int:

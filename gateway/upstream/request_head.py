@@ -45,6 +45,11 @@ def encode_upload_head(request: WireRequest, origin: Origin, upload: Upload) -> 
     return _encode(request, upload_origin_part(origin, upload), 4 + upload.is_declared)
 
 
+def encode_upgrade_head(request: WireRequest, origin: Origin) -> bytes:
+    """Encode the head of a WebSocket handshake, checked like any other head."""
+    return _encode(request, f" HTTP/1.1\r\nhost: {authority(origin)}\r\nconnection: Upgrade\r\nupgrade: websocket", 5)
+
+
 def _encode(request: WireRequest, lines: str, fixed_breaks: int) -> bytes:
     """Encode a head with `fixed_breaks` line breaks besides those before the request's own headers."""
     path = request.path

@@ -11,7 +11,7 @@ from providers.anthropic.citations import annotations_of
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure
 from providers.failures import read_failure
 from providers.tool_calls import json_text
-from providers.usage import read_usage
+from providers.usage import read_count, read_usage
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -43,11 +43,17 @@ STATUS_OF_ERROR: Mapping[str, int] = {
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
     """Return OpenAI's usage object. The prompt is the sum of uncached, cache-written and cache-read tokens."""
-    if type(reported) is not dict or type(reported.get("input_tokens")) is not int or type(reported.get("output_tokens")) is not int:
+    if type(reported) is not dict:
         return None
-    read, written = reported.get("cache_read_input_tokens") or 0, reported.get("cache_creation_input_tokens") or 0
-    prompt, completion = reported["input_tokens"] + read + written, reported["output_tokens"]
+    uncached, completion = read_count(reported.get("input_tokens")), read_count(reported.get("output_tokens"))
+    if uncached is None or completion is None:
+        return None
+    read, written = (read_count(reported.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
+    prompt = uncached + read + written
     details = {"cached_tokens": read} | ({"cache_write_tokens": written} if written else {})
+    ttls = reported.get("cache_creation")
+    if type(ttls) is dict and ttls.get("ephemeral_1h_input_tokens"):
+        details["cache_write_1h_tokens"] = read_count(ttls["ephemeral_1h_input_tokens"]) or 0
     usage: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -58,6 +64,13 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
     if type(thought) is int:
         usage["completion_tokens_details"] = {"reasoning_tokens": thought}
     return usage
+
+
+def service_tier(reported: Any) -> str | None:
+    """Return the tier by which a usage is billed: `fast`, or the tier that it names. Return None if it names none."""
+    usage = reported if type(reported) is dict else {}
+    tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier")
+    return tier if type(tier) is str else None
 
 
 def read_message(body: bytes, created: int) -> Answer:
@@ -80,10 +93,10 @@ def read_message(body: bytes, created: int) -> Answer:
     usage = openai_usage(source.get("usage"))
     if usage is not None:
         answer["usage"] = usage
-    tier = (source.get("usage") or {}).get("service_tier")
+    tier = service_tier(source.get("usage"))
     if tier is not None:
         answer["service_tier"] = tier
-    return Answer(_encode(answer), read_usage(usage), (reason,))
+    return Answer(_encode(answer), read_usage(usage, tier), (reason,))
 
 
 def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -207,7 +220,9 @@ class MessageStream(StreamDecoder):
     def on_message_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Send usage and [DONE]."""
         usage = openai_usage(self._usage) if self._has_output_count else None
-        last = [_encode({**self._frame, "choices": [], "usage": usage})] if usage is not None else []
+        tier = service_tier(self._usage)
+        frame = self._frame if tier is None else {**self._frame, "service_tier": tier}
+        last = [_encode({**frame, "choices": [], "usage": usage})] if usage is not None else []
         return (*last, b"[DONE]")
 
     def on_error(self, event: dict[str, Any]) -> Sequence[bytes]:

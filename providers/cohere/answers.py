@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Answer, Failure, StreamDecoder, StreamFailure
+from providers.base import Answer, Failure, StreamDecoder, StreamFailure, Usage
 from providers.failures import redact
 from providers.usage import read_usage
 
@@ -83,16 +83,27 @@ class _Embedded(msgspec.Struct):
 _decode_embedded = msgspec.json.Decoder(_Embedded).decode
 
 
+def embed_usage(meta: Any) -> Usage | None:
+    """Return the usage of an embeddings answer, with the tokens of images. None if it is not reported."""
+    if type(meta) is not dict:
+        return None
+    for counts in (meta.get("tokens"), meta.get("billed_units")):
+        if type(counts) is dict:
+            texts, images = (_integer(counts.get(name)) or 0 for name in ("input_tokens", "image_tokens"))
+            if texts or images:
+                return Usage(texts + images, image_prompt_tokens=images)
+    return None
+
+
 def read_vectors(body: bytes, model: str) -> Answer:
     """Parse a v2 embeddings answer into OpenAI's format. Raises ValueError for any other body."""
     source = _decode_embedded(body)
     data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(source.embeddings.floats)]
     answer: dict[str, Any] = {"object": "list", "data": data, "model": model}
-    counts = source.meta.get("tokens") or source.meta.get("billed_units")
-    tokens = _integer(counts.get("input_tokens")) if type(counts) is dict else None
-    if tokens is not None:
-        answer["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return Answer(_encode(answer), read_usage(answer.get("usage")))
+    usage = embed_usage(source.meta)
+    if usage is not None:
+        answer["usage"] = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+    return Answer(_encode(answer), usage)
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:

@@ -17,6 +17,7 @@ from providers.rules.messages import ContentParts, Message, MessageRule, Roles
 from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, Rule, Work
+from providers.rules.schema_descriptions import described_schema
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
 from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, OneOf, Range
@@ -79,7 +80,7 @@ class SchemaInObject(Rule, frozen=True):
             return
         kind = value.get("type")
         if kind == "json_schema":
-            work.body.set(self.param, {"type": "json_object", "json_schema": value["json_schema"].get("schema") or {}})
+            work.body.set(self.param, {"type": "json_object", "json_schema": described_schema(value["json_schema"])})
             work.report(self.param, "reshape", why="sent as json_object with a json_schema")
         elif kind == "json_object" and "schema" in value:
             work.body.set(self.param, {"type": "json_object", "json_schema": value["schema"]})
@@ -177,7 +178,7 @@ COHERE = Cohere(
     Wire(
         label="Cohere",
         base_url="https://api.cohere.com/v2",
-        paths={"chat": "/chat", "cohere_chat": "/chat", "embeddings": "/embed", "rerank": "/rerank"},
+        paths={"chat": "/chat", "cohere_chat": "/chat", "cohere_embed": "/embed", "embeddings": "/embed", "rerank": "/rerank"},
         source="cohere 7.3.1",
     ),
     (
@@ -222,5 +223,6 @@ COHERE = Cohere(
             Texts("input"),
         ),
         "cohere_chat": _NATIVE_CHAT,
+        "cohere_embed": (EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),),
     },
 )

@@ -10,7 +10,7 @@ import msgspec
 from providers.base import Answer, Failure, StreamFailure
 from providers.failures import read_inband_failure
 from providers.responses_wire.reasoning import detail_of, text_of
-from providers.usage import read_usage
+from providers.usage import COST_FIELDS, read_usage
 
 ReadFailure = Callable[[int, bytes], Failure]
 PARAGRAPH = "\n\n"
@@ -51,7 +51,7 @@ def read_response(body: bytes, origin: str, read: ReadFailure) -> Answer:
         answer["usage"] = usage
     if source.get("service_tier") is not None:
         answer["service_tier"] = source["service_tier"]
-    return Answer(_encode(answer), read_usage(usage), (reason,))
+    return Answer(_encode(answer), read_usage(usage, source.get("service_tier")), (reason,))
 
 
 def created_of(response: Mapping[str, Any]) -> int:
@@ -75,6 +75,7 @@ def usage_of(response: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     given, written = usage["input_tokens"], usage["output_tokens"]
     return {
+        **{name: usage[name] for name in COST_FIELDS if name in usage},
         "prompt_tokens": given,
         "completion_tokens": written,
         "total_tokens": usage["total_tokens"] if type(usage.get("total_tokens")) is int else given + written,

@@ -111,7 +111,7 @@ async def test_a_key_shows_what_is_spent_and_when_its_period_ends(admin: Admin) 
         states = {state["kind"]: state for state in shown["usage"]}
         assert (states["requests"]["used"], states["requests"]["remaining"]) == (0, 3)
         spend = states["spend"]
-        assert (spend["amount"], spend["used"], spend["reserved"], spend["remaining"]) == (5.0, 0.0, 0.0, 5.0)
+        assert (spend["limit"], spend["spent"], spend["reserved"], spend["remaining"]) == (5.0, 0.0, 0.0, 5.0)
         assert spend["reset_at"].endswith("-01T00:00:00Z")
 
 

@@ -18,7 +18,7 @@ async def test_a_team_is_created_listed_changed_and_removed(run: Run) -> None:
     _, out, _ = await run("team", "list")
     name, source, state, models, limits, spent = out.strip("\n").split("\t")
     assert (name, source, state, models, limits) == ("search", "runtime", "disabled", "m", "requests 5/s, spend 5 USD/month")
-    assert spent.startswith("spent 0.0000 of 5 USD per month until ")
+    assert spent.startswith("spent 0.0000 of 5 USD until ")
     assert (await run("team", "enable", "search"))[1] == "search is enabled\n"
     assert (await run("key", "create", "--name", "app", "--team", "search"))[0] == 0
     code, _, err = await run("team", "remove", "search")

@@ -10,7 +10,10 @@ from gateway.config.passthrough_check import check_allowed_patterns, check_passt
 from gateway.config.problem import Problems
 from tests.support.each import each
 
-HEAD = 'providers:\n  openai: { api_key: "${K}" }\n  local: {}\nmodels: { "m": openai/gpt-4o }\n'
+HEAD = (
+    'providers:\n  openai: { api_key: "${K}" }\n  local: {}\n  behind: { type: openai, api_key: "${K}", proxy: "http://p:1" }\n'
+    'models: { "m": openai/gpt-4o }\n'
+)
 HASH = "sha256:" + "a7" * 32
 
 
@@ -59,14 +62,14 @@ def test_a_pattern_is_written_with_its_provider_or_with_settings() -> None:
 def test_a_bad_pattern_is_reported_at_its_line(pattern: str, message: str) -> None:
     path = "/*" if pattern.endswith("/*") else "/x"
     (problem,) = problems(f'passthrough:\n  "/v1/ok/*": openai\n  "{pattern}": {{ provider: openai, path: "{path}" }}\n')
-    assert problem.startswith("7: passthrough.")
+    assert problem.startswith("8: passthrough.")
     assert message in problem
 
 
 @each(
     ("entry", "message"),
     [
-        ('"/v1/a/*": opnai', "7: passthrough./v1/a/*: no provider 'opnai' in this file, did you mean 'openai'?"),
+        ('"/v1/a/*": opnai', "8: passthrough./v1/a/*: no provider 'opnai' in this file, did you mean 'openai'?"),
         ('"/v1/a/*": { provider: x }', "no provider 'x'"),
         ('"/v1/a/*": local', "the local engine has no other paths"),
         ('"/v1/a/*": {}', "passthrough./v1/a/*.provider: missing"),
@@ -78,6 +81,9 @@ def test_a_bad_pattern_is_reported_at_its_line(pattern: str, message: str) -> No
         ('"/v1/a": { provider: openai, path: "/../b" }', "expected a path"),
         ('"/v1/a": { provider: openai, methods: [TRACE] }', "TRACE"),
         ('"/v1/a": { provider: openai, methods: [] }', "expected at least one method"),
+        ('"/v1/a": { provider: openai, methods: [POST], websocket: true }', "a WebSocket connection begins with GET"),
+        ('"/v1/a": { provider: behind, websocket: true }', "passthrough./v1/a.websocket: the provider 'behind' has a proxy"),
+        ('"/v1/a": { provider: openai, websocket: true, websocket_idle: 5 }', "websocket_idle"),
         ('"/v1/a": { provider: openai, base_url: "http://x" }', "unknown key"),
     ],
 )
@@ -106,7 +112,7 @@ def test_a_key_and_a_team_name_declared_patterns(allowed: str, is_valid: bool) -
         ("/v1/messages/batches", '"/v1/messages/batches/*": PROVIDER'),
         ("/fal/queue/x", '"/fal/*": { provider: PROVIDER, path: "/*" }'),
         ("/openai/v1/audio/speech", '"/openai/v1/audio/*": { provider: PROVIDER, path: "/audio/*" }'),
-        ("/v2/embed", '"/v2/embed/*": { provider: PROVIDER, path: "/embed/*" }'),
+        ("/v2/parse", '"/v2/parse/*": { provider: PROVIDER, path: "/parse/*" }'),
         ("/v1", None),
         ("/v1/chat/completions", None),
         ('/v1/a"b', None),
@@ -118,6 +124,17 @@ def test_a_key_and_a_team_name_declared_patterns(allowed: str, is_valid: bool) -
 def test_the_example_for_a_path_is_a_valid_entry_that_covers_it(path: str, example: str | None) -> None:
     assert example_entry(path) == example
     if example is not None:
+        assert problems(f"passthrough: {{ {example.replace('PROVIDER', 'openai')} }}\n") == []
+
+
+def test_an_entry_may_allow_websockets() -> None:
+    text = 'passthrough:\n  /v1/realtime: { provider: openai, websocket: true, websocket_idle: 30m }\n'
+    entry = parse((HEAD + text).encode(), "g.yaml", environ={"K": "sk-x"}).passthrough["/v1/realtime"]
+    assert (entry.websocket, entry.websocket_idle) == (True, 1800.0)
+    for path in ("/v1/realtime", "/fal/queue/x", "/openai/v1/realtime"):
+        example = example_entry(path, websocket=True)
+        assert example is not None
+        assert "websocket: true" in example
         assert problems(f"passthrough: {{ {example.replace('PROVIDER', 'openai')} }}\n") == []
 
 

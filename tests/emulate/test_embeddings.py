@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.emulate.embeddings import encode_vector, merge_answers
+from gateway.emulate.embeddings import merge_answers
+from providers.vectors import encode_vector
 
 FLOATS = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
 

@@ -24,6 +24,8 @@ def test_a_plan_shows_the_address_the_credential_and_the_limits() -> None:
     text = path_text(plan)
     assert "by '/v1/audio/speech/long/*' of passthrough" in text
     assert "api_key from the query" in text
+    assert "WebSocket   rejected" in text
+    assert "WebSocket   passed" in path_text({**plan, "websocket": True})
     assert "sk-x" not in text
 
 

@@ -104,6 +104,7 @@ async def live(
             head_timeout_s=head_timeout_s,
             on_reject=gateway.count_edge_refusal,
             guard=gateway.page_guard,
+            serves_websockets=True,
         )
         servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
         await gateway.start()

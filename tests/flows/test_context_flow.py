@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.tokens.counter import SHARED_COUNTER, Tokenizer
+from gateway.tokens.counter import SHARED_COUNTER
+from gateway.tokens.tokenizer import Tokenizer
 from providers.base import Body
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import Live, live

@@ -20,11 +20,12 @@ def providers(**urls: str) -> str:
 
 @pytest.mark.parametrize(("name", "upstream_model"), [
     ("exact", "one"), ("alias", "one"), ("claude-x", "claude"), ("claude-opus-9", "opus"), ("whatever", "rest"), ("a/b", "rest"),
+    ("any-llama", "org/llama-x"), ("any-org/llama", "org/org/llama-x"),
 ])  # fmt: skip
 async def test_model_names_aliases_and_wildcards_are_resolved(
     up: FaultUpstream, client: httpx.AsyncClient, name: str, upstream_model: str
 ) -> None:
-    models = 'models: {exact: up/one, alias: exact, "claude-*": up/claude, "claude-opus-*": up/opus, "*": up/rest}'
+    models = 'models: {exact: up/one, alias: exact, "claude-*": up/claude, "claude-opus-*": up/opus, "any-*": up/org/*-x, "*": up/rest}'
     async with live(providers(up=up.base_url) + models) as gateway:
         answer = await post_chat(client, gateway, name)
     assert answer.status_code == 200

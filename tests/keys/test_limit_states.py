@@ -15,8 +15,8 @@ BUDGET = LimitsConfig(spend=(Rate(5 * NANO_PER_USD, "day"), Rate(50 * NANO_PER_U
 def test_a_budget_shows_spent_apart_from_reserved_in_dollars() -> None:
     limit = Limit("key:a", "spend", 5 * NANO_PER_USD, "day")
     (state,) = limit_states([LimitUsage(limit, 3 * NANO_PER_USD, NANO_PER_USD, 60.0)])
-    assert (state["used"], state["reserved"], state["remaining"], state["amount"]) == (2.0, 1.0, 2.0, 5.0)
-    assert (state["of"], state["window"], state["limit"]) == ("key", "day", "5 USD per day")
+    assert (state["spent"], state["reserved"], state["remaining"], state["limit"]) == (2.0, 1.0, 2.0, 5.0)
+    assert (state["owner"], state["name"], state["window"], state["unit"]) == ("key", "a", "day", "USD")
 
 
 def test_a_budget_shows_the_end_of_its_period_before_anything_is_spent() -> None:
@@ -32,15 +32,14 @@ def test_a_window_shows_its_reset_only_if_something_is_used() -> None:
     assert (unused["reset_at"], unused["remaining"]) == (None, 100)
     assert (used["used"], used["remaining"]) == (40, 60)
     assert datetime.fromisoformat(used["reset_at"]) > datetime.now(UTC)
-    assert "reserved" not in used
+    assert "spent" not in used
 
 
 def test_an_entry_has_its_own_limits_and_those_for_single_models() -> None:
     models = {"gpt-5*": ModelAccess(LimitsConfig(requests=(Rate(1, "min"),))), "smart": ModelAccess()}
     team = TeamConfig("search", models=models, limits=LimitsConfig(concurrent=3))
     states = limit_states(LimitUsage(limit, 0, None, 0.0) for limit in limits_of_entry(team))
-    assert [(state["of"], state["kind"], state.get("model")) for state in states] == [
+    assert [(state["owner"], state["kind"], state["model"]) for state in states] == [
         ("team", "concurrent", None),
         ("team", "requests", "gpt-5*"),
     ]
-    assert "window" not in states[0]

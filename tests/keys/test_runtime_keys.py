@@ -129,7 +129,7 @@ def test_a_rotated_key_keeps_its_settings_and_accepts_both_secrets_until_the_gra
     assert [previous.hash for previous in changed.previous] == [key.entry.hash]
     keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
     keys.by_name = {"app": changed}
-    old, new = keys.entries
+    old, new = keys.accepted
     assert (old.hash, old.models, new) == (key.entry.hash, ("m",), changed.entry)
     assert old.expires is not None
     assert 50 < old.expires.timestamp() - time.time() <= 60
@@ -139,7 +139,7 @@ def test_the_old_secret_never_outlives_the_key() -> None:
     ends = datetime.now(UTC) + timedelta(seconds=5)
     keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
     keys.by_name = {"app": rotated(runtime(expires=ends), "sha256:new", "s", 3600.0)}
-    assert [each.expires for each in keys.entries] == [ends, ends]
+    assert [each.expires for each in keys.accepted] == [ends, ends]
 
 
 def test_rotations_keep_the_secrets_whose_grace_lasts_and_only_the_latest_of_many() -> None:

@@ -10,7 +10,8 @@ import pytest
 from gateway.call import Call
 from gateway.errors import BadRequest
 from gateway.limits.bounds import TOKENS_PER_MESSAGE, TOKENS_PER_TOOL, TOOL_INSTRUCTION_TOKENS, max_prompt_tokens, set_output_cap
-from gateway.tokens.counter import SHARED_COUNTER, tokenizer_for
+from gateway.tokens.counter import SHARED_COUNTER
+from gateway.tokens.tokenizer import tokenizer_for
 from providers.base import Body
 from tests.support.each import each
 

@@ -26,7 +26,7 @@ def test_usage_is_read_wherever_a_vendor_reports_it() -> None:
     units = read(results=[RESULT], meta={"billed_units": {"search_units": 2.0}})
     assert units == ({"id": None, "results": [RESULT], "usage": {"search_units": 2}}, Usage(search_units=2))
     both = read(results=[RESULT], usage={"search_units": 1, "total_tokens": 150, "cost": 0.001})[1]
-    assert both == Usage(150, search_units=1, reported_cost_usd=0.001)
+    assert both == Usage(150, search_units=1, reported_cost=1_000_000)
     assert read(results=[RESULT], usage={"total_tokens": -3}, meta=[])[1] is None
 
 

@@ -87,7 +87,7 @@ async def test_several_answers_become_one_with_their_usage_added_up() -> None:
     await merged_response.merge_json(exchange, fan_out(body, 2))
     answer = json.loads(recorder.body)
     assert [(choice["index"], choice["message"]["content"]) for choice in answer["choices"]] == [(0, "one"), (1, "two")]
-    assert exchange.attempt.usage == Usage(10, 4)
+    assert exchange.attempt.usage == Usage(10, 4, parts=(Usage(5, 2), Usage(5, 2)))
 
 
 async def test_probabilities_are_read_from_a_chat_completion() -> None:

@@ -43,7 +43,7 @@ async def test_the_holder_of_a_key_sees_what_it_allows_and_what_is_left(
     assert {name: shown[name] for name in ("object", "name", "team", "models", "expires", "strict")} == {
         "object": "key", "name": "app", "team": "search", "models": ["m"], "expires": "2100-01-01T00:00:00Z", "strict": False,
     }  # fmt: skip
-    states = {(state["of"], state["kind"], state.get("model")): state for state in shown["limits"]}
+    states = {(state["owner"], state["kind"], state["model"]): state for state in shown["limits"]}
     assert (states["key", "requests", None]["used"], states["key", "requests", None]["remaining"]) == (1, 9)
     assert states["key", "requests", "m"]["remaining"] == 4
     assert states["team", "tokens", None]["used"] > 0

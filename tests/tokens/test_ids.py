@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.tokens.counter import SHARED_COUNTER, Tokenizer
-from gateway.tokens.ids import UnknownIdError, decode, encode, has_ids, texts_of
+from gateway.tokens.counter import TokenCounter
+from gateway.tokens.ids import UnknownIdError, decode, encode, texts_of
+from gateway.tokens.tokenizer import Tokenizer
 
 ENCODINGS = [Tokenizer("o200k_base", exact=True), Tokenizer("cl100k_base", exact=True)]
 
@@ -19,11 +20,11 @@ def test_text_survives_and_its_ids_are_those_that_are_counted(tokenizer: Tokeniz
     def survives(text: str) -> None:
         ids = encode(text, tokenizer)
         assert decode(ids, tokenizer) == text
-        assert [len(ids)] == SHARED_COUNTER.count_texts([text], tokenizer)
+        assert [len(ids)] == TokenCounter().count_texts([text], tokenizer)
         assert len(texts_of(ids, tokenizer)) == len(ids)
 
     survives()
-    assert has_ids(tokenizer)
+    assert tokenizer.has_ids
 
 
 @pytest.mark.parametrize("id", [200_018 + 10_000, 2**31 - 1, 2**40, -1])
@@ -35,4 +36,4 @@ def test_unknown_id_is_named_by_its_place(id: int) -> None:
 
 def test_lone_surrogate_is_a_question_mark_and_special_tokens_are_text() -> None:
     assert decode(encode("a\ud800<|endoftext|>", ENCODINGS[0]), ENCODINGS[0]) == "a?<|endoftext|>"
-    assert not has_ids(Tokenizer("o200k_base", 1.2))
+    assert not Tokenizer("o200k_base", 1.2).has_ids

@@ -7,8 +7,10 @@ from typing import Any
 
 import toktok
 
-from gateway.tokens.counter import TokenCounter, Tokenizer, load_tokenizer, tokenizer_for
-from gateway.tokens.inputs import count_inputs, input_count
+from gateway.tokens.counter import TokenCounter
+from gateway.tokens.encodings import load_tokenizer
+from gateway.tokens.inputs import count_inputs, input_count, inputs_by_size
+from gateway.tokens.tokenizer import Tokenizer, tokenizer_for
 from providers.base import Body
 from tests.providers.adapting import target_for
 
@@ -28,24 +30,24 @@ def loaded(tokenizer: Tokenizer) -> TokenCounter:
 
 
 def test_token_ids_are_counted_exactly_whatever_their_number() -> None:
-    assert count_inputs(body([1] * 30_000), 90_000, EMBEDDER) == 30_000
-    assert count_inputs(body([[1, 2], [3]]), 30, EMBEDDER) == 3
+    assert count_inputs(body([1] * 30_000), EMBEDDER) == 30_000
+    assert count_inputs(body([[1, 2], [3]]), EMBEDDER) == 3
 
 
 def test_texts_for_openais_models_are_counted_exactly() -> None:
     counter = loaded(tokenizer_for("openai", "text-embedding-3-small"))
     texts = ["Hello, world!", "Größe", "日本語"]
     expected = sum(toktok.batch_count(texts, "cl100k_base"))
-    assert count_inputs(body(texts), 100, EMBEDDER, counter=counter) == expected
-    assert count_inputs(body("Hello, world!"), 100, EMBEDDER, counter=counter) == 4
+    assert count_inputs(body(texts), EMBEDDER, counter=counter) == expected
+    assert count_inputs(body("Hello, world!"), EMBEDDER, counter=counter) == 4
 
 
 def test_texts_of_other_models_are_bounded() -> None:
     target = target_for("cohere", "embed-v4.0")
     counter = loaded(tokenizer_for("cohere", "embed-v4.0"))
-    assert count_inputs(body("Hello, world!"), 100, target, counter=counter) == 5
-    assert count_inputs(body("Hello, world!"), 100, target, counter=TokenCounter()) == 50
-    assert count_inputs(body("x" * 20_000), 20_010, target, counter=counter) == 10_005
+    assert count_inputs(body("Hello, world!"), target, counter=counter) == 5
+    assert inputs_by_size(body("Hello, world!"), 100, 2) == 50
+    assert inputs_by_size(body([1, 2]), 100, 2) == 2
 
 
 def test_inputs_are_counted() -> None:

@@ -37,6 +37,13 @@ SPEND = Dashboard(
         ),
         stat("Spend, last day", "currencyUSD", "Cost of the calls of the last day.", rare("sum(increase(lockgate_cost_usd_total[1d]))")),
         stat(
+            "Without a price",
+            "short",
+            "Answers and billed attempts of the last hour whose cost is unknown. Set their price under prices: of the provider.",
+            rare("sum(increase(lockgate_unpriced_usages_total[1h]))"),
+            ANY,
+        ),
+        stat(
             "Journal errors",
             "short",
             "Failed writes to the usage journal in the last hour.",

@@ -9,7 +9,8 @@ import msgspec
 
 from gateway.dialects.cohere_api.answer import translate_answer
 from gateway.dialects.cohere_api.documents import fit_documents
-from gateway.dialects.cohere_api.request import CALLERS_NAMES, encode, translate_request
+from gateway.dialects.cohere_api.errors import translate_error
+from gateway.dialects.cohere_api.request import CALLERS_NAMES, translate_request
 from gateway.dialects.cohere_api.stream import CohereStream
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
@@ -63,14 +64,7 @@ class CohereChatTranslator:
 
     def error(self, status: int, body: bytes) -> bytes:
         """Return Cohere's error: an object with `message`."""
-        whole = _decode(body)
-        kept = {"gateway": whole["gateway"]} if "gateway" in whole else {}
-        return encode({"id": self._request_id, "message": self._renamed(whole["error"]), **kept})
-
-    def _renamed(self, error: dict[str, Any]) -> str:
-        param, message = error.get("param"), str(error["message"])
-        name = self.param(param) if type(param) is str else param
-        return message if name == param else message.replace(f"'{param}", f"'{name}")
+        return translate_error(body, self._request_id, self.param)
 
     def feed(self, events: bytes) -> bytes:
         """Return Cohere's events for complete events of a chat stream."""

@@ -12,7 +12,7 @@ import msgspec
 from gateway.dialects.cohere_api.request import encode
 from gateway.dialects.native_api import NativeApi
 from gateway.streams.native_relay import EventKind
-from providers.base import Answer, Usage
+from providers.base import Answer, Body, Usage
 from providers.cohere.answers import FINISH_REASONS, openai_usage, stream_failure
 from providers.cohere.provider import MAX_STOPS
 from providers.usage import read_usage
@@ -107,6 +107,12 @@ class CohereReader:
         return b"\n\n".join(parts)
 
 
+def unsuited(body: Body) -> str | None:
+    """Return why a request is translated: it has more stop sequences than Cohere accepts, and the gateway enforces some."""
+    stops = body.get("stop_sequences")
+    return f"the provider accepts at most {MAX_STOPS} stop sequences" if type(stops) is list and len(stops) > MAX_STOPS else None
+
+
 NATIVE = NativeApi(
     operation="cohere_chat",
     fields=FIELDS,
@@ -114,5 +120,5 @@ NATIVE = NativeApi(
     headers=(),
     read_answer=read_answer,
     new_reader=CohereReader,
-    max_stops=MAX_STOPS,
+    unsuited=unsuited,
 )

@@ -19,7 +19,7 @@ from gateway.dialects.responses_api.values import ABSENT, Raw, encode
 from gateway.streams.native_relay import EventKind
 from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
 from providers.failures import read_failure, read_inband_failure
-from providers.usage import read_usage
+from providers.usage import COST_FIELDS, read_usage
 
 _NAMES = (
     "background client_metadata context_management conversation include input instructions max_output_tokens max_tool_calls "
@@ -52,6 +52,7 @@ class _Response(msgspec.Struct):
     incomplete_details: _Reason | None = None
     error: Any = None
     usage: dict[str, Any] | None = None
+    service_tier: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -124,13 +125,15 @@ def _usage(response: _Response) -> Usage | None:
     given = response.usage
     if given is None:
         return None
-    return read_usage({
+    usage = {
+        **{name: given[name] for name in COST_FIELDS if name in given},
         "prompt_tokens": given.get("input_tokens"),
         "completion_tokens": given.get("output_tokens"),
         "total_tokens": given.get("total_tokens"),
         "prompt_tokens_details": given.get("input_tokens_details"),
         "completion_tokens_details": given.get("output_tokens_details"),
-    })  # fmt: skip
+    }
+    return read_usage(usage, response.service_tier)
 
 
 def _failure(error: Any) -> Failure:

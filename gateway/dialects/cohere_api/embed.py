@@ -1,0 +1,155 @@
+"""Cohere's embed API (v1 and v2): the translator of one call, and how calls of v2 pass to Cohere unchanged.
+
+Source: cohere 7.3.1 (EmbedByTypeResponse, EmbedFloatsResponse, ApiMeta), as of 2026-11.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.cohere_api.embed_request import CALLERS_NAMES, EmbedRequest, translate_request
+from gateway.dialects.cohere_api.errors import translate_error
+from gateway.dialects.native_api import NativeApi
+from gateway.dialects.rerank import RerankTranslator
+from gateway.errors import BadRequest
+from gateway.streams.native_relay import EventReader
+from providers.base import Adjustment, Answer, Body, Operation, Refusal, Target
+from providers.cohere.answers import embed_usage
+from providers.embedding_table import ANY_SERVER, EMBEDDINGS
+from providers.vectors import encode_vector
+
+NATIVE_OPERATION: Operation = "cohere_embed"
+FIELDS = frozenset(
+    ["model", "input_type", "texts", "images", "inputs", "max_tokens", "output_dimension", "embedding_types", "truncate", "priority"]
+)
+COHERE_ONLY = ("input_type", "truncate", "max_tokens", "priority")
+_NEUTRAL = {"truncate": (None, "NONE"), "priority": (None, 0)}
+"""Values that change nothing at targets without the field: they refuse texts that are too long."""
+_UNSUPPORTED = "not supported upstream"
+_encode = msgspec.json.Encoder().encode
+
+
+class _Vector(msgspec.Struct):
+    embedding: msgspec.Raw
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Vector]
+    usage: dict[str, Any] | None = None
+    gateway: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Native(msgspec.Struct):
+    embeddings: dict[str, msgspec.Raw]
+    meta: dict[str, Any] | None = None
+
+
+_read_answer = msgspec.json.Decoder(_Answer).decode
+_read_native = msgspec.json.Decoder(_Native).decode
+
+
+class EmbedTranslator(RerankTranslator):
+    """Translates one call of the embed API. Answers are not streamed."""
+
+    version = "2"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal: BadRequest | None = None
+        self._request = EmbedRequest(b"", "texts", (), [], None)
+
+    def request(self, source: bytes, *, strict: bool) -> bytes:
+        """Return the embeddings request. Raise BadRequest for an invalid request."""
+        self._request = translate_request(source)
+        self.refusal = self._request.refusal
+        return self._request.body
+
+    def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
+        """Set Cohere's own default of `truncate` at Cohere. Drop the fields that only Cohere has at other targets.
+
+        In strict mode, raise Refusal for such a field.
+        """
+        if NATIVE_OPERATION in target.kind.operations:
+            if body.get("truncate") is not None:
+                return []
+            body.set("truncate", "END")
+            return [Adjustment("truncate", "set_default", to="END", why="the default of Cohere's embed API")]
+        accepted, made = EMBEDDINGS.get(target.kind.type, ANY_SERVER).accepts.split(), []
+        for name in COHERE_ONLY:
+            if name not in body or name in accepted:
+                continue
+            is_neutral = body.get(name) in _NEUTRAL.get(name, (None,))
+            if strict and not is_neutral:
+                raise Refusal(f"'{name}' cannot be honoured by {target.name}: {_UNSUPPORTED}.", name, "unsupported_parameter")
+            made.append(Adjustment(name, "drop", why="neutral value" if is_neutral else _UNSUPPORTED))
+            body.pop(name)
+        return made
+
+    def param(self, name: str) -> str:
+        """Return the caller's name of a parameter."""
+        if name.startswith("input") and name[5:6] in ("", "["):
+            return self._request.source + name[5:]
+        return CALLERS_NAMES.get(name, name)
+
+    def answer(self, answer: bytes) -> bytes:
+        """Return Cohere's answer for an embeddings answer."""
+        whole, types = _read_answer(answer), self._request.types or ("float",)
+        usage = whole.usage or {}
+        meta: dict[str, Any] = {"api_version": {"version": self.version}}
+        if "prompt_tokens" in usage:
+            meta["billed_units"] = {"input_tokens": usage["prompt_tokens"]}
+        vectors = {kind: [encode_vector(each.embedding, kind) for each in whole.data] for kind in types}
+        is_plain = self.version == "1" and not self._request.types
+        translated: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "embeddings": vectors["float"] if is_plain else vectors,
+            "texts": self._request.texts if self._request.source == "texts" else [],
+            "meta": meta,
+            "response_type": "embeddings_floats" if is_plain else "embeddings_by_type",
+        }
+        if whole.gateway is not msgspec.UNSET:
+            translated["gateway"] = whole.gateway
+        return _encode(translated)
+
+    def error(self, status: int, body: bytes) -> bytes:
+        """Return Cohere's error: an object with `message`."""
+        return translate_error(body, self._request_id, self.param)
+
+
+class EmbedV1Translator(EmbedTranslator):
+    """Translates one call of version 1, whose answers are plain lists of vectors unless types are requested."""
+
+    version = "1"
+
+
+def read_answer(body: bytes) -> Answer:
+    """Read an answer, which keeps its bytes. Raise ValueError for any other body."""
+    return Answer(body, embed_usage(_read_native(body).meta))
+
+
+def unsuited(body: Body) -> str | None:
+    """Return why a request is translated: it has more texts than Cohere accepts, so that several are sent."""
+    most = EMBEDDINGS["cohere"].max_inputs
+    for name in ("texts", "inputs"):
+        given = body.get(name)
+        if most is not None and type(given) is list and len(given) > most:
+            return f"the provider accepts at most {most} inputs in one request"
+    return None
+
+
+def _no_stream() -> EventReader:
+    raise NotImplementedError("embeddings are not streamed")
+
+
+NATIVE = NativeApi(
+    operation=NATIVE_OPERATION,
+    fields=FIELDS,
+    output_cap="",
+    headers=(),
+    read_answer=read_answer,
+    new_reader=_no_stream,
+    unsuited=unsuited,
+)

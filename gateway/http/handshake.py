@@ -1,0 +1,108 @@
+"""WebSocket handshakes of callers: their checks, and the connection between handshake and answer."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from gateway.http.cycle import RequestCycle
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+MAX_EARLY_BYTES = 64 << 10
+"""Bytes kept of a caller that sends before its handshake is answered. Then its socket is no longer read."""
+_ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def is_handshake(method: bytes, version: str, headers: Headers) -> bool:
+    """Return whether a head that offers an upgrade is a complete WebSocket handshake without a body."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _FRAMING:
+            return False
+        if name in _ONCE:
+            if name in found:
+                return False
+            found[name] = value.strip()
+    if method != b"GET" or version != "1.1" or found.get(b"upgrade", b"").lower() != b"websocket":
+        return False
+    return found.get(b"sec-websocket-version") == b"13" and _is_nonce(found.get(b"sec-websocket-key", b""))
+
+
+def _is_nonce(value: bytes) -> bool:
+    try:
+        return len(binascii.a2b_base64(value, strict_mode=True)) == 16
+    except binascii.Error:
+        return False
+
+
+class CallerSocket(asyncio.Protocol):
+    """A caller's connection from its handshake on. It replaces the connection that parsed the head.
+
+    Nothing that follows the head is ever parsed as a request: until the handshake is accepted the bytes are kept, and
+    if it is refused the connection is closed.
+    """
+
+    def __init__(self, connection: Any, cycle: RequestCycle) -> None:
+        """`connection` is the gateway.http.connection.CallerConnection."""
+        self._connection = connection
+        self._cycle = cycle
+        self.transport: asyncio.Transport = connection.transport
+        self.on_shutdown: Callable[[], None] | None = None
+        """Called when the server stops, once the handshake is accepted."""
+        self.is_shutting_down = False
+        self._early: list[bytes] = []
+        self._early_size = 0
+
+    def take_over(self, rest: bytes) -> None:
+        """Receive everything that follows the handshake, of which `rest` has arrived already."""
+        connections = cast("set[Any]", self._connection.connections)
+        connections.discard(self._connection)
+        connections.add(self)
+        self.transport.set_protocol(self)
+        if rest:
+            self.data_received(rest)
+
+    def accept(self, headers: Headers, protocol: asyncio.Protocol) -> bytes:
+        """Answer 101, and connect the transport to another protocol. Return the bytes that have arrived already."""
+        lines = [b"HTTP/1.1 101 Switching Protocols", b"connection: Upgrade", b"upgrade: websocket"]
+        lines += [b"%b: %b" % header for header in headers]
+        head = b"\r\n".join(lines)
+        if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1 or b"\0" in head:
+            raise RuntimeError("a response header contains a line break or a NUL")
+        self._cycle.status, self._cycle.response_started, self._cycle.response_complete = 101, True, True
+        self.transport.set_protocol(protocol)
+        self.transport.write(head + b"\r\n\r\n")
+        if self._early_size > MAX_EARLY_BYTES:
+            self.transport.resume_reading()
+        early, self._early = b"".join(self._early), []
+        return early
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what arrives before the handshake is accepted."""
+        self._early.append(data)
+        self._early_size += len(data)
+        if self._early_size > MAX_EARLY_BYTES >= self._early_size - len(data):
+            self.transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report the disconnect to the call, and forget the connection."""
+        self._connection.connections.discard(self)
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Suspend the writer of a refusal."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Resume the writer of a refusal."""
+        self._connection.resume_writing()
+
+    def shutdown(self) -> None:
+        """Tell both ends that the server stops. uvicorn calls this when it no longer accepts connections."""
+        self.is_shutting_down = True
+        if self.on_shutdown is not None:
+            self.on_shutdown()

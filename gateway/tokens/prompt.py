@@ -1,0 +1,105 @@
+"""The tokens of the prompt of one call, as each of its targets counts them. Limits, routing and bills use the same count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+
+from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, TokenCounter
+from gateway.tokens.encodings import MIN_BYTES_PER_TOKEN
+from gateway.tokens.inputs import count_inputs, count_ranked, inputs_by_size, ranked_by_size
+from gateway.tokens.messages import messages_of, read_message
+from gateway.tokens.tokenizer import tokenizer_for
+from providers.base import Body, Operation, Target
+from providers.media.table import media_rules
+
+_INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
+"""The field that is counted, for operations without messages."""
+
+
+class PromptCounts:
+    """The prompt of one call and its counts. Each is made once for all targets that count alike."""
+
+    __slots__ = ("_body", "_counter", "_counts", "_operation", "_size")
+
+    def __init__(self, body: Body, size: int, operation: Operation = "chat", counter: TokenCounter = SHARED_COUNTER) -> None:
+        """`size` is that of the whole request in bytes, of which `body` may be a part."""
+        self._body = body
+        self._size = size
+        self._operation = operation
+        self._counter = counter
+        self._counts: dict[tuple[str, str], int] = {}
+
+    async def count(self, targets: Iterable[Target]) -> None:
+        """Count the prompt for each target, in a thread if that takes long."""
+        for target in targets:
+            if not self._is_countable or self.is_known(target):
+                continue
+            tokenizer = tokenizer_for(target.kind.type, target.model)
+            with suppress(ValueError, TypeError, LookupError, RecursionError):  # an invalid body is not rejected here
+                work = partial(self._count, target)
+                self._counts[target.kind.type, target.model] = await self._counter.run(work, MAX_INLINE_BYTES + 1, tokenizer)
+
+    def bound(self, target: Target) -> int:
+        """Return the count for a target. Without one, count now if that is quick, else return an upper bound."""
+        return self._known(target, MIN_BYTES_PER_TOKEN)
+
+    def typical(self, target: Target, bytes_per_token: int) -> int:
+        """Return the count for a target. Without one, count now if that is quick, else estimate by the size of the texts."""
+        return self._known(target, bytes_per_token)
+
+    def is_known(self, target: Target) -> bool:
+        """Return whether the prompt has been counted for a target, or is counted quickly."""
+        return (target.kind.type, target.model) in self._counts or self._count_quickly(target)
+
+    @property
+    def _is_countable(self) -> bool:
+        return self._operation in _INPUT_FIELDS or self._operation == "rerank" or "messages" in self._body
+
+    def _known(self, target: Target, bytes_per_token: int) -> int:
+        if not self.is_known(target):
+            with suppress(ValueError, TypeError, LookupError, RecursionError):
+                return self._by_size(target, bytes_per_token)
+            return self._size // bytes_per_token
+        return self._counts[target.kind.type, target.model]
+
+    def _count_quickly(self, target: Target) -> bool:
+        """Count now, if that takes little time. Return whether it was done."""
+        tokenizer = tokenizer_for(target.kind.type, target.model)
+        if not self._is_countable or not self._counter.is_loaded(tokenizer):
+            return False
+        with suppress(ValueError, TypeError, LookupError, RecursionError):
+            is_quick = self._size <= MAX_INLINE_BYTES
+            if not is_quick and self._operation == "chat":
+                is_quick = self._counter.is_quick(self._body, tokenizer)
+            if is_quick:
+                self._counts[target.kind.type, target.model] = self._count(target)
+            return is_quick
+        return False
+
+    def _count(self, target: Target) -> int:
+        if self._operation == "rerank":
+            return count_ranked(self._body, target, self._counter)
+        if (field := _INPUT_FIELDS.get(self._operation)) is not None:
+            return count_inputs(self._body, target, field, self._counter)
+        tokenizer = tokenizer_for(target.kind.type, target.model)
+        return self._counter.count_now(self._body, tokenizer, media_rules(target.kind.type, target.model)).total()
+
+    def _by_size(self, target: Target, bytes_per_token: int) -> int:
+        """Estimate texts by their size. Images, audio and files are counted."""
+        if self._operation == "rerank":
+            return ranked_by_size(self._body, self._size, bytes_per_token)
+        if (field := _INPUT_FIELDS.get(self._operation)) is not None:
+            return inputs_by_size(self._body, self._size, bytes_per_token, field)
+        if self._size <= MAX_INLINE_BYTES:
+            return self._size // bytes_per_token
+        rules = media_rules(target.kind.type, target.model)
+        contents = len(self._body.raw("messages") or b"")
+        rest = max(0, self._size - contents)
+        texts = tokens = 0
+        for message in messages_of(self._body):
+            parts = read_message(message, rules)
+            tokens += parts.fixed + parts.media
+            texts += sum(len(text.encode(errors="replace")) for text in parts.texts)
+        return tokens + (texts + rest) // bytes_per_token

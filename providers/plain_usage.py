@@ -1,0 +1,65 @@
+"""The usual form of a usage object, which is decoded without a second look."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from providers.token_usage import Usage
+from providers.usage import MAX_TOKENS
+
+_Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Tokens | None = None
+    cache_write_tokens: _Tokens | None = None
+    cache_write_1h_tokens: None = None
+    cache_creation_token_details: None = None
+    audio_tokens: _Tokens | None = None
+    image_tokens: _Tokens | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: _Tokens | None = None
+    audio_tokens: _Tokens | None = None
+    image_tokens: _Tokens | None = None
+
+
+class PlainUsage(msgspec.Struct):
+    """A usage without the fields of other vendors. It is in OpenAI's form if `total_tokens` does not exceed the sum."""
+
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    total_tokens: _Tokens
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    cached_tokens: None = None
+    prompt_cache_hit_tokens: None = None
+    cost: None = None
+    cost_in_usd_ticks: None = None
+    estimated_cost: None = None
+    cache_creation: None = None
+
+    def read(self, tier: str | None) -> Usage:
+        """Return the counts as `normalized_usage` does, with the service tier of the answer."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if self.prompt_tokens_details is None and self.completion_tokens_details is None:
+            return Usage(prompt, completion, service_tier=tier or "")
+        asked, given = self.prompt_tokens_details or _PromptDetails(), self.completion_tokens_details or _CompletionDetails()
+        cached = min(asked.cached_tokens or 0, prompt)
+        reasoning = min(given.reasoning_tokens or 0, completion)
+        return Usage(
+            prompt,
+            completion,
+            cached,
+            reasoning,
+            cache_write_tokens=min(asked.cache_write_tokens or 0, prompt - cached),
+            audio_prompt_tokens=min(asked.audio_tokens or 0, prompt),
+            image_prompt_tokens=min(asked.image_tokens or 0, prompt),
+            audio_output_tokens=min(given.audio_tokens or 0, completion),
+            image_output_tokens=min(given.image_tokens or 0, completion),
+            service_tier=tier or "",
+        )

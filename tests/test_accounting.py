@@ -1,0 +1,120 @@
+"""What a call costs: reported costs, prices, unknown prices, and the same sums in ledger, limiter and receipt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs
+
+from gateway import accounting
+from gateway.attempts.billing import bill_unanswered
+from gateway.call import Attempt, Call
+from gateway.catalog.token_price import TokenPrice
+from gateway.ledger.counters import merge_copies
+from gateway.ledger.ledger import Ledger
+from gateway.response.receipt import receipt_of
+from gateway.store.limit import Costs, Reservation
+from providers.base import Usage
+from tests.support.attempts import call_with, candidate, target_named
+from tests.support.each import each
+
+PRICE = TokenPrice(10_000 * 10**6, 100_000 * 10**6, 5_000 * 10**6, steps=((100, TokenPrice(20_000 * 10**6, 100_000 * 10**6, 0)),))
+
+
+def attempt(usage: Usage | None, price: TokenPrice | None = PRICE, kind: str = "openai", **fields: Any) -> Attempt:
+    """Return an attempt with the usage of the caller's answer."""
+    target = structs.replace(target_named("a/x", kind), reports_cost=kind in ("openrouter", "xai"))
+    return Attempt(target, price, usage=usage, **fields)
+
+
+def answered(*attempts: Attempt, **fields: Any) -> Call:
+    """Return a call that the last attempt answered."""
+    call = call_with(attempts=list(attempts), answered_by=attempts[-1], status=200, **fields)
+    accounting.settle(call)
+    call.answered_by.cost = accounting.answer_cost(attempts[-1])  # type: ignore[union-attr]
+    return call
+
+
+def booked(call: Call) -> dict[str, int]:
+    """Return the sum of the counts that the ledger has for a call."""
+    ledger = Ledger(lambda line: None)
+    ledger.book(call, call.started)
+    (counts,) = merge_copies(ledger.counters.all_copies()).values()
+    return counts._asdict()
+
+
+def test_a_reported_cost_is_charged_only_if_the_provider_bills_by_it() -> None:
+    usage = Usage(10, 1, reported_cost=77)
+    assert accounting.cost_of(attempt(usage, kind="openrouter"), usage) == 77
+    assert accounting.cost_of(attempt(usage, None, kind="xai"), usage) == 77
+    assert accounting.cost_of(attempt(usage), usage) == 10 * 10_000 + 100_000
+    assert accounting.cost_of(attempt(usage, kind="openrouter"), usage.estimate(10, 2)) == 10 * 10_000 + 2 * 100_000
+
+
+def test_each_request_of_a_sum_has_its_own_step() -> None:
+    both = Usage(60, 1).plus(Usage(60, 1))
+    assert accounting.cost_of(attempt(both), both) == 2 * (60 * 10_000 + 100_000)
+    assert accounting.cost_of(attempt(Usage(120, 2)), Usage(120, 2)) == 120 * 20_000 + 2 * 100_000
+    mixed = Usage(60, 1, reported_cost=5).plus(Usage(60, 1, reported_cost=6))
+    assert accounting.cost_of(attempt(mixed, None, kind="xai"), mixed) == 11
+    assert accounting.cost_of(attempt(mixed, None), mixed) is None
+
+
+def test_usage_without_a_price_is_counted_as_unpriced() -> None:
+    call = answered(attempt(Usage(10, 1), None))
+    assert receipt_of(call)["cost_usd"] is None
+    assert accounting.is_unpriced(call)
+    assert booked(call) | {"cost": 0, "unpriced": 1, "prompt": 10, "output": 1} == booked(call)
+
+
+def test_a_part_without_a_price_makes_the_total_unknown() -> None:
+    lost = attempt(None, None, billed=(Usage(5, 0, estimated=True),))
+    call = answered(lost, attempt(Usage(10, 1)))
+    shown = receipt_of(call)
+    assert (shown["cost_usd"], shown["billed_attempts"][0]["cost_usd"]) == (None, None)
+    assert accounting.bill(call.attempts) == (15, 1, 10 * 10_000 + 100_000, 0)
+    assert (booked(call)["unpriced"], booked(call)["cost"]) == (1, 10 * 10_000 + 100_000)
+
+
+def test_free_usage_is_priced() -> None:
+    free = answered(attempt(Usage(10, 1), TokenPrice(0, 0, 0)))
+    assert receipt_of(free)["cost_usd"] == 0
+    assert booked(free)["unpriced"] == 0
+    unbilled = Usage(10, 0, estimated=True, is_unbilled=True)
+    assert accounting.cost_of(attempt(unbilled), unbilled) == 0
+
+
+@each(
+    ("usage", "total", "output"),
+    [(Usage(unsplit_tokens=50), 50, None), (Usage(unsplit_tokens=1), 1, 0), (Usage(0, 7), None, 7), (None, None, 20)],
+)
+def test_missing_parts_are_estimated(usage: Usage | None, total: int | None, output: int | None) -> None:
+    call = answered(attempt(usage, chunks=20))
+    prompt, settled = accounting.prompt_tokens(call, call.attempts[0]), call.attempts[0].usage
+    assert settled is not None
+    assert settled.estimated
+    assert settled.prompt_tokens == (prompt if total is None else min(prompt, total))
+    assert settled.completion_tokens == (output if total is None or output is not None else total - prompt)
+
+
+@each(("fields", "cap"), [(b"", None), (b',"max_tokens":10', 10), (b',"max_completion_tokens":10,"n":2', 20)])
+def test_estimates_do_not_exceed_the_reservation_or_the_callers_cap(fields: bytes, cap: int | None) -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"%s"}]%s}' % (b"word " * 200, fields)
+    reservation = Reservation("r", (), Costs(1, 5, cap or 0), (), (), 0)
+    asked = attempt(None, chunks=50)
+    call = call_with(body, attempts=[asked], answered_by=asked, status=200, reservation=reservation)
+    accounting.settle(call)
+    assert asked.usage == Usage(5, 50 if cap is None else cap, estimated=True)
+    call.reservation = None
+    assert accounting.prompt_tokens(call, asked) > 5
+
+
+def test_an_aborted_rerank_is_billed_by_its_search_units() -> None:
+    body = b'{"model":"m","query":"q","documents":[%s]}' % b",".join([b'"d"'] * 101)
+    call, price = call_with(body), TokenPrice(0, 0, 0, search=2 * 10**9)
+    call.operation = "rerank"
+    lost, backend = attempt(None, price, is_written=True), candidate().backend
+    backend.bills_aborted_prompt = True
+    bill_unanswered(call, lost, backend, "left")
+    (usage,) = lost.billed
+    assert (usage.search_units, accounting.cost_of(lost, usage)) == (2, 4_000_000)
