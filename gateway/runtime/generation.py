@@ -27,7 +27,7 @@ from gateway.passthrough.rules import rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
 from gateway.routing.router import Router
-from gateway.runtime.resources import base_url_of
+from gateway.runtime.resources import base_url_of, tls_files
 from gateway.runtime.shared import Shared
 from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Backend
@@ -211,4 +211,4 @@ def _origin(target: Target, provider: ProviderConfig) -> Origin:
     url = urlsplit(target.base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
     proxy = proxy_of(provider.proxy, target.base_url)
-    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, proxy, provider.max_connections)
+    return Origin(url.scheme, url.hostname or "", port, target.socket, tls_files(provider), proxy, provider.max_connections)
