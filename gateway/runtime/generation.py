@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 import providers
+from gateway import catalog
 from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
@@ -111,6 +112,7 @@ class Generation:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
             pass_fields=provider.pass_fields,
+            facts=catalog.find(provider.type, model, provider.name, provider.overlay) if provider.overlay is not None else None,
             reports_cost=kind.reports_cost if provider.reports_cost is None else provider.reports_cost,
         )
         deadlines = Deadlines(
