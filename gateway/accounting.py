@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES
-from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN
-from gateway.tokens.inputs import WITHOUT_OUTPUT
+from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN, requested_cap
+from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
@@ -45,13 +45,13 @@ def settle(call: Call) -> None:
         attempt.usage = received(call, attempt)
     usage = attempt.usage
     if usage is None:
-        attempt.usage = Usage(prompt_tokens(call, attempt), attempt.chunks, estimated=True)
+        attempt.usage = Usage(prompt_tokens(call, attempt), _output_within_cap(call, attempt.chunks), estimated=True)
     elif call.operation in WITHOUT_OUTPUT:
         if not usage.prompt_tokens:
             attempt.usage = usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
     elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
-        output = usage.completion_tokens or (attempt.chunks if attempt.chunks > MAX_FREE_EVENTS else 0)
+        output = usage.completion_tokens or (_output_within_cap(call, attempt.chunks) if attempt.chunks > MAX_FREE_EVENTS else 0)
         if usage.unsplit_tokens:
             prompt = min(prompt, usage.unsplit_tokens)
             output = usage.unsplit_tokens - prompt
@@ -64,10 +64,17 @@ def received(call: Call, attempt: Attempt) -> Usage:
     total = Usage()
     for relay in attempt.relays:
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
-        if relay.chunks > usage.completion_tokens:
-            usage = usage.estimate(usage.prompt_tokens or prompt_tokens(call, attempt), relay.chunks)
+        output = _output_within_cap(call, relay.chunks) if relay.chunks > usage.completion_tokens else 0
+        if output > usage.completion_tokens:
+            usage = usage.estimate(usage.prompt_tokens or prompt_tokens(call, attempt), output)
         total = total.plus(usage)
     return total
+
+
+def _output_within_cap(call: Call, output: int) -> int:
+    """Return an estimate of the output that is not larger than the caller's own cap."""
+    cap = requested_cap(call.body) if call.body is not None else None
+    return output if cap is None or call.body is None else min(output, max(0, cap) * generated_count(call.body, call.operation))
 
 
 def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
@@ -141,6 +148,13 @@ def is_unpriced(call: Call) -> bool:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
+    """Return the prompt's tokens, estimated or counted: at most the amount that limits reserved for them."""
+    counted = _counted_prompt(call, attempt)
+    reserved = call.reservation.costs.prompt_tokens if call.reservation is not None and call.passed is None else 0
+    return min(counted, reserved) if reserved else counted
+
+
+def _counted_prompt(call: Call, attempt: Attempt) -> int:
     """Return the prompt's tokens: as counted for the context window or the limits, else counted if quick, else by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
@@ -154,7 +168,7 @@ def needs_count(call: Call) -> bool:
         return False
     if attempt.usage is not None and attempt.usage.prompt_tokens and all(relay.usage is not None for relay in attempt.relays):
         return False
-    return call.passed is None and call.body is not None and not call.prompt.is_known(attempt.target)
+    return call.passed is None and call.body is not None and call.prompt.takes_long(attempt.target)
 
 
 async def count_missing(call: Call) -> None:

@@ -128,7 +128,7 @@ class UpstreamFailed(GatewayError):
 
 
 Then = Literal["retry", "next", "stop"]
-Blame = Literal["failure", "rate_limit", "quota", "auth", "caller"]
+Blame = Literal["failure", "rate_limit", "quota", "auth", "model", "caller"]
 
 
 class Consequence(NamedTuple):
@@ -143,7 +143,7 @@ class Consequence(NamedTuple):
     """
     blame: Blame = "failure"
     """The effect on the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, an invalid
-    credential (`auth`), or none, because the fault is the `caller`'s.
+    credential (`auth`), a missing `model`, or none, because the fault is the `caller`'s.
     """
     again: bool = True
     """Whether the same request may succeed soon. If not, the response has `x-should-retry: false`."""
@@ -178,6 +178,12 @@ FAILURES: dict[FailureKind, Consequence] = {
     "quota": Consequence(429, "insufficient_quota", blame="quota", again=False),
     "auth": Consequence(502, "upstream_auth_error", blame="auth", again=False),
     "client_error": Consequence(400, "invalid_request_error", "stop", "caller", again=False),
+    "content_filter": Consequence(400, "content_filter", "stop", "caller", again=False),
+    "context_overflow": Consequence(400, "context_length_exceeded", "next", "caller", again=False),
+    "request_too_large": Consequence(413, "request_too_large", "next", "caller", again=False),
+    "not_found": Consequence(404, "not_found", "next", "caller", again=False),
+    "model_not_found": Consequence(404, "model_not_found", "next", "model", again=False),
+    "path_not_found": Consequence(502, "upstream_path_not_found", "next", "failure", again=False),
     "overloaded": Consequence(503, "upstream_overloaded", "retry"),
     "server_error": Consequence(502, "upstream_error", "retry"),
     "inband_error": Consequence(502, "upstream_error", "retry"),
@@ -214,13 +220,14 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 
 
 def from_failure(failure: Failure, target: str) -> GatewayError:
-    """Return the error of a failed call: for a `client_error` the upstream's own, else the one that FAILURES assigns to the kind.
+    """Return the error of a failed call: the upstream's own if its caller caused it, else the one that FAILURES assigns to the kind.
 
     Some kinds keep the upstream's own status or code.
     """
-    if failure.kind == "client_error":
+    if FAILURES[failure.kind].blame == "caller":
         type_ = failure.type or "invalid_request_error"
-        error = GatewayError(failure.message, status=failure.status or 400, param=failure.param, type=type_, headers=(NO_RETRY,))
+        status = failure.status or FAILURES[failure.kind].status
+        error = GatewayError(failure.message, status=status, param=failure.param, type=type_, headers=(NO_RETRY,))
         error.code = failure.code  # null if the upstream sends null, as OpenAI often does
         return error
     status, code, *_, again = FAILURES[failure.kind]
@@ -232,6 +239,8 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
     if not again or (failure.retry_after or 0.0) > MAX_SDK_RETRY_AFTER_S:
         headers = (*headers, NO_RETRY)
     kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")
+    if failure.kind == "model_not_found":
+        kind = "invalid_request_error"
     message = f"{target}: {failure.message}"
     if failure.kind in ("inband_error", "upstream_error", "server_error", "overloaded") and failure.code and not failure.code.isdigit():
         code = failure.code

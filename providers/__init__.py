@@ -21,7 +21,7 @@ SHARED = frozenset(
     | {"chunk_values", "clean_chunks", "completion_table", "conformance", "embedding_table", "failures"}
     | {"finish_reasons", "media", "message_tables", "plain_usage", "plugins", "rules", "schema_dialects", "stream_choices"}
     | {"streams", "rerank_answers", "rerank_table", "responses_wire", "service_tiers", "table", "times", "token_usage"}
-    | {"tokenizer_apis", "tool_calls", "usage", "vectors"}
+    | {"request_failures", "tokenizer_apis", "tool_calls", "usage", "vectors"}
 )
 """Modules of this package that are not providers. Every other module defines a provider: a constant with its name in capitals."""
 

@@ -38,6 +38,7 @@ FailureKind = Literal[
     "connect", "connect_timeout", "dns", "blocked", "tls", "tls_timeout", "header_timeout", "timeout", "ttft_timeout", "stalled",
     "closed_pre", "truncated", "reset", "bad_body", "bad_event", "too_large", "protocol", "encoding", "redirect", "rate_limit",
     "quota", "overloaded", "server_error", "auth", "client_error", "inband_error", "upstream_error", "crashed", "limit",
+    "model_not_found", "path_not_found", "not_found", "request_too_large", "context_overflow", "content_filter",
 ]  # fmt: skip
 """All kinds of failures of an attempt. `gateway.errors` maps each to the status and code that the caller sees."""
 
@@ -89,6 +90,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Fields of the request that the configuration passes unchanged."""
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the provider charges for it."""
+    facts: object | None = None
+    """What the gateway's catalog knows about the model, if it is newer than the bundled catalog."""
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,7 @@ class Body:
     the others, in the original order. Values are decoded on demand and cached.
     """
 
-    __slots__ = ("_raw", "_source", "_values", "headers")
+    __slots__ = ("_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
         """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
@@ -28,6 +28,8 @@ class Body:
         self._values: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
+        self.places: Sequence[Any] | None = None
+        """The places of its messages, if rules moved them: see `providers.rules.places`."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._raw
@@ -92,6 +94,7 @@ class Body:
         body._raw = self._raw.copy()
         body._values = self._values.copy()
         body.headers = self.headers.copy()
+        body.places = self.places
         return body
 
     def encode(self) -> bytes:

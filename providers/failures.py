@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from providers.base import Failure, FailureKind
+from providers.request_failures import is_content_refusal, kind_of_request_failure
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_RETRY_AFTER_S = 86_400.0
@@ -156,10 +157,14 @@ def read_failure(
     if kind == "rate_limit":
         status = 429
     if kind in ("client_error", "server_error") and _is_context(status, code, message):
-        kind = "client_error"
+        kind = "context_overflow"
         status, code, type_ = 400, "context_length_exceeded", "invalid_request_error"
-    elif kind == "client_error" and code is None:
-        code = "model_not_found" if status == 404 and "model" in message.lower() else None
+    elif kind == "client_error" or is_content_refusal(status, {code, type_}, message):
+        kind = kind_of_request_failure(status, {code, type_, _word(error.get("status"))}, param, message, is_object="code" in error)
+    if kind == "model_not_found":
+        status, code = 404, "model_not_found"
+    elif kind == "path_not_found":
+        message = f"the upstream has no API at this path; check the provider's base_url ({message})"
     return Failure(kind, message, status, code, param, type_, retry_after, redacted)
 
 

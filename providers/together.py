@@ -94,7 +94,7 @@ class Together(OpenAICompatible):
         failure = super().failure(status, headers, body, target)
         if status != 403 or failure.kind != "auth":
             return failure
-        changes = {"kind": "client_error", "status": 400, "code": "context_length_exceeded", "type": "invalid_request_error"}
+        changes = {"kind": "context_overflow", "status": 400, "code": "context_length_exceeded", "type": "invalid_request_error"}
         return msgspec.structs.replace(failure, **changes)
 
 

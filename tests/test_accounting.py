@@ -7,13 +7,15 @@ from typing import Any
 from msgspec import structs
 
 from gateway import accounting
+from gateway.attempts.billing import bill_unanswered
 from gateway.call import Attempt, Call
 from gateway.catalog.token_price import TokenPrice
 from gateway.ledger.counters import merge_copies
 from gateway.ledger.ledger import Ledger
 from gateway.response.receipt import receipt_of
+from gateway.store.limit import Costs, Reservation
 from providers.base import Usage
-from tests.support.attempts import call_with, target_named
+from tests.support.attempts import call_with, candidate, target_named
 from tests.support.each import each
 
 PRICE = TokenPrice(10_000 * 10**6, 100_000 * 10**6, 5_000 * 10**6, steps=((100, TokenPrice(20_000 * 10**6, 100_000 * 10**6, 0)),))
@@ -93,3 +95,26 @@ def test_missing_parts_are_estimated(usage: Usage | None, total: int | None, out
     assert settled.estimated
     assert settled.prompt_tokens == (prompt if total is None else min(prompt, total))
     assert settled.completion_tokens == (output if total is None or output is not None else total - prompt)
+
+
+@each(("fields", "cap"), [(b"", None), (b',"max_tokens":10', 10), (b',"max_completion_tokens":10,"n":2', 20)])
+def test_estimates_do_not_exceed_the_reservation_or_the_callers_cap(fields: bytes, cap: int | None) -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"%s"}]%s}' % (b"word " * 200, fields)
+    reservation = Reservation("r", (), Costs(1, 5, cap or 0), (), (), 0)
+    asked = attempt(None, chunks=50)
+    call = call_with(body, attempts=[asked], answered_by=asked, status=200, reservation=reservation)
+    accounting.settle(call)
+    assert asked.usage == Usage(5, 50 if cap is None else cap, estimated=True)
+    call.reservation = None
+    assert accounting.prompt_tokens(call, asked) > 5
+
+
+def test_an_aborted_rerank_is_billed_by_its_search_units() -> None:
+    body = b'{"model":"m","query":"q","documents":[%s]}' % b",".join([b'"d"'] * 101)
+    call, price = call_with(body), TokenPrice(0, 0, 0, search=2 * 10**9)
+    call.operation = "rerank"
+    lost, backend = attempt(None, price, is_written=True), candidate().backend
+    backend.bills_aborted_prompt = True
+    bill_unanswered(call, lost, backend, "left")
+    (usage,) = lost.billed
+    assert (usage.search_units, accounting.cost_of(lost, usage)) == (2, 4_000_000)

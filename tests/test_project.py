@@ -69,6 +69,12 @@ def test_tests_and_users_run_the_same_versions() -> None:
     assert {name: versions for name, versions in run.items() if dev.get(name) != versions} == {}
 
 
+def test_the_image_has_opentelemetry_and_else_the_same_versions() -> None:
+    run, image = pins("run"), pins("image")
+    assert {canonical(name) for name in PROJECT["optional-dependencies"]["otel"]} - set(image) == set()
+    assert {name: versions for name, versions in run.items() if image.get(name) != versions} == {}
+
+
 def test_lock_file_has_async_timeout_for_python_before_3_11_3() -> None:
     """Redis requires async-timeout before Python 3.11.3 (Debian has 3.11.2). A lock resolved for a newer Python only would lack it."""
     assert "async-timeout" in pins("run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.accounting import prompt_tokens
 from gateway.call import Attempt, Call
+from gateway.limits.bounds import search_units
 from gateway.targets.backend import Backend
 from providers.base import Usage
 
@@ -14,12 +15,19 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt if the
-    provider bills the prompts of aborted requests.
+    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt, unless
+    the provider does not bill the prompts of aborted requests.
     """
     attempt.usage = None
     usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
-    if not usages and ended in ENDED_BY_GATEWAY and backend.bills_aborted_prompt and attempt.is_written:
-        usages = (Usage(prompt_tokens(call, attempt), 0, estimated=True),)
+    is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
+    if not usages and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
+        usages = (aborted_usage(call, attempt, backend),)
     if usages:  # else the estimate for a hedge that lost is kept
         attempt.billed = usages
+
+
+def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:
+    """Return the estimated usage of a request that was given up before any output: that of its prompt."""
+    prompt, units = prompt_tokens(call, attempt), search_units(call)
+    return Usage(prompt, 0, estimated=True, search_units=units, is_unbilled=backend.counts_aborted_prompt)

@@ -21,6 +21,7 @@ from gateway.attempts import continuation
 from gateway.attempts.admission import NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
+from gateway.attempts.overflow import is_too_small, note_overflow
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown
 from gateway.attempts.retry_budget import RetryBudget
@@ -78,14 +79,23 @@ class Failover:
         call.transcript = continuation.transcript_for(call, candidates)
         cooling: list[Candidate] = []
         if await self._try_healthy(progress, candidates, cooling):
-            return
+            return self._answered(call, candidates[0])
         others = _not_chosen(candidates, alternates) if progress.failure is not None else []
         if await self._try_healthy(progress, others, cooling):
-            return
+            return self._answered(call, candidates[0])
         if cooling and await self._try_cooling(progress, cooling):
-            return
+            return self._answered(call, candidates[0])
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
+
+    def _answered(self, call: Call, first: Candidate) -> None:
+        """Count an answer that did not come from the first target of the route. A hedge that answered first is no fallback."""
+        name = first.backend.target.name
+        if call.answered_by is None or (call.answered_by.target.name == name and not call.is_diverted):
+            return
+        if any(each.outcome == "lost" and each.target.name == name for each in call.attempts):
+            return
+        self._metrics.count("lockgate_fallback_answers", (self._metrics.model_label(call.model),))
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
         """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if it is not sent."""
@@ -98,6 +108,8 @@ class Failover:
         """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
         for candidate in candidates:
             if progress.tried and candidate.backend.target.name in progress.tried:
+                continue
+            if progress.overflowed is not None and is_too_small(progress, candidate):
                 continue
             health = self._health.health_of(candidate.backend.target)
             if not health.is_available:
@@ -249,6 +261,8 @@ class Failover:
         assert attempt is not None
         attempt.context = None
         attempt.outcome = str(failure.status) if failure.status >= 400 else failure.kind
+        if failure.kind == "context_overflow":
+            note_overflow(progress, candidate)
         label = self._metrics.target_label(target)
         self._metrics.count("lockgate_attempts", (label, attempt.outcome))
         self._metrics.count("lockgate_upstream_errors", (label, failure.kind))

@@ -22,6 +22,7 @@ from gateway.tokens.truncation import ContextReport, Group, Policy, PromptBudget
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Action, Adjustment, Body, Options, Refusal, Target
 from providers.media.table import media_rules
+from providers.rules.places import remove_messages
 
 if TYPE_CHECKING:
     from gateway.targets.backend import Backend
@@ -154,13 +155,12 @@ async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> C
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
         await settled(MAX_ENGINE_WAIT_S)
-    messages = body.get("messages")
     target = place.target
 
     async def total(leaving: Sequence[Group], count: int) -> int:
         twin, options = body.copy(), Options()
         if count:
-            twin.set("messages", _without(messages, truncation.evicted_messages(leaving, count)))
+            remove_messages(twin, truncation.evicted_messages(leaving, count))
         target.kind.adapt(twin, target, options)
         request = target.kind.encode(twin, target, options)
         request.path += "/input_tokens"
@@ -200,7 +200,7 @@ async def _fit(body: Body, asked: FitRequest, counting: Counting, cap: int | Non
                 message = f"{len(evicted)} messages would have to be evicted: {why}."
                 raise Refusal(message, "messages", "context_length_exceeded")
             made.append(Adjustment("messages", "truncate", len(messages), len(messages) - len(evicted), why))
-            body.set("messages", _without(messages, evicted))
+            remove_messages(body, evicted)
     made += _lower(body, limits, after, strict)
     report = ContextReport(
         "exact" if counting.exact else "estimated", counting.tokenizer, after, limits.window, evicted, before=before, after=after
@@ -268,7 +268,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
 def window_sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
     """Return the context window, the prompt limit and the output limit: as configured, else of the engine, else of the catalog."""
     target = place.target
-    entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
+    entry = None if place.engine is not None else catalog.entry_of(target)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)
     prompt = entry.input if entry is not None and said.window is None else None
     return window, prompt, said.output or (entry.output if entry is not None else None)
@@ -340,8 +340,3 @@ def _too_long(limits: WindowLimits, prompt: int, cap: int | None, *, of: int | N
         most = limits.prompt_window if limits.prompt_window is not None and prompt > limits.prompt_window else limits.window
         text = f"This model's maximum context length is {most} tokens. However, {resulted}. {reduce}."
     return Refusal(text, "messages", "context_length_exceeded")
-
-
-def _without(messages: list[Any], places: tuple[int, ...]) -> list[Any]:
-    left = frozenset(places)
-    return [message for at, message in enumerate(messages) if at not in left]

@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from gateway import accounting
 from gateway.attempts.admission import NotAdmittedError
+from gateway.attempts.billing import aborted_usage
 from gateway.attempts.progress import Progress
 from gateway.call import in_ms
 from gateway.errors import Headers
 from gateway.http.caller import Caller
-from providers.base import Failure, Refusal, Target, Usage
+from providers.base import Failure, Refusal, Target
 
 if TYPE_CHECKING:
     from gateway.config.limit import HedgeDelay
@@ -129,6 +129,10 @@ class HedgedCaller(Caller):
         self.head_sent = False
         self.disconnected = False
 
+    @property
+    def has_gone(self) -> bool:
+        return self._real.disconnected
+
     def claim(self) -> None:
         """Claim the caller. Raise HedgeLostError if the other attempt has done so."""
         self._claim()
@@ -230,7 +234,7 @@ class HedgeRace:
             self.cancelled.append(loser.candidate.backend.target)
             attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - attempt.sent_at)
             # an estimate, until the end of the attempt shows what its provider reported
-            attempt.billed = (Usage(accounting.prompt_tokens(self._progress.call, attempt), 0, estimated=True),)
+            attempt.billed = (aborted_usage(self._progress.call, attempt, loser.candidate.backend),)
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:
@@ -275,8 +279,10 @@ class HedgeRace:
     async def close(self) -> None:
         """End both attempts. The progress then shows the winning attempt, or the first one if neither won."""
         last = self.winner or self.attempts[0]
+        has_gone = self._progress.caller.has_gone  # then both attempts have the outcome `left`
         for attempt in self.attempts:
-            if self.winner is None and attempt is not last and not attempt.has_ended and attempt.progress.attempt is not None:
+            is_other = self.winner is None and attempt is not last and not attempt.has_ended
+            if is_other and not has_gone and attempt.progress.attempt is not None:
                 attempt.progress.attempt.outcome = "lost"
             attempt.task.cancel()
         await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)

@@ -17,15 +17,20 @@ from gateway.upstream.transport import UpstreamError, in_seconds
 from providers.base import Failure, FailureKind, Refusal
 
 MIN_RETRY_AFTER_S = 1.0
-_COOLDOWN_FAILURES: dict[str, FailureKind] = {"rate_limit": "rate_limit", "quota": "quota", "auth": "auth"}
+_COOLDOWN_FAILURES: dict[str, FailureKind] = {
+    "rate_limit": "rate_limit", "quota": "quota", "auth": "auth", "model": "model_not_found",
+}  # fmt: skip
+_OF_THE_REQUEST = frozenset(kind for kind, one in FAILURES.items() if one.blame == "caller")
+_FINAL = frozenset(kind for kind, one in FAILURES.items() if one.then == "stop")
+_OF_THE_CONFIGURATION = frozenset({"model_not_found", "path_not_found"})
 
 
 class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "refusal", "sent", "target",
-        "total_s", "tried",
+        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "overflowed", "refusal",
+        "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, total_s: float, *, is_only_candidate: bool) -> None:
@@ -47,8 +52,10 @@ class Progress:
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
-        """The latest failure, which occurred at `target`."""
+        """The latest failure that says most to the caller. It occurred at `target`."""
         self.target = ""
+        self.overflowed: int | None = None
+        """The largest known context window that the prompt exceeded, by an upstream's own account."""
         self.refusal: Refusal | None = None
         """The first refusal raised by a provider's rules."""
 
@@ -57,8 +64,9 @@ class Progress:
         return self.total_s - (time.monotonic() - self.call.started)
 
     def record_failure(self, failure: Failure, target: str) -> None:
-        """Store the latest failure and the target where it happened."""
-        self.failure, self.target = failure, target
+        """Store a failure and the target where it happened, unless the earlier one says more to the caller."""
+        if self.failure is None or not _says_more(self.failure, failure):
+            self.failure, self.target = failure, target
 
     def record_refusal(self, refusal: Refusal, target: str) -> None:
         """Record that the rules of a target refused the call. The first refusal is the error if no target gets it."""
@@ -69,11 +77,28 @@ class Progress:
 
     def error(self) -> GatewayError:
         """Return the error for the caller if the call ends now."""
-        if self.failure is not None:
-            return from_failure(self.failure, self.target)
-        if self.refusal is not None:
-            return from_refusal(self.refusal)
+        failure, refusal = self.failure, self.refusal
+        if failure is not None and (refusal is None or failure.kind not in _OF_THE_CONFIGURATION):
+            return from_failure(failure, self.target)
+        if refusal is not None:
+            return from_refusal(refusal)
         return from_failure(Failure("timeout", f"no answer within {in_seconds(self.total_s)}"), self.call.model)
+
+
+def _says_more(earlier: Failure, later: Failure) -> bool:
+    """Return whether an earlier failure tells the caller more than a later one: it may retry, or else change the request.
+
+    Of failures that say as much, and of failures of a target as such, the later one counts.
+    """
+    if later.kind in _FINAL or not {earlier.kind, later.kind} & (_OF_THE_REQUEST | _OF_THE_CONFIGURATION):
+        return False
+    return _rank(earlier) > _rank(later)
+
+
+def _rank(failure: Failure) -> int:
+    if failure.kind in _OF_THE_REQUEST:
+        return 1
+    return 2 if FAILURES[failure.kind].again else 0
 
 
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:

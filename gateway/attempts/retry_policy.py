@@ -11,14 +11,19 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from gateway.attempts.progress import Progress
+from gateway.config.model import FallbackCondition
 from gateway.errors import FAILURES, GatewayError
 from gateway.targets.candidate import Candidate
-from providers.base import Failure
+from providers.base import Failure, FailureKind
 
-CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth"})
+CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth", "model"})
 """Failures of one credential: another credential of the same target may work."""
-STREAM_ENDING_FAILURES = frozenset({"limit", "timeout", "client_error"})
+STREAM_ENDING_FAILURES = frozenset({"limit", "timeout", *(kind for kind, one in FAILURES.items() if one.blame == "caller")})
 """Failures of a started stream that no target can continue: the stream is too long or too late, or the request is invalid."""
+FALLBACK_CONDITIONS: dict[FailureKind, FallbackCondition] = {
+    "content_filter": "content_filter", "client_error": "invalid_request",
+}  # fmt: skip
+"""The word in `fallback_on` for each kind of failure that otherwise ends a call."""
 FIRST_BACKOFF_S = 0.1
 """The first retry waits a random part of this time (full jitter). The time doubles with each further retry."""
 MAX_BACKOFF_S = 1.0
@@ -68,10 +73,8 @@ def decide(
         can_continue = transcript is not None and transcript.is_plain and failure.kind not in STREAM_ENDING_FAILURES
         return Next() if can_continue else Stop(progress.error())
     consequence = FAILURES[failure.kind]
-    if consequence.then == "stop" and failure.status == 403:
-        return Next()  # the account at this vendor lacks a permission, or only this vendor refuses the content
     if consequence.then == "stop":
-        return Stop(progress.error())
+        return Next() if _may_fall_back(failure, candidate) else Stop(progress.error())
     if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
         return Retry()  # with another credential
     if retries >= (candidate.settings.retries or 0) or health.ejected:
@@ -88,6 +91,14 @@ def decide(
     if wait > MAX_ANNOUNCED_WAIT_S + FIRST_BACKOFF_S or wait >= progress.time_left():
         return Next()
     return Retry(wait)
+
+
+def _may_fall_back(failure: Failure, candidate: Candidate) -> bool:
+    """Return whether another target may be tried after a failure that usually ends the call."""
+    if failure.kind == "client_error" and failure.status == 403:
+        return True  # the account at this vendor lacks a permission
+    chosen = candidate.settings.fallback_on or ()
+    return FALLBACK_CONDITIONS.get(failure.kind) in chosen
 
 
 def may_send(progress: Progress, candidate: Candidate, default_max_attempts: int) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import click
 
-from gateway.commands.options import json_option
-from gateway.commands.output import print_json
+from gateway.commands.options import allow_absent_option, json_option
+from gateway.commands.output import print_absent, print_json
 
 
 @click.command(short_help="Show what changes between two configurations.")
 @click.argument("old", type=click.Path())
 @click.argument("new", type=click.Path())
+@allow_absent_option
 @json_option
-def diff(old: str, new: str, as_json: bool) -> None:
+def diff(old: str, new: str, allow_absent: bool, as_json: bool) -> None:
     """Show the changes from OLD to NEW, and which of them need a restart.
 
     Both files are checked as by `lockgate check`. The exit code is 0 if they are equivalent, 1 if they differ, 2 if one
@@ -24,11 +25,15 @@ def diff(old: str, new: str, as_json: bool) -> None:
     """
     from gateway.config import load as config
     from gateway.config.diff import compare
+    from gateway.config.problem import Problems
 
-    changes = compare(config.load(old), config.load(new))
+    absent = [Problems(path) for path in (old, new)]
+    changes = compare(*(config.load(each.file, absent=each if allow_absent else None) for each in absent))
     if as_json:
         print_json({"changes": changes})
     else:
+        for each in absent:
+            print_absent(each)
         colours = {"added": "green", "removed": "red", "changed": "yellow"}
         for change in changes:
             click.echo(click.style(str(change), fg=colours[change.what]))

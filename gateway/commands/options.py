@@ -27,6 +27,16 @@ def config_option(command: Any) -> Any:
     )(command)
 
 
+def allow_absent_option(command: Any) -> Any:
+    """Add --allow-absent, for machines without the secrets of production."""
+    return click.option(
+        "--allow-absent",
+        is_flag=True,
+        help="List variables that are not set and files that do not exist, instead of refusing the configuration. Use it "
+        "where the secrets of production are not available.",
+    )(command)
+
+
 def json_option(command: Any) -> Any:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

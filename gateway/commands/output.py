@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.config.load import Config
+    from gateway.config.problem import Problems
 
 
 def print_json(value: Any) -> None:
@@ -15,6 +16,12 @@ def print_json(value: Any) -> None:
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def print_absent(absent: Problems) -> None:
+    """Print the variables and files that do not exist, one per line."""
+    for one in absent.in_order:
+        click.echo(f"{one} {click.style('(allowed)', fg='yellow')}")
 
 
 def load_config(path: str | None) -> Config:

@@ -18,6 +18,8 @@ from gateway.config.secret import check_permissions
 from gateway.config.store_address import store_address
 from gateway.config.types import Config, matching_wildcard
 
+MAX_NAMED = 20
+"""Number of targets that one message names."""
 MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 
@@ -118,19 +120,30 @@ def check_limits(config: Config, problems: Problems) -> None:
     for name, provider in () if config.expose_targets else config.providers.items():
         used = [model for other, model in known if other == name]
         for model in provider.models:
-            if model not in used:
+            if not any(_may_be(model, each) for each in used):
                 path = join(join("providers", name) + ".models", model)
                 problems.add_at_path(path, f"no model leads to {name}/{model}{suggest(model, used, 'targets')}")
     for path, limits, targets in blocks:
         _check_windows(limits, path, problems)
-        for ref in targets if limits.spend else ():
-            owner = config.providers.get(ref.provider or "")
-            if owner is not None and price_of(owner, ref.model) is None:
-                where = join(join("providers", owner.name), "prices")
-                problems.add_at_path(
-                    f"{path}.spend", f"{ref} has no known price, so its cost cannot be counted: add the price under {where}"
-                )
-                break
+        unpriced = _unpriced(config, targets) if limits.spend else []
+        if unpriced:
+            have = "has no known price, so its cost" if len(unpriced) == 1 else "have no known prices, so their cost"
+            where = ", ".join(dict.fromkeys(join(join("providers", ref.provider or ""), "prices") for ref in unpriced))
+            named = ", ".join(str(ref) for ref in unpriced[:MAX_NAMED]) + (", ..." if len(unpriced) > MAX_NAMED else "")
+            add = "the price" if len(unpriced) == 1 else "the prices"
+            problems.add_at_path(f"{path}.spend", f"{named} {have} cannot be counted: add {add} under {where}")
+
+
+def _may_be(model: str, target: str) -> bool:
+    """Return whether a target, which may contain `*`, can stand for a model."""
+    start, star, end = target.partition("*")
+    return model == target or (bool(star) and model.startswith(start) and model[len(start) :].endswith(end))
+
+
+def _unpriced(config: Config, targets: Iterable[Ref]) -> list[Ref]:
+    """Return the targets without a known price, each once."""
+    owners = ((ref, config.providers.get(ref.provider or "")) for ref in dict.fromkeys(targets))
+    return [ref for ref, owner in owners if owner is not None and price_of(owner, ref.model) is None]
 
 
 def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
@@ -219,6 +232,24 @@ def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
             else:
                 waiting.append(_pattern(config, ref.model))
     return found
+
+
+def check_client_certificates(config: Config, problems: Problems) -> None:
+    """Refuse client certificates and private keys that cannot be loaded or do not match."""
+    import ssl
+
+    for name, provider in config.providers.items():
+        pair = provider.client_certificate
+        if pair is None or None in (pair.cert, pair.key):
+            continue
+        path = join("providers", name) + ".client_certificate"
+        try:
+            check_permissions(Path(pair.key), problems.source_text(f"{path}.key"))
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(pair.cert, pair.key, password=lambda: b"")
+        except ssl.SSLError as error:
+            problems.add_at_path(path, f"cert and key cannot be loaded: {error.reason or 'both must be PEM files'}")
+        except (OSError, ValueError) as error:
+            problems.add_at_path(f"{path}.key", str(error))
 
 
 def check_tls(config: Config, problems: Problems, files: Files) -> None:

@@ -12,8 +12,9 @@ import providers
 from gateway.config.model import ModelConfig
 from gateway.config.problem import join, nearest, suggest
 from gateway.config.provider import ProviderConfig
-from gateway.config.read import BAD, Reader, keys_of, struct_type
+from gateway.config.read import BAD, Reader
 from gateway.config.route import RouteReader
+from gateway.config.struct_types import keys_of, struct_type
 from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
 
@@ -74,6 +75,10 @@ class ProviderReader:
         if entry is None:
             if providers.is_known(name):
                 return name
+            if (wrong := nearest_key(mapping, "type")) is not None:
+                message = "unknown key, did you mean 'type'?"
+                self._reader.problems.add(mapping.entries[wrong].place, join(path, wrong), message)
+                return None
             types = providers.types()
             near = nearest(name, types)
             hint = f"; did you mean '{near}'?" if near else ""

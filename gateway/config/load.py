@@ -14,8 +14,10 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.config import pem, yamlfile
-from gateway.config.check import check_keys, check_limits, check_listeners, check_store, check_tls
+from gateway.config.catalog_file import with_overlay
+from gateway.config.check import check_client_certificates, check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config.entry import ModelReader, ProviderReader
+from gateway.config.extras import check_extras
 from gateway.config.files import Files
 from gateway.config.formats import Address
 from gateway.config.key import KeyConfig
@@ -25,10 +27,11 @@ from gateway.config.passthrough_check import check_passthrough
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
-from gateway.config.read import Reader, struct_type
+from gateway.config.read import Reader
 from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
+from gateway.config.struct_types import struct_type
 from gateway.config.types import Config
 
 BUILT_IN = "(built-in)"
@@ -54,6 +57,13 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
     return DEFAULT_PATH if Path(DEFAULT_PATH).exists() else BUILT_IN
 
 
+CHECKS = (
+    check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough, check_extras,
+    check_client_certificates,
+)  # fmt: skip
+"""The checks that compare several parts of a configuration."""
+
+
 class Overrides(msgspec.Struct, frozen=True):
     """Command line settings that override those of the file. None keeps the setting of the file."""
 
@@ -73,9 +83,10 @@ def load(
     overrides: Overrides = NO_OVERRIDES,
     environ: Mapping[str, str] = os.environ,
     files: Files | None = None,
+    absent: Problems | None = None,
 ) -> Config:
     """Load a file (or BUILT_IN). Raise ConfigError if it is invalid."""
-    return parse(read_config_bytes(path), str(path), overrides=overrides, environ=environ, files=files)
+    return parse(read_config_bytes(path), str(path), overrides=overrides, environ=environ, files=files, absent=absent)
 
 
 def parse(
@@ -85,39 +96,43 @@ def parse(
     overrides: Overrides = NO_OVERRIDES,
     environ: Mapping[str, str] = os.environ,
     files: Files | None = None,
+    absent: Problems | None = None,
 ) -> Config:
     """Parse YAML. `path` is used in messages, and relative file names start at its folder.
 
-    `files` supplies and records the files that the YAML refers to.
+    `files` supplies and records the files that the YAML refers to. Variables that are not set and files that do not exist
+    are added to `absent` if it is given. The Config is then only good for comparisons: their keys have no values.
     """
     problems = Problems(path)
     try:
         root = yamlfile.parse(data)
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(path, error.place.line, error.place.column, "", error.message)]) from None
-    reader = Reader(problems, environ, Path(path).absolute().parent, files)
+    reader = Reader(problems, environ, Path(path).absolute().parent, files, absent)
     routes = RouteReader(problems, reader.text)
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
-        config = _apply_overrides(replace(config, path=path), overrides)
+        config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
-        checks = (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough)
-        for check in checks:
-            _run_check(check, config, problems)
-        _run_check(partial(check_tls, files=reader.files), config, problems)
+        for check in CHECKS:
+            _run_check(check, config, problems, absent)
+        _run_check(partial(check_tls, files=reader.files), config, problems, absent)
     problems.raise_if_any()
     assert isinstance(config, Config)
-    return config if config.tls is None else replace(config, tls=pem.read_certificate(config.tls, reader.files))
+    return config if config.tls is None or absent is not None else replace(config, tls=pem.read_certificate(config.tls, reader.files))
 
 
-def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems) -> None:
-    """Run one check. Ignore a TypeError or AttributeError if a problem was reported: its invalid value may be the cause."""
+def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems, absent: Problems | None) -> None:
+    """Run one check.
+
+    Ignore a TypeError or AttributeError if a problem or an absent value was reported: this value may be the cause.
+    """
     try:
         check(config, problems)
     except (TypeError, AttributeError):
-        if not len(problems):
+        if not len(problems) and not len(absent or ()):
             raise
 
 

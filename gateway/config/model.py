@@ -11,6 +11,7 @@ from gateway.config.limit import HedgeDelay, LimitsConfig
 from gateway.config.route import Balance, Ref, Route
 
 _Tokens = Annotated[int, Meta(ge=1)]
+FallbackCondition = Literal["content_filter", "invalid_request"]
 
 
 class ContextConfig(Struct, frozen=True):
@@ -150,6 +151,16 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             description="Maximum number of upstream requests for one call, including retries and fallbacks. "
             "Default: 3.",
             examples=[4],
+        ),
+    ] = None
+    fallback_on: Annotated[
+        list[FallbackCondition] | None,
+        Meta(
+            description="Try the next target also after these refusals, which otherwise end the call: `content_filter` "
+            "(a content filter refused the prompt) and `invalid_request` (any other error that the upstream attributes to "
+            "the request). A missing model, a prompt that exceeds the context window and a request that is too large "
+            "always lead to the next target. Default: none.",
+            examples=[["content_filter"]],
         ),
     ] = None
     strict: Annotated[bool | None, Meta(description=STRICT_DESCRIPTION, examples=[True])] = None

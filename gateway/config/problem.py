@@ -109,10 +109,15 @@ class Problems:
             known = known.rpartition(".")[0]
         self.add(self._places.get(known, Place(1, 1)), path, message)
 
+    @property
+    def in_order(self) -> list[Problem]:
+        """The problems in the order of their places in the file."""
+        return sorted(self._found, key=lambda problem: (problem.line, problem.column))
+
     def raise_if_any(self) -> None:
         """Raise ConfigError if there are problems, sorted by their place in the file."""
         if self._found:
-            raise ConfigError(sorted(self._found, key=lambda problem: (problem.line, problem.column)))
+            raise ConfigError(self.in_order)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

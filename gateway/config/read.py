@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
 from msgspec import inspect as mi
 
 from gateway.config.files import Files
@@ -15,9 +13,10 @@ from gateway.config.formats import FORMATS
 from gateway.config.node_shape import has_shape
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
-from gateway.config.secret import Secret, Url, check_secret, expand_variables
+from gateway.config.secret import AbsentError, Secret, Url, check_secret, expand_variables
+from gateway.config.struct_types import keys_of
 from gateway.config.yamlfile import Mapping as MappingNode
-from gateway.config.yamlfile import Node, Scalar, Sequence
+from gateway.config.yamlfile import Node, Scalar, Sequence, describe_node
 
 BAD: Any = object()
 """The result for an invalid value. Its problem has already been reported."""
@@ -28,13 +27,20 @@ SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 class Reader:
     """Reads nodes into typed values.
 
-    `special` has readers for structs that cannot be read by their types alone.
+    `special` has readers for structs that cannot be read by their types alone. Variables and files that do not exist are
+    added to `absent` if it is given, and their keys count as missing; otherwise they are problems.
     """
 
     def __init__(
-        self, problems: Problems, environ: Mapping[str, str], folder: Path, files: Files | None = None
+        self,
+        problems: Problems,
+        environ: Mapping[str, str],
+        folder: Path,
+        files: Files | None = None,
+        absent: Problems | None = None,
     ) -> None:
         self.problems = problems
+        self.absent = absent
         self.files = files or Files()
         self.special: dict[type, SpecialReader] = {}
         self.read_ref: Callable[[Node, str], Any] | None = None
@@ -47,8 +53,15 @@ class Reader:
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
-            self.problems.add(node.place, path, str(error))
+            self._reject(node, path, error)
             return None
+
+    def _reject(self, node: Node, path: str, error: Exception, shown: str = "") -> Any:
+        """Report an error at `node`, with `shown` after its message, and return BAD."""
+        if self.absent is not None and isinstance(error, AbsentError):
+            self.absent.add(node.place, path, error.what)
+            return BAD
+        return self.reject(node, path, f"{error}{shown}")
 
     def read(self, node: Node, kind: mi.Type, path: str, name: str = "") -> Any:
         """Return the value of `node` as type `kind`, or BAD. `name` is the key of the entry that is read."""
@@ -78,11 +91,14 @@ class Reader:
             return self.read(node, mi.Metadata(fitting[0], None, extra), path)  # its problems are more precise
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
+        absent = len(self.absent or ())
         for each in others:
-            trial = Reader(Problems(self.problems.file), self._environ, self._folder, self.files)
+            trial = Reader(Problems(self.problems.file), self._environ, self._folder, self.files, self.absent)
             value = trial.read(node, each, path)
             if value is not BAD and not len(trial.problems):
                 return value
+        if len(self.absent or ()) > absent:
+            return BAD
         return self.reject(node, path, "expected " + " or ".join(describe_type(each) for each in others))
 
     def reject(self, node: Node, path: str, message: str) -> Any:
@@ -214,13 +230,20 @@ class Reader:
             return self.reject(node, path, f"expected {expected}, got {describe_node(node)}")
         text = self.text(node, path)
         if text is None:
-            return BAD
+            return self._stand_in(node, form)
         try:
             value = self._value(text, node.text, form)
             return check_bounds(value, kind, "") if isinstance(kind, mi.IntType | mi.FloatType) else value
         except ValueError as error:
             shown = "" if form not in FORMATS or FORMATS[form].may_hold_secret else f"; got {shorten(node.text)}"
-            return self.reject(node, path, f"{error}{shown}")
+            self._reject(node, path, error, shown)
+            return self._stand_in(node, form)
+
+    def _stand_in(self, node: Scalar, form: str) -> Any:
+        """Return the value of an absent one with which the other parts of the file can be checked, or BAD."""
+        if self.absent is None:
+            return BAD
+        return {"key_hash": node.text, "store": "redis://absent:6379/0"}.get(form, BAD)
 
     def _one_or_more(self, node: Node, form: str, kind: mi.Type, path: str) -> Any:
         """Read one value of a format, or a list of them, as a tuple."""
@@ -259,9 +282,13 @@ class Reader:
             self.files.watch(path)
             if self.files.was_present(path):
                 return str(path)
+            if not path.exists():
+                raise AbsentError(f"cannot read {shorten(written)}: no such file (relative to {self._folder})")
             if not path.is_file():
-                raise ValueError("no such file" if not path.exists() else "not a file")
+                raise ValueError("not a file")
             path.open("rb").close()
+        except AbsentError:
+            raise
         except (OSError, RuntimeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(f"cannot read {shorten(written)}: {reason} (relative to {self._folder})") from None
@@ -283,7 +310,7 @@ class Reader:
             return self.reject(node, path, f'expected "${{NAME}}" or file:PATH, got {describe_node(node)}')
         text = self.text(node, path)
         if text is None:
-            return BAD
+            return BAD if self.absent is None else Secret(node.text)
         try:
             if node.text.startswith("file:"):
                 return self.files.secret(self._folder / Path(text[5:]).expanduser(), node.text[5:])
@@ -292,41 +319,14 @@ class Reader:
             check_secret(text, node.text.partition(":-")[0] + ("}" if ":-" in node.text else ""))
             return Secret(text)
         except (ValueError, RuntimeError) as error:  # RuntimeError: a ~user without a home
-            return self.reject(node, path, str(error))
-
-
-@cache
-def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
-    """Return the description of a struct. It is cached, because making it takes many milliseconds."""
-    info = mi.type_info(struct)
-    assert isinstance(info, mi.StructType)
-    return info
-
-
-def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
-    """Return the fields that are keys in the YAML, by key.
-
-    Names of entries and `options` are not included.
-    """
-    keys = {}
-    for field in kind.fields:
-        extra = field.type.extra if isinstance(field.type, mi.Metadata) else None
-        if not (extra and extra.get("form") == "outside"):
-            keys[field.encode_name] = field
-    return keys
+            found = self._reject(node, path, error)
+            return Secret(node.text) if self.absent is not None and isinstance(error, AbsentError) else found
 
 
 def _build(kind: mi.StructType, values: dict[str, Any], name: str) -> Any:
     if any(field.name == "name" and "name" not in keys_of(kind) for field in kind.fields):
         values["name"] = name
     return kind.cls(**values)
-
-
-def describe_node(node: Node) -> str:
-    """Return the kind of a node, without its content, which may be a secret in the wrong place."""
-    if isinstance(node, Scalar):
-        return "nothing" if node.null else "text"
-    return "a list" if isinstance(node, Sequence) else "a mapping"
 
 
 def _is_empty(node: Node) -> bool:

@@ -17,7 +17,7 @@ from msgspec import inspect as mi
 import providers
 from gateway.config.entry import options_type
 from gateway.config.masked import masked_value
-from gateway.config.read import keys_of, struct_type
+from gateway.config.struct_types import keys_of, struct_type
 from gateway.config.types import Config
 
 FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {

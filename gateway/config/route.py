@@ -154,8 +154,8 @@ class RouteReader:
                 node.place, path, "expected PROVIDER/MODEL, for example openai/gpt-4o, or another model's name"
             )
             return None
-        if slash and "*" in model:
-            self._problems.add(node.place, path, "a target is one model of its provider: '*' is not allowed here")
+        if slash and model.count("*") > 1:
+            self._problems.add(node.place, path, "a target may have one '*'")
             return None
         mentions.append(Mention(ref, node.place, path, shorten(node.text)))
         return ref
@@ -165,6 +165,7 @@ class RouteReader:
         for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
                 self._check_name(mention, providers, models)
+        self._check_patterns()
         self._check_reach()
         for model, mirror in self._mirrors.items():
             if mirror.ref.provider is None and model in self._reachable_models(mirror.ref.model):
@@ -179,7 +180,7 @@ class RouteReader:
         for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
                 provider = settings.get(mention.ref.provider or "")
-                if provider is None:
+                if provider is None or "*" in mention.ref.model:
                     continue
                 problem = registry.get(provider.type).model_problem(mention.ref.model, provider.options)
                 if problem is not None:
@@ -196,6 +197,20 @@ class RouteReader:
             hint = suggest(ref.provider, providers, "providers")
             written = mention.written if "${" in mention.written else f"'{join('', ref.provider)}'"
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
+
+    def _check_patterns(self) -> None:
+        """Report targets with `*` where no name of a caller can take its place."""
+        passing = {
+            model for model, mentions in self._mentions.items() if any(each.ref.provider and "*" in each.ref.model for each in mentions)
+        }
+        for model, mentions in self._mentions.items():
+            for mention in [*mentions, *([self._mirrors[model]] if model in self._mirrors else ())]:
+                if mention.ref.provider is None and mention.ref.model in passing:
+                    message = f"{mention.written} has targets with '*', so it needs the name from a caller: name a target here"
+                    self._problems.add(mention.place, mention.path, message)
+                elif "*" in mention.ref.model and mention.ref.provider and ("*" not in model or mention not in mentions):
+                    message = "a target with '*' needs a model whose name ends with '*', such as \"gpt-*\": openai/gpt-*"
+                    self._problems.add(mention.place, mention.path, message)
 
     def _reachable_models(self, model: str) -> set[str]:
         """Return the models that a model leads through, including itself."""

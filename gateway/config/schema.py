@@ -13,7 +13,7 @@ from gateway.config.formats import FORMATS, HEADER_SCHEMA, PATH_SCHEMA, SECRET_S
 from gateway.config.model import ModelConfig
 from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
-from gateway.config.read import keys_of, struct_type
+from gateway.config.struct_types import keys_of, struct_type
 from gateway.config.types import Config
 
 _VARIABLE: Schema = {"type": "string", "pattern": VARIABLE}

@@ -15,6 +15,14 @@ _VARIABLE = re.compile(
 )
 
 
+class AbsentError(ValueError):
+    """A variable is not set, or a file does not exist: the secrets of another machine, perhaps. `what` names it."""
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(what + advice)
+        self.what = what
+
+
 class Secret:
     """A credential that is never printed: only `reveal()` returns the value. `path` is the file that contains it, if any."""
 
@@ -59,7 +67,7 @@ class Url(str):
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
     """Insert variables: ${NAME}, ${NAME:-default}; `$${` stands for `${`.
 
-    Raise ValueError if a variable is not set.
+    Raise AbsentError if a variable is not set, ValueError if one is written incorrectly.
     """
     if "${" not in text:
         return text
@@ -73,9 +81,8 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
         if match["fallback"] is not None:
             return variable or match["fallback"][2:]
         if variable is None:
-            raise ValueError(
-                f"the environment variable {match['name']} is not set: set it, or write ${{{match['name']}:-default}}"
-            )
+            what = f"the environment variable {match['name']} is not set"
+            raise AbsentError(what, f": set it, or write ${{{match['name']}:-default}}")
         return variable
 
     return _VARIABLE.sub(value, text)
@@ -84,14 +91,16 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 def read_secret(path: Path, written: str = "") -> Secret:
     """Return the secret in a file: its whole content without line breaks at the beginning and end.
 
-    Raise ValueError if the file is unusable. If `written` contains variables, messages use it instead of the path: a
-    variable may hold the secret by mistake.
+    Raise AbsentError if there is no file, ValueError if it is unusable. If `written` contains variables, messages use it
+    instead of the path: a variable may hold the secret by mistake.
     """
     shown = written if "${" in written else str(path)
     try:
         check_permissions(path, shown)
         with path.open("rb") as file:
             data = file.read(MAX_SECRET_BYTES + 1)
+    except FileNotFoundError as error:
+        raise AbsentError(f"cannot read {shown}: {error.strerror}") from None
     except OSError as error:
         raise ValueError(f"cannot read {shown}: {error.strerror}") from None
     if len(data) > MAX_SECRET_BYTES:

@@ -198,3 +198,10 @@ def _friendly(error: yaml.MarkedYAMLError, text: str) -> YamlError:
     if "alias" in reason and "undefined" not in reason:
         return YamlError('not valid YAML: a name that starts with * needs quotes: "*"', place)
     return YamlError(f"not valid YAML: {reason}", place)
+
+
+def describe_node(node: Node) -> str:
+    """Return the kind of a node, without its content, which may be a secret in the wrong place."""
+    if isinstance(node, Scalar):
+        return "nothing" if node.null else "text"
+    return "a list" if isinstance(node, Sequence) else "a mapping"

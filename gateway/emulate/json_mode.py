@@ -21,6 +21,7 @@ from gateway.emulate.fences import FenceRemover, without_fence
 from gateway.emulate.json_schema import Schema
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import Adjustment, Body, Options, StreamDecoder, Target
+from providers.rules.schema_descriptions import described_schema
 
 MAX_BLANKS = 512
 PARAM = "response_format"
@@ -74,7 +75,7 @@ def read_format(body: Body) -> JsonFormat | None:
     if kind == "json_object":
         return JsonFormat()
     if kind == "json_schema":
-        return JsonFormat(value["json_schema"].get("schema") or {})
+        return JsonFormat(described_schema(value["json_schema"]))
     return None
 
 

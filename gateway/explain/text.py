@@ -115,6 +115,8 @@ def _branch(node: Mapping[str, Any], first: str, rest: str) -> Iterator[str]:
         title, children = f"model {node['model']}", [("", node["route"])]
     else:
         title = node["target"] + (f" (up to {node['retries'] + 1} attempts)" if "retries" in node else "")
+        if "fallback_on" in node:
+            title += f", next target also after {' and '.join(node['fallback_on'])}"
         title += f"  SKIPPED: {node['skipped']}" if "skipped" in node else ""
         title += f"  {_health(node)}" if "state" in node else ""
     yield first + title

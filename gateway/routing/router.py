@@ -19,6 +19,7 @@ from gateway.config.route import Order, Ref, Route, Split
 from gateway.config.types import matching_wildcard
 from gateway.errors import NotFound
 from gateway.routing import balance
+from gateway.routing.passed_names import model_for_name, passes_names
 from gateway.routing.settings import merge_deadlines, merge_settings
 from gateway.targets.candidate import Candidate, Model
 
@@ -69,6 +70,8 @@ class Router:
         Splits choose with `draw` and skip targets for which `is_live` returns False.
         """
         self._models = models
+        self._passing = frozenset(name for name, model in models.items() if passes_names(model.route))
+        """The patterns whose targets have the caller's name, or a part of it."""
         self._backend_of = backend_of
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
@@ -105,7 +108,8 @@ class Router:
             ref = Ref(provider, name[len(provider) + 1 :])
             return Model(name, ref, ModelConfig(name=name, targets=ref))
         if pattern is not None:
-            return self._models[pattern]
+            model = self._models[pattern]
+            return model_for_name(model, name) if pattern in self._passing else model
         raise unknown_model(name, self.names())
 
     def model_named(self, name: str) -> Model:
@@ -114,7 +118,7 @@ class Router:
 
     def candidates(self, model: Model, query: RouteQuery | None = None) -> list[Candidate]:
         """Return the candidates in the order in which to try them. Raise BadRequest if none accepts the call's parameters."""
-        fixed = self._fixed.get(model.name)
+        fixed = self._fixed.get(model.name) if model.name not in self._passing else None
         if fixed is not None:
             candidates, some_require = fixed
         else:
@@ -122,7 +126,7 @@ class Router:
             has_split = self._collect(model.route, (model,), candidates, query)
             candidates = _unique(candidates) if has_split else candidates
             some_require = any(candidate.settings.require_parameters for candidate in candidates)
-            if not has_split and model.name in self._models:
+            if not has_split and self._is_cacheable((model,)):
                 self._fixed[model.name] = candidates, some_require
         if query is not None and (some_require or query.requires_all_parameters):
             candidates = [candidate for candidate in candidates if query.is_accepted_by(candidate)]
@@ -196,16 +200,22 @@ class Router:
         candidate = self._candidates.get(key)
         if candidate is None:
             candidate = _new_candidate(self._backend_of(provider, model), path)
-            if all(each.name in self._models for each in path):  # names chosen by callers are not cached
+            if self._is_cacheable(path):
                 self._candidates[key] = candidate
         return candidate
+
+    def _is_cacheable(self, path: tuple[Model, ...]) -> bool:
+        """Return whether the path contains no name that a caller chose: callers can choose any number of names."""
+        return all(each.name in self._models and each.name not in self._passing for each in path)
 
     def options(self, split: Split, path: tuple[Model, ...]) -> list[SplitOption]:
         """Return those options of a split that have a weight other than zero."""
         key = (id(split), tuple([model.name for model in path]))
         options = self._options.get(key)
-        if options is None:
-            options = self._options[key] = [self._option(ref, weight, path) for ref, weight in split.choices if weight]
+        if options is None or not self._is_cacheable(path):
+            options = [self._option(ref, weight, path) for ref, weight in split.choices if weight]
+            if self._is_cacheable(path):
+                self._options[key] = options
         return options
 
     def _option(self, ref: Ref, weight: float, path: tuple[Model, ...]) -> SplitOption:
@@ -219,7 +229,11 @@ class Router:
         is_selective = query is not None and (query.requires_all_parameters or query.needs_native)
         if query is not None and (is_selective or any(option.some_require_parameters for option in options)):
             options = [option for option in options if option.accepts(query)] or options
-        options = [option for option in options if self._has_live_start(option)] or options
+        live = [option for option in options if self._has_live_start(option)]
+        if live and len(live) < len(options):
+            if query is not None and self._balance(options, path[-1].settings, query) not in live:
+                query.note_diversion()
+            options = live
         return self._balance(options, path[-1].settings, query).ref
 
     def _has_live_start(self, option: SplitOption) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.store import UsagePublisher
+from gateway.store.limit import Limit, LimitUsage
+from gateway.store.limit_usage import usage_at
 from gateway.store.memory import MemoryLimiter
 from gateway.store.redis import RedisLimiter
 
@@ -35,6 +37,13 @@ class LimitStore:
         if self._limiter is None:
             self._limiter = self._new_limiter(config)
         return self._limiter
+
+    async def usage(self, config: Config, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage of limits. Raise StoreUnavailableError if the store fails."""
+        limiter = self.limiter_for(config)
+        if isinstance(limiter, RedisLimiter) and not limiter.connections.is_used:  # a supervisor, or a gateway without limits
+            return await usage_at(store_address(config), limits)
+        return await limiter.usage(limits)
 
     @property
     def in_outage(self) -> bool:

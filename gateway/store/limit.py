@@ -23,6 +23,8 @@ Kind = Literal["requests", "tokens", "prompt_tokens", "uncached_prompt_tokens", 
 RATE_KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "uncached_prompt_tokens", "output_tokens")
 KINDS: tuple[Kind, ...] = (*RATE_KINDS, "concurrent", "spend")
 TOKEN_KINDS = frozenset(RATE_KINDS) - {"requests"}
+OWNERS = ("key", "team", "model", "provider", "target")
+"""The kinds of owners in the configuration. Besides these, a user may have limits."""
 OutageMode = Literal["local_share", "open", "closed"]
 """Behaviour while the shared store is unavailable: apply a share of the limit, apply no limit, or refuse all calls."""
 

@@ -31,6 +31,8 @@ class Backend(msgspec.Struct, eq=False):
     """None if the price is unknown."""
     bills_aborted_prompt: bool = False
     """Whether the provider bills the prompt of a request that the gateway aborts."""
+    counts_aborted_prompt: bool = False
+    """Whether the prompt of such a request counts as tokens, although it costs nothing."""
     finishes_reading: bool = False
     """Whether an answer is read to its end even if its caller has disconnected."""
     finishing: int = 0

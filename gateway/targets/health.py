@@ -19,6 +19,7 @@ from gateway.errors import FAILURES
 from gateway.targets.bulkhead import Bulkhead
 from gateway.targets.cooldown import (
     AUTH_COOLDOWN_S,
+    MODEL_COOLDOWN_S,
     QUOTA_COOLDOWN_S,
     Cooldown,
     Reason,
@@ -29,10 +30,12 @@ from gateway.targets.cooldown import (
     seconds_after_rate_limits,
 )
 from gateway.targets.failure_rate import FailureRate
+from gateway.targets.silence import Silence
 from providers.base import Failure, Target
 
 PROBE_INTERVAL_S = 1.0
 """Minimum time between probes of a target that fails slowly."""
+LEFT = Failure("header_timeout", "no answer had begun when the caller left")
 _DEFAULTS = CooldownConfig()
 
 CooldownPublisher = Callable[[str, str | None, float, Reason], None]
@@ -61,6 +64,7 @@ class TargetHealth:
         self.in_flight = 0
         self.latency = 0.0
         """Decaying average of the seconds until an answer begins."""
+        self.silence = Silence()
         self.last_failure: str | None = None
         self.shed = 0
         """Calls that the bulkhead rejected."""
@@ -71,13 +75,22 @@ class TargetHealth:
         self._last_index = 0
         self._recovered_at = 0.0
         self._failed_at = 0.0
+        self._is_announced = False
+        """Whether the upstream announced the end of the cooldown that is in effect."""
+        self._announces = False
+        """Whether the latest failure has a Retry-After that sets the cooldown."""
+        self._probed_at = -PROBE_INTERVAL_S
+        """When the latest probe began."""
         self._clock = clock
         self._publish = publish
         if provider is not None:
             self.configure(provider)
 
     def configure(self, provider: ProviderConfig) -> None:
-        """Apply a provider's settings. Refused credentials are tried again, because the configuration may have new ones."""
+        """Apply a provider's settings.
+
+        Refused credentials and missing models are tried again, because the configuration may have new ones.
+        """
         self.settings = provider.cooldown
         max_concurrent = provider.max_concurrent
         if max_concurrent is None:
@@ -89,7 +102,7 @@ class TargetHealth:
         else:
             self.bulkhead.configure(max_concurrent, provider.max_queue, provider.max_wait)
         for cooldown in (self.cooldown, *self._credential_cooldowns.values()):
-            if cooldown.reason == "auth":
+            if cooldown.reason in ("auth", "model"):
                 cooldown.end()
 
     @property
@@ -110,12 +123,15 @@ class TargetHealth:
     def must_wait(self) -> bool:
         """Whether a call must not be sent, even if no target of its route is live.
 
-        A target that fails slowly gets one probe at a time, at most one per PROBE_INTERVAL_S; one that fails fast gets
-        every call. A target whose cooldown was set by its upstream gets one call at a time.
+        A target that fails slowly, or that announced a Retry-After, gets one probe at a time, at most one per
+        PROBE_INTERVAL_S. One that fails fast gets every call, and one in another cooldown gets one call at a time.
         """
+        now = self._clock()
         if self.ejected:
-            return self.failed_slowly and (self.probe_in_flight or self._clock() < self._failed_at + PROBE_INTERVAL_S)
-        return self.probe_in_flight and self._clock() < self.cooldown.until
+            return self.failed_slowly and (self.probe_in_flight or now < self._failed_at + PROBE_INTERVAL_S)
+        if now >= self.cooldown.until:
+            return False
+        return self.probe_in_flight or (self._is_announced and now < self._probed_at + PROBE_INTERVAL_S)
 
     @property
     def seconds_left(self) -> float:
@@ -152,6 +168,7 @@ class TargetHealth:
         if self.probe_in_flight or (self.is_available and not self.ejected):
             return False
         self.probe_in_flight = True
+        self._probed_at = self._clock()
         return True
 
     def end_attempt(self, probe: bool) -> None:
@@ -213,6 +230,7 @@ class TargetHealth:
         if blame == "caller":
             return None
         self.last_failure = failure.kind
+        self._announces = bool(failure.retry_after) and blame not in ("auth", "model")
         if blame == "rate_limit":
             self.rate_limits += 1
             seconds = seconds_after_rate_limits(self.settings, self.rate_limits, failure.retry_after)
@@ -222,7 +240,14 @@ class TargetHealth:
             return self._cool_credential(target, seconds, self.settings.quota_max, "quota")
         if blame == "auth" and failure.status != 403:  # a 403 may concern only this request
             return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
+        if blame == "model":  # which may also be missing for one credential only
+            return self._cool_credential(target, MODEL_COOLDOWN_S, self.settings.max, "model")
         return self._count_failure(failure, probe, took)
+
+    def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
+        """Record that a caller left after a silence that was too long. Return the reason of the cooldown that it starts, if any."""
+        self.last_failure = "left"
+        return self._count_failure(LEFT, probe, seconds)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
         """Count a failure.
@@ -252,6 +277,7 @@ class TargetHealth:
     def _cool(self, seconds: float, reason: Reason) -> Reason | None:
         if not self.cooldown.start(self._clock(), seconds, reason):
             return None
+        self._is_announced = self._announces
         self._publish(self.name, None, seconds, reason)
         return reason
 
@@ -269,8 +295,8 @@ class TargetHealth:
 
     def _cool_if_all_do(self, now: float) -> None:
         first = min((self._cooldown_of(target) for target in self._targets), key=lambda cooldown: cooldown.until)
-        if first.until > now and first.reason is not None:
-            self.cooldown.start(now, first.until - now, first.reason)
+        if first.until > now and first.reason is not None and self.cooldown.start(now, first.until - now, first.reason):
+            self._is_announced = self._announces
 
     def apply_remote(self, credential: str | None, seconds: float, reason: Reason) -> None:
         """Apply a cooldown reported by another process."""

@@ -46,12 +46,12 @@ class TargetView(msgspec.Struct):
 
 
 def target_refs(config: Config) -> list[tuple[str, str]]:
-    """Return (provider, model) of every target in the configuration."""
+    """Return (provider, model) of every target that the configuration names, without those with `*`."""
     pairs = {
         (ref.provider, ref.model): None
         for model in config.models.values()
         for ref in refs(model.targets)
-        if ref.provider is not None
+        if ref.provider is not None and "*" not in ref.model
     }
     return list(pairs)
 

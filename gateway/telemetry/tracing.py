@@ -90,7 +90,7 @@ class Trace:
             if span.is_recording():
                 span.update_name(f"{operation} {attempt.target.model}")
                 _set(span, _attempt_attributes(attempt, operation))
-                if attempt.outcome != "ok":
+                if attempt.outcome not in ("ok", "left"):
                     _fail(span, attempt.outcome)
             span.end(began + int(attempt.ms * 1e6))
         if any(attempt.queue_s for attempt in call.attempts):
@@ -274,11 +274,5 @@ def _usage_attributes(usage: Usage | None) -> dict[str, Any]:
 
 
 def tracer_of(config: Config, report: Callable[[str], None]) -> Tracer | None:
-    """Return the tracer of a configuration; None without `traces` or without OpenTelemetry."""
-    if config.traces is None:
-        return None
-    try:
-        return Tracer(config.traces, report)
-    except ImportError:
-        report("traces is ignored: install lockgate[otel]")
-        return None
+    """Return the tracer of a configuration; None without `traces`."""
+    return None if config.traces is None else Tracer(config.traces, report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from providers.rules.rule import Rule, Work
+from providers.rules.schema_descriptions import described_schema
 from providers.rules.schema_dialect import Dialect, NotExpressibleError, Simplifier
 from providers.rules.schemas import report_removed
 from providers.schema_dialects import ANTHROPIC_SCHEMAS
@@ -23,7 +24,7 @@ class FormatAsOutputConfig(Rule, frozen=True):
             return
         simplifier = Simplifier(self.dialect)
         try:
-            schema = simplifier.simplify(value["json_schema"].get("schema") or {})
+            schema = simplifier.simplify(described_schema(value["json_schema"]))
         except NotExpressibleError as error:
             work.drop(self.param, f"the upstream cannot enforce this schema: {error}")
             return

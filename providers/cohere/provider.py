@@ -17,6 +17,7 @@ from providers.rules.messages import ContentParts, Message, MessageRule, Roles
 from providers.rules.names import OutputCap, Rename
 from providers.rules.pairs import Excludes
 from providers.rules.rule import Accepts, Rule, Work
+from providers.rules.schema_descriptions import described_schema
 from providers.rules.schemas import StrictFormat, StrictTools
 from providers.rules.shapes import Choices, StopSequences, StreamUsage, Tools
 from providers.rules.values import Default, Drop, EnforcedLocally, MapValues, OneOf, Range
@@ -79,7 +80,7 @@ class SchemaInObject(Rule, frozen=True):
             return
         kind = value.get("type")
         if kind == "json_schema":
-            work.body.set(self.param, {"type": "json_object", "json_schema": value["json_schema"].get("schema") or {}})
+            work.body.set(self.param, {"type": "json_object", "json_schema": described_schema(value["json_schema"])})
             work.report(self.param, "reshape", why="sent as json_object with a json_schema")
         elif kind == "json_object" and "schema" in value:
             work.body.set(self.param, {"type": "json_object", "json_schema": value["schema"]})

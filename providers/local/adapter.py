@@ -131,7 +131,7 @@ class Local(OpenAICompatible):
         failure = super().failure(status, headers, body, target)
         if status == 500 and failure.kind == "server_error" and failure.type == "server_error" and not _INTERNAL.match(failure.message):
             failure = msgspec.structs.replace(failure, kind="client_error", status=400, type="invalid_request_error")
-        if failure.kind != "client_error":
+        if failure.kind not in ("client_error", "context_overflow"):
             return failure
         code = "invalid_value" if failure.code is None or failure.code.isdigit() else failure.code
         return msgspec.structs.replace(failure, code=code, param=failure.param or _param(failure), message=_PREFIX.sub("", failure.message))

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from providers.local.min_tokens import MIN_TOKENS_CHOICES_MEMO, MIN_TOKENS_MEMO
 from providers.local.options import LocalOptions
+from providers.rules.places import Place, places_of
 from providers.rules.rule import Rule, Work
 from providers.rules.shapes import MAX_FANOUT
 
@@ -35,6 +36,7 @@ class DefaultSystemMessage(Rule, frozen=True):
             return
         work.body.set("messages", [{"role": "system", "content": text}, *messages])
         work.report("messages[0]", "set_default", to=text, why="the model needs a neutral system message")
+        work.body.places = [Place("messages", is_exact=False), *places_of(work.body, range(len(messages)))]
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {"messages": {"support": "yes", "default_system": DEFAULTS.system}}

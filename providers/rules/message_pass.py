@@ -10,12 +10,14 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from providers.base import Body
 from providers.rules import conversation, tool_results
 from providers.rules.conversation import Turn
 from providers.rules.message_capabilities import describe_fields
 from providers.rules.message_fields import FieldPass, Report
 from providers.rules.message_row import MessageRow
 from providers.rules.messages import Message
+from providers.rules.places import Place, place_of, places_of
 from providers.rules.rule import Rule, Work
 
 
@@ -29,6 +31,16 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True):
 _read_plain = msgspec.json.Decoder(list[_Plain]).decode
 _ANY_TEXT = re.compile(rb'"')
 _VISIBLE_TEXT = re.compile(rb'"(?!(?:\s|\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2\xa0|\xe3\x80\x80|\xe2\x80[\x80-\x8a])*")')
+
+
+def _place(body: Body, turn: Turn, messages: list[Message]) -> Place:
+    """Return the place of a turn. Its parts have other numbers if some were removed, or if the turn was added."""
+    place, given = place_of(body, turn.place), messages[turn.place]
+    before, after = given.get("content"), turn.message.get("content")
+    is_same = type(before) is list and type(after) is list and len(before) == len(after)
+    if type(after) is list and not (is_same and given.get("role") == turn.message.get("role")):
+        return place._replace(is_exact=False)
+    return place
 
 
 class MessagePass(Rule, frozen=True):
@@ -81,6 +93,9 @@ class MessagePass(Rule, frozen=True):
         changed = [turn.message for turn in turns]
         if changed != messages:
             work.body.set("messages", changed)
+            places = [_place(work.body, turn, messages) for turn in turns]
+            if work.body.places is not None or places != places_of(Body(b"{}"), range(len(messages))):
+                work.body.places = places
 
     def _adapt(self, work: Work, report: Report, turns: list[Turn]) -> list[Turn]:
         row = self.row

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from providers.rules.places import Place, place_of, places_of
 from providers.rules.rule import Rule, Work
 
 Message = dict[str, Any]
@@ -157,17 +158,21 @@ class AlternateRoles(MessageRule, frozen=True):
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:
         """Merge neighbours that have content and no tool calls."""
         merged: list[Message] = []
+        places: list[Place] = []
         for index, message in enumerate(messages):
             last = merged[-1] if merged else None
             if last is None or last.get("role") != message.get("role") or not (_plain(last) and _plain(message)):
                 merged.append(message)
+                places.append(place_of(work.body, index))
                 continue
             if work.strict:
                 raise work.refuse(f"messages[{index}].role", "turns must alternate")
             merged[-1] = {**last, "content": join_content(last["content"], message["content"])}
+            places[-1] = places[-1]._replace(is_exact=False)
         if len(merged) == len(messages):
             return None
         work.report("messages", "reshape", from_=len(messages), to=len(merged), why="turns must alternate")
+        work.body.places = places
         return merged
 
     def describe(self) -> dict[str, dict[str, Any]]:
@@ -187,7 +192,10 @@ class SystemPrompt(Rule, frozen=True):
         messages = list(work.body.get("messages") or ())
         if messages and messages[0].get("role") in ("system", "developer"):
             messages[0] = {**messages[0], "content": join_content(text, messages[0].get("content") or "")}
+            first, *others = places_of(work.body, range(len(messages)))
+            work.body.places = [first._replace(is_exact=False), *others]
         else:
+            work.body.places = [Place(self.param, is_exact=False), *places_of(work.body, range(len(messages)))]
             messages.insert(0, {"role": "system", "content": text})
         work.body.set("messages", messages)
         work.report(self.param, "reshape", to="messages[0]")

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from providers.base import Action, Adjustment, Body, Options, Refusal
+from providers.rules.places import callers_param
 
 UNSUPPORTED = "not supported upstream"
 
@@ -93,10 +94,11 @@ class Work:
 
     def report(self, param: str, action: Action, *, from_: Any = None, to: Any = None, why: str = "") -> None:
         """Record a change that keeps the caller's meaning."""
-        self.adjustments.append(Adjustment(param, action, from_, to, why))
+        self.adjustments.append(Adjustment(callers_param(self.body, param), action, from_, to, why))
 
     def report_lossy(self, param: str, action: Action, why: str, *, from_: Any = None, to: Any = None, code: str = "invalid_value") -> None:
         """Record a change that loses something. Raises Refusal in strict mode."""
+        param = callers_param(self.body, param)
         if self.strict:
             raise Refusal(f"'{param}' cannot be honoured by {self.label}: {why}.", param, code)
         self.adjustments.append(Adjustment(param, action, from_, to, why))
@@ -111,6 +113,7 @@ class Work:
 
     def refuse(self, param: str, why: str, code: str = "invalid_value") -> Refusal:
         """Return a Refusal for both modes."""
+        param = callers_param(self.body, param)
         return Refusal(f"'{param}' cannot be sent to {self.label}: {why}.", param, code)
 
 

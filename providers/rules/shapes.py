@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from providers.rules.rule import UNSUPPORTED, Rule, Work
+from providers.rules.schema_descriptions import described_schema
 
 MAX_FANOUT = 8
 """Default of the setting `max_fanout`: the maximum number of upstream requests for one call."""
@@ -168,7 +169,7 @@ class ResponseFormat(Rule, frozen=True):
     def _trim(self, work: Work, value: dict[str, Any]) -> None:
         schema = value["json_schema"]
         if set(schema) - {"schema"} or set(value) - {"type", "json_schema"}:
-            work.body.set(self.param, {"type": "json_schema", "json_schema": {"schema": schema.get("schema", {})}})
+            work.body.set(self.param, {"type": "json_schema", "json_schema": {"schema": described_schema(schema)}})
             work.report(self.param, "reshape", why="the upstream defines only 'schema'")
 
     def describe(self) -> dict[str, dict[str, Any]]:

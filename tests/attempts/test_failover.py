@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from gateway.accounting import bill, billed_attempts
+from gateway.accounting import Bill, bill, billed_attempts
 from gateway.attempts import billing, continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.failover import Failover
@@ -106,7 +106,7 @@ def attempt_with(usage: Usage | None = None, *, bills_aborted_prompt: bool = Fal
 
 
 def test_unanswered_attempt_is_billed_what_was_reported() -> None:
-    assert bill([attempt_with(Usage(7, 3))]) == (7, 3, 0)
+    assert bill([attempt_with(Usage(7, 3))]) == Bill(7, 3, 0)
     assert attempt_with().billed == ()
 
 

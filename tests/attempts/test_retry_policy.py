@@ -8,7 +8,8 @@ from typing import NamedTuple, get_args
 import pytest
 
 from gateway.attempts.progress import Progress
-from gateway.attempts.retry_policy import Next, Retry, Stop, decide, may_send
+from gateway.attempts.retry_policy import FALLBACK_CONDITIONS, Next, Retry, Stop, decide, may_send
+from gateway.config.model import FallbackCondition
 from gateway.errors import FAILURES
 from gateway.streams.transcript import Transcript
 from gateway.targets.candidate import Candidate
@@ -99,7 +100,7 @@ async def test_wait_that_exceeds_the_time_left_is_not_begun() -> None:
     assert decision("overloaded", progress=progress, retry_after=1.2) == Next()
 
 
-@pytest.mark.parametrize("kind", ["rate_limit", "quota", "auth"])
+@pytest.mark.parametrize("kind", ["rate_limit", "quota", "auth", "model_not_found"])
 async def test_another_credential_is_tried_at_once(kind: FailureKind) -> None:
     two = candidate(credentials=2)
     assert decision(kind, candidate=two) == Retry(0.0)
@@ -116,6 +117,19 @@ async def test_stop_carries_the_error_for_the_caller() -> None:
     assert (stop.error.status, stop.error.message) == (400, "it failed")
 
 
+@pytest.mark.parametrize(("kind", "word"), [("content_filter", "content_filter"), ("client_error", "invalid_request")])
+async def test_refusal_that_ends_a_call_leads_to_the_next_candidate_on_request(kind: FailureKind, word: str) -> None:
+    other = {"content_filter": "invalid_request", "invalid_request": "content_filter"}[word]
+    assert type(decision(kind)) is Stop
+    assert type(decision(kind, candidate=candidate(fallback_on=[other]))) is Stop
+    assert decision(kind, candidate=candidate(fallback_on=[other, word])) == Next()
+
+
+def test_every_condition_of_fallback_on_belongs_to_a_failure_that_ends_a_call() -> None:
+    assert set(FALLBACK_CONDITIONS.values()) == set(get_args(FallbackCondition))
+    assert {kind for kind, one in FAILURES.items() if one.then == "stop"} == FALLBACK_CONDITIONS.keys()
+
+
 def started_stream(*, is_plain: bool = True, with_transcript: bool = True) -> Progress:
     """Return the progress of a stream of which the caller has received a part."""
     progress = progress_of(call_with(stream=True))
@@ -128,7 +142,7 @@ def started_stream(*, is_plain: bool = True, with_transcript: bool = True) -> Pr
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_started_stream_goes_on_only_with_a_plain_transcript_and_a_curable_failure(kind: FailureKind) -> None:
-    curable = kind not in ("limit", "timeout", "client_error")
+    curable = kind not in ("limit", "timeout") and FAILURES[kind].blame != "caller"
     assert type(decision(kind, progress=started_stream())) is (Next if curable else Stop)
     assert type(decision(kind, progress=started_stream(is_plain=False))) is Stop
     assert type(decision(kind, progress=started_stream(with_transcript=False))) is Stop

@@ -67,6 +67,19 @@ def test_diff_exits_with_1_if_the_files_differ(config_path: str, tmp_path: Path)
     assert (invoke(diff, config_path, config_path).exit_code, invoke(diff, config_path, str(other)).exit_code) == (0, 1)
 
 
+def test_absent_secrets_are_listed_and_allowed_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "production.yaml"
+    path.write_text('providers: { openai: { api_key: "${NOT_SET_HERE}" } }\nmodels: { m: openai/gpt-4o }\n')
+    line = f"{path}:1:33: providers.openai.api_key: the environment variable NOT_SET_HERE is not set"
+    assert line in str(invoke(check, str(path)).exception)
+    allowed = invoke(check, str(path), "--allow-absent")
+    assert (allowed.exit_code, allowed.stdout.splitlines()[0]) == (0, f"{line} (allowed)")
+    found = json.loads(invoke(check, str(path), "--allow-absent", "--json").stdout)
+    assert [one["path"] for one in found["absent"]] == ["providers.openai.api_key"]
+    compared = invoke(diff, str(path), str(path), "--allow-absent")
+    assert (compared.exit_code, compared.stdout) == (0, f"{line} (allowed)\n" * 2)
+
+
 def test_explain_reads_the_request_from_stdin(config_path: str) -> None:
     result = invoke(explain, "-", "--config", config_path, stdin=CHAT)
     assert [target["target"] for target in json.loads(result.stdout)["targets"]] == ["up/a"]

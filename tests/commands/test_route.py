@@ -23,6 +23,7 @@ models:
   "any-*": order
   safe: { targets: [up/a, up/b], hedge: p95, mirror: { target: up/c, share: 10% } }
   partly: { safe: 1, up/b: 3 }
+  wary: { targets: [up/a, up/b], fallback_on: [content_filter, invalid_request] }
 """
 
 
@@ -97,6 +98,13 @@ def test_text_output_is_a_tree_and_a_table(config: str, capsys: pytest.CaptureFi
     assert "└── 2. split, weighted: one of them for each call" in text
     assert "75.0%  up/a (up to 3 attempts)" in text
     assert "10 simulated calls" in text
+
+
+def test_conditions_of_fallbacks_are_shown(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = {"target": "up/a", "fallback_on": ["content_filter", "invalid_request"]}
+    assert route_json(capsys, "wary", "-c", config)["route"]["order"][0] == first
+    assert command.run(["route", "wary", "-c", config]) == 0
+    assert "up/a, next target also after content_filter and invalid_request" in capsys.readouterr().out
 
 
 def test_hedges_and_mirrors_are_listed(config: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,13 @@ def test_a_budget_for_a_target_without_a_price_is_refused(rest: str, path: str) 
     )
 
 
+def test_all_targets_without_a_price_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(key("{spend: 1 USD/day}"), "[box/llama, local/x, box/qwen, box/llama]")
+    text = "box/llama, box/qwen have no known prices, so their cost cannot be counted: add the prices under providers.box.prices"
+    assert text in str(caught.value)
+
+
 @each(
     ("models", "target"), [("[m]", "box/llama"), ("['m*']", "box/llama"), ("[m, box/other]", "box/other"), ("[local/x, 'box/*']", "box/*")]
 )

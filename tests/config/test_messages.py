@@ -36,10 +36,15 @@ UNKNOWN = [
     ("providers: {ollama: {api_base: 1}}", "1:22: providers.ollama.api_base: unknown key, did you mean 'base_url'?"),
     (LOCAL + "models:\n  fast:\n    targets: local/x\n    retrys: 1", "5:5: models.fast.retrys: unknown key, did you mean 'retries'?"),
     (LOCAL + "models: {m: {fallbacks: [local/x]}}", "2:14: models.m.fallbacks: unknown key, did you mean 'targets'?"),
+    (
+        LOCAL + "models: {m: {targets: local/x, fallback_on: [filter]}}",
+        "2:46: models.m.fallback_on[0]: expected one of content_filter, invalid_request; got 'filter'",
+    ),
     ("teams: {a: {limit: {}}}", "1:13: teams.a.limit: unknown key, did you mean 'limits'?"),
 ]
 
 TYPES = [
+    ("providers: {gpu: {tpye: vllm}}", "1:19: providers.gpu.tpye: unknown key, did you mean 'type'?"),
     ("providers: {gpu: {base_url: 'http://x'}}", "1:18: providers.gpu.type: missing, because 'gpu' is not a provider type: use one of "),
     ("providers: {olama: {}}", "; did you mean 'ollama'?"),
     ("providers: {gpu: {type: vlm}}", "1:25: providers.gpu.type: unknown type, did you mean 'vllm'?"),
@@ -131,7 +136,13 @@ ROUTES = [
     (LOCAL + "models: {m: [[local/x]]}", "2:14: models.m[0]: a list inside a list"),
     (LOCAL + "models: {m: local/}", f"2:13: models.m: expected {TARGET}"),
     (LOCAL + "models: {m: /x}", f"2:13: models.m: expected {TARGET}"),
-    (LOCAL + "models: {m: local/*}", "2:13: models.m: a target is one model of its provider: '*' is not allowed here"),
+    (LOCAL + "models: {m: local/*}", "2:13: models.m: a target with '*' needs a model whose name ends with '*', such as "),
+    (LOCAL + "models: {'*': local/*-*}", "2:15: models.*: a target may have one '*'"),
+    (
+        LOCAL + "models: {'*': {targets: local/x, mirror: {target: local/*}}}",
+        "a target with '*' needs a model whose name ends with '*'",
+    ),
+    (LOCAL + "models: {'a-*': local/*, b: a-*}", "2:29: models.b: 'a-*' has targets with '*', so it needs the name from a caller"),
     (LOCAL + "models: {m: {local/x: many}}", "2:23: models.m.local/x: expected a weight, a number such as 3"),
     (LOCAL + "models: {m: {local/x: -1}}", "models.m.local/x: expected a weight"),
     (LOCAL + "models: {m: {local/x: .inf}}", "models.m.local/x: expected a weight"),

@@ -18,10 +18,11 @@ from gateway.config.formats import FORMATS
 from gateway.config.model import ModelConfig
 from gateway.config.problem import Problems
 from gateway.config.provider import ProviderConfig
-from gateway.config.read import Reader, keys_of
+from gateway.config.read import Reader
 from gateway.config.reference import FORMATS_IN_WORDS, Key, keys_of_provider_types, reference, sections, yaml_flow
 from gateway.config.route import RouteReader
 from gateway.config.schema import schema
+from gateway.config.struct_types import keys_of
 from gateway.config.yamlfile import Mapping, parse
 from tests.support.each import each
 

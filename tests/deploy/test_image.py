@@ -27,7 +27,7 @@ def test_image_is_built_in_stages_from_one_replaceable_base() -> None:
 
 
 def test_packages_are_hash_locked_wheels_and_no_index_is_named() -> None:
-    (locked,) = [line for line in instructions("RUN") if "requirements/run.txt" in line]
+    (locked,) = [line for line in instructions("RUN") if "requirements/image.txt" in line]
     for option in ("--require-hashes", "--no-deps", "--only-binary :all:"):
         assert option in locked
     installs = [line for line in instructions("RUN") if "pip install" in line and line != locked]

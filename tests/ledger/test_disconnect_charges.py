@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway.tokens.estimate import estimate_part
-from tests.faults.behaviours import FIN, RST, Step, play
+from tests.faults.behaviours import FIN, HANG, RST, Step, play
 from tests.faults.upstream_server import FaultUpstream, Script
 from tests.flows.live import Live, eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
@@ -32,19 +32,62 @@ async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, 
     await eventually(lambda: gateway.gateway.metrics.in_flight == 0, 20)
 
 
-@pytest.mark.parametrize(("bills", "prompt"), [(False, 0), (True, 2)])
-async def test_a_prompt_without_an_answer_is_charged_if_the_provider_bills_it(
-    up: FaultUpstream, client: httpx.AsyncClient, bills: bool, prompt: int
-) -> None:
-    config = yaml(up).replace("up/mock", "up/silent").replace("prices: ", f"bills_aborted_prompt: {str(bills).lower()}, prices: ")
-    async with live(config.replace("{ mock:", "{ silent:"), environ=ENVIRON) as gateway:
-        await leave(client, gateway, up, stream=False)
+PROVIDERS = [
+    ("openai", "", True, 10_000),
+    ("openai-compatible", "", True, 10_000),
+    ("anthropic", "", True, 10_000),
+    ("mistral", "bills_aborted_prompt: true, ", True, 10_000),
+    ("mistral", "bills_aborted_prompt: false, ", False, 0),
+    ("vllm", "", True, 0),
+    ("ollama", "", True, 0),
+    ("llamacpp", "", True, 0),
+    ("vllm", "bills_aborted_prompt: true, ", True, 10_000),
+    ("vllm", "bills_aborted_prompt: false, ", False, 0),
+]
+"""Type, setting, whether the prompt counts as tokens, and the price of each of them in nano-dollars."""
+
+
+async def test_a_prompt_without_an_answer_is_charged_as_the_provider_bills_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on(lambda request: True, play(HANG))
+    (base,) = (line for line in yaml(up).splitlines() if line.startswith("  up:"))
+    blocks = [
+        base.replace("up:", f"p{at}:").replace("openai-compatible", kind).replace("prices: ", f"{setting}prices: ")
+        for at, (kind, setting, *_) in enumerate(PROVIDERS)
+    ]
+    models = [f"  m{at}: p{at}/mock" for at in range(len(PROVIDERS))]
+    config = "\n".join(["journal: off", "providers:", *blocks, "models:", *models])
+    async with live(config, environ=ENVIRON) as gateway:
+        bodies = [{"model": f"m{at}", "messages": [{"role": "user", "content": "one two"}]} for at in range(len(PROVIDERS))]
+        asking = [asyncio.create_task(client.post(gateway.base_url + "/chat/completions", json=body)) for body in bodies]
+        await up.wait_for(lambda up: len(up.requests) == len(PROVIDERS))
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0, 20)
+        rows = {row["target"]: row for row in (await usage(client, gateway, by="target"))["rows"]}
+    for at, (*setting, is_counted, cost_each) in enumerate(PROVIDERS):
+        found = rows[f"p{at}/mock"]
+        assert (found["requests"], found["output_tokens"], found["unpriced"]) == (1, 0, 0), setting
+        assert (found["prompt_tokens"] > 0) is is_counted, setting
+        assert found["cost_nanodollars"] == found["prompt_tokens"] * cost_each, setting
+        assert found["estimated"] == int(is_counted), setting
+
+
+async def test_sixty_calls_that_leave_before_the_first_byte_are_not_free(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on("/v1/chat/completions", play(HANG))
+    async with live(yaml(up), environ=ENVIRON) as gateway:
+        asking = [asyncio.create_task(call(client, gateway)) for _ in range(60)]
+        await up.wait_for(lambda up: len(up.requests) == 60)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0, 20)
         found = (await usage(client, gateway))["total"]
-    assert found["requests"] == 1
-    assert found["output_tokens"] == 0
-    assert (found["prompt_tokens"] > 0) is bills
+        records = await gateway.records(60)
+    assert (found["requests"], found["estimated"], found["output_tokens"]) == (60, 60, 0)
+    assert found["prompt_tokens"] >= 60
     assert found["cost_nanodollars"] == found["prompt_tokens"] * 10_000
-    assert found["estimated"] == int(bills)
+    assert sum(round(record["cost_usd"] * 10**9) for record in records) == found["cost_nanodollars"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

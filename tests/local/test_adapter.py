@@ -372,7 +372,7 @@ def failure(status: int, message: str, type_: str, **more: Any) -> Any:
 def test_prompt_too_long_is_a_client_error() -> None:
     message = "request (3031 tokens) exceeds the available context size (2048 tokens), try increasing it"
     result = failure(400, message, "exceed_context_size_error", n_prompt_tokens=3031, n_ctx=2048)
-    assert (result.kind, result.status, result.code, result.param) == ("client_error", 400, "context_length_exceeded", "messages")
+    assert (result.kind, result.status, result.code, result.param) == ("context_overflow", 400, "context_length_exceeded", "messages")
 
 
 @pytest.mark.parametrize("message", ["Failed to parse messages: Missing 'role' in message", "image input is not supported - hint: mmproj"])

@@ -27,8 +27,8 @@ def fail(status: int, body: Any, **headers: str) -> Any:
 @each(
     ("status", "kind"),
     [
-        (301, "redirect"), (400, "client_error"), (401, "auth"), (402, "quota"), (403, "auth"), (404, "client_error"),
-        (408, "server_error"), (409, "client_error"), (413, "client_error"), (422, "client_error"), (429, "rate_limit"),
+        (301, "redirect"), (400, "client_error"), (401, "auth"), (402, "quota"), (403, "auth"), (404, "not_found"),
+        (408, "server_error"), (409, "client_error"), (413, "request_too_large"), (422, "client_error"), (429, "rate_limit"),
         (407, "server_error"), (421, "server_error"), (423, "server_error"), (424, "server_error"), (425, "server_error"),
         (500, "server_error"), (502, "server_error"), (503, "overloaded"), (504, "server_error"), (529, "overloaded"),
     ],
@@ -94,7 +94,7 @@ def test_google_error_details_are_read() -> None:
 )
 def test_prompt_too_long_is_always_context_length_exceeded(status: int, error: dict[str, str]) -> None:
     result = fail(status, {"error": error})
-    assert (result.kind, result.status, result.code) == ("client_error", 400, "context_length_exceeded")
+    assert (result.kind, result.status, result.code) == ("context_overflow", 400, "context_length_exceeded")
 
 
 @each(
@@ -222,7 +222,7 @@ def test_google_retry_delay_is_bounded(delay: str) -> None:
 )
 def test_context_overflow_is_recognised_in_every_vendors_words(status: int, message: str) -> None:
     failure = read_failure(status, {}, json.dumps({"error": {"message": message}}).encode())
-    assert (failure.kind, failure.status, failure.code) == ("client_error", 400, "context_length_exceeded")
+    assert (failure.kind, failure.status, failure.code) == ("context_overflow", 400, "context_length_exceeded")
 
 
 @each(

@@ -207,7 +207,7 @@ FAILURES: list[tuple[Json, str, str | None]] = [
     ({"code": "rate_limit_exceeded", "message": "Slow down."}, "rate_limit", "rate_limit_exceeded"),
     ({"code": "server_error", "message": "Sorry."}, "inband_error", "server_error"),
     ({"code": "insufficient_quota", "message": "No money."}, "quota", "insufficient_quota"),
-    ({"code": "context_length_exceeded", "message": "Too long."}, "client_error", "context_length_exceeded"),
+    ({"code": "context_length_exceeded", "message": "Too long."}, "context_overflow", "context_length_exceeded"),
     ({"code": "invalid_prompt", "message": "No."}, "client_error", "invalid_prompt"),
 ]
 

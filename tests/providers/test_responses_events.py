@@ -141,7 +141,7 @@ def test_incomplete_answer_ends_with_its_reason(reason: str, finish: str) -> Non
         ("rate_limit_exceeded", "rate_limit"),
         ("insufficient_quota", "quota"),
         ("server_error", "inband_error"),
-        ("context_length_exceeded", "client_error"),
+        ("context_length_exceeded", "context_overflow"),
         ("invalid_prompt", "client_error"),
     ],
 )

@@ -87,7 +87,7 @@ def test_groq_reports_errors_and_usage_inside_x_groq() -> None:
 
 @pytest.mark.parametrize(
     ("provider", "status", "kind", "code"),
-    [(GROQ, 498, "overloaded", None), (TOGETHER, 403, "client_error", "context_length_exceeded"), (OPENAI, 403, "auth", None)],
+    [(GROQ, 498, "overloaded", None), (TOGETHER, 403, "context_overflow", "context_length_exceeded"), (OPENAI, 403, "auth", None)],
 )
 def test_status_is_classified_for_the_vendor(provider: OpenAICompatible, status: int, kind: str, code: str | None) -> None:
     failure = provider.failure(status, {}, b"{}")

@@ -46,6 +46,7 @@ def test_each_form_of_a_target_is_in_the_example_and_routes_as_described() -> No
     assert names(one, "both") == ["blue/llama", "openai/gpt-4o"]
     assert names(one, "default") == names(one, "gpt-4o") == names(one, "whatever") == ["openai/gpt-4o"]
     assert names(one, "gpt-5") == ["openai/gpt-4o-mini"]
+    assert names(one, "o-9") == ["openai/o-9"]
     assert names(one, "nested") == names(one, "smart")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import providers
 from gateway.config.provider import CooldownConfig, ProviderConfig
-from gateway.targets.cooldown import AUTH_COOLDOWN_S, QUOTA_COOLDOWN_S, fingerprint
+from gateway.targets.cooldown import AUTH_COOLDOWN_S, MODEL_COOLDOWN_S, QUOTA_COOLDOWN_S, fingerprint
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, FailureKind, Target
@@ -374,3 +374,81 @@ def test_in_any_order_no_cooldown_is_shortened_no_two_probes_run_and_the_target_
     assert health.is_available
     succeed(health, clock)
     assert health.state == "live"
+
+
+def announced(seconds: float) -> Failure:
+    """Return a 429 with a Retry-After."""
+    return Failure("rate_limit", "slow down", 429, retry_after=seconds)
+
+
+def test_announced_wait_gets_one_probe_a_second() -> None:
+    clock = Clock()
+    health = health_of(clock)
+    fail(health, announced(30.0))
+    sent = 0
+    for tenth in range(100):
+        clock.now = 1000.0 + tenth / 10
+        if not health.must_wait:
+            sent += 1
+            fail(health, announced(30.0 - tenth / 10))
+    assert sent == 10
+
+
+def test_probe_in_flight_is_the_only_one_however_long_it_takes() -> None:
+    clock = Clock()
+    health = health_of(clock)
+    fail(health, announced(30.0))
+    assert health.start_attempt()
+    clock.now += 5
+    assert health.must_wait
+
+
+def test_success_or_the_end_of_an_announced_wait_admits_every_call() -> None:
+    clock = Clock()
+    health = health_of(clock)
+    fail(health, announced(30.0))
+    succeed(health, clock)
+    assert not health.must_wait
+    fail(health, announced(30.0))
+    clock.now += 31
+    assert not health.must_wait
+
+
+@each("failure", [Failure("auth", "no", 401, retry_after=7.0), Failure("model_not_found", "no", 404), Failure("rate_limit", "no", 429)])
+def test_cooldown_without_an_announced_wait_gets_one_call_at_a_time(failure: Failure) -> None:
+    health = health_of(Clock())
+    for _ in range(5):
+        assert not health.must_wait
+        fail(health, failure)
+    assert health.start_attempt()
+    assert health.must_wait
+
+
+def test_missing_model_cools_the_target_until_the_model_is_back_or_the_configuration_changes() -> None:
+    clock = Clock()
+    gone = Failure("model_not_found", "no", 404)
+    health = health_of(clock)
+    assert fail(health, gone) == "model"
+    assert (health.state, health.is_available, health.seconds_left) == ("cooling", False, MODEL_COOLDOWN_S)
+    health.configure(ProviderConfig(name="p"))
+    assert health.state == "live"
+    fail(health, gone)
+    succeed(health, clock)
+    assert health.state == "live"
+    assert fail(health_of(clock, max=5.0), gone) == "model"
+
+
+def test_model_that_one_credential_lacks_cools_that_credential() -> None:
+    health = health_of(Clock())
+    pair = (target("one"), target("two"))
+    health.pick_credential(pair)
+    assert fail(health, Failure("model_not_found", "no", 404), pair[0]) == "model"
+    assert health.is_available
+    assert {health.pick_credential(pair).credential for _ in range(4)} == {"two"}
+
+
+@each("kind", ["content_filter", "context_overflow", "request_too_large", "not_found", "client_error"])
+def test_fault_of_the_request_does_not_count_against_the_target(kind: FailureKind) -> None:
+    health = health_of(Clock(), failures=1)
+    assert fail(health, Failure(kind, "no", 400)) is None
+    assert (health.state, health.failures) == ("live", 0)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from gateway.dialects.cohere_api.request import encode
 from providers.base import Adjustment, Body, Refusal, Target
+from providers.rules.places import Place, places_of
 
 INTRODUCTION = "Documents that are relevant to the conversation, one JSON object per line:\n"
 _REASON = "sent in a system message; the answer has no citations"
@@ -38,6 +39,8 @@ def fit_documents(body: Body, target: Target, *, strict: bool) -> FittedDocument
     text = INTRODUCTION + "\n".join(encode(_content(document)).decode() for document in documents)
     messages = body.get("messages")
     rules = next((at for at, message in enumerate(messages) if message.get("role") not in ("system", "developer")), len(messages))
+    places = places_of(body, range(len(messages)))
+    body.places = [*places[:rules], Place("documents", is_exact=False), *places[rules:]]
     body.set("messages", [*messages[:rules], {"role": "system", "content": text}, *messages[rules:]])
     return FittedDocuments([*made, Adjustment("documents", "reshape", why=_REASON)], rules)
 

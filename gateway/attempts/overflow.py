@@ -1,0 +1,31 @@
+"""After an upstream refused a prompt as too long, targets whose context window is known to be smaller are passed over."""
+
+from __future__ import annotations
+
+from gateway.attempts.fit import window_sizes
+from gateway.attempts.progress import Progress
+from gateway.call import SkippedTarget
+from gateway.config.model import ContextConfig
+from gateway.targets.candidate import Candidate
+
+
+def note_overflow(progress: Progress, candidate: Candidate) -> None:
+    """Record that the prompt exceeded the context window of a target."""
+    window = known_window(candidate)
+    if window is not None:
+        progress.overflowed = max(window, progress.overflowed or 0)
+
+
+def is_too_small(progress: Progress, candidate: Candidate) -> bool:
+    """Return whether a target's window is known to be smaller than one that the prompt exceeded. Record that it is skipped."""
+    window = known_window(candidate)
+    if window is None or progress.overflowed is None or window >= progress.overflowed:
+        return False
+    why = f"the prompt exceeds a context window of {progress.overflowed} tokens, and this one has {window}"
+    progress.call.skipped.append(SkippedTarget(candidate.backend.target.name, "messages", why))
+    return True
+
+
+def known_window(candidate: Candidate) -> int | None:
+    """Return the context window of a target, or None if it is unknown."""
+    return window_sizes(candidate.backend, candidate.settings.context or ContextConfig())[0]

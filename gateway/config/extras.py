@@ -1,0 +1,32 @@
+"""Checks that the optional packages are installed that a configuration requires."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from gateway.config.problem import Problems, join
+from gateway.config.types import Config
+
+EXTRAS = {"otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "tokenizers": ("tokenizers",)}
+"""The modules that each extra installs."""
+
+
+def check_extras(config: Config, problems: Problems, is_installed: Callable[[str], bool] | None = None) -> None:
+    """Refuse settings that require an extra whose packages are missing."""
+    used = [("traces", "otel")] if config.traces is not None else []
+    used += [
+        (f"{join('models', name)}.context.tokenizer", "tokenizers")
+        for name, model in config.models.items()
+        if model.context is not None and model.context.tokenizer
+    ]
+    for path, extra in used:
+        if not all(map(is_installed or _is_installed, EXTRAS[extra])):
+            problems.add_at_path(path, f"requires packages that are not installed: install lockgate[{extra}]")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False

@@ -1,0 +1,57 @@
+"""Where the messages of a body stand in the caller's conversation, for receipts and errors.
+
+Rules add, merge and remove messages, so the number of a message in the body is not always the caller's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from providers.base import Body
+
+
+class Place(NamedTuple):
+    """The place of a message in the caller's request."""
+
+    name: str
+    is_exact: bool = True
+    """False if its parts have other numbers in the caller's request, or if the caller did not write it."""
+
+
+_MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
+
+
+def place_of(body: Body, position: int) -> Place:
+    """Return the place of a message."""
+    if body.places is None or position >= len(body.places):
+        return Place(f"messages[{position}]")
+    place: Place = body.places[position]
+    return place
+
+
+def places_of(body: Body, positions: Iterable[int]) -> list[Place]:
+    """Return the places of messages."""
+    return [place_of(body, position) for position in positions]
+
+
+def callers_param(body: Body, param: str) -> str:
+    """Return the caller's name of a parameter of the body."""
+    if body.places is None or (match := _MESSAGE.fullmatch(param)) is None:
+        return param
+    place, rest = place_of(body, int(match[1])), match[2]
+    if place.is_exact:
+        return place.name + rest
+    if not place.name.startswith("messages["):
+        return place.name
+    return place.name + (".content" if rest.startswith(".content") else rest)
+
+
+def remove_messages(body: Body, positions: Collection[int]) -> None:
+    """Remove messages from a body."""
+    messages = body.get("messages")
+    left = frozenset(positions)
+    kept = [position for position in range(len(messages)) if position not in left]
+    body.places = places_of(body, kept)
+    body.set("messages", [messages[position] for position in kept])

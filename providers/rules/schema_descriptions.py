@@ -1,0 +1,17 @@
+"""The description of a structured output, at providers whose format has a schema only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def described_schema(wrapped: dict[str, Any]) -> Any:
+    """Return the schema of a `json_schema` with the description next to it, which tells the model what the output is for.
+
+    A schema that is true or false has no place for it.
+    """
+    schema, said = wrapped.get("schema") or {}, wrapped.get("description")
+    if type(schema) is not dict or type(said) is not str or not said:
+        return schema
+    own = schema.get("description")
+    return {**schema, "description": f"{said}\n\n{own}" if type(own) is str and own else said}

@@ -1,0 +1,32 @@
+"""The limits that a configuration and its run-time keys declare."""
+
+from __future__ import annotations
+
+from gateway.config.key import KeyConfig
+from gateway.config.limit import LimitsConfig, Rate
+from gateway.config.load import parse
+from gateway.limits.declared import declared_limits
+
+YAML = b"""
+providers:
+  a: { type: vllm, base_url: "http://h/v1", limits: { requests: 1/h }, models: { x: { limits: { concurrent: 2 } } } }
+models:
+  m: { targets: a/x, limits: { requests: [3/s, 4/min] } }
+teams: { t: { limits: { tokens: 5/h }, models: { "*": { limits: { requests: 6/h } } } } }
+keys: { k: { hash: "sha256:HASH", team: t, limits: { requests: 7/h }, limits_per_user: { requests: 1/h }, models: { m: {} } } }
+""".replace(b"HASH", b"0" * 62 + b"1f")
+
+
+def test_every_limit_is_listed_once_with_its_owner() -> None:
+    made = KeyConfig("made", "sha256:" + "ab" * 32, limits=LimitsConfig(requests=(Rate(8, "day"),)))
+    found = [(limit.owner, limit.model, str(limit), limit.side) for limit in declared_limits(parse(YAML, "g.yaml", environ={}), [made])]
+    assert found == [
+        ("key:k", "", "7 requests per h", "caller"),
+        ("key:made", "", "8 requests per day", "caller"),
+        ("team:t", "", "5 tokens per h", "caller"),
+        ("team:t", "*", "6 requests per h", "caller"),
+        ("model:m", "", "3 requests per s", "caller"),
+        ("model:m", "", "4 requests per min", "caller"),
+        ("provider:a", "", "1 requests per h", "target"),
+        ("target:a/x", "", "2 concurrent calls", "target"),
+    ]
