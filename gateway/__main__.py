@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from gateway.commands.catalog import catalog
 from gateway.commands.check import check, schema
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
@@ -89,6 +90,7 @@ for command in (
     usage,
     route,
     diff,
+    catalog,
 ):
     cli.add_command(command)
 

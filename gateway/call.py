@@ -11,6 +11,7 @@ from gateway.dialects.dialect import Dialect, Translator
 from gateway.dialects.request_headers import CallerHeaders
 from gateway.dialects.table import CHAT
 from gateway.http.request_id import next_id
+from gateway.tokens.other_requests import chat_of
 from gateway.tokens.prompt import PromptCounts
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
@@ -185,6 +186,8 @@ class Call(Struct, eq=False):
     attempts: list[Attempt] = []
     """The attempts in order of their start; the winner of a hedge comes after the loser."""
     skipped: list[SkippedTarget] = []
+    is_diverted: bool = False
+    """Whether a split passed over the target that it would have chosen, because that target is not live."""
     answered_by: Attempt | None = None
     """The attempt whose response the caller got, completely or in part; for a continued stream, the latest."""
     status: int = 0
@@ -220,7 +223,10 @@ class Call(Struct, eq=False):
         """The prompt and its tokens at each target."""
         if self.counts is None:
             assert self.body is not None
-            self.counts = PromptCounts(self.body, self.body_bytes, self.operation)
+            body, translator = self.body, self.translator
+            if translator is not None and translator.refusal is not None and self.source is not None:
+                body = chat_of(self.source)  # the translation lacks what a chat completion cannot express
+            self.counts = PromptCounts(body, self.body_bytes, self.operation)
         return self.counts
 
     @property

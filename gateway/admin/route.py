@@ -39,7 +39,7 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
             for start in range(0, len(bodies), CALLS_PER_SLICE):
                 batch = bodies[start : start + CALLS_PER_SLICE]
                 plans.append(
-                    plan_route(
+                    await plan_route(
                         gateway.generation.router,
                         gateway.config,
                         question.model,

@@ -88,10 +88,12 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
 
     generation = dry_run_generation(path)
     bodies = simulated_bodies(query["model"], query["n"], query["user"], query["body"])
+    import asyncio
+
     try:
         if (plan := plan_path(generation.pipeline.passed, query["model"])) is not None:
             return plan
-        return plan_route(
+        planning = plan_route(
             generation.router,
             generation.config,
             query["model"],
@@ -99,6 +101,7 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
             query["headers"],
             require_parameters=query["require_parameters"],
         )
+        return asyncio.run(planning)
     except GatewayError as error:
         raise click.ClickException(error_text(error)) from None
 

@@ -16,7 +16,7 @@ APIS = (
     "/tokenize", "/detokenize",
 )  # fmt: skip
 """The paths of APIs behind a prefix. `/*` stands for everything below."""
-OTHERS = ("/openapi.json", "/openai/deployments/*", "/v2/chat", "/v2/embed", "/v1/embed", "/v2/rerank")
+OTHERS = ("/openapi.json", "/healthz", "/openai/deployments/*", "/v2/chat", "/v2/embed", "/v1/embed", "/v2/rerank")
 """The paths that have no prefix."""
 OWN_PATHS = (*OTHERS, *(f"{prefix}{path}" for prefix in PREFIXES for path in APIS))
 

@@ -23,6 +23,7 @@ from gateway.http.json_body import parse_body
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import DEFAULT_SESSION_HEADER, Router
 from gateway.targets.candidate import Model
+from gateway.tokens.prompt import PromptCounts
 
 if TYPE_CHECKING:
     from gateway.targets.status import TargetView
@@ -41,7 +42,7 @@ UNMEASURED = {
 NANO = 10**9
 
 
-def plan_route(
+async def plan_route(
     router: Router,
     config: Config,
     name: str,
@@ -62,11 +63,12 @@ def plan_route(
     model = router.find(name)
     header_lines = [(field.lower().encode(), value.encode("latin-1")) for field, value in headers.items()]
     output, known = config.default_output_tokens, headers_known_to(config)
+    counts = await _counts(router, model, bodies)
     orders: Counter[tuple[str, ...]] = Counter()
     mirrors: Counter[tuple[str, float]] = Counter()
     hedges: Counter[tuple[str, float]] = Counter()
     for body in bodies:
-        query = _query(body, header_lines, known, output, require_parameters=require_parameters)
+        query = _query(body, header_lines, known, output, counts, require_parameters=require_parameters)
         candidates = router.candidates(model, query)
         names = [candidate.backend.target.name for candidate in candidates]
         orders[tuple(sorted(names, key=lambda target: target in not_live) if not_live else names)] += 1
@@ -75,7 +77,7 @@ def plan_route(
             mirrors[str(settings.mirror.target), settings.mirror.share] += 1
         if settings.hedge is not None and len(candidates) > 1:
             hedges[str(settings.hedge.after), settings.hedge.budget] += 1
-    first_query = _query(bodies[0], header_lines, known, output, require_parameters=require_parameters)
+    first_query = _query(bodies[0], header_lines, known, output, counts, require_parameters=require_parameters)
     tree = _Tree(router, first_query, None if views is None else not_live)
     return {
         "model": name,
@@ -126,13 +128,28 @@ def simulated_bodies(model: str, count: int, user: str | None, body: Mapping[str
     return [msgspec.json.encode(chat) for chat in chats]
 
 
+async def _counts(router: Router, model: Model, bodies: Sequence[bytes]) -> PromptCounts | None:
+    """Count the prompt as a real call would, if the simulated calls are the same and the route compares costs."""
+    if bodies[0] is not bodies[-1] or not router.compares_costs(model):
+        return None
+    counts = PromptCounts(parse_body(bodies[0]), len(bodies[0]))
+    await counts.count(candidate.backend.target for candidate in router.all_candidates(model))
+    return counts
+
+
 def _query(
-    source: bytes, headers: _Headers, known: KnownHeaders, default_output: int, *, require_parameters: bool
+    source: bytes,
+    headers: _Headers,
+    known: KnownHeaders,
+    default_output: int,
+    counts: PromptCounts | None,
+    *,
+    require_parameters: bool,
 ) -> RouteQuery:
     """Return the router's query for a chat call."""
     call = Call("chat", "/v1/chat/completions")
     call.body = parse_body(source)
-    call.body_bytes = len(source)
+    call.body_bytes, call.counts = len(source), counts
     check_parameters(call.body)
     call.stream = call.body.get("stream") is True
     call.requires_parameters = require_parameters

@@ -156,6 +156,8 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     )
     document = _read("This document, if callers.openapi is true", "Json", errors.KEYED)
     paths.add(["/openapi.json"], "get", document)
+    health = {**_read("Whether the process responds, if callers.health is true", "Status", errors.ANY), "security": [{}]}
+    paths.add(["/healthz"], "get", health)
     return paths
 
 

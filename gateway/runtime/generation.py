@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 import providers
+from gateway import catalog
 from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
@@ -27,7 +28,7 @@ from gateway.passthrough.rules import rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
 from gateway.routing.router import Router
-from gateway.runtime.resources import base_url_of
+from gateway.runtime.resources import base_url_of, tls_files
 from gateway.runtime.shared import Shared
 from gateway.store.from_config import has_limits, needs_token_count
 from gateway.targets.backend import Backend
@@ -106,6 +107,7 @@ class Generation:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
             pass_fields=provider.pass_fields,
+            facts=catalog.find(provider.type, model, provider.name, provider.overlay) if provider.overlay is not None else None,
             reports_cost=kind.reports_cost if provider.reports_cost is None else provider.reports_cost,
         )
         deadlines = Deadlines(
@@ -204,4 +206,4 @@ def _origin(target: Target, provider: ProviderConfig) -> Origin:
     url = urlsplit(target.base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
     proxy = proxy_of(provider.proxy, target.base_url)
-    return Origin(url.scheme, url.hostname or "", port, target.socket, provider.ca, proxy, provider.max_connections)
+    return Origin(url.scheme, url.hostname or "", port, target.socket, tls_files(provider), proxy, provider.max_connections)

@@ -57,6 +57,8 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         # Not a coroutine, because every await of the application would pass through it.
         config = gateway.generation.config
+        if config.callers.base_path:
+            _remove_base(scope, config.callers.base_path)
         if not config.cors:
             return dispatch(scope, receive, send)
         settings = config.cors, bool(config.passthrough)
@@ -66,6 +68,12 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
         return with_cors[settings](scope, receive, send)  # type: ignore[no-any-return]
 
     return app
+
+
+def _remove_base(scope: MutableMapping[str, Any], base: str) -> None:
+    """Remove the base path from a path below it. The base path has no escapes, so it is equal in the decoded path."""
+    if scope.get("raw_path", b"").startswith(f"{base}/".encode()):
+        scope["path"], scope["raw_path"] = scope["path"][len(base) :], scope["raw_path"][len(base) :]
 
 
 def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any:
@@ -114,6 +122,7 @@ def other_routes(
         for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
     ]
     routes.append(Route("/openapi.json", endpoints.openapi, methods=["GET"]))
+    routes.append(Route("/healthz", endpoints.health, methods=["GET"]))
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
     counts |= {f"{prefix}/tokenize": endpoints.tokenize for prefix in PREFIXES}

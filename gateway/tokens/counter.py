@@ -13,8 +13,8 @@ import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
+from functools import lru_cache, partial
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -140,19 +140,19 @@ class TokenCounter:
 
     def _counts(self, texts: list[str], tokenizer: Tokenizer, batch: CountTexts) -> list[int]:
         """Return the tokens of each text. Uncached texts are counted in one batch."""
-        salt = hashlib.blake2b(tokenizer.name.encode(), digest_size=16).digest()
-        keys = [_digest(text, salt) if len(text) >= MIN_CACHED_CHARS else None for text in texts]
-        counts = [self._cached.get(key) if key is not None else None for key in keys]
+        salt, cached = _salt(tokenizer.name), self._cached
+        keys = [_digest(text, salt) if len(text) >= MIN_CACHED_CHARS else b"" for text in texts]
+        counts = [cached.get(key) for key in keys]
         new = [index for index, count in enumerate(counts) if count is None]
         if new:
             found = batch([texts[index] for index in new])
             for index, count in zip(new, found, strict=True):
                 counts[index] = count
             with self._lock:
-                self._cached.update({key: count for index, count in zip(new, found, strict=True) if (key := keys[index])})
-                while len(self._cached) > MAX_CACHED_COUNTS:
-                    del self._cached[next(iter(self._cached))]
-        return [count for count in counts if count is not None]
+                cached.update({key: count for index, count in zip(new, found, strict=True) if (key := keys[index])})
+                while len(cached) > MAX_CACHED_COUNTS:
+                    del cached[next(iter(cached))]
+        return cast("list[int]", counts)
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
         """Return a usable tokenizer and its function, of the tokenizer process if it is not loaded here."""
@@ -216,6 +216,11 @@ class TokenCounter:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
+@lru_cache(64)
+def _salt(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
 def _digest(text: str, salt: bytes) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=salt).digest()
 
@@ -226,7 +231,8 @@ def _by_message(parts: Sequence[MessageParts], counts: Sequence[int], factor: fl
     position = 0
     for part in parts:
         end = position + len(part.texts)
-        totals.append(part.fixed + math.ceil(part.media / factor) + sum(counts[position:end]))
+        media = math.ceil(part.media / factor) if part.media else 0
+        totals.append(part.fixed + media + sum(counts[position:end]))
         position = end
     return tuple(totals)
 

@@ -66,6 +66,8 @@ def read_message(message: Any, rules: MediaRules) -> MessageParts:
                 found.media += counted.tokens
                 found.texts += counted.texts
                 found.plain = False
+    if len(message) == 2 and "role" in message:
+        return found
     if type(message.get("name")) is str:
         found.texts.append(message["name"])
         found.fixed += TOKENS_PER_NAME

@@ -7,6 +7,7 @@ process starts with the first count and ends with this process.
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import threading
@@ -23,11 +24,16 @@ from gateway.tokens.tokenizer_child import read_frame, write_frame
 COMMAND = (sys.executable, "-m", "gateway.tokens.tokenizer_child")
 
 
+MAX_WAIT_S = 30.0
+"""Maximum time for one request. Counting a prompt of 32 MiB takes at most 6 s."""
+
+
 class TokenizerProcess:
     """The client of the process. Its methods block, so they are called in threads."""
 
-    def __init__(self, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(self, command: tuple[str, ...] = COMMAND, max_wait_s: float = MAX_WAIT_S) -> None:
         self._command = command
+        self._max_wait_s = max_wait_s
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -49,7 +55,8 @@ class TokenizerProcess:
                     assert process.stdin is not None
                     write_frame(process.stdin, request)
                     assert process.stdout is not None
-                    answer = read_frame(process.stdout)
+                    is_answered = select.select([process.stdout], [], [], self._max_wait_s)[0]
+                    answer = read_frame(process.stdout) if is_answered else None
                 except OSError:
                     answer = None
                 if answer is not None:
@@ -74,6 +81,7 @@ class TokenizerProcess:
         """End the process if it runs. A later count starts it again."""
         process, self._process = self._process, None
         if process is not None:
+            process.kill()
             _end(process)
 
 

@@ -113,4 +113,4 @@ def _document(address: str, media_type: str, rules: MediaRules) -> PartCount:
         return PartCount(pdf_pages(data) * rules.page_tokens())
     if media_type.startswith("text/") or media_type in ("application/json", "application/xml"):
         return PartCount(0, (data.all().decode(errors="replace"),))
-    return PartCount(data.size // 2)
+    return PartCount(data.size // 2 if image_size(data) is None else _image(address, None, rules))

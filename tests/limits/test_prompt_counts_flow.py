@@ -11,7 +11,7 @@ import pytest
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER
 from gateway.tokens.tokenizer import Tokenizer
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import Live, eventually, live
 from tests.support.pictures import image_part
 
@@ -30,22 +30,26 @@ def english(characters: int) -> str:
     return " ".join(words)[:characters]
 
 
-def yaml(up: FaultUpstream, limits: str = "", model: str = "gpt-4o") -> str:
+def yaml(base_url: str, limits: str = "") -> str:
     digest = hashlib.sha256(TOKEN.encode()).hexdigest()
     key = f'keys: {{ k: {{ hash: "sha256:{digest}"' + (f", limits: {{ {limits} }}" if limits else "") + " } }"
     return f"""
-providers: {{ up: {{ type: openai, base_url: "{up.base_url}", api_key: "${{K}}" }} }}
-models: {{ m: up/{model} }}
+providers: {{ up: {{ type: openai, base_url: "{base_url}", api_key: "${{K}}" }} }}
+models: {{ m: up/gpt-4o }}
 {key}
 """
 
 
 def serving(up: FaultUpstream, limits: str = "") -> Any:
-    return live(yaml(up, limits), environ={"K": "sk-upstream"})
+    return live(yaml(up.base_url, limits), environ={"K": "sk-upstream"})
+
+
+def chat(content: Any) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 100}
 
 
 async def ask(client: httpx.AsyncClient, gateway: Live, content: Any, receipt: bool = False, **more: Any) -> httpx.Response:
-    body = {"model": "m", "messages": [{"role": "user", "content": content}], "max_tokens": 100, **more}
+    body = {**chat(content), **more}
     headers = {"authorization": f"Bearer {TOKEN}", **({"x-gateway-receipt": "body"} if receipt else {})}
     return await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
 
@@ -56,7 +60,7 @@ def photo(width: int, height: int, size: int) -> list[dict[str, object]]:
 
 async def stop_early(client: httpx.AsyncClient, gateway: Live, content: Any) -> None:
     """Read the first words of a stream, then disconnect."""
-    body = {"model": "m", "messages": [{"role": "user", "content": content}], "stream": True, "max_tokens": 100}
+    body = {**chat(content), "stream": True}
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with client.stream("POST", gateway.base_url + "/chat/completions", json=body, headers=headers) as answer:
         async for piece in answer.aiter_bytes():
@@ -157,6 +161,57 @@ async def test_a_long_answer_without_usage_is_booked_by_the_tokens_of_its_prompt
     expected = SHARED_COUNTER.count_texts([text], EXACT)[0] + 7
     assert found["prompt_tokens"] == 3 * expected
     assert told.json()["gateway"]["cost_usd"] * 1e6 >= expected * 2.5
+
+
+@pytest.mark.parametrize(("content", "target"), [("What is this?", "up/gpt-4o-mini"), (photo(3000, 1200, 90_000), "up/gpt-4o")])
+async def test_routing_by_cost_counts_images_as_each_target_does(
+    up: FaultUpstream, client: httpx.AsyncClient, content: Any, target: str
+) -> None:
+    """gpt-4o-mini counts 33 times as many tokens for an image, so it is cheaper for text alone."""
+    text = yaml(up.base_url).replace("m: up/gpt-4o", "m: { targets: { up/gpt-4o: 1, up/gpt-4o-mini: 1 }, balance: cost }")
+    async with live(text, environ={"K": "sk-upstream"}) as gateway:
+        answer = await ask(client, gateway, content)
+        plan = (await client.post(gateway.admin_url + "/admin/route", json={"model": "m", "n": 5, "body": chat(content)})).json()
+    assert answer.headers["x-gateway-target"] == target
+    assert plan["first"] == {target: 5}
+
+
+async def test_count_endpoints_count_images_by_their_pixels(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    image = {"type": "input_image", "image_url": photo(3000, 1200, 90_000)[1]["image_url"]["url"]}  # type: ignore[index]
+    request = {"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": "What is this?"}, image]}]}
+    async with serving(up) as gateway:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        up.on("/v1/responses/input_tokens", canned(b"{}", 404))
+        answer = await client.post(gateway.base_url + "/responses/input_tokens", json=request, headers=headers)
+        tokenized = await client.post(gateway.url + "/tokenize", json=chat(photo(3000, 1200, 90_000)), headers=headers)
+    assert answer.json()["input_tokens"] == tokenized.json()["count"] == 1_445 + 4 + 7
+
+
+async def test_an_encoding_that_no_limit_needs_is_not_loaded_into_the_gateway(
+    up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading it would stop the event loop for half a second."""
+    monkeypatch.setattr(SHARED_COUNTER, "_usable", {})
+    async with serving(up) as gateway:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        text = await client.post(gateway.url + "/tokenize", json={"model": "m", "prompt": "Hello, world!"}, headers=headers)
+        messages = await client.post(gateway.url + "/tokenize", json=chat("Hello, world!"), headers=headers)
+        ids = {"model": "m", "tokens": text.json()["tokens"]}
+        again = await client.post(gateway.url + "/detokenize", json=ids, headers=headers)
+    assert (text.json()["count"], messages.json()["count"], again.json()["prompt"]) == (4, 4 + 7, "Hello, world!")
+    assert SHARED_COUNTER._usable == {}
+
+
+async def test_a_request_that_only_the_vendor_understands_is_counted_by_its_contents(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    image = {"type": "input_image", "image_url": photo(3000, 1200, 900_000)[1]["image_url"]["url"]}  # type: ignore[index]
+    content = [{"type": "input_text", "text": "What is this?"}, image]
+    request = {"model": "m", "input": [{"role": "user", "content": content}], "tools": [{"type": "web_search"}], "max_output_tokens": 100}
+    async with serving(up, "tokens: 200k/min") as gateway:
+        answer = await client.post(gateway.base_url + "/responses", json=request, headers={"authorization": f"Bearer {TOKEN}"})
+    assert up.requests[0].path == "/v1/responses"
+    assert 200_000 - 1_800 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 200_000 - 1_545
 
 
 async def test_a_refusal_that_is_due_to_calls_in_flight_says_so(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -160,3 +160,15 @@ def test_an_unknown_name_gets_the_nearest_model_as_a_suggestion(name: str, neare
 
 def test_a_suggestion_has_its_own_spelling() -> None:
     assert "Did you mean 'GPT-Main'?" in unknown_model("gpt-mian", ["GPT-Main"]).message
+
+
+def test_costs_are_compared_only_on_routes_with_a_split_by_cost() -> None:
+    split = Split(((Ref("a", "x"), 1.0), (Ref("b", "x"), 1.0)))
+    models = router(
+        plain=Ref("a", "x"),
+        weighted=split,
+        cheapest=ModelConfig(name="cheapest", targets=split, balance="cost"),
+        outer=Order((Ref("a", "y"), Ref(None, "cheapest"))),
+    )
+    compared = {name: models.compares_costs(models.find(name)) for name in ("plain", "weighted", "cheapest", "outer")}
+    assert compared == {"plain": False, "weighted": False, "cheapest": True, "outer": True}

@@ -61,3 +61,9 @@ def test_an_unusable_file_is_replaced_by_the_fallback(process: TokenizerProcess,
 def test_without_a_process_bytes_are_counted() -> None:
     counter = TokenCounter(process=TokenizerProcess((sys.executable, "-c", "pass")))
     assert counter.count_now(Body(b'{"messages": []}'), FALLBACK).tokenizer == BY_BYTES.label()
+
+
+def test_a_process_that_does_not_answer_is_not_waited_for() -> None:
+    silent = TokenizerProcess((sys.executable, "-c", "import time; time.sleep(60)"), max_wait_s=0.05)
+    assert TokenCounter(process=silent).count_now(Body(b'{"messages": []}'), FALLBACK).tokenizer == BY_BYTES.label()
+    assert silent._process is None

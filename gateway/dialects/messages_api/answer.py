@@ -20,6 +20,7 @@ from gateway.dialects.messages_api.chat_message import (
 )
 from gateway.dialects.messages_api.citations import read_annotations, text_blocks
 from gateway.dialects.messages_api.fields import Fields, decode_any, encode, is_given
+from gateway.dialects.messages_api.signatures import signature_of
 
 Block = dict[str, Any]
 UNREADABLE_INPUT = "_arguments"
@@ -62,10 +63,15 @@ def message_id(id: Any) -> str:
 
 
 def blocks_of(message: ChatMessage) -> list[Block]:
-    """Return the content blocks: thinking, text, refusal, tool calls."""
+    """Return the content blocks: thinking, text, refusal, tool calls.
+
+    Reasoning that only its provider can read is the signature of the thinking.
+    """
     blocks: list[Block] = list(message.blocks_of_thinking())
-    if not blocks and (thoughts := message.thinking()):
-        blocks.append({"type": "thinking", "thinking": thoughts, "signature": ""})
+    details = message.details()
+    if details or (not blocks and message.thinking()):
+        thoughts: Any = "" if blocks else message.thinking() or ""
+        blocks.append({"type": "thinking", "thinking": thoughts, "signature": signature_of(details) if details else ""})
     text = text_of(message.content)
     annotations = read_annotations(message.annotations)
     if text and annotations:

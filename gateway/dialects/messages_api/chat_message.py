@@ -46,11 +46,17 @@ class ChatMessage(msgspec.Struct):
     refusal: msgspec.Raw = ABSENT
     tool_calls: list[ToolCall] | None = None
     thinking_blocks: list[Fields] | None = None
+    reasoning_details: msgspec.Raw = ABSENT
     annotations: msgspec.Raw = ABSENT
 
     def blocks_of_thinking(self) -> list[Fields]:
         """Return the blocks of thinking. A block that lacks a text or a signature gets an empty one."""
         return [whole for block in self.thinking_blocks or () if (whole := _whole(block)) is not None]
+
+    def details(self) -> list[Any]:
+        """Return the reasoning that only its provider can read."""
+        details = decode_any(self.reasoning_details) if is_given(self.reasoning_details) else None
+        return details if type(details) is list else []
 
     def thinking(self) -> msgspec.Raw:
         """Return the text of the thinking, as JSON; empty if there is none."""

@@ -20,6 +20,7 @@ from gateway.dialects.messages_api.fields import (
     raw_text,
     text,
 )
+from gateway.dialects.messages_api.signatures import FIELD, details_in, is_own
 from gateway.errors import refuse
 
 Message = dict[str, Any]
@@ -172,7 +173,8 @@ class Conversation:
                 raise unsupported(f"{where}.type", f"An assistant's message cannot contain content of type '{kind}'.")
         plain = len(texts) == 1 and len(texts[0]) == 2
         content: Any = texts[0]["text"] if plain else texts or None
-        message: Message = {"role": "assistant", "content": content, **_thinking(thoughts), **more}
+        places = [f"{param}.content[{index}]" for index in origin.thoughts]
+        message: Message = {"role": "assistant", "content": content, **_thinking(thoughts, places), **more}
         if calls:
             message["tool_calls"] = calls
         elif not texts and not thoughts:
@@ -204,13 +206,19 @@ def _numbers(content: Any) -> list[int]:
     return list(range(len(content))) if type(content) is list else []
 
 
-def _thinking(blocks: list[Fields]) -> Message:
-    """Return the fields for earlier thinking: the signed and redacted blocks unchanged, and the text of all blocks."""
+def _thinking(blocks: list[Fields], places: list[str]) -> Message:
+    """Return the fields for earlier thinking: the signed and redacted blocks unchanged, and the text of all blocks.
+
+    The signatures that the gateway made are replaced by the reasoning in them.
+    """
     if not blocks:
         return {}
-    signed = [block for block in blocks if "data" in block or bytes(block.get("signature", b'""')) not in (b'""', b"null")]
+    details = [each for block, where in zip(blocks, places, strict=True) for each in details_in(block, where)]
+    signed = [block for block in blocks if "data" in block or ("signature" in block and not is_own(block))]
     thoughts = "".join(text(block["thinking"], "thinking") for block in blocks if "thinking" in block)
     fields: Message = {"reasoning_content": thoughts} if thoughts else {}
+    if details:
+        fields[FIELD] = details
     if signed:
         fields["thinking_blocks"] = [msgspec.Raw(encode(block)) for block in signed]
     return fields

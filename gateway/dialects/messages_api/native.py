@@ -12,9 +12,10 @@ import msgspec
 from gateway.dialects.messages_api.events import MESSAGE_STOP
 from gateway.dialects.messages_api.fields import decode_any, encode
 from gateway.dialects.native_api import NativeApi, TokenCount
+from gateway.dialects.responses_api.reasoning import PREFIX
 from gateway.streams.native_relay import EventKind
 from providers.anthropic.answers import FINISH_REASONS, openai_usage, service_tier, stream_failure
-from providers.base import Answer, StreamFailure, Usage
+from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
 from providers.usage import read_usage
 
 _NAMES = (
@@ -23,6 +24,9 @@ _NAMES = (
     "inference_geo mcp_servers speed fallbacks fallback_credit_token billing_policy thread"
 )
 FIELDS = frozenset(_NAMES.split())
+_UNSIGNED = (b'"signature":"' + PREFIX.encode(), b'"signature": "' + PREFIX.encode(), b'"signature":""', b'"signature": ""')
+"""Marks of thinking that Anthropic did not sign."""
+_NOT_SIGNED = "another provider made this thinking, and Anthropic accepts only its own"
 _ONLY_FRAME = frozenset({"message_start", "ping", "content_block_start"})
 
 
@@ -131,6 +135,41 @@ class MessageReader:
         return b"\n\n".join(parts)
 
 
+def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
+    """Leave out thinking that Anthropic did not sign, which it would reject.
+
+    In strict mode, raise Refusal for such thinking.
+    """
+    source = body.raw("messages") or b""
+    if not any(mark in source for mark in _UNSIGNED):
+        return []
+    made: list[Adjustment] = []
+    messages = [_signed(message, f"messages[{index}]", made) for index, message in enumerate(body.get("messages"))]
+    if made and strict:
+        raise Refusal(f"'{made[0].param}' cannot be honoured: {_NOT_SIGNED}.", made[0].param, "unsupported_content")
+    if made:
+        body.set("messages", [message for message in messages if message is not None])
+    return made
+
+
+def _signed(message: Any, param: str, made: list[Adjustment]) -> Any:
+    """Return a message without unsigned thinking, or None if nothing else is in it."""
+    content = message.get("content") if type(message) is dict else None
+    if type(content) is not list:
+        return message
+    unsigned = [index for index, block in enumerate(content) if _is_unsigned(block)]
+    made += [Adjustment(f"{param}.content[{index}]", "drop", why=_NOT_SIGNED) for index in unsigned]
+    if not unsigned:
+        return message
+    kept = [block for index, block in enumerate(content) if index not in unsigned]
+    return {**message, "content": kept} if kept else None
+
+
+def _is_unsigned(block: Any) -> bool:
+    signature = block.get("signature") if type(block) is dict and block.get("type") == "thinking" else None
+    return type(signature) is str and (not signature or signature.startswith(PREFIX))
+
+
 NATIVE = NativeApi(
     operation="messages",
     fields=FIELDS,
@@ -139,5 +178,6 @@ NATIVE = NativeApi(
     read_answer=read_answer,
     new_reader=MessageReader,
     uncounted=frozenset({"container", "mcp_servers", "thread"}),
+    prepare=prepare,
     token_count=TokenCount("/count_tokens", read_count),
 )

@@ -30,7 +30,9 @@ from gateway.dialects.messages_api.citations import citation_of, read_annotation
 from gateway.dialects.messages_api.errors import error_event
 from gateway.dialects.messages_api.events import MESSAGE_STOP, PING, BlockWriter, message_delta, message_start
 from gateway.dialects.messages_api.fields import ABSENT, Fields, encode, is_given, is_text
+from gateway.dialects.messages_api.signatures import signature_of
 from gateway.dialects.messages_api.tool_stream import ToolStream
+from gateway.dialects.responses_api.reasoning import add_detail
 
 _DATA = b"data: "
 _DONE = b"[DONE]"
@@ -50,6 +52,8 @@ class MessageStream:
         self._started = False
         self._thinking_is_written = False
         """Whether the open thinking block has text."""
+        self._details: list[Any] = []
+        """Reasoning that only its provider can read. It becomes the signature that ends the thinking."""
         self._is_cited = False
         """Whether the open text block has citations, which belong to all of its text."""
         self._refused = False
@@ -107,6 +111,8 @@ class MessageStream:
             is_text(content)
             and delta.tool_calls is None
             and delta.thinking_blocks is None
+            and not len(delta.reasoning_details)
+            and not self._details
             and not len(delta.reasoning_content)
             and not len(delta.reasoning)
             and not len(delta.refusal)
@@ -127,6 +133,8 @@ class MessageStream:
             else:
                 self._tools.finish()
                 self._write(delta)
+        if delta.tool_calls:
+            self._seal()
         for call in delta.tool_calls or ():
             self._tools.feed(call)
         if self._held and self._tools.can_pause():
@@ -138,6 +146,7 @@ class MessageStream:
         held, self._held = self._held, []
         for delta in held:
             self._write(delta)
+        self._seal()
 
     def _write(self, delta: ChatMessage) -> None:
         thoughts = delta.thinking()
@@ -145,15 +154,28 @@ class MessageStream:
             self._think(thoughts)
         for block in delta.blocks_of_thinking():
             self._thinking_block(block, has_text=bool(thoughts))
-        text = text_of(delta.content)
+        for detail in delta.details():
+            add_detail(self._details, detail)
+        text, refusal = text_of(delta.content), text_of(delta.refusal)
+        if text or refusal or is_given(delta.annotations):
+            self._seal()
         if text:
             self._text(text)
-        refusal = text_of(delta.refusal)
         if refusal:
             self._refused = True
             self._text(refusal)
         if len(delta.annotations):
             self._cite(delta)
+
+    def _seal(self) -> None:
+        """Write the reasoning that only its provider can read as the signature of the thinking, and end the block."""
+        if not self._details:
+            return
+        if self._blocks.kind != "thinking":
+            self._open_thinking()
+        self._blocks.delta(b"signature_delta", b"signature", encode(signature_of(self._details)))
+        self._blocks.close()
+        self._details = []
 
     def _text(self, text: msgspec.Raw) -> None:
         blocks = self._blocks
@@ -216,4 +238,5 @@ class MessageStream:
 
 def _has_text(delta: ChatMessage) -> bool:
     """Return whether a delta has anything besides tool calls."""
-    return bool(text_of(delta.content) or delta.thinking() or delta.thinking_blocks or text_of(delta.refusal) or len(delta.annotations))
+    thought = delta.thinking() or delta.thinking_blocks or delta.details()
+    return bool(text_of(delta.content) or thought or text_of(delta.refusal) or len(delta.annotations))

@@ -49,7 +49,7 @@ def read_reasoning(param: str, item: Mapping[str, Raw], changes: Changes) -> dic
         content = text(where, sealed)
         opened = {}
         if content.startswith(PREFIX):
-            opened = _open(where, content)
+            opened = open_sealed(where, content)
         elif content:
             changes.loss(where, "only the API that encrypted it can read it")
         if _FIELD in opened:
@@ -72,7 +72,8 @@ def join(first: dict[str, Raw], second: Mapping[str, Raw]) -> None:
             first[name] = Raw(bytes(first[name])[:-1] + bytes(raw)[1:])
 
 
-def _open(param: str, sealed: str) -> dict[str, Raw]:
+def open_sealed(param: str, sealed: str) -> dict[str, Raw]:
+    """Return what `seal` sealed. Raise BadRequest if it was changed."""
     try:
         opened = _decode_fields(base64.b64decode(sealed[len(PREFIX) :], altchars=b"-_", validate=True))
         for name in OPAQUE:
