@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from gateway.commands.check import check, schema
+from gateway.commands.convert import convert
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
 from gateway.commands.key import key
@@ -89,6 +90,7 @@ for command in (
     usage,
     route,
     diff,
+    convert,
 ):
     cli.add_command(command)
 
