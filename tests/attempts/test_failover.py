@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from gateway.accounting import bill, billed_attempts
+from gateway.accounting import Bill, bill, billed_attempts
 from gateway.attempts import billing, continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.failover import Failover
