@@ -9,6 +9,7 @@ from typing import Any
 import providers
 from providers.anthropic.schemas import FormatAsOutputConfig
 from providers.embedding_table import EMBEDDINGS
+from providers.media.table import listed_rules
 from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
 from providers.rerank_table import RERANKS
@@ -131,7 +132,7 @@ def _operations() -> list[str]:
         "The APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks `completions` or\n"
         "`logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
     )
-    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings(), *_rerank()]
+    return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings(), *_rerank(), *_media()]
 
 
 def _embeddings() -> list[str]:
@@ -160,6 +161,22 @@ def _rerank() -> list[str]:
         "the next target, or is a 400."
     )
     return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
+
+
+def _media() -> list[str]:
+    sizes = ((512, 512), (1024, 1024), (4032, 3024))
+    rows = []
+    for kind, models, rules in listed_rules():
+        images = [f"{rules.image.tokens(size, None):,}" for size in sizes]
+        rows.append([kind, models, *images, f"{rules.audio:g}", f"{rules.page_tokens():,}", rules.source])
+    note = (
+        "How many tokens an image, a second of audio and a page of a PDF document count before a call, as of 2026-11-29: the vendor's\n"
+        "published number, or an upper bound where there is none. `azure` counts like `openai`, and OpenRouter like the vendor before the\n"
+        "slash. The size of an image is read from its header. An image at an address that only the provider loads counts as the largest\n"
+        "one, a recording as 10 minutes, and a document as 20 pages."
+    )
+    header = ["provider", "models", *(f"{width} x {height}" for width, height in sizes), "second of audio", "page", "source"]
+    return ["## Images, audio and documents", "", note, "", *_table(header, rows)]
 
 
 def _matrices() -> Iterator[str]:

@@ -234,6 +234,24 @@ def _targets(config: Config, models: Iterable[str]) -> list[Ref]:
     return found
 
 
+def check_client_certificates(config: Config, problems: Problems) -> None:
+    """Refuse client certificates and private keys that cannot be loaded or do not match."""
+    import ssl
+
+    for name, provider in config.providers.items():
+        pair = provider.client_certificate
+        if pair is None or None in (pair.cert, pair.key):
+            continue
+        path = join("providers", name) + ".client_certificate"
+        try:
+            check_permissions(Path(pair.key), problems.source_text(f"{path}.key"))
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(pair.cert, pair.key, password=lambda: b"")
+        except ssl.SSLError as error:
+            problems.add_at_path(path, f"cert and key cannot be loaded: {error.reason or 'both must be PEM files'}")
+        except (OSError, ValueError) as error:
+            problems.add_at_path(f"{path}.key", str(error))
+
+
 def check_tls(config: Config, problems: Problems, files: Files) -> None:
     """Refuse a certificate and private key that cannot be loaded or do not match."""
     if config.tls is None or None in (config.tls.cert, config.tls.key):

@@ -56,7 +56,7 @@ class AdminConfig(Struct, frozen=True):
 
 
 class CallersConfig(Struct, frozen=True):
-    """Timeouts for the connections of callers, and access to the OpenAPI document."""
+    """Timeouts for the connections of callers, and the paths of their listener."""
 
     headers: Annotated[
         Duration,
@@ -93,3 +93,19 @@ class CallersConfig(Struct, frozen=True):
             examples=[True],
         ),
     ] = False
+    health: Annotated[
+        bool,
+        Meta(
+            description="Whether this listener answers `/healthz` too, without a key, for load balancers that check the "
+            "port to which they send calls.",
+            examples=[True],
+        ),
+    ] = False
+    base_path: Annotated[
+        Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$")],
+        Meta(
+            description="Path below which all paths of this listener are served as well, for reverse proxies that do not "
+            "remove it.",
+            examples=["/llm"],
+        ),
+    ] = ""

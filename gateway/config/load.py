@@ -14,7 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.config import pem, yamlfile
-from gateway.config.check import check_keys, check_limits, check_listeners, check_store, check_tls
+from gateway.config.catalog_file import with_overlay
+from gateway.config.check import check_client_certificates, check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.extras import check_extras
 from gateway.config.files import Files
@@ -54,6 +55,13 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
     if path:
         return path
     return DEFAULT_PATH if Path(DEFAULT_PATH).exists() else BUILT_IN
+
+
+CHECKS = (
+    check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough, check_extras,
+    check_client_certificates,
+)  # fmt: skip
+"""The checks that compare several parts of a configuration."""
 
 
 class Overrides(msgspec.Struct, frozen=True):
@@ -105,11 +113,10 @@ def parse(
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
-        config = _apply_overrides(replace(config, path=path), overrides)
+        config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
-        checks = (check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough, check_extras)
-        for check in checks:
+        for check in CHECKS:
             _run_check(check, config, problems, absent)
         _run_check(partial(check_tls, files=reader.files), config, problems, absent)
     problems.raise_if_any()

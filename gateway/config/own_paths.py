@@ -12,11 +12,11 @@ PREFIXES = (
 """The beginnings of paths that clients use."""
 APIS = (
     "/chat/completions", "/chat/completions/explain", "/completions", "/embeddings", "/messages", "/messages/count_tokens",
-    "/chat/logits", "/chat-attribution/compute-logits", "/responses/*", "/models/*", "/explain", "/tcp_warming", "/rerank",
+    "/chat/logits", "/chat-attribution/compute-logits", "/responses/*", "/models/*", "/explain", "/key", "/tcp_warming", "/rerank",
     "/tokenize", "/detokenize",
 )  # fmt: skip
 """The paths of APIs behind a prefix. `/*` stands for everything below."""
-OTHERS = ("/openapi.json", "/openai/deployments/*", "/v2/chat", "/v2/embed", "/v1/embed", "/v2/rerank")
+OTHERS = ("/openapi.json", "/healthz", "/openai/deployments/*", "/v2/chat", "/v2/embed", "/v1/embed", "/v2/rerank")
 """The paths that have no prefix."""
 OWN_PATHS = (*OTHERS, *(f"{prefix}{path}" for prefix in PREFIXES for path in APIS))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.catalog import Overlay
 from gateway.config.field_types import Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
 from gateway.config.price import PriceConfig
@@ -63,6 +64,18 @@ class ProbeConfig(Struct, frozen=True):
     every: Annotated[Duration, Meta(description="Time between two probes.", examples=["30s"])] = 10.0
 
 
+class ClientCertificateConfig(Struct, frozen=True):
+    """The certificate with which the gateway identifies itself to an upstream. A reload loads changed files again."""
+
+    cert: Annotated[
+        File, Meta(description="PEM file with the certificate and its chain.", examples=["/etc/lockgate/client.crt"])
+    ]
+    key: Annotated[
+        File,
+        Meta(description="PEM file with the private key, without a passphrase.", examples=["/etc/lockgate/client.key"]),
+    ]
+
+
 class TargetConfig(Struct, frozen=True):
     """Settings of one model at a provider, regardless of the names that callers use for it."""
 
@@ -105,6 +118,13 @@ class ProviderConfig(Struct, frozen=True):
         Meta(
             description="PEM file with certificate authorities to trust in addition to those of the system.",
             examples=["/etc/ssl/company-ca.pem"],
+        ),
+    ] = None
+    client_certificate: Annotated[
+        ClientCertificateConfig | None,
+        Meta(
+            description="Certificate to present if the upstream requires one (mutual TLS). Default: none.",
+            examples=[{"cert": "client.crt", "key": "client.key"}],
         ),
     ] = None
     proxy: Annotated[
@@ -242,5 +262,7 @@ class ProviderConfig(Struct, frozen=True):
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}
+    overlay: Annotated[Overlay | None, Meta(extra={"form": "outside"})] = None
+    """The entries of the file that `catalog` names."""
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
     """The keys that only this provider type has, by their Python names, with defaults filled in."""

@@ -151,11 +151,14 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     paths.add(_below(both, "/models/{name}"), "get", _model())
     for path, method, operation in _stored():
         paths.add(_below(PREFIXES, f"/responses/{{id}}{path}"), method, operation)
+    paths.add(_below(PREFIXES, "/key"), "get", _read("The key of this request", "OwnKey", errors.KEYED))
     paths.add(
         _below(PREFIXES, "/tcp_warming"), "get", {**_read("Open a connection", "Status", errors.ANY), "security": [{}]}
     )
     document = _read("This document, if callers.openapi is true", "Json", errors.KEYED)
     paths.add(["/openapi.json"], "get", document)
+    health = {**_read("Whether the process responds, if callers.health is true", "Status", errors.ANY), "security": [{}]}
+    paths.add(["/healthz"], "get", health)
     return paths
 
 

@@ -11,7 +11,7 @@ from gateway.config.provider import ProviderConfig
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_address
-from gateway.upstream.transport import Transport
+from gateway.upstream.transport import TlsFiles, Transport
 
 if TYPE_CHECKING:
     from providers.local.supervisor import Engine
@@ -59,7 +59,9 @@ class Resources:
         """Return the transport of a provider."""
         if provider.transport == "native" and proxy_of(provider.proxy, base_url_of(provider)) is None:
             return self.native
-        key = (provider.name, provider.max_connections, fingerprint(provider.ca) if provider.ca else "")
+        files = tls_files(provider)
+        contents = "".join(fingerprint(path) for path in (files.ca, files.cert, files.key) if path)
+        key = (provider.name, provider.max_connections, contents)
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 
@@ -119,3 +121,9 @@ async def check_engines(engines: list[AnyEngine]) -> None:
             await engine.settled(LOAD_TIMEOUT_S)
             if engine.code in ("bad_model", "missing_model"):
                 raise LocalModelError(f"the local engine's model cannot be used: {engine.reason}")
+
+
+def tls_files(provider: ProviderConfig) -> TlsFiles:
+    """Return the files for TLS with a provider."""
+    pair = provider.client_certificate
+    return TlsFiles(provider.ca, pair.cert, pair.key) if pair is not None else TlsFiles(provider.ca)

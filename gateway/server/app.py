@@ -22,6 +22,7 @@ from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
+from gateway.server.own_key import OwnKey
 from gateway.server.stored_responses import StoredResponses
 from gateway.server.websockets import serve_websocket
 
@@ -57,6 +58,8 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         # Not a coroutine, because every await of the application would pass through it.
         config = gateway.generation.config
+        if config.callers.base_path:
+            _remove_base(scope, config.callers.base_path)
         if not config.cors:
             return dispatch(scope, receive, send)
         settings = config.cors, bool(config.passthrough)
@@ -66,6 +69,12 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
         return with_cors[settings](scope, receive, send)  # type: ignore[no-any-return]
 
     return app
+
+
+def _remove_base(scope: MutableMapping[str, Any], base: str) -> None:
+    """Remove the base path from a path below it. The base path has no escapes, so it is equal in the decoded path."""
+    if scope.get("raw_path", b"").startswith(f"{base}/".encode()):
+        scope["path"], scope["raw_path"] = scope["path"][len(base) :], scope["raw_path"][len(base) :]
 
 
 def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any:
@@ -88,13 +97,14 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
     endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
-    app = Starlette(routes=other_routes(endpoints, stored, dialect_of), exception_handlers=endpoints.handlers())
+    routes = other_routes(endpoints, stored, OwnKey(gateway), dialect_of)
+    app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
     return app
 
 
 def other_routes(
-    endpoints: Endpoints, stored: StoredResponses, dialect_of: Mapping[str, Dialect]
+    endpoints: Endpoints, stored: StoredResponses, own_key: OwnKey, dialect_of: Mapping[str, Dialect]
 ) -> list[Route]:
     """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
     routes = [
@@ -104,6 +114,7 @@ def other_routes(
             ("/models", endpoints.models, "GET"),
             ("/models/{name:path}", endpoints.model, "GET"),
             ("/explain", endpoints.explain, "POST"),
+            ("/key", own_key.show, "GET"),
             ("/tcp_warming", endpoints.tcp_warming, "GET"),
         )
     ]
@@ -114,6 +125,7 @@ def other_routes(
         for path, endpoint in (("/models", endpoints.models), ("/models/{name:path}", endpoints.model))
     ]
     routes.append(Route("/openapi.json", endpoints.openapi, methods=["GET"]))
+    routes.append(Route("/healthz", endpoints.health, methods=["GET"]))
     counts = {f"{prefix}/messages/count_tokens": endpoints.count_tokens for prefix in MESSAGES_PREFIXES}
     counts |= {f"{prefix}/responses/input_tokens": endpoints.input_tokens for prefix in PREFIXES}
     counts |= {f"{prefix}/tokenize": endpoints.tokenize for prefix in PREFIXES}

@@ -43,7 +43,7 @@ Answer = Callable[[DryRun, Call, bytes, Headers], Awaitable[dict[str, Any]]]
 
 
 class Endpoints:
-    """The endpoints of one gateway. Each except `tcp_warming` checks the virtual key first."""
+    """The endpoints of one gateway. Each except `tcp_warming` and `health` checks the virtual key first."""
 
     def __init__(self, gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> None:
         """`dialect_of` has the API of each path for model calls."""
@@ -85,6 +85,12 @@ class Endpoints:
 
     async def tcp_warming(self, request: Request) -> Response:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
+        return _json({"status": "ok"})
+
+    async def health(self, request: Request) -> Response:
+        """GET /healthz: report that the process responds, if the configuration allows it on this listener."""
+        if not self._gateway.generation.config.callers.health:
+            raise NotFound("Health is not shown here: set callers.health to true, or use /healthz of the admin listener.")
         return _json({"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:

@@ -91,7 +91,7 @@ class Dialer:
     async def _secure(self, pool: Destination[C], sock: socket.socket, deadlines: Deadlines, total: float) -> C:
         origin, ticker = pool.origin, pool.ticker
         try:
-            context = await self.contexts.get(origin.ca)
+            context = await self.contexts.get(origin.tls)
             deadline = min(ticker.clock() + deadlines.tls, total)
             return await finish_before(ticker, deadline, _adopt(pool, sock, context), _abort)
         except TimeoutError:

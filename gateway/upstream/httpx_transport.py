@@ -193,10 +193,9 @@ class HttpxTransport:
         secure = origin.scheme == "https" or (origin.proxy or "").startswith("https")
         try:
             # Without TLS the context is unused: an empty one saves loading the system's certificate authorities.
-            context = await asyncio.to_thread(make_context, origin.ca) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context = await asyncio.to_thread(make_context, origin.tls) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         except OSError as error:
-            reason = f"cannot load the certificate authorities in {origin.ca}: {error.strerror or error}"
-            raise UpstreamError("tls", reason) from None
+            raise UpstreamError("tls", str(error)) from None
         if origin in self._transports:
             return self._transports[origin]
         transport = self._transports[origin] = self._new(origin, context)

@@ -29,14 +29,25 @@ def in_seconds(duration: float) -> str:
     return f"{duration:.6f}".rstrip("0").rstrip(".") + " s"
 
 
+class TlsFiles(msgspec.Struct, frozen=True):
+    """PEM files for TLS: additional certificate authorities, and a client certificate with its private key."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+
+SYSTEM_TLS = TlsFiles()
+
+
 class Origin(msgspec.Struct, frozen=True):
-    """The destination of one pool's connections. `socket`: path of a unix socket. `ca`: PEM file of additional authorities."""
+    """The destination of one pool's connections. `socket`: path of a unix socket."""
 
     scheme: str
     host: str
     port: int
     socket: str | None = None
-    ca: str | None = None
+    tls: TlsFiles = SYSTEM_TLS
     proxy: str | None = None
     connections: int | None = None
     """Maximum number of connections. None applies the transport's own limit."""

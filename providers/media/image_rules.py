@@ -132,15 +132,13 @@ class SquareTiles(msgspec.Struct, frozen=True):
     each: int
     most: int
     small: int = 0
-    extra: int = 0
-    """Tokens in addition to those of the tiles, such as those of a small copy of the picture."""
 
     def tokens(self, size: Size, detail: str | None) -> int:
         count = 1 if max(size) <= self.small else min(self.most, patches(size, self.side))
-        return self.extra + self.each * count
+        return self.each * count
 
     def maximum(self, detail: str | None) -> int:
-        return self.extra + self.each * self.most
+        return self.each * self.most
 
 
 class TwoByTwo(msgspec.Struct, frozen=True):

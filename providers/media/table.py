@@ -5,6 +5,7 @@ The number is the vendor's own where it is published, and otherwise an upper bou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import msgspec
@@ -90,10 +91,10 @@ _GOOGLE = "ai.google.dev, Understand and count tokens; Media resolution"
 _GEMINI: tuple[tuple[str, MediaRules], ...] = (
     ("gemini-1", MediaRules(Fixed(258), _GOOGLE, 32.0, 263.0, 258)),
     ("gemini-2", MediaRules(SquareTiles(768, 258, 16, small=384), _GOOGLE, 32.0, 263.0, 258)),
-    ("gemma", MediaRules(Fixed(1_300), "bound: five crops of 256 tokens (huggingface.co/google/gemma-3-4b-it)")),
+    ("gemma", MediaRules(Fixed(1_300), "bound: five crops of 256 tokens (huggingface.co/google/gemma-3-4b-it, preprocessor_config.json)")),
     ("", MediaRules(Fixed(1120), _GOOGLE, 32.0, 263.0, 560)),
 )
-_MISTRAL_COMMON = "mistralai.github.io/mistral-common, Images (one token for each patch, one for each row)"
+_MISTRAL_COMMON = "mistralai/mistral-common, tokens/tokenizers/image.py (one token for each patch, one for each row)"
 _VOXTRAL = 12.5
 """One token for 80 ms of sound (scaleway/docs-content, Generative APIs FAQ)."""
 _MISTRAL: tuple[tuple[str, MediaRules], ...] = (
@@ -101,10 +102,10 @@ _MISTRAL: tuple[tuple[str, MediaRules], ...] = (
     ("", MediaRules(PatchRows(28, 1540), _MISTRAL_COMMON, _VOXTRAL)),
 )
 _XAI: tuple[tuple[str, MediaRules], ...] = (
-    ("", MediaRules(SquareTiles(448, 256, 6, extra=256), "docs.x.ai, Image understanding: 448-pixel tiles, 256 tokens, at most 7")),
+    ("", MediaRules(Fixed(1_792), "bound: docs.x.ai, Consumption and rate limits (256 to 1,792 tokens, depending on the size)")),
 )
 _COHERE: tuple[tuple[str, MediaRules], ...] = (
-    ("", MediaRules(Fixed(3_400), "bound: 13 tiles of 256 tokens (Cohere2VisionProcessor, huggingface/transformers)")),
+    ("", MediaRules(Fixed(3_400), "bound: 13 tiles of 256 tokens (huggingface/transformers, image_processing_cohere2_vision_fast.py)")),
 )
 _UNKNOWN_IMAGE = CoveringPatches(28, 6_404, 16_384)
 UNKNOWN = MediaRules(_UNKNOWN_IMAGE, "bound: the most that any row of this table counts for a picture of the size, except gpt-4o-mini")
@@ -114,8 +115,8 @@ _OPEN_MODELS: tuple[tuple[str, MediaRules], ...] = (
     ("llama-3.2", MediaRules(TwoByTwo(560, 1601), "docs.together.ai, Vision")),
     ("llama-v3p2", MediaRules(TwoByTwo(560, 1601), "docs.together.ai, Vision")),
     ("llama3.2", MediaRules(TwoByTwo(560, 1601), "docs.together.ai, Vision")),
-    ("llama-4", MediaRules(Fixed(2_500), "bound: 17 tiles of 144 tokens (Llama4Processor, huggingface/transformers)")),
-    ("llama4", MediaRules(Fixed(2_500), "bound: 17 tiles of 144 tokens (Llama4Processor, huggingface/transformers)")),
+    ("llama-4", MediaRules(Fixed(2_500), "bound: 17 tiles of 144 tokens (huggingface/transformers, processing_llama4.py)")),
+    ("llama4", MediaRules(Fixed(2_500), "bound: 17 tiles of 144 tokens (huggingface/transformers, processing_llama4.py)")),
     ("qwen", _QWEN),
     ("pixtral", _MISTRAL[0][1]),
     ("mistral", _MISTRAL[1][1]),
@@ -128,6 +129,16 @@ _VENDORS = {
     "mistral": _MISTRAL, "mistralai": _MISTRAL, "xai": _XAI, "x-ai": _XAI, "cohere": _COHERE,
 }  # fmt: skip
 """Rows by prefix of the model, by provider type and by the vendor's name in OpenRouter's names of models."""
+
+
+def listed_rules() -> Iterator[tuple[str, str, MediaRules]]:
+    """Yield the provider type, the beginning of the model's name or a part of it, and the rules, for documentation."""
+    for vendor in ("openai", "anthropic", "gemini", "mistral", "xai", "cohere"):
+        for prefix, rules in _VENDORS[vendor]:
+            yield vendor, f"`{prefix}…`" if prefix else "others", rules
+    for part, rules in _OPEN_MODELS:
+        yield "other providers", f"`…{part}…`", rules
+    yield "other providers", "others", UNKNOWN
 
 
 @lru_cache(4096)

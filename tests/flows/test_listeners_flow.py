@@ -127,3 +127,27 @@ async def test_missing_body_gets_408(up: FaultUpstream) -> None:
     assert b'"request_timeout"' in answer
     assert record["status"] == 408
     assert up.requests == []
+
+
+async def test_all_paths_are_served_below_the_base_path_too(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    passed = "passthrough: { '/v1/files/*': { provider: up } }\n"
+    async with serving(up, passed + "callers: { base_path: /team/llm }\n") as gateway:
+        base = gateway.url + "/team/llm"
+        answers = [
+            await client.post(f"{base}/v1/chat/completions", json=chat()),
+            await client.post(f"{gateway.url}/v1/chat/completions", json=chat()),
+            await client.get(f"{base}/v1/models"),
+            await client.get(f"{base}/v1/files/a%2Fb"),
+            await client.get(f"{gateway.url}/team/llmv1/models"),
+            await client.get(f"{gateway.url}/team/llm"),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404, 404, 404]
+    assert [request.path for request in up.requests] == ["/v1/chat/completions", "/v1/chat/completions", "/v1/files/a%2Fb"]
+
+
+async def test_health_of_the_callers_listener_is_shown_on_request_without_a_key(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    for settings, status in (("", 404), ("callers: { health: true }\n", 200)):
+        async with serving(up, settings + "auth: keys\nadmin: { key_hash: 'sha256:" + "0" * 64 + "' }\n") as gateway:
+            answer = await client.get(gateway.url + "/healthz")
+            assert (answer.status_code, (await client.get(gateway.base_url + "/models")).status_code) == (status, 401)
+    assert answer.json() == {"status": "ok"}

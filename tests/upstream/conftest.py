@@ -11,7 +11,7 @@ import uvloop
 
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
-from gateway.upstream.transport import Deadlines, Origin, Response, Transport
+from gateway.upstream.transport import Deadlines, Origin, Response, TlsFiles, Transport
 from providers.base import WireRequest
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
@@ -52,7 +52,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 def origin_of(up: FaultUpstream, ca: Path | None = None) -> Origin:
     """Return the origin of a scripted upstream."""
-    return Origin("https" if up.tls else "http", up.host, up.port, ca=str(ca) if ca else None)
+    return Origin("https" if up.tls else "http", up.host, up.port, tls=TlsFiles(str(ca) if ca else None))
 
 
 def request_for(model: str = "mock", path: str = "/v1/chat/completions", body: bytes | None = None, method: str = "POST") -> WireRequest:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
-from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from gateway.upstream.transport import Deadlines, Origin, TlsFiles, UpstreamError
 from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import HANG, FaultUpstream, canned, closed_port, play
@@ -86,7 +86,7 @@ async def test_http2_is_used_if_the_upstream_offers_it(certificates: Certificate
     context = certificates.server_context()
     context.set_alpn_protocols(["h2"])
     server = await asyncio.get_running_loop().create_server(Http2Server, "127.0.0.1", 0, ssl=context)
-    origin = Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], ca=str(certificates.ca))
+    origin = Origin("https", "127.0.0.1", server.sockets[0].getsockname()[1], tls=TlsFiles(str(certificates.ca)))
     Http2Server.connections = 0
     transport = HttpxTransport()
 

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.proxy import proxy_of
-from gateway.upstream.transport import Origin, UpstreamError
+from gateway.upstream.transport import Origin, TlsFiles, UpstreamError
 from providers.base import WireRequest
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream, canned
@@ -103,7 +103,7 @@ async def test_a_proxy_of_a_tls_upstream_sees_the_host_name_but_no_upstream_cred
 ) -> None:
     async with FaultUpstream(tls="good", certificates=certificates) as up, relaying("connect") as (port, received):
         transport = HttpxTransport()
-        origin = Origin("https", "127.0.0.1", up.port, ca=str(certificates.ca), proxy=f"http://us:pass@127.0.0.1:{port}")
+        origin = Origin("https", "127.0.0.1", up.port, tls=TlsFiles(str(certificates.ca)), proxy=f"http://us:pass@127.0.0.1:{port}")
         request = WireRequest("/v1/chat/completions", [("authorization", "Bearer sk-of-the-upstream")], b"{}")
         response = await transport.send(origin, request, BRISK)
         assert response.status == 200
@@ -121,7 +121,7 @@ async def test_a_proxy_of_a_tls_upstream_sees_the_host_name_but_no_upstream_cred
 async def test_certificates_are_verified_through_a_proxy(certificates: Certificates) -> None:
     async with FaultUpstream(tls="wrong_host", certificates=certificates) as up, relaying("connect") as (port, _):
         transport = HttpxTransport()
-        origin = Origin("https", "127.0.0.1", up.port, ca=str(certificates.ca), proxy=f"http://127.0.0.1:{port}")
+        origin = Origin("https", "127.0.0.1", up.port, tls=TlsFiles(str(certificates.ca)), proxy=f"http://127.0.0.1:{port}")
         with pytest.raises(UpstreamError) as caught:
             await transport.send(origin, request_for(), BRISK)
         await transport.aclose()

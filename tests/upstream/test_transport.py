@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstream.transport import Origin, Transport, UpstreamError, in_seconds
+from gateway.upstream.transport import Origin, TlsFiles, Transport, UpstreamError, in_seconds
 from providers.base import WireRequest
 from tests.faults.behaviours import JSON, SSE, chunked
 from tests.faults.tls import Certificates
@@ -202,7 +202,7 @@ async def test_tls_works_with_a_configured_authority(transport: Transport, certi
 
 async def test_an_unreadable_authority_is_a_tls_error(transport: Transport, tmp_path: Path) -> None:
     with pytest.raises(UpstreamError) as caught:
-        await transport.send(Origin("https", "127.0.0.1", 9, ca=str(tmp_path / "absent.pem")), request_for(), BRISK)
+        await transport.send(Origin("https", "127.0.0.1", 9, tls=TlsFiles(str(tmp_path / "absent.pem"))), request_for(), BRISK)
     assert caught.value.kind in ("tls", "connect")
 
 

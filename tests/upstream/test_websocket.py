@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.upstream.native_transport import NativeTransport
-from gateway.upstream.transport import Deadlines, Origin, UpstreamError
+from gateway.upstream.transport import Deadlines, Origin, TlsFiles, UpstreamError
 from gateway.upstream.websocket import MAX_REFUSAL_BYTES, accept_key
 from providers.base import WireRequest
 from tests.faults.tls import Certificates
@@ -19,7 +19,7 @@ def request() -> WireRequest:
 
 def origin_of(server: SocketServer, ca: str | None = None) -> Origin:
     """Return the origin of a server."""
-    return Origin(server.scheme, "localhost" if ca else "127.0.0.1", server.port, ca=ca)
+    return Origin(server.scheme, "localhost" if ca else "127.0.0.1", server.port, tls=TlsFiles(ca))
 
 
 def test_the_accept_key_is_that_of_the_rfc() -> None:

@@ -9,7 +9,8 @@ import msgspec
 from gateway.dialects.cohere_api.answer import translate_answer
 from gateway.dialects.cohere_api.documents import fit_documents
 from gateway.dialects.cohere_api.errors import translate_error
-from gateway.dialects.cohere_api.request import CALLERS_NAMES, translate_request
+from gateway.dialects.cohere_api.names import Names
+from gateway.dialects.cohere_api.request import translate_request
 from gateway.dialects.cohere_api.stream import CohereStream
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
@@ -26,12 +27,14 @@ class CohereChatTranslator:
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
         self._stops: tuple[str, ...] = ()
+        self._names = Names()
         self._request_id = ""
         self._stream: CohereStream | None = None
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion for a request. Raise BadRequest for an invalid request."""
         body, self.adjustments = translate_request(source)
+        self._names = Names(_decode(source).get("messages"))
         stops = _decode(body).get("stop")
         self._stops = tuple(stop for stop in stops if type(stop) is str) if type(stops) is list else ()
         return body
@@ -42,7 +45,7 @@ class CohereChatTranslator:
 
     def param(self, name: str) -> str:
         """Return the caller's name of a parameter."""
-        return CALLERS_NAMES.get(name, name)
+        return self._names.of(name)
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers as they are, and keep the request id for errors."""

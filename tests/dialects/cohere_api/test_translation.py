@@ -119,6 +119,7 @@ def test_documents_become_a_system_message_where_there_is_no_field_for_them() ->
     source = json.dumps({"messages": [system, *HI], "documents": documents, "citation_options": {"mode": "FAST"}})
     body = Body(source.encode())
     made = fit_documents(body, target_for("openai"), strict=False)
+    assert callers_param(body, "messages[1].content") == "documents"
     lines = INTRODUCTION + '{"text":"a"}\n{"id":"d","x":1}'
     assert json.loads(body.encode()) == {"messages": [system, {"role": "system", "content": lines}, *HI]}
     assert [(each.param, each.action) for each in made] == [("citation_options", "drop"), ("documents", "reshape")]
@@ -142,17 +143,19 @@ def test_documents_of_the_wrong_type_are_refused(documents: Any) -> None:
 
 
 def test_names_count_the_messages_of_the_caller() -> None:
-    system = {"role": "system", "content": "Be brief."}
+    translator, system = CohereChatTranslator(), {"role": "system", "content": "Be brief."}
     for messages, at in (([system, *HI], 1), (HI, 0), ([system, system], 2)):
-        body = Body(json.dumps({"messages": messages, "documents": ["a"]}).encode())
-        fit_documents(body, target_for("openai"), strict=False)
-        for index, message in enumerate(body.get("messages")):
-            name = callers_param(body, f"messages[{index}].content[12].text")
-            if message["content"].startswith(INTRODUCTION):
-                assert (index, name) == (at, "documents")
-            else:
-                own = index - (index > at)
-                assert (name, messages[own]) == (f"messages[{own}].content[12].text", message)
+        source = {"model": "m", "messages": messages}
+        for documents in (["a"], None):
+            body = Body(translator.request(json.dumps({**source, "documents": documents}).encode(), strict=False))
+            translator.fit_to(body, target_for("openai"), strict=False)
+            for index, message in enumerate(body.get("messages")):
+                name = translator.param(callers_param(body, f"messages[{index}].content[12].text"))
+                if message["content"].startswith(INTRODUCTION):
+                    assert (index, name) == (at, "documents")
+                else:
+                    own = index - (documents is not None and index > at)
+                    assert (name, messages[own]) == (f"messages[{own}].content[12].text", message)
 
 
 @each(("finish", "reason"), list(FINISH_REASONS.items()))
