@@ -186,6 +186,8 @@ class Call(Struct, eq=False):
     attempts: list[Attempt] = []
     """The attempts in order of their start; the winner of a hedge comes after the loser."""
     skipped: list[SkippedTarget] = []
+    is_diverted: bool = False
+    """Whether a split passed over the target that it would have chosen, because that target is not live."""
     answered_by: Attempt | None = None
     """The attempt whose response the caller got, completely or in part; for a continued stream, the latest."""
     status: int = 0

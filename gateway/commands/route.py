@@ -5,7 +5,6 @@ The command uses the same router as the server and calls no upstream.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -89,6 +88,8 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
 
     generation = dry_run_generation(path)
     bodies = simulated_bodies(query["model"], query["n"], query["user"], query["body"])
+    import asyncio
+
     try:
         if (plan := plan_path(generation.pipeline.passed, query["model"])) is not None:
             return plan

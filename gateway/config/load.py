@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.config import pem, yamlfile
+from gateway.config.catalog_file import with_overlay
 from gateway.config.check import check_client_certificates, check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.extras import check_extras
@@ -112,7 +113,7 @@ def parse(
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
-        config = _apply_overrides(replace(config, path=path), overrides)
+        config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
         for check in CHECKS:

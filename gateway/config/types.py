@@ -88,6 +88,14 @@ class Config(Struct, frozen=True):
             examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
         ),
     ] = ResponsesConfig()
+    catalog: Annotated[
+        File | None,
+        Meta(
+            description="File with prices and limits of models that are newer than the bundled catalog, as written by "
+            "`lockgate catalog update`.",
+            examples=["catalog.json"],
+        ),
+    ] = None
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(

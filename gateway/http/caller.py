@@ -110,6 +110,11 @@ class Caller:
         self._active_at = time.monotonic()
         return message
 
+    @property
+    def has_gone(self) -> bool:
+        """Whether the caller itself disconnected, and not only one attempt at an answer ended."""
+        return self.disconnected
+
     def claim(self) -> None:
         """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
 

@@ -41,6 +41,11 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
+    "lockgate_fallback_answers": (
+        "Calls answered by another target than the first of their route, also because the first was in cooldown. "
+        "Without hedges that answered first.",
+        ("model",),
+    ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
     "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
     "lockgate_retry_budget_exhausted": ("Retries and fallbacks suppressed by the retry budget.", ()),

@@ -99,7 +99,7 @@ class MemoryLimiter:
             slots.append(slot)
             reset = seconds_until(limit.slot_expiry(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
             statuses.append(LimitStatus(limit, max(0, remaining), reset))
-            if remaining < cost and not force and (binding is None or _is_longer(retry_after, binding.retry_after)):
+            if remaining < cost and not force and (binding is None or is_longer(retry_after, binding.retry_after)):
                 binding = Refusal(limit, retry_after, statuses, now, busy=limit.kind == "spend" and retry_after == BUSY_RETRY_S)
         if binding is not None:
             return binding
@@ -211,6 +211,6 @@ class MemoryLimiter:
         self.settled_spend.drop_past(now)
 
 
-def _is_longer(wait_s: float | None, other_s: float | None) -> bool:
+def is_longer(wait_s: float | None, other_s: float | None) -> bool:
     """Return whether the first wait is longer than the second. None means infinite."""
     return other_s is not None and (wait_s is None or wait_s > other_s)

@@ -242,11 +242,11 @@ class RedisLimiter:
 
     def _read_decision(self, pending: PendingDecision, entry: list[int]) -> Reservation | Refusal:
         """Convert one entry of the reply of ADMIT to a decision."""
-        status, now, position, wait, *pairs = entry
+        status, now, *triples = entry
         statuses: list[LimitStatus] = []
         slots: list[int] = []
         for index, limit in enumerate(pending.limits):
-            remaining, slot = pairs[2 * index], pairs[2 * index + 1]
+            remaining, slot = triples[3 * index : 3 * index + 2]
             reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and remaining < limit.amount else 0.0
             statuses.append(LimitStatus(limit, max(0, remaining), reset))
             slots.append(slot)
@@ -256,11 +256,10 @@ class RedisLimiter:
             if pending.future is not None and pending.id not in self._open:
                 self._track(reservation)
             return reservation
-        limit = pending.limits[position - 1]
-        refusal = script_args.read_refusal(limit, wait, slots[position - 1], now, BUSY_RETRY_S)
-        refusal = msgspec.structs.replace(refusal, statuses=statuses)
+        refusal = script_args.read_refusal(pending.limits, slots, triples[2::3], now, BUSY_RETRY_S)
+        refusal, limit = msgspec.structs.replace(refusal, statuses=statuses), refusal.limit
         if refusal.retry_after is not None and len(self._refused) < MAX_REMEMBERED_REFUSALS:
-            self.outage.record_refusal(limit, statuses[position - 1].remaining)
+            self.outage.record_refusal(limit, statuses[list(pending.limits).index(limit)].remaining)
             reuse_s = BUSY_REFUSAL_REUSE_S if limit.slot == NO_SLOT or refusal.busy else MAX_REFUSAL_REUSE_S
             until = time.monotonic() + min(refusal.retry_after, reuse_s)
             self._refused[limit.key] = (until, getattr(pending.costs, limit.kind), refusal)

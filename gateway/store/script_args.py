@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
-from gateway.store.memory import steady_now
+from gateway.store.memory import is_longer, steady_now
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 
 BUDGET_SLOTS = -1
 """Passed in place of a number of slots to mark a budget."""
+NO_WAIT = -4
+"""The wait that a reply has for a limit that does not refuse the call."""
 MAX_ENTRIES_PER_COMMAND = 100
 """Largest number of entries in one command, so that it completes within the timeout."""
 Entry = TypeVar("Entry")
@@ -115,9 +117,16 @@ def retry_after_s(limit: Limit, wait: int, slot: int, now: int, busy_s: float) -
     return seconds_until(limit.slot_expiry(slot), now) if wait == -1 else wait / US_PER_S
 
 
-def read_refusal(limit: Limit, wait: int, slot: int, now: int, busy_s: float) -> Refusal:
-    """Return the refusal that a reply describes, without the states of the limits."""
-    return Refusal(limit, retry_after_s(limit, wait, slot, now, busy_s), (), now, busy=wait == -3 and limit.kind == "spend")
+def read_refusal(limits: Sequence[Limit], slots: Sequence[int], waits: Sequence[int], now: int, busy_s: float) -> Refusal:
+    """Return the refusal by the limit with the longest wait, without the states of the limits."""
+    longest: Refusal | None = None
+    for limit, slot, wait in zip(limits, slots, waits, strict=True):
+        if wait != NO_WAIT:
+            retry_after = retry_after_s(limit, wait, slot, now, busy_s)
+            if longest is None or is_longer(retry_after, longest.retry_after):
+                longest = Refusal(limit, retry_after, (), now, busy=wait == -3 and limit.kind == "spend")
+    assert longest is not None
+    return longest
 
 
 def side_of(key: str) -> str:

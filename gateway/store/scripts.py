@@ -55,9 +55,9 @@ end
 -- limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, cost, time to live in ms (for
 -- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
 -- offsets of its time zone: the one before a moment, that moment, and the one from it on.
--- Reply, one entry per call: {status, now, index of the refusing limit, wait, then remaining amount and slot of each limit}.
+-- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit}.
 -- Status: 1 admitted, 0 refused, -1 a key held a value of another type or format and was deleted.
--- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, otherwise microseconds.
+-- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, -4 the limit does not refuse the call, otherwise microseconds.
 local out = {}
 local k, a = 3, 3
 for i = 1, tonumber(ARGV[1]) do
@@ -79,15 +79,14 @@ for i = 1, tonumber(ARGV[1]) do
   end
   local known = redis.pcall('GET', rkey)
   if type(known) == 'string' then
-    local reply = {1, now, 0, 0}
+    local reply = {1, now}
     local kept = cmsgpack.unpack(known)
     for j = 1, m do
-      reply[#reply + 1] = kept[3 * j]
-      reply[#reply + 1] = kept[3 * j - 2]
+      reply[3 * j], reply[3 * j + 1], reply[3 * j + 2] = kept[3 * j], kept[3 * j - 2], -4
     end
     out[i] = reply
   else
-    local reply, corrupt = {1, now, 0, 0}, nil
+    local reply, corrupt = {1, now}, nil
     for j = 1, m do
       local limit = limits[j]
       local left, slot, until_
@@ -118,24 +117,21 @@ for i = 1, tonumber(ARGV[1]) do
       if left < limit.cost and not force then
         until_ = limit.width >= 0 and limit.cost > limit.amount and -2
           or until_ or wait_for_window(limit, slot, limit.cost - left)
-        -- report the limit with the longest wait: forever > end of a period > microseconds > end of a call
-        if reply[1] == 1 or until_ == -2 or (reply[4] ~= -2 and (until_ == -1 or (reply[4] ~= -1 and until_ > reply[4]))) then
-          reply[3], reply[4] = j, until_
-        end
         reply[1] = 0
+      else
+        until_ = -4
       end
-      reply[#reply + 1] = left
-      reply[#reply + 1] = slot
+      reply[3 * j], reply[3 * j + 1], reply[3 * j + 2] = left, slot, until_
     end
     if corrupt then
       redis.call('DEL', corrupt)
-      reply = {-1, now, 0, 0}
+      reply = {-1, now}
     elseif reply[1] == 1 then
       local kept = {}
       for j = 1, m do
         local cost = limits[j].cost
-        reply[3 + 2 * j] = reply[3 + 2 * j] - cost
-        kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[4 + 2 * j], cost, reply[3 + 2 * j]
+        reply[3 * j] = reply[3 * j] - cost
+        kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[3 * j + 1], cost, reply[3 * j]
       end
       -- The first write must be a SET: if Redis is out of memory it rejects the SET and so the whole script. After a DEL as the first
       -- write, Redis would let the script run on.

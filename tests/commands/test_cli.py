@@ -24,7 +24,7 @@ from gateway.config.load import Overrides
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["serve", "check", "schema", "openapi", "explain", "models", "pull", "version", "completion"]
-COMMANDS += ["key", "targets", "top", "usage", "route", "diff"]
+COMMANDS += ["key", "team", "limits", "targets", "top", "usage", "route", "diff", "catalog"]
 GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y: 3, local/z: 1}]}\n"
 BAD = "listen: 1\nmodels: {m: local}\n"
 
@@ -150,7 +150,7 @@ def test_check_of_a_valid_file_prints_its_counts(folder: Path) -> None:
     found = run_apart("check", "good.yaml", folder=folder)
     assert (found.returncode, found.stdout, found.stderr) == (0, "good.yaml: ok (1 provider, 2 models, 0 keys)\n", "")
     data = json.loads(run("check", "good.yaml", "--json", folder=folder).stdout)
-    assert data == {"ok": True, "file": "good.yaml", "problems": [], "providers": 1, "models": 2, "keys": 0}
+    assert data == {"ok": True, "file": "good.yaml", "problems": [], "warnings": [], "providers": 1, "models": 2, "keys": 0}
 
 
 def test_check_lists_every_mistake_of_an_invalid_file(folder: Path) -> None:

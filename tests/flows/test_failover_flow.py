@@ -177,6 +177,31 @@ async def test_split_goes_on_after_a_missing_model(up: FaultUpstream, client: ht
     assert [request.model for request in up.requests].count("one") <= 1
 
 
+async def test_answers_of_another_than_the_first_target_are_counted(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(targets(up, "a/one", "b/two", settings=", hedge: 5s"), environ=ENVIRON) as gateway:
+        await post_chat(client, gateway)
+        assert gateway.count("lockgate_fallback_answers") == 0
+        fail_at(up, "one", GONE)
+        for expected in (1, 2, 3):  # after a fallback, and while the first target is in cooldown
+            await post_chat(client, gateway)
+            assert gateway.count("lockgate_fallback_answers", "m") == expected
+        fail_at(up, "two", GONE)
+        assert (await post_chat(client, gateway)).status_code == 404
+        assert gateway.count("lockgate_fallback_answers", "m") == 3
+
+
+async def test_answers_of_a_split_count_if_it_passed_over_a_target_in_cooldown(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = targets(up, "a/one", "b/two").replace("[a/one, b/two]", "{ a/one: 1, b/two: 1 }")
+    async with live(yaml, environ=ENVIRON) as gateway:
+        for _ in range(20):
+            await post_chat(client, gateway)
+        assert gateway.count("lockgate_fallback_answers") == 0
+        fail_at(up, "one", GONE)
+        for _ in range(40):
+            assert (await post_chat(client, gateway)).headers["x-gateway-target"] == "b/two"
+        assert 0 < gateway.count("lockgate_fallback_answers", "m") < 40
+
+
 async def test_only_target_that_announced_a_wait_gets_one_probe_a_second(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/chat/completions", status(429, "slow down", {"retry-after": "30"}, code="rate_limit_exceeded"))
     async with live(targets(up, "a/one"), environ=ENVIRON) as gateway:

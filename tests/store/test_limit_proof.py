@@ -133,7 +133,7 @@ async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: Red
         for at in range(each):
             asked = encode.PendingDecision(others, Costs(prompt_tokens=9), f"t{number}.{at}", object())
             reply = (await admit(*encode.admit_args([asked], spent, LEASE)))[0]
-            found = Reservation(asked.id, others, asked.costs, reply[5::2], (), reply[1])
+            found = Reservation(asked.id, others, asked.costs, reply[3::3], (), reply[1])
             await settle(*encode.settle_args([(found, Costs(prompt_tokens=5))], spent))
 
     began = time.process_time()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Reservation
+from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from gateway.store.outage import OutageLimiter
+from gateway.store.settled_spend import SettledSpend
+from tests.support.each import each
 
 
 def test_only_a_part_of_the_remainder_is_used_until_a_window_has_passed() -> None:
@@ -63,3 +65,113 @@ def test_a_small_remainder_counts_as_zero() -> None:
     outage.begin(3)
     found = [isinstance(outage.decide([limit], Costs(), limit.key), Reservation) for limit in (nearly, refused, free)]
     assert found == [False, False, True]
+
+
+def outage_of(moment: list[int]) -> OutageLimiter:
+    """Return a limiter of one process whose clock is `moment`."""
+    outage = OutageLimiter(now=lambda: moment[0])
+    outage.begin(1)
+    return outage
+
+
+@each(("used", "later", "replayed"), [(40, 5, 40), (60, 5, 60), (40, 300, 0), (60, 300, 10), (50, 300, 0), (0, 5, 0)])
+def test_a_call_older_than_its_window_is_reported_without_its_reservation(used: int, later: int, replayed: int) -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    outage, tokens = outage_of(moment), Limit("k", "tokens", 1000, "min")
+    held = outage.decide([tokens], Costs(prompt_tokens=50), "a")
+    assert isinstance(held, Reservation)
+    admitted_in = tokens.slot_at(moment[0])
+    moment[0] += later * US_PER_S
+    assert outage.settle(held, Costs(prompt_tokens=used))
+    assert not outage.settle(held, Costs(prompt_tokens=used))
+    usages = outage.recover()[0]
+    assert sum(sum(usage.slots.values()) for usage in usages) == replayed
+    if replayed and later == 5:
+        assert usages[0].slots[admitted_in] == used
+
+
+def test_an_unfinished_call_is_taken_over_and_not_reported() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    outage = outage_of(moment)
+    limits = [Limit("k", "tokens", 1000, "min"), Limit("k", "concurrent", 5), Limit("k", "spend", 10**9, "day", timezone="Asia/Tokyo")]
+    held = outage.decide(limits, Costs(prompt_tokens=50, spend=7), "a")
+    assert isinstance(held, Reservation)
+    assert held.degraded
+    assert held.slots == [NO_SLOT, NO_SLOT, limits[2].slot_at(moment[0])]
+    assert outage.recover() == ([], [held])
+    assert outage.recover() == ([], [])
+
+
+@each(("mode", "counted"), [("open", "open"), ("closed", "closed"), ("local_share", "local_share")])
+def test_the_mode_of_an_outage_decides(mode: str, counted: str) -> None:
+    outage = outage_of([1_900_000_000 * US_PER_S])
+    limit = Limit("k", "requests", 1, "h", outage=mode)  # type: ignore[arg-type]
+    found = [outage.decide([limit], Costs(), f"c{at}") for at in range(3)]
+    assert [isinstance(one, Reservation) for one in found] == {
+        "open": [True] * 3, "closed": [False] * 3, "local_share": [True, False, False],
+    }[mode]  # fmt: skip
+    assert all(one.degraded for one in found)
+    for one in found:
+        if isinstance(one, Refusal):
+            assert (one.limit, one.unavailable) == (limit, mode == "closed")
+    assert outage.decisions == {counted: 3}
+
+
+def test_a_share_of_zero_admits_nothing_and_is_told_as_unavailable() -> None:
+    outage = OutageLimiter(now=lambda: 1_900_000_000 * US_PER_S)
+    outage.begin(3)
+    for limit in (Limit("k", "requests", 2, "h"), Limit("k", "concurrent", 2)):
+        found = outage.decide([limit], Costs(), limit.key)
+        assert isinstance(found, Refusal)
+        assert (found.limit, found.unavailable) == (limit, True)
+
+
+@each(
+    ("period", "seen", "amount"),
+    [
+        (0, 60, 20),  # a third of what remained
+        (0, -5, 0),
+        (1, 60, 20),  # the store's clock is ahead
+        (-1, 60, 33),  # the remainder of an earlier period says nothing about this one
+        (None, None, 30),  # the store never told it: the amount that is known to be spent is 10
+    ],
+)
+def test_a_budget_in_an_outage_is_a_share_of_what_remained(period: int | None, seen: int | None, amount: int) -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    spent = SettledSpend("me")
+    budget = Limit("k", "spend", 100, "month", timezone="America/New_York")
+    now = budget.slot_at(moment[0])
+    spent.add(budget.key, now, 10)
+    outage = OutageLimiter(spent, now=lambda: moment[0])
+    if period is not None and seen is not None:
+        outage.record_status(budget, seen, now + period)
+    outage.begin(3)
+    for at in range(40):
+        found = outage.decide([budget], Costs(spend=1), f"c{at}")
+        if isinstance(found, Refusal):
+            assert (found.unavailable, found.retry_after) == (True, 1.0)
+            break
+        outage.settle(found, Costs(spend=1))
+    assert at == amount
+
+
+def test_a_status_older_than_a_window_says_nothing() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    minute = Limit("k", "requests", 30, "min")
+    for age, offset, admitted in ((119, 0, 0), (120, 0, 0), (121, 0, 10), (121, -US_PER_S, 0), (119, US_PER_S, 10)):
+        outage = OutageLimiter(now=lambda: moment[0])
+        outage.clock_offset_us = offset
+        outage.record_status(minute, 0, minute.slot_at(moment[0]) - age)
+        outage.begin(3)
+        assert sum(isinstance(outage.decide([minute], Costs(), f"c{at}"), Reservation) for at in range(30)) == admitted, age
+
+
+def test_a_recent_refusal_bounds_what_remained() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    for ago, admitted in ((1.0, 0), (1.6, 20)):
+        outage, limit = OutageLimiter(now=lambda: moment[0]), Limit("k", "requests", 60, "min")
+        outage.record_refusal(limit, 1)
+        moment[0] += int(ago * US_PER_S)
+        outage.record_status(limit, 60, limit.slot_at(moment[0]))
+        outage.begin(3)
+        assert sum(isinstance(outage.decide([limit], Costs(), f"c{at}"), Reservation) for at in range(30)) == admitted

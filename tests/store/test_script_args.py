@@ -7,6 +7,7 @@ from gateway.store.periods import NEVER_US
 from gateway.store.script_args import (
     BUDGET_SLOTS,
     MAX_ENTRIES_PER_COMMAND,
+    NO_WAIT,
     PendingDecision,
     admit_args,
     batches,
@@ -53,6 +54,24 @@ def test_batches_are_bounded_and_complete() -> None:
 
 @each(("wait", "retry_after"), [(-2, None), (-3, 1.0), (2_500_000, 2.5), (-1, 86_400.0)])
 def test_waits_are_converted_to_seconds(wait: int, retry_after: float | None) -> None:
-    refusal = read_refusal(BUDGET, wait, 20_000, 20_000 * 86_400_000_000, 1.0)
+    refusal = read_refusal([TOKENS, BUDGET], [7, 20_000], [NO_WAIT, wait], 20_000 * 86_400_000_000, 1.0)
+    assert refusal.limit is BUDGET
     assert refusal.retry_after == retry_after
     assert refusal.busy == (wait == -3)
+
+
+@each(
+    ("waits", "refusing"),
+    [
+        ([3_000_000, -1, 60_000_000], 1),  # 1 h is left of the day
+        ([3_000_000, -1, 4_000_000_000], 2),
+        ([-3, -1, 1_000], 1),
+        ([NO_WAIT, NO_WAIT, 1_000], 2),
+        ([-2, -1, 10**15], 0),
+        ([5_000_000, NO_WAIT, 5_000_000], 0),
+    ],
+)
+def test_the_limit_with_the_longest_wait_refuses(waits: list[int], refusing: int) -> None:
+    limits = [CALLS, BUDGET, TOKENS]
+    now = 20_001 * 86_400_000_000 - 3_600_000_000
+    assert read_refusal(limits, [NO_SLOT, 20_000, 1], waits, now, 1.0).limit is limits[refusing]

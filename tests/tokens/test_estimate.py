@@ -51,6 +51,11 @@ def test_the_output_of_a_json_answer_is_a_quarter_of_its_bytes() -> None:
     assert estimate_output(json.dumps({"choices": [{"message": message}] * 2}).encode()) == pytest.approx(2 * tokens, abs=1)
 
 
+@each(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("abcdefgh", 2), ("abcdefghi", 3)])
+def test_a_begun_text_is_rounded_up_to_whole_tokens(text: str, tokens: int) -> None:
+    assert estimate_part(f'{{"content": "{text}'.encode()) == tokens
+
+
 @each("answer", [b"", b"nonsense", b"[]", b'{"choices": []}', b'{"error": {}}'])
 def test_an_answer_without_messages_has_no_output(answer: bytes) -> None:
     assert estimate_output(answer) == 0

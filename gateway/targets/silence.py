@@ -1,0 +1,55 @@
+"""Judges whether a target has been silent for too long, from the times until its earlier answers began.
+
+Nothing measures while a call waits: the judgement is made when its caller leaves, or when the caller's own deadline ends.
+"""
+
+from __future__ import annotations
+
+from gateway.targets.latency import MIN_OBSERVATIONS, LatencyHistogram
+
+SHARE = 0.99
+"""The quantile of the earlier times that counts as the usual longest."""
+FACTOR = 4.0
+"""A target is too slow after this many times its usual longest time."""
+MIN_SILENCE_S = 2.0
+"""A shorter silence says nothing about a target, whatever its usual times."""
+UNKNOWN_SILENCE_S = 30.0
+"""The silence that counts against a target without earlier answers."""
+
+
+class Silence:
+    """The times until the answers of one target began, streams and whole answers apart."""
+
+    __slots__ = ("_histograms", "_longest", "_of_probes")
+
+    def __init__(self) -> None:
+        self._histograms = (LatencyHistogram(), LatencyHistogram())
+        self._longest = [0.0, 0.0]
+        self._of_probes = 0.0
+        """Seconds for which callers of probes in a row waited without an answer."""
+
+    def record(self, seconds: float, *, stream: bool) -> None:
+        """Record the time until an answer began."""
+        histogram = self._histograms[stream]
+        histogram.record(seconds)
+        if histogram.total <= MIN_OBSERVATIONS and seconds > self._longest[stream]:
+            self._longest[stream] = seconds
+        self._of_probes = 0.0
+
+    def patience(self, *, stream: bool) -> float:
+        """Return the seconds of silence after which the target counts as slow."""
+        histogram = self._histograms[stream]
+        if not histogram.total:
+            return UNKNOWN_SILENCE_S
+        usual = histogram.quantile(SHARE) or self._longest[stream]
+        return max(MIN_SILENCE_S, FACTOR * usual)
+
+    def is_too_long(self, seconds: float, *, stream: bool, probe: bool) -> bool:
+        """Return whether a silence counts against the target. The silences of probes in a row add up."""
+        if probe:
+            self._of_probes += seconds
+            seconds = self._of_probes
+        if seconds <= self.patience(stream=stream):
+            return False
+        self._of_probes = 0.0
+        return True
