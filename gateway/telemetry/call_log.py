@@ -198,6 +198,10 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         fields |= _of_passed(call.passed)
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team
+    if call.end_user:
+        fields["end_user"] = call.end_user[:MAX_TEXT_CHARS]
+    if call.tags:
+        fields["tags"] = call.tags
     if call.mirror_of:
         fields["mirror_of"] = call.mirror_of
     if call.client_id:
