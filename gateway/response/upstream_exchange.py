@@ -17,6 +17,7 @@ from gateway.response.trace_context import add_trace_headers
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import Body, StreamFailure, WireRequest
+from providers.rules.places import callers_failure
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
@@ -93,7 +94,8 @@ class UpstreamExchange:
         self.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
-                raise StreamFailure(await upstream_answer.read_failure(response, self.target, MAX_ERROR_BYTES))
+                failure = await upstream_answer.read_failure(response, self.target, MAX_ERROR_BYTES)
+                raise StreamFailure(callers_failure(body, failure))
             if self.call.stream and not upstream_answer.is_event_stream(response):
                 raise StreamFailure(await upstream_answer.read_unstreamed(response, self.target, MAX_ANSWER_BYTES))
         except BaseException:
