@@ -27,7 +27,8 @@ class UpstreamExchange:
     """One attempt in progress."""
 
     __slots__ = (
-        "attempt", "backend", "call", "caller", "checked_streams", "deadlines", "goes_on_if_filtered", "json_validator", "logits_request", "metrics",
+        "attempt", "backend", "call", "caller", "checked_streams", "deadlines",
+        "goes_on_if_filtered", "json_validator", "logits_request", "metrics",
         "native", "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 

@@ -101,7 +101,8 @@ async def test_answer_without_content_by_a_content_filter_leads_to_the_next_targ
             await sse(chat_chunk(role="assistant"), chat_chunk(finish="content_filter"), b"[DONE]")(exchange)
         else:
             choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"}
-            await canned(json.dumps({"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice]}).encode())(exchange)
+            body = {"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice]}
+            await canned(json.dumps(body).encode())(exchange)
 
     fail_at(up, "one", withhold)
     for settings, target in (("", "a/one"), (", fallback_on: [content_filter]", "b/two")):
