@@ -146,6 +146,10 @@ class Call(Struct, eq=False):
     client: str = ""
     """The address of the caller, behind the proxies that `trusted_proxies` names."""
     key: VirtualKey | None = None
+    end_user: str = ""
+    """The end user on whose behalf the call is made, as the caller names it."""
+    tags: tuple[str, ...] = ()
+    """The declared tags of the call, in order."""
     headers: CallerHeaders | None = None
     """The caller's headers that the gateway, a provider or a trace uses; None if there are none."""
     mirror_of: str | None = None

@@ -52,7 +52,7 @@ def translated(**body: Any) -> dict[str, Any]:
         ),
         ({"strict_tools": True, "tools": [{"type": "function", "function": {"name": "f"}}]},
          {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}),
-        ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        ({"stream": True}, {"stream": True}),
         ({"max_tokens": 3, "seed": 1, "safety_mode": "OFF", "x": [1]}, {"max_tokens": 3, "seed": 1, "safety_mode": "OFF", "x": [1]}),
     ],
 )  # fmt: skip
