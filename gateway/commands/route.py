@@ -90,7 +90,6 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
 
     generation = dry_run_generation(path)
     bodies = simulated_bodies(query["model"], query["n"], query["user"], query["body"])
-
     try:
         if (plan := plan_path(generation.pipeline.passed, query["model"])) is not None:
             return plan
