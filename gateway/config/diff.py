@@ -19,7 +19,7 @@ SECTIONS = {"providers": "provider", "models": "model", "passthrough": "path", "
 
 RESTART_ONLY = (
     "listen", "admin.listen", "store", "store_password", "store_sentinel_password", "store_ca", "store_deadline", "journal",
-    "metrics", "traces", "trusted_proxies",
+    "metrics", "calls", "traces", "trusted_proxies",
 )  # fmt: skip
 """Settings that need a restart; a reload keeps the old values. Turning `tls` on or off needs a restart as well."""
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from gateway.config.field_types import Lifetime, Size
 from gateway.config.secret import Secret
 
 Url = Annotated[str, Meta(extra={"form": "base_url"})]
@@ -54,3 +55,15 @@ class TracesConfig(Struct, frozen=True):
     capture_content: Annotated[
         bool, Meta(description="Include the text of prompts and answers in the spans.", examples=[True])
     ] = False
+
+
+class CallsConfig(Struct, frozen=True):
+    """Limits on the age and the total size of call records. A change needs a restart."""
+
+    ttl: Annotated[
+        Lifetime, Meta(description="Time after which the record of a call is deleted.", examples=["30d"])
+    ] = 7 * 24 * 3600.0
+    max_bytes: Annotated[
+        Size,
+        Meta(description="Maximum size of all records; the oldest are deleted first. 0 records no calls.", examples=["1GiB"]),
+    ] = 256 << 20

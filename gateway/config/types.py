@@ -31,7 +31,7 @@ from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.responses import ResponsesConfig
 from gateway.config.secret import Url
-from gateway.config.telemetry import MetricsConfig, TracesConfig
+from gateway.config.telemetry import CallsConfig, MetricsConfig, TracesConfig
 
 
 class Config(Struct, frozen=True):
@@ -116,6 +116,14 @@ class Config(Struct, frozen=True):
         MetricsConfig,
         Meta(description="Settings of `/metrics` on the admin listener.", examples=[{"max_series": 5000}]),
     ] = MetricsConfig()
+    calls: Annotated[
+        CallsConfig,
+        Meta(
+            description="Records of past calls, without prompts and answers, for `lockgate calls`. They are in the folder of "
+            "`journal`.",
+            examples=[{"ttl": "30d", "max_bytes": "1GiB"}],
+        ),
+    ] = CallsConfig()
     traces: Annotated[
         TracesConfig | None,
         Meta(

@@ -15,6 +15,7 @@ from gateway.ledger.query import COLUMNS, GroupBy
 from gateway.openapi import errors
 from gateway.openapi.answers import record
 from gateway.targets.status import TargetView
+from gateway.telemetry.record_query import PARAMS
 
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
@@ -53,6 +54,10 @@ def schemas() -> dict[str, Schema]:
                 "rows": {"type": "array", "items": _counts()},
                 "total": _counts(),
             }
+        ),
+        "Calls": record(
+            {"object": {"const": "list"}, "data": {"type": "array", "items": _OBJECT}},
+            {"has_more": {"type": "boolean"}, "total": _OBJECT},
         ),
         "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="LimitState")}}}),
         "Configuration": record({**reloads, "config": _OBJECT}),
@@ -133,6 +138,8 @@ def paths() -> dict[str, dict[str, Any]]:
         },
         **_paths_of("team"),
         "/admin/usage": {"get": _usage()},
+        "/admin/calls": {"get": {**_operation("Past calls", "Calls", keyed), "parameters": _query(**dict.fromkeys(PARAMS, _TEXT))}},
+        "/admin/calls/{id}": {"parameters": [{**_NAMED, "name": "id"}], "get": _operation("The call with this id", "Calls", keyed)},
         "/admin/limits": {
             "get": {
                 **_operation("What is used of the limits", "Limits", errors.KEYED),

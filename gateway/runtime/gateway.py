@@ -42,7 +42,9 @@ from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
 from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
+from gateway.telemetry.call_records import CallRecords, records_path
 from gateway.telemetry.fleet import Fleet, fleet_of
+from gateway.telemetry.record_file import RecordFile
 from gateway.telemetry.tracing import tracer_of
 from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
@@ -216,6 +218,9 @@ class Gateway:
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
+            if (path := records_path(generation.config, os.environ)) is not None:
+                kept = generation.config.calls
+                self.log.records = CallRecords(RecordFile(path, kept.ttl, kept.max_bytes), self.report)
             await self._limit_store.limiter_for(generation.config).start()
 
     async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
@@ -281,6 +286,8 @@ class Gateway:
         if self.shared.tracer is not None:
             await asyncio.to_thread(self.shared.tracer.stop)
         self.log.close()
+        if self.log.records is not None:
+            await asyncio.to_thread(self.log.records.close, timeout_s)
 
 
 def _discard(line: str) -> None:

@@ -36,6 +36,7 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
         return
     gauge("lockgate_event_loop_lag_seconds", lambda: {(): shared.sweeper.lag})
     gauge("lockgate_log_drops", lambda: {(): shared.log.drops})
+    gauge("lockgate_call_record_drops", lambda: {(): shared.log.records.drops if shared.log.records is not None else 0})
     gauge("lockgate_ledger_journal_errors", lambda: {(): shared.ledger.journal_errors})
     gauge("lockgate_workers", lambda: {(): 1})
     for name in ("connects", "reuses", "stale_retries", "poisoned"):

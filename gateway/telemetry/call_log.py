@@ -14,15 +14,18 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gateway import accounting
-from gateway.call import Call, PassedRequest, in_ms, phases
+from gateway.call import Attempt, Call, PassedRequest, in_ms, phases
 from gateway.errors import Forbidden, GatewayError, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
 from gateway.telemetry.line_writer import LineWriter
 from providers.base import Adjustment, Usage
+
+if TYPE_CHECKING:
+    from gateway.telemetry.call_records import CallRecords
 
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
@@ -50,6 +53,8 @@ class CallLog:
         self._writer: threading.Thread | None = None
         self._writing = False
         self._dropped = 0
+        self.records: CallRecords | None = None
+        """Keeps the lines for questions about past calls, if calls are recorded."""
 
     @property
     def drops(self) -> int:
@@ -57,8 +62,14 @@ class CallLog:
         return self._dropped + self._output.dropped
 
     def add(self, call: Call, ended: float) -> None:
-        """Queue the line of a finished call."""
-        self.write(human_line(call, ended) if self._human else json_line(call, ended))
+        """Queue the line of a finished call, and record it."""
+        if self.records is None and self._human:
+            self.write(human_line(call, ended))
+            return
+        line = json_line(call, ended)
+        if self.records is not None:
+            self.records.add(line)
+        self.write(human_line(call, ended) if self._human else line)
 
     def write(self, line: bytes) -> None:
         """Queue a line. Drop and count it if MAX_LINES lines are waiting."""
@@ -184,6 +195,16 @@ def _add_usage(fields: dict[str, Any], usage: Usage) -> None:
         fields["estimated"] = True
 
 
+def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
+    """Return an attempt, with the times when it was sent and when the head of its response arrived."""
+    fields = attempt.as_record()
+    if attempt.sent_at:
+        fields["sent_ms"] = in_ms(attempt.sent_at - started)
+        if attempt.head_at:
+            fields["head_ms"] = in_ms(attempt.head_at - started)
+    return fields
+
+
 def _of_passed(passed: PassedRequest) -> dict[str, Any]:
     """Return the fields about the request of a passed call. The query is left out, because it may hold a secret."""
     fields = {"method": passed.method, "path": passed.path[:MAX_TEXT_CHARS]}
@@ -222,6 +243,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.passed is not None:
         fields |= _of_passed(call.passed)
     fields |= _of_caller(call)
+    if call.route and call.route != call.model:
+        fields["route"] = call.route
     if call.mirror_of:
         fields["mirror_of"] = call.mirror_of
     if call.client_id:
@@ -235,7 +258,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
             fields["queue_ms"] = in_ms(queue)
         if retries:
             fields["retries_ms"] = in_ms(retries)
-        fields["attempts"] = [each.as_record() for each in call.attempts]
+        fields["attempts"] = [_of_attempt(each, call.started) for each in call.attempts]
         if attempt.adjustments:
             fields["adjustments"] = [_adjustment_text(each) for each in attempt.adjustments[:32]]
     if usage is not None:
@@ -253,6 +276,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         fields["stream_end"] = call.stream_end
     if call.error is not None:
         fields |= _of_error(call.error)
+        if isinstance(call.error, LimitReached) and call.limit_headers:
+            fields["limits"] = {name.decode(): value.decode() for name, value in call.limit_headers}
     if attempt is not None and attempt.upstream_id:
         fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:

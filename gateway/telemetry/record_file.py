@@ -1,0 +1,146 @@
+"""The file of call records: an SQLite database that the workers of a gateway share.
+
+A record is the call's log line. The columns beside it are those by which `GET /admin/calls` selects and sorts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+FILE_NAME = "calls-1.db"
+"""The number is that of the schema: a version with another schema begins another file."""
+LOCK_TIMEOUT_S = 5.0
+OPEN_TRIES = 5
+OPEN_PAUSE_S = 0.1
+PRUNE_INTERVAL_S = 60.0
+PRUNED_SHARE = 10
+"""A file that is too large loses this fraction of its rows, the oldest ones, at a time."""
+NANO_PER_USD = 10**9
+_SCHEMA = """
+PRAGMA auto_vacuum = INCREMENTAL;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+PRAGMA journal_size_limit = 4194304;
+CREATE TABLE IF NOT EXISTS calls (
+    number INTEGER PRIMARY KEY, id TEXT, client_id TEXT, ended REAL, key TEXT, team TEXT, user TEXT, model TEXT,
+    targets TEXT, status INTEGER, ms REAL, cost INTEGER, unpriced INTEGER, adjusted INTEGER, line BLOB
+);
+CREATE INDEX IF NOT EXISTS calls_ended ON calls (ended);
+CREATE INDEX IF NOT EXISTS calls_id ON calls (id);
+CREATE INDEX IF NOT EXISTS calls_client_id ON calls (client_id) WHERE client_id IS NOT NULL;
+"""
+_INSERT = f"INSERT INTO calls VALUES (NULL{', ?' * 14})"
+_PRUNE = "DELETE FROM calls WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM calls)"
+
+
+class _Attempt(Struct):
+    target: str
+
+
+class _Line(Struct):
+    """The fields of a log line that become columns."""
+
+    id: str
+    time: datetime
+    model: str
+    status: int
+    ms: float
+    key: str | None = None
+    client_id: str | None = None
+    team: str = ""
+    end_user: str = ""
+    attempts: list[_Attempt] = []
+    cost_usd: float | None | UnsetType = UNSET
+    adjustments: list[str] = []
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+def row_of(line: bytes) -> tuple[Any, ...]:
+    """Return the row of a log line."""
+    call = _decode(line)
+    targets = "".join(f"\n{attempt.target}\n" for attempt in call.attempts)
+    cost = round(call.cost_usd * NANO_PER_USD) if isinstance(call.cost_usd, float | int) else None
+    return (
+        call.id, call.client_id, call.time.timestamp(), call.key, call.team, call.end_user, call.model, targets, call.status,
+        call.ms, cost, int(call.cost_usd is None), int(bool(call.adjustments)), line.rstrip(b"\n"),
+    )  # fmt: skip
+
+
+class RecordFile:
+    """Writes records and deletes those that are too old or too many. One thread uses it."""
+
+    def __init__(self, path: Path, ttl_s: float, max_bytes: int) -> None:
+        self._path = path
+        self._ttl_s = ttl_s
+        self._max_bytes = max_bytes
+        self._database: sqlite3.Connection | None = None
+        self._pruned_at = 0.0
+
+    def append(self, lines: Iterable[bytes], now: float) -> None:
+        """Add the records of log lines. Raise OSError or sqlite3.Error, and add none, if the file cannot be written.
+
+        A damaged file is moved aside, so that the next lines begin a new one.
+        """
+        try:
+            database = self._open()
+            with database:
+                database.executemany(_INSERT, map(row_of, lines))
+                if not self._pruned_at <= now < self._pruned_at + PRUNE_INTERVAL_S:
+                    self._pruned_at = now
+                    database.execute("DELETE FROM calls WHERE ended < ?", (now - self._ttl_s,))
+            self._prune(database)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            if type(error) is sqlite3.DatabaseError:  # not one of its subclasses, such as that for a full disk or a lock
+                self._path.replace(self._path.with_suffix(".damaged"))
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
+            self._database = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_S)
+            for tries_left in reversed(range(OPEN_TRIES)):
+                try:
+                    self._database.executescript(_SCHEMA)
+                    break
+                except sqlite3.OperationalError:  # the change to WAL does not wait for a lock that another worker holds
+                    if not tries_left:
+                        raise
+                    time.sleep(OPEN_PAUSE_S)
+        return self._database
+
+    def _prune(self, database: sqlite3.Connection) -> None:
+        """Delete the oldest rows until the file has at most its maximum size."""
+        is_pruned = False
+        while _used_bytes(database) > self._max_bytes:
+            with database:
+                if not database.execute(_PRUNE, (PRUNED_SHARE,)).rowcount:
+                    break
+            is_pruned = True
+        if is_pruned:
+            database.execute("PRAGMA incremental_vacuum").fetchall()
+
+
+def _used_bytes(database: sqlite3.Connection) -> int:
+    pages, free, size = (database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size"))
+    return int((pages - free) * size)
