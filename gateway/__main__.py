@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from gateway.commands.calls import calls
 from gateway.commands.catalog import catalog
 from gateway.commands.check import check, schema
 from gateway.commands.convert import convert
@@ -91,6 +92,7 @@ for command in (
     targets,
     top,
     usage,
+    calls,
     route,
     diff,
     convert,

@@ -60,7 +60,7 @@ class _Line(Struct):
     team: str = ""
     end_user: str = ""
     attempts: list[_Attempt] = []
-    cost_usd: float | None | UnsetType = UNSET
+    cost_usd: float | UnsetType | None = UNSET
     adjustments: list[str] = []
 
 

@@ -142,5 +142,3 @@ def found_json(found: FoundRecords) -> dict[str, Any]:
     """Return the found records as `GET /admin/calls` answers."""
     total = {"calls": found.calls, "cost_usd": found.cost / NANO_PER_USD, "unpriced": found.unpriced}
     return {"object": "list", "data": found.records, "has_more": found.calls > len(found.records), "total": total}
-
-
