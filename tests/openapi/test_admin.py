@@ -28,6 +28,7 @@ def validator(name: str) -> Any:
         ("/admin/keys", "Keys"),
         ("/admin/keys/first", "Key"),
         ("/admin/usage", "Usage"),
+        ("/admin/calls", "Calls"),
         ("/admin/limits", "Limits"),
         ("/admin/config", "Configuration"),
         ("/admin/nothing", "Error"),
