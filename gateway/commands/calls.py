@@ -69,7 +69,8 @@ def _table(found: dict[str, Any]) -> str:
     shown = f" ({len(found['data']):,} shown)" if found["has_more"] else ""
     summary = f"{total['calls']:,} calls{shown}; {total['cost_usd']:,.6f} USD"
     if total["unpriced"]:
-        summary += f"; {total['unpriced']:,} calls have no known price and are not in the cost"
+        what = "call whose price is" if total["unpriced"] == 1 else "calls whose prices are"
+        summary += f", without {total['unpriced']:,} {what} not known"
     return "\n".join([*lines, "", summary])
 
 

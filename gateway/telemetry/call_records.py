@@ -121,4 +121,4 @@ class CallRecords:
 
 
 def _do_nothing() -> None:
-    """Serve as the callback of a write for which nobody waits."""
+    """Serve as the callback of a write that no caller waits for."""

@@ -145,6 +145,9 @@ async def test_unavailable_collector_is_reported_once_and_affects_no_call(
     up: FaultUpstream, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with tracing_gateway(up, 'endpoint: "http://127.0.0.1:1"') as gateway:
+        assert (await ask(gateway)).status_code == 200
+        assert gateway.gateway.log.records is not None
+        await gateway.gateway.log.records.flush()  # opens the file of call records
         descriptors = len(os.listdir("/proc/self/fd"))
         for _ in range(30):
             assert (await ask(gateway)).status_code == 200
