@@ -14,6 +14,7 @@ import click
 
 from gateway.commands.catalog import catalog
 from gateway.commands.check import check, schema
+from gateway.commands.convert import convert
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
 from gateway.commands.key_changes import key
@@ -92,6 +93,7 @@ for command in (
     usage,
     route,
     diff,
+    convert,
     catalog,
 ):
     cli.add_command(command)

@@ -144,6 +144,10 @@ class Call(Struct, eq=False):
     client_id: str | None = None
     """The caller's own x-request-id, repeated in the log and in the response."""
     key: VirtualKey | None = None
+    end_user: str = ""
+    """The end user on whose behalf the call is made, as the caller names it."""
+    tags: tuple[str, ...] = ()
+    """The declared tags of the call, in order."""
     headers: CallerHeaders | None = None
     """The caller's headers that the gateway, a provider or a trace uses; None if there are none."""
     mirror_of: str | None = None

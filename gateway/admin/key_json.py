@@ -81,6 +81,8 @@ def key_to_json(key: KeyConfig) -> dict[str, Any]:
         entry["expires"] = key.expires.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if key.strict:
         entry["strict"] = True
+    if key.require_end_user:
+        entry["require_end_user"] = True
     for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):
         if block != LimitsConfig():
             entry[field] = _limits_to_json(block)

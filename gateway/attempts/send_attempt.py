@@ -127,6 +127,8 @@ class AttemptSender:
         exchange = UpstreamExchange(
             call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics, native=request.native
         )
+        if candidate.settings.fallback_on:
+            exchange.goes_on_if_filtered = "content_filter" in candidate.settings.fallback_on
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, request.adapted.body
 

@@ -81,6 +81,8 @@ def route(
 
 def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
     """Return the plan according to a configuration file."""
+    import asyncio
+
     from gateway.commands.dry_run import dry_run_generation
     from gateway.errors import GatewayError
     from gateway.explain.path import plan_path
@@ -88,8 +90,6 @@ def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
 
     generation = dry_run_generation(path)
     bodies = simulated_bodies(query["model"], query["n"], query["user"], query["body"])
-    import asyncio
-
     try:
         if (plan := plan_path(generation.pipeline.passed, query["model"])) is not None:
             return plan

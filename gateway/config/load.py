@@ -32,6 +32,7 @@ from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
 from gateway.config.struct_types import struct_type
+from gateway.config.tags_check import check_tags
 from gateway.config.types import Config
 
 BUILT_IN = "(built-in)"
@@ -58,7 +59,7 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 CHECKS = (
-    check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough, check_extras,
+    check_listeners, check_keys, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough, check_extras,
     check_client_certificates,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""

@@ -27,7 +27,8 @@ class UpstreamExchange:
     """One attempt in progress."""
 
     __slots__ = (
-        "attempt", "backend", "call", "caller", "checked_streams", "deadlines", "json_validator", "logits_request", "metrics",
+        "attempt", "backend", "call", "caller", "checked_streams", "deadlines",
+        "goes_on_if_filtered", "json_validator", "logits_request", "metrics",
         "native", "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 
@@ -61,6 +62,8 @@ class UpstreamExchange:
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
         self.sent_at = time.monotonic()
+        self.goes_on_if_filtered = False
+        """Whether the next target is tried after an answer that a content filter withheld completely."""
         self.stop_found: str | None = None
         """The stop string that ended the latest JSON answer."""
 

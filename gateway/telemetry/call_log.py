@@ -178,6 +178,18 @@ def _of_passed(passed: PassedRequest) -> dict[str, Any]:
     return {**fields, "request_bytes": passed.request_bytes, "response_bytes": passed.response_bytes}
 
 
+def _of_caller(call: Call) -> dict[str, Any]:
+    """Return the fields about who called and for whom."""
+    fields: dict[str, Any] = {}
+    if call.key is not None and call.key.team:
+        fields["team"] = call.key.team
+    if call.end_user:
+        fields["end_user"] = call.end_user[:MAX_TEXT_CHARS]
+    if call.tags:
+        fields["tags"] = call.tags
+    return fields
+
+
 def record(call: Call, ended: float) -> dict[str, Any]:
     """Return a call as a log record: names, numbers and timings. docs/log.md describes the fields."""
     attempt = call.final_attempt
@@ -196,8 +208,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     }
     if call.passed is not None:
         fields |= _of_passed(call.passed)
-    if call.key is not None and call.key.team:
-        fields["team"] = call.key.team
+    fields |= _of_caller(call)
     if call.mirror_of:
         fields["mirror_of"] = call.mirror_of
     if call.client_id:

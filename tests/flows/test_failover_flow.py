@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.faults.behaviours import canned, sse, status
-from tests.faults.upstream_server import FaultUpstream, Script
+from tests.faults.behaviours import canned, chat_chunk, sse, status
+from tests.faults.upstream_server import Exchange, FaultUpstream, Script
 from tests.flows.conftest import CREDENTIAL, RECEIPT, post_as, post_chat
 from tests.flows.live import Live, live
 from tests.support.apis import WAYS, Api, Told
@@ -90,6 +91,26 @@ async def test_content_filter_ends_the_call_unless_fallback_on_names_it(up: Faul
         for api, stream in WAYS:
             answer, told = await ask(client, gateway, api, stream=stream)
             assert (answer.status_code, told.text) == (200, WORDS), api.name
+
+
+async def test_answer_without_content_by_a_content_filter_leads_to_the_next_target_on_request(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    async def withhold(exchange: Exchange) -> None:
+        if exchange.request.json.get("stream"):
+            await sse(chat_chunk(role="assistant"), chat_chunk(finish="content_filter"), b"[DONE]")(exchange)
+        else:
+            choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"}
+            body = {"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice]}
+            await canned(json.dumps(body).encode())(exchange)
+
+    fail_at(up, "one", withhold)
+    for settings, target in (("", "a/one"), (", fallback_on: [content_filter]", "b/two")):
+        async with live(targets(up, "a/one", "b/two", settings=settings), environ=ENVIRON) as gateway:
+            for api, stream in WAYS:
+                answer, told = await ask(client, gateway, api, stream=stream)
+                assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, target), api.name
+                assert told.text == ("" if target == "a/one" else WORDS), api.name
 
 
 @pytest.mark.parametrize(
