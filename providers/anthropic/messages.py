@@ -18,7 +18,7 @@ IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 DOCUMENTS = ("application/pdf", "text/plain")
 """Media types of image and document blocks (anthropic 2.14.0, Base64ImageSource, Base64PDFSource, PlainTextSource)."""
 INVALID_JSON = "INVALID_JSON"
-"""The member that has arguments which are no JSON object (Anthropic's guide on fine-grained tool streaming)."""
+"""The member with arguments that are not a JSON object (Anthropic's guide on fine-grained tool streaming)."""
 _decode = msgspec.json.Decoder().decode
 
 
