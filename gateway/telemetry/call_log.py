@@ -187,6 +187,8 @@ def _of_caller(call: Call) -> dict[str, Any]:
         fields["end_user"] = call.end_user[:MAX_TEXT_CHARS]
     if call.tags:
         fields["tags"] = call.tags
+    if call.credentials:
+        fields["brought_credentials"] = sorted(call.credentials)
     return fields
 
 
