@@ -146,6 +146,8 @@ class Call(Struct, eq=False):
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
     """The caller's own x-request-id, repeated in the log and in the response."""
+    client: str = ""
+    """The address of the caller, behind the proxies that `trusted_proxies` names."""
     key: VirtualKey | None = None
     end_user: str = ""
     """The end user on whose behalf the call is made, as the caller names it."""

@@ -36,7 +36,7 @@ from gateway.dialects.credential_headers import read_credentials
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.request_headers import KnownHeaders, gateway_tags, known_headers
 from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
-from gateway.http.caller import Caller, CallerDeadlines, Send
+from gateway.http.caller import Caller, CallerDeadlines, Send, address_of
 from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, read_body
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
@@ -126,7 +126,7 @@ class Pipeline:
         """Answer one call and account for it."""
         # not a coroutine, because every await of the call would pass through it
         translator = dialect.translator()
-        call = Call(dialect.operation, scope["path"], dialect, translator)
+        call = Call(dialect.operation, scope["path"], dialect, translator, client=address_of(scope))
         trace = self.begin_trace(scope["headers"])
         if trace is not None:
             call.trace = trace
@@ -154,7 +154,7 @@ class Pipeline:
     def _pass(
         self, rule: Rule, scope: MutableMapping[str, Any], caller: AnyCaller, run: Callable[..., Awaitable[None]]
     ) -> Coroutine[Any, Any, None]:
-        call = Call("passthrough", scope["path"], model=rule.pattern, route=rule.pattern)
+        call = Call("passthrough", scope["path"], client=address_of(scope), model=rule.pattern, route=rule.pattern)
         call.passed = PassedRequest(scope["method"], scope["raw_path"].decode("latin-1"))
         call.trace = self.begin_trace(scope["headers"])
 

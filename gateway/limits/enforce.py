@@ -118,7 +118,8 @@ class Limits:
         decision = self._in_flight.judge(decision, costs)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
-        text = f"the gateway's own limit of {decision.limit} is used up"
+        state = "reserved by calls in flight" if decision.busy else "used up"
+        text = f"the gateway's own limit of {decision.limit} is {state}"
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
         return Failure(kind, text, retry_after=told_wait(decision))
 

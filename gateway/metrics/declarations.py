@@ -68,7 +68,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         (),
     ),
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
-    "lockgate_log_drops": ("Log lines dropped because the program that reads the log was too slow.", ()),
+    "lockgate_log_drops": ("Log lines dropped because their reader was too slow or they could not be written.", ()),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),

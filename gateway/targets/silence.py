@@ -5,10 +5,13 @@ Nothing measures while a call waits: the judgement is made when its caller leave
 
 from __future__ import annotations
 
-from gateway.targets.latency import MIN_OBSERVATIONS, LatencyHistogram
+import math
+from collections import deque
 
+MAX_TIMES = 256
+"""Number of the latest answers whose times are kept."""
 SHARE = 0.99
-"""The quantile of the earlier times that counts as the usual longest."""
+"""The share of these times that do not exceed the usual longest one: of up to a hundred times, it is the longest."""
 FACTOR = 4.0
 """A target is too slow after this many times its usual longest time."""
 MIN_SILENCE_S = 2.0
@@ -20,29 +23,24 @@ UNKNOWN_SILENCE_S = 30.0
 class Silence:
     """The times until the answers of one target began, streams and whole answers apart."""
 
-    __slots__ = ("_histograms", "_longest", "_of_probes")
+    __slots__ = ("_of_probes", "_times")
 
     def __init__(self) -> None:
-        self._histograms = (LatencyHistogram(), LatencyHistogram())
-        self._longest = [0.0, 0.0]
+        self._times: tuple[deque[float], deque[float]] = (deque(maxlen=MAX_TIMES), deque(maxlen=MAX_TIMES))
         self._of_probes = 0.0
         """Seconds for which callers of probes in a row waited without an answer."""
 
     def record(self, seconds: float, *, stream: bool) -> None:
         """Record the time until an answer began."""
-        histogram = self._histograms[stream]
-        histogram.record(seconds)
-        if histogram.total <= MIN_OBSERVATIONS and seconds > self._longest[stream]:
-            self._longest[stream] = seconds
+        self._times[stream].append(seconds)
         self._of_probes = 0.0
 
     def patience(self, *, stream: bool) -> float:
         """Return the seconds of silence after which the target counts as slow."""
-        histogram = self._histograms[stream]
-        if not histogram.total:
+        times = sorted(self._times[stream])
+        if not times:
             return UNKNOWN_SILENCE_S
-        usual = histogram.quantile(SHARE) or self._longest[stream]
-        return max(MIN_SILENCE_S, FACTOR * usual)
+        return max(MIN_SILENCE_S, FACTOR * times[math.ceil(SHARE * len(times)) - 1])
 
     def is_too_long(self, seconds: float, *, stream: bool, probe: bool) -> bool:
         """Return whether a silence counts against the target. The silences of probes in a row add up."""

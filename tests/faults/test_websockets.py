@@ -103,7 +103,8 @@ async def test_a_caller_that_leaves_closes_the_upstream(serve: Serve, end: str) 
             await client.receive()
             client.close() if end == "close" else client.reset()
             await eventually(lambda: server.open == 0)
-        await gate.record(status=499, aborted="mid")
+        record = await gate.record(status=499, aborted="mid")
+        assert record["attempts"][0]["outcome"] == "left"
 
 
 @pytest.mark.parametrize(("end", "outcome"), [("close", "truncated"), ("reset", "reset"), ("frame", "ok")])
@@ -271,7 +272,8 @@ async def test_a_caller_that_leaves_during_the_handshake_ends_it(serve: Serve) -
             await eventually(lambda: bool(server.peers))
             client.reset()
             await eventually(lambda: server.open == 0)
-        await gate.record(status=499, aborted="pre")
+        record = await gate.record(status=499, aborted="pre")
+        assert record["attempts"][0]["outcome"] == "left"
 
 
 async def test_bytes_sent_with_the_handshakes_arrive(serve: Serve) -> None:

@@ -36,7 +36,7 @@ PROVIDERS = Dashboard(
             "Streams cut",
             "percentunit",
             "Share of streams that broke off.",
-            share(rate("lockgate_stream_end_total", f'{TARGET}, reason!~"ok|drain"'), rate("lockgate_stream_end_total", TARGET)),
+            share(rate("lockgate_stream_end_total", f'{TARGET}, reason!~"ok|drain|idle"'), rate("lockgate_stream_end_total", TARGET)),
             BAD,
         ),
         stat(
