@@ -191,7 +191,7 @@ def _of_passed(passed: PassedRequest) -> dict[str, Any]:
 
 
 def _of_caller(call: Call) -> dict[str, Any]:
-    """Return the fields about who called and for whom."""
+    """Return the fields about the caller: its team, its end user, its tags and the credentials it brought."""
     fields: dict[str, Any] = {}
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team

@@ -7,7 +7,10 @@ import pytest
 from gateway.config import load
 from gateway.config.brought_check import WITHOUT_CREDENTIAL
 
-BASE = "providers: { local: {}, openai: { api_key: x } }\nmodels: { m: openai/gpt-4o, l: local/x }\nkeys:\n  a: { hash: 'sha256:%s', " % ("0" * 64)
+BASE = (
+    "providers: { local: {}, openai: { api_key: '${K}' } }\nmodels: { m: openai/gpt-4o, l: local/x }\n"
+    f"keys:\n  a: {{ hash: 'sha256:{'0' * 64}', "
+)
 
 
 @pytest.mark.parametrize(
@@ -20,11 +23,12 @@ BASE = "providers: { local: {}, openai: { api_key: x } }\nmodels: { m: openai/gp
 )
 def test_a_mistake_is_named(fields: str, problem: str) -> None:
     with pytest.raises(load.ConfigError) as error:
-        load.parse((BASE + fields).encode(), "g.yaml", environ={})
+        load.parse((BASE + fields).encode(), "g.yaml", environ={"K": "x"})
     assert problem in str(error.value).replace('"', "'")
 
 
 def test_a_provider_with_a_credential_is_accepted() -> None:
-    key = load.parse((BASE + "bring_credentials: [openai], budget_brought_credentials: false }").encode(), "g.yaml", environ={}).keys["a"]
+    fields = "bring_credentials: [openai], budget_brought_credentials: false }"
+    key = load.parse((BASE + fields).encode(), "g.yaml", environ={"K": "x"}).keys["a"]
     assert (key.bring_credentials, key.budget_brought_credentials) == (("openai",), False)
     assert frozenset({"local"}) == WITHOUT_CREDENTIAL
