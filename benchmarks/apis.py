@@ -72,6 +72,20 @@ def embeddings() -> ApiCall:
     return ApiCall("/v1/embeddings", _encode(body), stream=False)
 
 
+def rerank() -> ApiCall:
+    """Return the ranking of the same text, as two documents for a query."""
+    _, system, user = _chat(stream=False)
+    half = len(user) // 2
+    body = {"model": "bench", "query": system, "documents": [user[:half], user[half:]]}
+    return ApiCall("/v1/rerank", _encode(body), stream=False)
+
+
+def tokenize(model: str) -> ApiCall:
+    """Return the request for the tokens of the same text."""
+    _, system, user = _chat(stream=False)
+    return ApiCall("/v1/tokenize", _encode({"model": model, "prompt": f"{system} {user}"}), stream=False)
+
+
 def _rows() -> Iterator[tuple[str, ApiCall]]:
     for form, stream in (("JSON", False), ("SSE", True)):
         yield f"Responses {form}, translated", responses(stream)
@@ -81,6 +95,9 @@ def _rows() -> Iterator[tuple[str, ApiCall]]:
         yield f"Cohere's chat {form}, translated", cohere(stream)
         yield f"Completions {form}, unchanged", completions(stream)
     yield "Embeddings, unchanged", embeddings()
+    yield "Rerank, translated", rerank()
+    yield "Tokens, from the upstream", tokenize("bench-tokens")
+    yield "Tokens, estimated by the gateway", tokenize("bench")
 
 
 CALLS = dict(_rows())

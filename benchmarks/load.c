@@ -86,6 +86,8 @@ static const char *responses_words[] = {"\"output\"", "\"status\":\"completed\""
 static const char *messages_words[] = {"\"content\"", "\"stop_reason\":\"end_turn\"", "event: message_stop"};
 static const char *cohere_words[] = {"\"message\"", "\"finish_reason\":\"COMPLETE\"", "data: [DONE]"};
 static const char *embeddings_words[] = {"\"embedding\"", "\"total_tokens\"", ""};
+static const char *rerank_words[] = {"\"results\"", "\"relevance_score\"", ""};
+static const char *tokenize_words[] = {"\"count\"", "\"max_model_len\"", ""};
 static const char **words = chat_words;
 
 /* Process a piece of the body: count events and find the words that make a response complete. */
@@ -188,8 +190,9 @@ int main(int argc, char **argv) {
     if (argc != 8) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH < body\n"); return 2; }
     static const struct { const char *path, **words; } of_paths[] = {
         {"/responses", responses_words}, {"/messages", messages_words}, {"/v2/chat", cohere_words}, {"/embeddings", embeddings_words},
+        {"/rerank", rerank_words}, {"/tokenize", tokenize_words},
     };
-    for (int i = 0; i < 4; i++)
+    for (unsigned i = 0; i < sizeof of_paths / sizeof *of_paths; i++)
         if (strstr(argv[7], of_paths[i].path)) words = of_paths[i].words;
     static char body[1 << 15];
     int body_length = fread(body, 1, sizeof body, stdin), count = atoi(argv[2]);

@@ -1,5 +1,6 @@
 /* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream. The end of the path selects the API:
- * /messages, /responses, /embeddings, /chat/completions and otherwise /completions. Messages and Responses have more events.
+ * /messages, /responses, /embeddings, /rerank, /tokenize, /chat/completions and otherwise /completions. Messages and Responses
+ * have more events.
  *
  * The request text contains the pacing commands, so that no proxy needs configuration for them:
  *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events
@@ -30,8 +31,8 @@ typedef struct {
 
 static Connection connections[MAX_CONNECTIONS];
 static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
-enum { CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, APIS };
-static const char *endings[APIS] = {"/chat/completions", "/completions", "/embeddings", "/messages", "/responses"};
+enum { CHAT, COMPLETIONS, EMBEDDINGS, RERANK, TOKENIZE, MESSAGES, RESPONSES, APIS };
+static const char *endings[APIS] = {"/chat/completions", "/completions", "/embeddings", "/rerank", "/tokenize", "/messages", "/responses"};
 enum { ROLE, CONTENT, FINISH, USAGE, DONE, TEXT, TEXT_FINISH, TEXT_USAGE,
     MESSAGE_START, BLOCK_START, BLOCK_DELTA, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP,
     CREATED, ITEM_ADDED, PART_ADDED, PART_DELTA, TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED, KINDS };
@@ -95,6 +96,9 @@ static void prepare_chat(void) {
     chunk(TEXT_USAGE, "data: " COMPLETION STREAMED);
     json(EMBEDDINGS, "{\"object\":\"list\",\"model\":\"bench-model\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.25,0.125]}],\"x\":\"",
         "\",\"usage\":{\"prompt_tokens\":300,\"total_tokens\":300}}");
+    json(RERANK, "{\"id\":\"rerank-bench\",\"model\":\"bench-model\",\"results\":[{\"index\":1,\"relevance_score\":0.75},"
+        "{\"index\":0,\"relevance_score\":0.25}],\"x\":\"", "\",\"usage\":{\"prompt_tokens\":300,\"total_tokens\":300}}");
+    json(TOKENIZE, "{\"count\":8,\"max_model_len\":4096,\"tokens\":[1,2,3,4,5,6,7,8],\"x\":\"", "\"}");
 }
 
 static void prepare_messages(void) {

@@ -31,8 +31,10 @@ providers:
   mock: {{ type: openai-compatible, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
   messages: {{ type: anthropic, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
   responses: {{ type: openai, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
+  tokens: {{ type: vllm, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
 models:
   bench: mock/bench-model
+  bench-tokens: tokens/bench-model
   native-messages: messages/bench-model
   native-responses: responses/bench-model
 keys:

@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 
 import click
 
+from gateway.commands.catalog import catalog
 from gateway.commands.check import check, schema
+from gateway.commands.convert import convert
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
-from gateway.commands.key import key
+from gateway.commands.key_changes import key
 from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
 from gateway.commands.openapi import openapi
@@ -23,6 +25,7 @@ from gateway.commands.output import installed_version
 from gateway.commands.route import route
 from gateway.commands.serve import serve
 from gateway.commands.targets import targets
+from gateway.commands.team import team
 from gateway.commands.top import top
 from gateway.commands.usage import usage
 from gateway.commands.version import completion, version
@@ -83,12 +86,15 @@ for command in (
     version,
     completion,
     key,
+    team,
     limits,
     targets,
     top,
     usage,
     route,
     diff,
+    convert,
+    catalog,
 ):
     cli.add_command(command)
 

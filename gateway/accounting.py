@@ -168,7 +168,7 @@ def needs_count(call: Call) -> bool:
         return False
     if attempt.usage is not None and attempt.usage.prompt_tokens and all(relay.usage is not None for relay in attempt.relays):
         return False
-    return call.passed is None and call.body is not None and not call.prompt.is_known(attempt.target)
+    return call.passed is None and call.body is not None and call.prompt.takes_long(attempt.target)
 
 
 async def count_missing(call: Call) -> None:

@@ -143,7 +143,13 @@ class Call(Struct, eq=False):
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
     """The caller's own x-request-id, repeated in the log and in the response."""
+    client: str = ""
+    """The address of the caller, behind the proxies that `trusted_proxies` names."""
     key: VirtualKey | None = None
+    end_user: str = ""
+    """The end user on whose behalf the call is made, as the caller names it."""
+    tags: tuple[str, ...] = ()
+    """The declared tags of the call, in order."""
     headers: CallerHeaders | None = None
     """The caller's headers that the gateway, a provider or a trace uses; None if there are none."""
     mirror_of: str | None = None
@@ -186,6 +192,8 @@ class Call(Struct, eq=False):
     attempts: list[Attempt] = []
     """The attempts in order of their start; the winner of a hedge comes after the loser."""
     skipped: list[SkippedTarget] = []
+    is_diverted: bool = False
+    """Whether a split passed over the target that it would have chosen, because that target is not live."""
     answered_by: Attempt | None = None
     """The attempt whose response the caller got, completely or in part; for a continued stream, the latest."""
     status: int = 0

@@ -27,13 +27,13 @@ from gateway import accounting
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
-from gateway.attempts.read_request import read_parameters, read_request
+from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call, PassedRequest
 from gateway.dialects.dialect import Dialect
-from gateway.dialects.request_headers import KnownHeaders, known_headers
+from gateway.dialects.request_headers import KnownHeaders, gateway_tags, known_headers
 from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
-from gateway.http.caller import Caller, CallerDeadlines, Send
+from gateway.http.caller import Caller, CallerDeadlines, Send, address_of
 from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, read_body
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
@@ -120,7 +120,7 @@ class Pipeline:
         """Answer one call and account for it."""
         # not a coroutine, because every await of the call would pass through it
         translator = dialect.translator()
-        call = Call(dialect.operation, scope["path"], dialect, translator)
+        call = Call(dialect.operation, scope["path"], dialect, translator, client=address_of(scope))
         trace = self.begin_trace(scope["headers"])
         if trace is not None:
             call.trace = trace
@@ -148,12 +148,14 @@ class Pipeline:
     def _pass(
         self, rule: Rule, scope: MutableMapping[str, Any], caller: AnyCaller, run: Callable[..., Awaitable[None]]
     ) -> Coroutine[Any, Any, None]:
-        call = Call("passthrough", scope["path"], model=rule.pattern, route=rule.pattern)
+        call = Call("passthrough", scope["path"], client=address_of(scope), model=rule.pattern, route=rule.pattern)
         call.passed = PassedRequest(scope["method"], scope["raw_path"].decode("latin-1"))
         call.trace = self.begin_trace(scope["headers"])
 
         async def answer(call: Call, caller: AnyCaller) -> None:
             self._authenticate(call, caller)
+            call.tags = gateway_tags(caller.headers, self.known_headers)
+            read_caller(call, caller.headers, self.known_headers)
             await run(call, caller, rule, scope["raw_path"])
 
         return self._serve(call, caller, answer)
@@ -240,6 +242,7 @@ class Pipeline:
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         read_parameters(call)
+        read_caller(call, caller.headers, self.known_headers)
         if call.stream:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)

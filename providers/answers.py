@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from providers.base import Answer, Failure, StreamFailure
+from providers.chunk_errors import drop_empty_errors
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.plain_usage import PlainUsage
 from providers.tool_calls import arguments_text, calls_of, repair_calls
@@ -155,6 +156,7 @@ def _raise_error(answer: dict[str, Any]) -> None:
 def _complete(answer: dict[str, Any], model: str) -> bool:
     """Give an answer its id, object, time and model if they are missing. Return whether one was."""
     known = dict(answer)
+    emptied = drop_empty_errors(answer)
     is_chat = any("message" in choice for choice in choices_of(answer)) or not answer["choices"]
     answer["object"] = "chat.completion" if is_chat else "text_completion"
     if type(answer.get("id")) is not str or not answer["id"]:
@@ -163,7 +165,7 @@ def _complete(answer: dict[str, Any], model: str) -> bool:
         answer["created"] = int(time.time())
     if type(answer.get("model")) is not str or not answer["model"]:
         answer["model"] = model
-    return answer != known
+    return emptied or answer != known
 
 
 def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:

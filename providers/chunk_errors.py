@@ -13,6 +13,17 @@ def has_readable_choices(chunk: Any) -> bool:
     return all(choice is None or type(choice) is dict for choice in (choices if type(choices) is list else (choices,)))
 
 
+def drop_empty_errors(chunk: dict[str, Any]) -> bool:
+    """Remove errors such as {} and "", which OpenAI's client for Node takes for errors. Return whether there were any."""
+    choices = chunk.get("choices")
+    changed = False
+    for part in (chunk, *(choices if type(choices) is list else ())):
+        if type(part) is dict and not part.get("error") and part.get("error") is not None:
+            del part["error"]
+            changed = True
+    return changed
+
+
 def error_of(chunk: Any, event: str) -> Any:
     """Return an object with the error that a chunk reports (the chunk itself if possible), or None if it reports no error."""
     if type(chunk) is list:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from providers.base import Failure, FailureKind
-from providers.request_failures import is_content_refusal, kind_of_request_failure
+from providers.request_failures import connection_fault, is_content_refusal, kind_of_request_failure
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_RETRY_AFTER_S = 86_400.0
@@ -147,6 +147,8 @@ def read_failure(
     clock: Callable[[], float] = time.time,
 ) -> Failure:
     """Classify an error response. Never raises. `clock` returns Unix time, for Retry-After dates."""
+    if (fault := connection_fault(status, body)) is not None:
+        return Failure("tls", fault, status)
     error = read_error(body)
     message, redacted = _cut_secrets(error.get("message") or f"the upstream answered HTTP {status}", credential)
     code, param, type_ = _word(error.get("code")), _word(error.get("param")), _word(error.get("type"))

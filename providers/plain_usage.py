@@ -28,6 +28,9 @@ class _CompletionDetails(msgspec.Struct):
     image_tokens: _Tokens | None = None
 
 
+_NOTHING_ASKED, _NOTHING_GIVEN = _PromptDetails(), _CompletionDetails()
+
+
 class PlainUsage(msgspec.Struct):
     """A usage without the fields of other vendors. It is in OpenAI's form if `total_tokens` does not exceed the sum."""
 
@@ -48,15 +51,18 @@ class PlainUsage(msgspec.Struct):
         prompt, completion = self.prompt_tokens, self.completion_tokens
         if self.prompt_tokens_details is None and self.completion_tokens_details is None:
             return Usage(prompt, completion, service_tier=tier or "")
-        asked, given = self.prompt_tokens_details or _PromptDetails(), self.completion_tokens_details or _CompletionDetails()
+        asked, given = self.prompt_tokens_details or _NOTHING_ASKED, self.completion_tokens_details or _NOTHING_GIVEN
         cached = min(asked.cached_tokens or 0, prompt)
         reasoning = min(given.reasoning_tokens or 0, completion)
+        written = min(asked.cache_write_tokens or 0, prompt - cached)
+        if not (asked.audio_tokens or asked.image_tokens or given.audio_tokens or given.image_tokens):  # the usual case
+            return Usage(prompt, completion, cached, reasoning, False, written, service_tier=tier or "")
         return Usage(
             prompt,
             completion,
             cached,
             reasoning,
-            cache_write_tokens=min(asked.cache_write_tokens or 0, prompt - cached),
+            cache_write_tokens=written,
             audio_prompt_tokens=min(asked.audio_tokens or 0, prompt),
             image_prompt_tokens=min(asked.image_tokens or 0, prompt),
             audio_output_tokens=min(given.audio_tokens or 0, completion),

@@ -48,6 +48,21 @@ _CONTENT = re.compile(
 )
 
 
+_OF_NGINX = {
+    b"No required SSL certificate was sent": "the upstream requires a client certificate; set the provider's client_certificate",
+    b"The SSL certificate error": "the upstream rejected the client certificate",
+    b"The plain HTTP request was sent to HTTPS port": "the upstream expects TLS; the provider's base_url must begin with https",
+}
+"""Pages with status 400 about the connection, which nginx sends after the handshake (ngx_http_special_response.c, 495 to 497)."""
+
+
+def connection_fault(status: int, body: bytes) -> str | None:
+    """Return what is wrong with the gateway's connection, by the account of a proxy in front of the upstream, or None."""
+    if status != 400 or body[:1] != b"<":
+        return None
+    return next((text for words, text in _OF_NGINX.items() if words in body), None)
+
+
 def is_content_refusal(status: int, words: set[str | None], message: str) -> bool:
     """Return whether a content filter refused the request. `words` are the error's code and type."""
     return status in CONTENT_STATUSES and (bool(words & _CONTENT_CODES) or _CONTENT.search(message) is not None)

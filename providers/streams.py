@@ -11,7 +11,7 @@ import msgspec
 
 from providers.answers import Repair, repair_content
 from providers.base import Failure, StreamDecoder, StreamFailure
-from providers.chunk_errors import error_of, has_readable_choices
+from providers.chunk_errors import drop_empty_errors, error_of, has_readable_choices
 from providers.chunk_templates import ChunkTemplates
 from providers.clean_chunks import CHAT_CHUNKS, TEXT_CHUNKS, CleanChunk, CleanReader, CleanTextChunk, frame_of
 from providers.failures import read_failure
@@ -90,7 +90,7 @@ class ChunkNormalizer(StreamDecoder):
 
     def _is_text(self, chunk: Any) -> bool:
         """Return whether a chunk has nothing but text of choices that have begun and not ended."""
-        if type(chunk) is not dict or chunk.get("error") or chunk.get("usage") is not None or chunk.get("object") == "error":
+        if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None or chunk.get("object") == "error":
             return False
         choices = chunk.get("choices")
         if type(choices) is not list or not choices:
@@ -99,7 +99,7 @@ class ChunkNormalizer(StreamDecoder):
             if type(choice) is not dict or type(choice.get("index")) is not int:
                 return False
             state = self._choices.get(choice["index"])
-            if state is None or choice.get("finish_reason") is not None or choice.get("error") or choice.get("usage") is not None:
+            if state is None or any(choice.get(name) is not None for name in ("finish_reason", "error", "usage")):
                 return False
             if self._is_chat and not state.goes_on(choice.get("delta")):
                 return False
@@ -179,10 +179,11 @@ class ChunkNormalizer(StreamDecoder):
             return (data,) if error is chunk else (_encode(error),)
         if not has_readable_choices(chunk):
             return (data,)  # rejected later
+        changed = drop_empty_errors(chunk)
         has_own_repairs = False
         for repair in self._repairs:
             has_own_repairs = repair(chunk) or has_own_repairs
-        changed = self._shape(chunk) or has_own_repairs
+        changed = self._shape(chunk) or has_own_repairs or changed
         if not self._identify(chunk):
             return ()
         changed = self._share_identity(chunk) or changed

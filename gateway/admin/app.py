@@ -21,6 +21,7 @@ from gateway.admin import configuration, health, limits, route, scrape, targets,
 from gateway.admin.answers import answer_error, answer_http_error, answer_internal_error
 from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
+from gateway.admin.teams import TeamAdmin
 from gateway.errors import Forbidden, GatewayError, Unauthorized
 from gateway.http.page_guard import PageRules
 from gateway.http.request_id import next_id
@@ -43,7 +44,7 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
 
         return Route(path, checked, methods=list(methods or ("GET",)))
 
-    keys = KeyAdmin(gateway)
+    keys, teams = KeyAdmin(gateway), TeamAdmin(gateway)
     routes: list[BaseRoute] = [
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, readiness)),
@@ -53,9 +54,15 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
         keyed("/admin/route", route.route(gateway), "POST"),
         keyed("/admin/keys", keys.list),
         keyed("/admin/keys", keys.create, "POST"),
+        keyed("/admin/keys/{name:path}/rotate", keys.rotate, "POST"),
         keyed("/admin/keys/{name:path}", keys.show),
         keyed("/admin/keys/{name:path}", keys.change, "PATCH", "POST"),
         keyed("/admin/keys/{name:path}", keys.revoke, "DELETE"),
+        keyed("/admin/teams", teams.list),
+        keyed("/admin/teams", teams.create, "POST"),
+        keyed("/admin/teams/{name:path}", teams.show),
+        keyed("/admin/teams/{name:path}", teams.change, "PATCH", "POST"),
+        keyed("/admin/teams/{name:path}", teams.remove, "DELETE"),
         keyed("/admin/usage", usage.usage(gateway)),
         keyed("/admin/limits", limits.list_limits(gateway)),
         keyed("/admin/config", configuration.show(gateway, reloader)),

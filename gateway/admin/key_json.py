@@ -1,7 +1,8 @@
-"""Virtual keys as JSON: validated like the YAML configuration, and written with the same field names."""
+"""Virtual keys and teams as JSON: validated like the YAML configuration, and written with the same field names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.config import yamlfile
 from gateway.config.check import check_keys, check_limits, check_new_key
-from gateway.config.key import KeyConfig
+from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import RATE_FIELDS, LimitsConfig, Rate
 from gateway.config.problem import ConfigError, Problem, Problems, join
 from gateway.config.read import Reader
@@ -20,28 +21,24 @@ from gateway.config.types import Config
 
 SOURCE = "(the request)"
 MAX_NAME_CHARS = 128
-"""Maximum length of a key's name."""
+"""Maximum length of the name of a key or team."""
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
-def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
+def key_from_json(
+    config: Config, name: str, entry: dict[str, Any], runtime_teams: Iterable[str] = (), *, check_expiry: bool = True
+) -> KeyConfig:
     """Read a key as `keys.NAME` of this configuration. Raise ConfigError with the problems.
 
-    With `check_expiry`, reject an expiry in the past.
+    `runtime_teams` are the names of more teams. With `check_expiry`, reject an expiry in the past.
     """
     problems = Problems(SOURCE)
     where = join("keys", name)
-    try:
-        node = yamlfile.parse(msgspec.json.encode(entry))
-    except yamlfile.YamlError as error:
-        raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
-    if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
-        message = f"a key's name must be printable text of at most {MAX_NAME_CHARS} characters, without spaces around it"
-        problems.add(node.place, "name", message)
-    key = Reader(problems, {}, Path("/")).read(node, struct_type(KeyConfig), where, name)
+    key = _read(problems, "key", struct_type(KeyConfig), where, name, entry)
     if isinstance(key, KeyConfig) and not len(problems):
-        # check this key alone: the rest of the file was checked when it was loaded
-        single = replace(config, keys={name: key}, teams=config.teams)
+        # check this key alone: the teams were checked when they were loaded or created
+        teams = {team: TeamConfig(team) for team in (*runtime_teams, *config.teams)}
+        single = replace(config, keys={name: key}, teams=teams)
         check_keys(single, problems)
         check_limits(single, problems)
         if check_expiry:
@@ -51,29 +48,69 @@ def key_from_json(config: Config, name: str, entry: dict[str, Any], *, check_exp
     return key
 
 
+def team_from_json(config: Config, name: str, entry: dict[str, Any]) -> TeamConfig:
+    """Read a team as `teams.NAME` of this configuration. Raise ConfigError with the problems."""
+    problems = Problems(SOURCE)
+    team = _read(problems, "team", struct_type(TeamConfig), join("teams", name), name, entry)
+    if isinstance(team, TeamConfig) and not len(problems):
+        single = replace(config, keys={}, teams={name: team})
+        check_keys(single, problems)
+        check_limits(single, problems)
+    problems.raise_if_any()
+    assert isinstance(team, TeamConfig)
+    return team
+
+
+def _read(problems: Problems, kind: str, type_: Any, where: str, name: str, entry: dict[str, Any]) -> Any:
+    try:
+        node = yamlfile.parse(msgspec.json.encode(entry))
+    except yamlfile.YamlError as error:
+        raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
+    if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
+        message = f"a {kind}'s name must be printable text of at most {MAX_NAME_CHARS} characters, without spaces around it"
+        problems.add(node.place, "name", message)
+    return Reader(problems, {}, Path("/")).read(node, type_, where, name)
+
+
 def key_to_json(key: KeyConfig) -> dict[str, Any]:
     """Return a key as its YAML entry would be, without defaults."""
-    entry: dict[str, Any] = {"hash": key.hash}
-    if isinstance(key.models, dict):
-        entry["models"] = {
-            model: {"limits": _limits_to_json(access.limits)} if access.limits != LimitsConfig() else {}
-            for model, access in key.models.items()
-        }
-    elif key.models is not None:
-        entry["models"] = list(key.models)
-    if key.passthrough is not None:
-        entry["passthrough"] = list(key.passthrough)
+    entry: dict[str, Any] = {"hash": key.hash, **_access_to_json(key)}
     if key.team is not None:
         entry["team"] = key.team
-    if key.disabled:
-        entry["disabled"] = True
     if key.expires is not None:
         entry["expires"] = key.expires.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if key.strict:
         entry["strict"] = True
+    if key.require_end_user:
+        entry["require_end_user"] = True
     for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):
         if block != LimitsConfig():
             entry[field] = _limits_to_json(block)
+    return entry
+
+
+def team_to_json(team: TeamConfig) -> dict[str, Any]:
+    """Return a team as its YAML entry would be, without defaults."""
+    entry = _access_to_json(team)
+    if team.limits != LimitsConfig():
+        entry["limits"] = _limits_to_json(team.limits)
+    return entry
+
+
+def _access_to_json(owner: KeyConfig | TeamConfig) -> dict[str, Any]:
+    """Return the fields that keys and teams have: what they may use, and whether they are disabled."""
+    entry: dict[str, Any] = {}
+    if isinstance(owner.models, dict):
+        entry["models"] = {
+            model: {"limits": _limits_to_json(access.limits)} if access.limits != LimitsConfig() else {}
+            for model, access in owner.models.items()
+        }
+    elif owner.models is not None:
+        entry["models"] = list(owner.models)
+    if owner.passthrough is not None:
+        entry["passthrough"] = list(owner.passthrough)
+    if owner.disabled:
+        entry["disabled"] = True
     return entry
 
 

@@ -1,4 +1,7 @@
-"""/admin/keys: lists virtual keys, and creates, changes and revokes them at run time. A secret is returned only on creation."""
+"""/admin/keys: lists virtual keys, and creates, changes, rotates and revokes them at run time.
+
+A secret is returned only when it is created.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import json_response
+from gateway.admin.entries import (
+    changes,
+    check_entry,
+    conflict,
+    log_change,
+    not_found,
+    read_fields,
+    store_unavailable,
+    take_name,
+    with_usage,
+)
 from gateway.admin.key_json import key_from_json, key_to_json
+from gateway.admin.merge_patch import merge
+from gateway.config.formats import read_lifetime
 from gateway.config.key import KeyConfig
-from gateway.config.problem import ConfigError
-from gateway.errors import BadRequest, GatewayError, NotFound, Unavailable
-from gateway.http.json_body import parse_body, read_body_in_time
+from gateway.errors import BadRequest, GatewayError
+from gateway.keys.runtime_keys import rotated
 from gateway.keys.store import RuntimeKey
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 
 KEY_PREFIX = "lg-"
-MAX_BODY_BYTES = 64 << 10
-BODY_TIMEOUT_S = 30.0
-READ_ONLY_FIELDS = ("hash", "created", "key")
-"""Fields of the response that a request must not set."""
+DEFAULT_GRACE_S = 24 * 3600.0
+MAX_GRACE_S = 90 * 24 * 3600.0
+ROTATE = "/rotate"
 
 
 class KeyAdmin:
@@ -36,67 +50,76 @@ class KeyAdmin:
 
     async def list(self, request: Request) -> Response:
         """GET /admin/keys: list all keys, those of the configuration and those created at run time."""
-        entries = [_key_json(key, "yaml") for key in self._gateway.config.keys.values()]
-        entries += [_runtime_key_json(key) for key in self._gateway.runtime_keys.keys.values()]
-        return json_response({"object": "list", "data": entries})
+        entries = [(_key_json(key, "yaml"), key) for key in self._gateway.config.keys.values()]
+        entries += [(_runtime_key_json(key), key.entry) for key in self._gateway.runtime_keys.keys.values()]
+        return json_response({"object": "list", "data": await with_usage(self._gateway, [*entries])})
 
     async def show(self, request: Request) -> Response:
         """GET /admin/keys/{name}: return one key."""
         name = request.path_params["name"]
         runtime_key = self._gateway.runtime_keys.keys.get(name)
         if runtime_key is not None:
-            return json_response(_runtime_key_json(runtime_key))
+            return await self._answer(runtime_key)
         key = self._gateway.config.keys.get(name)
         if key is None:
-            raise _key_not_found(name)
-        return json_response(_key_json(key, "yaml"))
+            raise not_found("key", name, code="key_not_found")
+        return json_response((await with_usage(self._gateway, [(_key_json(key, "yaml"), key)]))[0])
 
     async def create(self, request: Request) -> Response:
         """POST /admin/keys: create a key. Only this response contains the secret."""
         config = self._gateway.config
-        fields = {name: value for name, value in (await _read_body(request)).items() if value is not None}
-        name = fields.pop("name", None)
-        if not isinstance(name, str):
-            raise BadRequest("'name' is required and must be a string.", param="name")
+        fields = {name: value for name, value in (await read_fields(request)).items() if value is not None}
+        name = take_name(fields)
         if not config.requires_keys:
             raise GatewayError(
                 "Authentication is off, so a new key would protect nothing. Set 'auth: keys' and admin.key_hash in the "
                 "configuration, or add a first key there: lockgate key create prints one.",
                 status=409, code="keys_not_checked", type="invalid_request_error",
             )  # fmt: skip
-        secret = KEY_PREFIX + secrets.token_urlsafe(32)
-        entry = _read_key(self._gateway, name, {**fields, "hash": "sha256:" + hashlib.sha256(secret.encode()).hexdigest()})
+        secret, hash, shown = _new_secret()
+        entry = self._read(name, {**fields, "hash": hash})
         if name in config.keys:
-            raise _conflict(f"The key '{name}' is defined in the configuration. Choose another name.")
-        shown = f"{secret[:6]}...{secret[-4:]}"
+            raise conflict(f"The key '{name}' is defined in the configuration. Choose another name.", code="key_exists")
         try:
             runtime_key = await self._gateway.runtime_keys.add(entry, shown)
         except StoreUnavailableError as error:
-            raise _store_unavailable(error) from None
+            raise store_unavailable("key", error) from None
         if runtime_key is None:
-            raise _conflict(f"The key '{name}' already exists. Revoke it first, or choose another name.")
+            raise conflict(f"The key '{name}' already exists. Revoke it first, or choose another name.", code="key_exists")
         self._log_change("key_made", runtime_key)
-        answer = {**_runtime_key_json(runtime_key), "key": secret}
+        answer = {"key": secret}
         if self._gateway.runtime_keys.store.is_volatile:
             answer["note"] = (
                 "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
             )
-        return json_response(answer, 201)
+        return await self._answer(runtime_key, answer, 201)
 
     async def change(self, request: Request) -> Response:
-        """PATCH /admin/keys/{name}: change the fields in the request; null resets a field. Other fields stay unchanged."""
-        fields = await _read_body(request)
+        """PATCH /admin/keys/{name}: merge the request into the key (RFC 7396); null removes a field.
+
+        The response says which fields were removed and changed.
+        """
+        fields = await read_fields(request)
         runtime_key = self._find_runtime_key(request.path_params["name"])
-        merged = {name: value for name, value in {**key_to_json(runtime_key.entry), **fields}.items() if value is not None}
-        entry = _read_key(self._gateway, runtime_key.entry.name, merged, check_expiry="expires" in fields)
+        before = key_to_json(runtime_key.entry)
+        entry = self._read(runtime_key.entry.name, merge(before, fields), check_expiry="expires" in fields)
         changed = msgspec.structs.replace(runtime_key, entry=entry)
-        try:
-            if not await self._gateway.runtime_keys.replace(changed):
-                raise _key_not_found(entry.name)
-        except StoreUnavailableError as error:
-            raise _store_unavailable(error) from None
-        self._log_change("key_changed", changed)
-        return json_response(_runtime_key_json(changed))
+        await self._replace(changed, "key_changed")
+        told = changes({"disabled": False, **before}, {"disabled": False, **key_to_json(entry)})
+        return await self._answer(changed, told)
+
+    async def rotate(self, request: Request) -> Response:
+        """POST /admin/keys/{name}/rotate: give a key a new secret. The present one is accepted for the time `grace`."""
+        if not request.scope.get("raw_path", b"/rotate").endswith(ROTATE.encode()):  # the end of a name, with its slash encoded
+            request.path_params["name"] += ROTATE
+            return await self.change(request)
+        has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+        grace_s = _read_grace(await read_fields(request) if has_body else {})
+        runtime_key = self._find_runtime_key(request.path_params["name"])
+        secret, hash, shown = _new_secret()
+        changed = rotated(runtime_key, hash, shown, grace_s)
+        await self._replace(changed, "key_rotated")
+        return await self._answer(changed, {"key": secret})
 
     async def revoke(self, request: Request) -> Response:
         """DELETE /admin/keys/{name}: revoke a key. Every process rejects it within two seconds."""
@@ -104,79 +127,74 @@ class KeyAdmin:
         runtime_key = self._find_runtime_key(name)
         try:
             if not await self._gateway.runtime_keys.revoke(name):
-                raise _key_not_found(name)
+                raise not_found("key", name, code="key_not_found")
         except StoreUnavailableError as error:
-            raise _store_unavailable(error) from None
+            raise store_unavailable("key", error) from None
         self._log_change("key_revoked", runtime_key)
         return json_response({"object": "key", "name": name, "revoked": True})
 
-    def _log_change(self, what: str, key: RuntimeKey) -> None:
+    async def _replace(self, key: RuntimeKey, event: str) -> None:
+        try:
+            if not await self._gateway.runtime_keys.replace(key):
+                raise not_found("key", key.entry.name, code="key_not_found")
+        except StoreUnavailableError as error:
+            raise store_unavailable("key", error) from None
+        self._log_change(event, key)
+
+    async def _answer(self, key: RuntimeKey, told: dict[str, Any] | None = None, status: int = 200) -> Response:
+        shown = (await with_usage(self._gateway, [(_runtime_key_json(key), key.entry)]))[0]
+        return json_response({**shown, **(told or {})}, status)
+
+    def _log_change(self, event: str, key: RuntimeKey) -> None:
         """Log a change with the masked key."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = {"time": at, "level": "info", "event": what, "key": key.entry.name, "shown": key.shown, "disabled": key.entry.disabled}
-        self._gateway.log.write(msgspec.json.encode(line) + b"\n")
+        log_change(self._gateway, event, key=key.entry.name, shown=key.shown, disabled=key.entry.disabled)
 
     def _find_runtime_key(self, name: str) -> RuntimeKey:
         runtime_key = self._gateway.runtime_keys.keys.get(name)
         if runtime_key is None and name in self._gateway.config.keys:
-            raise _conflict(f"The key '{name}' is defined in the configuration. Change it there and reload; 'disabled: true' disables it.")
+            text = f"The key '{name}' is defined in the configuration. Change it there and reload; 'disabled: true' disables it."
+            raise conflict(text, code="key_exists")
         if runtime_key is None:
-            raise _key_not_found(name)
+            raise not_found("key", name, code="key_not_found")
         return runtime_key
+
+    def _read(self, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
+        config, teams = self._gateway.config, self._gateway.runtime_teams.by_name
+        return check_entry("keys", name, lambda: key_from_json(config, name, entry, teams, check_expiry=check_expiry))
 
 
 def _runtime_key_json(key: RuntimeKey) -> dict[str, Any]:
-    return {**_key_json(key.entry, "runtime"), "shown": key.shown, "created": int(key.created)}
+    shown = {**_key_json(key.entry, "runtime"), "shown": key.shown, "created": int(key.created)}
+    now = datetime.now(UTC).timestamp()
+    previous = [{"until": _moment(each.until)} for each in key.previous if each.until > now]
+    return {**shown, "previous": previous} if previous else shown
 
 
 def _key_json(key: KeyConfig, source: str) -> dict[str, Any]:
     return {"object": "key", "name": key.name, "source": source, "disabled": False, **key_to_json(key)}
 
 
-async def _read_body(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a request. Reject fields that only the gateway sets."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # a cross-site page cannot send this type without a CORS preflight
-        raise BadRequest("The content-type must be application/json.", status=415, code="unsupported_media_type")
-    source = await read_body_in_time(request.receive, MAX_BODY_BYTES, BODY_TIMEOUT_S)
-    body = parse_body(source)
-    for name, raw in body.items():
-        if bytes(raw).startswith(b"{"):
-            _reject_duplicates(name, bytes(raw))
+def _new_secret() -> tuple[str, str, str]:
+    """Return a new secret, its hash, and its beginning and end."""
+    secret = KEY_PREFIX + secrets.token_urlsafe(32)
+    return secret, "sha256:" + hashlib.sha256(secret.encode()).hexdigest(), f"{secret[:6]}...{secret[-4:]}"
+
+
+def _read_grace(fields: dict[str, Any]) -> float:
+    for name in fields:
+        if name != "grace":
+            raise BadRequest(f"Unknown field '{name[:40]}'. Only 'grace' can be set.", param=name[:40])
+    text = fields.get("grace")
+    if text is None:
+        return DEFAULT_GRACE_S
     try:
-        values: dict[str, Any] = msgspec.json.decode(source)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    for name in READ_ONLY_FIELDS:
-        if name in values:
-            raise BadRequest(f"'{name}' is read-only. Remove it from the request.", param=name, code="unsupported_parameter")
-    return values
+        grace_s = (0.0 if text in ("0", "0s") else read_lifetime(text)) if isinstance(text, str) else None
+    except ValueError:
+        grace_s = None
+    if grace_s is None or grace_s > MAX_GRACE_S:
+        raise BadRequest("'grace' must be a duration such as \"24h\" or \"7d\", at most \"90d\", or \"0s\".", param="grace")
+    return grace_s
 
 
-def _reject_duplicates(name: str, source: bytes) -> None:
-    """Reject a block that contains a field twice, as the YAML reader does."""
-    try:
-        parse_body(source)
-    except BadRequest as error:
-        raise BadRequest(str(error), param=f"{name}.{error.param}" if error.param else name, code=error.code) from None
-
-
-def _read_key(gateway: Gateway, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
-    try:
-        return key_from_json(gateway.config, name, entry, check_expiry=check_expiry)
-    except ConfigError as error:
-        problems = [(problem.path.removeprefix(f"keys.{name}."), problem.message) for problem in error.problems]
-        text = "; ".join(f"{path}: {message}" for path, message in problems)
-        raise BadRequest(text, param=problems[0][0]) from None
-
-
-def _key_not_found(name: str) -> NotFound:
-    return NotFound(f"Unknown key '{name[:80]}'.", code="key_not_found")
-
-
-def _conflict(message: str) -> GatewayError:
-    return GatewayError(message, status=409, code="key_exists", type="invalid_request_error")
-
-
-def _store_unavailable(error: StoreUnavailableError) -> Unavailable:
-    return Unavailable(f"No key was changed: the store is unavailable ({error}). Try again later.", code="store_unavailable")
+def _moment(time_s: float) -> str:
+    return datetime.fromtimestamp(int(time_s), UTC).isoformat().replace("+00:00", "Z")

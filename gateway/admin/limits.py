@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import json_response
+from gateway.config.key import TeamConfig
 from gateway.errors import BadRequest, Unavailable
+from gateway.keys.limit_states import usage_json
 from gateway.limits.declared import declared_limits
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import NANO_PER_USD, OWNERS, Limit, LimitUsage
-
-UNITS = {"requests": "requests", "concurrent": "calls", "spend": "USD"}
-"""The units of kinds that do not count tokens."""
+from gateway.store.limit import OWNERS, Limit
 
 
 def list_limits(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
@@ -28,7 +25,7 @@ def list_limits(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         unknown = next((name for name in params if name != "owner"), None)
         if unknown is not None:
             raise BadRequest(f"Unknown query parameter '{unknown[:40]}'. Supported: owner.", param=unknown[:40])
-        found = declared_limits(gateway.config, gateway.runtime_keys.entries)
+        found = declared_limits(gateway.config, gateway.runtime_keys.entries, _runtime_teams(gateway))
         for owner in params.getlist("owner")[-1:]:
             found = [limit for limit in found if _belongs(limit, owner)]
         try:
@@ -48,25 +45,6 @@ def _belongs(limit: Limit, owner: str) -> bool:
     return limit.owner == owner if colon else limit.owner.startswith(f"{kind}:")
 
 
-def usage_json(usage: LimitUsage) -> dict[str, Any]:
-    """Return a limit and what is used of it. Money is in USD, and `reset_seconds` is null for a budget in total."""
-    limit = usage.limit
-    owner, _, name = limit.owner.partition(":")
-
-    def amount(number: int) -> int | float:
-        return number / NANO_PER_USD if limit.kind == "spend" else number
-
-    return {
-        "owner": owner,
-        "name": name,
-        "model": limit.model or None,
-        "kind": limit.kind,
-        "window": limit.window or None,
-        "timezone": limit.timezone if limit.kind == "spend" else None,
-        "unit": UNITS.get(limit.kind, "tokens"),
-        "limit": amount(limit.amount),
-        "used": amount(usage.used),
-        "reserved": None if usage.reserved is None else amount(usage.reserved),
-        "remaining": amount(usage.remaining),
-        "reset_seconds": None if math.isinf(usage.reset_s) else round(usage.reset_s, 3),
-    }
+def _runtime_teams(gateway: Gateway) -> list[TeamConfig]:
+    configured = gateway.config.teams
+    return [team.entry for name, team in gateway.runtime_teams.by_name.items() if name not in configured]

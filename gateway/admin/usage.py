@@ -1,4 +1,4 @@
-"""GET /admin/usage: usage by key, team, model, target or day, as JSON or CSV."""
+"""GET /admin/usage: usage by key, team, model, target, tag or day, as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.config.store_address import store_address
 from gateway.errors import BadRequest
 from gateway.http.request_id import next_id
 from gateway.ledger.counters import UsageCounts, UsageRow, merge_copies
-from gateway.ledger.query import BadQueryError, read_query, sum_usage, usage_csv
+from gateway.ledger.query import BadQueryError, read_query, sum_usage, total, usage_csv
 from gateway.ledger.query import usage_json as answer_of
 from gateway.ledger.store import read_usage
 from gateway.runtime.gateway import Gateway
@@ -50,7 +50,7 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         lines = sum_usage(rows, query)
         if form == "csv":
             return Response(usage_csv(lines, query), 200, {"x-request-id": next_id()}, "text/csv; charset=utf-8")
-        return json_response(answer_of(lines, query, source))
+        return json_response(answer_of(lines, query, source, total(rows, query)))
 
     return answer
 

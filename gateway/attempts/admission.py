@@ -112,6 +112,8 @@ class Admission:
         latency is recorded.
         """
         seconds = None if first_byte_at is None or first_byte_at < self.began else first_byte_at - self.began
+        if seconds is not None:
+            self._health.silence.record(seconds, stream=self._call.stream)
         self._health.record_success(self._target, self.began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
@@ -121,6 +123,15 @@ class Admission:
             return None
         waited = (first_byte_at if first_byte_at >= self.began else time.monotonic()) - self.began
         return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
+
+    def is_too_silent(self) -> bool:
+        """Return whether the target has not answered for too long, compared with its earlier answers."""
+        waited = time.monotonic() - self.began
+        return self._health.silence.is_too_long(waited, stream=self._call.stream, probe=self._is_probe)
+
+    def too_silent(self) -> Reason | None:
+        """Count a silence that was too long as a slow failure. Return the reason of the cooldown that it starts, if any."""
+        return self._health.record_silence(time.monotonic() - self.began, probe=self._is_probe)
 
     def leave(self, attempt: Attempt) -> None:
         """Give everything back, and settle the target's limits with the usage of the attempt."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,6 +37,13 @@ class PromptCount(msgspec.Struct, frozen=True):
     texts: list[str] | None = None
     window: int | None = None
     """The model's context window, if it is known."""
+
+
+class TokenText(NamedTuple):
+    """The text of token ids, and the tokenizer that knows them."""
+
+    text: str
+    tokenizer: str
 
 
 class ServerTokenError(Exception):
@@ -99,23 +107,30 @@ async def _count_text(asked: Asked, candidate: Candidate) -> PromptCount:
     return await SHARED_COUNTER.run(work, len(text), tokenizer)
 
 
-async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> str:
-    """Return the text of token ids. Raise GatewayError if an id or the ids of the model are unknown."""
+async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> TokenText:
+    """Return the text of token ids, from the server of the model if it answers, else from a tokenizer with its ids.
+
+    Raise GatewayError if an id or the ids of the model are unknown.
+    """
     target = candidate.backend.target
-    api = TOKENIZER_APIS.get(target.kind.type)
+    api, tokenizer = TOKENIZER_APIS.get(target.kind.type), _tokenizer(candidate)
+    unanswered: GatewayError | None = None
+    if api is not None:
+        try:
+            return TokenText(await _server_text(api, ids, body, candidate), _server_name(candidate))
+        except ServerTokenError as failed:
+            unanswered = failed.error
     try:
-        if api is not None:
-            return await _server_text(api, ids, body, candidate)
-        tokenizer = _tokenizer(candidate)
         if tokenizer.has_ids:
-            return await SHARED_COUNTER.run(partial(SHARED_COUNTER.decode, ids, tokenizer), len(ids), tokenizer)
-    except ServerTokenError as failed:
-        raise failed.error from None
+            decode = partial(SHARED_COUNTER.decode, ids, tokenizer)
+            return TokenText(await SHARED_COUNTER.run(decode, len(ids), tokenizer), tokenizer.label())
     except UnknownIdError as unknown:
         place = f"tokens[{unknown.index}]"
         raise BadRequest(f"'{place}' is not a token of {target.name}.", param=place) from None
     except ImportError:
         pass
+    if unanswered is not None:
+        raise unanswered
     known = "They are known for OpenAI's models, the local engine, vLLM, llama.cpp, and models with context.tokenizer."
     message = f"The token ids of {target.name} are unknown. {known}"
     raise BadRequest(message, param="model", code="unsupported_operation")
@@ -137,8 +152,11 @@ async def server_tokens(asked: Asked, body: Body, candidate: Candidate) -> Promp
         found: Tokens = end.value
     except (Refusal, ValueError, TypeError, LookupError) as error:
         raise ServerTokenError(Unavailable(f"{target.name} does not answer with tokens.")) from error
-    name = "engine" if candidate.backend.engine is not None else "server"
-    return PromptCount(len(found.ids), True, name, found.ids, found.texts, found.window)
+    return PromptCount(len(found.ids), True, _server_name(candidate), found.ids, found.texts, found.window)
+
+
+def _server_name(candidate: Candidate) -> str:
+    return "engine" if candidate.backend.engine is not None else "server"
 
 
 async def _server_text(api: TokenizerApi, ids: list[int], body: Body, candidate: Candidate) -> str:

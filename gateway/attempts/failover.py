@@ -79,14 +79,23 @@ class Failover:
         call.transcript = continuation.transcript_for(call, candidates)
         cooling: list[Candidate] = []
         if await self._try_healthy(progress, candidates, cooling):
-            return
+            return self._answered(call, candidates[0])
         others = _not_chosen(candidates, alternates) if progress.failure is not None else []
         if await self._try_healthy(progress, others, cooling):
-            return
+            return self._answered(call, candidates[0])
         if cooling and await self._try_cooling(progress, cooling):
-            return
+            return self._answered(call, candidates[0])
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
+
+    def _answered(self, call: Call, first: Candidate) -> None:
+        """Count an answer that did not come from the first target of the route. A hedge that answered first is no fallback."""
+        name = first.backend.target.name
+        if call.answered_by is None or (call.answered_by.target.name == name and not call.is_diverted):
+            return
+        if any(each.outcome == "lost" and each.target.name == name for each in call.attempts):
+            return
+        self._metrics.count("lockgate_fallback_answers", (self._metrics.model_label(call.model),))
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
         """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if it is not sent."""

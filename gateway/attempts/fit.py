@@ -268,7 +268,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
 def window_sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
     """Return the context window, the prompt limit and the output limit: as configured, else of the engine, else of the catalog."""
     target = place.target
-    entry = None if place.engine is not None else catalog.find(target.kind.type, target.model, target.provider)
+    entry = None if place.engine is not None else catalog.entry_of(target)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)
     prompt = entry.input if entry is not None and said.window is None else None
     return window, prompt, said.output or (entry.output if entry is not None else None)

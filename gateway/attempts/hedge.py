@@ -129,6 +129,10 @@ class HedgedCaller(Caller):
         self.head_sent = False
         self.disconnected = False
 
+    @property
+    def has_gone(self) -> bool:
+        return self._real.disconnected
+
     def claim(self) -> None:
         """Claim the caller. Raise HedgeLostError if the other attempt has done so."""
         self._claim()
@@ -275,8 +279,10 @@ class HedgeRace:
     async def close(self) -> None:
         """End both attempts. The progress then shows the winning attempt, or the first one if neither won."""
         last = self.winner or self.attempts[0]
+        has_gone = self._progress.caller.has_gone  # then both attempts have the outcome `left`
         for attempt in self.attempts:
-            if self.winner is None and attempt is not last and not attempt.has_ended and attempt.progress.attempt is not None:
+            is_other = self.winner is None and attempt is not last and not attempt.has_ended
+            if is_other and not has_gone and attempt.progress.attempt is not None:
                 attempt.progress.attempt.outcome = "lost"
             attempt.task.cancel()
         await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)

@@ -9,8 +9,10 @@ from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.call import Call
 from gateway.config.types import Config
 from gateway.dialects.azure import DEPLOYMENTS, deployment_of, set_deployment
+from gateway.dialects.end_user import check_required, end_user
 from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
+from gateway.dialects.tags import tags_of_metadata
 from gateway.http.json_body import parse_body
 from gateway.response.headers import linked_id
 from gateway.tokens.inputs import WITHOUT_OUTPUT
@@ -20,7 +22,8 @@ def headers_known_to(config: Config) -> KnownHeaders:
     """Return the headers that the gateway reads: its own, those that providers define, and those that the configuration names."""
     forwarded = [name for provider in config.providers.values() for name in provider.forward_headers]
     forwarded += [name for provider in config.providers.values() for name in providers.get(provider.type).caller_headers]
-    return known_headers(forwarded, [model.session_header for model in config.models.values() if model.session_header])
+    sessions = [model.session_header for model in config.models.values() if model.session_header]
+    return known_headers(forwarded, sessions, config.end_user_header, config.tags)
 
 
 def read_request(
@@ -33,6 +36,7 @@ def read_request(
         wanted = found.gateway
         call.strict, call.requires_parameters, call.wants_receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
         call.client_id = linked_id(found.request_id) if found.request_id is not None else None
+        call.tags = wanted.tags
     call.strict = call.strict or strict or (call.key is not None and call.key.strict)
     if call.translator is not None:
         if found is not None:
@@ -47,6 +51,15 @@ def read_request(
     if call.path.startswith(DEPLOYMENTS):
         set_deployment(body, deployment_of(call.path))
     call.model = read_model(body)
+
+
+def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> None:
+    """Read on whose behalf the call is made, and its tags. Raise BadRequest if its key requires an end user."""
+    call.end_user = end_user(call.body, call.source, headers, known.end_user)
+    if call.key is not None and call.key.requires_end_user:
+        check_required(call.end_user, known.end_user)
+    if known.tags and not call.tags:
+        call.tags = tags_of_metadata(call.source if call.source is not None else call.body, known.tags)
 
 
 def read_parameters(call: Call) -> None:

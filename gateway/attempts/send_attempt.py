@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from gateway.metrics import Metrics
 from gateway.response.deliver import UpstreamExchange, deliver
 from gateway.response.redaction import redact
 from gateway.targets.candidate import Candidate
+from gateway.targets.cooldown import Reason
 from gateway.targets.health import TargetHealth
 from gateway.upstream.transport import UpstreamError
 from providers.base import Body, Failure, StreamFailure, Target
@@ -68,6 +70,10 @@ class AttemptSender:
         except StreamFailure as error:
             failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
             ended = failure.kind
+        except asyncio.CancelledError:
+            if caller.has_gone:
+                self._note_left(exchange, admission, broken)
+            raise
         else:
             admission.succeeded(call.first_byte_at)
             self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
@@ -87,10 +93,27 @@ class AttemptSender:
             admission.leave(attempt)
         # a timeout does not count as a failure of the target if at most half of its usual time was left
         if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
-            reason = admission.failed(failure, first_byte_at)
-            if reason is not None:
-                self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
+            self._count_cooldown(target, admission.failed(failure, first_byte_at))
+        elif _is_silent(exchange, broken) and admission.is_too_silent():
+            self._count_cooldown(target, admission.too_silent())
         return failure
+
+    def _note_left(self, exchange: UpstreamExchange, admission: Admission, broken: Attempt | None) -> None:
+        """Record that the caller left. If the target had been silent for too long, that is a slow failure of the target."""
+        attempt, target = exchange.attempt, exchange.target
+        if attempt.outcome != "ok":  # the attempt of a hedge that lost
+            return
+        attempt.outcome, label = "left", self._metrics.target_label(target)
+        if not admission.began:
+            return
+        self._metrics.count("lockgate_attempts", (label, "left"))
+        if _is_silent(exchange, broken) and admission.is_too_silent():
+            self._metrics.count("lockgate_upstream_errors", (label, "left"))
+            self._count_cooldown(target, admission.too_silent())
+
+    def _count_cooldown(self, target: Target, reason: Reason | None) -> None:
+        if reason is not None:
+            self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
 
     async def _start(
         self, progress: Progress, candidate: Candidate, target: Target, left: float
@@ -104,6 +127,8 @@ class AttemptSender:
         exchange = UpstreamExchange(
             call, attempt, progress.caller, backend, request.adapted, deadlines, self._metrics, native=request.native
         )
+        if candidate.settings.fallback_on:
+            exchange.goes_on_if_filtered = "content_filter" in candidate.settings.fallback_on
         attempt.sent_at = exchange.sent_at if call.answered_by is None else call.answered_by.sent_at
         return exchange, request.adapted.body
 
@@ -121,3 +146,11 @@ class AttemptSender:
             exchange.deadlines = attempt_deadlines(candidate, call, max(MIN_TIME_LEFT_S, progress.time_left()))
         if call.trace is not None:
             call.trace.begin(attempt)
+
+
+def _is_silent(exchange: UpstreamExchange, broken: Attempt | None) -> bool:
+    """Return whether a target has sent nothing of its answer; of a stream, nothing with content."""
+    attempt, call = exchange.attempt, exchange.call
+    if broken is not None or call.answered_by is attempt or attempt.reported:
+        return False
+    return call.stream or not attempt.head_at

@@ -2,18 +2,23 @@
 
 Each JSON file is an extract of models.dev for one vendor (MIT, LICENSE.models-dev), read when a model of that vendor is
 first looked up. Nothing is downloaded. The files are part of the package, not of the operator's `config/` folder, so
-that an installed wheel contains them. A model's `context:` and a provider's `prices:` override the catalog.
+that an installed wheel contains them. `catalog:` in the configuration names an overlay with newer entries, which `lockgate
+catalog update` writes. A model's `context:` and a provider's `prices:` override both.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
+
+if TYPE_CHECKING:
+    from providers.base import Target
 
 VENDOR_OF_TYPE = {"gemini": "google", "fireworks": "fireworks-ai", "together": "togetherai"}
 """The vendor's name in the catalog, for provider types with another name."""
@@ -21,6 +26,7 @@ _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})\Z")
 _NAME = re.compile(r"[a-z0-9-]+\Z")
 
 
+_Tokens = Annotated[int, Meta(gt=0, le=1_000_000_000)]
 _Usd = Annotated[float, Meta(ge=0, le=100_000)]
 
 
@@ -54,14 +60,14 @@ class CatalogPrices(CatalogRates, frozen=True, kw_only=True, omit_defaults=True)
     service_tiers: dict[str, CatalogRates] = {}
 
 
-class ModelEntry(msgspec.Struct, frozen=True):
+class ModelEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One model in the catalog. None means unknown."""
 
-    context: int | None = None
+    context: _Tokens | None = None
     """Context window: tokens of prompt and output together."""
-    input: int | None = None
+    input: _Tokens | None = None
     """Maximum tokens of the prompt, if less than the context window."""
-    output: int | None = None
+    output: _Tokens | None = None
     """Maximum tokens of one answer."""
     usd_per_million_tokens: CatalogPrices | None = None
     reasoning: bool | None = None
@@ -82,6 +88,31 @@ class VendorCatalog(msgspec.Struct, frozen=True):
     models: dict[str, ModelEntry]
 
 
+class VendorOverlay(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The newer entries of one vendor. A vendor without any was compared, too."""
+
+    models: dict[str, ModelEntry] = {}
+
+
+class Overlay(msgspec.Struct, frozen=True):
+    """A file of entries that are newer than those of the catalog."""
+
+    source: str
+    as_of: Annotated[str, Meta(pattern=r"\A\d{4}-\d{2}-\d{2}\Z")]
+    vendors: dict[str, VendorOverlay]
+    licence: str = ""
+
+
+_read_overlay = msgspec.json.Decoder(Overlay).decode
+
+
+def read_overlay(data: bytes | str) -> Overlay:
+    """Read an overlay. Raise ValueError with the place of the fault."""
+    overlay = _read_overlay(data)
+    date.fromisoformat(overlay.as_of)
+    return overlay
+
+
 @functools.cache
 def vendor_catalog(vendor: str) -> VendorCatalog | None:
     """Return the file of a vendor, or None if there is none."""
@@ -93,16 +124,39 @@ def vendor_catalog(vendor: str) -> VendorCatalog | None:
     return msgspec.json.decode(path.read_bytes(), type=VendorCatalog)
 
 
-def find(kind: str, model: str, provider: str = "") -> ModelEntry | None:
+def bundled_vendors() -> frozenset[str]:
+    """Return the names of all vendors in the catalog."""
+    return frozenset(path.stem for path in Path(__file__).parent.glob("*.json"))
+
+
+def vendor_names(kind: str, provider: str) -> tuple[str, str]:
+    """Return the names that a provider's vendor may have in the catalog: by its type, then by its own name."""
+    return VENDOR_OF_TYPE.get(kind, kind), provider
+
+
+def find(kind: str, model: str, provider: str = "", overlay: Overlay | None = None) -> ModelEntry | None:
     """Return the entry of `model` for the provider type `kind`, or for the provider's name if the type has no catalog, or None.
 
-    A dated model without an entry gets the entry of the undated name.
+    Entries of the overlay come first. A dated model without an entry gets the entry of the undated name.
     """
-    vendor = vendor_catalog(VENDOR_OF_TYPE.get(kind, kind)) or vendor_catalog(provider)
-    if vendor is None:
-        return None
     name = model.removeprefix("models/")
-    return vendor.models.get(name) or vendor.models.get(undated(name))
+    for vendor in vendor_names(kind, provider):
+        bundled, newer = vendor_catalog(vendor), overlay.vendors.get(vendor) if overlay is not None else None
+        if bundled is None and newer is None:
+            continue
+        for each in (name, undated(name)):
+            for source in (newer, bundled):
+                if source is not None and (entry := source.models.get(each)) is not None:
+                    return entry
+        return None
+    return None
+
+
+def entry_of(target: Target) -> ModelEntry | None:
+    """Return the entry of a target's model, or None."""
+    if isinstance(target.facts, ModelEntry):
+        return target.facts
+    return find(target.kind.type, target.model, target.provider)
 
 
 def undated(model: str) -> str:

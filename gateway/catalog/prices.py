@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from fractions import Fraction
 
-    from gateway.catalog import CatalogRates
+    from gateway.catalog import CatalogRates, ModelEntry, Overlay
 
 __all__ = ["FREE", "TokenPrice", "price_of"]
 
@@ -72,13 +72,19 @@ class PricedProvider(Protocol):
     def type(self) -> str: ...
     @property
     def prices(self) -> Mapping[str, ConfiguredPrice]: ...
+    @property
+    def overlay(self) -> Overlay | None: ...
 
 
 def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
     """Return the price of a model at a provider, or None if it is unknown."""
     price = provider.prices.get(model) or provider.prices.get("*")
     if price is None:
-        return FREE if provider.type == "local" else _catalog_price(provider.type, model, provider.name)
+        if provider.type == "local":
+            return FREE
+        if provider.overlay is None:
+            return _bundled_price(provider.type, model, provider.name)
+        return _catalog_price(provider.type, model, catalog.find(provider.type, model, provider.name, provider.overlay))
     base = {"prompt": 0, "output": 0, **_rates(price)}
     steps = [(step.over, _rates(step)) for step in price.steps]
     known = _price(base, steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
@@ -91,8 +97,11 @@ def _rates(price: ConfiguredRates) -> dict[str, int]:
 
 
 @functools.lru_cache(4096)
-def _catalog_price(kind: str, model: str, provider: str) -> TokenPrice | None:
-    entry = catalog.find(kind, model, provider)
+def _bundled_price(kind: str, model: str, provider: str) -> TokenPrice | None:
+    return _catalog_price(kind, model, catalog.find(kind, model, provider))
+
+
+def _catalog_price(kind: str, model: str, entry: ModelEntry | None) -> TokenPrice | None:
     prices = entry.usd_per_million_tokens if entry is not None else None
     if prices is None:
         return None

@@ -91,11 +91,26 @@ class TokenPrice(msgspec.Struct, frozen=True):
                 return self.search_cost(usage.search_units)
             if usage.prompt_tokens <= 0:
                 return None
-        prompt, output = max(0, usage.prompt_tokens), max(0, usage.completion_tokens)
-        price = self.at(prompt, usage.service_tier)
+        prompt, output, cached = usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens
+        price = self.at(prompt, usage.service_tier) if self.steps or usage.service_tier else self
+        if 0 <= cached <= prompt and output >= 0 and not price._has_rare(usage):  # the usual case
+            return -(-((prompt - cached) * price.prompt + cached * price.cached + output * price.output) // MILLION)
+        prompt, output = max(0, prompt), max(0, output)
         if usage.billed is not None and not usage.estimated:
             prompt, output = usage.billed
         return -(-(price._prompt_total(prompt, usage) + price._output_total(output, usage)) // MILLION)
+
+    def _has_rare(self, usage: Usage) -> object:
+        """Return whether a usage has tokens of other kinds than prompt, cached and output."""
+        return (
+            usage.cache_write_tokens
+            or (usage.reasoning_tokens and self.reasoning is not None)
+            or usage.billed is not None
+            or usage.audio_prompt_tokens
+            or usage.image_prompt_tokens
+            or usage.audio_output_tokens
+            or usage.image_output_tokens
+        )
 
     def _prompt_total(self, prompt: int, usage: Usage) -> int:
         """Return the cost of the prompt, times a million. If the parts exceed the prompt, the first ones count."""

@@ -16,15 +16,19 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
     """Check FILE and everything it refers to, without serving or calling any upstream.
 
     Each problem is printed as one line, FILE:LINE:COLUMN: PATH: MESSAGE. If there are any, the exit code is 2.
+    Prices of the catalog that are more than 90 days old are a warning on stderr.
 
     \b
     lockgate check
     lockgate check my.yaml --json
     lockgate check production.yaml --allow-absent
     """
+    from datetime import UTC, datetime
+
     from msgspec.structs import asdict
 
     from gateway.config import load as config
+    from gateway.config.catalog_file import old_prices
     from gateway.config.problem import Problems
 
     path = file or config.find_config_path()
@@ -39,11 +43,14 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
     counts = {"providers": len(loaded.providers), "models": len(loaded.models), "keys": len(loaded.keys)}
     if loaded.passthrough:
         counts["paths"] = len(loaded.passthrough)
+    warnings = old_prices(loaded, datetime.now(UTC).date())
     if as_json:
         found = {"absent": [asdict(one) for one in absent.in_order]} if allow_absent else {}
-        print_json({"ok": True, "file": path, "problems": [], **found, **counts})
+        print_json({"ok": True, "file": path, "problems": [], "warnings": warnings, **found, **counts})
     else:
         print_absent(absent)
+        for warning in warnings:
+            click.echo(f"{path}: {click.style('warning', fg='yellow')}: {warning}", err=True)
         summary = ", ".join(f"{count} {word if count != 1 else word[:-1]}" for word, count in counts.items())
         click.echo(f"{path}: {click.style('ok', fg='green')} ({summary})")
 

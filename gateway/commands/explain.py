@@ -12,9 +12,7 @@ from gateway.commands.output import print_json, read_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
 CHAT_PATH = "/v1/chat/completions"
-
 
 @click.command(short_help="Show the upstream requests that a request would cause.")
 @click.argument("file", type=click.Path(allow_dash=True))
@@ -35,7 +33,10 @@ def explain(file: str, config_path: str | None, strict: bool, as_table: bool, pa
     from gateway.explain.text import request_text
 
     headers = [_header(line) for line in header] + ([(b"x-gateway-strict", b"true")] if strict else [])
-    plan = explain_file(config_path, read_file(file), headers, path)
+    source = read_file(file)
+    plan = explain_file(config_path, source, headers, path)
+    if (advice := hint_for(source, path)) is not None:
+        click.echo(f"Hint: {advice}", err=True)
     if as_table:
         click.echo(request_text(plan))
     else:
@@ -52,6 +53,18 @@ def _header(line: str) -> tuple[bytes, bytes]:
     return name.strip().lower().encode(), value.strip().encode()
 
 
+def hint_for(source: bytes, path: str) -> str | None:
+    """Return advice to add --path if the body belongs to another API than that of the path."""
+    import msgspec
+
+    from gateway.explain.path_hint import hint
+
+    try:
+        return hint(msgspec.json.decode(source), path)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def explain_file(config_path: str | None, source: bytes, headers: Sequence[tuple[bytes, bytes]], path: str = CHAT_PATH) -> dict[str, Any]:
     """Return the plan according to a configuration file, or the error response that a caller would get."""
     import asyncio
@@ -59,18 +72,20 @@ def explain_file(config_path: str | None, source: bytes, headers: Sequence[tuple
     import msgspec
 
     from gateway.commands.dry_run import dry_run_generation
-    from gateway.dialects.table import DIALECTS, call_paths
+    from gateway.dialects.table import DIALECTS, call_paths, deployment_api
     from gateway.errors import GatewayError
+    from gateway.explain.path_hint import unknown_path
     from gateway.explain.request import explain as explain_request
 
     dialects = call_paths(DIALECTS)
-    if path not in dialects:
-        raise click.BadParameter(f"{path} is not a path for calls to models", param_hint="--path")
+    dialect = dialects.get(path) or deployment_api(path)
+    if dialect is None:
+        raise click.BadParameter(unknown_path(path, dialects), param_hint="--path")
     generation = dry_run_generation(config_path)
     try:
         generation.pipeline.failover.fit.engines_run = False
         trace = generation.pipeline.begin_trace(headers)
-        return asyncio.run(explain_request(generation.dry_run(), source, headers, trace=trace, dialect=dialects[path]))
+        return asyncio.run(explain_request(generation.dry_run(), source, headers, trace=trace, dialect=dialect, path=path))
     except GatewayError as error:
         decoded: dict[str, Any] = msgspec.json.decode(error.as_body())
         return {"status": error.status, **decoded}

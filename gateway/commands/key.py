@@ -1,4 +1,4 @@
-"""`lockgate key`: create, list and revoke virtual keys.
+"""`lockgate key`: create, list, change, rotate and revoke virtual keys. The changes are in key_changes.py.
 
 A new key is printed once. The configuration and the gateway contain only its SHA-256 digest.
 """
@@ -22,14 +22,16 @@ CHECKED_FILE = "(the key)"
 _LIMITS_HELP = "Limits such as requests=600/min, separated by commas or in several options; a kind may be repeated with another window."
 
 
-@click.group(short_help="Create, list and revoke virtual keys.")
+@click.group(short_help="Create, list, change and revoke virtual keys.")
 def key() -> None:
-    """Create, list and revoke virtual keys. If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
+    """Create, list, change and revoke virtual keys. If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
 
     \b
     lockgate key create --name search-team
     lockgate key create --name search-team --admin http://127.0.0.1:8081
     lockgate key list
+    lockgate key update search-team --limits requests=100/min
+    lockgate key rotate search-team --grace 24h
     lockgate key revoke search-team
     """
 
@@ -77,7 +79,7 @@ def create(
     if team:
         entry["team"] = team
     if limits:
-        entry["limits"] = _parse_limits(limits)
+        entry["limits"] = parse_limits(limits)
     if expires:
         entry["expires"] = expires
     if disabled:
@@ -136,7 +138,7 @@ def list_keys(url: str, as_json: bool) -> None:
         print_json(response)
         return
     for entry in response["data"]:
-        limits = ", ".join(f"{kind} {_limit_text(limit)}" for kind, limit in entry.get("limits", {}).items())
+        limits = ", ".join(f"{kind} {limit_text(limit)}" for kind, limit in entry.get("limits", {}).items())
         state = "disabled" if entry["disabled"] else _validity(entry["expires"]) if "expires" in entry else "valid"
         models = ",".join(entry.get("models", ["*"]))
         cells = [
@@ -147,8 +149,23 @@ def list_keys(url: str, as_json: bool) -> None:
             entry.get("team", "-"),
             models,
             limits or "-",
+            spent_text(entry.get("usage")),
         ]
         click.echo("\t".join(cells))
+
+
+def spent_text(usage: list[dict[str, Any]] | None) -> str:
+    """Return what is spent of budgets, and until when they are counted."""
+    if usage is None:
+        return "spent ?"
+    budgets = [state for state in usage if state["kind"] == "spend"]
+    texts = [
+        f"spent {state['spent']:.4f} of {state['limit']:g} USD"
+        + (f" on {state['model']}" if state["model"] else "")
+        + (f" until {state['reset_at']}" if state["reset_at"] else " in total")
+        for state in budgets
+    ]
+    return ", ".join(texts) or "-"
 
 
 def _validity(expires: str) -> str:
@@ -173,12 +190,12 @@ def revoke(name: str, url: str) -> None:
     click.echo(f"{name} is revoked")
 
 
-def _limit_text(limit: Any) -> str:
+def limit_text(limit: Any) -> str:
     """Return a limit in one word, with the limits of several windows joined."""
     return " and ".join(limit) if isinstance(limit, list) else str(limit)
 
 
-def _parse_limits(options: tuple[str, ...]) -> dict[str, Any]:
+def parse_limits(options: tuple[str, ...]) -> dict[str, Any]:
     """Return the `limits` block of options. A kind that is given again gets another window."""
     limits: dict[str, Any] = {}
     for pair in (part.strip() for option in options for part in option.split(",") if part.strip()):

@@ -5,7 +5,6 @@ The command uses the same router as the server and calls no upstream.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
@@ -82,6 +81,8 @@ def route(
 
 def _plan_of_file(path: str | None, query: dict[str, Any]) -> Any:
     """Return the plan according to a configuration file."""
+    import asyncio
+
     from gateway.commands.dry_run import dry_run_generation
     from gateway.errors import GatewayError
     from gateway.explain.path import plan_path

@@ -14,7 +14,7 @@ TIMEOUT_S = 30.0
 @click.command(short_help="Show usage and cost.")
 @click.option(
     "--by",
-    type=click.Choice(["key", "team", "model", "target", "day"]),
+    type=click.Choice(["key", "team", "model", "target", "tag", "day"]),
     default="key",
     show_default=True,
     help="Column to group by.",
@@ -65,6 +65,8 @@ def table(usage: dict[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
     text = [_line(heads, widths), *(_line(cells, widths) for cells in lines)]
     notes = [f"{usage['from']} to {usage['to']}, UTC"]
+    if by == "tag":
+        notes.append("a call with several tags counts for each of them")
     if usage["source"] == "process":
         notes.append("this process only")
     if usage["total"]["estimated"]:

@@ -37,6 +37,7 @@ _GUESSABLE = (
 )  # fmt: skip
 _GUESSABLE_DIGESTS = {hashlib.sha256(word.encode()).hexdigest(): word for word in _GUESSABLE}
 HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}"
+TAG = r"[A-Za-z0-9][A-Za-z0-9._:/=-]{0,63}"
 UNFORWARDABLE = frozenset({
     "accept", "accept-encoding", "api-key", "authorization", "connection", "cookie", "cookie2", "expect", "forwarded", "host",
     "keep-alive", "ocp-apim-subscription-key", "origin", "proxy-authorization", "referer", "set-cookie", "te", "trailer",
@@ -220,6 +221,13 @@ def read_origin(text: str) -> str:
     return text.lower()
 
 
+def read_tag(text: str) -> str:
+    """Read the name of a tag."""
+    if not re.fullmatch(TAG, text):
+        raise ValueError("expected a tag of letters, digits and . _ : / = -, such as search or team/web")
+    return text
+
+
 def read_header_name(text: str) -> str:
     """Read the name of a request header that may be forwarded, in lower case. Headers with credentials are rejected."""
     name = text.lower()
@@ -291,6 +299,7 @@ FORMATS: dict[str, Format] = {
     "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),
+    "tag": Format(read_tag, _text(TAG, "search")),
     "header_name": Format(read_header_name, _text(HEADER_NAME, "x-tenant")),
     "key_hash": Format(
         read_key_hash,

@@ -104,10 +104,14 @@ class KeyConfig(Struct, frozen=True):
     limits_per_user: Annotated[
         LimitsConfig,
         Meta(
-            description="Limits for each value of the request field `user` in calls with this key.",
+            description="Limits for each end user of this key: `user` or `safety_identifier`, in the Messages API "
+            "`metadata.user_id`, or the header named by `end_user_header`. All calls that name none count as one user.",
             examples=[{"requests": "20/min"}],
         ),
     ] = LimitsConfig()
+    require_end_user: Annotated[
+        bool, Meta(description="Reject calls that name no end user (400).", examples=[True])
+    ] = False
 
 
 def model_limits(entry: KeyConfig | TeamConfig) -> dict[str, LimitsConfig]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.config import pem, yamlfile
+from gateway.config.catalog_file import with_overlay
 from gateway.config.check import check_client_certificates, check_keys, check_limits, check_listeners, check_store, check_tls
 from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.extras import check_extras
@@ -31,6 +32,7 @@ from gateway.config.route import Order, Ref, Route, RouteReader, Split, refs
 from gateway.config.route_check import check_routes
 from gateway.config.secret import Secret
 from gateway.config.struct_types import struct_type
+from gateway.config.tags_check import check_tags
 from gateway.config.types import Config
 
 BUILT_IN = "(built-in)"
@@ -57,7 +59,7 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 CHECKS = (
-    check_listeners, check_keys, check_store, check_limits, check_providers, check_routes, check_passthrough, check_extras,
+    check_listeners, check_keys, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough, check_extras,
     check_client_certificates,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""
@@ -112,7 +114,7 @@ def parse(
     reader.special = {ProviderConfig: ProviderReader(reader).read, ModelConfig: ModelReader(reader, routes).read}
     config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
-        config = _apply_overrides(replace(config, path=path), overrides)
+        config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
         for check in CHECKS:

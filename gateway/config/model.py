@@ -157,9 +157,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         list[FallbackCondition] | None,
         Meta(
             description="Try the next target also after these refusals, which otherwise end the call: `content_filter` "
-            "(a content filter refused the prompt) and `invalid_request` (any other error that the upstream attributes to "
-            "the request). A missing model, a prompt that exceeds the context window and a request that is too large "
-            "always lead to the next target. Default: none.",
+            "(a content filter refused the prompt, or withheld the whole answer) and `invalid_request` (any other error "
+            "that the upstream attributes to the request). A missing model, a prompt that exceeds the context window and "
+            "a request that is too large always lead to the next target. Default: none.",
             examples=[["content_filter"]],
         ),
     ] = None

@@ -12,7 +12,7 @@ PREFIXES = (
 """The beginnings of paths that clients use."""
 APIS = (
     "/chat/completions", "/chat/completions/explain", "/completions", "/embeddings", "/messages", "/messages/count_tokens",
-    "/chat/logits", "/chat-attribution/compute-logits", "/responses/*", "/models/*", "/explain", "/tcp_warming", "/rerank",
+    "/chat/logits", "/chat-attribution/compute-logits", "/responses/*", "/models/*", "/explain", "/key", "/tcp_warming", "/rerank",
     "/tokenize", "/detokenize",
 )  # fmt: skip
 """The paths of APIs behind a prefix. `/*` stands for everything below."""

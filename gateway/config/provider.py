@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from gateway.catalog import Overlay
 from gateway.config.field_types import Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
 from gateway.config.price import PriceConfig
@@ -261,5 +262,7 @@ class ProviderConfig(Struct, frozen=True):
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}
+    overlay: Annotated[Overlay | None, Meta(extra={"form": "outside"})] = None
+    """The entries of the file that `catalog` names."""
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
     """The keys that only this provider type has, by their Python names, with defaults filled in."""

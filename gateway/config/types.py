@@ -88,6 +88,14 @@ class Config(Struct, frozen=True):
             examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
         ),
     ] = ResponsesConfig()
+    catalog: Annotated[
+        File | None,
+        Meta(
+            description="File with prices and limits of models that are newer than the bundled catalog, as written by "
+            "`lockgate catalog update`.",
+            examples=["catalog.json"],
+        ),
+    ] = None
     journal: Annotated[
         Annotated[str, Meta(extra={"form": "journal"})] | None,
         Meta(
@@ -149,6 +157,22 @@ class Config(Struct, frozen=True):
         dict[str, KeyConfig],
         Meta(description="Virtual keys by name.", examples=[{"search-team": {"hash": KEY_HASH_EXAMPLE}}]),
     ] = {}
+    end_user_header: Annotated[
+        Annotated[str, Meta(extra={"form": "header_name"})] | None,
+        Meta(
+            description="Request header that names the end user of a call, if a platform in front of the gateway sets it. It "
+            "takes precedence over the fields of the request. Default: none.",
+            examples=["x-end-user"],
+        ),
+    ] = None
+    tags: Annotated[
+        tuple[Annotated[str, Meta(extra={"form": "tag"})], ...],
+        Meta(
+            description="Tags that calls may carry in the header `x-gateway-tags` or in `metadata.tags`, to add up usage by "
+            "them. At most 200.",
+            examples=[["search", "batch"]],
+        ),
+    ] = ()
     auth: Annotated[
         Literal["auto", "keys", "none"],
         Meta(

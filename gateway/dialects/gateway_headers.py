@@ -2,6 +2,7 @@
 
 x-gateway-strict               boolean: reject what a target cannot honour instead of adjusting it
 x-gateway-require-parameters   boolean: skip targets that would drop or change a parameter
+x-gateway-tags                 names of `tags` in the configuration, separated by commas, by which usage is added up
 x-gateway-receipt              `body`: also put the receipt into the response body; `header`: in the header only (default)
 """
 
@@ -12,6 +13,7 @@ from difflib import get_close_matches
 
 import msgspec
 
+from gateway.dialects.tags import read_tags
 from gateway.errors import BadRequest, refuse
 
 PREFIX = b"x-gateway-"
@@ -26,7 +28,7 @@ BOOLEANS = {
     b"no": False,
 }
 RECEIPTS = {b"body": True, b"header": False}
-NAMES = ("x-gateway-strict", "x-gateway-require-parameters", "x-gateway-receipt")
+NAMES = ("x-gateway-strict", "x-gateway-require-parameters", "x-gateway-receipt", "x-gateway-tags")
 MAX_SHOWN_BYTES = 64
 
 
@@ -36,12 +38,15 @@ class GatewayHeaders(msgspec.Struct):
     strict: bool = False
     require_parameters: bool = False
     receipt_in_body: bool = False
+    tags: tuple[str, ...] = ()
 
 
-def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]], configured: Collection[bytes] = ()) -> GatewayHeaders:
+def read_gateway_headers(
+    headers: Iterable[tuple[bytes, bytes]], configured: Collection[bytes] = (), tags: Collection[str] = ()
+) -> GatewayHeaders:
     """Read the `x-gateway-*` headers of a request. Raise BadRequest for an unknown name or value.
 
-    `configured` are names that the configuration uses, such as a `session_header`.
+    `configured` are names that the configuration uses, such as a `session_header`. `tags` are those that it declares.
     """
     settings = GatewayHeaders()
     for name, value in headers:
@@ -49,6 +54,8 @@ def read_gateway_headers(headers: Iterable[tuple[bytes, bytes]], configured: Col
             settings.strict = read_flag(name, value)
         elif name == b"x-gateway-receipt":
             settings.receipt_in_body = _read(name, value, RECEIPTS, "'body' or 'header'")
+        elif name == b"x-gateway-tags":
+            settings.tags = tuple(sorted({*settings.tags, *read_tags(value, tags)}))
         elif name == b"x-gateway-require-parameters":
             settings.require_parameters = read_flag(name, value)
         elif name.startswith(PREFIX) and name not in configured:

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gateway.dialects.gateway_headers import PREFIX, GatewayHeaders, read_gateway_headers
+from gateway.dialects.tags import read_tags
 from gateway.errors import refuse
 from providers.rules.request_headers import NUMBERS, VENDOR_HEADERS
 
-REQUEST_ID = b"x-request-id"
+REQUEST_ID, TAGS = b"x-request-id", b"x-gateway-tags"
 TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
 """W3C Trace Context and Baggage: every upstream gets them."""
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
@@ -27,6 +28,10 @@ class KnownHeaders(msgspec.Struct, frozen=True):
     """All of these names, except those that are only in `session` and those with the gateway's prefix."""
     session: frozenset[bytes] = frozenset()
     """The names that the gateway itself uses to keep a conversation at one target."""
+    end_user: bytes | None = None
+    """The name of the header with the end user."""
+    tags: frozenset[str] = frozenset()
+    """The tags that the configuration declares."""
 
 
 class CallerHeaders(msgspec.Struct):
@@ -41,14 +46,18 @@ class CallerHeaders(msgspec.Struct):
     """Names in `vendor` that the gateway itself uses."""
 
 
-def known_headers(forwarded: Iterable[str] = (), session: Iterable[str] = ()) -> KnownHeaders:
+def known_headers(
+    forwarded: Iterable[str] = (), session: Iterable[str] = (), end_user: str | None = None, tags: Iterable[str] = ()
+) -> KnownHeaders:
     """Return the names of the headers that are used under one configuration.
 
-    `forwarded` are those that its providers get; `session` are those by which it identifies a conversation.
+    `forwarded` are those that its providers get; `session` are those by which it identifies a conversation,
+    and `end_user` is the one that names the end user. `tags` are those that it declares.
     """
     used = frozenset(name.lower().encode() for name in session)
     names = {name.encode() for name in (*VENDOR_HEADERS, *forwarded)}
-    return KnownHeaders(frozenset({REQUEST_ID, *TRACE_HEADERS, *names}), used)
+    user = end_user.lower().encode() if end_user is not None else None
+    return KnownHeaders(frozenset({REQUEST_ID, *TRACE_HEADERS, *names}), used, user, frozenset(tags))
 
 
 def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders | None:
@@ -58,8 +67,14 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) ->
     return _sort(found, known) if found else None
 
 
+def gateway_tags(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> tuple[str, ...]:
+    """Return the tags in the headers of a passed call. Raise BadRequest for a tag that is not declared."""
+    return tuple(sorted({tag for name, value in headers if name == TAGS for tag in read_tags(value, known.tags)}))
+
+
 def _sort(found: list[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders:
-    sorted_ = CallerHeaders(read_gateway_headers(found, known.session))
+    configured = known.session if known.end_user is None else {*known.session, known.end_user}
+    sorted_ = CallerHeaders(read_gateway_headers(found, configured, known.tags))
     for name, value in _joined(found).items():
         if name == REQUEST_ID:
             sorted_.request_id = value

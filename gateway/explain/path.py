@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.config.own_paths import own_path_in
+from gateway.config.passthrough_check import example_entry, is_plain
+from gateway.errors import NotFound
 from gateway.passthrough.headers import CREDENTIALS
 from gateway.passthrough.paths import check_path, upstream_path, without_credentials
 from gateway.passthrough.rules import Rules
@@ -12,14 +15,17 @@ from gateway.upstream.request_head import authority
 
 
 def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
-    """Return the plan of a path, which may have a query, or None if no pattern matches.
+    """Return the plan of a path, which may have a query, or None for the name of a model, which does not begin with a slash.
 
-    Raise BadRequest for a path that a provider could read as one outside its pattern.
+    Raise NotFound, which says how to declare it, for a path that no pattern covers, and BadRequest for one that a
+    provider could read as a path outside its pattern.
     """
     bare, _, query = path.partition("?")
     raw = bare.encode("ascii", "replace")
     rule = rules.find(raw) if rules is not None else None
     if rule is None:
+        if path.startswith("/"):
+            raise _undeclared(bare[:200])
         return None
     check_path(raw)
     kept, removed = without_credentials(query.encode("ascii", "replace"))
@@ -35,6 +41,15 @@ def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
         "max_body": rule.max_body,
         "websocket": rule.allows_websocket,
     }
+
+
+def _undeclared(path: str) -> NotFound:
+    """Return the error for a path that no pattern covers."""
+    if is_plain(path) and own_path_in(path) is not None:
+        return NotFound(f"The gateway serves {path} itself: name the model instead of the path, such as lockgate route MODEL.")
+    example = example_entry(path)
+    advice = "No pattern can cover it." if example is None else f"To pass it to a provider, declare it: passthrough: {{ {example} }}."
+    return NotFound(f"No pattern of passthrough covers {path}. {advice}")
 
 
 def path_text(plan: Mapping[str, Any]) -> str:

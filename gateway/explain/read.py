@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.attempts.read_request import read_parameters, read_request
+from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.call import Call
 from gateway.config.types import Config
 from gateway.dialects.request_headers import KnownHeaders
@@ -33,6 +33,7 @@ def read_call(
             message = f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'."
             raise Forbidden(message, param="model")
         read_parameters(call)
+        read_caller(call, headers, known)
     except msgspec.DecodeError as error:
         raise unreadable(error) from None
     except GatewayError as error:

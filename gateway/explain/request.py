@@ -69,6 +69,8 @@ async def explain(
 async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -> dict[str, Any]:
     target = candidate.backend.target
     plan: dict[str, Any] = {"target": target.name, "type": target.kind.type}
+    if candidate.settings.fallback_on:
+        plan["fallback_on"] = candidate.settings.fallback_on
     try:
         limits = adapter.context_limits(call, candidate)
         if limits is not None:

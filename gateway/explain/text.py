@@ -43,6 +43,7 @@ def _target(target: Mapping[str, Any]) -> Iterator[str]:
         yield from _block(title, [(name, _short(value)) for name, value in body.items()])
     adjustments = [(adjustment["param"], _change(adjustment)) for adjustment in target["adjustments"]]
     yield from _block("adjusted", adjustments or [("nothing", "")])
+    yield from _block("fallback", [("also on", ", ".join(target["fallback_on"]))] if "fallback_on" in target else [])
 
 
 def _rejected(error: Mapping[str, Any], status: int, indent: str) -> Iterator[str]:

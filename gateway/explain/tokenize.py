@@ -34,8 +34,8 @@ async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Heade
 async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
     """Return the text of token ids: `prompt` for vLLM's clients, `text` for others. Raise GatewayError."""
     candidate, body = _read(run, call, source, headers)
-    text = await detokenize(body.get("tokens"), body, candidate)
-    return {"prompt": text, "text": text, "target": candidate.backend.target.name}
+    text, tokenizer = await detokenize(body.get("tokens"), body, candidate)
+    return {"prompt": text, "text": text, "tokenizer": tokenizer, "target": candidate.backend.target.name}
 
 
 def _read(run: DryRun, call: Call, source: bytes, headers: Headers) -> tuple[Candidate, Body]:

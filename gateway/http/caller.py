@@ -27,6 +27,12 @@ MIN_BODY_BYTES_PER_S = 4096
 """Minimum rate of a request body that takes longer than its deadline."""
 
 
+def address_of(scope: MutableMapping[str, Any]) -> str:
+    """Return the address of a caller, or an empty text if its connection has none, as on a unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 class CallerDeadlines:
     """Deadlines in seconds: silence before a heartbeat, a write that makes no progress, and the request body.
 
@@ -109,6 +115,11 @@ class Caller:
         self._body_bytes += len(message.get("body", b""))
         self._active_at = time.monotonic()
         return message
+
+    @property
+    def has_gone(self) -> bool:
+        """Whether the caller itself disconnected, and not only one attempt at an answer ended."""
+        return self.disconnected
 
     def claim(self) -> None:
         """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""

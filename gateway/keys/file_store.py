@@ -1,4 +1,4 @@
-"""Run-time keys in a file of the state folder, for a gateway without Redis. The file contains hashes, not keys."""
+"""Run-time keys and teams in files of the state folder, for a gateway without Redis. The files contain hashes, not keys."""
 
 from __future__ import annotations
 
@@ -7,53 +7,56 @@ import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Generic
 
 import msgspec
 
-from gateway.keys.store import RuntimeKey
-from gateway.keys.stored_key import decode_key, encode_key
+from gateway.keys.store import Entry, RuntimeKey
+from gateway.keys.stored_key import KEYS, EntryKind, decode_entry, encode_entry
 from gateway.store import locked_file
 from gateway.store.errors import StoreUnavailableError
 
-FILE_NAME = "run-time-keys.json"
 
-
-class FileKeyStore:
-    """Keys in a file that is replaced atomically. Gateways with the same configuration may share the file."""
+class FileStore(Generic[Entry]):
+    """Entries in a file that is replaced atomically. Gateways with the same configuration may share the file."""
 
     is_volatile = False
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE_NAME
+    def __init__(self, folder: Path, kind: EntryKind[Entry]) -> None:
+        self._kind = kind
+        self._path = folder / kind.file
         self._version: tuple[int, int, int] | None = None
-        self._keys: dict[str, RuntimeKey] = {}
+        self._entries: dict[str, Entry] = {}
 
-    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add, replace or remove a key. The change is on disk when this returns."""
-        return await asyncio.to_thread(self._put, name, key, new)
+    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+        """Add, replace or remove an entry. The change is on disk when this returns."""
+        return await asyncio.to_thread(self._put, name, entry, new)
 
-    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
-        """Return all keys if the file has been replaced since the last call, else None."""
+    async def read_if_changed(self) -> Mapping[str, Entry] | None:
+        """Return all entries if the file has been replaced since the last call, else None."""
         version = self._file_version()
         if version is None or version == self._version:  # the next change writes a deleted file again
             return None
-        self._keys, self._version = self._read(), version
-        return self._keys
+        self._entries, self._version = self._read(), version
+        return self._entries
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    def _put(self, name: str, key: RuntimeKey | None, new: bool) -> bool:
+    def _put(self, name: str, entry: Entry | None, new: bool) -> bool:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
-                keys = dict(self._keys) if self._file_version() is None else self._read()
-                if (name in keys) == new:
+                entries = dict(self._entries) if self._file_version() is None else self._read()
+                if (name in entries) == new:
                     return False
-                changed = {**keys, name: key} if key is not None else {other: entry for other, entry in keys.items() if other != name}
-                self._write(msgspec.json.encode({other: msgspec.Raw(encode_key(entry)) for other, entry in changed.items()}))
+                if entry is not None:
+                    entries[name] = entry
+                else:
+                    del entries[name]
+                self._write(msgspec.json.encode({other: msgspec.Raw(encode_entry(each)) for other, each in entries.items()}))
                 os.fsync(folder)
             finally:
                 os.close(folder)
@@ -80,11 +83,18 @@ class FileKeyStore:
             raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _read(self) -> dict[str, RuntimeKey]:
+    def _read(self) -> dict[str, Entry]:
         try:
             stored = msgspec.json.decode(self._path.read_bytes(), type=dict[str, msgspec.Raw])
-            return {name: decode_key(entry) for name, entry in stored.items()}
+            return {name: decode_entry(entry, self._kind) for name, entry in stored.items()}
         except OSError as error:
             raise StoreUnavailableError(f"{self._path}: {error.strerror}") from None
         except msgspec.DecodeError:
             raise StoreUnavailableError(f"{self._path} has invalid content") from None
+
+
+class FileKeyStore(FileStore[RuntimeKey]):
+    """Run-time keys in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, KEYS)

@@ -39,6 +39,7 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         limits,
         model_limits,
         key.limits_per_user if limits_in(key.limits_per_user, "") else None,
+        key.require_end_user,
     )
 
 

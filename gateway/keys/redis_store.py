@@ -1,4 +1,4 @@
-"""Run-time keys in Redis, shared by all gateways that use the same store.
+"""Run-time keys and teams in Redis, shared by all gateways that use the same store.
 
 Every change increments a version. Each process reads the version about once a second, and the keys only if the version
 has changed, so calls never wait for Redis. If Redis has a lower version after an outage (because it is empty or was
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import msgspec
 
-from gateway.keys.store import RuntimeKey
-from gateway.keys.stored_key import decode_key, encode_key
+from gateway.keys.store import Entry, RuntimeKey
+from gateway.keys.stored_key import KEYS, EntryKind, decode_entry, encode_entry
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import open_client
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gateway.config.redis_address import RedisAddress
 
 TAG = "keys"
-HASH, VERSION = f"lockgate:{{{TAG}}}:made", f"lockgate:{{{TAG}}}:version"
 _PUT = """
 local version = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[1])) + 1
 if ARGV[4] == 'new' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then return 0 end
@@ -42,37 +41,40 @@ return 1
 """
 
 
-class RedisKeyStore:
-    """Run-time keys in Redis."""
+class RedisStore(Generic[Entry]):
+    """Entries in Redis."""
 
     is_volatile = False
 
-    def __init__(self, address: RedisAddress) -> None:
+    def __init__(self, address: RedisAddress, kind: EntryKind[Entry]) -> None:
+        self._kind = kind
+        self._names = f"lockgate:{{{TAG}}}:{kind.field}", f"lockgate:{{{TAG}}}:{kind.version}"
         self._address = address
         self._client: Redis | None = None
         self._version = 0
         self._raw: dict[str, bytes] = {}
-        self._keys: dict[str, RuntimeKey] = {}
+        self._entries: dict[str, Entry] = {}
 
-    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add, replace or remove a key. The next `read_if_changed` returns the change."""
-        text = b"" if key is None else encode_key(key)
-        is_done = await self._run("eval", _PUT, 2, HASH, VERSION, self._version, name, text, "new" if new else "known")
+    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+        """Add, replace or remove an entry. The next `read_if_changed` returns the change."""
+        text = b"" if entry is None else encode_entry(entry)
+        is_done = await self._run("eval", _PUT, 2, *self._names, self._version, name, text, "new" if new else "known")
         return bool(is_done)
 
-    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
-        """Read the version, and all keys if it has changed."""
-        version = int(await self._run("get", VERSION) or 0)
+    async def read_if_changed(self) -> Mapping[str, Entry] | None:
+        """Read the version, and all entries if it has changed."""
+        version = int(await self._run("get", self._names[1]) or 0)
         if version == self._version:
             return None
         if version < self._version:
             pairs = [part for name, text in self._raw.items() for part in (name, text)]
-            await self._run("eval", _RESTORE, 2, HASH, VERSION, self._version, *pairs)
+            await self._run("eval", _RESTORE, 2, *self._names, self._version, *pairs)
             return None
-        raw = {name.decode(): text for name, text in (await self._run("hgetall", HASH)).items()}
-        keys = {name: self._keys[name] if self._raw.get(name) == text else _decode(text) for name, text in raw.items()}
-        self._raw, self._keys, self._version = raw, {name: key for name, key in keys.items() if key is not None}, version
-        return self._keys
+        raw = {name.decode(): text for name, text in (await self._run("hgetall", self._names[0])).items()}
+        entries = {name: self._entries.get(name) if self._raw.get(name) == text else self._decode(text) for name, text in raw.items()}
+        self._raw, self._version = raw, version
+        self._entries = {name: entry for name, entry in entries.items() if entry is not None}
+        return self._entries
 
     async def close(self) -> None:
         """Close the connections."""
@@ -93,10 +95,16 @@ class RedisKeyStore:
             await self.close()
             raise StoreUnavailableError(str(error)[:200] or type(error).__name__) from None
 
+    def _decode(self, text: bytes) -> Entry | None:
+        """Decode an entry. Return None if it is invalid: an invalid key admits no calls."""
+        try:
+            return decode_entry(text, self._kind)
+        except msgspec.DecodeError:
+            return None
 
-def _decode(text: bytes) -> RuntimeKey | None:
-    """Decode a key. Return None if it is invalid: an invalid key admits no calls."""
-    try:
-        return decode_key(text)
-    except msgspec.DecodeError:
-        return None
+
+class RedisKeyStore(RedisStore[RuntimeKey]):
+    """Run-time keys in Redis."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        super().__init__(address, KEYS)

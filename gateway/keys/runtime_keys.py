@@ -1,7 +1,7 @@
-"""The copy that this process keeps of the keys that operators create while the gateway runs.
+"""The copies that this process keeps of the keys and teams that operators create while the gateway runs.
 
 The store has only the SHA-256 digests of the keys, and every process polls it for changes. While the store is unavailable, the
-last known keys stay valid.
+last known entries stay valid.
 """
 
 from __future__ import annotations
@@ -9,21 +9,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Generic
 
-from gateway.config.key import KeyConfig
+from msgspec.structs import replace
+
+from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
-from gateway.keys.file_store import FileKeyStore
-from gateway.keys.redis_store import RedisKeyStore
-from gateway.keys.store import KeyStore, MemoryKeyStore, RuntimeKey
+from gateway.keys.file_store import FileKeyStore, FileStore
+from gateway.keys.redis_store import RedisKeyStore, RedisStore
+from gateway.keys.store import Entry, EntryStore, MemoryKeyStore, MemoryStore, PreviousSecret, RuntimeKey, RuntimeTeam
+from gateway.keys.stored_key import TEAMS
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.outage_log import OutageReporter
 
 POLL_INTERVAL_S = 1.0
+MAX_PREVIOUS_SECRETS = 8
+"""Maximum number of replaced secrets of a key that are accepted. The oldest ends first."""
 
 
-def key_store(config: Config, environ: Mapping[str, str]) -> KeyStore:
+def key_store(config: Config, environ: Mapping[str, str]) -> EntryStore[RuntimeKey]:
     """Return the key store of a configuration: Redis, else a file in the state folder, else memory."""
     if not config.store.startswith("memory:"):
         return RedisKeyStore(store_address(config))
@@ -31,18 +38,27 @@ def key_store(config: Config, environ: Mapping[str, str]) -> KeyStore:
     return MemoryKeyStore() if folder is None else FileKeyStore(folder)
 
 
-class RuntimeKeys:
-    """The run-time keys of one process."""
+def team_store(config: Config, environ: Mapping[str, str]) -> EntryStore[RuntimeTeam]:
+    """Return the store of run-time teams, of the same kind as the key store."""
+    if not config.store.startswith("memory:"):
+        return RedisStore(store_address(config), TEAMS)
+    folder = state_folder(config, environ)
+    return MemoryStore() if folder is None else FileStore(folder, TEAMS)
 
-    def __init__(self, store: KeyStore, on_change: Callable[[], None], report: OutageReporter) -> None:
+
+class RuntimeEntries(Generic[Entry]):
+    """The run-time keys or teams of one process."""
+
+    name = "entries"
+    """The plural of what the entries are, for reports."""
+
+    def __init__(self, store: EntryStore[Entry], on_change: Callable[[], None], report: OutageReporter) -> None:
         """`on_change` is called after every change.
 
         `report` receives a log line at the start and end of a store outage.
         """
         self.store = store
-        self.keys: Mapping[str, RuntimeKey] = {}
-        self.revoked = 0
-        """Number of keys that any process has revoked since the start."""
+        self.by_name: Mapping[str, Entry] = {}
         self.is_loaded = False
         """Whether the store has been read since the start."""
         self._on_change = on_change
@@ -51,16 +67,11 @@ class RuntimeKeys:
         self._lock = asyncio.Lock()
         self._polling: asyncio.Task[None] | None = None
 
-    @property
-    def entries(self) -> list[KeyConfig]:
-        """The keys in the form of the configuration."""
-        return [key.entry for key in self.keys.values()]
-
     async def start(self) -> None:
-        """Read the keys, then poll for changes."""
+        """Read the entries, then poll for changes."""
         await self._refresh_or_report()
         if not self.store.is_volatile:
-            self._polling = asyncio.create_task(self._poll(), name="run-time keys")
+            self._polling = asyncio.create_task(self._poll(), name=f"run-time {self.name}")
 
     async def stop(self) -> None:
         """Stop polling and close the store."""
@@ -69,35 +80,33 @@ class RuntimeKeys:
             await asyncio.gather(self._polling, return_exceptions=True)
         await self.store.close()
 
-    async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
-        """Store a new key. Return None if the name is taken. Raise StoreUnavailableError if the store fails."""
-        key = RuntimeKey(entry, shown, time.time())
-        return key if await self._put(entry.name, key, new=True) else None
-
-    async def replace(self, key: RuntimeKey) -> bool:
-        """Store a changed key. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
-        return await self._put(key.entry.name, key, new=False)
+    async def replace(self, entry: Entry) -> bool:
+        """Store a changed entry. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
+        return await self._put(entry.entry.name, entry, new=False)
 
     async def revoke(self, name: str) -> bool:
-        """Remove a key. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
+        """Remove an entry. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
         return await self._put(name, None, new=False)
 
-    async def _put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
+    async def _put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
         async with self._lock:
             await self._refresh()  # read the changes of other processes first, so that this process has the latest version
-            is_done = await self.store.put(name, key, new=new)
+            is_done = await self.store.put(name, entry, new=new)
             await self._refresh()
         return is_done
 
     async def _refresh(self) -> None:
-        keys = await self.store.read_if_changed()
-        if keys is None and not self.is_loaded:
-            keys = {}
+        entries = await self.store.read_if_changed()
+        if entries is None and not self.is_loaded:
+            entries = {}
         self.is_loaded = True
-        if keys is not None:
-            self.revoked += len({key.entry.hash for key in self.keys.values()} - {key.entry.hash for key in keys.values()})
-            self.keys = keys
+        if entries is not None:
+            self._before_change(entries)
+            self.by_name = entries
             self._on_change()
+
+    def _before_change(self, entries: Mapping[str, Entry]) -> None:
+        """Compare the new entries with the known ones."""
 
     async def _refresh_or_report(self) -> None:
         try:
@@ -105,14 +114,89 @@ class RuntimeKeys:
                 await self._refresh()
         except StoreUnavailableError as error:
             if not self._is_unavailable:
-                self._report(f"store: run-time keys cannot be read ({error}); the last known keys stay valid", True)
+                self._report(f"store: run-time {self.name} cannot be read ({error}); the last known {self.name} stay valid", True)
             self._is_unavailable = True
         else:
             if self._is_unavailable:
-                self._report("store: run-time keys can be read again", False)
+                self._report(f"store: run-time {self.name} can be read again", False)
             self._is_unavailable = False
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             await self._refresh_or_report()
+
+
+class RuntimeKeys(RuntimeEntries[RuntimeKey]):
+    """The run-time keys of one process."""
+
+    name = "keys"
+
+    def __init__(self, store: EntryStore[RuntimeKey], on_change: Callable[[], None], report: OutageReporter) -> None:
+        super().__init__(store, on_change, report)
+        self.revoked = 0
+        """Number of secrets that any process has revoked since the start."""
+
+    @property
+    def keys(self) -> Mapping[str, RuntimeKey]:
+        """The keys by name."""
+        return self.by_name
+
+    @property
+    def entries(self) -> list[KeyConfig]:
+        """The keys in the form of the configuration."""
+        return [key.entry for key in self.by_name.values()]
+
+    @property
+    def accepted(self) -> list[KeyConfig]:
+        """An entry for each secret: that of each key, and with the end of its grace as the expiry each replaced one."""
+        return [entry for key in self.by_name.values() for entry in (*_previous_entries(key), key.entry)]
+
+    async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
+        """Store a new key. Return None if the name is taken. Raise StoreUnavailableError if the store fails."""
+        key = RuntimeKey(entry, shown, time.time())
+        return key if await self._put(entry.name, key, new=True) else None
+
+    def _before_change(self, entries: Mapping[str, RuntimeKey]) -> None:
+        self.revoked += len(_accepted(self.by_name) - _accepted(entries))
+
+
+class RuntimeTeams(RuntimeEntries[RuntimeTeam]):
+    """The run-time teams of one process."""
+
+    name = "teams"
+
+    def merged(self, configured: Mapping[str, TeamConfig]) -> dict[str, TeamConfig]:
+        """Return the teams of a configuration and the run-time teams. Those of the configuration take precedence."""
+        return {**{name: team.entry for name, team in self.by_name.items()}, **configured}
+
+    async def add(self, entry: TeamConfig) -> RuntimeTeam | None:
+        """Store a new team. Return None if the name is taken. Raise StoreUnavailableError if the store fails."""
+        team = RuntimeTeam(entry, time.time())
+        return team if await self._put(entry.name, team, new=True) else None
+
+
+def rotated(key: RuntimeKey, hash: str, shown: str, grace_s: float) -> RuntimeKey:
+    """Return the key with a new secret. The present one is accepted for `grace_s` more seconds."""
+    now = time.time()
+    previous = [each for each in key.previous if each.until > now]
+    if grace_s > 0:
+        previous.append(PreviousSecret(key.entry.hash, now + grace_s))
+    return replace(key, entry=replace(key.entry, hash=hash), shown=shown, previous=tuple(previous[-MAX_PREVIOUS_SECRETS:]))
+
+
+def _previous_entries(key: RuntimeKey) -> list[KeyConfig]:
+    """Return the key once with each replaced secret, with the end of its grace as the expiry."""
+    entries = []
+    for previous in key.previous:
+        until = datetime.fromtimestamp(previous.until, UTC)
+        expires = until if key.entry.expires is None else min(until, key.entry.expires)
+        entries.append(replace(key.entry, hash=previous.hash, expires=expires))
+    return entries
+
+
+def _accepted(keys: Mapping[str, RuntimeKey]) -> set[str]:
+    """Return the hashes of the secrets that these keys accept now."""
+    now = time.time()
+    previous = {each.hash for key in keys.values() for each in key.previous if each.until > now}
+    return previous | {key.entry.hash for key in keys.values()}

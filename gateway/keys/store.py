@@ -1,16 +1,23 @@
-"""The interface of a key store, and the store of a process that has neither a state folder nor Redis.
+"""The interface of a store of run-time keys or teams, and the store of a process that has neither a state folder nor Redis.
 
-`redis_store.py` shares keys among gateways. `file_store.py` keeps those of a gateway without Redis.
+`redis_store.py` shares entries among gateways. `file_store.py` keeps those of a gateway without Redis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from gateway.config.key import KeyConfig
+from gateway.config.key import KeyConfig, TeamConfig
+
+
+class PreviousSecret(msgspec.Struct, frozen=True):
+    """The hash of a secret that a rotation replaced. It is accepted until `until`, a Unix time in seconds."""
+
+    hash: str
+    until: float
 
 
 class RuntimeKey(msgspec.Struct, frozen=True):
@@ -22,24 +29,36 @@ class RuntimeKey(msgspec.Struct, frozen=True):
     entry: KeyConfig
     shown: str
     created: float
+    previous: tuple[PreviousSecret, ...] = ()
+    """The secrets that rotations replaced."""
 
 
-class KeyStore(Protocol):
-    """Stores run-time keys by name."""
+class RuntimeTeam(msgspec.Struct, frozen=True):
+    """A team that was created at run time. `created` is a Unix time in seconds."""
+
+    entry: TeamConfig
+    created: float
+
+
+Entry = TypeVar("Entry", bound=RuntimeKey | RuntimeTeam)
+
+
+class EntryStore(Protocol[Entry]):
+    """Stores run-time keys or teams by name."""
 
     is_volatile: bool
-    """Whether the keys are lost when the process ends."""
+    """Whether the entries are lost when the process ends."""
 
-    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add a new key, replace a known key, or remove it if `key` is None.
+    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+        """Add a new entry, replace a known one, or remove it if `entry` is None.
 
-        Return False if the name of a new key is taken, or if the key to replace or remove does not exist. Raise
+        Return False if the name of a new entry is taken, or if the entry to replace or remove does not exist. Raise
         StoreUnavailableError if the store fails.
         """
         ...
 
-    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
-        """Return all keys, or None if they are unchanged. Raise StoreUnavailableError if the store fails."""
+    async def read_if_changed(self) -> Mapping[str, Entry] | None:
+        """Return all entries, or None if they are unchanged. Raise StoreUnavailableError if the store fails."""
         ...
 
     async def close(self) -> None:
@@ -47,30 +66,34 @@ class KeyStore(Protocol):
         ...
 
 
-class MemoryKeyStore:
-    """Keys of one process, lost when it ends."""
+class MemoryStore(Generic[Entry]):
+    """Entries of one process, lost when it ends."""
 
     is_volatile = True
 
     def __init__(self) -> None:
-        self._keys: dict[str, RuntimeKey] = {}
+        self._entries: dict[str, Entry] = {}
         self._has_changed = False
 
-    async def put(self, name: str, key: RuntimeKey | None, *, new: bool) -> bool:
-        """Add, replace or remove a key."""
-        if (name in self._keys) == new:
+    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+        """Add, replace or remove an entry."""
+        if (name in self._entries) == new:
             return False
-        if key is None:
-            del self._keys[name]
+        if entry is None:
+            del self._entries[name]
         else:
-            self._keys[name] = key
+            self._entries[name] = entry
         self._has_changed = True
         return True
 
-    async def read_if_changed(self) -> Mapping[str, RuntimeKey] | None:
-        """Return all keys after a change, else None."""
+    async def read_if_changed(self) -> Mapping[str, Entry] | None:
+        """Return all entries after a change, else None."""
         has_changed, self._has_changed = self._has_changed, False
-        return dict(self._keys) if has_changed else None
+        return dict(self._entries) if has_changed else None
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""
+
+
+class MemoryKeyStore(MemoryStore[RuntimeKey]):
+    """Run-time keys of one process, lost when it ends."""

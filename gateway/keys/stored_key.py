@@ -1,23 +1,39 @@
-"""Run-time keys as they are stored: JSON that also older versions read, as long as a key uses only what they know.
+"""Run-time keys and teams as they are stored: JSON that also older versions read, as long as it uses only what they know.
 
 Older versions know one limit per kind, stored as an object, or as null if there is none.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, NamedTuple
 
 import msgspec
 
 from gateway.config.limit import RATE_FIELDS
-from gateway.keys.store import RuntimeKey
+from gateway.keys.store import Entry, RuntimeKey, RuntimeTeam
 
 _BLOCKS = ("limits", "limits_per_user")
 
 
-def encode_key(key: RuntimeKey) -> bytes:
-    """Return a key as JSON."""
-    stored = msgspec.to_builtins(key)
+class EntryKind(NamedTuple, Generic[Entry]):
+    """Where a store keeps its entries, and their type."""
+
+    type: type[Entry]
+    file: str
+    """The name of the file in the state folder."""
+    field: str
+    """The last part of the name of the hash in Redis."""
+    version: str
+    """The last part of the name of the version in Redis."""
+
+
+KEYS = EntryKind(RuntimeKey, "run-time-keys.json", "made", "version")
+TEAMS = EntryKind(RuntimeTeam, "run-time-teams.json", "teams", "teams-version")
+
+
+def encode_entry(entry: RuntimeKey | RuntimeTeam) -> bytes:
+    """Return an entry as JSON."""
+    stored = msgspec.to_builtins(entry)
     for block in _blocks_of(stored):
         for kind in RATE_FIELDS:
             rates = block.get(kind, ())
@@ -26,15 +42,15 @@ def encode_key(key: RuntimeKey) -> bytes:
     return msgspec.json.encode(stored)
 
 
-def decode_key(text: bytes | msgspec.Raw) -> RuntimeKey:
-    """Return a key from JSON. Raise msgspec.DecodeError if it is invalid."""
+def decode_entry(text: bytes | msgspec.Raw, kind: EntryKind[Entry]) -> Entry:
+    """Return an entry from JSON. Raise msgspec.DecodeError if it is invalid."""
     stored = msgspec.json.decode(text)
     for block in _blocks_of(stored):
-        for kind in RATE_FIELDS:
-            rate = block.get(kind, ())
+        for name in RATE_FIELDS:
+            rate = block.get(name, ())
             if rate is None or isinstance(rate, dict):
-                block[kind] = () if rate is None else (rate,)
-    return msgspec.convert(stored, RuntimeKey)
+                block[name] = () if rate is None else (rate,)
+    return msgspec.convert(stored, kind.type)
 
 
 def _blocks_of(stored: Any) -> list[dict[str, Any]]:

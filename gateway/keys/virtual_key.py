@@ -30,7 +30,9 @@ class VirtualKey(msgspec.Struct, frozen=True):
     model_limits: ModelLimits = ()
     """Limits of the key and of its team for single models."""
     limits_per_user: LimitsConfig | None = None
-    """Limits for each value of the request field `user`, or None."""
+    """Limits for each end user, or None."""
+    requires_end_user: bool = False
+    """Whether calls must name an end user."""
 
 
 def may_use(key: VirtualKey | None, model: str) -> bool:

@@ -1,4 +1,4 @@
-"""Usage as grow-only counters (a G-counter): one row per day, key, team, model and target, for each incarnation of a process.
+"""Usage as grow-only counters (a G-counter): one row per day, key, team, model, target and tags, for each incarnation of a process.
 
 An incarnation is one run of a process. A process adds only to its own rows. A reader that gets several copies of a row
 keeps the larger counts, so that rows can be published, journaled and read back any number of times and in any order
@@ -21,13 +21,19 @@ KEPT_DAYS = 400
 
 
 class UsageRow(NamedTuple):
-    """The names that identify a counter: UTC day (such as 2026-11-21), virtual key, team, configured model, target."""
+    """The names that identify a counter: UTC day (such as 2026-11-21), virtual key, team, configured model, target, tags."""
 
     day: str
     key: str
     team: str
     model: str
     target: str
+    tags: str = ""
+    """The tags of the calls, in order and separated by commas."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names as they are stored. Without tags, these are the names that earlier versions know."""
+        return tuple(self) if self.tags else self[:-1]
 
 
 class UsageCounts(NamedTuple):
@@ -74,7 +80,7 @@ class UsageCounters:
         if known is None:
             count = self._rows_of.get(row.day, 0)
             if count >= MAX_ROWS_PER_DAY and row.model != OTHER:
-                return self.add(UsageRow(row.day, row.key, row.team, OTHER, OTHER), counts)
+                return self.add(UsageRow(row.day, row.key, row.team, OTHER, OTHER, OTHER if row.tags else ""), counts)
             self._rows_of[row.day] = count + 1
             self._own[row] = list(counts)
         else:  # in place and without a loop, because this runs for every call

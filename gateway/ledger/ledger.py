@@ -143,8 +143,8 @@ class Ledger:
 
 
 def _row(call: Call, day: str, target: str) -> UsageRow:
-    key = call.key
-    return UsageRow(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target)
+    key, tags = call.key, ",".join(call.tags) if call.tags else ""
+    return UsageRow(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target, tags)
 
 
 def _counts(requests: int, usage: Usage | None, cost: int | None) -> UsageCounts:

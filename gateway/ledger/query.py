@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.ledger.counters import KEPT_DAYS, UsageCounts, UsageRow, add_counts
 
-GroupBy = Literal["key", "team", "model", "target", "day"]
+GroupBy = Literal["key", "team", "model", "target", "day", "tag"]
 NANO_PER_USD = 1_000_000_000
 COLUMNS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nanodollars", "estimated", "unpriced")
 
@@ -72,27 +72,34 @@ class UsageSum(msgspec.Struct, frozen=True):
 
 
 def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[UsageSum]:
-    """Sum rows by the column of the query. Sort days by date, other columns by descending cost."""
+    """Sum rows by the column of the query. Sort days by date, other columns by descending cost.
+
+    By tag, a call with several tags counts for each of them.
+    """
     sums: dict[str, UsageCounts] = {}
     first, last = str(query.start), str(query.end)
     for row, counts in rows.items():
         if first <= row.day <= last:
-            name = getattr(row, query.group_by)
-            sums[name] = add_counts(sums[name], counts) if name in sums else counts
+            for name in row.tags.split(",") if query.group_by == "tag" else (getattr(row, query.group_by),):
+                sums[name] = add_counts(sums[name], counts) if name in sums else counts
     lines = [UsageSum(name, counts) for name, counts in sums.items()]
     return sorted(lines, key=lambda line: line.name if query.group_by == "day" else (-line.counts.cost, -line.counts.requests, line.name))
 
 
-def total(lines: Iterable[UsageSum]) -> UsageCounts:
-    """Return the total of all sums."""
-    counts = UsageCounts()
-    for line in lines:
-        counts = add_counts(counts, line.counts)
-    return counts
+def total(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> UsageCounts:
+    """Return the total of the rows of a query. Each call counts once, whatever its tags are."""
+    sums, first, last = UsageCounts(), str(query.start), str(query.end)
+    for row, counts in rows.items():
+        if first <= row.day <= last:
+            sums = add_counts(sums, counts)
+    return sums
 
 
-def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str) -> dict[str, Any]:
-    """Return the response of the usage API. `source` is `store` (all processes that share it) or `process` (this one)."""
+def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str, whole: UsageCounts) -> dict[str, Any]:
+    """Return the response of the usage API. `source` is `store` (all processes that share it) or `process` (this one).
+
+    `whole` is the total of all rows.
+    """
     rows = [{query.group_by: line.name, **json_fields(line.counts)} for line in lines]
     return {
         "by": query.group_by,
@@ -100,7 +107,7 @@ def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str) -> dic
         "to": str(query.end),
         "source": source,
         "rows": rows,
-        "total": json_fields(total(lines)),
+        "total": json_fields(whole),
     }
 
 

@@ -1,6 +1,6 @@
 """Lines of a journal: JSON arrays, one record each. Rows and budgets are declared once and then referenced by number.
 
-    ["r", 3, incarnation, day, key, team, model, target]        row 3
+    ["r", 3, incarnation, day, key, team, model, target]        row 3; if the calls have tags, they follow
     ["b", 4, incarnation, key, period]                           budget 4
     ["p", [[id, 3, [counts], [4, ...]], ...]]                    calls in flight: usage so far, row and budgets of each
     ["c", [[3, requests, ..., estimated], ...], [[4, nano-dollars], ...], [id, ...]]
@@ -58,7 +58,7 @@ class Numbering:
 
     def row(self, incarnation: str, row: UsageRow, lines: list[bytes]) -> int:
         """Return the number of a row. If the row is new, add its declaration to `lines`."""
-        return self._number(("r", incarnation, *row), lines)
+        return self._number(("r", incarnation, *row.names()), lines)
 
     def budget(self, incarnation: str, key: str, period: int, lines: list[bytes]) -> int:
         """Return the number of a budget. If the budget is new, add its declaration to `lines`."""

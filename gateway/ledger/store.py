@@ -22,7 +22,7 @@ TTL_MS = (KEPT_DAYS + 1) * 86_400_000
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_field = msgspec.json.Decoder(tuple[str, str, str, str, str]).decode
+_decode_field = msgspec.json.Decoder(list[str]).decode
 
 
 class UsagePublisher:
@@ -55,7 +55,7 @@ class UsagePublisher:
         arguments: list[Any] = [TTL_MS]
         for row in rows:
             for incarnation, numbers in self._counters.copies_of(row):
-                arguments += (_encode((incarnation, *row[1:])), ",".join(map(str, numbers)))
+                arguments += (_encode((incarnation, *row.names()[1:])), ",".join(map(str, numbers)))
         self._publishing = True
         self._run(BOOK_USAGE, [day_key(day)], arguments, lambda reply: self._on_reply(rows, reply))
 
@@ -96,7 +96,6 @@ def _copy(day: str, field: bytes, value: bytes) -> RowCopy | None:
     """Parse a field of a day. Return None if it is not a row."""
     try:
         incarnation, *names = _decode_field(field)
-        numbers = UsageCounts(*map(int, value.split(b",")))
+        return incarnation, UsageRow(day, *names), UsageCounts(*map(int, value.split(b",")))
     except (msgspec.DecodeError, ValueError, TypeError):
         return None
-    return incarnation, UsageRow(day, *names), numbers

@@ -1,19 +1,21 @@
-"""The limits that a configuration and its run-time keys declare, for displays of what is used of them."""
+"""The limits that a configuration and its run-time keys and teams declare, for displays of what is used of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gateway.config.key import KeyConfig
+from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.types import Config
 from gateway.store.from_config import limits_in, model_limits_in
 from gateway.store.limit import Limit
 
 
-def declared_limits(config: Config, runtime_keys: Iterable[KeyConfig] = ()) -> list[Limit]:
+def declared_limits(
+    config: Config, runtime_keys: Iterable[KeyConfig] = (), runtime_teams: Iterable[TeamConfig] = ()
+) -> list[Limit]:
     """Return the limits of keys, teams, models, providers and targets. Those of single users are left out."""
     limits: list[Limit] = []
-    for kind, entries in (("key", [*config.keys.values(), *runtime_keys]), ("team", config.teams.values())):
+    for kind, entries in (("key", [*config.keys.values(), *runtime_keys]), ("team", [*config.teams.values(), *runtime_teams])):
         for entry in entries:
             owner = f"{kind}:{entry.name}"
             limits += limits_in(entry.limits, owner)

@@ -16,7 +16,7 @@ from gateway.keys.virtual_key import limits_for
 from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.in_flight import InFlight
-from gateway.limits.refusal import rate_limit_headers, refusal_error, told_wait
+from gateway.limits.refusal import UNNAMED, rate_limit_headers, refusal_error, told_wait
 from gateway.store.from_config import limits_in, needs_token_count
 from gateway.store.limit import (
     NO_COSTS,
@@ -117,7 +117,8 @@ class Limits:
         decision = self._in_flight.judge(decision, costs)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
-        text = f"the gateway's own limit of {decision.limit} is used up"
+        state = "reserved by calls in flight" if decision.busy else "used up"
+        text = f"the gateway's own limit of {decision.limit} is {state}"
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
         return Failure(kind, text, retry_after=told_wait(decision))
 
@@ -169,13 +170,12 @@ class Limits:
             self._metrics.count("lockgate_limit_decisions", (limit.owner.partition(":")[0], limit.kind, outcome, mode))
 
     def _of_user(self, call: Call, key: str, block: LimitsConfig) -> tuple[Limit, ...]:
-        """Return the limits of the user that the call names, if it names one."""
-        user = call.body.get("user") if call.body is not None and "user" in call.body else None
-        if not isinstance(user, str) or not user:
-            return ()
+        """Return the limits of the call's end user. Calls that name none count as one user."""
+        user = call.end_user
         limits, cached_for = self._users.get((key, user), ((), _NO_LIMITS))
         if cached_for is not block:
-            owner = f"user:{key}:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+            digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:32] if user else UNNAMED
+            owner = f"user:{key}:{digest}"
             limits = limits_in(block, owner, strict=call.key is not None and call.key.strict)
             if len(self._users) >= MAX_CACHED_USERS:
                 self._users.clear()

@@ -9,6 +9,8 @@ from gateway.errors import Headers, LimitReached, Unavailable, retry_after_heade
 from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, Refusal, Reservation
 
 DEGRADED = (b"x-gateway-limits", b"degraded")
+UNNAMED = "-"
+"""The last part of the owner of limits of calls that name no end user."""
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
@@ -69,7 +71,9 @@ def told_wait(refusal: Refusal) -> float | None:
 def _owner(limit: Limit) -> str:
     """Return the owner of a limit in words, with the models that it is for."""
     kind, _, name = limit.owner.partition(":")
-    whose = "this user" if kind == "user" else f"the {kind} '{name}'"
+    whose = f"the {kind} '{name}'"
+    if kind == "user":
+        whose = "calls that name no end user" if name.endswith(f":{UNNAMED}") else "this user"
     return f"{whose} and the model '{limit.model}'" if limit.model else whose
 
 

@@ -41,6 +41,11 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
+    "lockgate_fallback_answers": (
+        "Calls answered by another target than the first of their route, also because the first was in cooldown. "
+        "Without hedges that answered first.",
+        ("model",),
+    ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
     "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
     "lockgate_retry_budget_exhausted": ("Retries and fallbacks suppressed by the retry budget.", ()),
@@ -63,7 +68,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         (),
     ),
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
-    "lockgate_log_drops": ("Log lines dropped because the program that reads the log was too slow.", ()),
+    "lockgate_log_drops": ("Log lines dropped because their reader was too slow or they could not be written.", ()),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from gateway.config.key import KeyConfig
+from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.schema import schema_of_struct
 from gateway.config.struct_types import struct_type
 from gateway.dialects.described import Schema
@@ -14,7 +14,6 @@ from gateway.explain.route_request import RouteRequest
 from gateway.ledger.query import COLUMNS, GroupBy
 from gateway.openapi import errors
 from gateway.openapi.answers import record
-from gateway.store.limit import OWNERS, Kind
 from gateway.targets.status import TargetView
 
 _TEXT: Schema = {"type": "string"}
@@ -55,67 +54,53 @@ def schemas() -> dict[str, Schema]:
                 "total": _counts(),
             }
         ),
-        "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": _limit()}}),
+        "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="LimitState")}}}),
         "Configuration": record({**reloads, "config": _OBJECT}),
         "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
     }
 
 
-def _limit() -> Schema:
-    """Return the schema of a limit and what is used of it."""
-    amount: Schema = {"type": "number", "minimum": 0}
-    text_or_null = _or_null(_TEXT)
-    return record(
-        {
-            "owner": {"enum": list(OWNERS)},
-            "name": _TEXT,
-            "model": text_or_null,
-            "kind": {"enum": list(get_args(Kind))},
-            "window": text_or_null,
-            "timezone": text_or_null,
-            "unit": {"enum": ["requests", "tokens", "calls", "USD"]},
-            **dict.fromkeys(("limit", "used", "remaining"), amount),
-            "reserved": _or_null(amount),
-            "reset_seconds": _or_null(amount),
-        }
-    )
-
-
 def _schemas_of_keys() -> dict[str, Schema]:
-    """Return the schemas of virtual keys. Their fields are those of the configuration, without the hash."""
-    fields = schema_of_struct(struct_type(KeyConfig))["properties"]
-    changes: Schema = {
-        "type": "object",
-        "properties": {name: _or_null(schema) for name, schema in fields.items() if name != "hash"},
+    """Return the schemas of virtual keys and teams. Their fields are those of the configuration, without the hash."""
+    return {
+        **_schemas_of("key", KeyConfig, {"shown": _TEXT, "previous": {"type": "array", "items": record({"until": _TEXT})}}),
+        **_schemas_of("team", TeamConfig, {}),
+        "CreatedKey": _with_fields("Key", {"key": _TEXT}, {"note": _TEXT}),
+        "CreatedTeam": _with_fields("Team", {}, {"note": _TEXT}),
+        "RotatedKey": _with_fields("Key", {"key": _TEXT}, {}),
+        "Rotation": {"type": "object", "properties": {"grace": _TEXT}, "additionalProperties": False},
+        "RevokedKey": record({"object": {"const": "key"}, "name": _TEXT, "revoked": {"const": True}}),
+        "RemovedTeam": record({"object": {"const": "team"}, "name": _TEXT, "removed": {"const": True}}),
     }
-    new = {
-        **changes,
-        "properties": {"name": {"type": "string", "minLength": 1}, **changes["properties"]},
-        "required": ["name"],
-    }
-    key = record(
-        {
-            "object": {"const": "key"},
-            "name": _TEXT,
-            "source": {"enum": ["yaml", "runtime"]},
-            "disabled": {"type": "boolean"},
-        },
-        {"shown": _TEXT, "created": _COUNT},
+
+
+def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Schema]:
+    """Return the schemas of an entry, of a new one, of a change, of a changed one and of a list."""
+    name = kind.capitalize()
+    fields = schema_of_struct(struct_type(type_))["properties"]
+    settings = {field: _or_null(schema) for field, schema in fields.items() if field != "hash"}
+    usage = _or_null({"type": "array", "items": {"$ref": _REF.format(name="LimitState")}})
+    entry = record(
+        {"object": {"const": kind}, "name": _TEXT, "source": {"enum": ["yaml", "runtime"]}, "disabled": {"type": "boolean"}},
+        {"created": _COUNT, "usage": usage, **more},
     )
     return {
-        "KeyChanges": changes,
-        "NewKey": new,
-        "Key": key,
-        "CreatedKey": {
-            **key,
-            "required": [*key["required"], "key"],
-            "properties": {**key["properties"], "key": _TEXT, "note": _TEXT},
+        f"{name}Changes": {"type": "object", "properties": settings},
+        f"New{name}": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "minLength": 1}, **settings},
+            "required": ["name"],
         },
-        "Keys": record(
-            {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="Key")}}}
+        name: entry,
+        f"Changed{name}": _with_fields(name, {"removed": _OBJECT, "changed": _OBJECT}, {}),
+        f"{name}s": record(
+            {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name=name)}}}
         ),
-        "RevokedKey": record({"object": {"const": "key"}, "name": _TEXT, "revoked": {"const": True}}),
     }
+
+
+def _with_fields(name: str, required: dict[str, Schema], optional: dict[str, Schema]) -> Schema:
+    return {"allOf": [{"$ref": _REF.format(name=name)}, record(required, optional)]}
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -123,13 +108,12 @@ def _or_null(schema: Schema) -> Schema:
 
 
 _CHANGES = errors.READ | errors.OTHERS
+_NAMED = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def paths() -> dict[str, dict[str, Any]]:
     """Return the path items of the admin listener."""
     open_, keyed = errors.ANY, errors.KEYED
-    named = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    change = _operation("Change a key", "Key", _CHANGES, body="KeyChanges")
     ready = _operation("Whether the process should receive calls", "Health", open_)
     ready["responses"]["503"] = {**ready["responses"]["200"], "description": "Starting or draining"}
     reload = _operation("Read the configuration again", "Reload", keyed)
@@ -142,17 +126,12 @@ def paths() -> dict[str, dict[str, Any]]:
         "/admin/route": {
             "post": _operation("Plan where calls would go", "RoutePlan", errors.READ, body="RouteRequest")
         },
-        "/admin/keys": {
-            "get": _operation("List the keys", "Keys", keyed),
-            "post": _operation("Create a key", "CreatedKey", _CHANGES, body="NewKey", status="201"),
+        **_paths_of("key"),
+        "/admin/keys/{name}/rotate": {
+            "parameters": [_NAMED],
+            "post": _rotate(),
         },
-        "/admin/keys/{name}": {
-            "parameters": [named],
-            "get": _operation("Show a key", "Key", keyed),
-            "patch": change,
-            "post": change,
-            "delete": _operation("Revoke a key", "RevokedKey", _CHANGES),
-        },
+        **_paths_of("team"),
         "/admin/usage": {"get": _usage()},
         "/admin/limits": {
             "get": {
@@ -164,6 +143,32 @@ def paths() -> dict[str, dict[str, Any]]:
         "/admin/reload": {"post": reload},
         "/openapi.json": {"get": _operation("This document", "Json", keyed)},
     }
+
+
+def _paths_of(kind: str) -> dict[str, Any]:
+    """Return the path items of keys or teams."""
+    name = kind.capitalize()
+    change = _operation(f"Change a {kind}", f"Changed{name}", _CHANGES, body=f"{name}Changes")
+    remove = ("Revoke a key", "RevokedKey") if kind == "key" else ("Remove a team", "RemovedTeam")
+    return {
+        f"/admin/{kind}s": {
+            "get": _operation(f"List the {kind}s", f"{name}s", errors.KEYED),
+            "post": _operation(f"Create a {kind}", f"Created{name}", _CHANGES, body=f"New{name}", status="201"),
+        },
+        f"/admin/{kind}s/{{name}}": {
+            "parameters": [_NAMED],
+            "get": _operation(f"Show a {kind}", name, errors.KEYED),
+            "patch": change,
+            "post": change,
+            "delete": _operation(*remove, _CHANGES),
+        },
+    }
+
+
+def _rotate() -> dict[str, Any]:
+    operation = _operation("Give a key a new secret", "RotatedKey", _CHANGES, body="Rotation")
+    operation["requestBody"]["required"] = False
+    return operation
 
 
 def _operation(

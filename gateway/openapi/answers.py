@@ -5,9 +5,12 @@ Many answers of providers pass unchanged, so these schemas require only the memb
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from gateway.dialects.described import Schema, nullable
+from gateway.store.limit import OWNERS, Kind
 from providers.base import Adjustment
 
 _TEXT: Schema = {"type": "string"}
@@ -66,6 +69,7 @@ _RANKS: Schema = {
         {"index": _COUNT, "relevance_score": {"type": "number"}}, {"document": {"type": ["string", "object"]}}
     ),
 }
+_AMOUNT: Schema = {"type": "number", "minimum": 0}
 
 SCHEMAS: dict[str, Schema] = {
     **msgspec.json.schema_components((Adjustment,), ref_template="#/components/schemas/{name}")[1],
@@ -172,6 +176,33 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Plan": record(
         {"model": _TEXT, "route": _TEXT, "strict": {"type": "boolean"}, "targets": {"type": "array", "items": _PLANNED}}
+    ),
+    "LimitState": record(
+        {
+            "owner": {"enum": list(OWNERS)},
+            "name": _TEXT,
+            "model": nullable(_TEXT),
+            "kind": {"enum": list(get_args(Kind))},
+            "window": nullable(_TEXT),
+            "timezone": nullable(_TEXT),
+            "unit": {"enum": ["requests", "tokens", "calls", "USD"]},
+            **dict.fromkeys(("limit", "used", "remaining"), _AMOUNT),
+            "reserved": nullable(_AMOUNT),
+            "reset_seconds": nullable(_AMOUNT),
+        },
+        {"spent": _AMOUNT, "reset_at": nullable(_TEXT)},
+    ),
+    "OwnKey": record(
+        {
+            "object": {"const": "key"},
+            "name": nullable(_TEXT),
+            "team": nullable(_TEXT),
+            "models": nullable({"type": "array", "items": _TEXT}),
+            "passthrough": nullable({"type": "array", "items": _TEXT}),
+            "expires": nullable(_TEXT),
+            "strict": {"type": "boolean"},
+            "limits": listing("LimitState"),
+        }
     ),
     "Status": record({"status": _TEXT}),
     "Json": {"type": "object", "description": "A JSON object in the form of this API."},

@@ -151,6 +151,7 @@ def operations(dialects: Iterable[Dialect] = DIALECTS) -> Paths:
     paths.add(_below(both, "/models/{name}"), "get", _model())
     for path, method, operation in _stored():
         paths.add(_below(PREFIXES, f"/responses/{{id}}{path}"), method, operation)
+    paths.add(_below(PREFIXES, "/key"), "get", _read("The key of this request", "OwnKey", errors.KEYED))
     paths.add(
         _below(PREFIXES, "/tcp_warming"), "get", {**_read("Open a connection", "Status", errors.ANY), "security": [{}]}
     )

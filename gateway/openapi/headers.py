@@ -18,6 +18,7 @@ REQUEST: dict[str, tuple[Schema, str]] = {
         {"type": "string", "enum": [name.decode() for name in RECEIPTS]},
         "`body`: add the receipt to the response body; `header`: only in the headers (default).",
     ),
+    "x-gateway-tags": (_TEXT, "Names of `tags` in the configuration, separated by commas, by which usage is added up."),
     "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
 }
 """Request headers that the gateway reads, with their schema and use. Vendors define further headers."""

@@ -33,14 +33,16 @@ class PassthroughCaller(Caller):
         """Return the next piece of the request body, and whether it is the last one."""
         self._waits, self._awaited_since = True, time.monotonic()
         try:
-            message = await self.receive()
+            message = await self._receive()  # `receive` would count as progress of a write, which may run at the same time
         finally:
             self._waits = False
             self._waited += time.monotonic() - self._awaited_since
         if message["type"] == "http.disconnect":
             self.has_left = True
             raise CallerDisconnectedError
-        return message.get("body", b""), not message.get("more_body", False)
+        piece = message.get("body", b"")
+        self._body_bytes += len(piece)
+        return piece, not message.get("more_body", False)
 
     async def start_response(self, status: int, headers: Headers) -> None:
         """Send the head of the response at once, even if its body comes later."""
@@ -53,7 +55,7 @@ class PassthroughCaller(Caller):
         self.abort()
 
     def sweep(self, now: float) -> None:
-        """Check the deadlines.
+        """Check both deadlines: a response may begin before the body of the request is complete.
 
         The time in which the upstream accepts no more of the body does not count against the caller.
         """
@@ -61,17 +63,19 @@ class PassthroughCaller(Caller):
             return
         if not self.reading_body and self._listener is None:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
-        elif self._sending:
-            if now - self._active_at > self._deadlines.write_stall:
-                self.stalled = True
-                self.abort()
-                self._cancel()
-        elif self._waits:
-            silence = now - self._awaited_since
-            allowed = self._deadlines.body + self._body_bytes / MIN_BODY_BYTES_PER_S
-            if silence > self._deadlines.body or self._waited + silence > allowed:
-                self.stalled = True
-                self._cancel()
+        if self._sending and now - self._active_at > self._deadlines.write_stall:
+            self.stalled, self.reading_body = True, False  # the body is not what is late
+            self.abort()
+            self._cancel()
+        elif self._waits and self._is_late(now):
+            self.stalled = True
+            self._cancel()
+
+    def _is_late(self, now: float) -> bool:
+        """Return whether the caller has sent too little of its body."""
+        silence = now - self._awaited_since
+        allowed = self._deadlines.body + self._body_bytes / MIN_BODY_BYTES_PER_S
+        return silence > self._deadlines.body or self._waited + silence > allowed
 
 
 class CallerBody:

@@ -5,6 +5,7 @@ There are no retries and no fallbacks: a request body is read once, and a path h
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -67,6 +68,10 @@ class Passthrough:
                 await self._relay(call, caller, rule, response)
             finally:
                 response.close()
+        except asyncio.CancelledError:
+            if caller.has_gone:
+                attempt.outcome = "left"
+            raise
         finally:
             assert call.passed is not None
             call.passed.request_bytes = body.size

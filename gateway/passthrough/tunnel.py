@@ -63,6 +63,8 @@ class End(asyncio.Protocol):
         self.reader.feed(data)
         if not self.other.is_lost:
             self.other.transport.write(data)
+        elif self.reader.is_closed:
+            self.transport.close()
 
     def say_farewell(self, frame: bytes) -> None:
         """Send the other side a close frame as soon as no frame of this side is in between."""
@@ -101,10 +103,12 @@ class End(asyncio.Protocol):
         self.has_ended = self._tunnel.has_moved = True
         other = self.other
         self._tunnel.begin_closing(self)
-        is_over = other.has_ended or (self.reader.is_closed and other.reader.is_closed)
-        if is_over or _is_secure(self.transport) or _is_secure(other.transport):
-            other.transport.close()
+        if other.has_ended or _is_secure(self.transport) or (self.reader.is_closed and other.reader.is_closed):
+            other.finish()
             return False
+        if _is_secure(other.transport):
+            other.finish()
+            return True
         if not other.transport.is_closing():
             other.transport.write_eof()
         return True
@@ -114,8 +118,21 @@ class End(asyncio.Protocol):
         self.is_lost = True
         self._tunnel.begin_closing(self, exc)
         self._on_lost(exc)
-        self.other.transport.close()
+        self.other.finish()
         self._tunnel.check_done()
+
+    def finish(self) -> None:
+        """Close this side after what was sent to it. If that includes a close frame, wait for the answer.
+
+        Closing at once would reset a side that is still sending, and it could lose the close frame.
+        """
+        if self.is_lost or self.transport.is_closing():
+            return
+        has_close_frame = self.other.reader.is_closed or self.other._is_shut
+        if self.reader.is_closed or self.has_ended or not has_close_frame:
+            self.transport.close()
+        elif not _is_secure(self.transport):
+            self.transport.write_eof()
 
 
 class Tunnel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -94,6 +95,10 @@ class WebSocketPassthrough(Passthrough):
                 attempt.is_written = request.written
             attempt.head_at = time.monotonic()
             await self._answer(call, caller, rule, socket)
+        except asyncio.CancelledError:
+            if caller.has_gone:
+                attempt.outcome = "left"
+            raise
         finally:
             if socket is not None:
                 socket.abort()
@@ -176,11 +181,12 @@ class WebSocketPassthrough(Passthrough):
             }
             call.error, call.stream_end = self._failed(attempt, UpstreamError(outcome, messages[outcome])), outcome
             return
-        self._metrics.count("lockgate_attempts", (label, attempt.outcome))
         if outcome in ("caller", "caller_stalled"):
+            attempt.outcome = "left"
             caller.finished, caller.disconnected, caller.stalled = False, True, outcome == "caller_stalled"
         else:
             call.stream_end = outcome or "drain"
+        self._metrics.count("lockgate_attempts", (label, attempt.outcome))
 
 
 def read_protocols(headers: Headers) -> tuple[list[bytes], bytes | None]:

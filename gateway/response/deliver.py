@@ -8,10 +8,11 @@ from gateway.call import Attempt
 from gateway.emulate.stops import cut_answer
 from gateway.response import embeddings_response, json_response, logits_response, merged_response, stream_response
 from gateway.response.chained_requests import ReadAnswer, mark_stopped, run_chained, to_stream
+from gateway.response.filtered import WITHHELD, is_stream_withheld, is_withheld
 from gateway.response.rerank_response import send_ranked
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Response
-from providers.base import Body
+from providers.base import Body, StreamFailure
 from providers.rules.embeddings import batch_sizes, batches
 from providers.rules.fan_out import fan_out
 
@@ -39,6 +40,9 @@ async def deliver(exchange: UpstreamExchange, body: Body) -> None:
         is_continuation = call.transcript is not None and bool(call.transcript.handovers)
         usage_asked = call.wants_usage and not is_continuation
         stream = await stream_response.open_upstream(exchange, body, usage_asked=usage_asked)
+        if exchange.goes_on_if_filtered and not is_continuation and is_stream_withheld(stream.relay):
+            stream.close()
+            raise StreamFailure(WITHHELD)
         await stream_response.send_stream(exchange, stream)
     else:
         await _send_answer(exchange, *await json_response.fetch_answer(exchange, body))
@@ -55,6 +59,8 @@ def upstream_bodies(body: Body, attempt: Attempt) -> list[Body]:
 async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response: Response) -> None:
     """Send a complete answer as JSON, or as a stream if the caller requested one; repair its JSON first if needed."""
     call, validator = exchange.call, exchange.json_validator
+    if exchange.goes_on_if_filtered and is_withheld(answer[0], answer[2]):
+        raise StreamFailure(WITHHELD)
     if validator is not None and validator.may_repair and validator.error is not None:
         answer = await json_response.repair_json(exchange, answer, validator)
     attempt = exchange.attempt  # the repair of an answer is another attempt

@@ -17,6 +17,7 @@ from gateway.response.trace_context import add_trace_headers
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Deadlines, Response
 from providers.base import Body, StreamFailure, WireRequest
+from providers.rules.places import callers_failure
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_ERROR_BYTES = 64 << 10
@@ -26,7 +27,8 @@ class UpstreamExchange:
     """One attempt in progress."""
 
     __slots__ = (
-        "attempt", "backend", "call", "caller", "checked_streams", "deadlines", "json_validator", "logits_request", "metrics",
+        "attempt", "backend", "call", "caller", "checked_streams", "deadlines",
+        "goes_on_if_filtered", "json_validator", "logits_request", "metrics",
         "native", "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 
@@ -60,6 +62,8 @@ class UpstreamExchange:
         self.on_begin: Callable[[], None] | None = None
         """Called when a stream to the caller begins."""
         self.sent_at = time.monotonic()
+        self.goes_on_if_filtered = False
+        """Whether the next target is tried after an answer that a content filter withheld completely."""
         self.stop_found: str | None = None
         """The stop string that ended the latest JSON answer."""
 
@@ -91,7 +95,8 @@ class UpstreamExchange:
         self.attempt.head_at = time.monotonic()
         try:
             if response.status != 200:
-                raise StreamFailure(await upstream_answer.read_failure(response, self.target, MAX_ERROR_BYTES))
+                failure = await upstream_answer.read_failure(response, self.target, MAX_ERROR_BYTES)
+                raise StreamFailure(callers_failure(body, failure))
             if self.call.stream and not upstream_answer.is_event_stream(response):
                 raise StreamFailure(await upstream_answer.read_unstreamed(response, self.target, MAX_ANSWER_BYTES))
         except BaseException:

@@ -51,6 +51,10 @@ class RouteQuery:
         self.needs_native = refusal_of(call) is not None
         """Whether a chat completion cannot express the request."""
 
+    def note_diversion(self) -> None:
+        """Record that a split passed over the option that it would have chosen, because its target is not live."""
+        self._call.is_diverted = True
+
     def session(self, header: str) -> bytes:
         """Return the id of the conversation: the header, else the field `user`, else the beginning of the prompt."""
         wanted = header.encode()

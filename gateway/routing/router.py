@@ -229,7 +229,11 @@ class Router:
         is_selective = query is not None and (query.requires_all_parameters or query.needs_native)
         if query is not None and (is_selective or any(option.some_require_parameters for option in options)):
             options = [option for option in options if option.accepts(query)] or options
-        options = [option for option in options if self._has_live_start(option)] or options
+        live = [option for option in options if self._has_live_start(option)]
+        if live and len(live) < len(options):
+            if query is not None and self._balance(options, path[-1].settings, query) not in live:
+                query.note_diversion()
+            options = live
         return self._balance(options, path[-1].settings, query).ref
 
     def _has_live_start(self, option: SplitOption) -> bool:

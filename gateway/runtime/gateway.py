@@ -21,7 +21,7 @@ from gateway.dialects.parameters import CHECKS
 from gateway.http.caller import CallerDeadlines
 from gateway.http.page_guard import PageGuard, page_rules
 from gateway.http.sweeper import Sweeper
-from gateway.keys.runtime_keys import RuntimeKeys, key_store
+from gateway.keys.runtime_keys import RuntimeKeys, RuntimeTeams, key_store, team_store
 from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
@@ -104,6 +104,9 @@ class Gateway:
         self.runtime_keys = RuntimeKeys(
             key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys")
         )
+        self.runtime_teams = RuntimeTeams(
+            team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
+        )
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
@@ -127,6 +130,7 @@ class Gateway:
             hedges=Hedges(self.metrics),
             mirrors=Mirrors(self.metrics, self.log, self.ledger),
             runtime_keys=self.runtime_keys,
+            runtime_teams=self.runtime_teams,
             responses=self._new_response_store(config),
             limiter_for=self._limit_store.limiter_for,
         )
@@ -142,15 +146,16 @@ class Gateway:
         return self.generation.config
 
     def _on_runtime_keys(self) -> None:
-        self.generation.set_runtime_keys(self.runtime_keys.entries)
+        self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
-        return await self._limit_store.usage(self.config, limits)
+        return await self._limit_store.usage(self.config, limits) if limits else []
 
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
+        await self.runtime_teams.start()  # before the keys, which are in teams
         await self.runtime_keys.start()
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:
@@ -189,7 +194,7 @@ class Gateway:
         self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
         self.shared.retry_budget.share = config.retry_budget
-        generation.set_runtime_keys(self.runtime_keys.entries)
+        generation.set_runtime_keys(self.runtime_keys.accepted)
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
@@ -264,6 +269,7 @@ class Gateway:
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
+        await self.runtime_teams.stop()
         await self.shared.responses.close()
         self._outage_log.stop()
         if self.fleet is not None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 import providers
+from gateway import catalog
 from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
@@ -58,11 +59,12 @@ class Generation:
         }
         self._resources = shared.resources
         self._runtime_keys = shared.runtime_keys
+        self._runtime_teams = shared.runtime_teams
         self._latencies = shared.latencies
         self._transports: dict[str, Transport] = {}
         self._backends: dict[tuple[str, str], Backend] = {}
         self.keys = keys_of(config)
-        self.set_runtime_keys(shared.runtime_keys.entries)
+        self.set_runtime_keys(shared.runtime_keys.accepted)
         self.router = Router(
             {name: Model(name, model.targets, model) for name, model in config.models.items()},
             self.backend,
@@ -80,7 +82,11 @@ class Generation:
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
-        self.keys.set_runtime_keys(virtual_keys(entries, self.config.teams), complete=self._runtime_keys.is_loaded)
+        teams = self._runtime_teams.merged(self.config.teams)
+        if not (has_teams := self._runtime_teams.is_loaded):
+            entries = [entry for entry in entries if entry.team is None or entry.team in teams]
+        complete = has_teams and self._runtime_keys.is_loaded
+        self.keys.set_runtime_keys(virtual_keys(entries, teams), complete=complete)
 
     def backend(self, provider: str, model: str) -> Backend:
         """Return the backend of a provider's model."""
@@ -106,6 +112,7 @@ class Generation:
             headers=tuple((name.lower(), value.reveal()) for name, value in provider.headers.items()),
             forward_headers=frozenset(provider.forward_headers),
             pass_fields=provider.pass_fields,
+            facts=catalog.find(provider.type, model, provider.name, provider.overlay) if provider.overlay is not None else None,
             reports_cost=kind.reports_cost if provider.reports_cost is None else provider.reports_cost,
         )
         deadlines = Deadlines(
@@ -153,7 +160,9 @@ class Generation:
         """
         types = {name: provider.type for name, provider in self.config.providers.items() if provider.type != "local"}
         limited = self.limits is not None and (
-            self.limits.counts_tokens or any(map(needs_token_count, self._runtime_keys.entries))
+            self.limits.counts_tokens
+            or any(map(needs_token_count, self._runtime_keys.entries))
+            or any(needs_token_count(team.entry) for team in self._runtime_teams.by_name.values())
         )
         tokenizers: set[Tokenizer] = set()
         for model in self.config.models.values():

@@ -13,7 +13,7 @@ from gateway.attempts.retry_budget import RetryBudget
 from gateway.config.types import Config
 from gateway.http.caller import CallerDeadlines
 from gateway.http.sweeper import Sweeper
-from gateway.keys.runtime_keys import RuntimeKeys
+from gateway.keys.runtime_keys import RuntimeKeys, RuntimeTeams
 from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.runtime.resources import Resources
@@ -45,6 +45,7 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     hedges: Hedges
     mirrors: Mirrors
     runtime_keys: RuntimeKeys
+    runtime_teams: RuntimeTeams
     responses: ResponseStore
     limiter_for: Callable[[Config], Limiter]
     """Returns the limit store. The first call creates it, from the configuration of that call."""

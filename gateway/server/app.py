@@ -22,6 +22,7 @@ from gateway.http.caller import Send
 from gateway.http.json_body import Receive
 from gateway.runtime.gateway import Gateway
 from gateway.server.endpoints import Endpoints
+from gateway.server.own_key import OwnKey
 from gateway.server.stored_responses import StoredResponses
 from gateway.server.websockets import serve_websocket
 
@@ -96,13 +97,14 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
     """Return the application for every path except model calls."""
     endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
-    app = Starlette(routes=other_routes(endpoints, stored, dialect_of), exception_handlers=endpoints.handlers())
+    routes = other_routes(endpoints, stored, OwnKey(gateway), dialect_of)
+    app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
     app.router.redirect_slashes = False
     return app
 
 
 def other_routes(
-    endpoints: Endpoints, stored: StoredResponses, dialect_of: Mapping[str, Dialect]
+    endpoints: Endpoints, stored: StoredResponses, own_key: OwnKey, dialect_of: Mapping[str, Dialect]
 ) -> list[Route]:
     """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
     routes = [
@@ -112,6 +114,7 @@ def other_routes(
             ("/models", endpoints.models, "GET"),
             ("/models/{name:path}", endpoints.model, "GET"),
             ("/explain", endpoints.explain, "POST"),
+            ("/key", own_key.show, "GET"),
             ("/tcp_warming", endpoints.tcp_warming, "GET"),
         )
     ]

@@ -16,11 +16,17 @@ PLAIN_KEYS = frozenset(
 """The usual members of a chunk: one without choices and without other members only reports usage."""
 _ABSENT = msgspec.Raw(b"")
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
+_NO_ERROR = _SILENT | {b"false"}
 
 
 def is_present(value: msgspec.Raw) -> bool:
     """Return whether a value is neither absent nor null (msgspec cannot type `Raw | None`)."""
     return len(value) != 0 and bytes(value) != b"null"
+
+
+def is_error(value: msgspec.Raw) -> bool:
+    """Return whether the `error` of a chunk says something."""
+    return len(value) != 0 and bytes(value) not in _NO_ERROR
 
 
 def count_framed(piece: bytes, prefix: bytes, suffix: bytes) -> int:

@@ -28,7 +28,7 @@ from gateway.streams.chunks import (
     ReadChunk,
     count_framed,
     has_content,
-    is_present,
+    is_error,
     is_text,
     read_chunk,
     read_chunks,
@@ -261,7 +261,7 @@ class Relay:
                     raise msgspec.DecodeError
             except (msgspec.DecodeError, RecursionError):
                 raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
-            if (len(chunk.error) and is_present(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
+            if is_error(chunk.error) or chunk.object == "error" or (name == "error" and not chunk.choices):
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
                 for choice in chunk.choices:

@@ -30,10 +30,12 @@ from gateway.targets.cooldown import (
     seconds_after_rate_limits,
 )
 from gateway.targets.failure_rate import FailureRate
+from gateway.targets.silence import Silence
 from providers.base import Failure, Target
 
 PROBE_INTERVAL_S = 1.0
 """Minimum time between probes of a target that fails slowly."""
+LEFT = Failure("header_timeout", "no answer had begun when the caller left")
 _DEFAULTS = CooldownConfig()
 
 CooldownPublisher = Callable[[str, str | None, float, Reason], None]
@@ -62,6 +64,7 @@ class TargetHealth:
         self.in_flight = 0
         self.latency = 0.0
         """Decaying average of the seconds until an answer begins."""
+        self.silence = Silence()
         self.last_failure: str | None = None
         self.shed = 0
         """Calls that the bulkhead rejected."""
@@ -240,6 +243,11 @@ class TargetHealth:
         if blame == "model":  # which may also be missing for one credential only
             return self._cool_credential(target, MODEL_COOLDOWN_S, self.settings.max, "model")
         return self._count_failure(failure, probe, took)
+
+    def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
+        """Record that a caller left after a silence that was too long. Return the reason of the cooldown that it starts, if any."""
+        self.last_failure = "left"
+        return self._count_failure(LEFT, probe, seconds)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
         """Count a failure.

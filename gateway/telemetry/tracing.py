@@ -90,7 +90,7 @@ class Trace:
             if span.is_recording():
                 span.update_name(f"{operation} {attempt.target.model}")
                 _set(span, _attempt_attributes(attempt, operation))
-                if attempt.outcome != "ok":
+                if attempt.outcome not in ("ok", "left"):
                     _fail(span, attempt.outcome)
             span.end(began + int(attempt.ms * 1e6))
         if any(attempt.queue_s for attempt in call.attempts):

@@ -40,7 +40,7 @@ def output_cap(body: Body, target: Target, default: int, operation: Operation = 
     """
     if operation in WITHOUT_OUTPUT:
         return 0
-    entry = catalog.find(target.kind.type, target.model, target.provider)
+    entry = catalog.entry_of(target)
     model_cap = entry.output if entry is not None and entry.output else None
     cap = requested_cap(body)
     if cap is None:

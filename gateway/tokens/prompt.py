@@ -9,7 +9,7 @@ from functools import partial
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, TokenCounter
 from gateway.tokens.encodings import MIN_BYTES_PER_TOKEN
 from gateway.tokens.inputs import count_inputs, count_ranked, inputs_by_size, ranked_by_size
-from gateway.tokens.messages import messages_of, read_message
+from gateway.tokens.messages import is_short, messages_of, read_message
 from gateway.tokens.tokenizer import tokenizer_for
 from providers.base import Body, Operation, Target
 from providers.media.table import media_rules
@@ -21,7 +21,7 @@ _INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
 class PromptCounts:
     """The prompt of one call and its counts. Each is made once for all targets that count alike."""
 
-    __slots__ = ("_body", "_counter", "_counts", "_operation", "_size")
+    __slots__ = ("_body", "_counter", "_counts", "_estimates", "_operation", "_size")
 
     def __init__(self, body: Body, size: int, operation: Operation = "chat", counter: TokenCounter = SHARED_COUNTER) -> None:
         """`size` is that of the whole request in bytes, of which `body` may be a part."""
@@ -30,6 +30,7 @@ class PromptCounts:
         self._operation = operation
         self._counter = counter
         self._counts: dict[tuple[str, str], int] = {}
+        self._estimates: dict[tuple[str, str, int], int] = {}
 
     async def count(self, targets: Iterable[Target]) -> None:
         """Count the prompt for each target, in a thread if that takes long."""
@@ -57,12 +58,23 @@ class PromptCounts:
     def _is_countable(self) -> bool:
         return self._operation in _INPUT_FIELDS or self._operation == "rerank" or "messages" in self._body
 
+    def takes_long(self, target: Target) -> bool:
+        """Return whether the prompt has not been counted for a target, and its texts are long."""
+        if not self._is_countable or self.is_known(target):
+            return False
+        with suppress(ValueError, TypeError, LookupError, RecursionError):
+            return not (self._size <= MAX_INLINE_BYTES or (self._operation == "chat" and is_short(self._body, MAX_INLINE_BYTES)))
+        return False
+
     def _known(self, target: Target, bytes_per_token: int) -> int:
-        if not self.is_known(target):
+        if self.is_known(target):
+            return self._counts[target.kind.type, target.model]
+        key = target.kind.type, target.model, bytes_per_token
+        if key not in self._estimates:  # the progress of a stream is written every second
+            self._estimates[key] = self._size // bytes_per_token
             with suppress(ValueError, TypeError, LookupError, RecursionError):
-                return self._by_size(target, bytes_per_token)
-            return self._size // bytes_per_token
-        return self._counts[target.kind.type, target.model]
+                self._estimates[key] = self._by_size(target, bytes_per_token)
+        return self._estimates[key]
 
     def _count_quickly(self, target: Target) -> bool:
         """Count now, if that takes little time. Return whether it was done."""

@@ -24,6 +24,7 @@ from gateway.upstream.deadlines import Clock
 from gateway.upstream.response import MAX_REST_BYTES, NativeResponse, StaleConnectionError
 from gateway.upstream.response_parser import ResponseParser, has_blank_surplus
 from gateway.upstream.stats import TransportStats
+from gateway.upstream.tls import lost_before_response
 from gateway.upstream.transport import Upload, UpstreamError
 from gateway.upstream.upload import PacedUpload
 from providers.base import FailureKind
@@ -342,7 +343,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._close(keep_slot=stale)
             error: Exception = StaleConnectionError()
             if not stale:
-                error = UpstreamError("closed_pre", "the upstream closed the connection without a response")
+                error = lost_before_response(exc)
             self._end(exchange, error)
         else:
             self._close()

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker, finish_before
 from gateway.upstream.resolver import Address, Resolver, literal_address
-from gateway.upstream.tls import TlsContexts
+from gateway.upstream.tls import TlsContexts, alert_of
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError, in_seconds
 from gateway.upstream.websocket import UpstreamSocket
 
@@ -97,7 +97,7 @@ class Dialer:
         except TimeoutError:
             raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {in_seconds(deadlines.tls)}") from None
         except ssl.SSLError as error:
-            reason = getattr(error, "verify_message", "") or error.reason or "handshake failed"
+            reason = getattr(error, "verify_message", "") or alert_of(error) or error.reason or "handshake failed"
             raise UpstreamError("tls", f"TLS with {origin.host} failed: {reason}") from None
         except OSError as error:
             raise UpstreamError("tls", f"TLS with {origin.host} failed: {_reason(error)}") from None

@@ -19,7 +19,7 @@ import httpx
 from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBackend, CheckedTransport
 from gateway.upstream.request_head import CONNECTION_HEADERS, authority, body_headers
 from gateway.upstream.resolver import Resolver, ThreadResolver, literal_address
-from gateway.upstream.tls import make_context
+from gateway.upstream.tls import alert_of, make_context
 from gateway.upstream.transport import Deadlines, OnTrailing, Origin, Upload, UpstreamError, in_seconds
 from providers.base import FailureKind, WireRequest
 
@@ -254,6 +254,9 @@ def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
         return UpstreamError(kind, f"no connection to {address} in time")
     if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
         return UpstreamError("protocol", "the upstream's response is not valid HTTP")
+    alert = next((text for cause in _causes(error) if (text := alert_of(cause)) is not None), None)
+    if alert is not None:
+        return UpstreamError("tls", f"TLS with {origin.host} failed: {alert}")
     if phase == "head" or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
         return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without a response")
     causes = _causes(error)

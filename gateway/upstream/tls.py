@@ -8,6 +8,36 @@ from collections.abc import Callable
 
 from gateway.upstream.transport import SYSTEM_TLS, TlsFiles, UpstreamError
 
+ALERTS = {
+    "CERTIFICATE_REQUIRED": "the upstream requires a client certificate, and none was sent; set the provider's client_certificate",
+    "HANDSHAKE_FAILURE": "the upstream rejected the handshake; it may require a client certificate (client_certificate) or a cipher",
+    "UNKNOWN_CA": "the upstream does not know the authority that issued the client certificate",
+    "BAD_CERTIFICATE": "the upstream rejected the client certificate",
+    "CERTIFICATE_UNKNOWN": "the upstream rejected the client certificate",
+    "UNSUPPORTED_CERTIFICATE": "the upstream does not support this type of client certificate",
+    "CERTIFICATE_EXPIRED": "the client certificate has expired, or is not valid yet",
+    "CERTIFICATE_REVOKED": "the client certificate was revoked",
+    "ACCESS_DENIED": "the upstream does not give the client certificate access",
+    "PROTOCOL_VERSION": "the upstream does not support TLS 1.2 or later",
+    "UNRECOGNIZED_NAME": "the upstream does not serve this host name",
+}
+"""Meanings of the alerts with which an upstream ends a handshake (RFC 8446, section 6.2), by the ends of OpenSSL's names."""
+
+
+def alert_of(error: BaseException | None) -> str | None:
+    """Return the meaning of the alert in an error of a connection, or None if there was none."""
+    if not isinstance(error, ssl.SSLError) or error.reason is None:
+        return None
+    known = (text for name, text in ALERTS.items() if error.reason.endswith((f"ALERT_{name}", f"TLSV1_{name}")))
+    return next(known, f"the upstream sent {error.reason}" if "_ALERT_" in error.reason else None)
+
+
+def lost_before_response(error: Exception | None) -> UpstreamError:
+    """Return why a connection ended. In TLS 1.3, an upstream rejects a client certificate after the handshake."""
+    if (alert := alert_of(error)) is not None:
+        return UpstreamError("tls", f"TLS with the upstream failed: {alert}")
+    return UpstreamError("closed_pre", "the upstream closed the connection without a response")
+
 
 def make_context(files: TlsFiles, protocols: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
     """Return a client context that checks host names and requires TLS 1.2, with the files.

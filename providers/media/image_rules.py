@@ -18,7 +18,9 @@ _ROUNDING = 1e-9
 
 
 class ImageRule(Protocol):
-    """Counts the tokens of a picture."""
+    """Counts the tokens of a picture. Rules are values, so that counts can be cached."""
+
+    def __hash__(self) -> int: ...
 
     def tokens(self, size: Size, detail: str | None) -> int:
         """Return the tokens of a picture of this size. `detail` is the value that the caller set."""

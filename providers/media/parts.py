@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from providers.media.duration import audio_seconds
 from providers.media.encoded import Encoded, data_url
-from providers.media.image_rules import MAX_EDGE
-from providers.media.image_size import image_size
+from providers.media.image_rules import MAX_EDGE, ImageRule
+from providers.media.image_size import Size, image_size
 from providers.media.pdf import pdf_pages
 from providers.media.table import MediaRules
 
@@ -92,7 +93,13 @@ def _image(address: str | None, detail: str | None, rules: MediaRules) -> int:
     size = image_size(data) if data is not None else None
     if size is None:
         return rules.image.maximum(detail)
-    return rules.image.tokens((min(size[0], MAX_EDGE), min(size[1], MAX_EDGE)), detail)
+    return _tokens(rules.image, (min(size[0], MAX_EDGE), min(size[1], MAX_EDGE)), detail)
+
+
+@lru_cache(1024)
+def _tokens(rule: ImageRule, size: Size, detail: str | None) -> int:
+    """Return the tokens of a picture. Pictures of one conversation often have the same size."""
+    return rule.tokens(size, detail)
 
 
 def _audio(address: str, rules: MediaRules) -> int:

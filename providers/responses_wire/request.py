@@ -152,9 +152,12 @@ class AsResponse(Rule, frozen=True):
         include = [ENCRYPTED] if self.encrypts else []
         if include:
             work.report("include", "set_default", to=include[:], why="so that reasoning can be sent back with the next request")
-        if body.pop("logprobs") is True:
+        if body.get("logprobs") is True:
             include.append(LOGPROBS)
             work.report("logprobs", "reshape", to=f"include: {LOGPROBS}")
+        elif "logprobs" in body:
+            work.report("logprobs", "drop", why="neutral value")
+        body.pop("logprobs")
         if include:
             body.set("include", include)
 

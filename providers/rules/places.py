@@ -9,7 +9,9 @@ import re
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from providers.base import Body
+import msgspec
+
+from providers.base import Body, Failure
 
 
 class Place(NamedTuple):
@@ -20,6 +22,7 @@ class Place(NamedTuple):
     """False if its parts have other numbers in the caller's request, or if the caller did not write it."""
 
 
+_MENTIONED = re.compile(r"messages\[\d+\](?:\.\w+|\[\d+\])*")
 _MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
 
 
@@ -46,6 +49,15 @@ def callers_param(body: Body, param: str) -> str:
     if not place.name.startswith("messages["):
         return place.name
     return place.name + (".content" if rest.startswith(".content") else rest)
+
+
+def callers_failure(body: Body, failure: Failure) -> Failure:
+    """Return the failure of a request with the caller's names of the messages."""
+    if body.places is None:
+        return failure
+    message = _MENTIONED.sub(lambda found: callers_param(body, found[0]), failure.message)
+    param = failure.param and callers_param(body, failure.param)
+    return msgspec.structs.replace(failure, message=message, param=param)
 
 
 def remove_messages(body: Body, positions: Collection[int]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from gateway.admin.limits import usage_json
+from gateway.admin.limits import list_limits
+from gateway.keys.limit_states import usage_json
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import Costs, Limit, LimitUsage, Reservation
-from tests.admin.conftest import Admin
+from tests.admin.conftest import Admin, request_with
 
 LIMITS = {"requests": ["5/s", "600/h"], "spend": ["2 USD/day", "9 USD/total"], "timezone": "Asia/Tokyo"}
 
@@ -67,3 +69,14 @@ async def test_a_store_that_fails_is_told(admin: Admin, monkeypatch: pytest.Monk
 def test_money_is_shown_in_dollars() -> None:
     shown = usage_json(LimitUsage(Limit("team:t", "spend", 10**10, "week"), 10**9, 10**8, 12.3456))
     assert (shown["limit"], shown["used"], shown["reserved"], shown["remaining"], shown["reset_seconds"]) == (10, 1, 0.1, 9, 12.346)
+
+
+async def test_limits_of_run_time_teams_are_listed_once(admin: Admin) -> None:
+    await admin.client.post("/admin/teams", json={"name": "made", "limits": {"requests": "5/min"}})
+    await admin.client.post("/admin/keys", json={"name": "app", "team": "made", "limits": {"requests": "3/min"}})
+    await admin.client.post("/admin/keys/app/rotate", json={"grace": "1h"})
+    listed = []
+    for owner in ("team:made", "key:app"):
+        answer = await list_limits(admin.gateway)(request_with(query=f"owner={owner}"))
+        listed += [(limit["owner"], limit["limit"]) for limit in json.loads(bytes(answer.body))["data"]]
+    assert listed == [("team", 5), ("key", 3)]

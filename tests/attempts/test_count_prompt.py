@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.tokens.tokenizer import Tokenizer
 from tests.faults.behaviours import canned, status
 from tests.faults.upstream_server import Exchange, FaultUpstream
 from tests.flows.conftest import serving
@@ -90,7 +91,7 @@ async def test_server_of_the_model_counts_the_same_for_every_api(up: FaultUpstre
     assert with_tools["tokens"] == words("<user>ab<go>T")
     assert (text["tokens"], len(text["token_strs"])) == (words("añ"), len(words("añ")) if kind == "llamacpp" else 2)
     assert without["tokens"] == words("<user>ab")
-    assert (back["prompt"], back["text"]) == ("añ", "añ")
+    assert (back["prompt"], back["text"], back["tokenizer"]) == ("añ", "añ", "server")
     assert tokens["max_model_len"] == (4096 if kind == "vllm" else None)
 
 
@@ -108,6 +109,21 @@ async def test_server_that_does_not_answer_with_tokens_leaves_an_estimate(
     assert tokens["count"] == counted["input_tokens"] > 0
     assert tokens["tokenizer"] == counted["gateway"]["tokenizer"]
     assert back.status_code == 502
+
+
+async def test_known_ids_are_read_here_if_the_server_does_not_answer(
+    up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Tokenizer("o200k_base", exact=True)
+    monkeypatch.setattr("gateway.attempts.count_prompt._tokenizer", lambda candidate: known)
+    up.on(lambda request: True, status(500, "broken"))
+    async with serving(up, kind="vllm") as gateway:
+        tokens = (await post(client, gateway, "/tokenize", prompt="hello world")).json()
+        back = (await post(client, gateway, "/detokenize", tokens=tokens["tokens"])).json()
+        unknown = await post(client, gateway, "/detokenize", tokens=[2**31 - 1])
+    assert len(tokens["tokens"]) == 2
+    assert (back["text"], back["tokenizer"]) == ("hello world", tokens["tokenizer"])
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "tokens[0]")
 
 
 async def test_server_that_rejects_a_token_is_a_400(up: FaultUpstream, client: httpx.AsyncClient) -> None:

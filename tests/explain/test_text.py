@@ -42,6 +42,18 @@ def test_table_shows_route_request_and_adjustments(files: Path, capsys: pytest.C
     assert max(map(len, lines)) <= 120
 
 
+def test_conditions_of_fallbacks_are_part_of_the_plan(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "gateway.yaml").write_text(
+        "providers: { up: { type: vllm, base_url: 'http://127.0.0.1:1/v1' } }\n"
+        "models: { smart: { targets: [up/x], fallback_on: [content_filter] } }\n"
+    )
+    assert command.run(["explain", "request.json", "--config", "gateway.yaml"]) == 0
+    (target,) = json.loads(capsys.readouterr().out)["targets"]
+    assert target["fallback_on"] == ["content_filter"]
+    assert command.run(["explain", "request.json", "--config", "gateway.yaml", "--table"]) == 0
+    assert "fallback   also on  content_filter" in capsys.readouterr().out
+
+
 def test_table_of_a_strict_plan_shows_the_rejected_parameters(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(["explain", "request.json", "--config", "gateway.yaml", "--table", "--strict"]) == 0
     text = capsys.readouterr().out

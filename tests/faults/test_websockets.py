@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
 from gateway.http.caller import CallerDeadlines
 from gateway.passthrough.websocket import WebSocketCaller
 from tests.faults.conftest import CANARY, Gate, Serve
+from tests.faults.tls import Certificates
 from tests.flows.live import eventually
 from tests.support.websocket_peer import (
     ACCEPT,
@@ -100,7 +103,8 @@ async def test_a_caller_that_leaves_closes_the_upstream(serve: Serve, end: str) 
             await client.receive()
             client.close() if end == "close" else client.reset()
             await eventually(lambda: server.open == 0)
-        await gate.record(status=499, aborted="mid")
+        record = await gate.record(status=499, aborted="mid")
+        assert record["attempts"][0]["outcome"] == "left"
 
 
 @pytest.mark.parametrize(("end", "outcome"), [("close", "truncated"), ("reset", "reset"), ("frame", "ok")])
@@ -142,6 +146,47 @@ async def test_a_caller_that_ends_its_side_still_receives(serve: Serve) -> None:
             client.writer.write_eof()
             assert (await client.receive()).payload == b"late"
             await client.ended()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+async def test_a_caller_that_is_sending_gets_the_close_frame(
+    serve: Serve, certificates: Certificates, trusted: Path, secure: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await accept(peer)
+        await peer.receive()
+        await peer.send(CLOSE, (4000).to_bytes(2, "big"))  # and closes at once, with frames of the caller unread
+
+    async with socket_server(script, certificates.server_context() if secure else None) as server:
+        gate = await serve((server.base_url, "mock"), top=TOP, first={"ca": str(trusted)} if secure else {})
+        async with connected(gate.port) as client:
+            for _ in range(50):
+                await client.send(BINARY, b"x" * 2000)
+            await eventually(lambda: server.open == 0)
+            for _ in range(50):
+                await client.send(BINARY, b"x" * 2000)
+            frame = await client.receive()
+            assert frame.code == 4000
+            await client.send(CLOSE, frame.payload)
+            await client.ended()
+    await gate.record(status=101, stream_end="ok")
+
+
+async def test_a_handshake_may_arrive_in_pieces(serve: Serve) -> None:
+    wire = handshake() + encode(TEXT, b"early", masked=True)
+    async with socket_server() as server:
+        gate = await gate_of(serve, server.base_url)
+        for cut in range(1, len(wire), 11):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+            client = Peer(reader, writer, is_client=True)
+            await client.send_bytes(wire[:cut])
+            await asyncio.sleep(0)
+            await client.send_bytes(wire[cut:])
+            await client.read_head()
+            assert (client.status, await client.receive()) == (101, Frame(TEXT, b"early")), cut
+            await client.send(CLOSE, NORMAL)
+            assert (await client.receive()).code == 1000
+            client.reset()
 
 
 REFUSALS = {
@@ -227,7 +272,8 @@ async def test_a_caller_that_leaves_during_the_handshake_ends_it(serve: Serve) -
             await eventually(lambda: bool(server.peers))
             client.reset()
             await eventually(lambda: server.open == 0)
-        await gate.record(status=499, aborted="pre")
+        record = await gate.record(status=499, aborted="pre")
+        assert record["attempts"][0]["outcome"] == "left"
 
 
 async def test_bytes_sent_with_the_handshakes_arrive(serve: Serve) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.config.problem import ConfigError
 from gateway.tokens.counter import SHARED_COUNTER
 from gateway.tokens.tokenizer import Tokenizer
 from providers.base import Body
@@ -343,12 +345,13 @@ async def test_models_endpoint_shows_which_side_truncates(up: FaultUpstream, cli
     assert support == {"openai": ["adjusted"] * 2, "fireworks": ["yes"] * 2, "together": ["yes", "adjusted"]}
 
 
-async def test_tokenizer_file_without_the_tokenizers_package_is_reported_at_start(up: FaultUpstream, tmp_path: Path) -> None:
+async def test_tokenizer_file_without_the_tokenizers_package_is_refused(up: FaultUpstream, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("{}")
-    async with serving_config(configuration(up, "vllm", "mine", {"tokenizer": str(path), "window": 100})) as gateway:
-        is_reported = any("install lockgate[tokenizers]" in line for line in gateway.reports)
-    assert is_reported is (find_spec("tokenizers") is None)
+    refused = pytest.raises(ConfigError, match=r"install lockgate\[tokenizers\]")
+    with refused if find_spec("tokenizers") is None else nullcontext():
+        async with serving_config(configuration(up, "vllm", "mine", {"tokenizer": str(path), "window": 100})):
+            pass
 
 
 async def test_tokenizer_is_loaded_at_start_only_if_a_model_needs_it(up: FaultUpstream) -> None:

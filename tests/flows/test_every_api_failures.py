@@ -12,7 +12,7 @@ from tests.faults.upstream_server import FIN, HANG, FaultUpstream, closed_port, 
 from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, one_model, post_as, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.test_hedge_flow import hedged, warm
-from tests.support.apis import CONVERSATIONS, WAYS, Api, Told
+from tests.support.apis import ALL_CONVERSATIONS, ALL_WAYS, Api, Told
 
 ENVIRON = {"UP_KEY": CREDENTIAL}
 WORDS = "w0 w1 w2 w3 w4 "
@@ -38,19 +38,19 @@ async def test_the_next_target_answers_in_every_api(up: FaultUpstream, client: h
     yaml = f"providers: {{ down: {down}, up: {working} }}\nmodels: {{ m: [down/a, up/mock] }}\n"
     seen = []
     async with live(yaml, environ=ENVIRON) as gateway:
-        for api, stream in WAYS:
+        for api, stream in ALL_WAYS:
             answer, told = await ask(client, gateway, api, stream=stream)
             assert (answer.status_code, told.text, told.stop) == (200, WORDS, "stop"), api.name
             assert answer.headers["x-gateway-target"] == "up/mock"
             assert told.receipt is not None
             seen.append(told.tokens)
-    assert seen == [(1, 5, 0, 0, 0)] * len(WAYS)
+    assert seen == [(1, 5, 0, 0, 0)] * len(ALL_WAYS)
 
 
 async def test_a_slow_target_is_hedged_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    async with warm(hedged(up), up, client, calls=60) as gateway:
+    async with warm(hedged(up), up, client, calls=80) as gateway:
         up.on(lambda request: request.model == "first", play(HANG))
-        for api in CONVERSATIONS:
+        for api in ALL_CONVERSATIONS:
             answer, told = await ask(client, gateway, api, stream=True)
             assert (told.text, told.stop, told.error) == (WORDS, "stop", None), api.name
             assert answer.headers["x-gateway-target"] == "up/second", api.name
@@ -62,7 +62,7 @@ async def test_a_broken_stream_is_continued_in_every_api(up: FaultUpstream, clie
     seen: list[Any] = []
     prompts: list[int] = []
     async with live(two_targets(up, ", continue_on_cut: true"), environ=ENVIRON) as gateway:
-        for api in CONVERSATIONS:
+        for api in ALL_CONVERSATIONS:
             up.once(sse(chat_chunk("one ", role="assistant"), chat_chunk("two "), ending=FIN))
             up.once(sse(chat_chunk("three"), chat_chunk(finish="stop"), usage, b"[DONE]"))
             _, told = await ask(client, gateway, api, stream=True)
@@ -72,7 +72,7 @@ async def test_a_broken_stream_is_continued_in_every_api(up: FaultUpstream, clie
             assert told.tokens is not None
             prompts.append(told.tokens.prompt)
             seen.append((told.tokens[1:], outcomes, len(told.receipt["continued"])))
-    assert seen == [seen[0]] * len(CONVERSATIONS), seen
+    assert seen == [seen[0]] * len(ALL_CONVERSATIONS), seen
     assert seen[0][0] == (4, 4, 3, 1)
     assert max(prompts) - min(prompts) < 15, "the prompt of the broken part is estimated by its size"
 
@@ -81,19 +81,19 @@ async def test_a_broken_stream_ends_with_the_same_error_in_every_api(up: FaultUp
     up.on("/v1/chat/completions", broken_by())
     seen = []
     async with serving(up) as gateway:
-        for api in CONVERSATIONS:
+        for api in ALL_CONVERSATIONS:
             answer, told = await ask(client, gateway, api, stream=True)
             assert (answer.status_code, told.text, told.stop) == (200, "one two ", None), api.name
             assert told.error is not None
             assert told.receipt is not None
             seen.append((told.error["code"], told.receipt["attempts"][0]["outcome"]))
-    assert seen == [seen[0]] * len(CONVERSATIONS), seen
+    assert seen == [seen[0]] * len(ALL_CONVERSATIONS), seen
 
 
 async def test_an_abandoned_call_ends_its_upstream_request_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     script = sse(chat_chunk("one ", role="assistant"), chat_chunk("two "), ending=HANG)
     async with serving(up) as gateway:
-        for number, (api, stream) in enumerate(WAYS):
+        for number, (api, stream) in enumerate(ALL_WAYS):
             up.once(script if stream else play(HANG))
             body = api.body(chat(stream=stream))
             if stream:
@@ -107,8 +107,8 @@ async def test_an_abandoned_call_ends_its_upstream_request_in_every_api(up: Faul
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
             await up.wait_for(lambda up: up.requests[-1].left is not None or up.requests[-1].link.closed is not None)
-        records = await gateway.records(len(WAYS))
-    for (api, stream), record in zip(WAYS, records, strict=True):
+        records = await gateway.records(len(ALL_WAYS))
+    for (api, stream), record in zip(ALL_WAYS, records, strict=True):
         assert record["aborted"] == ("mid" if stream else "pre"), api.name
         assert record.get("output_tokens") == (2 if stream else None), api.name
 
@@ -116,11 +116,11 @@ async def test_an_abandoned_call_ends_its_upstream_request_in_every_api(up: Faul
 async def test_streams_end_with_the_same_error_at_a_shutdown(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/chat/completions", sse(chat_chunk("one ", role="assistant"), ending=HANG))
     async with serving(up) as gateway:
-        running = [asyncio.create_task(ask(client, gateway, api, stream=True)) for api in CONVERSATIONS]
-        await up.wait_for(lambda up: len(up.requests) == len(CONVERSATIONS))
-        await eventually(lambda: gateway.gateway.metrics.in_flight == len(CONVERSATIONS))
+        running = [asyncio.create_task(ask(client, gateway, api, stream=True)) for api in ALL_CONVERSATIONS]
+        await up.wait_for(lambda up: len(up.requests) == len(ALL_CONVERSATIONS))
+        await eventually(lambda: gateway.gateway.metrics.in_flight == len(ALL_CONVERSATIONS))
         await asyncio.sleep(0.1)
-    for api, task in zip(CONVERSATIONS, running, strict=True):
+    for api, task in zip(ALL_CONVERSATIONS, running, strict=True):
         _, told = await task
         assert told.error is not None
         assert (told.text, told.error["code"]) == ("one ", "server_shutting_down"), api.name
@@ -132,23 +132,24 @@ async def test_conversations_are_fitted_in_every_api(up: FaultUpstream, client: 
     model = "m: {{ targets: [up/mock], context: {{ overflow: {}, window: 1000 }} }}"
     sent, evicted = [], []
     async with live(one_model(up).replace("m: up/mock", model.format("truncate")), environ=ENVIRON) as gateway:
-        for api, stream in WAYS:
+        for api, stream in ALL_WAYS:
             answer, told = await ask(client, gateway, api, stream=stream, messages=messages, max_tokens=50)
             assert answer.status_code == 200, answer.text
             sent.append(up.requests[-1].json["messages"])
             assert told.receipt is not None
             first = told.receipt["context"]["evicted"]
-            evicted.append([at - 1 for at in first] if api.name == "chat" else first)  # only its messages include the system's
+            has_system = api.name in ("chat", "cohere")  # their messages include the system's
+            evicted.append([at - 1 for at in first] if has_system else first)
             more = {"messages": messages, "max_tokens": 50, "headers": {"x-gateway-strict": "true"}}
             strict, refused = await ask(client, gateway, api, stream=stream, **more)
             assert (strict.status_code, refused.error is None) == (400, False), api.name
-    assert sent == [sent[0]] * len(WAYS)
+    assert sent == [sent[0]] * len(ALL_WAYS)
     assert [message["content"] for message in sent[0]][::len(sent[0]) - 1] == ["Be brief.", "last"]
     assert evicted[0]
-    assert evicted == [evicted[0]] * len(WAYS)
+    assert evicted == [evicted[0]] * len(ALL_WAYS)
     requests = len(up.requests)
     async with live(one_model(up).replace("m: up/mock", model.format("error")), environ=ENVIRON) as gateway:
-        for api, stream in WAYS:
+        for api, stream in ALL_WAYS:
             answer, told = await ask(client, gateway, api, stream=stream, messages=messages, max_tokens=50)
             assert told.error is not None
             assert (answer.status_code, told.error["code"]) == (400, "context_length_exceeded"), api.name
@@ -158,11 +159,11 @@ async def test_conversations_are_fitted_in_every_api(up: FaultUpstream, client: 
 
 async def test_deadlines_of_the_target_and_of_the_caller_hold_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     stalled = sse(chat_chunk("one ", role="assistant"), ending=HANG)
-    names = [f"m{number}" for number in range(len(WAYS))]  # each has a target of its own, because timeouts lead to cooldowns
+    names = [f"m{number}" for number in range(len(ALL_WAYS))]  # each has a target of its own, because timeouts lead to cooldowns
     yaml = one_model(up).replace("api_key:", "first_byte_timeout: 150ms, idle_timeout: 150ms, api_key:")
     async with live(yaml + "".join(f"  {name}: up/{name}\n" for name in names), environ=ENVIRON) as gateway:
         silent, cut, own = [], [], []
-        for name, (api, stream) in zip(names, WAYS, strict=True):
+        for name, (api, stream) in zip(names, ALL_WAYS, strict=True):
             up.on("/v1/chat/completions", play(HANG))
             answer, told = await ask(client, gateway, api, model=name, stream=stream)
             assert told.error is not None
@@ -175,15 +176,15 @@ async def test_deadlines_of_the_target_and_of_the_caller_hold_in_every_api(up: F
                 answer, told = await ask(client, gateway, api, model=name, stream=stream)
                 assert told.error is not None
                 cut.append((answer.status_code, told.text, told.error["code"]))
-    assert silent == own == [(504, "upstream_timeout")] * len(WAYS)
-    assert cut == [(200, "one ", "upstream_stalled")] * len(CONVERSATIONS)
+    assert silent == own == [(504, "upstream_timeout")] * len(ALL_WAYS)
+    assert cut == [(200, "one ", "upstream_stalled")] * len(ALL_CONVERSATIONS)
 
 
 async def test_receipts_are_the_same_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = one_model(up, kind="siati").replace("api_key:", "prices: { mock: { prompt: 10, output: 100 } }, api_key:")
     seen = []
     async with live(yaml, environ=ENVIRON) as gateway:
-        for api, stream in WAYS:
+        for api, stream in ALL_WAYS:
             answer, told = await ask(client, gateway, api, stream=stream, max_tokens=9, user="u", reasoning_effort="low")
             assert told.receipt is not None
             receipt = told.receipt
@@ -194,5 +195,5 @@ async def test_receipts_are_the_same_in_every_api(up: FaultUpstream, client: htt
             seen.append((receipt["model"], receipt["target"], receipt["cost_usd"], receipt["usage_source"], told.tokens, told_of))
             shown = answer.headers.get("x-gateway-adjusted", "")
             assert all(each["param"] in shown for each in listed), shown
-    assert seen == [seen[0]] * len(WAYS), seen
+    assert seen == [seen[0]] * len(ALL_WAYS), seen
     assert len(seen[0][5]) >= 2

@@ -12,7 +12,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, one_model, post_as, serving
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import bearer, digest
-from tests.support.apis import ALL, CONVERSATIONS, MESSAGES_API, WAYS, Api, Told
+from tests.support.apis import ALL, ALL_CONVERSATIONS, ALL_WAYS, MESSAGES_API, Api, Told
 
 TOKEN = "lg-a-0123456789abcdef"
 STRICT = {"x-gateway-strict": "true"}
@@ -127,7 +127,7 @@ async def test_a_strict_limit_caps_the_output_of_every_api(up: FaultUpstream, cl
             told_cap = [each["to"] for each in told.receipt["adjustments"] if each["action"] == "set_default" and each.get("to") == 20]
             assert told_cap == ([20] if cap == 20 else []), api.name
         picture = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
-        for api, stream in WAYS:
+        for api, stream in ALL_WAYS:
             answer, told = await call(client, gateway, api, stream=stream, messages=[{"role": "user", "content": picture}])
             place = "input[0].content" if api.name == "responses" else "messages[0].content"
             assert (answer.status_code, error_of(told)[1]) == (400, place), api.name
@@ -141,7 +141,7 @@ async def test_strict_mode_refuses_in_every_api_what_a_receipt_tells_otherwise(u
         for more in LOSSY:
             (name,) = more
             outcomes = []
-            for api, stream in WAYS:
+            for api, stream in ALL_WAYS:
                 up.requests.clear()
                 lenient, told = await call(client, gateway, api, stream=stream, **more)
                 assert (lenient.status_code, len(up.requests)) == (200, 1), api.name
@@ -151,13 +151,13 @@ async def test_strict_mode_refuses_in_every_api_what_a_receipt_tells_otherwise(u
                 if strict.status_code == 400:
                     assert (error_of(refused)[1], len(up.requests)) == (api.param(name), 1), api.name
                 outcomes.append((strict.status_code, actions))
-            assert outcomes == [outcomes[0]] * len(WAYS), name
+            assert outcomes == [outcomes[0]] * len(ALL_WAYS), name
             assert (outcomes[0][0] == 400) is bool({"drop", "downgrade"} & set(outcomes[0][1])), (name, outcomes[0])
 
 
 async def test_streams_of_a_provider_that_reports_no_usage_are_no_loss(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind="goodfire") as gateway:
-        for api in CONVERSATIONS:
+        for api in ALL_CONVERSATIONS:
             body = api.body(chat(stream=True))
             answer = await client.post(gateway.url + api.path, json=body, headers={**STRICT, "x-gateway-receipt": "body"})
             told = api.read(answer)
@@ -171,13 +171,13 @@ async def test_errors_of_the_upstream_are_the_same_in_every_api(up: FaultUpstrea
     up.on(lambda request: True, status(code, "said so", param="temperature"))
     async with serving(up) as gateway:
         outcomes = []
-        for api, stream in WAYS:
+        for api, stream in ALL_WAYS:
             answer, told = await call(client, gateway, api, stream=stream)
             assert told.error is not None
             assert told.receipt is not None
             outcomes.append((answer.status_code, told.error["code"], told.error["param"], told.receipt["target"]))
     assert outcomes[0][0] >= 400
-    assert outcomes == [outcomes[0]] * len(WAYS), outcomes
+    assert outcomes == [outcomes[0]] * len(ALL_WAYS), outcomes
 
 
 BAD: tuple[tuple[dict[str, Any], str], ...] = (
@@ -189,7 +189,7 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 async def test_bad_requests_are_refused_with_the_name_of_each_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up) as gateway:
         for more, param in BAD:
-            for api, stream in WAYS:
+            for api, stream in ALL_WAYS:
                 answer, told = await call(client, gateway, api, stream=stream, **more)
                 first, bracket, rest = param.partition("[")
                 name = api.param(first) + bracket + rest

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.faults.behaviours import canned, sse, status
-from tests.faults.upstream_server import FaultUpstream, Script
+from tests.faults.behaviours import canned, chat_chunk, sse, status
+from tests.faults.upstream_server import Exchange, FaultUpstream, Script
 from tests.flows.conftest import CREDENTIAL, RECEIPT, post_as, post_chat
 from tests.flows.live import Live, live
 from tests.support.apis import WAYS, Api, Told
@@ -90,6 +91,26 @@ async def test_content_filter_ends_the_call_unless_fallback_on_names_it(up: Faul
         for api, stream in WAYS:
             answer, told = await ask(client, gateway, api, stream=stream)
             assert (answer.status_code, told.text) == (200, WORDS), api.name
+
+
+async def test_answer_without_content_by_a_content_filter_leads_to_the_next_target_on_request(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    async def withhold(exchange: Exchange) -> None:
+        if exchange.request.json.get("stream"):
+            await sse(chat_chunk(role="assistant"), chat_chunk(finish="content_filter"), b"[DONE]")(exchange)
+        else:
+            choice = {"index": 0, "message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"}
+            body = {"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice]}
+            await canned(json.dumps(body).encode())(exchange)
+
+    fail_at(up, "one", withhold)
+    for settings, target in (("", "a/one"), (", fallback_on: [content_filter]", "b/two")):
+        async with live(targets(up, "a/one", "b/two", settings=settings), environ=ENVIRON) as gateway:
+            for api, stream in WAYS:
+                answer, told = await ask(client, gateway, api, stream=stream)
+                assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, target), api.name
+                assert told.text == ("" if target == "a/one" else WORDS), api.name
 
 
 @pytest.mark.parametrize(
@@ -175,6 +196,31 @@ async def test_split_goes_on_after_a_missing_model(up: FaultUpstream, client: ht
         answers = [await post_chat(client, gateway) for _ in range(12)]
     assert {answer.headers["x-gateway-target"] for answer in answers} == {"b/two"}
     assert [request.model for request in up.requests].count("one") <= 1
+
+
+async def test_answers_of_another_than_the_first_target_are_counted(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(targets(up, "a/one", "b/two", settings=", hedge: 5s"), environ=ENVIRON) as gateway:
+        await post_chat(client, gateway)
+        assert gateway.count("lockgate_fallback_answers") == 0
+        fail_at(up, "one", GONE)
+        for expected in (1, 2, 3):  # after a fallback, and while the first target is in cooldown
+            await post_chat(client, gateway)
+            assert gateway.count("lockgate_fallback_answers", "m") == expected
+        fail_at(up, "two", GONE)
+        assert (await post_chat(client, gateway)).status_code == 404
+        assert gateway.count("lockgate_fallback_answers", "m") == 3
+
+
+async def test_answers_of_a_split_count_if_it_passed_over_a_target_in_cooldown(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    yaml = targets(up, "a/one", "b/two").replace("[a/one, b/two]", "{ a/one: 1, b/two: 1 }")
+    async with live(yaml, environ=ENVIRON) as gateway:
+        for _ in range(20):
+            await post_chat(client, gateway)
+        assert gateway.count("lockgate_fallback_answers") == 0
+        fail_at(up, "one", GONE)
+        for _ in range(40):
+            assert (await post_chat(client, gateway)).headers["x-gateway-target"] == "b/two"
+        assert 0 < gateway.count("lockgate_fallback_answers", "m") < 40
 
 
 async def test_only_target_that_announced_a_wait_gets_one_probe_a_second(up: FaultUpstream, client: httpx.AsyncClient) -> None:

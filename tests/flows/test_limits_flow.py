@@ -180,7 +180,7 @@ async def test_models_and_users_have_their_own_limits(up: FaultUpstream, client:
     async with live(yaml, environ=ENVIRON) as gateway:
         users = [(await call(client, gateway, user=user)).status_code for user in ("a", "b", "a", "b")]
         assert users == [200, 200, 429, 429]
-        assert [(await call(client, gateway)).status_code for _ in range(2)] == [200, 429]
+        assert [(await call(client, gateway, user=user)).status_code for user in ("c", "d")] == [200, 429]
         refused = await call(client, gateway)
         assert "the model 'm'" in refused.json()["error"]["message"]
         assert (await call(client, gateway, model="other")).status_code == 200

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -83,3 +86,34 @@ async def test_costs_agree_everywhere_and_unknown_ones_are_not_zero(up: FaultUps
     assert 'lockgate_unpriced_usages_total{model="m6",target="openai/unheard-of"} 2' in metrics
     counted = [float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("lockgate_cost_usd_total{")]
     assert round(sum(counted) * 10**9) == known
+
+
+async def test_a_catalog_file_gives_prices_and_limits_and_is_reloaded(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    def overlay(usd: float) -> str:
+        prices = {"input": usd, "output": usd}
+        entry = {"context": 1234, "output": 55, "usd_per_million_tokens": prices}
+        return json.dumps({"source": "test", "as_of": "2026-11-29", "vendors": {"openai": {"models": {"gpt-9": entry}}}})
+
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "catalog.json"
+    path.write_text(overlay(1))
+    yaml = f"""
+journal: off
+catalog: {path}
+providers: {{ openai: {{ base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }} }}
+models: {{ m: openai/gpt-9 }}
+"""
+    try:
+        async with live(yaml, environ={"UP_KEY": "sk-upstream-credential"}) as gateway:
+            for usd in (1, 2):
+                path.write_text(overlay(usd))
+                await gateway.reloader.reload()
+                (model,) = (await client.get(gateway.base_url + "/models")).json()["data"]
+                shown = model.get("gateway", model)
+                assert (shown["context_window"], shown["max_output_tokens"], shown["pricing"]["prompt"]) == (1234, 55, usd)
+                body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+                answer = await client.post(gateway.base_url + "/chat/completions", json=body, headers={"x-gateway-receipt": "body"})
+                usage = answer.json()["usage"]
+                assert answer.json()["gateway"]["cost_usd"] == usd * usage["total_tokens"] / 10**6
+    finally:
+        shutil.rmtree(folder)

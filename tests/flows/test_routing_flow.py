@@ -79,10 +79,10 @@ async def test_no_fallback_after_the_first_byte(up: FaultUpstream, client: httpx
 
 
 async def test_caller_error_is_not_retried_elsewhere(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    up.once(status(400, "too long", type="invalid_request_error", code="context_length_exceeded", param="messages"))
+    up.once(status(400, "too hot", type="invalid_request_error", code="invalid_value", param="temperature"))
     async with live(providers(up=up.base_url) + "models: {m: [up/a, up/b]}") as gateway:
         answer = await post_chat(client, gateway)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
     assert len(up.requests) == 1
 
 

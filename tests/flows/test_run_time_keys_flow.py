@@ -102,7 +102,7 @@ async def test_key_is_disabled_changed_and_revoked(served: Live, operator: Opera
         ({"name": "n", "limits": {"requests": "-1/s"}}, "limits.requests", "a limit must be more than 0"),
         ({"name": "n", "limits": {"requests": "5"}}, "limits.requests", "the window is missing"),
         ({"name": "n", "limits": {"spend": "5 EUR/day"}}, "limits.spend", "the unit must be USD"),
-        ({"name": "n", "limits": {"spend": "5 USD/day"}}, "limits.spend", "has no known price"),
+        ({"name": "n", "limits": {"spend": "5 USD/day"}}, "limits.spend", "have no known prices"),
         ({"name": "n", "limits_per_user": {"concurrent": 0}}, "limits_per_user.concurrent", "at least 1"),
         ({"name": "n", "models": ["mm"]}, "models[0]", "no model 'mm' in this file, did you mean 'm'?"),
         ({"name": "n", "models": "m"}, "models", "expected a list"),

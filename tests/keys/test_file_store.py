@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config.key import KeyConfig
-from gateway.keys.file_store import FILE_NAME, FileKeyStore
+from gateway.keys.file_store import FileKeyStore
 from gateway.keys.store import RuntimeKey
+from gateway.keys.stored_key import KEYS
 from gateway.store.errors import StoreUnavailableError
 
 
@@ -26,7 +27,7 @@ async def test_a_key_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_the_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     await FileKeyStore(tmp_path / "state").put("app", runtime_key("app"), new=True)
-    file = tmp_path / "state" / FILE_NAME
+    file = tmp_path / "state" / KEYS.file
     assert [stat.S_IMODE(path.stat().st_mode) for path in (file.parent, file)] == [0o700, 0o600]
 
 
@@ -60,13 +61,13 @@ async def test_a_deleted_file_is_written_again_with_the_keys_known_last(tmp_path
     store = FileKeyStore(tmp_path)
     await store.put("old", runtime_key("old"), new=True)
     await store.read_if_changed()
-    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / KEYS.file).unlink()
     assert await store.read_if_changed() is None
     await store.put("new", runtime_key("new"), new=True)
     assert set(await store.read_if_changed() or ()) == {"old", "new"}
 
 
 async def test_a_broken_file_is_an_unavailable_store(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text("{")
+    (tmp_path / KEYS.file).write_text("{")
     with pytest.raises(StoreUnavailableError, match="has invalid content"):
         await FileKeyStore(tmp_path).read_if_changed()

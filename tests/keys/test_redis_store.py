@@ -112,11 +112,12 @@ async def test_missing_rights_of_the_redis_user_are_reported(up: FaultUpstream, 
     await run_command(own_redis.address, "ACL", "SETUSER", "default", "resetkeys", *patterns)
     async with AsyncExitStack() as stack:
         (one,) = await several(stack, up, own_redis, 1, "1s")
-        await eventually(lambda: len(one.reports) == 2)
+        await eventually(lambda: len(one.reports) == 3)
         assert sum("run-time keys cannot be read (" in line for line in one.reports) == 1
+        assert sum("run-time teams cannot be read (" in line for line in one.reports) == 1
         assert sum("cooldowns are not shared with other instances (" in line for line in one.reports) == 1
         await run_command(own_redis.address, "ACL", "SETUSER", "default", "~*")
-        await eventually(lambda: len(one.reports) == 4)
+        await eventually(lambda: len(one.reports) == 6)
         assert not [line for line in one.reports if "Redis at" in line]
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.config import load
-from gateway.config.key import KeyConfig
-from gateway.keys.file_store import FileKeyStore
-from gateway.keys.redis_store import RedisKeyStore
-from gateway.keys.runtime_keys import RuntimeKeys, key_store
-from gateway.keys.store import MemoryKeyStore, RuntimeKey
+from gateway.config.key import KeyConfig, TeamConfig
+from gateway.keys.file_store import FileKeyStore, FileStore
+from gateway.keys.redis_store import RedisKeyStore, RedisStore
+from gateway.keys.runtime_keys import MAX_PREVIOUS_SECRETS, RuntimeKeys, RuntimeTeams, key_store, rotated, team_store
+from gateway.keys.store import MemoryKeyStore, MemoryStore, PreviousSecret, RuntimeKey
+from gateway.keys.stored_key import TEAMS
 from gateway.store.errors import StoreUnavailableError
 from tests.flows.live import eventually
 
@@ -111,3 +115,71 @@ def test_the_configuration_chooses_the_store(yaml: str, kind: type, tmp_path: Pa
     text = f"{yaml}providers: {{local: {{}}}}\nmodels: {{m: local/x}}\n"
     config = load.parse(text.encode(), "g.yaml", environ={})
     assert type(key_store(config, {"XDG_STATE_HOME": str(tmp_path)})) is kind
+
+
+def runtime(name: str = "app", **more: object) -> RuntimeKey:
+    """Return a run-time key."""
+    return RuntimeKey(msgspec.structs.replace(entry(name), **more), "lg-...abcd", 1.0)
+
+
+def test_a_rotated_key_keeps_its_settings_and_accepts_both_secrets_until_the_grace_ends() -> None:
+    key = runtime(models=("m",))
+    changed = rotated(key, "sha256:new", "lg-...new", 60.0)
+    assert (changed.entry.hash, changed.entry.models, changed.shown, changed.created) == ("sha256:new", ("m",), "lg-...new", 1.0)
+    assert [previous.hash for previous in changed.previous] == [key.entry.hash]
+    keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
+    keys.by_name = {"app": changed}
+    old, new = keys.accepted
+    assert (old.hash, old.models, new) == (key.entry.hash, ("m",), changed.entry)
+    assert old.expires is not None
+    assert 50 < old.expires.timestamp() - time.time() <= 60
+
+
+def test_the_old_secret_never_outlives_the_key() -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=5)
+    keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
+    keys.by_name = {"app": rotated(runtime(expires=ends), "sha256:new", "s", 3600.0)}
+    assert [each.expires for each in keys.accepted] == [ends, ends]
+
+
+def test_rotations_keep_the_secrets_whose_grace_lasts_and_only_the_latest_of_many() -> None:
+    key = msgspec.structs.replace(runtime(), previous=(PreviousSecret("sha256:past", time.time() - 1),))
+    key = rotated(key, "sha256:0", "s", 60.0)
+    assert "sha256:past" not in [previous.hash for previous in key.previous]
+    for number in range(1, MAX_PREVIOUS_SECRETS + 2):
+        key = rotated(key, f"sha256:{number}", "s", 60.0)
+    assert [previous.hash for previous in key.previous] == [f"sha256:{number}" for number in range(1, MAX_PREVIOUS_SECRETS + 1)]
+
+
+async def test_a_rotation_counts_as_a_revocation_only_without_grace() -> None:
+    keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
+    await keys.start()
+    key = await keys.add(entry("app"), "s")
+    assert key is not None
+    await keys.replace(key := rotated(key, "sha256:1", "s", 60.0))
+    assert keys.revoked == 0
+    await keys.replace(rotated(key, "sha256:2", "s", 0.0))
+    assert keys.revoked == 1
+
+
+async def test_run_time_teams_are_merged_with_those_of_the_configuration(tmp_path: Path) -> None:
+    teams = RuntimeTeams(FileStore(tmp_path, TEAMS), lambda: None, Observed().report)
+    await teams.start()
+    for name in ("a", "b"):
+        assert await teams.add(TeamConfig(name, disabled=True))
+    await teams.stop()
+    configured = TeamConfig("b")
+    assert teams.merged({"b": configured}) == {"a": TeamConfig("a", disabled=True), "b": configured}
+    restarted = RuntimeTeams(FileStore(tmp_path, TEAMS), lambda: None, Observed().report)
+    await restarted.start()
+    await restarted.stop()
+    assert set(restarted.by_name) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("yaml", "kind"), [("", FileStore), ("journal: 'off'\n", MemoryStore), ("store: redis://127.0.0.1:1/0\n", RedisStore)]
+)
+def test_teams_have_the_same_kind_of_store_as_keys(yaml: str, kind: type, tmp_path: Path) -> None:
+    text = f"{yaml}providers: {{local: {{}}}}\nmodels: {{m: local/x}}\n"
+    config = load.parse(text.encode(), "g.yaml", environ={})
+    assert type(team_store(config, {"XDG_STATE_HOME": str(tmp_path)})) is kind

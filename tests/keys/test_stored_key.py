@@ -10,7 +10,7 @@ import pytest
 from gateway.config.key import KeyConfig, ModelAccess
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.keys.store import RuntimeKey
-from gateway.keys.stored_key import decode_key, encode_key
+from gateway.keys.stored_key import KEYS, decode_entry, encode_entry
 from tests.support.each import each
 
 HASH = "sha256:" + "ab" * 32
@@ -28,14 +28,14 @@ OLD = {
 
 
 def test_a_key_of_an_older_version_is_read() -> None:
-    key = decode_key(msgspec.json.encode(OLD))
+    key = decode_entry(msgspec.json.encode(OLD), KEYS)
     assert key.entry.limits == LimitsConfig((Rate(5, "min"),), concurrent=3, spend=(Rate(7, "month"),), outage="open", strict=True)
     assert key.entry.limits_per_user.requests == ()
     assert (key.entry.models, key.entry.team, key.shown, key.created) == (("m",), "t", "lg-abc...wxyz", 17.5)
 
 
 def test_a_key_that_an_older_version_knows_is_written_as_it_did() -> None:
-    written = msgspec.json.decode(encode_key(decode_key(msgspec.json.encode(OLD))))
+    written = msgspec.json.decode(encode_entry(decode_entry(msgspec.json.encode(OLD), KEYS)))
     for name in ("limits", "limits_per_user"):
         old: Any = OLD["entry"]
         assert {kind: written["entry"][name][kind] for kind in OLD_BLOCK} == old[name]
@@ -52,10 +52,10 @@ def test_a_key_that_an_older_version_knows_is_written_as_it_did() -> None:
 )
 def test_a_key_is_read_as_it_was_written(entry: KeyConfig) -> None:
     key = RuntimeKey(entry, "shown", 1.0)
-    assert decode_key(encode_key(key)) == key
+    assert decode_entry(encode_entry(key), KEYS) == key
 
 
 @each("text", [b"{", b"[]", b"null", b'{"entry": 1}', b'{"entry": {"limits": {"requests": 5}}}', b'{"entry": {"limits": 3}}'])
 def test_an_invalid_key_is_an_error(text: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
-        decode_key(text)
+        decode_entry(text, KEYS)

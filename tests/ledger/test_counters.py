@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +66,17 @@ def test_fixtures_leave_no_journal_in_the_home_directory() -> None:
 
     assert Path(os.environ["LOCKGATE_STATE"]).is_dir()
     assert Path.home() not in Path(os.environ["LOCKGATE_STATE"]).parents
+
+
+def test_a_row_without_tags_is_stored_as_earlier_versions_do() -> None:
+    assert UsageRow("2026-11-21", "k", "t", "m", "up/m").names() == ("2026-11-21", "k", "t", "m", "up/m")
+    assert UsageRow("2026-11-21", "k", "t", "m", "up/m", "a,b").names() == ("2026-11-21", "k", "t", "m", "up/m", "a,b")
+
+
+def test_combinations_of_tags_over_the_maximum_are_added_to_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.ledger.counters.MAX_ROWS_PER_DAY", 1)
+    counters = UsageCounters("here")
+    for tags in ("a", "b", "c", ""):
+        counters.add(UsageRow("2026-11-21", "k", "", "m", "up/m", tags), numbers(1))
+    rows = {(row.model, row.tags): counts.requests for _, row, counts in counters.all_copies()}
+    assert rows == {("m", "a"): 1, (OTHER, OTHER): 2, (OTHER, ""): 1}

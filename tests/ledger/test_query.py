@@ -45,12 +45,24 @@ def test_sums_are_by_descending_cost_and_days_in_order() -> None:
     assert [(line.name, line.counts.requests) for line in by_key] == [("=b", 3), ("a", 3)]
     by_day = sum_usage(ROWS, read_query({"by": "day"}, TODAY))
     assert [line.name for line in by_day] == ["2026-11-20", "2026-11-21"]
-    assert total(by_key) == total(by_day)
+    assert total(ROWS, read_query({}, TODAY)).requests == sum(line.counts.requests for line in by_day)
+
+
+def test_a_call_counts_for_each_of_its_tags_and_once_in_the_total() -> None:
+    rows = {
+        UsageRow("2026-11-21", "a", "", "m", "up/m", "batch,search"): UsageCounts(requests=1, cost=5),
+        UsageRow("2026-11-21", "a", "", "m", "up/m", "search"): UsageCounts(requests=2, cost=7),
+        UsageRow("2026-11-21", "a", "", "m", "up/m"): UsageCounts(requests=4),
+    }
+    query = read_query({"by": "tag"}, TODAY)
+    lines = sum_usage(rows, query)
+    assert [(line.name, line.counts.requests, line.counts.cost) for line in lines] == [("search", 3, 12), ("batch", 1, 5), ("", 4, 0)]
+    assert usage_json(lines, query, "process", total(rows, query))["total"]["requests"] == 7
 
 
 def test_json_contains_rows_and_their_total() -> None:
     query = read_query({}, TODAY)
-    answer = usage_json(sum_usage(ROWS, query), query, "process")
+    answer = usage_json(sum_usage(ROWS, query), query, "process", total(ROWS, query))
     assert (answer["by"], answer["from"], answer["to"], answer["source"]) == ("key", "2026-11-01", "2026-11-21", "process")
     assert answer["rows"][1] == {
         "key": "a", "requests": 3, "prompt_tokens": 30, "cached_tokens": 0, "output_tokens": 0, "reasoning_tokens": 0,

@@ -60,3 +60,11 @@ def test_calls_in_flight_keep_their_last_record_and_count_once_when_they_end() -
     found = records.read_journal(b"\n".join(lines))
     assert found.rows == {("mine", row): add_counts(booked, numbers(6))}
     assert found.spend == {("mine", *budget): 135 + 42}
+
+
+def test_rows_with_and_without_tags_are_read_back() -> None:
+    rows = [UsageRow("2026-11-21", "k", "t", "m", "up/m"), UsageRow("2026-11-21", "k", "t", "m", "up/m", "a,b")]
+    lines: list[bytes] = []
+    records.write_totals(Numbering(), [("here", row, UsageCounts(requests=1)) for row in rows], [], [], lines)
+    contents = records.read_journal(b"\n".join(lines) + b"\n")
+    assert (set(contents.rows), contents.damaged) == ({("here", row) for row in rows}, 0)

@@ -24,7 +24,7 @@ async def test_published_rows_are_read_back_and_repeats_change_nothing(own_redis
         publisher = UsagePublisher(connections.run, counters)
         for index in range(MAX_ROWS_PER_COMMAND + 5):
             for day in DAYS:
-                row = UsageRow(day, f"key {index}", "", "m", "up/m")
+                row = UsageRow(day, f"key {index}", "", "m", "up/m", "a,b" if index % 2 else "")
                 counters.add(row, UsageCounts(requests=1, cost=index))
                 expected[row] = UsageCounts(requests=2, cost=2 * index)
         for everything in (False, True, False):

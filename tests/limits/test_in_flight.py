@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.config.redis_address import RedisAddress
 from gateway.limits.in_flight import BUSY_RETRY_S, InFlight
 from gateway.store.limit import Costs, Limit, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
+from tests.support.redis_fixtures import LimiterStarter, start
 
+__all__ = ["start"]
 LIMIT = Limit("key:k", "tokens", 1000, "min")
 
 
@@ -69,6 +72,19 @@ def test_reservations_that_are_older_than_the_window_do_not_count(clock: Clock) 
     clock.now += 120 * 1_000_000
     clock.settle(clock.take(900, "a"), 900)
     assert not clock.refused(300).busy
+
+
+async def test_a_refusal_of_redis_is_judged_in_the_same_way(redis: RedisAddress, start: LimiterStarter) -> None:
+    store, in_flight, costs = await start(redis), InFlight(), Costs(1, 300)
+    held = await store.admit([LIMIT], Costs(1, 800), "a")
+    assert isinstance(held, Reservation)
+    in_flight.add(held)
+    refusal = await store.admit([LIMIT], costs, "b")
+    assert isinstance(refusal, Refusal)
+    assert not refusal.busy
+    assert in_flight.judge(refusal, costs).busy
+    in_flight.remove(held)
+    assert not in_flight.judge(refusal, costs).busy
 
 
 def test_settled_reservations_are_forgotten(clock: Clock) -> None:

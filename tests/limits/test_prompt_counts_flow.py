@@ -187,6 +187,21 @@ async def test_count_endpoints_count_images_by_their_pixels(up: FaultUpstream, c
     assert answer.json()["input_tokens"] == tokenized.json()["count"] == 1_445 + 4 + 7
 
 
+async def test_an_encoding_that_no_limit_needs_is_not_loaded_into_the_gateway(
+    up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading it would stop the event loop for half a second."""
+    monkeypatch.setattr(SHARED_COUNTER, "_usable", {})
+    async with serving(up) as gateway:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        text = await client.post(gateway.url + "/tokenize", json={"model": "m", "prompt": "Hello, world!"}, headers=headers)
+        messages = await client.post(gateway.url + "/tokenize", json=chat("Hello, world!"), headers=headers)
+        ids = {"model": "m", "tokens": text.json()["tokens"]}
+        again = await client.post(gateway.url + "/detokenize", json=ids, headers=headers)
+    assert (text.json()["count"], messages.json()["count"], again.json()["prompt"]) == (4, 4 + 7, "Hello, world!")
+    assert SHARED_COUNTER._usable == {}
+
+
 async def test_a_request_that_only_the_vendor_understands_is_counted_by_its_contents(
     up: FaultUpstream, client: httpx.AsyncClient
 ) -> None:

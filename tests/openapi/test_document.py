@@ -13,6 +13,7 @@ from gateway.dialects.table import DIALECTS, call_paths
 from gateway.openapi.document import Listener, document, document_json
 from gateway.server.app import other_routes
 from gateway.server.endpoints import Endpoints
+from gateway.server.own_key import OwnKey
 from gateway.server.stored_responses import StoredResponses
 from tests.admin.conftest import Admin, admin
 
@@ -45,7 +46,7 @@ def test_document_is_valid_openapi() -> None:
 def test_callers_document_has_each_route_and_no_others() -> None:
     dialect_of = call_paths(DIALECTS)
     gateway: Any = None
-    routes = other_routes(Endpoints(gateway, dialect_of), StoredResponses(gateway), dialect_of)
+    routes = other_routes(Endpoints(gateway, dialect_of), StoredResponses(gateway), OwnKey(gateway), dialect_of)
     served = routed(routes) | {("POST", path) for path in dialect_of}
     served |= {("POST", f"{DEPLOYMENTS}{{name}}{end}") for end in ENDINGS}
     assert described("callers") == served, "add missing routes to gateway/openapi/callers.py"

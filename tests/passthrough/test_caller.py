@@ -68,3 +68,46 @@ async def test_a_disconnect_during_the_body_is_an_error() -> None:
     with pytest.raises(CallerDisconnectedError):
         await CallerBody(who, [(b"content-length", b"5")], 5).read()
     assert who.has_left
+
+
+class Swept(PassthroughCaller):
+    """A caller whose disconnection is recorded."""
+
+    ended: str = ""
+
+    def abort(self) -> None:
+        self.ended += "abort "
+
+    def _cancel(self) -> None:
+        self.disconnected = True
+        self.ended += "cancel"
+
+
+def swept() -> Swept:
+    """Return a caller that is in the middle of its body, with its response in progress."""
+    who: Any = Swept({"headers": []}, caller().receive, caller()._send, CallerDeadlines(body=10.0, write_stall=60.0))
+    who._waits, who._sending = True, True
+    who._awaited_since = who._active_at = 100.0
+    return who  # type: ignore[no-any-return]
+
+
+DEADLINES = [
+    (True, True, 109.0, ""), (True, True, 111.0, "cancel"), (True, True, 161.0, "abort cancel"), (True, False, 111.0, "cancel"),
+    (False, True, 111.0, ""), (False, True, 161.0, "abort cancel"), (False, False, 999.0, ""),
+]  # fmt: skip
+
+
+async def test_a_late_body_and_a_stalled_response_are_both_noticed() -> None:
+    for waits, sending, now, ended in DEADLINES:
+        who = swept()
+        who._waits, who._sending = waits, sending
+        who.sweep(now)
+        assert (who.ended, who.stalled) == (ended, bool(ended)), (waits, sending, now)
+        assert who.reading_body is (ended != "abort cancel")
+
+
+async def test_a_piece_of_the_body_is_no_progress_of_the_response() -> None:
+    who = caller(piece(b"abc", more=True))
+    who._active_at = 100.0
+    assert await who.read_piece() == (b"abc", False)
+    assert (who._active_at, who._body_bytes) == (100.0, 3)

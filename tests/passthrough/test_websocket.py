@@ -136,11 +136,27 @@ async def test_the_deadlines_are_those_of_silence_of_a_stalled_side_and_of_closi
         assert joined.outcome == outcome
 
 
+async def test_a_side_that_got_a_close_frame_may_answer_it_after_the_other_side_is_lost() -> None:
+    joined, ours, _ = await tunnel()
+    joined.upstream.data_received(encode(CLOSE, b"\x0f\xa0"))
+    joined.upstream.connection_lost(None)
+    assert ours.calls == ["write_eof"]
+    joined.caller.data_received(encode(TEXT, b"in flight", masked=True))
+    assert not ours.closing
+    joined.caller.data_received(encode(CLOSE, b"\x0f\xa0", masked=True))
+    assert ours.closing
+    joined, ours, _ = await tunnel()
+    joined.upstream.data_received(encode(TEXT, b"x"))
+    joined.upstream.connection_lost(None)
+    assert ours.closing
+
+
 async def test_both_sides_end_before_the_tunnel_does() -> None:
     joined, _, theirs = await tunnel()
     assert joined.caller.eof_received() is True
     assert "write_eof" in theirs.calls
     assert joined.upstream.eof_received() is False
+    assert joined.caller.has_ended
     joined.upstream.connection_lost(None)
     assert not joined._done.done()
     joined.caller.connection_lost(None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from providers.chunk_errors import error_of, has_readable_choices
+from providers.chunk_errors import drop_empty_errors, error_of, has_readable_choices
 
 ERROR = {"code": 429, "message": "Rate limited"}
 
@@ -30,6 +30,17 @@ ERROR = {"code": 429, "message": "Rate limited"}
 )
 def test_error_of_a_chunk_is_found(chunk: Any, event: str, expected: Any) -> None:
     assert error_of(chunk, event) == expected
+
+
+def test_empty_errors_are_removed() -> None:
+    for empty in ({}, "", [], False, 0):
+        chunk = {"id": "c", "error": empty, "choices": [{"index": 0, "error": empty}, None]}
+        assert drop_empty_errors(chunk)
+        assert chunk == {"id": "c", "choices": [{"index": 0}, None]}
+    for kept in ({"error": None, "choices": None}, {"choices": [{"error": ERROR}]}, {}):
+        before = dict(kept)
+        assert not drop_empty_errors(kept)
+        assert kept == before
 
 
 def test_choices_must_be_objects() -> None:

@@ -50,9 +50,9 @@ def test_answer_without_quirks_keeps_its_bytes(kind: str) -> None:
     "usage",
     [
         None, "x", [], {}, {"prompt_tokens": 1}, {"prompt_tokens": -1, "completion_tokens": 1},
-        {"prompt_tokens": "1", "completion_tokens": 1}, {"prompt_tokens": 1, "completion_tokens": 10**12},
+        {"prompt_tokens": "one", "completion_tokens": 1}, {"prompt_tokens": 1, "completion_tokens": 10**12},
         {"prompt_tokens": None, "completion_tokens": 1}, {"prompt_tokens": 1.5, "completion_tokens": 1},
-        {"prompt_tokens": True, "completion_tokens": 1}, {"total_tokens": 3},
+        {"prompt_tokens": True, "completion_tokens": 1}, {"total_tokens": -3},
     ],
 )  # fmt: skip
 def test_implausible_usage_counts_as_not_reported(usage: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from providers.base import Body, Refusal
-from providers.rules.places import Place, callers_param, place_of, places_of, remove_messages
+from providers.base import Body, Failure, Refusal
+from providers.rules.places import Place, callers_failure, callers_param, place_of, places_of, remove_messages
 from tests.providers.adapting import adapt
 from tests.support.each import each
 
@@ -65,6 +65,15 @@ def test_refusal_names_the_callers_message() -> None:
 def test_merged_messages_are_named_by_the_first() -> None:
     adapted = adapt("siati", {"messages": [USER, USER, ANSWER, with_file()], "system_prompt": "Be brief."})
     assert "messages[4]" not in str(adapted.adjustments)
+
+
+def test_failure_of_the_upstream_names_the_callers_message() -> None:
+    body = Body(b'{"messages":[1,2]}')
+    failure = Failure("client_error", "Invalid 'messages[1].content[0].text', see messages[0].", 400, param="messages[1].content")
+    assert callers_failure(body, failure) is failure
+    body.places = [Place("system_prompt", is_exact=False), *places_of(body, [0])]
+    named = callers_failure(body, failure)
+    assert (named.message, named.param) == ("Invalid 'messages[0].content[0].text', see system_prompt.", "messages[0].content")
 
 
 def test_places_of_a_body() -> None:

@@ -95,6 +95,20 @@ def test_kinds_of_requests_are_told_apart(status: int, error: dict[str, Any], ki
     assert failed(status, {"error": error})[0] == kind
 
 
+@each(
+    ("page", "word"),
+    [
+        ("400 No required SSL certificate was sent", "client_certificate"),
+        ("400 The SSL certificate error", "client certificate"),
+        ("400 The plain HTTP request was sent to HTTPS port", "base_url"),
+    ],
+)
+def test_proxy_that_misses_a_client_certificate_is_no_fault_of_the_caller(page: str, word: str) -> None:
+    failure = read_failure(400, {}, f"<html><head><title>{page}</title></head></html>".encode())
+    assert failure.kind == "tls"
+    assert word in failure.message
+
+
 def test_error_of_a_stream_has_the_same_kind() -> None:
     data = b'{"error": {"message": "The model `x` does not exist", "type": "not_found_error"}}'
     failure = read_inband_failure(data, lambda status, body: read_failure(status, {}, body))

@@ -137,6 +137,18 @@ def test_log_probabilities_that_are_not_finite_are_very_unlikely(kind: str) -> N
     assert text_of(chunks, "content") == "ab"
 
 
+@each("kind", KINDS)
+@each("empty", [{}, "", [], False])
+def test_empty_error_is_no_error(kind: str, empty: Any) -> None:
+    first = {**chunk({"role": "assistant", "content": "a"}), "error": empty}
+    texts = [{**chunk({"content": text}, error=empty), "error": empty} for text in ("b", "c", "d")]
+    wire = b"".join([event(each) for each in (first, *texts, {**chunk({}, "stop"), "error": empty})]) + b"data: [DONE]\n\n"
+    for size in (0, 40):
+        chunks = relayed(kind, wire, size)
+        assert text_of(chunks, "content") == "abcd"
+        assert not any("error" in part for each in chunks for part in (each, *each["choices"]))
+
+
 def test_stream_is_mended_only_after_an_event_that_needs_it() -> None:
     decoder = ChunkNormalizer()
     good = json.dumps(chunk({"role": "assistant", "content": "a"})).encode()

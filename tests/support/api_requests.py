@@ -104,6 +104,24 @@ def to_message(chat: Json) -> Json:
     return body | ({"output_config": output} if output else {})
 
 
+_COHERE_NAMES = {"stop": "stop_sequences", "top_p": "p", "top_k": "k", "max_completion_tokens": "max_tokens"}
+
+
+def to_cohere(chat: Json) -> Json:
+    """Write a chat completion as a request of Cohere's chat API."""
+    body: Json = {}
+    for name, value in chat.items():
+        if name == "stop":
+            body["stop_sequences"] = [value] if type(value) is str else value
+        elif name == "tool_choice":
+            body[name] = {"required": "REQUIRED", "none": "NONE"}.get(value, value)
+        elif name == "response_format" and "json_schema" in value:
+            body[name] = {"type": "json_object", "json_schema": value["json_schema"]["schema"]}
+        elif name != "stream_options":
+            body[_COHERE_NAMES.get(name, name)] = value
+    return body
+
+
 def _to_parts(content: Any, kind: str) -> Any:
     if type(content) is not list:
         return content

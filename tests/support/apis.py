@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+from unittest.mock import ANY
 
 import httpx
 import pytest
 
 from gateway.dialects.dialect import Dialect
-from gateway.dialects.table import CHAT, COMPLETIONS, MESSAGES, RESPONSES
+from gateway.dialects.table import CHAT, COHERE_CHAT, COMPLETIONS, MESSAGES, RESPONSES
+from tests.dialects.cohere_api.grammar import read_stream as read_cohere_stream
 from tests.dialects.messages_api.grammar import read_events, read_message
 from tests.dialects.responses_api.grammar import assemble
-from tests.support.api_requests import to_completion, to_message, to_response
+from tests.support.api_requests import to_cohere, to_completion, to_message, to_response
 
 Json = dict[str, Any]
 
@@ -203,6 +205,47 @@ def _read_response(response: Json) -> Told:
     )
 
 
+def _read_cohere(answer: Json) -> Told:
+    message, usage = answer["message"], answer["usage"]
+    texts = {kind: "".join(part.get(kind, "") for part in message.get("content") or ()) for kind in ("text", "thinking")}
+    counts = usage["tokens"]
+    tokens = Tokens(
+        counts["input_tokens"], counts["output_tokens"], usage["cached_tokens"],
+        usage.get("cache_write_tokens", 0), usage.get("reasoning_tokens", 0),
+    )  # fmt: skip
+    failed = answer["finish_reason"] == "ERROR"
+    return Told(
+        texts["text"],
+        texts["thinking"],
+        "",
+        () if failed else _chat_calls(message.get("tool_calls")),
+        None if failed else _COHERE_STOPS[answer["finish_reason"]],
+        tokens,
+        answer.get("gateway"),
+        _cohere_error(answer["error"]) if failed else None,
+    )
+
+
+_COHERE_STOPS = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "TOOL_CALL": "tool_calls"}
+
+
+def _cohere_error(message: str) -> Json:
+    """Return an error. Cohere's have neither a parameter nor a code, so these are equal to any."""
+    return {"message": message, "param": ANY, "code": ANY}
+
+
+def _read_cohere_json(answer: Json) -> Told:
+    if "message" in answer and type(answer["message"]) is str:
+        return Told(error=_cohere_error(answer["message"]), receipt=answer.get("gateway"))
+    return _read_cohere(answer)
+
+
+def _read_cohere_stream(stream: bytes) -> Told:
+    return _read_cohere({"usage": _NO_COHERE_USAGE, **read_cohere_stream(stream)})
+
+
+_NO_COHERE_USAGE = {"tokens": {"input_tokens": 0, "output_tokens": 0}, "cached_tokens": 0}
+
 CHAT_API = Api("chat", CHAT, "/v1/chat/completions", dict, _read_completion, _read_chunks, {})
 COMPLETIONS_API = Api("completions", COMPLETIONS, "/v1/completions", to_completion, _read_completion, _read_chunks, {})
 MESSAGES_API = Api(
@@ -216,9 +259,16 @@ RESPONSES_API = Api(
     {"max_completion_tokens": "max_output_tokens", "max_tokens": "max_output_tokens", "messages": "input",
      "response_format": "text.format", "reasoning_effort": "reasoning.effort"},
 )  # fmt: skip
+COHERE_API = Api(
+    "cohere", COHERE_CHAT, "/v2/chat", to_cohere, _read_cohere_json, _read_cohere_stream,
+    {"max_completion_tokens": "max_tokens", "stop": "stop_sequences", "top_p": "p", "top_k": "k"},
+)  # fmt: skip
 TRANSLATED = (MESSAGES_API, RESPONSES_API)
 CONVERSATIONS = (CHAT_API, *TRANSLATED)
-ALL = (CHAT_API, COMPLETIONS_API, *TRANSLATED)
+ALL = (CHAT_API, COMPLETIONS_API, *TRANSLATED, COHERE_API)
+ALL_CONVERSATIONS = (*CONVERSATIONS, COHERE_API)
+"""The APIs of conversations, with Cohere's, whose errors have only a message."""
+ALL_WAYS = tuple((api, stream) for api in ALL_CONVERSATIONS for stream in (False, True))
 WAYS = tuple((api, stream) for api in CONVERSATIONS for stream in (False, True))
 """Each API with JSON and with a stream."""
 EACH_WAY = pytest.mark.parametrize(("api", "stream"), WAYS, ids=[f"{api.name}-{'stream' if stream else 'json'}" for api, stream in WAYS])

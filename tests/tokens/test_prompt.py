@@ -86,6 +86,20 @@ async def test_images_are_counted_as_each_target_does_without_a_thread() -> None
     assert all(on_loop for on_loop, _ in words.sizes)
 
 
+@each(
+    ("fields", "takes_long"),
+    [
+        (chat(text("hi"), image_part(4032, 3024, 500_000)), False),
+        (chat(text(LONG)), True),
+        ({"messages": "nonsense" * MAX_INLINE_BYTES}, False),
+        ({"prompt": LONG}, False),
+    ],
+)
+def test_only_long_texts_take_long(fields: dict[str, Any], takes_long: bool) -> None:
+    assert prompt(TokenCounter(Words().load), **fields).takes_long(GPT) is takes_long
+    assert prompt(TokenCounter(Words().load), "embeddings", input=LONG).takes_long(GPT)
+
+
 async def test_without_a_tokenizer_texts_are_estimated_by_size_and_images_are_counted() -> None:
     counts = prompt(TokenCounter(Words().load), **chat(text("x" * 400), image_part(4032, 3024, 500_000)))
     assert not counts.is_known(GPT)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,7 @@ import pytest
 from gateway.config.load import ConfigError, parse
 from gateway.upstream.httpx_transport import HttpxTransport
 from gateway.upstream.native_transport import NativeTransport
+from gateway.upstream.tls import ALERTS, alert_of
 from gateway.upstream.transport import Origin, TlsFiles, Transport, UpstreamError
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import FaultUpstream
@@ -50,6 +56,55 @@ async def test_an_upstream_that_requires_a_client_certificate_gets_it(new: type[
             await transport.send(without, request_for(), BRISK)
         await transport.aclose()  # type: ignore[attr-defined]
         assert len(up.requests) == 1
+
+
+@contextlib.contextmanager
+def alerting_server(certificates: MutualCertificates) -> Iterator[int]:
+    """Run a TLS server that takes one connection, and return its port. Unlike asyncio's servers, it sends alerts."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            raw, _ = listener.accept()
+            with certificates.server_context().wrap_socket(raw, server_side=True, do_handshake_on_connect=False) as tls:
+                with contextlib.suppress(ssl.SSLError):
+                    tls.do_handshake()
+                while os.read(tls.fileno(), 65536):  # a socket that is closed with unread data would lose the alert
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize("new", [NativeTransport, HttpxTransport])
+async def test_alert_for_a_missing_client_certificate_says_what_is_missing(new: type[Transport], tmp_path: Path) -> None:
+    certificates = MutualCertificates(tmp_path)
+    transport = new()
+    with alerting_server(certificates) as port:
+        with pytest.raises(UpstreamError) as refused:
+            await transport.send(Origin("https", "127.0.0.1", port, tls=TlsFiles(str(certificates.ca))), request_for(), BRISK)
+        await transport.aclose()  # type: ignore[attr-defined]
+    assert refused.value.kind == "tls"
+    assert "requires a client certificate" in refused.value.message
+    assert "client_certificate" in refused.value.message
+
+
+def test_alerts_have_their_meaning_and_other_errors_have_none() -> None:
+    def error(reason: str) -> ssl.SSLError:
+        found = ssl.SSLError(1, reason)
+        found.reason = reason
+        return found
+
+    assert alert_of(error("TLSV13_ALERT_CERTIFICATE_REQUIRED")) == ALERTS["CERTIFICATE_REQUIRED"]
+    assert alert_of(error("SSLV3_ALERT_HANDSHAKE_FAILURE")) == ALERTS["HANDSHAKE_FAILURE"]
+    assert alert_of(error("TLSV1_ALERT_UNKNOWN_CA")) == ALERTS["UNKNOWN_CA"]
+    assert alert_of(error("SSLV3_ALERT_CERTIFICATE_EXPIRED")) == ALERTS["CERTIFICATE_EXPIRED"]
+    assert alert_of(error("TLSV1_UNRECOGNIZED_NAME")) == ALERTS["UNRECOGNIZED_NAME"]
+    assert alert_of(error("TLSV1_ALERT_INTERNAL_ERROR")) == "the upstream sent TLSV1_ALERT_INTERNAL_ERROR"
+    assert alert_of(error("CERTIFICATE_VERIFY_FAILED")) is None
+    assert alert_of(ConnectionResetError()) is None
+    assert alert_of(None) is None
 
 
 def configured(cert: Path, key: Path) -> bytes:

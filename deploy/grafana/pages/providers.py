@@ -36,7 +36,7 @@ PROVIDERS = Dashboard(
             "Streams cut",
             "percentunit",
             "Share of streams that broke off.",
-            share(rate("lockgate_stream_end_total", f'{TARGET}, reason!~"ok|drain"'), rate("lockgate_stream_end_total", TARGET)),
+            share(rate("lockgate_stream_end_total", f'{TARGET}, reason!~"ok|drain|idle"'), rate("lockgate_stream_end_total", TARGET)),
             BAD,
         ),
         stat(
@@ -73,10 +73,11 @@ PROVIDERS = Dashboard(
         Panel(
             "Retries and fallbacks",
             "reqps",
-            "Retries at the same target, and fallbacks to the next one.",
+            "Retries at the same target, fallbacks to the next one, and answers by another target than the first.",
             {
                 rare(rate("lockgate_retries_total", TARGET, "target")): "retry {{target}}",
                 rare(rate("lockgate_fallbacks_total", "", "model")): "fallback {{model}}",
+                rare(rate("lockgate_fallback_answers_total", "", "model")): "answered elsewhere {{model}}",
             },
         ),
         Panel(

@@ -33,7 +33,7 @@ def translate_answer(answer: bytes, stops: tuple[str, ...]) -> bytes:
         "message": _message(message),
     }
     usage = read_usage(completion.get("usage"))
-    if usage is not None:
+    if usage is not None and not usage.unsplit_tokens:
         translated["usage"] = usage_of(usage)
     pieces = (choice.get("logprobs") or {}).get("content")
     if pieces:

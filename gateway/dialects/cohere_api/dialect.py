@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -10,13 +9,13 @@ import msgspec
 from gateway.dialects.cohere_api.answer import translate_answer
 from gateway.dialects.cohere_api.documents import fit_documents
 from gateway.dialects.cohere_api.errors import translate_error
-from gateway.dialects.cohere_api.request import CALLERS_NAMES, translate_request
+from gateway.dialects.cohere_api.names import Names
+from gateway.dialects.cohere_api.request import translate_request
 from gateway.dialects.cohere_api.stream import CohereStream
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_MESSAGE = re.compile(r"messages\[(\d+)\]")
 
 
 class CohereChatTranslator:
@@ -28,30 +27,25 @@ class CohereChatTranslator:
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
         self._stops: tuple[str, ...] = ()
-        self._documents_at: int | None = None
-        """The index of the message with the documents in the latest request, or None."""
+        self._names = Names()
         self._request_id = ""
         self._stream: CohereStream | None = None
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion for a request. Raise BadRequest for an invalid request."""
         body, self.adjustments = translate_request(source)
+        self._names = Names(_decode(source).get("messages"))
         stops = _decode(body).get("stop")
         self._stops = tuple(stop for stop in stops if type(stop) is str) if type(stops) is list else ()
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         """Fit the documents to a target."""
-        fitted = fit_documents(body, target, strict=strict)
-        self._documents_at = fitted.at
-        return fitted.adjustments
+        return fit_documents(body, target, strict=strict)
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter. The caller's list of messages has none with the documents."""
-        found = _MESSAGE.match(name) if self._documents_at is not None else None
-        if found is None or self._documents_at is None or (index := int(found[1])) < self._documents_at:
-            return CALLERS_NAMES.get(name, name)
-        return "documents" if index == self._documents_at else f"messages[{index - 1}]{name[found.end() :]}"
+        """Return the caller's name of a parameter."""
+        return self._names.of(name)
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers as they are, and keep the request id for errors."""

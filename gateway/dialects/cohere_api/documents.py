@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.dialects.cohere_api.request import encode
 from providers.base import Adjustment, Body, Refusal, Target
@@ -12,27 +12,20 @@ INTRODUCTION = "Documents that are relevant to the conversation, one JSON object
 _REASON = "sent in a system message; the answer has no citations"
 
 
-class FittedDocuments(NamedTuple):
-    """The adjustments, and the index of the message with the documents, or None if there is none."""
-
-    adjustments: list[Adjustment]
-    at: int | None = None
-
-
-def fit_documents(body: Body, target: Target, *, strict: bool) -> FittedDocuments:
+def fit_documents(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
     """Send the documents in a message, and drop `citation_options`, if the target has no field for documents.
 
     In strict mode, raise Refusal for documents unless the request turns citations off.
     """
     if target.kind.capabilities(target.model).get("documents", {}).get("support") == "yes":
-        return FittedDocuments([])
+        return []
     options, documents, made = body.get("citation_options"), body.get("documents"), []
     wants_none = type(options) is dict and options.get("mode") in ("OFF", "DISABLED")
     if options is not None:
         body.pop("citation_options")
         made.append(Adjustment("citation_options", "drop", why="the answer has no citations"))
     if not documents:
-        return FittedDocuments(made)
+        return made
     if strict and not wants_none:
         raise Refusal(f"'documents' cannot be honoured by {target.name}: {_REASON}.", "documents", "unsupported_parameter")
     body.pop("documents")
@@ -42,7 +35,7 @@ def fit_documents(body: Body, target: Target, *, strict: bool) -> FittedDocument
     places = places_of(body, range(len(messages)))
     body.places = [*places[:rules], Place("documents", is_exact=False), *places[rules:]]
     body.set("messages", [*messages[:rules], {"role": "system", "content": text}, *messages[rules:]])
-    return FittedDocuments([*made, Adjustment("documents", "reshape", why=_REASON)], rules)
+    return [*made, Adjustment("documents", "reshape", why=_REASON)]
 
 
 def _content(document: Any) -> Any:

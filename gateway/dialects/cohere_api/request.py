@@ -52,8 +52,6 @@ def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
     _translate_tools(body)
     _translate_format(body)
     _translate_thinking(body)
-    if body.get("stream") is True:
-        body["stream_options"] = {"include_usage": True}
     return encode(body), made
 
 

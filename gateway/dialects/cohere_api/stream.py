@@ -157,7 +157,7 @@ class CohereStream:
         delta: dict[str, Any] = {"finish_reason": finish_of(self._last, self._stops)}
         if error is not None:
             delta = {"finish_reason": "ERROR", "error": error}
-        if (usage := read_usage(self._usage)) is not None:
+        if (usage := read_usage(self._usage)) is not None and not usage.unsplit_tokens:
             delta["usage"] = usage_of(usage)
         more = {} if self._receipt is None else {"gateway": self._receipt}
         named = {"id": self._id} if self._id else {}  # an error that ends a native stream

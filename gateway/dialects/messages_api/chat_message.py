@@ -126,7 +126,7 @@ def text_of(raw: msgspec.Raw) -> msgspec.Raw:
 def usage_of(raw: msgspec.Raw, tier: Any) -> dict[str, Any] | None:
     """Return the usage of a message, or None if none is reported. The cached tokens are not part of `input_tokens`."""
     usage = read_usage(decode_any(raw)) if is_given(raw) else None
-    if usage is None:
+    if usage is None or usage.unsplit_tokens:
         return None
     counts: dict[str, Any] = {
         "input_tokens": usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens,

@@ -188,7 +188,8 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
     origin, list_name, rest = origins[int(message[1])], message[2], message[4]
     if list_name is None:
         if origin.thoughts and rest.startswith(_THOUGHTS):
-            return f"{origin.param}.content[{origin.thoughts[0]}]"
+            only = f"[{origin.thoughts[0]}]" if len(origin.thoughts) == 1 else ""
+            return f"{origin.param}.content{only}"
         rest = rest.replace(".tool_call_id", ".tool_use_id")
         # the system prompt and a tool result are themselves the content
         return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest

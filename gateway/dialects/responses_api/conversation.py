@@ -24,6 +24,7 @@ from gateway.dialects.responses_api.values import (
     fields,
     is_absent,
     is_string,
+    others,
     string,
     text,
     wrong_type,
@@ -33,6 +34,11 @@ from gateway.errors import BadRequest, refuse
 EARLIER = "previous_response_id"
 _CALLS = (b'"function_call"', b'"custom_tool_call"')
 _ITEM = re.compile(r"input\[(\d+)\]")
+_ITEM_FIELDS = frozenset({"type", "id", "status", "extra_content"})
+_MESSAGE_FIELDS = _ITEM_FIELDS | {"role", "content", "phase"}
+_REASONING_FIELDS = _ITEM_FIELDS | {"summary", "content", "encrypted_content"}
+_CALL_FIELDS = _ITEM_FIELDS | {"call_id", "name", "namespace", "arguments", "input"}
+_OUTPUT_FIELDS = _ITEM_FIELDS | {"call_id", "output", "name", "namespace"}
 _ROLES = ("user", "assistant", "system", "developer")
 
 
@@ -104,6 +110,7 @@ class Conversation:
         content = read_content(f"{param}.content", item.get("content", ABSENT), self._changes)
         if not is_absent(item.get("phase", ABSENT)):
             self._changes.loss(f"{param}.phase", "messages of a chat completion have no phase")
+        self._lose_others(param, item, _MESSAGE_FIELDS)
         if role != "assistant":
             self._add(param, {"role": role, "content": content})
             return
@@ -121,6 +128,7 @@ class Conversation:
 
     def reasoning(self, param: str, item: Mapping[str, Raw]) -> None:
         """Add the reasoning of a turn."""
+        self._lose_others(param, item, _REASONING_FIELDS)
         found = reasoning.read_reasoning(param, item, self._changes)
         turn = self._turn
         if turn is None or ("content" in turn and "tool_calls" not in turn):
@@ -141,7 +149,13 @@ class Conversation:
         custom = {"name": _name_of(param, item), "input": given}
         self._call(param, item, {"type": "custom", "custom": custom})
 
+    def _lose_others(self, param: str, item: Mapping[str, Raw], known: frozenset[str]) -> None:
+        """Report the members of an item that a chat completion cannot express. `id` and `status` have no effect."""
+        for name in others(item, known):
+            self._changes.loss(f"{param}.{name[:60]}", "a chat completion has no such field")
+
     def _call(self, param: str, item: Mapping[str, Raw], call: dict[str, Any]) -> None:
+        self._lose_others(param, item, _CALL_FIELDS)
         call["id"] = string(f"{param}.call_id", item.get("call_id", ABSENT))
         if "extra_content" in item:
             call["extra_content"] = item["extra_content"]
@@ -156,6 +170,7 @@ class Conversation:
 
     def call_output(self, param: str, item: Mapping[str, Raw]) -> None:
         """Add the result of a call."""
+        self._lose_others(param, item, _OUTPUT_FIELDS)
         identity = string(f"{param}.call_id", item.get("call_id", ABSENT))
         content = read_content(f"{param}.output", item.get("output", ABSENT), self._changes)
         self._add(param, {"role": "tool", "tool_call_id": identity, "content": content})

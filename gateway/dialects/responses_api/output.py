@@ -83,7 +83,7 @@ def usage_of(raw: Raw) -> dict[str, Any] | None:
     """Return the usage of a chat completion under the names of this API, or None if it is missing or implausible."""
     reported: Any = None if is_absent(raw) else _decode_any(raw)
     usage = read_usage(reported)
-    if usage is None:
+    if usage is None or usage.unsplit_tokens:
         return None
     total = reported.get("total_tokens")
     return {

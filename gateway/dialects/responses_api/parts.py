@@ -25,6 +25,7 @@ _TEXT_KINDS = ("input_text", "output_text", "text")
 _IMAGE_FIELDS = frozenset({"type", "image_url", "detail", "file_id"})
 _FILE_FIELDS = frozenset({"type", "file_data", "file_id", "file_url", "filename", "detail"})
 _TEXT_FIELDS = frozenset({"type", "text", "annotations", "logprobs"})
+_EMPTY = (b"", b"null", b"[]")
 _KINDS = "input_text, output_text, refusal, input_image, input_file, input_audio"
 
 
@@ -46,6 +47,10 @@ def _part(param: str, raw: Raw, changes: Changes) -> dict[str, Any]:
     part = fields(param, raw)
     kind = text(f"{param}.type", part.get("type", ABSENT))
     if kind in _TEXT_KINDS:
+        if bytes(part.get("annotations", ABSENT)) not in _EMPTY:
+            changes.loss(f"{param}.annotations", "a chat completion has no citations of earlier answers")
+        if bytes(part.get("logprobs", ABSENT)) not in _EMPTY:
+            changes.without_loss(f"{param}.logprobs", "log probabilities of earlier answers have no effect")
         return {"type": "text", "text": string(f"{param}.text", part.get("text", ABSENT)), **others(part, _TEXT_FIELDS)}
     if kind == "input_image":
         return _image(param, part, changes)

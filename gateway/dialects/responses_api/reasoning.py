@@ -55,7 +55,7 @@ def read_reasoning(param: str, item: Mapping[str, Raw], changes: Changes) -> dic
         if _FIELD in opened:
             field = TEXT_FIELDS[1]
         found = {name: opened[name] for name in OPAQUE if name in opened}
-    thoughts = _text(param, item)
+    thoughts = _text(param, item, changes)
     if thoughts:
         found[field] = Raw(encode(thoughts))
     return found
@@ -83,8 +83,9 @@ def open_sealed(param: str, sealed: str) -> dict[str, Raw]:
     return opened
 
 
-def _text(param: str, item: Mapping[str, Raw]) -> str:
+def _text(param: str, item: Mapping[str, Raw], changes: Changes) -> str:
     """Return the text of a reasoning item, or its summary if it has no text."""
+    found = ""
     for name, kind, glue in (("content", "reasoning_text", ""), ("summary", "summary_text", "\n\n")):
         raw = item.get(name, ABSENT)
         if is_absent(raw):
@@ -97,9 +98,10 @@ def _text(param: str, item: Mapping[str, Raw]) -> str:
             if given not in (kind, "text"):
                 raise refuse(f"{where}.type", f"'{where}.type' must be '{kind}', not '{given[:40]}'.")
             texts.append(text(f"{where}.text", members.get("text", ABSENT)))
-        if texts:
-            return glue.join(texts)
-    return ""
+        if texts and found:
+            changes.without_loss(f"{param}.{name}", "the reasoning itself is sent")
+        found = found or glue.join(texts)
+    return found
 
 
 def add_detail(details: list[Any], detail: Any) -> None:

@@ -38,7 +38,7 @@ def read() -> str:
 async def main() -> None:
     """Run the agent twice."""
     client = AsyncOpenAI(base_url=os.environ["BASE_URL"], api_key=os.environ["KEY"], max_retries=0)
-    model = MODELS[API](model="smart", openai_client=client)
+    model = MODELS[API](model=os.environ.get("MODEL", "smart"), openai_client=client)
     agent = Agent(name="Worker", instructions="Use the tools.", model=model, tools=[write, run, read])
     print((await Runner.run(agent, TASK)).final_output)
     streamed = Runner.run_streamed(agent, TASK)

@@ -7,6 +7,9 @@ import json
 import pytest
 
 from gateway.dialects.messages_api.native import NATIVE, MessageReader, read_answer
+from providers.anthropic.answers import MessageStream
+from providers.base import Usage
+from providers.usage import read_usage
 from tests.native.anthropic_fake import ANSWER, FINISH, MESSAGE, PING, STOP
 
 
@@ -38,3 +41,22 @@ def test_a_receipt_is_added_to_the_event_with_the_stop_reason(events: bytes) -> 
 def test_the_request_has_no_field_that_only_chat_completions_have() -> None:
     assert NATIVE.foreign_field(frozenset({"model", "thinking", "seed"})) == "seed"
     assert NATIVE.foreign_field(NATIVE.fields) is None
+
+
+def test_the_tier_and_the_cache_of_an_hour_are_part_of_the_usage() -> None:
+    usage = {
+        "input_tokens": 3, "output_tokens": 2, "cache_creation_input_tokens": 9, "speed": "fast", "service_tier": "standard",
+        "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 7},
+    }  # fmt: skip
+    expected = Usage(12, 2, cache_write_tokens=9, cache_write_1h_tokens=7, service_tier="fast")
+    assert read_answer(json.dumps({**MESSAGE, "usage": usage}).encode()).usage == expected
+    reader, stream = MessageReader(), MessageStream(created=1)
+    first = {"type": "message_start", "message": {**MESSAGE, "usage": {**usage, "output_tokens": 1}}}
+    last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
+    chunks: list[bytes] = []
+    for event in (first, last, {"type": "message_stop"}):
+        reader.read("", json.dumps(event).encode())
+        chunks += stream.feed("", json.dumps(event).encode())
+    assert reader.usage == expected
+    final = json.loads(chunks[-2])
+    assert read_usage(final["usage"], final["service_tier"]) == expected

@@ -145,7 +145,7 @@ def test_usage_has_the_names_of_this_api(usage: dict[str, Any], expected: tuple[
 
 def test_absent_or_implausible_usage_is_null() -> None:
     assert usage_of(ABSENT) is None
-    for reported in (b"null", b"[]", b'{"prompt_tokens":"one","completion_tokens":2}', b'{"prompt_tokens":1}'):
+    for reported in (b"null", b"[]", b'{"prompt_tokens":"one","completion_tokens":2}', b'{"prompt_tokens":1}', b'{"total_tokens":3}'):
         assert usage_of(Raw(reported)) is None
 
 

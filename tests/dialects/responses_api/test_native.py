@@ -13,7 +13,7 @@ from gateway.dialects.responses_api.dialect import ResponsesTranslator
 from gateway.dialects.responses_api.native import FIELDS, NATIVE, ResponseReader, prepare, read_answer
 from gateway.dialects.responses_api.values import Raw
 from gateway.streams.native_relay import NativeRelay
-from providers.base import Body, Failure, Refusal, StreamFailure
+from providers.base import Body, Failure, Refusal, StreamFailure, Usage
 from tests.dialects.responses_api.grammar import to_chat
 from tests.native import responses_fake as fake
 from tests.support.each import each
@@ -132,3 +132,13 @@ def test_request_that_chat_cannot_express_has_an_outline() -> None:
     assert (translator.refusal.param, outline.pop("messages")) == ("tools[0].type", [{"role": "user", "content": '"hello"'}])
     assert outline == {"model": "m", "stream": True, "max_completion_tokens": 5, "user": "u"}
     assert to_chat({})["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_the_tier_and_the_reported_cost_are_part_of_the_usage() -> None:
+    usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5, "cost_in_usd_ticks": 25}
+    response = {"output": [], "status": "completed", "usage": usage, "service_tier": "flex"}
+    expected = Usage(3, 2, reported_cost=3, service_tier="flex")
+    assert read_answer(json.dumps(response).encode()).usage == expected
+    reader = ResponseReader()
+    reader.read("response.completed", json.dumps({"type": "response.completed", "response": response}).encode())
+    assert reader.usage == expected

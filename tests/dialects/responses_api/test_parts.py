@@ -23,7 +23,7 @@ def content(*parts: Any, strict: bool = True) -> Any:
     ("part", "expected"),
     [
         ({"type": "input_text", "text": "a"}, {"type": "text", "text": "a"}),
-        ({"type": "output_text", "text": "a", "annotations": [{}], "logprobs": []}, {"type": "text", "text": "a"}),
+        ({"type": "output_text", "text": "a", "annotations": [], "logprobs": []}, {"type": "text", "text": "a"}),
         (
             {"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}},
             {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}},

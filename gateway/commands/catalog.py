@@ -1,0 +1,71 @@
+"""`lockgate catalog update`: take newer prices and limits of models from a file that others publish."""
+
+from __future__ import annotations
+
+import click
+
+MAX_BYTES = 64 << 20
+
+
+class UnusableFileError(click.ClickException):
+    """A file cannot be read or written."""
+
+    exit_code = 2
+
+
+@click.group(short_help="Update the catalog of prices and limits.")
+def catalog() -> None:
+    """Manage the catalog: prices, context windows and output limits of vendors' models."""
+
+
+@catalog.command(short_help="Write newer entries to an overlay.")
+@click.option("--from", "source", required=True, type=click.Path(dir_okay=False), help="The published catalog.")
+@click.option(
+    "--to", "target", default="catalog.json", show_default=True, type=click.Path(dir_okay=False), help="The overlay to write."
+)
+@click.option("--vendor", "vendors", multiple=True, metavar="NAME", help="Also take the models of this vendor. Repeatable.")
+@click.option("--as-of", metavar="DATE", help="Date of the prices. Default: the date on which the file was last changed.")
+@click.option("--dry-run", is_flag=True, help="Show the differences only.")
+def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None, dry_run: bool) -> None:
+    """Compare a published catalog with the bundled one, show the differences, and write them to an overlay.
+
+    The file is https://models.dev/api.json or the data.json of github.com/pydantic/genai-prices. Nothing is downloaded.
+    Without --vendor, the vendors of the bundled catalog are taken. `catalog:` in the configuration names the overlay.
+
+    \b
+    curl -fsSO https://models.dev/api.json
+    lockgate catalog update --from api.json --to catalog.json
+    """
+    from datetime import UTC, date, datetime
+    from pathlib import Path
+
+    from gateway.catalog import bundled_vendors, read_overlay
+    from gateway.catalog.importers import UnusableCatalogError, read_catalog
+    from gateway.catalog.update import updated, write_overlay
+
+    path = Path(target)
+    try:
+        data = Path(source).read_bytes()
+        day = date.fromisoformat(as_of) if as_of else datetime.fromtimestamp(Path(source).stat().st_mtime, UTC).date()
+        earlier = read_overlay(path.read_bytes()) if path.exists() else None
+    except OSError as error:
+        raise UnusableFileError(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise UnusableFileError(str(error) if as_of is None else f"--as-of: {error}") from None
+    if len(data) > MAX_BYTES:
+        raise UnusableFileError(f"{source} is larger than {MAX_BYTES >> 20} MiB")
+    try:
+        name, entries = read_catalog(data, bundled_vendors() | frozenset(vendors), str(day))
+    except UnusableCatalogError as error:
+        raise UnusableFileError(f"{source}: {error}") from None
+    overlay, differences = updated(name, str(day), entries, earlier)
+    for difference in differences:
+        click.echo(str(difference))
+    new = sum(difference.is_new for difference in differences)
+    click.echo(f"{name} of {day}: {new} new models, {len(differences) - new} changed")
+    if not dry_run:
+        try:
+            write_overlay(path, overlay)
+        except OSError as error:
+            raise UnusableFileError(f"{target}: {error.strerror}") from None
+        click.echo(f"wrote {target}; set `catalog: {target}` in the configuration to use it")

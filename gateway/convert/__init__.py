@@ -1,0 +1,1 @@
+"""Conversion of other programs' configurations. Imports only `gateway.config`."""

@@ -1,0 +1,44 @@
+"""The tags of a call: names that the configuration declares, by which usage is added up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from gateway.errors import refuse
+from providers.base import Body
+
+HEADER = "x-gateway-tags"
+FIELD = "tags"
+"""The entry of `metadata` with the tags of a call."""
+MAX_TAGS_PER_CALL = 8
+
+
+def read_tags(value: bytes, declared: Collection[str]) -> tuple[str, ...]:
+    """Return the tags of the header, without duplicates and in order. Raise BadRequest for a tag that is not declared."""
+    tags = sorted({tag.strip() for tag in value.decode("latin-1").split(",")} - {""})
+    if not declared and tags:
+        raise refuse(HEADER, f"Header '{HEADER}' has no effect: the configuration declares no tags. Ask the operator to set 'tags'.")
+    for tag in tags:
+        if tag not in declared:
+            raise refuse(HEADER, f"Unknown tag {tag[:64]!r} in '{HEADER}'. Known: {_some(declared)}.")
+    if len(tags) > MAX_TAGS_PER_CALL:
+        raise refuse(HEADER, f"Header '{HEADER}' has {len(tags)} tags; at most {MAX_TAGS_PER_CALL} are allowed.")
+    return tuple(tags)
+
+
+def tags_of_metadata(body: Body | None, declared: Collection[str]) -> tuple[str, ...]:
+    """Return the declared tags in `metadata.tags`, such as "search,batch". Other content of `metadata` is the caller's own."""
+    if body is None or "metadata" not in body:
+        return ()
+    metadata: Any = body.get("metadata")
+    text = metadata.get(FIELD) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        return ()
+    found = {tag.strip() for tag in text.split(",")}
+    return tuple(sorted(found.intersection(declared))[:MAX_TAGS_PER_CALL])
+
+
+def _some(declared: Collection[str]) -> str:
+    shown = sorted(declared)[:10]
+    return ", ".join(shown) + (f" and {len(declared) - len(shown)} more" if len(declared) > len(shown) else "")

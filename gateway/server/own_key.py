@@ -1,0 +1,57 @@
+"""GET /v1/key: what the key of a request may do, what is used of its limits, and when they are reset."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import Unavailable
+from gateway.http.request_id import next_id
+from gateway.keys.limit_states import limit_states
+from gateway.keys.virtual_key import VirtualKey
+from gateway.runtime.gateway import Gateway
+from gateway.store.errors import StoreUnavailableError
+
+
+class OwnKey:
+    """The endpoint by which the holder of a key sees it. The response never contains the key or its hash."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def show(self, request: Request) -> Response:
+        """GET /v1/key: describe the key of this request. Its limits include those of its team."""
+        key = self._gateway.generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
+        key = key if key is not None else VirtualKey("")
+        limits = [*key.limits, *(limit for _, limits in key.model_limits for limit in limits)]
+        try:
+            usages = await self._gateway.limit_usage(limits)
+        except StoreUnavailableError:
+            text = "The usage of this key cannot be read: the store is unavailable. Try again later."
+            raise Unavailable(text, code="store_unavailable", retry_after=1.0) from None
+        body = msgspec.json.encode({**_describe(key), "limits": limit_states(usages)})
+        return Response(body, 200, {"x-request-id": next_id(), "cache-control": "no-store"}, "application/json")
+
+
+def _describe(key: VirtualKey) -> dict[str, Any]:
+    """Return what a key allows. An empty name stands for a gateway that requires no key."""
+    expires = None if key.expires is None else datetime.fromtimestamp(key.expires, UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "object": "key",
+        "name": key.name or None,
+        "team": key.team or None,
+        "models": _sorted(key.models),
+        "passthrough": _sorted(key.passthrough),
+        "expires": expires,
+        "strict": key.strict,
+    }
+
+
+def _sorted(names: Collection[str] | None) -> list[str] | None:
+    """Return the names in order, or None if all are allowed."""
+    return None if names is None else sorted(names)

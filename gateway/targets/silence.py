@@ -1,0 +1,53 @@
+"""Judges whether a target has been silent for too long, from the times until its earlier answers began.
+
+Nothing measures while a call waits: the judgement is made when its caller leaves, or when the caller's own deadline ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+MAX_TIMES = 256
+"""Number of the latest answers whose times are kept."""
+SHARE = 0.99
+"""The share of these times that do not exceed the usual longest one: of up to a hundred times, it is the longest."""
+FACTOR = 4.0
+"""A target is too slow after this many times its usual longest time."""
+MIN_SILENCE_S = 2.0
+"""A shorter silence says nothing about a target, whatever its usual times."""
+UNKNOWN_SILENCE_S = 30.0
+"""The silence that counts against a target without earlier answers."""
+
+
+class Silence:
+    """The times until the answers of one target began, streams and whole answers apart."""
+
+    __slots__ = ("_of_probes", "_times")
+
+    def __init__(self) -> None:
+        self._times: tuple[deque[float], deque[float]] = (deque(maxlen=MAX_TIMES), deque(maxlen=MAX_TIMES))
+        self._of_probes = 0.0
+        """Seconds for which callers of probes in a row waited without an answer."""
+
+    def record(self, seconds: float, *, stream: bool) -> None:
+        """Record the time until an answer began."""
+        self._times[stream].append(seconds)
+        self._of_probes = 0.0
+
+    def patience(self, *, stream: bool) -> float:
+        """Return the seconds of silence after which the target counts as slow."""
+        times = sorted(self._times[stream])
+        if not times:
+            return UNKNOWN_SILENCE_S
+        return max(MIN_SILENCE_S, FACTOR * times[math.ceil(SHARE * len(times)) - 1])
+
+    def is_too_long(self, seconds: float, *, stream: bool, probe: bool) -> bool:
+        """Return whether a silence counts against the target. The silences of probes in a row add up."""
+        if probe:
+            self._of_probes += seconds
+            seconds = self._of_probes
+        if seconds <= self.patience(stream=stream):
+            return False
+        self._of_probes = 0.0
+        return True
