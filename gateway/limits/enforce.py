@@ -92,7 +92,7 @@ class Limits:
         costs = self._costs(call, targets, limits)
         decision = await self.limiter.admit(limits, costs, call.id)
         call.limit_headers = rate_limit_headers(decision)
-        self.budget_gauge.record(decision.statuses)
+        self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
             raise refusal_error(self._in_flight.judge(decision, costs))
@@ -110,7 +110,7 @@ class Limits:
         await _count_prompt(call, (target,), limits)
         costs = self._costs(call, (target,), limits)
         decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
-        self.budget_gauge.record(decision.statuses)
+        self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
@@ -157,6 +157,7 @@ class Limits:
         If usage was estimated, a strict token limit keeps the reserved amount.
         """
         self._in_flight.remove(reservation)
+        self.budget_gauge.note(reservation.limits)
         bill = accounting.bill(attempts)
         if bill is None:
             self.limiter.settle(reservation, unused)
