@@ -212,7 +212,7 @@ def _of_passed(passed: PassedRequest) -> dict[str, Any]:
 
 
 def _of_caller(call: Call) -> dict[str, Any]:
-    """Return the fields about the caller and its end user."""
+    """Return the fields about the caller: its team, its end user, its tags and the credentials it brought."""
     fields: dict[str, Any] = {}
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team
@@ -220,6 +220,8 @@ def _of_caller(call: Call) -> dict[str, Any]:
         fields["end_user"] = call.end_user[:MAX_TEXT_CHARS]
     if call.tags:
         fields["tags"] = call.tags
+    if call.credentials:
+        fields["brought_credentials"] = sorted(call.credentials)
     return fields
 
 
