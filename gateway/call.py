@@ -16,7 +16,10 @@ from gateway.tokens.prompt import PromptCounts
 from providers.base import Adjustment, Body, Operation, Target, Usage, WireRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.catalog.prices import TokenPrice
+    from gateway.config.secret import Secret
     from gateway.errors import GatewayError, Headers
     from gateway.keys.virtual_key import VirtualKey
     from gateway.store.limit import Reservation
@@ -143,9 +146,13 @@ class Call(Struct, eq=False):
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
     """The caller's own x-request-id, repeated in the log and in the response."""
+    client: str = ""
+    """The address of the caller, behind the proxies that `trusted_proxies` names."""
     key: VirtualKey | None = None
     end_user: str = ""
     """The end user on whose behalf the call is made, as the caller names it."""
+    credentials: Mapping[str, Secret] = {}
+    """The credentials that the caller brings, by provider."""
     tags: tuple[str, ...] = ()
     """The declared tags of the call, in order."""
     headers: CallerHeaders | None = None

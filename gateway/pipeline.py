@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import structs
+
 from gateway import accounting
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
@@ -30,13 +32,15 @@ from gateway.attempts.mirror import Mirrors
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Call, PassedRequest
+from gateway.dialects.credential_headers import read_credentials
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.request_headers import KnownHeaders, gateway_tags, known_headers
 from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
-from gateway.http.caller import Caller, CallerDeadlines, Send
+from gateway.http.caller import Caller, CallerDeadlines, Send, address_of
 from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, read_body
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
+from gateway.keys.brought import brought_credentials
 from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
@@ -51,6 +55,8 @@ from gateway.response.response_storage import ResponseStorage
 from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
+from gateway.targets.brought import backend_with, with_brought
+from gateway.targets.candidate import Candidate
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
 from gateway.telemetry.call_metrics import CallMetrics
@@ -120,7 +126,7 @@ class Pipeline:
         """Answer one call and account for it."""
         # not a coroutine, because every await of the call would pass through it
         translator = dialect.translator()
-        call = Call(dialect.operation, scope["path"], dialect, translator)
+        call = Call(dialect.operation, scope["path"], dialect, translator, client=address_of(scope))
         trace = self.begin_trace(scope["headers"])
         if trace is not None:
             call.trace = trace
@@ -148,7 +154,7 @@ class Pipeline:
     def _pass(
         self, rule: Rule, scope: MutableMapping[str, Any], caller: AnyCaller, run: Callable[..., Awaitable[None]]
     ) -> Coroutine[Any, Any, None]:
-        call = Call("passthrough", scope["path"], model=rule.pattern, route=rule.pattern)
+        call = Call("passthrough", scope["path"], client=address_of(scope), model=rule.pattern, route=rule.pattern)
         call.passed = PassedRequest(scope["method"], scope["raw_path"].decode("latin-1"))
         call.trace = self.begin_trace(scope["headers"])
 
@@ -156,7 +162,12 @@ class Pipeline:
             self._authenticate(call, caller)
             call.tags = gateway_tags(caller.headers, self.known_headers)
             read_caller(call, caller.headers, self.known_headers)
-            await run(call, caller, rule, scope["raw_path"])
+            backend = rule.backend
+            if brought := read_credentials(caller.headers):
+                call.credentials = brought_credentials(call.key, brought)
+                backend = backend_with(backend, call.credentials)
+            own_rule = rule if backend is rule.backend else structs.replace(rule, backend=backend)
+            await run(call, caller, own_rule, scope["raw_path"])
 
         return self._serve(call, caller, answer)
 
@@ -249,6 +260,9 @@ class Pipeline:
         if self.router.compares_costs(model):
             await query.count(candidate.backend.target for candidate in self.router.all_candidates(model))
         candidates = self.router.candidates(model, query)
+        alternates: Callable[[], list[Candidate]] = partial(self.router.alternates, model, query)
+        if call.credentials:
+            candidates, alternates = with_brought(candidates, call.credentials), _brought_later(alternates, call)
         if query.needs_native:
             check_expressible(call, self.router.all_candidates(model))
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
@@ -258,7 +272,7 @@ class Pipeline:
             candidates_of = partial(self.router.candidates_of, mirror.target, query)
             self._mirrors.offer(call, caller.headers, mirror, candidates_of, self.failover)
         self._ledger.track(call)
-        await self.failover.run(call, caller, candidates, partial(self.router.alternates, model, query))
+        await self.failover.run(call, caller, candidates, alternates)
 
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Authenticate the caller, then read the body, the gateway's headers and the name of the model."""
@@ -279,6 +293,11 @@ class Pipeline:
         except (Unauthorized, Forbidden) as error:
             self.metrics.count("lockgate_auth_failures", (str(error.code),))
             raise
+
+
+def _brought_later(alternates: Callable[[], list[Candidate]], call: Call) -> Callable[[], list[Candidate]]:
+    """Return a function for the alternates with the credentials that the caller brought."""
+    return lambda: list(with_brought(alternates(), call.credentials))
 
 
 def _phase(call: Call, caller: Caller) -> str:

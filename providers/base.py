@@ -90,6 +90,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Fields of the request that the configuration passes unchanged."""
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the provider charges for it."""
+    brought: bool = False
+    """Whether the caller brought the credential."""
     facts: object | None = None
     """What the gateway's catalog knows about the model, if it is newer than the bundled catalog."""
 

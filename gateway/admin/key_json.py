@@ -81,6 +81,10 @@ def key_to_json(key: KeyConfig) -> dict[str, Any]:
         entry["expires"] = key.expires.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if key.strict:
         entry["strict"] = True
+    if key.bring_credentials:
+        entry["bring_credentials"] = list(key.bring_credentials)
+    if not key.budget_brought_credentials:
+        entry["budget_brought_credentials"] = False
     if key.require_end_user:
         entry["require_end_user"] = True
     for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):

@@ -28,6 +28,7 @@ def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _snapshot(gateway: Gateway, scope: str) -> Snapshot:
+    await gateway.refresh_budgets()
     if scope == "instance":
         return gateway.metrics.merged_snapshot()
     if scope != "fleet":

@@ -71,7 +71,7 @@ class Admission:
             elif not await self._wait_for_slot(bulkhead, timeout_s):
                 raise NotAdmittedError(_queue_full(health), is_shed=True)
             self._bulkhead = bulkhead
-        if self._limits is not None:
+        if self._limits is not None and not self._target.brought:
             reservation = await self._limits.admit_target(self._call, self._target)
             if isinstance(reservation, Failure):
                 raise NotAdmittedError(reservation, is_limit=True)

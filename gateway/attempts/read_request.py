@@ -14,6 +14,7 @@ from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.dialects.tags import tags_of_metadata
 from gateway.http.json_body import parse_body
+from gateway.keys.brought import brought_credentials
 from gateway.response.headers import linked_id
 from gateway.tokens.inputs import WITHOUT_OUTPUT
 
@@ -37,6 +38,8 @@ def read_request(
         call.strict, call.requires_parameters, call.wants_receipt = wanted.strict, wanted.require_parameters, wanted.receipt_in_body
         call.client_id = linked_id(found.request_id) if found.request_id is not None else None
         call.tags = wanted.tags
+        if wanted.credentials:
+            call.credentials = brought_credentials(call.key, wanted.credentials)
     call.strict = call.strict or strict or (call.key is not None and call.key.strict)
     if call.translator is not None:
         if found is not None:

@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 from gateway.attempts.progress import Progress
 from gateway.config.model import FallbackCondition
-from gateway.errors import FAILURES, GatewayError
+from gateway.dialects.credential_headers import CREDENTIAL_PREFIX
+from gateway.errors import FAILURES, NO_RETRY, GatewayError
 from gateway.targets.candidate import Candidate
 from providers.base import Failure, FailureKind
 
@@ -73,6 +74,8 @@ def decide(
         can_continue = transcript is not None and transcript.is_plain and failure.kind not in STREAM_ENDING_FAILURES
         return Next() if can_continue else Stop(progress.error())
     consequence = FAILURES[failure.kind]
+    if candidate.backend.target.brought and (consequence.blame in ("auth", "quota") or failure.status == 403):
+        return Stop(_brought_error(failure, progress, candidate))  # our own credentials must not pay instead
     if consequence.then == "stop":
         return Next() if _may_fall_back(failure, candidate) else Stop(progress.error())
     if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
@@ -91,6 +94,16 @@ def decide(
     if wait > MAX_ANNOUNCED_WAIT_S + FIRST_BACKOFF_S or wait >= progress.time_left():
         return Next()
     return Retry(wait)
+
+
+def _brought_error(failure: Failure, progress: Progress, candidate: Candidate) -> GatewayError:
+    """Return the error of a call whose own credential the provider refused."""
+    if FAILURES[failure.kind].blame != "auth":
+        return progress.error()
+    target = candidate.backend.target
+    header = f"{CREDENTIAL_PREFIX}{target.provider.lower()}"
+    text = f"{target.name}: the provider refused the credential in '{header}': {failure.message}"
+    return GatewayError(text, param=header, status=401, code="credential_refused", type="invalid_request_error", headers=(NO_RETRY,))
 
 
 def _may_fall_back(failure: Failure, candidate: Candidate) -> bool:

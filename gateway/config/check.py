@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.catalog.prices import price_of
 from gateway.config import pem
+from gateway.config.brought_check import check_brought
 from gateway.config.files import Files
 from gateway.config.key import KeyConfig, model_limits
 from gateway.config.limit import RATE_FIELDS, LimitsConfig
@@ -62,6 +63,7 @@ def check_keys(config: Config, problems: Problems) -> None:
             problems.add_at_path(
                 path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}"
             )
+        check_brought(config, key, join("keys", name), problems)
         _check_models(config, key.models, join("keys", name), problems)
         check_allowed_patterns(config, key.passthrough, join("keys", name), problems)
     for name, team in config.teams.items():

@@ -109,6 +109,18 @@ class KeyConfig(Struct, frozen=True):
             examples=[{"requests": "20/min"}],
         ),
     ] = LimitsConfig()
+    bring_credentials: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(
+            description="Providers for which callers with this key may bring their own credential, in the header "
+            "`x-gateway-credential-PROVIDER`. Default: none.",
+            examples=[["openai"]],
+        ),
+    ] = ()
+    budget_brought_credentials: Annotated[
+        bool,
+        Meta(description="Whether spend on credentials that callers bring counts in budgets.", examples=[False]),
+    ] = True
     require_end_user: Annotated[
         bool, Meta(description="Reject calls that name no end user (400).", examples=[True])
     ] = False

@@ -3,16 +3,19 @@
 x-gateway-strict               boolean: reject what a target cannot honour instead of adjusting it
 x-gateway-require-parameters   boolean: skip targets that would drop or change a parameter
 x-gateway-tags                 names of `tags` in the configuration, separated by commas, by which usage is added up
+x-gateway-credential-PROVIDER  the caller's own credential for a provider
 x-gateway-receipt              `body`: also put the receipt into the response body; `header`: in the header only (default)
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 import msgspec
 
+from gateway.config.secret import Secret
+from gateway.dialects.credential_headers import is_credential_header, read_credentials
 from gateway.dialects.tags import read_tags
 from gateway.errors import BadRequest, refuse
 
@@ -39,10 +42,12 @@ class GatewayHeaders(msgspec.Struct):
     require_parameters: bool = False
     receipt_in_body: bool = False
     tags: tuple[str, ...] = ()
+    credentials: dict[str, Secret] = {}
+    """Credentials that the caller brings, by the end of the header's name."""
 
 
 def read_gateway_headers(
-    headers: Iterable[tuple[bytes, bytes]], configured: Collection[bytes] = (), tags: Collection[str] = ()
+    headers: Sequence[tuple[bytes, bytes]], configured: Collection[bytes] = (), tags: Collection[str] = ()
 ) -> GatewayHeaders:
     """Read the `x-gateway-*` headers of a request. Raise BadRequest for an unknown name or value.
 
@@ -58,6 +63,8 @@ def read_gateway_headers(
             settings.tags = tuple(sorted({*settings.tags, *read_tags(value, tags)}))
         elif name == b"x-gateway-require-parameters":
             settings.require_parameters = read_flag(name, value)
+        elif is_credential_header(name):
+            settings.credentials = read_credentials(headers)
         elif name.startswith(PREFIX) and name not in configured:
             raise _unknown(name)
     return settings

@@ -27,6 +27,12 @@ MIN_BODY_BYTES_PER_S = 4096
 """Minimum rate of a request body that takes longer than its deadline."""
 
 
+def address_of(scope: MutableMapping[str, Any]) -> str:
+    """Return the address of a caller, or an empty text if its connection has none, as on a unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 class CallerDeadlines:
     """Deadlines in seconds: silence before a heartbeat, a write that makes no progress, and the request body.
 

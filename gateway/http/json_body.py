@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.errors import BadRequest, GatewayError, RequestTooLarge
 from gateway.http.json_depth import PARSERS_ALLOW_MORE, is_deep
+from gateway.streams.mended_json import has_escaped_half
 from providers.base import Body
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -120,6 +121,10 @@ def _problem(source: bytes, error: msgspec.DecodeError) -> str:
         return "is empty; send a JSON object"
     if source.startswith(_BYTE_ORDER_MARK):
         return "is not valid JSON at byte 0: it begins with a byte order mark"
+    half = has_escaped_half(source)
+    if half is not None and source[: half.start()][-1:] != b"\\":
+        why = "a character is cut in half (\\ud800 to \\udfff without its partner)"
+        return f"is not valid JSON at byte {half.start()}: {why}"
     malformed = _MALFORMED.fullmatch(str(error))
     if malformed is None:
         return f"is not valid JSON: it ends at byte {len(source)}, before the JSON is complete"

@@ -39,6 +39,8 @@ def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         limits,
         model_limits,
         key.limits_per_user if limits_in(key.limits_per_user, "") else None,
+        frozenset(key.bring_credentials),
+        key.budget_brought_credentials,
         key.require_end_user,
     )
 

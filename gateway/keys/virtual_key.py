@@ -31,6 +31,10 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """Limits of the key and of its team for single models."""
     limits_per_user: LimitsConfig | None = None
     """Limits for each end user, or None."""
+    bring_credentials: frozenset[str] = frozenset()
+    """The providers for which callers may bring their own credential."""
+    budgets_brought: bool = True
+    """Whether spend on credentials that callers bring counts in budgets."""
     requires_end_user: bool = False
     """Whether calls must name an end user."""
 

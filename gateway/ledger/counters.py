@@ -49,6 +49,8 @@ class UsageCounts(NamedTuple):
     """Number of bookings whose tokens are estimated, because the provider did not report them."""
     unpriced: int = 0
     """Number of bookings whose cost is unknown, because the model has no known price. They add nothing to `cost`."""
+    brought_cost: int = 0
+    """The part of `cost` that providers charge to credentials that callers brought."""
 
 
 def larger_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
@@ -84,7 +86,7 @@ class UsageCounters:
             self._rows_of[row.day] = count + 1
             self._own[row] = list(counts)
         else:  # in place and without a loop, because this runs for every call
-            requests, prompt, cached, output, reasoning, cost, estimated, unpriced = counts
+            requests, prompt, cached, output, reasoning, cost, estimated, unpriced, brought_cost = counts
             known[0] += requests
             known[1] += prompt
             known[2] += cached
@@ -93,6 +95,7 @@ class UsageCounters:
             known[5] += cost
             known[6] += estimated
             known[7] += unpriced
+            known[8] += brought_cost
         self.unpublished.add(row)
         self.unjournaled.add(row)
         return row

@@ -17,7 +17,7 @@ from gateway.ledger.records import CallProgress
 from gateway.store.limit import US_PER_S
 from gateway.store.memory import steady_now
 from gateway.store.settled_spend import SettledSpend
-from providers.base import Usage
+from providers.base import Target, Usage
 
 if TYPE_CHECKING:
     from gateway.call import Attempt, Call
@@ -87,10 +87,10 @@ class Ledger:
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):
-            self.counters.add(_row(call, day, other.target.name), _counts(0, usage, cost))
+            self.counters.add(_row(call, day, other.target.name), _counts(0, usage, cost, other.target))
         attempt = call.final_attempt
         if attempt is not None and (attempt.usage is not None or call.is_written):
-            self.counters.add(_row(call, day, attempt.target.name), _counts(1, attempt.usage, attempt.cost))
+            self.counters.add(_row(call, day, attempt.target.name), _counts(1, attempt.usage, attempt.cost, attempt.target))
         if self.journal is not None:
             self.journal.call_ended(call.id)
             if self.counters.unjournaled or self.settled_spend.unjournaled:
@@ -138,8 +138,10 @@ class Ledger:
         row = _row(call, self._day_of(call, ended), attempt.target.name)
         reservation = call.reservation
         reserved = [] if reservation is None else zip(reservation.limits, reservation.slots, strict=True)
+        if attempt.target.brought and call.key is not None and not call.key.budgets_brought:
+            reserved = []
         budgets = tuple((limit.key, slot) for limit, slot in reserved if limit.kind == "spend")
-        return CallProgress(call.id, row, _counts(1, usage, cost), budgets)
+        return CallProgress(call.id, row, _counts(1, usage, cost, attempt.target), budgets)
 
 
 def _row(call: Call, day: str, target: str) -> UsageRow:
@@ -147,7 +149,7 @@ def _row(call: Call, day: str, target: str) -> UsageRow:
     return UsageRow(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target, tags)
 
 
-def _counts(requests: int, usage: Usage | None, cost: int | None) -> UsageCounts:
+def _counts(requests: int, usage: Usage | None, cost: int | None, target: Target) -> UsageCounts:
     if usage is None:
         return UsageCounts(requests)
     prompt, output = usage.prompt_tokens, usage.completion_tokens
@@ -155,5 +157,6 @@ def _counts(requests: int, usage: Usage | None, cost: int | None) -> UsageCounts
         prompt, output = max(0, prompt), max(0, output)
     is_unpriced = cost is None
     return UsageCounts(
-        requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost or 0, int(usage.estimated), int(is_unpriced)
-    )
+        requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost or 0, int(usage.estimated), int(is_unpriced),
+        (cost or 0) if target.brought else 0,
+    )  # fmt: skip

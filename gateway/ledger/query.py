@@ -14,7 +14,10 @@ from gateway.ledger.counters import KEPT_DAYS, UsageCounts, UsageRow, add_counts
 
 GroupBy = Literal["key", "team", "model", "target", "day", "tag"]
 NANO_PER_USD = 1_000_000_000
-COLUMNS = ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nanodollars", "estimated", "unpriced")
+COLUMNS = (
+    "requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "cost_nanodollars", "estimated", "unpriced",
+    "brought_cost_nanodollars",
+)  # fmt: skip
 
 
 class BadQueryError(ValueError):

@@ -1,11 +1,34 @@
-"""The used share of each budget, for the gauge `lockgate_budget_used_ratio`."""
+"""The spent and the reserved share of each budget, for the gauges `lockgate_budget_*_ratio`.
+
+A decision or settlement only notes the budget. What is used of it is read from the store before the gauges are shown,
+and again until no call in flight reserves a part of it, because other processes settle calls too.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Literal
 
-from gateway.store.limit import LimitStatus
+import msgspec
+
+from gateway.store.errors import StoreUnavailableError
+from gateway.store.limit import Limit, Limiter, LimitUsage
+
+MAX_READ = 500
+"""Maximum number of budgets that one refresh reads. Others wait for the next one."""
+READ_TIMEOUT_S = 1.0
+
+
+class BudgetShares(msgspec.Struct, frozen=True):
+    """Shares of a budget, which count until the next period begins."""
+
+    used: float
+    reserved: float
+    until: float
 
 
 class BudgetGauge:
@@ -13,25 +36,54 @@ class BudgetGauge:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._used: dict[tuple[str, str], tuple[float, float]] = {}
-        """For each owner and budget, the used share and the time at which the budget's next period begins."""
+        self._noted: dict[str, Limit] = {}
+        """Budgets to read from the store, by key."""
+        self._shares: dict[tuple[str, str], BudgetShares] = {}
+        """Shares by owner and key of the budget."""
 
-    def record(self, statuses: Sequence[LimitStatus]) -> None:
-        """Record the state of budgets that the latest decision reports."""
-        for status in statuses:
-            limit = status.limit
+    def note(self, limits: Iterable[Limit]) -> None:
+        """Note the budgets among these limits, because a decision or settlement has changed what is used of them."""
+        for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
-                share = 1 - status.remaining / limit.amount if limit.amount else 1.0
-                self._used[limit.owner, limit.key] = share, self._now() + status.reset_s
+                self._noted[limit.key] = limit
 
-    def values(self) -> dict[tuple[str, ...], float]:
-        """Return the used share by kind and name of the owner: the largest share if it has several budgets.
+    async def refresh(self, limiter: Limiter) -> None:
+        """Read the noted budgets. If the store fails or is slow, keep the known shares and read them next time."""
+        if not self._noted:
+            return
+        asked = dict(islice(self._noted.items(), MAX_READ))
+        for key in asked:
+            del self._noted[key]
+        usages: list[LimitUsage] = []
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                usages = await limiter.usage(list(asked.values()))
+        except (StoreUnavailableError, TimeoutError):
+            pass
+        finally:
+            # a budget noted meanwhile has a newer amount
+            settled = {usage.limit.key for usage in usages if not usage.reserved}
+            self._noted |= {key: limit for key, limit in asked.items() if key not in settled and key not in self._noted}
+        self.record(usages)
 
-        Amounts reserved by calls in flight count as used.
-        """
+    def record(self, usages: Iterable[LimitUsage]) -> None:
+        """Record what is used of budgets."""
         now = self._now()
-        shares: dict[tuple[str, ...], float] = {}
-        for (owner, _), (share, until) in self._used.items():
+        for usage in usages:
+            limit, reserved = usage.limit, usage.reserved or 0
+            if limit.amount:
+                used, share = (usage.used - reserved) / limit.amount, reserved / limit.amount
+                shares = BudgetShares(used, share, now + usage.reset_s)
+            else:
+                shares = BudgetShares(1.0, 0.0, math.inf)
+            self._shares[limit.owner, limit.key] = shares
+
+    def values(self, share: Literal["used", "reserved"]) -> dict[tuple[str, ...], float]:
+        """Return a share by kind and name of the owner: the largest if it has several budgets."""
+        now = self._now()
+        values: dict[tuple[str, ...], float] = {}
+        for (owner, _), shares in self._shares.items():
             kind, _, name = owner.partition(":")
-            shares[kind, name] = max(shares.get((kind, name), 0.0), share if now < until else 0.0)
-        return shares
+            value: float = getattr(shares, share) if now < shares.until else 0.0
+            values[kind, name] = max(values.get((kind, name), 0.0), value)
+        return values

@@ -42,6 +42,7 @@ MAX_CACHED_USERS = 10_000
 PASSED_COSTS = Costs(1, 1, 1, 1)
 """The amounts that a passed call reserves: enough to refuse it at a used-up limit. Its usage is not yet known."""
 _NO_LIMITS = LimitsConfig()
+FREE = TokenPrice(0, 0, 0)
 
 
 class Limits:
@@ -91,7 +92,7 @@ class Limits:
         costs = self._costs(call, targets, limits)
         decision = await self.limiter.admit(limits, costs, call.id)
         call.limit_headers = rate_limit_headers(decision)
-        self.budget_gauge.record(decision.statuses)
+        self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
             raise refusal_error(self._in_flight.judge(decision, costs))
@@ -109,7 +110,7 @@ class Limits:
         await _count_prompt(call, (target,), limits)
         costs = self._costs(call, (target,), limits)
         decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
-        self.budget_gauge.record(decision.statuses)
+        self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
@@ -136,7 +137,11 @@ class Limits:
     def settle(self, call: Call, reservation: Reservation) -> None:
         """Replace the reservation with the usage of the call, which is 0 if no upstream was reached."""
         reached_upstream = bool((call.attempts and call.attempts[-1].head_at) or (call.abort_phase and call.is_written))
-        self._settle(call.attempts, reservation, Costs() if reached_upstream else NO_COSTS)
+        uncounted = 0
+        if call.credentials and not _budgets_brought(call):
+            own = accounting.bill([attempt for attempt in call.attempts if attempt.target.brought])
+            uncounted = own.cost if own is not None else 0
+        self._settle(call.attempts, reservation, Costs() if reached_upstream else NO_COSTS, uncounted)
 
     def settle_attempt(self, attempt: Attempt, reservation: Reservation) -> None:
         """Replace the reservation at a target with the usage of the attempt.
@@ -145,12 +150,14 @@ class Limits:
         """
         self._settle((attempt,), reservation, Costs())
 
-    def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs) -> None:
+    def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs, uncounted: int = 0) -> None:
         """Settle the billed usage of the attempts, or `unused` if none is billed.
 
+        `uncounted` is the part of the cost that budgets do not count.
         If usage was estimated, a strict token limit keeps the reserved amount.
         """
         self._in_flight.remove(reservation)
+        self.budget_gauge.note(reservation.limits)
         bill = accounting.bill(attempts)
         if bill is None:
             self.limiter.settle(reservation, unused)
@@ -160,7 +167,7 @@ class Limits:
             reserved = reservation.costs
             prompt, output = max(bill.prompt, reserved.prompt_tokens), max(bill.output, reserved.output_tokens)
             bill = accounting.Bill(prompt, output, bill.cost)
-        self.limiter.settle(reservation, Costs(1, bill.prompt, bill.output, bill.cost, bill.cached))
+        self.limiter.settle(reservation, Costs(1, bill.prompt, bill.output, bill.cost - uncounted, bill.cached))
 
     def _count(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count a decision once for every limit that admitted the call, or for the one that refused it."""
@@ -195,16 +202,20 @@ class Limits:
         if has_strict_limit(limits):
             prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
             units = max_search_units(call)
-            prices = [self._price(target) for target in targets] if money else []
+            prices = [self._budget_price(call, target) for target in targets] if money else []
             spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
             return Costs(1, prompt, output, spend)
         prompts = [call.prompt.bound(target) for target in targets]
         output = max(output_cap(body, target, default, call.operation) for target in targets)
         units = search_units(call)
-        prices = [self._price(target) for target in targets] if money else []
+        prices = [self._budget_price(call, target) for target in targets] if money else []
         costs = (price.cost(prompt, output, tier=tier) for price, prompt in zip(prices, prompts, strict=False))
         spend = max((cost + price.search_cost(units) for cost, price in zip(costs, prices, strict=True)), default=0)
         return Costs(1, max(prompts), output, spend)
+
+    def _budget_price(self, call: Call, target: Target) -> TokenPrice:
+        """Return the price that a call is charged to budgets: none with the caller's own credential, if the key says so."""
+        return FREE if target.brought and not _budgets_brought(call) else self._price(target)
 
     def _price(self, target: Target) -> TokenPrice:
         """Return the price that a budget is charged. Raise Forbidden if there is none.
@@ -227,3 +238,8 @@ async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[
     """Count the prompt if a limit needs it. Strict limits are bounded by the size."""
     if call.passed is None and needed_estimates(limits)[0] and not has_strict_limit(limits):
         await call.prompt.count(targets)
+
+
+def _budgets_brought(call: Call) -> bool:
+    """Return whether budgets count what the call spends on the caller's own credentials."""
+    return call.key is None or call.key.budgets_brought

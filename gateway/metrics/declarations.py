@@ -1,7 +1,7 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
 Counter names are listed without `_total`. Label values are configured models and targets, known parameters, the first
-MAX_KEYS keys and MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
+MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         "Usages of answers and billed attempts whose cost is unknown, because the model has no known price.",
         ("model", "target"),
     ),
-    "lockgate_key_requests": ("Finished calls by key.", ("key",)),
-    "lockgate_key_tokens": ("Tokens by key.", ("key", "kind")),
-    "lockgate_key_cost_usd": ("Cost of calls by key, in US dollars.", ("key",)),
+    "lockgate_key_requests": ("Finished calls by key and status class.", ("key", "team", "status")),
+    "lockgate_key_tokens": ("Tokens by key.", ("key", "team", "kind")),
+    "lockgate_key_cost_usd": ("Cost of calls by key, in US dollars.", ("key", "team")),
     "lockgate_adjustments": ("Parameters that were adjusted for a provider.", ("provider", "param", "action")),
     "lockgate_limit_decisions": (
         "Admissions, counted for every limit of a call, and refusals, counted for the limit that refused.",
@@ -68,7 +68,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         (),
     ),
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
-    "lockgate_log_drops": ("Log lines dropped because the program that reads the log was too slow.", ()),
+    "lockgate_log_drops": ("Log lines dropped because their reader was too slow or they could not be written.", ()),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),
@@ -99,7 +99,8 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         ("state",),
         "max",
     ),
-    "lockgate_budget_used_ratio": ("Share of a budget that is spent or reserved.", ("owner", "name"), "max"),
+    "lockgate_budget_used_ratio": ("Share of a budget that is spent by settled calls.", ("owner", "name"), "max"),
+    "lockgate_budget_reserved_ratio": ("Share of a budget that calls in flight reserve.", ("owner", "name"), "max"),
     "lockgate_draining": ("1 once the process is shutting down.", (), "max"),
     "lockgate_workers": ("Serving processes.", (), "sum"),
     "lockgate_build_info": ("Versions of the running program, as labels.", ("version", "python"), "max"),
@@ -250,11 +251,14 @@ NONE = "none"
 
 MAX_SERIES = 2000
 MAX_KEYS = 200
+MAX_TEAMS = 100
 MAX_CODES = 100
 MAX_ROWS = 300
 """Number of label sets of one counter or gauge after which new ones are counted as `other`.
 
 This number applies if max_series is 2,000; for other values it is scaled in proportion.
 """
+MAX_ROWS_OF = {"lockgate_key_requests": 3 * MAX_KEYS, "lockgate_key_tokens": 2 * MAX_KEYS}
+"""The same number for single counters."""
 MAX_VIEW_ROWS = 40
 """The same number for a histogram source."""

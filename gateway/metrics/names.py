@@ -1,4 +1,4 @@
-"""Names that may become label values: configured names, known parameters, and the first keys and error codes.
+"""Names that may become label values: configured names, known parameters, and the first keys, teams and error codes.
 
 All other names become `other`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from gateway.metrics.declarations import MAX_CODES, MAX_KEYS, NONE, OTHER
+from gateway.metrics.declarations import MAX_CODES, MAX_KEYS, MAX_TEAMS, NONE, OTHER
 from providers.base import Target
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -30,7 +30,7 @@ def system_of(provider: str, type: str) -> str:
 
 
 class Names:
-    """The names of every configuration so far, and the first keys and error codes that were seen."""
+    """The names of every configuration so far, and the first keys, teams and error codes that were seen."""
 
     def __init__(self, params: Iterable[str]) -> None:
         self._params = frozenset(params)
@@ -39,6 +39,7 @@ class Names:
         self._systems: dict[str, str] = {}
         self._codes: set[str] = set()
         self._keys: set[str] = set()
+        self._teams: set[str] = set()
 
     def add(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str]) -> None:
         """Add models, targets, and the type of each provider.
@@ -98,6 +99,10 @@ class Names:
     def key(self, name: str) -> str:
         """Return a key's name, or `other` if it is not among the first MAX_KEYS that were used."""
         return _one_of_first(name, self._keys, MAX_KEYS)
+
+    def team(self, name: str) -> str:
+        """Return a team's name, `none` if it is empty, or `other` if it is not among the first MAX_TEAMS that were used."""
+        return _one_of_first(name, self._teams, MAX_TEAMS) if name else NONE
 
 
 def _one_of_first(name: str, known: set[str], max_known: int) -> str:

@@ -1,8 +1,8 @@
 """The series of one process, and the limit on their number.
 
-A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets (a histogram: MAX_VIEW_ROWS),
-or all families together fill `max_series` lines, new label sets are counted as `other`. This keeps a scrape small,
-regardless of the names that callers send.
+A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets (or its number in MAX_ROWS_OF;
+a histogram: MAX_VIEW_ROWS), or all families together fill `max_series` lines, new label sets are counted as `other`. This
+keeps a scrape small, regardless of the names that callers send.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gateway.metrics.declarations import (
     GAUGES,
     HISTOGRAMS,
     MAX_ROWS,
+    MAX_ROWS_OF,
     MAX_SERIES,
     MAX_VIEW_ROWS,
     MICRO,
@@ -58,6 +59,7 @@ class Series:
         self._reads: dict[str, Read] = {}
         share = max_series / MAX_SERIES
         self._max_rows = max(1, int(MAX_ROWS * share))
+        self._max_rows_of = {name: max(1, int(rows * share)) for name, rows in MAX_ROWS_OF.items()}
         self._max_view_rows = max(1, int(MAX_VIEW_ROWS * share))
         view_lines = sum(lines for views in _VIEWS.values() for _, lines in views)
         self.lines = sum(1 for name in _LABEL_COUNTS if name not in SOURCES) + view_lines
@@ -88,7 +90,7 @@ class Series:
         views = _VIEWS.get(name)
         shown = [tuple(labels[index] for index in indices) for indices, _ in views] if views else []
         lines = self._added_lines(name, shown)
-        max_rows = self._max_view_rows if views else self._max_rows
+        max_rows = self._max_view_rows if views else self._max_rows_of.get(name, self._max_rows)
         if len(labels) and (len(rows) >= max_rows or self.lines + lines > self._max_series):
             return self._other_cell(name)
         cell = self._cells.take(name, labels, _WIDTHS.get(name, 1))

@@ -19,6 +19,7 @@ REQUEST: dict[str, tuple[Schema, str]] = {
         "`body`: add the receipt to the response body; `header`: only in the headers (default).",
     ),
     "x-gateway-tags": (_TEXT, "Names of `tags` in the configuration, separated by commas, by which usage is added up."),
+    "x-gateway-credential-PROVIDER": (_TEXT, "The caller's own credential for a provider, if the key allows it."),
     "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
 }
 """Request headers that the gateway reads, with their schema and use. Vendors define further headers."""

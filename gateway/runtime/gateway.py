@@ -152,6 +152,11 @@ class Gateway:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
 
+    async def refresh_budgets(self) -> None:
+        """Read what is used of budgets, for the gauges."""
+        if (limits := self.generation.limits) is not None:
+            await limits.budget_gauge.refresh(limits.limiter)
+
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
@@ -165,6 +170,7 @@ class Gateway:
         if self.resources.sockets is None:
             self.fleet = fleet_of(self.config, self.metrics)
         if self.fleet is not None:
+            self.fleet.refresh = self.refresh_budgets
             await self.fleet.start()
         await self._share_cooldowns()
         await self._start_dependencies(self.generation)

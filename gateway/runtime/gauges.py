@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gateway.targets.cooldown import STATES
 
@@ -47,7 +47,8 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
     gauge("lockgate_target_state", partial(_target_states, shared.health, shared.metrics))
     for name in ("in_flight", "waiting"):
         gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))
-    gauge("lockgate_budget_used_ratio", partial(_budget_values, generation))
+    gauge("lockgate_budget_used_ratio", partial(_budget_values, generation, "used"))
+    gauge("lockgate_budget_reserved_ratio", partial(_budget_values, generation, "reserved"))
     for name in ("running", "waiting"):
         gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
 
@@ -56,9 +57,9 @@ def _attribute(stats: object, name: str) -> dict[tuple[str, ...], float]:
     return {(): float(getattr(stats, name))}
 
 
-def _budget_values(generation: Callable[[], Generation]) -> Mapping[tuple[str, ...], float]:
+def _budget_values(generation: Callable[[], Generation], share: Literal["used", "reserved"]) -> Mapping[tuple[str, ...], float]:
     limits = generation().limits
-    return limits.budget_gauge.values() if limits is not None else {}
+    return limits.budget_gauge.values(share) if limits is not None else {}
 
 
 def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, ...], float]:

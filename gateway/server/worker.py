@@ -92,6 +92,7 @@ async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadRep
 async def _publish_state(gateway: Gateway, path: Path) -> None:
     """Write gauges and target states for the supervisor. Counters need no copy, because they are in the shared file."""
     while True:
+        await gateway.refresh_budgets()
         gateway.metrics.refresh()
         target_views.write_views(path, gateway.target_views())
         await asyncio.sleep(PUBLISH_INTERVAL_S)

@@ -86,7 +86,7 @@ def settle_args(settlements: Sequence[Settlement], spent: SettledSpend) -> tuple
     arguments: list[Any] = [len(settlements), spent.incarnation]
     for reservation, actual in settlements:
         keys.append(reservation_key(reservation.limits[0], reservation.id))
-        arguments += (reservation.id, len(reservation.limits))
+        arguments += (reservation.id, len(reservation.limits), 0 if reservation.slots else 1)
         for index, limit in enumerate(reservation.limits):
             keys.append(limit.key)
             if limit.kind == "spend":

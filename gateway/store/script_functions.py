@@ -7,6 +7,7 @@ local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local floor = math.floor
 local BUDGET_TTL_MS = 3456000000 -- 40 days
+local CANCELLED_MS = 120000 -- longer than a command stays in the buffers of a network
 
 -- Months since the year 0 at local time `at`, from the days since 1970 (the civil calendar algorithm of Howard Hinnant).
 local function month(at)

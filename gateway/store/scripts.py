@@ -9,7 +9,8 @@ microseconds and taken from Redis. Keys and their types:
 - Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts while its instance
   is a member, and only that instance writes it.
 - Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
-- Reservation: a string under the id of the reservation. Because of it, repeated admissions and settlements have no effect.
+- Reservation: a string under the id of the reservation. Because of it, repeated admissions and settlements have no effect. An empty
+  string marks a cancelled call, whose admission got no reply and may arrive late.
 
 Redis does not roll back a script that fails, so each decision validates everything it reads before its first write. Lua
 numbers are doubles, exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.
@@ -56,7 +57,7 @@ end
 -- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
 -- offsets of its time zone: the one before a moment, that moment, and the one from it on.
 -- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit}.
--- Status: 1 admitted, 0 refused, -1 a key held a value of another type or format and was deleted.
+-- Status: 1 admitted, 0 refused, -1 the call is cancelled, or a key held a value of another type or format and was deleted.
 -- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, -4 the limit does not refuse the call, otherwise microseconds.
 local out = {}
 local k, a = 3, 3
@@ -78,7 +79,9 @@ for i = 1, tonumber(ARGV[1]) do
     limits[j] = limit
   end
   local known = redis.pcall('GET', rkey)
-  if type(known) == 'string' then
+  if known == '' then -- cancelled before it arrived: its process no longer waits for a reply
+    out[i] = {-1, now}
+  elseif type(known) == 'string' then
     local reply = {1, now}
     local kept = cmsgpack.unpack(known)
     for j = 1, m do
@@ -167,20 +170,23 @@ SETTLE = (
     + """
 -- Replace the reserved amounts with the used amounts.
 -- KEYS: for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
--- ARGV: number of calls, instance; for each call: id, number of limits; for each limit: slot width, number of slots, used amount, time to
--- live in ms; for a budget the last two are the period of the admission and the amount that the instance has settled in it in total.
+-- ARGV: number of calls, instance; for each call: id, number of limits, 1 if its admission got no reply (else 0); for each limit: slot
+-- width, number of slots, used amount, time to live in ms; for a budget the last two are the period of the admission and the amount that
+-- the instance has settled in it in total.
 -- Reply: number of calls settled by this run. A call without a reservation was settled before or never admitted.
 local me = ARGV[2]
 local k, a, done = 1, 3, 0
 for i = 1, tonumber(ARGV[1]) do
   local id, m = ARGV[a], tonumber(ARGV[a + 1])
   local known = redis.pcall('GET', KEYS[k])
-  local kept = type(known) == 'string' and cmsgpack.unpack(known)
+  local kept = type(known) == 'string' and known ~= '' and cmsgpack.unpack(known)
   if kept then
     redis.call('DEL', KEYS[k])
     done = done + 1
+  elseif ARGV[a + 2] == '1' then
+    redis.call('SET', KEYS[k], '', 'PX', CANCELLED_MS) -- the admission may still arrive, held up in the network
   end
-  a, k = a + 2, k + 1
+  a, k = a + 3, k + 1
   for j = 1, m do
     local key, width, n = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
     local actual, ttl = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])

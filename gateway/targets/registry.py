@@ -38,7 +38,12 @@ class TargetRegistry:
                 health.configure(providers[health.provider])
 
     def health_of(self, target: Target) -> TargetHealth:
-        """Return the health of a target."""
+        """Return the health of a target. With a credential that the caller brought, it is a new one that is not kept.
+
+        What a provider says about such a credential, and how much it is used, must not affect our own.
+        """
+        if target.brought:
+            return TargetHealth(target.name, None, self.clock, lambda name, credential, seconds, reason: None)
         health = self._targets.get(target.name)
         if health is None:
             health = self._new(target.name, self._providers.get(target.provider))

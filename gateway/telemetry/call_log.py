@@ -7,7 +7,6 @@ and counted. Log lines contain no prompts, answers or secrets.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import re
 import threading
@@ -21,8 +20,9 @@ import msgspec
 
 from gateway import accounting
 from gateway.call import Call, PassedRequest, in_ms, phases
-from gateway.errors import Forbidden, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
-from providers.base import Usage
+from gateway.errors import Forbidden, GatewayError, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
+from gateway.telemetry.line_writer import LineWriter
+from providers.base import Adjustment, Usage
 
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
@@ -42,14 +42,19 @@ class CallLog:
     """Collects lines on the event loop and writes them in a thread."""
 
     def __init__(self, descriptor: int, *, human: bool) -> None:
-        self._descriptor = descriptor
+        self._output = LineWriter(descriptor)
         self._human = human
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._work: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._writing = False
-        self.drops = 0
+        self._dropped = 0
+
+    @property
+    def drops(self) -> int:
+        """Number of lines dropped, because their reader was too slow or because they could not be written."""
+        return self._dropped + self._output.dropped
 
     def add(self, call: Call, ended: float) -> None:
         """Queue the line of a finished call."""
@@ -58,7 +63,7 @@ class CallLog:
     def write(self, line: bytes) -> None:
         """Queue a line. Drop and count it if MAX_LINES lines are waiting."""
         if len(self._lines) >= MAX_LINES:
-            self.drops += 1
+            self._dropped += 1
             return
         self._lines.append(line)
         if self._timer is None:
@@ -82,7 +87,7 @@ class CallLog:
     def _write_queued(self) -> None:
         """Write queued data until None is queued. Runs in the thread."""
         while (data := self._work.get()) is not None:
-            _write_all(self._descriptor, data)
+            self._output.write(data)
             self._writing = False
 
     def close(self, timeout_s: float = 1.0) -> None:
@@ -95,15 +100,6 @@ class CallLog:
             self._work.put(None)
             self._writer.join(timeout_s)
             self._writer = None
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except OSError:
-            return
 
 
 def json_line(call: Call, ended: float) -> bytes:
@@ -161,6 +157,22 @@ def _of_other_targets(call: Call) -> dict[str, Any]:
     return fields
 
 
+def _adjustment_text(adjustment: Adjustment) -> str:
+    """Return `param:action`, with the old and new value if both are numbers: texts may quote the request."""
+    text = f"{safe_name(adjustment.param)}:{adjustment.action}"
+    numbers = [value for value in (adjustment.from_, adjustment.to) if type(value) in (int, float)]
+    return f"{text} {numbers[0]:.12g} -> {numbers[1]:.12g}" if len(numbers) == 2 else text
+
+
+def _of_error(error: GatewayError) -> dict[str, Any]:
+    fields = {"error": safe_name(error.code)}
+    if error.param is not None:
+        fields["param"] = safe_name(error.param)
+    if isinstance(error, LOGGED_MESSAGES):
+        fields["message"] = error.message[:MAX_TEXT_CHARS]
+    return fields
+
+
 def _add_usage(fields: dict[str, Any], usage: Usage) -> None:
     fields["prompt_tokens"] = usage.prompt_tokens
     fields["output_tokens"] = usage.completion_tokens
@@ -179,7 +191,7 @@ def _of_passed(passed: PassedRequest) -> dict[str, Any]:
 
 
 def _of_caller(call: Call) -> dict[str, Any]:
-    """Return the fields about who called and for whom."""
+    """Return the fields about the caller: its team, its end user, its tags and the credentials it brought."""
     fields: dict[str, Any] = {}
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team
@@ -187,6 +199,8 @@ def _of_caller(call: Call) -> dict[str, Any]:
         fields["end_user"] = call.end_user[:MAX_TEXT_CHARS]
     if call.tags:
         fields["tags"] = call.tags
+    if call.credentials:
+        fields["brought_credentials"] = sorted(call.credentials)
     return fields
 
 
@@ -197,6 +211,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "time": _clock.read(),
         "id": call.id,
+        "client": call.client,
         "key": call.key.name if call.key else None,
         "operation": call.operation,
         "path": call.path,
@@ -224,7 +239,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
             fields["retries_ms"] = in_ms(retries)
         fields["attempts"] = [each.as_record() for each in call.attempts]
         if attempt.adjustments:
-            fields["adjustments"] = [f"{safe_name(each.param)}:{each.action}" for each in attempt.adjustments[:32]]
+            fields["adjustments"] = [_adjustment_text(each) for each in attempt.adjustments[:32]]
     if usage is not None:
         _add_usage(fields, usage)
     fields |= _of_other_targets(call)
@@ -239,11 +254,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.stream_end:
         fields["stream_end"] = call.stream_end
     if call.error is not None:
-        fields["error"] = safe_name(call.error.code)
-        if call.error.param is not None:
-            fields["param"] = safe_name(call.error.param)
-        if isinstance(call.error, LOGGED_MESSAGES):
-            fields["message"] = call.error.message[:MAX_TEXT_CHARS]
+        fields |= _of_error(call.error)
     if attempt is not None and attempt.upstream_id:
         fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gateway.accounting import unanswered_usages
 from gateway.call import Attempt, Call
-from gateway.metrics.declarations import NONE, OTHER
+from gateway.metrics.declarations import NONE, OTHER, Labels
 from gateway.metrics.registry import Metrics
 from gateway.telemetry.call_series import MAX_COST_NANO, CallSeries, plausible_tokens
 from providers.base import Target, Usage
@@ -35,7 +35,7 @@ class CallMetrics:
             call.operation,
             call.abort_phase or call.status,
             None if error is None else error.code or "upstream",
-            None if key is None else key.name,
+            None if key is None else (key.name, key.team),
             call.stream,
             usage is not None and usage.estimated,
         )
@@ -63,22 +63,27 @@ class CallMetrics:
         """Count tokens and cost of an attempt that did not answer the call, under the target of that attempt."""
         labels = (self._names.model(call.model), self._names.target_named(attempt.target.name))
         source = "estimated" if usage.estimated else "reported"
-        key = self._names.key(call.key.name) if call.key is not None else ""
+        owner = self._owner(call)
         for kind, tokens in (("prompt", usage.prompt_tokens), ("output", usage.completion_tokens)):
             self._count("lockgate_tokens", (*labels, kind, source), plausible_tokens(tokens))
-            if key:
-                self._count("lockgate_key_tokens", (key, kind), plausible_tokens(tokens))
+            if owner:
+                self._count("lockgate_key_tokens", (*owner, kind), plausible_tokens(tokens))
         if cost is None:
             self._count("lockgate_unpriced_usages", labels)
         elif 0 < cost < MAX_COST_NANO >> 20:
             self._count("lockgate_cost_usd", labels, cost)
-            if key:
-                self._count("lockgate_key_cost_usd", (key,), cost)
+            if owner:
+                self._count("lockgate_key_cost_usd", owner, cost)
+
+    def _owner(self, call: Call) -> Labels:
+        """Return the label values of the call's key and its team, or none if the call has no key."""
+        key = call.key
+        return (self._names.key(key.name), self._names.team(key.team)) if key is not None else ()
 
     def _new_series(
         self, call: Call, target: Target | None, usage: Usage | None, kind: tuple[object, ...]
     ) -> CallSeries:
-        names, key = self._names, call.key
+        names = self._names
         status, code = _STATUS_CLASSES.get(call.status // 100, NONE), "ok"
         if call.abort_phase:
             status, code = "499", "client_closed"
@@ -86,7 +91,7 @@ class CallMetrics:
             code = names.code(call.error.code or "upstream")
         model, target_name = names.model(call.model), names.target(target)
         labels = (model, target_name, names.provider(target), call.operation, status, code)
-        series = CallSeries(self._series, names, call, usage, labels, names.key(key.name) if key is not None else "")
+        series = CallSeries(self._series, names, call, usage, labels, self._owner(call))
         # kinds whose labels became `other` are not kept: names invented by callers would fill the table
         if model == call.model and (target is None or target_name == target.name) and code != OTHER:
             if len(self._by_kind) >= MAX_KINDS:

@@ -36,23 +36,23 @@ class CallSeries:
     """
 
     __slots__ = (
-        "_attempts", "_cached", "_cost", "_duration", "_first_token", "_input", "_key", "_key_cost", "_key_output", "_key_prompt",
-        "_key_requests", "_labels", "_names", "_output", "_output_tokens", "_overhead", "_per_token", "_prompt_tokens", "_reasoning",
-        "_requests", "_series", "_source", "_stream", "_values", "target",
+        "_attempts", "_cached", "_cost", "_duration", "_first_token", "_input", "_key_cost", "_key_output", "_key_prompt",
+        "_key_requests", "_labels", "_names", "_output", "_output_tokens", "_overhead", "_owner", "_per_token", "_prompt_tokens",
+        "_reasoning", "_requests", "_series", "_source", "_stream", "_values", "target",
     )  # fmt: skip
 
-    def __init__(self, series: Series, names: Names, call: Call, usage: Usage | None, labels: Labels, key: str) -> None:
-        """`labels` are the label values of lockgate_requests; `key` is empty if the call has no key."""
+    def __init__(self, series: Series, names: Names, call: Call, usage: Usage | None, labels: Labels, owner: Labels) -> None:
+        """`labels` are the label values of lockgate_requests; `owner` are those of key and team, empty without a key."""
         model, target, provider, operation, status, code = labels
         # a histogram has many lines per label set, so its error label has few values: the status class, not the code
         error = "" if code == "ok" else status
-        self._series, self._names, self._values, self._key = series, names, series.values, key
+        self._series, self._names, self._values, self._owner = series, names, series.values, owner
         self._labels = (model, target, provider, names.system(provider), _OPERATIONS.get(operation, operation), error)
         self.target = target
         self._stream = call.stream
         self._requests = series.cell("lockgate_requests", labels)
         self._duration = series.cell("duration", self._labels)
-        self._key_requests = series.cell("lockgate_key_requests", (key,)) if key else -1
+        self._key_requests = series.cell("lockgate_key_requests", (*owner, status)) if owner else -1
         self._attempts: dict[tuple[str, str], int] = {}
         self._overhead = self._first_token = self._per_token = self._input = self._cached = self._reasoning = (
             self._cost
@@ -117,14 +117,14 @@ class CallSeries:
             values[self._series.cell("lockgate_unpriced_usages", self._labels[:2])] += 1
 
     def _look_up_usage_cells(self, attempt: Attempt) -> None:
-        cell, both, key = self._series.cell, self._labels[:2], self._key
+        cell, both, owner = self._series.cell, self._labels[:2], self._owner
         labels = (self._names.upstream_model(attempt.target), *self._labels[3:5])
         self._input, self._output = cell("usage", (*labels, "input")), cell("usage", (*labels, "output"))
         self._prompt_tokens = cell("lockgate_tokens", (*both, "prompt", self._source))
         self._output_tokens = cell("lockgate_tokens", (*both, "output", self._source))
-        if key:
-            self._key_prompt = cell("lockgate_key_tokens", (key, "prompt"))
-            self._key_output = cell("lockgate_key_tokens", (key, "output"))
+        if owner:
+            self._key_prompt = cell("lockgate_key_tokens", (*owner, "prompt"))
+            self._key_output = cell("lockgate_key_tokens", (*owner, "output"))
 
     def _add_cached_and_reasoning(self, usage: Usage) -> None:
         both, values = self._labels[:2], self._values
@@ -137,7 +137,7 @@ class CallSeries:
     def _add_cost(self, cost: int) -> None:
         if self._cost < 0:
             self._cost = self._series.cell("lockgate_cost_usd", self._labels[:2])
-            self._key_cost = self._series.cell("lockgate_key_cost_usd", (self._key,)) if self._key else -1
+            self._key_cost = self._series.cell("lockgate_key_cost_usd", self._owner) if self._owner else -1
         values = self._values
         values[self._cost] = min(values[self._cost] + cost, MAX_COST_NANO)
         if self._key_cost >= 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -82,6 +83,8 @@ class Fleet:
         self._pending: tuple[list[tuple[str, int]], dict[str, int]] | None = None
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self.refresh: Callable[[], Awaitable[None]] | None = None
+        """Refreshes gauges that are read from the store, before each regular publication."""
 
     async def start(self) -> None:
         """Publish every `interval_s` seconds from now on."""
@@ -100,6 +103,8 @@ class Fleet:
     async def _publish_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
+            if self.refresh is not None:
+                await self.refresh()
             with contextlib.suppress(FleetError):  # the next round sends the counts that this one could not send
                 await self.publish()
 

@@ -17,6 +17,8 @@ _DATA = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 DOCUMENTS = ("application/pdf", "text/plain")
 """Media types of image and document blocks (anthropic 2.14.0, Base64ImageSource, Base64PDFSource, PlainTextSource)."""
+INVALID_JSON = "INVALID_JSON"
+"""The member with arguments that are not a JSON object (Anthropic's guide on fine-grained tool streaming)."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -162,8 +164,12 @@ def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:
     arguments = function.get("arguments") or "{}"
     try:
         parsed = _decode(arguments.encode()) if type(arguments) is str else arguments
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         parsed = None
     if type(parsed) is not dict:
-        raise work.refuse(f"{param}.function.arguments", "it must be a JSON object as text")
+        if work.strict or type(arguments) is not str:
+            raise work.refuse(f"{param}.function.arguments", "it must be a JSON object as text")
+        why = "the model wrote no JSON object; its text is sent in one, so that the conversation can go on"
+        work.report(f"{param}.function.arguments", "reshape", why=why)
+        parsed = {INVALID_JSON: arguments}
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": parsed}

@@ -105,6 +105,7 @@ async def live(
             on_reject=gateway.count_edge_refusal,
             guard=gateway.page_guard,
             serves_websockets=True,
+            trusted_proxies=gateway.config.trusted_proxies,
         )
         servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
         await gateway.start()

@@ -151,3 +151,15 @@ async def test_health_of_the_callers_listener_is_shown_on_request_without_a_key(
             answer = await client.get(gateway.url + "/healthz")
             assert (answer.status_code, (await client.get(gateway.base_url + "/models")).status_code) == (status, 401)
     assert answer.json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(("settings", "address"), [("", "127.0.0.1"), ("trusted_proxies: [127.0.0.1]\n", "203.0.113.9")])
+async def test_log_has_the_address_of_the_caller_also_of_refused_calls(
+    up: FaultUpstream, client: httpx.AsyncClient, settings: str, address: str
+) -> None:
+    forwarded = {"x-forwarded-for": "198.51.100.1, 203.0.113.9"}
+    async with serving(up, settings) as gateway:
+        await post_chat(client, gateway, headers=forwarded)
+        await post_chat(client, gateway, "no such model", headers=forwarded)
+        records = await gateway.records(2)
+    assert [(record["status"], record["client"]) for record in records] == [(200, address), (404, address)]

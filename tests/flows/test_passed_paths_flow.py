@@ -184,7 +184,11 @@ async def test_reported_usage_is_billed_logged_counted_and_booked(up: FaultUpstr
         assert gateway.count("lockgate_requests", "/v1/images/*", "up/v1/images/*", "passthrough", "2xx") == 2
         assert gateway.count("lockgate_tokens", "/v1/images/*", "prompt", "reported") == 2000
         assert gateway.count("lockgate_tokens", "/v1/files/*") == 0
-        assert gateway.count("lockgate_key_requests", "first") == 3
+        assert gateway.count("lockgate_key_requests", "first", "none", "2xx") == 3
+        await gateway.gateway.refresh_budgets()
+        shown = gateway.gateway.metrics.expose().decode()
+        assert 'lockgate_budget_used_ratio{name="first",owner="key"} 0.12' in shown
+        assert 'lockgate_budget_reserved_ratio{name="first",owner="key"} 0' in shown
     expected = {"model": "/v1/images/*", "target": "up/v1/images/*", "operation": "passthrough", "method": "POST", "key": "first"}
     expected |= {"path": "/v1/images/generations", "prompt_tokens": 1000, "output_tokens": 500, "cost_usd": 0.06, "request_bytes": 14}
     assert {name: record[name] for name in expected} == expected

@@ -195,6 +195,11 @@ def test_valid_headers_pass(header: tuple[bytes, bytes]) -> None:
         (b"{'a': 1}", "The request body is not valid JSON at byte 1: object keys must be strings."),
         (b'{"a": 1,}', "The request body is not valid JSON at byte 8: trailing comma in object."),
         (b'{"a": NaN}', "The request body is not valid JSON at byte 6: invalid character."),
+        (
+            b'{"a": "x\\ud83d"}',
+            "The request body is not valid JSON at byte 8: a character is cut in half (\\ud800 to \\udfff without its partner).",
+        ),
+        (b'{"a": "\\\\ud83d}', "The request body is not valid JSON: it ends at byte 15, before the JSON is complete."),
         (b'{"a": 1} x', "The request body is not valid JSON at byte 10: trailing characters."),
         (b"\xef\xbb\xbf{}", "The request body is not valid JSON at byte 0: it begins with a byte order mark."),
         (b"[]", "The request body must be a JSON object."),

@@ -66,7 +66,8 @@ def test_json_contains_rows_and_their_total() -> None:
     assert (answer["by"], answer["from"], answer["to"], answer["source"]) == ("key", "2026-11-01", "2026-11-21", "process")
     assert answer["rows"][1] == {
         "key": "a", "requests": 3, "prompt_tokens": 30, "cached_tokens": 0, "output_tokens": 0, "reasoning_tokens": 0,
-        "cost_nanodollars": 11, "estimated": 0, "unpriced": 0, "cost_usd": 11 / 1_000_000_000,
+        "cost_nanodollars": 11, "estimated": 0, "unpriced": 0,
+        "brought_cost_nanodollars": 0, "cost_usd": 11 / 1_000_000_000,
     }  # fmt: skip
     assert answer["total"]["requests"] == 6
 

@@ -55,8 +55,9 @@ async def test_usage_as_csv(up: FaultUpstream, client: httpx.AsyncClient) -> Non
         assert answer.headers["content-type"].startswith("text/csv")
         head, line = answer.text.splitlines()
         columns = "requests,prompt_tokens,cached_tokens,output_tokens,reasoning_tokens,cost_nanodollars,estimated,unpriced"
+        columns += ",brought_cost_nanodollars"
         assert head == f"key,{columns},cost_usd"
-        assert line == "app,1,2,0,5,0,520000,0,0,0.000520000"
+        assert line == "app,1,2,0,5,0,520000,0,0,0,0.000520000"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ async def test_usage_requires_the_admin_key_if_configured(
     assert head.split() == ["key", "requests", "prompt", "cached", "output", "reasoning", "unpriced", "USD"]
     assert row.split() == ["app", "1", "2", "0", "5", "0", "0", "0.0005"]
     assert total.split()[:2] == ["total", "1"]
-    assert "up/mock,1,2,0,5,0,520000,0,0,0.000520000" in capsys.readouterr().out
+    assert "up/mock,1,2,0,5,0,520000,0,0,0,0.000520000" in capsys.readouterr().out
 
 
 def test_usage_command_without_a_gateway_names_the_address(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,45 +1,149 @@
-"""The gauge of budget use: follows the latest decision, excludes user budgets, starts each period at zero."""
+"""The gauges of budgets: follow settlement, show reserved amounts apart, exclude users, start each period at zero."""
 
 from __future__ import annotations
 
-from gateway.limits.budget_gauge import BudgetGauge
-from gateway.store.limit import Costs, Limit, LimitStatus
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.limits.budget_gauge import MAX_READ, BudgetGauge
+from gateway.store.errors import StoreUnavailableError
+from gateway.store.limit import NO_COSTS, Costs, Limit, LimitUsage, Reservation
 from gateway.store.memory import MemoryLimiter
 
 DOLLAR = 10**9
+BUDGET = Limit("team:search", "spend", 10 * DOLLAR, "month")
+TEAM = ("team", "search")
 
 
-def test_the_latest_decision_counts_and_a_new_period_begins_at_zero() -> None:
+class FailingOnce(MemoryLimiter):
+    """A limiter whose first read fails."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        super().__init__()
+        self.errors = [error]
+
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Fail once, then return the usage."""
+        if self.errors:
+            raise self.errors.pop()("away")
+        return await super().usage(limits)
+
+
+async def admitted(limiter: MemoryLimiter, gauge: BudgetGauge, spend: int, id: str, budget: Limit = BUDGET) -> Reservation:
+    """Reserve an amount, and note the budget as a decision does."""
+    found = await limiter.admit((budget,), Costs(spend=spend), id)
+    assert isinstance(found, Reservation)
+    gauge.note(found.limits)
+    return found
+
+
+async def settled(limiter: MemoryLimiter, gauge: BudgetGauge, reservation: Reservation, spend: int) -> None:
+    """Settle an amount, and note the budget as a settlement does."""
+    limiter.settle(reservation, Costs(spend=spend))
+    gauge.note(reservation.limits)
+
+
+async def test_a_reserved_amount_is_apart_from_the_spent_one_and_goes_with_settlement() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    call = await admitted(limiter, gauge, 9 * DOLLAR, "one")
+    await gauge.refresh(limiter)
+    assert (gauge.values("used"), gauge.values("reserved")) == ({TEAM: 0.0}, {TEAM: 0.9})
+    await settled(limiter, gauge, call, DOLLAR // 50)
+    await gauge.refresh(limiter)
+    assert (gauge.values("used"), gauge.values("reserved")) == ({TEAM: 0.002}, {TEAM: 0.0})
+
+
+async def test_settlements_of_other_processes_are_seen_while_an_amount_is_reserved() -> None:
+    limiter, gauge, other = MemoryLimiter(), BudgetGauge(), BudgetGauge()
+    theirs = await admitted(limiter, other, 5 * DOLLAR, "theirs")
+    await settled(limiter, gauge, await admitted(limiter, gauge, 4 * DOLLAR, "ours"), DOLLAR)
+    await gauge.refresh(limiter)
+    assert gauge.values("reserved") == {TEAM: 0.5}
+    await settled(limiter, other, theirs, 2 * DOLLAR)
+    await gauge.refresh(limiter)
+    assert (gauge.values("used"), gauge.values("reserved")) == ({TEAM: 0.3}, {TEAM: 0.0})
+
+
+@given(st.lists(st.tuples(st.integers(0, DOLLAR), st.integers(0, DOLLAR), st.booleans()), min_size=1, max_size=8))
+def test_shares_are_the_sums_of_settled_and_of_reserved_amounts(calls: list[tuple[int, int, bool]]) -> None:
+    async def run() -> None:
+        limiter, gauge, spent, reserved = MemoryLimiter(), BudgetGauge(), 0, 0
+        for number, (bound, cost, ends) in enumerate(calls):
+            call = await admitted(limiter, gauge, bound, str(number))
+            if ends:
+                await settled(limiter, gauge, call, min(cost, bound))
+            spent, reserved = spent + ends * min(cost, bound), reserved + (not ends) * bound
+            await gauge.refresh(limiter)
+            assert gauge.values("used")[TEAM] == pytest.approx(spent / BUDGET.amount)
+            assert gauge.values("reserved")[TEAM] == pytest.approx(reserved / BUDGET.amount)
+
+    asyncio.run(run())
+
+
+async def test_a_refused_call_shows_the_budget_as_it_is() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    await settled(limiter, gauge, await admitted(limiter, gauge, 9 * DOLLAR, "one"), 9 * DOLLAR)
+    refused = await limiter.admit((BUDGET,), Costs(spend=9 * DOLLAR), "two")
+    assert not isinstance(refused, Reservation)
+    gauge.note((BUDGET,))
+    await gauge.refresh(limiter)
+    assert gauge.values("used") == {TEAM: 0.9}
+
+
+def test_a_new_period_begins_at_zero_and_the_largest_of_several_budgets_counts() -> None:
     now = 0.0
     gauge = BudgetGauge(lambda: now)
-    budget = Limit("key:app", "spend", 10 * DOLLAR, "day")
-    gauge.record([LimitStatus(budget, 4 * DOLLAR, 60.0)])
-    assert gauge.values() == {("key", "app"): 0.6}
-    gauge.record([LimitStatus(budget, 1 * DOLLAR, 50.0)])
-    assert gauge.values() == {("key", "app"): 0.9}
-    now = 51.0
-    assert gauge.values() == {("key", "app"): 0.0}
+    day = Limit("key:app", "spend", 10 * DOLLAR, "day")
+    month = Limit("key:app", "spend", 100 * DOLLAR, "month")
+    gauge.record([LimitUsage(day, 9 * DOLLAR, 3 * DOLLAR, 60.0), LimitUsage(month, 23 * DOLLAR, 3 * DOLLAR, 600.0)])
+    assert (gauge.values("used"), gauge.values("reserved")) == ({("key", "app"): 0.6}, {("key", "app"): 0.3})
+    now = 61.0
+    assert (gauge.values("used"), gauge.values("reserved")) == ({("key", "app"): 0.2}, {("key", "app"): 0.03})
 
 
-def test_other_limits_and_user_budgets_are_not_shown() -> None:
+async def test_other_limits_and_user_budgets_are_not_shown() -> None:
     gauge = BudgetGauge()
-    gauge.record([LimitStatus(Limit("key:app", "requests", 10, "min"), 1, 60.0)])
-    gauge.record([LimitStatus(Limit("user:app:0123", "spend", 10 * DOLLAR, "day"), 0, 60.0)])
-    assert gauge.values() == {}
+    gauge.note([Limit("key:app", "requests", 10, "min"), Limit("user:app:0123", "spend", 10 * DOLLAR, "day")])
+    await gauge.refresh(MemoryLimiter())
+    assert gauge.values("used") == {}
 
 
-def test_a_budget_of_zero_is_fully_used() -> None:
+async def test_a_budget_of_zero_is_fully_used() -> None:
     gauge = BudgetGauge()
-    gauge.record([LimitStatus(Limit("model:free", "spend", 0, "day"), 0, 60.0)])
-    assert gauge.values() == {("model", "free"): 1.0}
+    gauge.note([Limit("model:free", "spend", 0, "day")])
+    await gauge.refresh(MemoryLimiter())
+    assert (gauge.values("used"), gauge.values("reserved")) == ({("model", "free"): 1.0}, {("model", "free"): 0.0})
 
 
-async def test_a_real_decision_updates_the_gauge() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError, TimeoutError])
+async def test_a_failed_read_is_repeated_by_the_next_refresh(error: type[Exception]) -> None:
+    limiter, gauge = FailingOnce(error), BudgetGauge()
+    await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, "one"), DOLLAR)
+    await gauge.refresh(limiter)
+    assert gauge.values("used") == {}
+    await gauge.refresh(limiter)
+    assert gauge.values("used") == {TEAM: 0.1}
+
+
+async def test_many_budgets_are_read_in_turn() -> None:
     limiter, gauge = MemoryLimiter(), BudgetGauge()
-    budget = Limit("team:search", "spend", 10 * DOLLAR, "month")
-    found = await limiter.admit((budget,), Costs(1, 0, 0, 9 * DOLLAR), "one")
-    gauge.record(found.statuses)
-    assert gauge.values() == {("team", "search"): 0.9}
-    refused = await limiter.admit((budget,), Costs(1, 0, 0, 9 * DOLLAR), "two")
-    gauge.record(refused.statuses)
-    assert gauge.values() == {("team", "search"): 0.9}
+    budgets = [Limit(f"key:{number}", "spend", DOLLAR, "day") for number in range(MAX_READ + 2)]
+    for budget in budgets:
+        await admitted(limiter, gauge, 1, budget.owner, budget)  # stays reserved, so it is read again and again
+    await gauge.refresh(limiter)
+    assert len(gauge.values("used")) == MAX_READ
+    await gauge.refresh(limiter)
+    assert len(gauge.values("used")) == MAX_READ + 2
+
+
+async def test_an_abandoned_reservation_frees_the_reserved_share() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    call = await admitted(limiter, gauge, DOLLAR, "one")
+    limiter.settle(call, NO_COSTS)
+    gauge.note(call.limits)
+    await gauge.refresh(limiter)
+    assert (gauge.values("used"), gauge.values("reserved")) == ({TEAM: 0.0}, {TEAM: 0.0})

@@ -46,7 +46,7 @@ def told(refusal: Refusal) -> float:
 
 
 def test_retry_times_are_spread_over_a_tenth() -> None:
-    waits = {told(Refusal(HOUR, 1000.0, [LimitStatus(HOUR, 0, 3000.0)])) for _ in range(50)}
+    waits = {told(Refusal(HOUR, 1000.0, [LimitStatus(MINUTE, 5, 1.0), LimitStatus(HOUR, 0, 3000.0)])) for _ in range(50)}
     assert len(waits) > 5
     assert min(waits) >= 1000
     assert 1050 < max(waits) <= 1100.001
@@ -57,6 +57,7 @@ def test_retry_times_are_spread_over_a_tenth() -> None:
     [
         (HOUR, 1000.0, 1010.0, 1010.0),  # never later than the reset
         (HOUR, 59.0, 3000.0, 60.0),  # never pushed over what clients accept
+        (HOUR, 60.0, 3000.0, 60.0),
         (HOUR, 61.0, 3000.0, 67.2),
         (HOUR, 3630.0, 3630.0, 3600.0),
         (MINUTE, 60.4, 60.5, 60.0),
@@ -76,6 +77,22 @@ def test_retry_after_is_never_later_than_the_reset(limit: Limit, wait: float, re
     assert min(found) >= min(wait, most) - 0.001
     if limit is BUDGET:
         assert set(found) == {wait}
+
+
+@each("limit", [BUDGET, MINUTE])
+def test_calls_in_flight_that_reserve_the_rest_make_callers_retry_soon(limit: Limit) -> None:
+    refusal = Refusal(limit, 1.0, [LimitStatus(limit, 5, 0.5)], busy=True)
+    waits = {told(refusal) for _ in range(50)}
+    assert len(waits) > 5
+    assert min(waits) >= 1
+    assert max(waits) <= 1.101
+    words = "remaining budget" if limit is BUDGET else "rest of the limit"
+    assert f"The {words} of {limit} for" in refusal_error(refusal).message
+
+
+@each(("wait", "header"), [(None, b"1"), (7.0, b"7")])
+def test_an_unavailable_limit_says_when_to_retry(wait: float | None, header: bytes) -> None:
+    assert dict(refusal_error(Refusal(BUDGET, wait, unavailable=True)).headers)[b"retry-after"] == header
 
 
 def test_a_budget_in_total_that_is_used_up_has_no_time_to_come_back() -> None:

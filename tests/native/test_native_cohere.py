@@ -231,18 +231,18 @@ TRANSLATED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 async def test_what_the_gateway_does_itself_is_translated(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(COHERE, fake.speaks_cohere())
-    for model, more in TRANSLATED:
-        async with served(up, model=model) as gateway:
+    models = "".join(f"  m{at}: {{ targets: co/command-a-03-2025{model} }}\n" for at, (model, _) in enumerate(TRANSLATED))
+    async with served(up, rest=models) as gateway:
+        for at, (_, more) in enumerate(TRANSLATED):
             up.requests.clear()
-            answer = await send(client, gateway, **more)
-            plan = await client.post(f"{gateway.url}{COHERE}/explain", json=body(**more))
-        assert answer.status_code == 200, answer.text
-        assert answer.content not in (fake.ANSWER, fake.STREAM)
-        whole = read_stream(answer.content) if more.get("stream") else answer.json()
-        billed = {name: len(up.requests) * count for name, count in fake.BILLED.items()}
-        assert whole["usage"]["billed_units"] == billed
-        target = plan.json()["targets"][0]
-        assert (target["native"], type(target["translated_because"])) == (False, str)
+            answer = await send(client, gateway, **{"model": f"m{at}", **more})
+            plan = await client.post(f"{gateway.url}{COHERE}/explain", json=body(**{"model": f"m{at}", **more}))
+            assert answer.status_code == 200, answer.text
+            assert answer.content != fake.ANSWER
+            billed = {name: len(up.requests) * count for name, count in fake.BILLED.items()}
+            assert answer.json()["usage"]["billed_units"] == billed
+            target = plan.json()["targets"][0]
+            assert (target["native"], type(target["translated_because"])) == (False, str)
 
 
 async def test_limits_count_native_calls(up: FaultUpstream, client: httpx.AsyncClient) -> None:

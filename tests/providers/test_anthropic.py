@@ -9,6 +9,7 @@ import pytest
 
 from providers.anthropic.provider import ANTHROPIC, NEW_VERSION
 from providers.base import Options, Refusal, StreamFailure
+from tests.providers import adapting
 from tests.providers.adapting import adapt, target_for
 from tests.support.each import each
 
@@ -67,12 +68,18 @@ def test_results_of_parallel_tool_calls_share_one_message() -> None:
     assert result[2]["content"][1]["content"] == [{"type": "text", "text": "2"}]
 
 
-def test_tool_arguments_that_are_not_an_object_are_refused_with_their_path() -> None:
-    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "[1"}}]
-    result = {"role": "tool", "tool_call_id": "c", "content": "1"}
+@pytest.mark.parametrize("arguments", ["[1", "[1]", '{"a":NaN}', '{"a":"\\ud83d"}', "5", "null", "[" * 5000])
+def test_tool_arguments_that_are_not_an_object_are_sent_in_one_or_refused_with_their_path(arguments: str) -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": None, "tool_calls": calls}]
+    messages.append({"role": "tool", "tool_call_id": "c", "content": "bad arguments"})
+    adapted = adapting.adapt("anthropic", {"messages": messages})
+    param = "messages[1].tool_calls[0].function.arguments"
+    assert adapted.sent["messages"][1]["content"][0]["input"] == {"INVALID_JSON": arguments}
+    assert (param, "reshape") in adapted.actions()
     with pytest.raises(Refusal) as refused:
-        sent({"messages": [{"role": "assistant", "content": None, "tool_calls": calls}, result]})
-    assert refused.value.param == "messages[0].tool_calls[0].function.arguments"
+        adapting.adapt("anthropic", {"messages": messages}, strict=True)
+    assert refused.value.param == param
 
 
 def test_a_cached_system_message_stays_a_block() -> None:

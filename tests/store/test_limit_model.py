@@ -10,7 +10,7 @@ from redis import Redis
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
-from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
+from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.memory import BUSY_RETRY_S, MemoryLimiter
 from gateway.store.periods import DAY_US
@@ -212,3 +212,19 @@ async def test_late_spend_of_a_local_day_that_is_behind_utc_is_kept(client: Any)
     keys, arguments = script_args.publish_args([(SpendEntry("x", day.key, day.slot_at(now), 50), -1)])
     store._run(PUBLISH, keys, arguments, now)
     assert await store.used([day], now) == [50]
+
+
+async def test_an_admission_that_arrives_after_its_cancellation_charges_nothing(client: Any) -> None:
+    now, limits = Course(1).now, [Limit("k", "tokens", 100, "day"), Limit("k", "spend", 100, "day"), Limit("k", "concurrent", 5)]
+    store, costs = ScriptStore(client), Costs(prompt_tokens=30, spend=7)
+    unanswered = Reservation("late", limits, costs, (), (), 0)
+    for _ in range(2):
+        assert store._run(SETTLE, *script_args.settle_args([(unanswered, NO_COSTS)], store._spent), now) == 0
+    late = PendingDecision(limits, costs, "late")
+    assert store._run(ADMIT, *script_args.admit_args([late], store._spent, LEASE), now) == [[-1, now]]
+    assert await store.used(limits, now) == [0, 0, 0]
+    assert isinstance(store.decide(limits, costs, "other", now), Reservation)
+    assert await store.used(limits, now) == [30, 7, 1]
+    executed = Reservation("other", limits, costs, (), (), 0)  # executed, but the reply was lost
+    assert store._run(SETTLE, *script_args.settle_args([(executed, NO_COSTS)], store._spent), now) == 1
+    assert await store.used(limits, now) == [0, 0, 0]

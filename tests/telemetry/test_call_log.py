@@ -46,7 +46,7 @@ def test_record_has_names_numbers_and_timings() -> None:
     assert (found["operation"], found["path"]) == ("chat", "/v1/chat/completions")
     assert (found["prompt_tokens"], found["output_tokens"], found["estimated"]) == (9, 12, True)
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["429", "ok"]
-    assert found["adjustments"] == ["temperature:clamp"]
+    assert found["adjustments"] == ["temperature:clamp 1.7 -> 1"]
 
 
 def test_disconnected_caller_is_logged_with_status_499() -> None:

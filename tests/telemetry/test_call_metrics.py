@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gateway.call import Attempt, Call
 from gateway.catalog.prices import TokenPrice
-from gateway.errors import NotFound
+from gateway.errors import GatewayError, NotFound
+from gateway.keys.virtual_key import VirtualKey
 from gateway.metrics import Metrics
 from gateway.metrics.declarations import OPERATION
 from gateway.telemetry.call_metrics import CallMetrics
@@ -25,15 +26,33 @@ def test_finished_call_adds_to_all_counters() -> None:
     for kind, tokens in {"prompt": 10, "output": 21, "cached": 3, "reasoning": 4}.items():
         assert value(metrics, "lockgate_tokens_total", **both, kind=kind, source="reported") == tokens
     assert value(metrics, "lockgate_cost_usd_total", **both) == 0.0015
-    assert value(metrics, "lockgate_key_requests_total", key="team") == 1
-    assert value(metrics, "lockgate_key_tokens_total", key="team", kind="output") == 21
-    assert value(metrics, "lockgate_key_cost_usd_total", key="team") == 0.0015
+    assert value(metrics, "lockgate_key_requests_total", key="team", team="none", status="2xx") == 1
+    assert value(metrics, "lockgate_key_tokens_total", key="team", team="none", kind="output") == 21
+    assert value(metrics, "lockgate_key_cost_usd_total", key="team", team="none") == 0.0015
     assert value(metrics, "lockgate_adjustments_total", provider="a", param="other", action="drop") == 1
     assert value(metrics, "lockgate_adjustments_total", provider="a", param="messages", action="role_map") == 1
     assert value(metrics, "lockgate_request_duration_seconds_count", **both) == 1
     assert value(metrics, "lockgate_request_duration_seconds_bucket", **both, le="0.02") == 0
     assert value(metrics, "lockgate_request_duration_seconds_bucket", **both, le="0.04") == 1
     assert abs(value(metrics, "lockgate_request_duration_seconds_sum", **both) - 0.0304) < 1e-6
+
+
+def test_calls_of_a_key_are_counted_by_team_and_status_class() -> None:
+    metrics = new_metrics()
+    recorder = CallMetrics(metrics)
+    for team, status, aborted in (("search", 200, ""), ("search", 429, ""), ("search", 503, ""), ("search", 200, "stream")):
+        call = finished_call()
+        call.key, call.status, call.abort_phase = VirtualKey("app", team=team), status, aborted
+        if status >= 400:
+            call.error = GatewayError("no", code="no", status=status)
+        recorder.record(call, call.started + 1)
+    moved = finished_call()
+    moved.key = VirtualKey("app", team="ads")
+    recorder.record(moved, moved.started + 1)
+    counted = metrics.counts["lockgate_key_requests"]
+    assert counted == {("app", "search", status): 1 for status in ("2xx", "4xx", "5xx", "499")} | {("app", "ads", "2xx"): 1}
+    assert metrics.counts["lockgate_key_tokens"]["app", "ads", "prompt"] == 10
+    assert metrics.counts["lockgate_key_cost_usd"]["app", "ads"] == 1_500_000
 
 
 def test_usage_of_a_failed_attempt_is_counted_at_its_own_target() -> None:
@@ -44,8 +63,8 @@ def test_usage_of_a_failed_attempt_is_counted_at_its_own_target() -> None:
     both = {"model": "smart", "target": "b/y"}
     assert value(metrics, "lockgate_tokens_total", **both, kind="prompt", source="reported") == 7
     assert value(metrics, "lockgate_cost_usd_total", **both) == 0.0005
-    assert value(metrics, "lockgate_key_tokens_total", key="team", kind="output") == 23
-    assert value(metrics, "lockgate_key_cost_usd_total", key="team") == 0.002
+    assert value(metrics, "lockgate_key_tokens_total", key="team", team="none", kind="output") == 23
+    assert value(metrics, "lockgate_key_cost_usd_total", key="team", team="none") == 0.002
 
 
 def test_overhead_excludes_the_time_of_caller_and_upstream_and_is_not_observed_for_retries() -> None:

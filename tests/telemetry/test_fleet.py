@@ -162,8 +162,8 @@ async def test_admin_listener_shows_the_fleet_with_scope_fleet(redis: RedisServe
             redis.kill()
             unavailable = await client.get(one.admin_url + "/metrics?scope=fleet")
             alone = await client.get(one.admin_url + "/metrics")
-    assert 'lockgate_key_requests_total{key="search"} 3.0' in own
-    assert 'lockgate_key_requests_total{key="search"} 7.0' in fleet.text
+    assert 'lockgate_key_requests_total{key="search",status="2xx",team="none"} 3.0' in own
+    assert 'lockgate_key_requests_total{key="search",status="2xx",team="none"} 7.0' in fleet.text
     assert fleet.headers["content-type"].startswith("application/openmetrics-text")
     assert "lockgate_workers 2.0" in fleet.text
     assert {family.name for family in text_string_to_metric_families(fleet.text)} >= {

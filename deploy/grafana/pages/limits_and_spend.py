@@ -89,8 +89,11 @@ SPEND = Dashboard(
         Panel(
             "Budgets used",
             "percentunit",
-            "Share of the budget that is spent or reserved by calls in flight. At 1, calls are refused until the next day or month.",
-            {rare("max by (owner, name) (lockgate_budget_used_ratio)"): "{{owner}} {{name}}"},
+            "Shares of the budget that are spent, and that calls in flight reserve. When their sum is 1, calls are refused.",
+            {
+                rare("max by (owner, name) (lockgate_budget_used_ratio)"): "{{owner}} {{name}}",
+                rare("max by (owner, name) (lockgate_budget_reserved_ratio)"): "{{owner}} {{name}} reserved",
+            },
         ),
         stacked(
             "Cost by model",

@@ -1,4 +1,4 @@
-"""Every kind of call over each API with the packages openai and anthropic. Prints the result of each cell of the table.
+"""Every kind of call over each API with the packages openai, anthropic and cohere. Prints the result of each cell of the table.
 
 Variables: ORIGIN, KEY, MODEL, EXPECTED (a word of the answer), IMAGES (1 if the model reads images) and ANY_NAME (1 if
 it answers to every name).
@@ -10,6 +10,7 @@ import time
 from types import MappingProxyType
 
 import anthropic
+import cohere
 import openai
 
 ORIGIN, KEY, MODEL = (os.environ[name] for name in ("ORIGIN", "KEY", "MODEL"))
@@ -24,6 +25,7 @@ TOOL = {"name": "get_weather", "description": "The weather in a city"}
 common = {"api_key": KEY, "max_retries": 0, "timeout": 120, "_strict_response_validation": True}
 openai_client = openai.OpenAI(base_url=f"{ORIGIN}/v1", **common)
 anthropic_client = anthropic.Anthropic(base_url=ORIGIN, **common)
+cohere_client = cohere.ClientV2(base_url=ORIGIN, api_key=KEY, timeout=120)
 
 
 class Chat:
@@ -127,6 +129,47 @@ class Messages(Chat):
             return next(delta.text for delta in deltas if delta.type == "text_delta")
 
 
+class Cohere(Chat):
+    """Cohere's chat API."""
+
+    errors = cohere
+    tools = MappingProxyType({"tools": Chat.tools["tools"], "tool_choice": "REQUIRED"})
+
+    def request(self, content, model=MODEL, limit=LIMIT, extra_body=None, **more):
+        given = super().request(content, model, limit, **more, **(extra_body or {}))
+        given["max_tokens"] = given.pop("max_completion_tokens")
+        return {**given, "request_options": {"max_retries": 0}}
+
+    def create(self, *given, **more):
+        answer = cohere_client.chat(**self.request(*given, **more))
+        text = "".join(part.text for part in answer.message.content or () if part.type == "text")
+        calls = [[call.function.name, json.loads(call.function.arguments)] for call in answer.message.tool_calls or ()]
+        return text, calls, answer.usage.tokens.input_tokens, answer.usage.tokens.output_tokens
+
+    def stream(self, *given, **more):
+        pieces, calls, tokens = [], [], None
+        for event in cohere_client.chat_stream(**self.request(*given, **more)):
+            if event.type == "content-delta":
+                pieces += [event.delta.message.content.text] if event.delta.message.content.text else []
+            elif event.type == "tool-call-start":
+                calls.append([event.delta.message.tool_calls.function.name, ""])
+            elif event.type == "tool-call-delta":
+                calls[-1][1] += event.delta.message.tool_calls.function.arguments
+            elif event.type == "message-end":
+                tokens = event.delta.usage.tokens
+        whole = [[name, json.loads(arguments)] for name, arguments in calls]
+        return len(pieces), ("".join(pieces), whole, tokens.input_tokens, tokens.output_tokens)
+
+    def first_of(self, text):
+        deltas = (event.delta for event in cohere_client.chat_stream(**self.request(text)) if event.type == "content-delta")
+        return next(delta.message.content.text for delta in deltas if delta.message.content.text)
+
+
+def request_id_of(error):
+    """Return the request id of an error. Cohere's is in the body."""
+    return error.body["id"] if isinstance(error, cohere.core.ApiError) else error.request_id
+
+
 def failure(expected, call, *given, **more):
     """Return the error of a call."""
     try:
@@ -178,7 +221,7 @@ def check_error(api):
         bad.append((api.errors.NotFoundError, {"model": "none"}))
     for expected, more in bad:
         for call in (api.create, api.stream):
-            assert failure(expected, call, PROMPT, **more).request_id
+            assert request_id_of(failure(expected, call, PROMPT, **more))
 
 
 def check_abort(api):
@@ -191,7 +234,7 @@ def check_abort(api):
 
 CELLS = [check_json, check_stream, check_tools, check_images, check_error, check_abort]
 table = {}
-for each in (Chat(), Responses(), Messages()):
+for each in (Chat(), Responses(), Messages(), Cohere()):
     for check in CELLS:
         try:
             check(each)
