@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import structs
@@ -177,3 +178,42 @@ def test_the_usage_of_a_continued_stream_is_the_sum_of_its_parts() -> None:
     parts = [attempt(Usage(7, 3)), attempt(None), attempt(Usage(5, 4))]
     total = accounting.continued_usage(call_with(attempts=parts))
     assert (total.prompt_tokens, total.completion_tokens, total.estimated) == (12, 7, True)
+
+
+CAPPED = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":8}'
+
+
+@each(
+    ("reported", "chunks", "body", "output", "estimated"),
+    [
+        (None, 5, None, 5, True),
+        (Usage(7, 3), 2, None, 3, False),
+        (Usage(7, 3), 3, None, 3, False),
+        (Usage(7, 3), 4, None, 4, True),
+        (Usage(0, 3), 4, None, 4, True),
+        (Usage(7, 3), 50, CAPPED, 8, True),  # a provider stops at the cap
+        (Usage(7, 9), 50, CAPPED, 9, False),
+    ],
+)
+def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
+    reported: Usage | None, chunks: int, body: bytes | None, output: int, estimated: bool
+) -> None:
+    relay: Any = SimpleNamespace(usage=reported, chunks=chunks)
+    for end in ("cut", "ok"):
+        cut = attempt(Usage(1, 1), relays=[relay, relay])
+        fields: dict[str, Any] = {"attempts": [cut], "answered_by": cut, "status": 200}
+        call = call_with(body, **fields) if body else call_with(**fields)
+        call.stream_end = end
+        accounting.settle(call)
+        assert cut.usage is not None
+        if end == "ok":
+            assert cut.usage == Usage(1, 1)
+            continue
+        prompt = (reported.prompt_tokens if reported else 0) or accounting.prompt_tokens(call, cut)
+        assert (cut.usage.prompt_tokens, cut.usage.completion_tokens, cut.usage.estimated) == (2 * prompt, 2 * output, estimated)
+
+
+def test_usage_of_any_part_without_a_price_is_unpriced() -> None:
+    priced, unpriced = attempt(Usage(1, 1)), attempt(None, None, billed=(Usage(1, 1),))
+    assert accounting.is_unpriced(answered(unpriced, priced))
+    assert not accounting.is_unpriced(answered(attempt(None, billed=(Usage(1, 1),)), priced))
