@@ -48,9 +48,26 @@ def test_alert_has_severity_summary_and_runbook_link(name: str) -> None:
     rule = ALERTS[name]
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"]
-    path, _, anchor = rule["annotations"]["runbook"].partition("#")
-    assert (tools.ROOT / path) == tools.DEPLOY / "runbook.md"
+    address, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert address == "{{ $externalLabels.docs }}/deploy/runbook.html"
     assert anchor == name.lower(), "a heading's anchor is its text in lower case"
+
+
+def test_the_website_has_the_page_to_which_the_alerts_lead() -> None:
+    website = (tools.ROOT / "docs" / "mkdocs.yml").read_text()
+    assert "use_directory_urls: false" in website, "deploy/runbook.md becomes deploy/runbook.html"
+    assert ": deploy/runbook.md" in website
+    loaded = yaml.safe_load((tools.DEPLOY / "prometheus.yml").read_text())
+    assert loaded["global"]["external_labels"]["docs"].startswith("http")
+
+
+def test_alerts_of_dead_targets_fire_within_a_minute_by_their_intervals() -> None:
+    scraping = yaml.safe_load((tools.DEPLOY / "prometheus.yml").read_text())["global"]["scrape_interval"]
+    groups = yaml.safe_load((tools.DEPLOY / "rules" / "alerts.yml").read_text())["groups"]
+    (group,) = (group for group in groups if group["name"] == "lockgate_targets_down")
+    for rule in group["rules"]:
+        assert "[" not in rule["expr"], "a window adds to the time"
+        assert sum(int(text.removesuffix("s")) for text in (scraping, rule["for"], group["interval"])) <= 50, rule["alert"]
 
 
 @each("name", ALERTS)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.behaviours import canned
 from tests.faults.upstream_server import FaultUpstream
+from tests.faults.upstream_wire import Exchange
 from tests.flows.conftest import CREDENTIAL, chat
 from tests.flows.live import Live, live
 from tests.flows.operator import bearer, digest
@@ -177,3 +178,18 @@ async def test_receipts_metrics_and_explanations_never_show_the_credential(up: F
     assert [each.status_code for each in (answer, explained, metrics)] == [200, 200, 200]
     for text in (answer.text, str(answer.headers), explained.text, metrics.text):
         assert BROUGHT not in text
+
+
+async def test_a_hedge_at_another_provider_uses_our_own_credential(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async def hang(exchange: Exchange) -> None:
+        await exchange.hang()
+
+    up.on(lambda request: BROUGHT in (request.header("authorization") or ""), hang)
+    yaml = config(up).replace("retries: 0", "retries: 0, hedge: 300ms")
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for _ in range(40):  # calls that are not hedged save up the budget for a hedge
+            await call(client, gateway, brought={})
+        up.requests.clear()
+        answer = await call(client, gateway)
+    assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, "two/mock")
+    assert credentials(up) == [BROUGHT, CREDENTIAL]
