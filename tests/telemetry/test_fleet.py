@@ -141,7 +141,8 @@ async def test_no_count_is_lost_while_the_store_is_unavailable(redis: RedisServe
 
 
 async def test_gauges_that_are_read_from_the_store_are_refreshed_before_a_publication(redis: RedisServer) -> None:
-    one, fleet = instance(redis)
+    fleet = instance(redis)[1]
+    fleet._interval_s = 0.01
     refreshed = asyncio.Event()
 
     async def refresh() -> None:
