@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from msgspec import structs
@@ -118,3 +119,101 @@ def test_an_aborted_rerank_is_billed_by_its_search_units() -> None:
     bill_unanswered(call, lost, backend, "left")
     (usage,) = lost.billed
     assert (usage.search_units, accounting.cost_of(lost, usage)) == (2, 4_000_000)
+
+
+def test_a_bill_adds_up_what_is_known() -> None:
+    assert accounting.bill([attempt(None)]) is None
+    assert accounting.bill([]) is None
+    lost = attempt(None, None, billed=(Usage(5, 2, cached_tokens=9), Usage(-3, -1, cached_tokens=-2)))
+    assert accounting.bill([lost]) == (5, 2, 0, 5)
+    both = accounting.bill([lost, attempt(Usage(10, 1, cached_tokens=4)), attempt(None)])
+    assert both is not None
+    assert (both.prompt, both.output, both.cached) == (15, 3, 9)
+    assert both.cost == accounting.cost_of(attempt(None), Usage(10, 1, cached_tokens=4))
+
+
+def test_a_part_that_was_estimated_makes_the_bill_an_estimate() -> None:
+    exact, guessed = attempt(Usage(1, 1)), attempt(None, billed=(Usage(1, 1), Usage(1, 0, estimated=True)))
+    assert not accounting.is_estimated([exact, attempt(None)])
+    assert accounting.is_estimated([exact, guessed])
+    assert not accounting.is_estimated([])
+
+
+@each(
+    ("status", "usage"),
+    [(200, Usage(7, 3)), (200, None), (500, None)],
+)
+def test_only_answers_are_estimated(status: int, usage: Usage | None) -> None:
+    final = attempt(usage, chunks=5)
+    call = call_with(attempts=[final], answered_by=final, status=status)
+    accounting.settle(call)
+    if status != 200 or usage is not None:
+        assert final.usage == usage
+    else:
+        assert final.usage is not None
+        assert final.usage.estimated
+        assert final.usage.completion_tokens == 5
+        assert final.usage.prompt_tokens == accounting.prompt_tokens(call, final) > 0
+
+
+@each(
+    ("reported", "chunks", "output", "estimated"),
+    [
+        (Usage(7, 0), 16, 0, False),  # a report of no output is believed
+        (Usage(7, 0), 17, 17, True),
+        (Usage(7, 3), 40, 3, False),
+        (Usage(0, 3), 40, 3, True),
+    ],
+)
+def test_missing_counts_are_estimated(reported: Usage, chunks: int, output: int, estimated: bool) -> None:
+    final = attempt(reported, chunks=chunks)
+    call = call_with(attempts=[final], answered_by=final, status=200)
+    accounting.settle(call)
+    assert final.usage is not None
+    assert (final.usage.completion_tokens, final.usage.estimated) == (output, estimated)
+    assert final.usage.prompt_tokens == (reported.prompt_tokens or accounting.prompt_tokens(call, final))
+
+
+def test_the_usage_of_a_continued_stream_is_the_sum_of_its_parts() -> None:
+    parts = [attempt(Usage(7, 3)), attempt(None), attempt(Usage(5, 4))]
+    total = accounting.continued_usage(call_with(attempts=parts))
+    assert (total.prompt_tokens, total.completion_tokens, total.estimated) == (12, 7, True)
+
+
+CAPPED = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":8}'
+
+
+@each(
+    ("reported", "chunks", "body", "output", "estimated"),
+    [
+        (None, 5, None, 5, True),
+        (Usage(7, 3), 2, None, 3, False),
+        (Usage(7, 3), 3, None, 3, False),
+        (Usage(7, 3), 4, None, 4, True),
+        (Usage(0, 3), 4, None, 4, True),
+        (Usage(7, 3), 50, CAPPED, 8, True),  # a provider stops at the cap
+        (Usage(7, 9), 50, CAPPED, 9, False),
+    ],
+)
+def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
+    reported: Usage | None, chunks: int, body: bytes | None, output: int, estimated: bool
+) -> None:
+    relay: Any = SimpleNamespace(usage=reported, chunks=chunks)
+    for end in ("cut", "ok"):
+        cut = attempt(Usage(1, 1), relays=[relay, relay])
+        fields: dict[str, Any] = {"attempts": [cut], "answered_by": cut, "status": 200}
+        call = call_with(body, **fields) if body else call_with(**fields)
+        call.stream_end = end
+        accounting.settle(call)
+        assert cut.usage is not None
+        if end == "ok":
+            assert cut.usage == Usage(1, 1)
+            continue
+        prompt = (reported.prompt_tokens if reported else 0) or accounting.prompt_tokens(call, cut)
+        assert (cut.usage.prompt_tokens, cut.usage.completion_tokens, cut.usage.estimated) == (2 * prompt, 2 * output, estimated)
+
+
+def test_usage_of_any_part_without_a_price_is_unpriced() -> None:
+    priced, unpriced = attempt(Usage(1, 1)), attempt(None, None, billed=(Usage(1, 1),))
+    assert accounting.is_unpriced(answered(unpriced, priced))
+    assert not accounting.is_unpriced(answered(attempt(None, billed=(Usage(1, 1),)), priced))

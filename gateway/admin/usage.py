@@ -26,7 +26,7 @@ SUPPORTED_PARAMS = frozenset({"by", "from", "to", "format"})
 def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint.
 
-    `source` in its response says whether the usage is that of all processes or only of this one.
+    `source` in its response says of which processes the usage is.
     """
 
     async def answer(request: Request) -> Response:
@@ -56,9 +56,15 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
-    """Return the usage of these days and its source: `store` for all processes, `process` if no shared store is available."""
+    """Return the usage of these days and its source: `store` for all processes that share it.
+
+    Without a store, it is `process` for this process; in a supervisor `workers`, or `some_workers` if not all answer.
+    """
     own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):
         with suppress(StoreUnavailableError):
             return merge_copies([*own, *await read_usage(store_address(gateway.config), days)]), "store"
-    return merge_copies(own), "process"
+    if gateway.worker_usage is None:
+        return merge_copies(own), "process"
+    copies, is_complete = await gateway.worker_usage(days)
+    return merge_copies([*own, *copies]), "workers" if is_complete else "some_workers"

@@ -108,8 +108,8 @@ def _brought_error(failure: Failure, progress: Progress, candidate: Candidate) -
 
 def _may_fall_back(failure: Failure, candidate: Candidate) -> bool:
     """Return whether another target may be tried after a failure that usually ends the call."""
-    if failure.kind == "client_error" and failure.status == 403:
-        return True  # the account at this vendor lacks a permission
+    if failure.status == 403:
+        return True  # the account at this vendor lacks a permission, or only this vendor refuses the content
     chosen = candidate.settings.fallback_on or ()
     return FALLBACK_CONDITIONS.get(failure.kind) in chosen
 

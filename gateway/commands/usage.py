@@ -9,6 +9,12 @@ import click
 from gateway.commands.options import admin_option
 
 TIMEOUT_S = 30.0
+_SCOPES = {
+    "process": "this process only",
+    "workers": "the workers of this gateway only",
+    "some_workers": "some workers of this gateway only; the others did not answer",
+}
+"""What a source other than the store covers."""
 
 
 @click.command(short_help="Show usage and cost.")
@@ -67,8 +73,8 @@ def table(usage: dict[str, Any]) -> str:
     notes = [f"{usage['from']} to {usage['to']}, UTC"]
     if by == "tag":
         notes.append("a call with several tags counts for each of them")
-    if usage["source"] == "process":
-        notes.append("this process only")
+    if usage["source"] in _SCOPES:
+        notes.append(_SCOPES[usage["source"]])
     if usage["total"]["estimated"]:
         notes.append(f"tokens of {usage['total']['estimated']:,} calls are estimated")
     if usage["total"].get("unpriced"):

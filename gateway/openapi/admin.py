@@ -50,7 +50,7 @@ def schemas() -> dict[str, Schema]:
                 "by": {"enum": list(get_args(GroupBy))},
                 "from": _TEXT,
                 "to": _TEXT,
-                "source": {"enum": ["store", "process"]},
+                "source": {"enum": ["store", "process", "workers", "some_workers"]},
                 "rows": {"type": "array", "items": _counts()},
                 "total": _counts(),
             }

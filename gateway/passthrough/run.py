@@ -117,6 +117,8 @@ class Passthrough:
         attempt.outcome, label = error.kind, self._metrics.target_label(attempt.target)
         self._metrics.count("lockgate_attempts", (label, error.kind))
         self._metrics.count("lockgate_upstream_errors", (label, error.kind))
+        if error.kind == "overloaded":  # the gateway's own limit on connections
+            self._metrics.count("lockgate_shed", (label,))
         return from_failure(Failure(error.kind, error.message), attempt.target.name)
 
     async def _relay(self, call: Call, caller: PassthroughCaller, rule: Rule, response: Response) -> None:

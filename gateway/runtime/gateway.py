@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from gateway.http.page_guard import PageGuard, page_rules
 from gateway.http.sweeper import Sweeper
 from gateway.keys.runtime_keys import RuntimeKeys, RuntimeTeams, key_store, team_store
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.records import RowCopy
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
 from gateway.runtime.gauges import register_gauges
@@ -98,6 +99,8 @@ class Gateway:
         self.probes = Probes(self.health)
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
+        self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
+        """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard

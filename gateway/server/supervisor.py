@@ -15,6 +15,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from gateway.admin.app import build_admin
 from gateway.admin.health import Readiness
 from gateway.config.source import ConfigSource, LoadedConfig
 from gateway.http.listener import bind, make_server
+from gateway.ledger.records import RowCopy
 from gateway.metrics.cells import remove
 from gateway.metrics.snapshot import Snapshot, after_end, merge, read_file
 from gateway.runtime.gateway import Gateway
@@ -32,6 +34,7 @@ from gateway.server.drain import FLUSH_TIMEOUT_S, Shutdown, stop_admin_when_forc
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.startup import announce, download_bundled_model, report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadRequest, WorkerOrder, request_load
+from gateway.server.worker_usage import usage_of_workers
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 
@@ -94,6 +97,7 @@ class _Supervisor:
         await self._gateway.start()
         self._gateway.metrics.collect_from(self._worker_counts)
         self._gateway.target_views = self._target_views
+        self._gateway.worker_usage = self._worker_usage
         admin = make_server(build_admin(self._gateway, self._readiness, self._reloader), grace=1)
         ignore_signals = handle_signals(self._on_signal, lambda: request_reload(self._reloader))
         admin_task = asyncio.create_task(admin.serve([self._admin]))
@@ -230,6 +234,11 @@ class _Supervisor:
         own = target_views.target_views(self._gateway.health, self._gateway.config)
         files = [Path(f"{path}{TARGETS_SUFFIX}") for path in self._cells.values()]
         return target_views.merge_views([own, *map(target_views.read_views, files)])
+
+    async def _worker_usage(self, days: Sequence[str]) -> tuple[list[RowCopy], bool]:
+        """Return the usage of the workers, and whether all have answered."""
+        copies, is_complete = await usage_of_workers(map(self._control_socket, self._processes), days)
+        return copies, is_complete and len(self._processes) == self._workers
 
     def _worker_counts(self) -> list[Snapshot]:
         """Return the counts of all workers, including those that have exited."""

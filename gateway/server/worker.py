@@ -26,6 +26,7 @@ from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals
 from gateway.server.startup import report
 from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest, WorkerOrder, listen
+from gateway.server.worker_usage import serve_usage
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
 
@@ -62,10 +63,12 @@ async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) 
     watchdog.start()
     freeze_startup_objects()
     controlling = await listen(order.control, lambda load: _load(gateway, callers, load))
+    answering = await serve_usage(order.control, gateway.ledger.counters)
     try:
         await serve_until_signalled(gateway, callers, listener, shutdown)
     finally:
         controlling.close()
+        answering.close()
         watchdog.stop()
         watching.cancel()
         publishing.cancel()

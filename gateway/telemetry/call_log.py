@@ -7,6 +7,7 @@ and counted. Log lines contain no prompts, answers or secrets.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import queue
 import re
 import threading
@@ -36,6 +37,7 @@ CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 # messages of other errors may quote a prompt, so they are not logged
 LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
 """Errors whose message is written by the gateway and is therefore logged."""
+_USER = re.compile(r"[\w.@:/+=|~-]{1,128}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
 _encode = msgspec.json.Encoder().encode
@@ -136,6 +138,11 @@ def safe_name(text: str | None) -> str | None:
     return text if text is None or _NAME.match(text) else "?"
 
 
+def shown_user(user: str) -> str:
+    """Return an end user if it is one word, else the beginning of its SHA-256: callers may put any text there."""
+    return user if _USER.match(user) else f"sha256:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
 class _Clock:
     """The current time as text.
 
@@ -217,7 +224,7 @@ def _of_caller(call: Call) -> dict[str, Any]:
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team
     if call.end_user:
-        fields["end_user"] = call.end_user[:MAX_TEXT_CHARS]
+        fields["end_user"] = shown_user(call.end_user)
     if call.tags:
         fields["tags"] = call.tags
     if call.credentials:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from gateway.admin.usage import usage
 from gateway.ledger.counters import UsageCounts, UsageRow
+from gateway.ledger.records import RowCopy
 from tests.admin.conftest import Admin, request_with
 
 
@@ -33,6 +35,19 @@ async def test_csv_is_chosen_by_parameter_or_header(admin: Admin, query: str, ac
 
 async def test_with_a_memory_store_the_usage_is_that_of_the_process(admin: Admin) -> None:
     assert (await admin.client.get("/admin/usage")).json()["source"] == "process"
+
+
+@pytest.mark.parametrize(("is_complete", "source"), [(True, "workers"), (False, "some_workers")])
+async def test_a_supervisor_without_a_store_sums_its_workers_and_says_so(admin: Admin, is_complete: bool, source: str) -> None:
+    row = UsageRow(admin.gateway.ledger.today(), "first", "", "m", "up/mock")
+
+    async def workers(days: Sequence[str]) -> tuple[list[RowCopy], bool]:
+        assert row.day in days
+        return [("one", row, UsageCounts(3)), ("two", row, UsageCounts(4))], is_complete
+
+    admin.gateway.worker_usage = workers
+    answer = (await admin.client.get("/admin/usage")).json()
+    assert (answer["source"], answer["total"]["requests"]) == (source, 7)
 
 
 async def test_usage_of_today_is_summed_by_model(admin: Admin) -> None:

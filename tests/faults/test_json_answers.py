@@ -85,7 +85,7 @@ async def test_u39_an_error_during_the_upload_is_returned_and_the_connection_clo
     answer = await gate.ask(chat(user="x" * (24 << 20)))
     assert (answer.status, answer.error["code"]) == (expected, code)
     await gate.record(status=expected)
-    assert gate.count("lockgate_upstream_errors", "client_error" if number == 413 else "auth") == 1
+    assert gate.count("lockgate_upstream_errors", "request_too_large" if number == 413 else "auth") == 1
     assert gate.gateway.resources.native.idle == 0
     assert up.requests[0].body == b""
     assert len(up.requests) == 1

@@ -237,7 +237,7 @@ INVALID_USAGES: list[Any] = [
     {},
     [1, 2],
     {"prompt_tokens": -4, "completion_tokens": 2},
-    {"prompt_tokens": 1, "completion_tokens": "2"},
+    {"prompt_tokens": 1, "completion_tokens": "two"},
     {"prompt_tokens": 1, "completion_tokens": 10**12},
     {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
 ]

@@ -234,7 +234,7 @@ async def test_gateway_truncates_for_all_other_providers(up: FaultUpstream, clie
     assert BEHAVIOUR not in body
     assert LIMIT not in body
     assert len(json.dumps(body)) < len(json.dumps(messages)) / 2
-    assert "messages:truncate" in record["adjustments"]
+    assert "messages:truncate 102 -> 18" in record["adjustments"]
     assert answer.headers["x-gateway-adjusted"].startswith(f'"{BEHAVIOUR}";enforce_locally, "{LIMIT}";enforce_locally, "messages";truncate')
 
 

@@ -306,3 +306,21 @@ async def test_browsers_may_use_every_method_of_a_passed_path(up: FaultUpstream,
         answer = await client.delete(gateway.url + "/v1/files/1", headers=origin)
     assert (asked.status_code, "DELETE" in asked.headers["access-control-allow-methods"]) == (200, True)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://app.test")
+
+
+async def test_a_call_without_a_free_connection_is_counted_as_shed(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    released = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n")
+        await released.wait()
+        await exchange.send(b"x")
+
+    up.on(lambda request: True, slow)
+    async with serving(up, provider="max_connections: 1, first_byte_timeout: 200ms") as gateway:
+        async with client.stream("GET", gateway.url + "/v1/files/1") as first:
+            refused = await client.get(gateway.url + "/v1/files/2")
+            released.set()
+            assert await first.aread() == b"x"
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_overloaded")
+        assert gateway.count("lockgate_shed", "up/v1/files/*") == 1

@@ -89,7 +89,7 @@ async def test_concurrent_callers_each_get_their_own_receipt(up: FaultUpstream, 
 
 
 async def test_log_contains_no_prompt_answer_or_secret(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    private = chat(text="PROMPT-CANARY", stop=["PROMPT-CANARY"], user="USER-CANARY", logit_bias={"1": 1}, top_k="KEY-CANARY")
+    private = chat(text="PROMPT-CANARY", stop=["PROMPT-CANARY"], user="u-1", logit_bias={"1": 1}, top_k="KEY-CANARY")
     streamed = chat(text="PROMPT-CANARY", stream=True, metadata={"a": "USER-CANARY"}, vendor={"x": "PROMPT-CANARY"})
     headers = {"authorization": "Bearer KEY-CANARY", "cookie": "KEY-CANARY"}
     async with serving(up, kind="openai") as gateway:
@@ -97,6 +97,7 @@ async def test_log_contains_no_prompt_answer_or_secret(up: FaultUpstream, client
             await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
         lines = json.dumps(await gateway.records(3))
         metrics = (await client.get(gateway.admin_url + "/metrics")).text
+    assert lines.count("u-1") == 1  # the end user of an accepted call is logged, a prompt is not
     for text in (lines, metrics):
         assert "CANARY" not in text
         assert CREDENTIAL not in text

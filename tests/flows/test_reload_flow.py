@@ -117,7 +117,7 @@ async def test_p5_bad_file_is_not_applied_and_is_reported_everywhere(up: FaultUp
     spoil, message = BAD[what]
     bad = spoil(yaml)  # type: ignore[no-untyped-call]
     async with live(yaml, environ=ENVIRON, watch=what in WATCHED) as gateway:
-        before = gateway.gateway.generation
+        before, started = gateway.gateway.generation, gateway.reloader.last_reload_at
         if bad is None:
             gateway.path.unlink()
         else:
@@ -138,6 +138,9 @@ async def test_p5_bad_file_is_not_applied_and_is_reported_everywhere(up: FaultUp
         assert any(re.search(message, line) for line in lines), lines
         assert 'lockgate_config_reloads_total{outcome="failed"}' in metrics
         assert "lockgate_config_last_reload_successful 0.0" in metrics
+        attempted = re.search(r"^lockgate_config_last_reload_timestamp_seconds (\S+)$", metrics, re.MULTILINE)
+        assert attempted is not None, "the time of the last attempt, also of a failed one"
+        assert started < float(attempted[1]) == pytest.approx(shown["last_reload"]["at"], abs=1e-3)
         assert "lockgate_config_generation 1.0" in metrics
         assert any("reload failed, generation 1 is still serving" in line for line in gateway.reports)
         write(gateway, yaml)  # the original content

@@ -202,3 +202,5 @@ async def test_workers_and_gateways_share_one_ledger_in_redis(
                 break
             await asyncio.sleep(0.05)
         assert await told(one) == (16, 16 * 520_000, "store")
+    own_redis.kill()
+    assert [await told(one) for one in both] == [(8, 8 * 520_000, "workers"), (8, 8 * 520_000, "process")]

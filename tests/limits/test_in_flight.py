@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.config.redis_address import RedisAddress
 from gateway.limits.in_flight import BUSY_RETRY_S, InFlight
-from gateway.store.limit import Costs, Limit, Refusal, Reservation
+from gateway.store.limit import Costs, Limit, LimitStatus, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
+from tests.support.each import each
 from tests.support.redis_fixtures import LimiterStarter, start
 
 __all__ = ["start"]
@@ -90,3 +93,50 @@ async def test_a_refusal_of_redis_is_judged_in_the_same_way(redis: RedisAddress,
 def test_settled_reservations_are_forgotten(clock: Clock) -> None:
     clock.settle(clock.take(100, "a"), 100)
     assert clock.in_flight._open == {}
+
+
+TOKENS, OTHER, BUDGET = Limit("b", "tokens", 100, "min"), Limit("b", "tokens", 500, "h"), Limit("b", "spend", 100, "day")
+AT = 1_900_000_000 * 1_000_000
+
+
+def held(*amounts: int, at: int = AT, limit: Limit = TOKENS) -> InFlight:
+    """Return the calls in flight that reserve these amounts since a time."""
+    found = InFlight()
+    for index, amount in enumerate(amounts):
+        found.add(Reservation(f"c{at}.{index}", [limit, BUDGET], Costs(prompt_tokens=amount, spend=amount), (), (), at))
+    return found
+
+
+def refused(limit: Limit = TOKENS, wait: float | None = 50.0, remaining: int = 10, **fields: Any) -> Refusal:
+    """Return a refusal, with the state of another limit before that of the refusing one."""
+    statuses = [LimitStatus(OTHER, 77, 1.0), LimitStatus(limit, remaining, 60.0)]
+    return Refusal(limit, wait, statuses, AT, **fields)
+
+
+@each(
+    ("reserved", "cost", "busy"),
+    [((40,), 50, True), ((40,), 51, False), ((20, 20), 50, True), ((), 11, False), ((39,), 50, False), ((0,), 10, True)],
+)
+def test_a_refusal_is_busy_if_the_call_would_fit_without_the_calls_in_flight(reserved: tuple[int, ...], cost: int, busy: bool) -> None:
+    judged = held(*reserved).judge(refused(), Costs(prompt_tokens=cost))
+    assert (judged.busy, judged.retry_after) == ((True, 1.0) if busy else (False, 50.0))
+
+
+def test_reservations_that_left_the_window_do_not_count() -> None:
+    window = TOKENS.slot * TOKENS.slots
+    for age, busy in ((0, True), (window, True), (window + 1, False)):
+        assert held(40, at=AT - age).judge(refused(), Costs(prompt_tokens=50)).busy is busy
+
+
+@each(
+    "refusal",
+    [refused(BUDGET), refused(unavailable=True), refused(wait=None), refused(wait=1.0), refused(wait=0.5)],
+)
+def test_other_refusals_stay_as_they_are(refusal: Refusal) -> None:
+    calls = held(40, limit=refusal.limit)
+    assert calls.judge(refusal, Costs(prompt_tokens=50, spend=50)) is refusal
+
+
+def test_a_limit_without_a_known_state_counts_as_used_up() -> None:
+    assert not held(40).judge(Refusal(TOKENS, 50.0, (), AT), Costs(prompt_tokens=41)).busy
+    assert held(41).judge(Refusal(TOKENS, 50.0, (), AT), Costs(prompt_tokens=41)).busy

@@ -175,3 +175,66 @@ def test_a_recent_refusal_bounds_what_remained() -> None:
         outage.record_status(limit, 60, limit.slot_at(moment[0]))
         outage.begin(3)
         assert sum(isinstance(outage.decide([limit], Costs(), f"c{at}"), Reservation) for at in range(30)) == admitted
+
+
+def test_shares_of_an_outage_begin_anew_in_the_next() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    outage, limit = OutageLimiter(now=lambda: moment[0]), Limit("k", "requests", 10, "h")
+    counts = []
+    for members in (5, 2):
+        outage.begin(members)
+        counts.append(sum(isinstance(outage.decide([limit], Costs(), f"c{members}.{at}"), Reservation) for at in range(10)))
+    assert counts == [2, 5]
+
+
+def test_an_ended_call_frees_its_share_of_calls_and_of_what_it_did_not_use() -> None:
+    outage = outage_of([1_900_000_000 * US_PER_S])
+    calls, tokens = Limit("k", "concurrent", 1), Limit("k", "tokens", 100, "h")
+    first = outage.decide([calls, tokens], Costs(prompt_tokens=90), "a")
+    assert isinstance(first, Reservation)
+    assert isinstance(outage.decide([calls], Costs(), "b"), Refusal)
+    outage.settle(first, Costs(prompt_tokens=40))
+    assert isinstance(outage.decide([calls, tokens], Costs(prompt_tokens=61), "c"), Refusal)
+    assert isinstance(outage.decide([calls, tokens], Costs(prompt_tokens=60), "d"), Reservation)
+
+
+def test_spend_and_concurrent_calls_are_not_replayed() -> None:
+    outage = outage_of([1_900_000_000 * US_PER_S])
+    limits = [Limit("k", "concurrent", 5), Limit("k", "spend", 10**9, "total"), Limit("k", "requests", 9, "day")]
+    held = outage.decide(limits, Costs(spend=7), "a")
+    assert isinstance(held, Reservation)
+    outage.settle(held, Costs(spend=7))
+    (usage,) = outage.recover()[0]
+    assert (usage.limit, list(usage.slots.values())) == (limits[2], [1])
+
+
+def test_usage_that_expired_before_the_end_of_the_outage_is_not_replayed() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    outage, minute = outage_of(moment), Limit("k", "requests", 9, "min")
+    held = outage.decide([minute], Costs(), "a")
+    assert isinstance(held, Reservation)
+    outage.settle(held, Costs())
+    moment[0] += 300 * US_PER_S
+    assert outage.recover() == ([], [])
+
+
+@each(("slots", "counts"), [(119, True), (120, True), (121, False)])
+def test_usage_counts_in_its_own_slot_while_that_is_in_the_window(slots: int, counts: bool) -> None:
+    minute = Limit("k", "tokens", 1000, "min")
+    moment = [1_900_000_000 * US_PER_S]
+    outage = outage_of(moment)
+    held = outage.decide([minute], Costs(prompt_tokens=50), "a")
+    assert isinstance(held, Reservation)
+    own = minute.slot_at(moment[0])
+    moment[0] += slots * minute.slot
+    outage.settle(held, Costs(prompt_tokens=60))
+    assert outage.recover()[0][0].slots == ({own: 60} if counts else {own + slots: 10})
+
+
+def test_a_twentieth_of_a_share_is_still_used() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    for left, admitted in ((14, 0), (15, 5), (29, 9)):  # the share is 100: a remainder of 5 is used, one of 4 is not
+        outage, limit = OutageLimiter(now=lambda: moment[0]), Limit("k", "requests", 300, "min")
+        outage.record_status(limit, left, limit.slot_at(moment[0]))
+        outage.begin(3)
+        assert sum(isinstance(outage.decide([limit], Costs(), f"c{at}"), Reservation) for at in range(30)) == admitted

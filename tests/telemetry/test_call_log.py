@@ -16,7 +16,7 @@ import providers
 from gateway.call import Attempt, Call
 from gateway.errors import BadRequest, Unavailable
 from gateway.telemetry import call_log
-from gateway.telemetry.call_log import CallLog, human_line, record
+from gateway.telemetry.call_log import CallLog, human_line, record, shown_user
 from providers.base import Adjustment, Target, Usage
 from tests.support.each import each
 
@@ -187,3 +187,15 @@ def test_docs_explain_every_field_of_a_record() -> None:
     ]
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)} | {"estimated"}
     assert keys - named == set()
+
+
+@each("user", ["u-123", "ann@example.com", "tenant/7:ann", "jürgen", "x" * 128])
+def test_an_end_user_of_one_word_is_logged_as_it_is(user: str) -> None:
+    assert shown_user(user) == user
+
+
+@each("user", ["two words", "a\nb", "x" * 129, "a,b", "\ud800"])
+def test_other_text_in_place_of_an_end_user_is_logged_as_a_hash(user: str) -> None:
+    shown = shown_user(user)
+    assert (shown[:7], len(shown)) == ("sha256:", 23)
+    assert user not in shown

@@ -140,6 +140,20 @@ async def test_no_count_is_lost_while_the_store_is_unavailable(redis: RedisServe
     await fleet.stop()
 
 
+async def test_gauges_that_are_read_from_the_store_are_refreshed_before_a_publication(redis: RedisServer) -> None:
+    fleet = instance(redis)[1]
+    fleet._interval_s = 0.01
+    refreshed = asyncio.Event()
+
+    async def refresh() -> None:
+        refreshed.set()
+
+    fleet.refresh = refresh
+    await fleet.start()
+    await asyncio.wait_for(refreshed.wait(), 60)
+    await fleet.stop()
+
+
 async def test_admin_listener_shows_the_fleet_with_scope_fleet(redis: RedisServer) -> None:
     async with (
         FaultUpstream() as up,
