@@ -220,7 +220,7 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 
 
 def from_failure(failure: Failure, target: str) -> GatewayError:
-    """Return the error of a failed call: the upstream's own if its caller caused it, else the one that FAILURES assigns to the kind.
+    """Return the error of a failed call: the upstream's own if the request caused it, else the one that FAILURES assigns to the kind.
 
     Some kinds keep the upstream's own status or code.
     """

@@ -1,4 +1,4 @@
-"""The usual form of a usage object, which is decoded without a second look."""
+"""The usual form of a usage object, which is decoded without further checks."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ _OF_NGINX = {
 
 
 def connection_fault(status: int, body: bytes) -> str | None:
-    """Return what is wrong with the gateway's connection, by the account of a proxy in front of the upstream, or None."""
+    """Return the fault of the gateway's connection that a proxy in front of the upstream reports, or None."""
     if status != 400 or body[:1] != b"<":
         return None
     return next((text for words, text in _OF_NGINX.items() if words in body), None)

@@ -170,10 +170,10 @@ def _media() -> list[str]:
         images = [f"{rules.image.tokens(size, None):,}" for size in sizes]
         rows.append([kind, models, *images, f"{rules.audio:g}", f"{rules.page_tokens():,}", rules.source])
     note = (
-        "How many tokens an image, a second of audio and a page of a PDF document count before a call, as of 2026-11-29: the vendor's\n"
-        "published number, or an upper bound where there is none. `azure` counts like `openai`, and OpenRouter like the vendor before the\n"
-        "slash. The size of an image is read from its header. An image at an address that only the provider loads counts as the largest\n"
-        "one, a recording as 10 minutes, and a document as 20 pages."
+        "Tokens that are counted before a call for an image, a second of audio and a page of a PDF document, as of 2026-11-29:\n"
+        "the vendor's published number, or an upper bound where there is none. `azure` counts like `openai`, and OpenRouter\n"
+        "like the vendor before the slash. The size of an image is read from its header. An image at an address that only the\n"
+        "provider loads counts as the largest one, a recording as 10 minutes, and a document as 20 pages."
     )
     header = ["provider", "models", *(f"{width} x {height}" for width, height in sizes), "second of audio", "page", "source"]
     return ["## Images, audio and documents", "", note, "", *_table(header, rows)]

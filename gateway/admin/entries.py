@@ -1,4 +1,4 @@
-"""What the endpoints of keys and of teams share: reading a body, checking an entry, describing a change, errors and log lines."""
+"""Common parts of the endpoints of keys and teams: reading a body, checking an entry, describing changes, errors, log lines."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 async def with_usage(gateway: Gateway, shown: list[tuple[dict[str, Any], KeyConfig | TeamConfig]]) -> list[dict[str, Any]]:
-    """Add to entries what is used of their limits. `usage` is null while the store is unavailable."""
+    """Add the usage of their limits to entries. `usage` is null while the store is unavailable."""
     limits = [limits_of_entry(entry) for _, entry in shown]
     try:
         usages = await gateway.limit_usage([limit for each in limits for limit in each])

@@ -110,7 +110,7 @@ class KeyAdmin:
 
     async def rotate(self, request: Request) -> Response:
         """POST /admin/keys/{name}/rotate: give a key a new secret. The present one is accepted for the time `grace`."""
-        if not request.scope.get("raw_path", b"/rotate").endswith(ROTATE.encode()):  # the end of a name, with its slash encoded
+        if not request.scope.get("raw_path", b"/rotate").endswith(ROTATE.encode()):  # a key's name ends in %2Frotate
             request.path_params["name"] += ROTATE
             return await self.change(request)
         has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers

@@ -1,4 +1,4 @@
-"""GET /admin/limits: what is used of the limits of keys, teams, models, providers and targets."""
+"""GET /admin/limits: the usage of the limits of keys, teams, models, providers and targets."""
 
 from __future__ import annotations
 

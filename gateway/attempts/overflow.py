@@ -1,4 +1,4 @@
-"""After an upstream refused a prompt as too long, targets whose context window is known to be smaller are passed over."""
+"""Skips targets whose context window is known to be too small, after an upstream refused the prompt as too long."""
 
 from __future__ import annotations
 

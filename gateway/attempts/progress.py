@@ -52,10 +52,10 @@ class Progress:
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
-        """The latest failure that says most to the caller. It occurred at `target`."""
+        """The failure that is most useful to the caller, of equal ones the latest. It occurred at `target`."""
         self.target = ""
         self.overflowed: int | None = None
-        """The largest known context window that the prompt exceeded, by an upstream's own account."""
+        """The largest known context window that the prompt exceeded, as an upstream reported."""
         self.refusal: Refusal | None = None
         """The first refusal raised by a provider's rules."""
 
@@ -64,7 +64,7 @@ class Progress:
         return self.total_s - (time.monotonic() - self.call.started)
 
     def record_failure(self, failure: Failure, target: str) -> None:
-        """Store a failure and the target where it happened, unless the earlier one says more to the caller."""
+        """Store a failure and the target where it happened, unless the earlier one is more useful to the caller."""
         if self.failure is None or not _says_more(self.failure, failure):
             self.failure, self.target = failure, target
 
@@ -86,9 +86,10 @@ class Progress:
 
 
 def _says_more(earlier: Failure, later: Failure) -> bool:
-    """Return whether an earlier failure tells the caller more than a later one: it may retry, or else change the request.
+    """Return whether an earlier failure is more useful to the caller than a later one.
 
-    Of failures that say as much, and of failures of a target as such, the later one counts.
+    Failures after which a retry may succeed come first, then errors in the request, then faults of the configuration.
+    Of equal failures, and if neither concerns the request or the configuration, the later one counts.
     """
     if later.kind in _FINAL or not {earlier.kind, later.kind} & (_OF_THE_REQUEST | _OF_THE_CONFIGURATION):
         return False

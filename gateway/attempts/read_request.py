@@ -57,7 +57,7 @@ def read_request(
 
 
 def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> None:
-    """Read on whose behalf the call is made, and its tags. Raise BadRequest if its key requires an end user."""
+    """Read the end user, the tags and the credentials of a call. Raise BadRequest if its key requires an end user."""
     call.end_user = end_user(call.body, call.source, headers, known.end_user)
     if call.key is not None and call.key.requires_end_user:
         check_required(call.end_user, known.end_user)

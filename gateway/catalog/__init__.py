@@ -89,7 +89,7 @@ class VendorCatalog(msgspec.Struct, frozen=True):
 
 
 class VendorOverlay(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The newer entries of one vendor. A vendor without any was compared, too."""
+    """The newer entries of one vendor. If it has none, the vendor was compared and nothing was newer."""
 
     models: dict[str, ModelEntry] = {}
 

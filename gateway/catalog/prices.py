@@ -128,7 +128,7 @@ def _price(
     tiers: Mapping[str, dict[str, int]],
     factors: Mapping[str, Fraction],
 ) -> TokenPrice:
-    """Return a price. What a step or a tier does not set costs as much as otherwise; a tier with a factor has all steps."""
+    """Return a price. Kinds that a step or a tier does not set keep the standard price; a tier with a factor has all steps."""
     longer = tuple((over, _plain({**base, **rates})) for over, rates in sorted(steps, key=lambda step: step[0]))
     standard = msgspec.structs.replace(_plain(base), steps=longer)
     named = {name: msgspec.structs.replace(_plain({**base, **rates}), steps=longer) for name, rates in tiers.items()}

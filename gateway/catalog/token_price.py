@@ -22,9 +22,9 @@ class TokenPrice(msgspec.Struct, frozen=True):
     reasoning: int | None = None
     cache_write: int | None = None
     search: int | None = None
-    """Price of 1,000 search units. An answer that is billed by search units is not billed by tokens, too."""
+    """Price of 1,000 search units. An answer that is billed by search units is not also billed by tokens."""
     cache_write_1h: int | None = None
-    """Price of tokens that stay in the cache for an hour. None: as other written tokens."""
+    """Price of tokens that stay in the cache for an hour. None: the price of other written tokens."""
     audio_prompt: int | None = None
     image_prompt: int | None = None
     audio_output: int | None = None

@@ -20,10 +20,10 @@ from gateway.commands.waterfall import printable, waterfall
 @click.option("--target", metavar="NAME", help="Only calls with an attempt at this target.")
 @click.option("--status", metavar="STATUS", help="Only calls with this status, such as 429, or class, such as 5xx.")
 @click.option("--slow", metavar="DURATION", help="Only calls that took at least this time, such as 2s.")
-@click.option("--since", metavar="TIME", help="Only calls since then: 2h, 1d or 2026-11-28T14:00.")
-@click.option("--until", metavar="TIME", help="Only calls before then.")
+@click.option("--since", metavar="TIME", help="Only calls that ended after this time: 2h or 1d ago, or 2026-11-28T14:00.")
+@click.option("--until", metavar="TIME", help="Only calls that ended before this time.")
 @click.option("--adjusted", is_flag=True, help="Only calls whose request was adjusted.")
-@click.option("--cost", is_flag=True, help="The dearest calls first.")
+@click.option("--cost", is_flag=True, help="The most expensive calls first.")
 @click.option("--limit", metavar="NUMBER", help="Maximum number of calls listed. Default: 50.")
 @admin_option
 @json_option
@@ -92,7 +92,7 @@ def _row(call: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _note(call: dict[str, Any]) -> str:
-    """Return what was unusual about a call, in few words."""
+    """Return the unusual features of a call in a few words."""
     notes = [call["error"]] if call.get("error") else []
     if len(call.get("attempts", ())) > 1:
         notes.append(f"{len(call['attempts'])} attempts")

@@ -196,7 +196,7 @@ def limit_text(limit: Any) -> str:
 
 
 def parse_limits(options: tuple[str, ...]) -> dict[str, Any]:
-    """Return the `limits` block of options. A kind that is given again gets another window."""
+    """Return the `limits` block of options. A kind that is repeated has several windows."""
     limits: dict[str, Any] = {}
     for pair in (part.strip() for option in options for part in option.split(",") if part.strip()):
         kind, equals, value = (part.strip() for part in pair.partition("="))

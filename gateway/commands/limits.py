@@ -1,4 +1,4 @@
-"""`lockgate limits`: show what is used of the limits of a running gateway."""
+"""`lockgate limits`: show the usage of the limits of a running gateway."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gateway.commands.options import admin_option, json_option
 from gateway.commands.output import print_json
 
 
-@click.command(short_help="Show what is used of the limits of a running gateway.")
-@click.option("--owner", metavar="OWNER", help="Only limits of a kind of owner (key, team, model, provider, target) or of one: key:app.")
+@click.command(short_help="Show the usage of the limits of a running gateway.")
+@click.option("--owner", metavar="OWNER", help="Only limits of this kind of owner (key, team, model, provider, target) or owner (key:app).")
 @admin_option
 @json_option
 def limits(owner: str | None, url: str, as_json: bool) -> None:
-    """Show each limit of keys, teams, models, providers and targets with what is used of it and when it is reset.
+    """Show each limit of keys, teams, models, providers and targets, with its usage and the time of its reset.
 
     \b
     lockgate limits

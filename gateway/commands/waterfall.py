@@ -20,7 +20,7 @@ def waterfall(call: dict[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal cannot show."""
+    """Replace characters that a terminal cannot show."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

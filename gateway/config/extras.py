@@ -1,4 +1,4 @@
-"""Checks that the optional packages are installed that a configuration requires."""
+"""Checks that the optional packages that a configuration requires are installed."""
 
 from __future__ import annotations
 

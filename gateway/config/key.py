@@ -12,7 +12,7 @@ from gateway.config.limit import LimitsConfig
 
 
 class ModelAccess(Struct, frozen=True):
-    """What a key or team may do with a model, or with the models of a pattern."""
+    """Settings of a key or team for a model, or for the models of a pattern."""
 
     limits: Annotated[
         LimitsConfig,

@@ -150,7 +150,7 @@ class LimitsConfig(Struct, frozen=True):
     timezone: Annotated[
         str,
         Meta(
-            description="Time zone in which the periods of budgets begin. Changing it keeps what is spent.",
+            description="Time zone in which the periods of budgets begin. A change keeps the amounts already spent.",
             extra={"form": "timezone"},
             examples=["Europe/Berlin"],
         ),

@@ -102,7 +102,7 @@ def parse(
     """Parse YAML. `path` is used in messages, and relative file names start at its folder.
 
     `files` supplies and records the files that the YAML refers to. Variables that are not set and files that do not exist
-    are added to `absent` if it is given. The Config is then only good for comparisons: their keys have no values.
+    are added to `absent` if it is given. The Config is then usable only for comparisons: the keys with these values are missing.
     """
     problems = Problems(path)
     try:

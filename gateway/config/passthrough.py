@@ -42,7 +42,7 @@ class PassthroughConfig(Struct, frozen=True):
     websocket: Annotated[
         bool,
         Meta(
-            description="Whether WebSocket connections are passed, which OpenAI's realtime API uses. Else they are rejected (426).",
+            description="Whether to pass WebSocket connections, such as those of OpenAI's realtime API. If not, they are rejected (426).",
             examples=[True],
         ),
     ] = False

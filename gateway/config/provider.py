@@ -234,7 +234,7 @@ class ProviderConfig(Struct, frozen=True):
         bool | None,
         Meta(
             description="Whether the provider bills the prompt of a call that is given up before any output. Default: true, "
-            "but servers of your own (local, llamacpp, ollama, vllm) bill nothing, and the prompt only counts as tokens.",
+            "except for servers of your own (local, llamacpp, ollama, vllm): the prompt counts as tokens at no cost.",
             examples=[False],
         ),
     ] = None

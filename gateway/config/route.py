@@ -155,7 +155,7 @@ class RouteReader:
             )
             return None
         if slash and model.count("*") > 1:
-            self._problems.add(node.place, path, "a target may have one '*'")
+            self._problems.add(node.place, path, "a target may have only one '*'")
             return None
         mentions.append(Mention(ref, node.place, path, shorten(node.text)))
         return ref

@@ -9,7 +9,7 @@ MAX_TAGS = 200
 
 
 def check_tags(config: Config, problems: Problems) -> None:
-    """Refuse repeated tags, and more tags than usage is added up by."""
+    """Refuse repeated tags, and more than MAX_TAGS."""
     if len(config.tags) > MAX_TAGS:
         problems.add_at_path("tags", f"{len(config.tags)} tags; at most {MAX_TAGS} are allowed")
     seen: set[str] = set()

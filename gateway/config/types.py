@@ -176,8 +176,8 @@ class Config(Struct, frozen=True):
     tags: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "tag"})], ...],
         Meta(
-            description="Tags that calls may carry in the header `x-gateway-tags` or in `metadata.tags`, to add up usage by "
-            "them. At most 200.",
+            description="Tags by which usage can be added up. Calls name theirs in the header `x-gateway-tags` or in "
+            "`metadata.tags`. At most 200.",
             examples=[["search", "batch"]],
         ),
     ] = ()

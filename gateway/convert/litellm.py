@@ -1,6 +1,6 @@
 """Converts the configuration of LiteLLM's proxy: models, routing, limits and the master key.
 
-What cannot be carried over is listed with its place. Keys, teams and budgets of LiteLLM's database are not in its file.
+Settings that cannot be carried over are listed with their places. Keys, teams and budgets of LiteLLM's database are not in its file.
 
 Source: docs.litellm.ai (proxy configuration, all settings), as of 2026-10.
 """
@@ -70,9 +70,9 @@ class Conversion:
         parts = [
             "# Converted from LiteLLM's configuration by lockgate convert.\n",
             top,
-            section("providers", "which providers to call, with which credentials", self._providers),
+            section("providers", "providers, with their credentials", self._providers),
             section("models", "the names that callers use", self._models),
-            section("keys", "who may call", self._keys),
+            section("keys", "keys of callers", self._keys),
         ]
         return "\n".join(part for part in parts if part)
 
@@ -132,7 +132,7 @@ class Conversion:
         return f"{self._provider(prefix.replace('_', '-'), entry)}/{name}"
 
     def _provider(self, name: str, entry: dict[str, Any]) -> str:
-        """Return the name of the provider with this address and credential, which is new or known."""
+        """Return the name of the provider with this address and credential. Add it if it is new."""
         number, known = 1, name
         while self._identities.setdefault(known, entry) != entry:
             number += 1
@@ -148,7 +148,7 @@ class Conversion:
         if (variable := self._variable(written)) is not None:
             return variable
         variable = "${" + _constant(prefix) + "_API_KEY}"
-        self._note(fields["api_key"][0], f"{path}.litellm_params.api_key", f"a key does not belong into the file: set {variable[2:-1]}")
+        self._note(fields["api_key"][0], f"{path}.litellm_params.api_key", f"a key does not belong in the file: set {variable[2:-1]}")
         return variable
 
     def _variable(self, written: str) -> str | None:

@@ -23,7 +23,7 @@ APIS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
     })),
     ("/v1/completions", frozenset({"prompt"}), frozenset()),
 )  # fmt: skip
-"""Each API with the fields that all of its requests have, and fields of which some have one and chat completions none.
+"""Each API with the fields that all its requests have, and fields that its requests may have but chat completions do not.
 
 The first API that fits applies; one without `messages` does not fit a body with them. Sources: the tables of fields in
 gateway/dialects, as of 2026-11-29.

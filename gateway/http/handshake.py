@@ -12,7 +12,7 @@ from gateway.http.cycle import RequestCycle
 Headers = Sequence[tuple[bytes, bytes]]
 
 MAX_EARLY_BYTES = 64 << 10
-"""Bytes kept of a caller that sends before its handshake is answered. Then its socket is no longer read."""
+"""Maximum number of bytes kept of a caller that sends before its handshake is answered. Its socket is then no longer read."""
 _ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -82,7 +82,7 @@ class CallerSocket(asyncio.Protocol):
         return early
 
     def data_received(self, data: bytes) -> None:
-        """Keep what arrives before the handshake is accepted."""
+        """Keep bytes that arrive before the handshake is accepted."""
         self._early.append(data)
         self._early_size += len(data)
         if self._early_size > MAX_EARLY_BYTES >= self._early_size - len(data):

@@ -14,7 +14,7 @@ from gateway.http.rejection import Problem, problem_of
 
 
 class UpgradableConnection(HttpToolsProtocol):
-    """A connection whose heads may offer another protocol. The parser then takes what follows for that protocol."""
+    """A connection whose heads may offer another protocol. The parser then treats the bytes that follow as data of that protocol."""
 
     def __init__(self, *args: Any, serves_websockets: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""The limits of a key or team as JSON: what is used of each, what remains, and when it is reset."""
+"""The limits of a key or team as JSON: the used and the remaining amount of each, and the time of its reset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def limits_of_entry(entry: KeyConfig | TeamConfig) -> tuple[Limit, ...]:
 
 
 def limit_states(usages: Iterable[LimitUsage]) -> list[dict[str, Any]]:
-    """Return the states of limits as JSON values, with what is spent of budgets and the moment of the reset."""
+    """Return the states of limits as JSON values, with the spend of budgets and the time of the reset."""
     now = time.time_ns() // 1000
     return [_state(usage, now) for usage in usages]
 
@@ -37,7 +37,7 @@ def _state(usage: LimitUsage, now: int) -> dict[str, Any]:
 
 
 def usage_json(usage: LimitUsage) -> dict[str, Any]:
-    """Return a limit and what is used of it. Money is in USD, and `reset_seconds` is null for a budget in total."""
+    """Return a limit and its usage. Money is in USD, and `reset_seconds` is null for a budget in total."""
     limit = usage.limit
     owner, _, name = limit.owner.partition(":")
 

@@ -27,7 +27,7 @@ from gateway.store.outage_log import OutageReporter
 
 POLL_INTERVAL_S = 1.0
 MAX_PREVIOUS_SECRETS = 8
-"""Maximum number of replaced secrets of a key that are accepted. The oldest ends first."""
+"""Maximum number of replaced secrets of a key that are accepted. Beyond it, the oldest is rejected."""
 
 
 def key_store(config: Config, environ: Mapping[str, str]) -> EntryStore[RuntimeKey]:
@@ -50,7 +50,7 @@ class RuntimeEntries(Generic[Entry]):
     """The run-time keys or teams of one process."""
 
     name = "entries"
-    """The plural of what the entries are, for reports."""
+    """The plural name of the entries, for reports."""
 
     def __init__(self, store: EntryStore[Entry], on_change: Callable[[], None], report: OutageReporter) -> None:
         """`on_change` is called after every change.
@@ -149,7 +149,7 @@ class RuntimeKeys(RuntimeEntries[RuntimeKey]):
 
     @property
     def accepted(self) -> list[KeyConfig]:
-        """An entry for each secret: that of each key, and with the end of its grace as the expiry each replaced one."""
+        """An entry for each secret: the present one of each key, and each replaced one, which expires at the end of its grace."""
         return [entry for key in self.by_name.values() for entry in (*_previous_entries(key), key.entry)]
 
     async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
@@ -186,7 +186,7 @@ def rotated(key: RuntimeKey, hash: str, shown: str, grace_s: float) -> RuntimeKe
 
 
 def _previous_entries(key: RuntimeKey) -> list[KeyConfig]:
-    """Return the key once with each replaced secret, with the end of its grace as the expiry."""
+    """Return an entry of the key for each replaced secret, which expires at the end of its grace."""
     entries = []
     for previous in key.previous:
         until = datetime.fromtimestamp(previous.until, UTC)

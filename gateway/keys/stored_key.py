@@ -1,4 +1,4 @@
-"""Run-time keys and teams as they are stored: JSON that also older versions read, as long as it uses only what they know.
+"""Run-time keys and teams as they are stored: JSON that older versions can read too, if it uses only settings that they know.
 
 Older versions know one limit per kind, stored as an object, or as null if there is none.
 """

@@ -1,6 +1,6 @@
 """The spent and the reserved share of each budget, for the gauges `lockgate_budget_*_ratio`.
 
-A decision or settlement only notes the budget. What is used of it is read from the store before the gauges are shown,
+A decision or settlement only notes the budget. Its usage is read from the store before the gauges are shown,
 and again until no call in flight reserves a part of it, because other processes settle calls too.
 """
 
@@ -42,7 +42,7 @@ class BudgetGauge:
         """Shares by owner and key of the budget."""
 
     def note(self, limits: Iterable[Limit]) -> None:
-        """Note the budgets among these limits, because a decision or settlement has changed what is used of them."""
+        """Note the budgets among these limits, because a decision or settlement has changed their usage."""
         for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
                 self._noted[limit.key] = limit
@@ -67,7 +67,7 @@ class BudgetGauge:
         self.record(usages)
 
     def record(self, usages: Iterable[LimitUsage]) -> None:
-        """Record what is used of budgets."""
+        """Record the usage of budgets."""
         now = self._now()
         for usage in usages:
             limit, reserved = usage.limit, usage.reserved or 0

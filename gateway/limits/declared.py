@@ -1,4 +1,4 @@
-"""The limits that a configuration and its run-time keys and teams declare, for displays of what is used of them."""
+"""The limits that a configuration and its run-time keys and teams declare, for displays of their usage."""
 
 from __future__ import annotations
 

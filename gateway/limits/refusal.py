@@ -50,9 +50,9 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
 def told_wait(refusal: Refusal) -> float | None:
     """Return the seconds after which the caller may retry, or None if no wait helps.
 
-    A random share is added so that refused callers do not all retry at once, but never beyond the reset of the limit. A
-    wait of at most MAX_CLIENT_WAIT_S stays so. A window is never told to last longer than its length, although its charges
-    count for one more slot.
+    A random share is added so that refused callers do not all retry at once, but never beyond the reset of the limit. It
+    does not lengthen a wait of at most MAX_CLIENT_WAIT_S beyond that number. The wait for a window never exceeds the length
+    of the window, although its charges count for one more slot.
     """
     wait, limit = refusal.retry_after, refusal.limit
     if wait is None or math.isinf(wait):

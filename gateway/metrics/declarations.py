@@ -21,7 +21,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_tokens": ("Tokens, reported by the provider or estimated.", ("model", "target", "kind", "source")),
     "lockgate_cost_usd": ("Cost of calls in US dollars, including billed attempts that failed.", ("model", "target")),
     "lockgate_unpriced_usages": (
-        "Usages of answers and billed attempts whose cost is unknown, because the model has no known price.",
+        "Answers and billed attempts whose cost is unknown because the model has no known price.",
         ("model", "target"),
     ),
     "lockgate_key_requests": ("Finished calls by key and status class.", ("key", "team", "status")),

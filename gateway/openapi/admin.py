@@ -142,7 +142,7 @@ def paths() -> dict[str, dict[str, Any]]:
         "/admin/calls/{id}": {"parameters": [{**_NAMED, "name": "id"}], "get": _operation("The call with this id", "Calls", keyed)},
         "/admin/limits": {
             "get": {
-                **_operation("What is used of the limits", "Limits", errors.KEYED),
+                **_operation("Show the usage of the limits", "Limits", errors.KEYED),
                 "parameters": _query(owner=_TEXT),
             }
         },

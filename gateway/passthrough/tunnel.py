@@ -18,7 +18,7 @@ CLOSE_TIMEOUT_S = 5.0
 """Seconds for both sides to close, once one side has closed or the gateway has sent its close frames."""
 
 Outcome = Literal["ok", "caller", "caller_stalled", "idle", "drain", "truncated", "reset", "stalled"]
-"""How a tunnel ended. `caller`: the caller disconnected without a close frame; `stalled` and after: failures of the upstream."""
+"""How a tunnel ended. `caller`: the caller disconnected without a close frame; `truncated` and after: failures of the upstream."""
 
 
 class End(asyncio.Protocol):
@@ -45,7 +45,7 @@ class End(asyncio.Protocol):
         """Whether this side sends nothing more."""
         self.is_lost = False
         self.paused_since = 0.0
-        """When this side stopped accepting data; 0 while it accepts them."""
+        """When this side stopped accepting data; 0 while it accepts data."""
         self._tunnel = tunnel
         self._on_lost = on_lost
         self._farewell: bytes | None = None

@@ -71,7 +71,7 @@ class Router:
         """
         self._models = models
         self._passing = frozenset(name for name, model in models.items() if passes_names(model.route))
-        """The patterns whose targets have the caller's name, or a part of it."""
+        """The patterns whose targets contain the caller's name, or a part of it."""
         self._backend_of = backend_of
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw

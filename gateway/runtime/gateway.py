@@ -158,7 +158,7 @@ class Gateway:
         return await self._limit_store.usage(self.config, limits) if limits else []
 
     async def refresh_budgets(self) -> None:
-        """Read what is used of budgets, for the gauges."""
+        """Read the usage of budgets, for the gauges."""
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
 

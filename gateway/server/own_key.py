@@ -1,4 +1,4 @@
-"""GET /v1/key: what the key of a request may do, what is used of its limits, and when they are reset."""
+"""GET /v1/key: the permissions of a request's key, the usage of its limits, and the times of their resets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.store.errors import StoreUnavailableError
 
 
 class OwnKey:
-    """The endpoint by which the holder of a key sees it. The response never contains the key or its hash."""
+    """The endpoint that shows a key to its holder. The response never contains the key or its hash."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -39,7 +39,7 @@ class OwnKey:
 
 
 def _describe(key: VirtualKey) -> dict[str, Any]:
-    """Return what a key allows. An empty name stands for a gateway that requires no key."""
+    """Return the permissions of a key. An empty name stands for a gateway that requires no key."""
     expires = None if key.expires is None else datetime.fromtimestamp(key.expires, UTC).isoformat().replace("+00:00", "Z")
     return {
         "object": "key",

@@ -1,6 +1,6 @@
 """Usage of workers for their supervisor: one JSON request and reply per connection, on a unix socket of the worker.
 
-It is needed only while the store is away. The store otherwise has the usage of all processes.
+It is needed only while the store is unavailable. Otherwise the store has the usage of all processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads from Redis what is used of limits, over the connections of a limiter or over a connection of its own."""
+"""Reads the usage of limits from Redis, over the connections of a limiter or over a connection of its own."""
 
 from __future__ import annotations
 

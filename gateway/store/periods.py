@@ -1,4 +1,4 @@
-"""Periods of budgets: UTC days, weeks and months, or those of a time zone, and the whole time.
+"""Periods of budgets: UTC days, weeks and months, or those of a time zone, or the whole time (`total`).
 
 Each period has a number: days since 1970, weeks since the Monday before it, months since the year 0, and 0 for the whole
 time. The numbers of a time zone count its local days, so that a budget whose time zone changes keeps its spend.
@@ -25,7 +25,7 @@ KEPT_PERIODS = 2
 _WEEK_SHIFT_US = 3 * DAY_US
 """1970-01-01 was a Thursday, and weeks begin on Monday."""
 _SEARCHED_DAYS = 366
-"""Time in which the next change of a time zone's offset is searched."""
+"""Time in which the next change of a time zone's offset is searched for."""
 
 Offsets = tuple[int, int, int]
 """The offset of local time from UTC before a moment, that moment, and the offset after it."""

@@ -1,4 +1,4 @@
-"""The Lua script that reads what is used of limits without changing anything."""
+"""The Lua script that reads the usage of limits without changing anything."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def is_present(value: msgspec.Raw) -> bool:
 
 
 def is_error(value: msgspec.Raw) -> bool:
-    """Return whether the `error` of a chunk says something."""
+    """Return whether the `error` of a chunk is not empty."""
     return len(value) != 0 and bytes(value) not in _NO_ERROR
 
 

@@ -81,7 +81,7 @@ class MessageReader(FrameReader):
         self._mark = mark
         self._on_message = on_message
         self._is_text = False
-        """Whether the current data message is a text that is still read."""
+        """Whether the current data message is a text whose pieces are being kept."""
         self._pieces: list[bytes] = []
         self._size = 0
 

@@ -17,7 +17,7 @@ NOT_SENT = frozenset({
 
 
 def with_brought(candidates: Sequence[Candidate], credentials: Mapping[str, Secret]) -> list[Candidate]:
-    """Return the candidates, those of the providers with the credentials that the caller brought for them."""
+    """Return the candidates. Those at providers for which the caller brought a credential use it."""
     return [
         structs.replace(candidate, backend=backend_with(candidate.backend, credentials))
         if candidate.backend.target.provider in credentials

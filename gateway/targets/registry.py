@@ -40,7 +40,7 @@ class TargetRegistry:
     def health_of(self, target: Target) -> TargetHealth:
         """Return the health of a target. With a credential that the caller brought, it is a new one that is not kept.
 
-        What a provider says about such a credential, and how much it is used, must not affect our own.
+        Failures, rate limits and calls with such a credential must not affect the health with our own.
         """
         if target.brought:
             return TargetHealth(target.name, None, self.clock, lambda name, credential, seconds, reason: None)

@@ -1,6 +1,6 @@
 """Judges whether a target has been silent for too long, from the times until its earlier answers began.
 
-Nothing measures while a call waits: the judgement is made when its caller leaves, or when the caller's own deadline ends.
+Nothing is measured while a call waits: the judgement is made when its caller leaves, or when the caller's own deadline ends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 MAX_TIMES = 256
 """Number of the latest answers whose times are kept."""
 SHARE = 0.99
-"""The share of these times that do not exceed the usual longest one: of up to a hundred times, it is the longest."""
+"""The quantile of these times that counts as the usual longest time; of up to a hundred times, it is the longest."""
 FACTOR = 4.0
 """A target is too slow after this many times its usual longest time."""
 MIN_SILENCE_S = 2.0
@@ -21,7 +21,7 @@ UNKNOWN_SILENCE_S = 30.0
 
 
 class Silence:
-    """The times until the answers of one target began, streams and whole answers apart."""
+    """The times until the answers of one target began, separately for streams and whole answers."""
 
     __slots__ = ("_of_probes", "_times")
 

@@ -56,7 +56,7 @@ class CallLog:
         self._writing = False
         self._dropped = 0
         self.records: CallRecords | None = None
-        """Keeps the lines for questions about past calls, if calls are recorded."""
+        """Keeps the lines for queries of past calls, if calls are recorded."""
 
     @property
     def drops(self) -> int:

@@ -1,4 +1,4 @@
-"""The call records of one process: log lines, kept in a file for questions about past calls.
+"""The call records of one process: log lines, kept in a file for queries of past calls.
 
 A thread writes the lines, in batches. Lines that cannot be written, and lines beyond MAX_LINES that wait, are dropped and
 counted: a full disk or a locked file never delays a call.

@@ -79,7 +79,7 @@ def row_of(line: bytes) -> tuple[Any, ...]:
 
 
 class RecordFile:
-    """Writes records and deletes those that are too old or too many. One thread uses it."""
+    """Writes records, and deletes the oldest ones by their age and the size of the file. One thread uses it."""
 
     def __init__(self, path: Path, ttl_s: float, max_bytes: int) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Questions about past calls: the parameters of `GET /admin/calls`, and the records that match them."""
+"""Queries of past calls: the parameters of `GET /admin/calls`, and the records that match them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARAMS = (*NAMES, "status", "slow", "since", "until", "adjusted", "sort", "limit
 
 
 class BadRecordQueryError(ValueError):
-    """A parameter has a value that it cannot have."""
+    """A parameter has an invalid value."""
 
     def __init__(self, param: str, message: str) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class FoundRecords(Struct, frozen=True):
 
 
 def read_record_query(params: Mapping[str, str], now: float) -> RecordQuery:
-    """Return the query of these parameters. `now` is the time in seconds. Raise BadRecordQueryError for a bad one."""
+    """Return the query of these parameters. `now` is the time in seconds. Raise BadRecordQueryError for an invalid one."""
     conditions: list[tuple[str, tuple[Any, ...]]] = []
     for name in NAMES:
         if name in params:
@@ -139,6 +139,6 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
 
 
 def found_json(found: FoundRecords) -> dict[str, Any]:
-    """Return the found records as `GET /admin/calls` answers."""
+    """Return the found records as the response of `GET /admin/calls`."""
     total = {"calls": found.calls, "cost_usd": found.cost / NANO_PER_USD, "unpriced": found.unpriced}
     return {"object": "list", "data": found.records, "has_more": found.calls > len(found.records), "total": total}

@@ -1,7 +1,7 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
 Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the first
-call; a process of its own counts with all others. Counting releases the GIL (loading does not), so long texts are counted
+call; the tokenizer process counts with all others. Counting releases the GIL (loading does not), so long texts are counted
 in a thread. Callers send the whole history with every turn, so the counts of texts are cached by a digest of their bytes.
 """
 

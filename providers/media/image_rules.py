@@ -113,7 +113,7 @@ class DetailPatches(msgspec.Struct, frozen=True):
 class Area(msgspec.Struct, frozen=True):
     """Anthropic's rule: one token for 750 pixels, or one for each patch of 28 pixels, after the picture is scaled down.
 
-    Both rules are published. They differ by some per cent, and the larger number applies.
+    Both rules are published. They differ by a few per cent, and the larger number applies.
     """
 
     edge: int
@@ -144,7 +144,7 @@ class SquareTiles(msgspec.Struct, frozen=True):
 
 
 class TwoByTwo(msgspec.Struct, frozen=True):
-    """`each` tokens for every tile, of which there are two along each side of at least `side` pixels."""
+    """`each` tokens for every tile. There are two tiles along an edge of at least `side` pixels, and one along a shorter edge."""
 
     side: int
     each: int

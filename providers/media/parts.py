@@ -18,7 +18,7 @@ from providers.media.table import MediaRules
 REMOTE_AUDIO_S, REMOTE_VIDEO_S, REMOTE_PAGES = 600, 600, 20
 """Assumed length of audio, video and documents that only the provider can load."""
 MIN_VIDEO_BYTES_PER_S = 12_500
-"""The fewest bytes of a second of video that are common: 100 kbit/s."""
+"""The lowest common data rate of video: 100 kbit/s."""
 SMALL_FILE_CHARS = 64 << 10
 """Documents up to this size are read on the event loop."""
 _MEDIA = ("image", "audio", "video")
@@ -53,7 +53,7 @@ def count_part(part: Mapping[str, Any], rules: MediaRules) -> PartCount:
 
 
 def is_long_part(part: Mapping[str, Any]) -> bool:
-    """Return whether a document is too large to be read on the event loop. Only headers are read of other media."""
+    """Return whether a document is too large to be read on the event loop. Of other media, only the headers are read."""
     if part.get("type") in ("text", "image_url", "input_audio"):
         return False
     address = _source(part, str(part.get("type")))[0]

@@ -17,7 +17,7 @@ BASE = (
     ("fields", "problem"),
     [
         ("bring_credentials: [opena] }", "no provider 'opena' in this file, did you mean 'openai'?"),
-        ("bring_credentials: [local] }", "a provider of type local takes no credential"),
+        ("bring_credentials: [local] }", "a provider of type local accepts no credential"),
         ("budget_brought_credentials: false }", "has no effect without bring_credentials"),
     ],
 )

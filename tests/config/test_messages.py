@@ -137,7 +137,7 @@ ROUTES = [
     (LOCAL + "models: {m: local/}", f"2:13: models.m: expected {TARGET}"),
     (LOCAL + "models: {m: /x}", f"2:13: models.m: expected {TARGET}"),
     (LOCAL + "models: {m: local/*}", "2:13: models.m: a target with '*' needs a model whose name ends with '*', such as "),
-    (LOCAL + "models: {'*': local/*-*}", "2:15: models.*: a target may have one '*'"),
+    (LOCAL + "models: {'*': local/*-*}", "2:15: models.*: a target may have only one '*'"),
     (
         LOCAL + "models: {'*': {targets: local/x, mirror: {target: local/*}}}",
         "a target with '*' needs a model whose name ends with '*'",

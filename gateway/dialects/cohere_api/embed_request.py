@@ -18,8 +18,8 @@ CONVERTED = frozenset({"float", "base64"})
 CALLERS_NAMES = {"dimensions": "output_dimension", "encoding_format": "embedding_types"}
 _ONE_OF = ("texts", "images", "inputs")
 _NOT_EXPRESSED = (
-    "Only calls of /v2/embed to targets of the type cohere may have it. "
-    "To send it to another address of Cohere, declare the path under 'passthrough:'."
+    "Only targets of the type cohere support this, in calls of /v2/embed. "
+    "To send the request to another address of Cohere, declare the path under 'passthrough:'."
 )
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
@@ -73,7 +73,7 @@ def _types(value: Any) -> tuple[str, ...]:
     if type(value) is not list or not all(type(each) is str for each in value):
         raise refuse("embedding_types", "'embedding_types' must be a list of strings.", "invalid_type")
     if unknown := next((each for each in value if each not in TYPES), None):
-        raise refuse("embedding_types", f"'embedding_types' must be of {', '.join(TYPES)}, not '{unknown[:40]}'.")
+        raise refuse("embedding_types", f"'embedding_types' may contain only {', '.join(TYPES)}, not '{unknown[:40]}'.")
     return tuple(dict.fromkeys(value))
 
 
