@@ -144,8 +144,9 @@ def _embeddings() -> list[str]:
         length += f": {', '.join(map(str, row.dimension_values))}" if row.dimension_values else ""
         rows.append([f"[{kind}](#{kind})", most, tokens, length, ", ".join(row.formats), f"{row.source} ({row.as_of})"])
     note = (
-        "What an embeddings request may contain. Longer lists of inputs are sent in several requests; vectors in another encoding\n"
-        "are converted. A request whose `dimensions` or token ids a provider cannot honour goes to the next target, or is a 400."
+        "The inputs, dimensions and encodings that embeddings requests may have. Longer lists of inputs are sent in several\n"
+        "requests; vectors in another encoding are converted. A request whose `dimensions` or token ids a provider cannot honour\n"
+        "goes to the next target, or is a 400."
     )
     header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
     return ["## Embeddings", "", note, "", *_table(header, rows)]
@@ -157,8 +158,8 @@ def _rerank() -> list[str]:
         fields = ", ".join(f"`{name}`" for name in row.accepts.split())
         rows.append([f"[{kind}](#{kind})", str(row.max_documents or ""), fields, f"{row.source} ({row.as_of})"])
     note = (
-        "What a rerank request may contain besides `model`, `query`, `documents` and `top_n`. A request with more documents goes to\n"
-        "the next target, or is a 400."
+        "The number of documents and the fields that rerank requests may have, besides `model`, `query`, `documents` and `top_n`. A\n"
+        "request with more documents goes to the next target, or is a 400."
     )
     return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
 

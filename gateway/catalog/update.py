@@ -1,4 +1,4 @@
-"""Compares a published catalog with the known entries, and writes what is new to an overlay."""
+"""Compares a published catalog with the known entries, and writes the new values to an overlay."""
 
 from __future__ import annotations
 

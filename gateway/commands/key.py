@@ -155,7 +155,7 @@ def list_keys(url: str, as_json: bool) -> None:
 
 
 def spent_text(usage: list[dict[str, Any]] | None) -> str:
-    """Return what is spent of budgets, and until when they are counted."""
+    """Return the spend of budgets, and the ends of their periods."""
     if usage is None:
         return "spent ?"
     budgets = [state for state in usage if state["kind"] == "spend"]

@@ -14,7 +14,7 @@ _SCOPES = {
     "workers": "the workers of this gateway only",
     "some_workers": "some workers of this gateway only; the others did not answer",
 }
-"""What a source other than the store covers."""
+"""The processes of each source other than the store."""
 
 
 @click.command(short_help="Show usage and cost.")

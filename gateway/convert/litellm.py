@@ -35,7 +35,7 @@ MAX_ATTEMPTS = 10
 
 
 class Conversion:
-    """One converted configuration. `notes` lists what was not carried over, or needs attention."""
+    """One converted configuration. `notes` lists settings that were not carried over or need attention."""
 
     def __init__(self, data: bytes, file: str) -> None:
         """Convert a file. Raise YamlError if it is not YAML."""

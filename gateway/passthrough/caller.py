@@ -26,7 +26,7 @@ class PassthroughCaller(Caller):
         """Whether the caller disconnected before its body was complete."""
 
     def end_body(self) -> None:
-        """Note that the body is read completely: from now on, a disconnect is detected by listening."""
+        """Record that the whole body has been read: from now on, a disconnect is detected by listening."""
         self.reading_body = False
 
     async def read_piece(self) -> tuple[bytes, bool]:

@@ -154,7 +154,7 @@ class Passthrough:
 
 
 def end_attempt(attempt: Attempt, admission: Admission) -> None:
-    """Record the duration of an attempt, and give back what it held."""
+    """Record the duration of an attempt, and release its admission."""
     if admission.began:
         attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
     else:  # it was never at the target

@@ -114,7 +114,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the other side after what was received."""
+        """Close the other side after the data that this side received."""
         self.is_lost = True
         self._tunnel.begin_closing(self, exc)
         self._on_lost(exc)
@@ -122,7 +122,7 @@ class End(asyncio.Protocol):
         self._tunnel.check_done()
 
     def finish(self) -> None:
-        """Close this side after what was sent to it. If that includes a close frame, wait for the answer.
+        """Close this side after the data that were sent to it. If that includes a close frame, wait for the answer.
 
         Closing at once would reset a side that is still sending, and it could lose the close frame.
         """
@@ -164,7 +164,7 @@ class Tunnel:
             self.abort()
 
     def begin_closing(self, end: End, exc: Exception | None = None) -> None:
-        """Note which side ended first, and start the time for the other one."""
+        """Record which side ended first, and start the timeout of the other one."""
         if self.outcome is None:
             if self.caller.reader.is_closed or self.upstream.reader.is_closed:
                 self.outcome = "ok"

@@ -239,7 +239,7 @@ class Gateway:
                 await (SHARED_COUNTER.warm(tokenizer) if serving else SHARED_COUNTER.load(tokenizer))
 
     async def _retire_replaced(self) -> None:
-        """Drop replaced generations when their last call has ended, and close what only they used."""
+        """Drop replaced generations when their last call has ended, and close the resources that only they used."""
         while self._replaced:
             self._replaced = [generation for generation in self._replaced if generation.pipeline.calls]
             if self._replaced:

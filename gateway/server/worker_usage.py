@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def serve_usage(control: str, counters: UsageCounters) -> asyncio.Server:
-    """Answer the supervisor's questions for the rows of certain days."""
+    """Answer the supervisor's requests for the rows of certain days."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, msgspec.DecodeError):

@@ -33,7 +33,7 @@ class _Item:
         """Whether any part of a message has been sent."""
 
     def begin(self) -> None:
-        """Note that content of the current part is sent."""
+        """Record that content of the current part has been sent."""
         self.sent = self.has_content = True
 
 

@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EmbedRequest(NamedTuple):
-    """An embeddings request, and what the answer needs from Cohere's request."""
+    """An embeddings request, and the parts of Cohere's request that the answer needs."""
 
     body: bytes
     source: str

@@ -1,7 +1,7 @@
 """Puts the tool calls of a chat stream in sequence, because a Messages stream completes one block before the next.
 
-Chat streams may mix the pieces of parallel calls. A call is written as it arrives; another one waits until its arguments are
-a complete JSON object, or until the stream ends.
+Chat streams may mix the pieces of parallel calls. One call is written as it arrives; the next one waits until
+the arguments of the first are a complete JSON object, or until the stream ends.
 """
 
 from __future__ import annotations

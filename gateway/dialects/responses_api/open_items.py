@@ -138,7 +138,7 @@ class OpenMessage:
 
 
 class OpenReasoning:
-    """Reasoning: its text, or a summary if the caller asked for one, and what only its provider can read."""
+    """Reasoning: its text, or a summary if the caller asked for one, and the content that only its provider can read."""
 
     __slots__ = ("_details", "_emit", "_field", "_identity", "_opaque", "_summary", "_text", "_write", "index")
 

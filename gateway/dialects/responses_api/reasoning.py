@@ -29,7 +29,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
 def seal(field: str, opaque: Mapping[str, Raw]) -> str | None:
-    """Return the `encrypted_content` of a message's reasoning, or None if its text is all there is.
+    """Return the `encrypted_content` of a message's reasoning, or None if it consists of text only.
 
     `field` is the name of the field that has the text.
     """

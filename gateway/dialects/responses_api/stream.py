@@ -289,7 +289,7 @@ class ResponseStream:
         return sorted(items, key=lambda item: item.index)
 
     def _finish(self) -> None:
-        """Close what is open, and write the last event."""
+        """Close the open items, and write the last event."""
         if self._response is None:
             self._begin(_Chunk())
         assert self._response is not None
