@@ -35,8 +35,15 @@ HEALTH = Dashboard(
         stat(
             "Log lines dropped",
             "short",
-            "Lines dropped in the last hour because the program that reads the log was too slow.",
+            "Lines dropped in the last hour because their reader was too slow or they could not be written.",
             rare("sum(increase(lockgate_log_drops_total[1h]))"),
+            ANY,
+        ),
+        stat(
+            "Call records dropped",
+            "short",
+            "Calls of the last hour that are not in the records, for example because the disk was full.",
+            rare("sum(increase(lockgate_call_record_drops_total[1h]))"),
             ANY,
         ),
         Panel(
