@@ -69,7 +69,7 @@ def is_content_refusal(status: int, words: set[str | None], message: str) -> boo
 
 
 def is_missing_model(status: int, words: set[str | None], message: str) -> bool:
-    """Return whether the upstream does not have the model, or not any more."""
+    """Return whether the upstream does not have the model, or no longer has it."""
     if status not in MODEL_STATUSES:
         return False
     return bool(words & _MODEL_CODES) or _NO_MODEL.search(message) is not None

@@ -112,7 +112,7 @@ def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
 
 
 def _with_cached(prompt: int, completion: int, total: int | None, cached: int) -> int:
-    """Return the tokens of the prompt, cached ones included. A count below the cached tokens excludes them if the total says so."""
+    """Return the tokens of the prompt, cached ones included. A count below the cached tokens excludes them if the total shows it."""
     return prompt + cached if cached > prompt and total is not None and total >= prompt + cached + completion else prompt
 
 

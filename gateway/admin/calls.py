@@ -54,7 +54,7 @@ def list_calls(gateway: Gateway) -> Endpoint:
 
 
 def show_call(gateway: Gateway) -> Endpoint:
-    """Return the endpoint that shows the calls with one request id. An id that the caller chose may have several."""
+    """Return the endpoint that shows the calls with one request id. Several calls may share an id that the caller chose."""
 
     async def call(request: Request) -> Response:
         path, id = await _readable_file(gateway), request.path_params["id"]
@@ -70,7 +70,7 @@ def show_call(gateway: Gateway) -> Endpoint:
 
 
 async def _readable_file(gateway: Gateway) -> Path:
-    """Return the file, after the calls that have ended are written. Raise NotFound if calls are not recorded."""
+    """Wait until all calls that have ended are written, and return the file. Raise NotFound if calls are not recorded."""
     records = gateway.log.records
     if records is not None:
         await records.flush()

@@ -40,7 +40,7 @@ class PromptCount(msgspec.Struct, frozen=True):
 
 
 class TokenText(NamedTuple):
-    """The text of token ids, and the tokenizer that knows them."""
+    """The text of token ids, and the tokenizer that has these ids."""
 
     text: str
     tokenizer: str

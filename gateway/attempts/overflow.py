@@ -21,7 +21,7 @@ def is_too_small(progress: Progress, candidate: Candidate) -> bool:
     window = known_window(candidate)
     if window is None or progress.overflowed is None or window >= progress.overflowed:
         return False
-    why = f"the prompt exceeds a context window of {progress.overflowed} tokens, and this one has {window}"
+    why = f"the prompt exceeds a context window of {progress.overflowed} tokens, and this target's has {window}"
     progress.call.skipped.append(SkippedTarget(candidate.backend.target.name, "messages", why))
     return True
 

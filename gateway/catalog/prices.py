@@ -141,7 +141,7 @@ def _plain(rates: Mapping[str, Any]) -> TokenPrice:
 
 
 def _scaled(price: TokenPrice, factor: Fraction) -> TokenPrice:
-    """Return a part of a price."""
+    """Return a price multiplied by a factor."""
     rates: dict[str, Any] = {name: value for name in _RATES if (value := getattr(price, name)) is not None}
     steps = tuple((over, _scaled(step, factor)) for over, step in price.steps)
     return TokenPrice(**{name: -(-value * factor.numerator // factor.denominator) for name, value in rates.items()}, steps=steps)

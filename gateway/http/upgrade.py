@@ -37,7 +37,7 @@ class UpgradableConnection(HttpToolsProtocol):
             self._offered_head = without_offer(method, self.url, version, self.headers)
 
     def handshake_scope(self, version: str) -> dict[str, Any]:
-        """Return the scope of a handshake. Its type keeps it away from everything that serves requests."""
+        """Return the scope of a handshake. Because of its type, no request handler serves it."""
         path, raw_path, query = split_url(self.url)
         return {
             "type": "websocket", "http_version": version, "method": "GET", "scheme": self.scheme,

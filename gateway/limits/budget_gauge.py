@@ -24,7 +24,7 @@ READ_TIMEOUT_S = 1.0
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
-    """Shares of a budget, which count until the next period begins."""
+    """Shares of a budget, which are valid until the next period begins."""
 
     used: float
     reserved: float

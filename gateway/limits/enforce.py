@@ -214,7 +214,7 @@ class Limits:
         return Costs(1, max(prompts), output, spend)
 
     def _budget_price(self, call: Call, target: Target) -> TokenPrice:
-        """Return the price that a call is charged to budgets: none with the caller's own credential, if the key says so."""
+        """Return the price by which budgets count a call: none with the caller's own credential, if the key excludes it."""
         return FREE if target.brought and not _budgets_brought(call) else self._price(target)
 
     def _price(self, target: Target) -> TokenPrice:

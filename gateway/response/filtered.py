@@ -27,7 +27,7 @@ def is_withheld(body: bytes, finish_reasons: Sequence[str | None]) -> bool:
 
 
 def is_stream_withheld(relay: Relay | NativeRelay) -> bool:
-    """Return whether a stream ends, by its first events, without content because of a content filter."""
+    """Return whether the first events show that a stream ends without content because of a content filter."""
     return not relay.chunks and _all_filtered(relay.finish_reasons)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from providers.media.encoded import Encoded
 
 MAX_JPEG_SEGMENTS = 512
-"""Maximum number of segments before the frame header of a JPEG picture. Profiles and thumbnails need some dozens."""
+"""Maximum number of segments before the frame header of a JPEG picture. Profiles and thumbnails need a few dozen."""
 MIN_HEADER_BYTES = 30
 """The largest header of a fixed size, that of WebP. No picture has fewer bytes."""
 MAX_BOX_BYTES = 64 << 10

@@ -1,4 +1,4 @@
-"""Where the messages of a body stand in the caller's conversation, for receipts and errors.
+"""The places of a body's messages in the caller's conversation, for receipts and errors.
 
 Rules add, merge and remove messages, so the number of a message in the body is not always the caller's.
 """

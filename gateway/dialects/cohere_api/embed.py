@@ -131,7 +131,7 @@ def read_answer(body: bytes) -> Answer:
 
 
 def unsuited(body: Body) -> str | None:
-    """Return why a request is translated: it has more texts than Cohere accepts, so that several are sent."""
+    """Return why a request is translated: it has more texts than Cohere accepts, so several requests are sent."""
     most = EMBEDDINGS["cohere"].max_inputs
     for name in ("texts", "inputs"):
         given = body.get(name)

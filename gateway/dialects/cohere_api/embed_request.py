@@ -78,7 +78,7 @@ def _types(value: Any) -> tuple[str, ...]:
 
 
 def _texts(name: str, value: Any) -> tuple[list[str], BadRequest | None]:
-    """Return the inputs as texts, and why a provider of texts cannot get them, or None."""
+    """Return the inputs as texts, and why a provider that embeds only texts cannot get them, or None."""
     if type(value) is not list:
         raise refuse(name, f"'{name}' must be a list.", "invalid_type")
     if name == "texts":
