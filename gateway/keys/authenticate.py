@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.errors import Forbidden, Unauthorized, Unavailable
 from gateway.keys.virtual_key import VirtualKey
@@ -21,8 +21,11 @@ class Keys:
     A lookup by digest takes the same time for every key, so its duration reveals nothing about a key.
     """
 
-    def __init__(self, keys: Mapping[bytes, VirtualKey], *, open_to_all: bool) -> None:
-        """`keys` maps SHA-256 digests to keys. With `open_to_all`, calls need no key."""
+    def __init__(
+        self, keys: Mapping[bytes, VirtualKey], *, open_to_all: bool, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`keys` maps SHA-256 digests to keys. With `open_to_all`, calls need no key. `clock` returns the Unix time."""
+        self._clock = clock
         self._configured = keys
         self._keys = keys
         self.open_to_all = open_to_all
@@ -58,7 +61,7 @@ class Keys:
             raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
             raise Forbidden(f"The key '{key.name}' is disabled. Ask the operator to enable it.", code="key_disabled")
-        if key.expires is not None and time.time() >= key.expires:
+        if key.expires is not None and self._clock() >= key.expires:
             raise Forbidden(f"The key '{key.name}' has expired. Ask the operator for a new key.", code="key_expired")
         return key
 

@@ -58,8 +58,15 @@ def test_a_disabled_or_expired_key_is_forbidden(token: str, code: str) -> None:
     assert (refused.value.status, refused.value.code) == (403, code)
 
 
-def test_a_key_is_accepted_until_it_expires() -> None:
-    assert keys(soon=VirtualKey("k", expires=time.time() + 3600)).authenticate(sent("Bearer soon")) is not None
+def test_a_key_is_accepted_until_the_moment_at_which_it_expires() -> None:
+    now = 1000.0
+    one = Keys({hashlib.sha256(b"soon").digest(): VirtualKey("k", expires=1000.5)}, open_to_all=False, clock=lambda: now)
+    assert one.authenticate(sent("Bearer soon")) is not None
+    now = 1000.499
+    assert one.authenticate(sent("Bearer soon")) is not None
+    now = 1000.5
+    with pytest.raises(Forbidden):
+        one.authenticate(sent("Bearer soon"))
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))

@@ -133,6 +133,43 @@ def test_many_short_lines_of_one_event_are_capped_as_well() -> None:
         parser.feed(b"data: xx\n" * 600_000)
 
 
+def lines_of(size: int, count: int = 4) -> bytes:
+    """Return an event of several data lines with `size` bytes of data, without the blank line that ends it."""
+    first = size - (count - 1) * (size // count)
+    return b"".join(b"data: " + b"x" * each + b"\n" for each in (first, *[size // count] * (count - 1)))
+
+
+@each("ending", [b"\n", b"\ndata: y\n\n", b"event: e\n\n"])
+def test_an_event_of_many_lines_may_have_as_much_data_as_one_of_one_line(ending: bytes) -> None:
+    (largest, *_) = EventParser().feed(lines_of(MAX_EVENT_BYTES) + ending)
+    assert len(largest[1]) == MAX_EVENT_BYTES + 3  # and the three line ends between them
+    with pytest.raises(EventTooLargeError):
+        EventParser().feed(lines_of(MAX_EVENT_BYTES + 1) + ending)
+
+
+def test_an_event_of_the_largest_size_is_taken_and_a_larger_one_is_not_held() -> None:
+    parser = EventParser()
+    assert parser.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6)) == []
+    assert [len(data) for _, data in parser.feed(b"\n\n")] == [MAX_EVENT_BYTES - 6]
+    with pytest.raises(EventTooLargeError):
+        EventParser().feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 5))
+
+
+def test_an_unfinished_line_counts_together_with_the_lines_of_its_event() -> None:
+    half = MAX_EVENT_BYTES // 2
+    parser = EventParser()
+    parser.feed(b"data: " + b"x" * half + b"\r\ndata: " + b"x" * (half - 6))
+    with pytest.raises(EventTooLargeError):
+        parser.feed(b"x")
+
+
+def test_the_sizes_of_events_do_not_add_up() -> None:
+    parser = EventParser()
+    for _ in range(3):
+        (event,) = parser.feed(lines_of(MAX_EVENT_BYTES) + b"\n")
+        assert len(event[1]) == MAX_EVENT_BYTES + 3
+
+
 def test_many_events_in_one_piece_are_not_one_large_event() -> None:
     events = EventParser().feed(b"data: 0123456789\n\n" * (MAX_EVENT_BYTES // 8))
     assert len(events) == MAX_EVENT_BYTES // 8
