@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from providers.answers import read_answer
 from providers.anthropic.answers import openai_usage, service_tier
-from providers.plain_usage import PlainUsage
+from providers.plain_usage import PlainUsage, read_mapped
 from providers.token_usage import Usage
 from providers.usage import normalize_usage, read_usage
 from tests.support.each import each
@@ -129,6 +129,34 @@ def test_the_usual_form_is_read_as_any_other(prompt: int, output: int, asked: An
     raw |= {name: value for name, value in (("prompt_tokens_details", asked), ("completion_tokens_details", made)) if value is not None}
     if (asked or {}).get("cached_tokens") is None or asked["cached_tokens"] <= prompt:
         assert msgspec.convert(raw, PlainUsage).read("flex") == read_usage(raw, "flex")
+
+
+TIER = st.none() | st.text(max_size=50) | st.integers()
+
+
+@settings(max_examples=examples(300))
+@given(
+    counts=st.fixed_dictionaries(
+        {}, optional={name: COUNT | st.floats() | st.just("7") for name in ("prompt_tokens", "completion_tokens", "total_tokens", "cost")}
+    ),
+    asked=DETAILS | st.just([]),
+    made=OUTPUT_DETAILS,
+    tier=TIER,
+)
+def test_a_mapped_usage_is_read_as_any_other(counts: dict[str, Any], asked: Any, made: Any, tier: Any) -> None:
+    raw = counts | {"prompt_tokens_details": asked, "completion_tokens_details": made}
+    assert read_mapped(raw, tier) == read_usage(raw, tier)
+
+
+@settings(max_examples=examples(300))
+@given(prompt=st.integers(0, 50), output=st.integers(0, 50), total=st.integers(0, 150), asked=st.integers(0, 60), made=st.integers(0, 60))
+def test_a_mapped_usage_with_small_counts_is_read_as_any_other(prompt: int, output: int, total: int, asked: int, made: int) -> None:
+    raw = {
+        "prompt_tokens": prompt, "completion_tokens": output, "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": asked, "cache_write_tokens": made},
+        "completion_tokens_details": {"reasoning_tokens": made},
+    }  # fmt: skip
+    assert read_mapped(raw, "flex") == read_usage(raw, "flex")
 
 
 def test_a_sum_keeps_its_parts() -> None:

@@ -16,7 +16,7 @@ from gateway.dialects.responses_api.reasoning import PREFIX
 from gateway.streams.native_relay import EventKind
 from providers.anthropic.answers import FINISH_REASONS, openai_usage, service_tier, stream_failure
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
-from providers.usage import read_usage
+from providers.plain_usage import read_mapped
 
 _NAMES = (
     "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking "
@@ -70,7 +70,7 @@ def read_answer(body: bytes) -> Answer:
     if message.type != "message" or bytes(message.content)[:1] != b"[":
         raise ValueError("the answer has no content")
     reason = FINISH_REASONS.get(str(message.stop_reason), "stop")
-    return Answer(body, read_usage(openai_usage(message.usage), service_tier(message.usage)), (reason,), stop=message.stop_sequence)
+    return Answer(body, read_mapped(openai_usage(message.usage), service_tier(message.usage)), (reason,), stop=message.stop_sequence)
 
 
 def read_count(body: bytes) -> int:
@@ -94,7 +94,7 @@ class MessageReader:
     def usage(self) -> Usage | None:
         """The tokens reported so far. The provisional output count of `message_start` is left out."""
         counts = self._counts if self._has_output else {**self._counts, "output_tokens": 0}
-        return read_usage(openai_usage(counts), service_tier(counts))
+        return read_mapped(openai_usage(counts), service_tier(counts))
 
     def read(self, name: str, data: bytes) -> EventKind:
         """Read one event."""

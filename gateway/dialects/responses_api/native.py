@@ -19,7 +19,8 @@ from gateway.dialects.responses_api.values import ABSENT, Raw, encode
 from gateway.streams.native_relay import EventKind
 from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
 from providers.failures import read_failure, read_inband_failure
-from providers.usage import COST_FIELDS, read_usage
+from providers.plain_usage import read_mapped
+from providers.usage import COST_FIELDS
 
 _NAMES = (
     "background client_metadata context_management conversation include input instructions max_output_tokens max_tool_calls "
@@ -133,7 +134,7 @@ def _usage(response: _Response) -> Usage | None:
         "prompt_tokens_details": given.get("input_tokens_details"),
         "completion_tokens_details": given.get("output_tokens_details"),
     }
-    return read_usage(usage, response.service_tier)
+    return read_mapped(usage, response.service_tier)
 
 
 def _failure(error: Any) -> Failure:
