@@ -84,13 +84,14 @@ def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Sc
     name = kind.capitalize()
     fields = schema_of_struct(struct_type(type_))["properties"]
     settings = {field: _or_null(schema) for field, schema in fields.items() if field != "hash"}
+    changes = {field: _or_null(_merge_patch(schema)) for field, schema in fields.items() if field != "hash"}
     usage = _or_null({"type": "array", "items": {"$ref": _REF.format(name="LimitState")}})
     entry = record(
         {"object": {"const": kind}, "name": _TEXT, "source": {"enum": ["yaml", "runtime"]}, "disabled": {"type": "boolean"}},
         {"created": _COUNT, "usage": usage, **more},
     )
     return {
-        f"{name}Changes": {"type": "object", "properties": settings},
+        f"{name}Changes": {"type": "object", "properties": changes},
         f"New{name}": {
             "type": "object",
             "properties": {"name": {"type": "string", "minLength": 1}, **settings},
@@ -106,6 +107,18 @@ def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Sc
 
 def _with_fields(name: str, required: dict[str, Schema], optional: dict[str, Schema]) -> Schema:
     return {"allOf": [{"$ref": _REF.format(name=name)}, record(required, optional)]}
+
+
+def _merge_patch(schema: Schema) -> Schema:
+    """Return the schema of a change by RFC 7396: each member of an object may be null, which removes it."""
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [_merge_patch(each) for each in schema["anyOf"]]}
+    patch = {name: value for name, value in schema.items() if name != "required"}
+    if "properties" in schema:
+        patch["properties"] = {name: _or_null(_merge_patch(each)) for name, each in schema["properties"].items()}
+    if isinstance(schema.get("additionalProperties"), dict):
+        patch["additionalProperties"] = _or_null(_merge_patch(schema["additionalProperties"]))
+    return patch
 
 
 def _or_null(schema: Schema) -> Schema:
