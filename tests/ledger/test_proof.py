@@ -201,6 +201,7 @@ providers:
     base_url: "{up.base_url}"
     api_key: "${{UP_KEY}}"
     prices: {prices}
+    bills_aborted_prompt: false # a call that is left before any output is not billed, so that the upstream knows each amount
     cooldown: {{ failures: 1000, rate: 100% }} # one call in ten fails: enough may do so in a row
 models:
   m: {{ targets: up/mock, retries: 2 }}
