@@ -45,12 +45,15 @@ async def test_the_call_beyond_a_models_limit_is_refused_and_counted() -> None:
 
 
 async def test_the_limit_of_a_provider_makes_the_attempt_fail() -> None:
-    limits = Limits(parse(YAML, "g.yaml", environ={}), MemoryLimiter(), Metrics(["m"], ["a/x"]))
+    metrics = Metrics(["m"], ["a/x"])
+    limits = Limits(parse(YAML, "g.yaml", environ={}), MemoryLimiter(), metrics)
     assert limits.has_target_limits
     await limits.admit_target(call_with(), target_named("a/x"))
     failure = await limits.admit_target(call_with(), target_named("a/x"))
     assert getattr(failure, "kind", None) == "rate_limit"
     assert await limits.admit_target(call_with(), target_named("b/y")) is None
+    counts = metrics.counts["lockgate_limit_decisions"]
+    assert counts[("provider", "requests", "refused", "memory")] == counts[("provider", "requests", "admitted", "memory")] > 0
 
 
 KEYS = b"""
@@ -181,8 +184,7 @@ async def test_a_reservation_at_a_target_is_named_by_call_and_attempt() -> None:
     held = Reservation("x", [TOKENS], Costs(1, 80), [1], (), 0)
     store = Scripted(held)
     limits = limits_with(limiter=store)
-    body = b'{"messages":[{"role":"user","content":"hi"}],"max_tokens":7}'
-    call = call_with(body, attempts=[Attempt(target_named("a/x")), Attempt(target_named("a/x"))])
+    call = call_with(b'{"max_tokens":7}', attempts=[Attempt(target_named("a/x")), Attempt(target_named("a/x"))])
     assert await limits.admit_target(call, target_named("a/x")) is held
     assert store.ids == [f"{call.id}.2"]
     # it is in flight, and a refusal that is due to it is short
@@ -288,10 +290,10 @@ providers: { a: { type: vllm, base_url: "http://h/v1", prices: { "*": { prompt: 
 models: { m: a/x }
 """, MemoryLimiter() if act == "settle" else Scripted(held))  # fmt: skip
         if act == "admit":
-            await limits.admit(call_with(), [BUDGET], [target_named("a/x")])
+            await limits.admit(call_with(b"{}"), [BUDGET], [target_named("a/x")])
         elif act == "admit_target":
-            await limits.admit_target(call_with(), target_named("a/x"))
+            await limits.admit_target(call_with(b"{}"), target_named("a/x"))
         else:
-            limits.settle(call_with(), held)
+            limits.settle(call_with(b"{}"), held)
         noted.append([limit.owner for limit in limits.budget_gauge._noted.values()])
     assert noted == [["provider:a"]] * 3

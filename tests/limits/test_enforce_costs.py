@@ -34,7 +34,8 @@ providers:
     prices:
       x: { prompt: 10, output: 100, cached: 1, search: 2, service_tiers: { flex: { prompt: 5, output: 50 } } }
       y: { prompt: 20, output: 50, search: 3 }
-  b: { type: vllm, base_url: "http://h/v1" }
+  b: { type: vllm, base_url: "http://h/v1", limits: { tokens: 1000000/h } }
+  c: { type: vllm, base_url: "http://h/v1", limits: { tokens: 1000000/h, strict: true } }
 models: { m: [a/x, a/y] }
 """,
     "g.yaml",
@@ -138,6 +139,15 @@ async def test_a_call_without_a_cap_reserves_the_default() -> None:
     assert (await reserved(call_of(body), STRICT_TOKENS)).output_tokens == 70
 
 
+async def test_the_target_with_the_longest_answer_is_reserved() -> None:
+    capped = target_named("o/gpt-4o", "openai")
+    body = CHAT.replace(b":7", b":100000")
+    assert [(await reserved(call_of(body), TOKENS, targets=targets)).output_tokens for targets in ([X, capped], [capped])] == [
+        100_000,
+        16_384,
+    ]
+
+
 @pytest.mark.parametrize(("tier", "spend"), [("flex", 30 * 5_000 + 7 * 50_000), ("auto", X_COST), ("other", X_COST)])
 async def test_a_requested_service_tier_is_reserved_at_its_price(tier: str, spend: int) -> None:
     call = call_of(CHAT[:-1] + b',"service_tier":"%s"}' % tier.encode())
@@ -184,6 +194,13 @@ async def test_a_target_without_a_price_cannot_be_charged_to_a_budget() -> None:
         await reserved(call_of(), SPEND, targets=[X, unpriced])
     assert (refused.value.code, refused.value.param) == ("price_unknown", "model")
     assert (await reserved(call_of(), TOKENS, targets=[unpriced])).spend == 0
+
+
+async def test_a_prompt_is_counted_for_the_limits_of_a_target() -> None:
+    call, store = call_of(), Store()
+    await limits_in(store).admit_target(call, target_named("b/z", "vllm"))
+    assert call.counts.counted == ["b/z"]  # type: ignore[union-attr]
+    assert store.asked == [(f"{call.id}.0", Costs(1, 50, 7, 0))]
 
 
 async def test_prices_are_looked_up_once_and_only_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +278,7 @@ async def test_the_bill_of_all_attempts_is_settled() -> None:
 async def test_a_strict_token_limit_keeps_what_it_reserved_if_usage_is_estimated(
     limit: Limit, usage: Usage, reserve: Costs, costs: tuple[int, int, int]
 ) -> None:
-    found = await settled(call_of(attempts=[attempt(usage, head_at=1.0)]), limit, reserve=reserve)
+    found = await settled(call_of(attempts=[attempt(usage, head_at=1.0)]), REQUESTS, limit, reserve=reserve)
     assert (found.requests, found.prompt_tokens, found.output_tokens, found.cached_tokens) == (1, *costs)
     assert found.spend == (usage.prompt_tokens - 4) * 10_000 + 4 * 1_000 + usage.completion_tokens * 100_000
 
@@ -301,3 +318,8 @@ async def test_an_attempt_counts_as_a_request_in_any_case(usage: Usage | None, c
 def test_a_strict_limit_caps_the_output_of_a_call_without_a_cap(body: bytes | None, operation: str, strict: bool, cap: int | None) -> None:
     call = Call(operation, "/v1", body=None if body is None else Body(body), strict_limits=strict)  # type: ignore[arg-type]
     assert limits_in(Store()).reserved_output_cap(call, X) == cap
+
+
+def test_a_strict_limit_of_the_target_caps_the_output_too() -> None:
+    limits, call = limits_in(Store()), call_with(b'{"messages":[]}')
+    assert [limits.reserved_output_cap(call, target_named(name)) for name in ("b/x", "c/x")] == [None, 70]
