@@ -12,7 +12,7 @@ from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden
-from gateway.keys.virtual_key import limits_for
+from gateway.keys.virtual_key import VirtualKey, limits_for
 from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.in_flight import InFlight
@@ -82,7 +82,7 @@ class Limits:
         if (key := call.key) is not None:
             limits = (limits_for(key, call.model) if key.model_limits and call.model else key.limits) + limits
             if key.limits_per_user is not None:
-                limits += self._of_user(call, key.name, key.limits_per_user)
+                limits += self._of_user(call, key, key.limits_per_user)
         return limits
 
     async def admit(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> None:
@@ -176,17 +176,17 @@ class Limits:
             mode = limit.outage if decision.degraded else self._mode
             self._metrics.count("lockgate_limit_decisions", (limit.owner.partition(":")[0], limit.kind, outcome, mode))
 
-    def _of_user(self, call: Call, key: str, block: LimitsConfig) -> tuple[Limit, ...]:
+    def _of_user(self, call: Call, key: VirtualKey, block: LimitsConfig) -> tuple[Limit, ...]:
         """Return the limits of the call's end user. Calls that name none count as one user."""
         user = call.end_user
-        limits, cached_for = self._users.get((key, user), ((), _NO_LIMITS))
+        limits, cached_for = self._users.get((key.name, user), ((), _NO_LIMITS))
         if cached_for is not block:
             digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:32] if user else UNNAMED
-            owner = f"user:{key}:{digest}"
-            limits = limits_in(block, owner, strict=call.key is not None and call.key.strict)
+            owner = f"user:{key.name}:{digest}"
+            limits = limits_in(block, owner, strict=key.strict)
             if len(self._users) >= MAX_CACHED_USERS:
                 self._users.clear()
-            self._users[key, user] = limits, block
+            self._users[key.name, user] = limits, block
         return limits
 
     def _costs(self, call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> Costs:

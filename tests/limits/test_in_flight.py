@@ -130,7 +130,7 @@ def test_reservations_that_left_the_window_do_not_count() -> None:
 
 @each(
     "refusal",
-    [refused(BUDGET), refused(unavailable=True), refused(wait=None), refused(wait=1.0), refused(wait=0.5)],
+    [refused(BUDGET), refused(BUDGET, remaining=60), refused(unavailable=True), refused(wait=None), refused(wait=1.0), refused(wait=0.5)],
 )
 def test_other_refusals_stay_as_they_are(refusal: Refusal) -> None:
     calls = held(40, limit=refusal.limit)

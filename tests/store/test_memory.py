@@ -99,7 +99,7 @@ def test_a_charge_at_another_time_is_in_the_slot_of_that_time() -> None:
 
 
 async def test_expired_windows_are_removed_and_those_in_use_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.store.memory.SWEEP_AFTER_ADMISSIONS", 100)
+    monkeypatch.setattr("gateway.store.memory.SWEEP_AFTER_ADMISSIONS", 101)
     clock = Clock()
     limiter = MemoryLimiter(clock)
     for at in range(50):
@@ -108,14 +108,14 @@ async def test_expired_windows_are_removed_and_those_in_use_stay(monkeypatch: py
     limiter.decide([hour], Costs(7), "seven")
     spend(limiter, 3, "spent")
     clock.now += 62 * US_PER_S
-    for at in range(47):
+    for at in range(48):
         limiter.settle(limiter.decide([hour], NO_COSTS, f"n{at}"), NO_COSTS)  # type: ignore[arg-type]
     assert len(limiter._windows) == 51
     limiter.decide([hour], NO_COSTS, "last")
     assert set(limiter._windows) == {hour.key}
     assert [usage.used for usage in await limiter.usage([hour, DAY])] == [7, 3]
     clock.now += 4 * DAY_US
-    for at in range(100):
+    for at in range(101):
         limiter.settle(limiter.decide([hour], NO_COSTS, f"m{at}"), NO_COSTS)  # type: ignore[arg-type]
     assert limiter.settled_spend.total(DAY.key, 20_000) == 0
 
@@ -179,3 +179,12 @@ async def test_a_window_that_expired_takes_what_is_used_beyond_the_reservation(u
     limiter.decide([tokens], Costs(prompt_tokens=5), "b")
     limiter.settle(held, Costs(prompt_tokens=used))
     assert [usage.used for usage in await limiter.usage([tokens])] == [5 + max(0, used - 50)]
+
+
+async def test_only_budgets_tell_what_calls_in_flight_reserve() -> None:
+    limiter, calls = MemoryLimiter(Clock()), Limit("k", "concurrent", 5)
+    for id, amount in (("a", 30), ("b", 4)):
+        limiter.decide([HOUR, DAY, calls], Costs(spend=amount), id)
+    spend(limiter, 50, "c")
+    assert [(usage.used, usage.reserved) for usage in await limiter.usage([HOUR, DAY, calls])] == [(2, None), (84, 34), (2, None)]
+    assert [usage.reserved for usage in await limiter.usage([Limit("unused", "spend", 5, "day")])] == [0]

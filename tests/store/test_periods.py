@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.store import periods
 from gateway.store.limit import Limit
-from gateway.store.periods import DAY_US, NEVER_US, US_PER_S, PeriodClock, month_number, period_at, period_clock
+from gateway.store.periods import DAY_US, NEVER_US, US_PER_S, PeriodClock, month_number, month_start, period_at, period_clock
 from tests.support.each import each
 
 ZONES = (
@@ -87,3 +89,76 @@ def test_periods_of_a_key_are_numbered_by_the_end_of_the_key() -> None:
         key = Limit("key:a:month", "spend", 1, period, timezone="Asia/Kolkata").key
         assert period_at(key, now) == period_clock(period).number_at(now)
     assert period_at("x:month", now) == month_number(now) == 2026 * 12 + 10
+    assert month_start(month_number(now)) == us("2026-11-01")
+
+
+def test_a_time_that_is_never_reached_is_the_largest_that_lua_represents() -> None:
+    assert int(float(NEVER_US)) == NEVER_US
+    assert float(NEVER_US + 1) == float(NEVER_US + 2)
+
+
+HOUR_US = 3600 * US_PER_S
+SPRING, AUTUMN = us("2026-03-29T01:00"), us("2026-10-25T01:00")
+"""Changes of the clocks in Berlin."""
+MOSCOW = us("2014-10-25T22:00")
+"""The first change of the clocks in Moscow since 2011: from UTC+4 to UTC+3."""
+
+
+@each(
+    ("period", "zone", "moment", "expected"),
+    [
+        ("day", "Europe/Berlin", SPRING - DAY_US, (HOUR_US, SPRING, 2 * HOUR_US)),
+        ("day", "Europe/Berlin", SPRING - US_PER_S, (HOUR_US, SPRING, 2 * HOUR_US)),
+        ("day", "Europe/Berlin", SPRING, (HOUR_US, SPRING, 2 * HOUR_US)),
+        ("day", "Europe/Berlin", SPRING + DAY_US - 1, (HOUR_US, SPRING, 2 * HOUR_US)),
+        ("day", "Europe/Berlin", SPRING + DAY_US, (2 * HOUR_US, AUTUMN, HOUR_US)),
+        ("day", "Europe/Berlin", SPRING + 100 * DAY_US + 12_345, (2 * HOUR_US, AUTUMN, HOUR_US)),
+        ("week", "Europe/Berlin", SPRING, (HOUR_US + 3 * DAY_US, SPRING, 2 * HOUR_US + 3 * DAY_US)),
+        ("week", "Asia/Kolkata", SPRING, (HOUR_US * 11 // 2 + 3 * DAY_US, NEVER_US, HOUR_US * 11 // 2 + 3 * DAY_US)),
+        ("month", "America/Sao_Paulo", us("2018-02-18T02:00"), (-2 * HOUR_US, us("2018-02-18T02:00"), -3 * HOUR_US)),
+        ("day", "Europe/Moscow", MOSCOW - 365 * DAY_US, (4 * HOUR_US, MOSCOW, 3 * HOUR_US)),
+        ("day", "Europe/Moscow", MOSCOW - 365 * DAY_US - 1, (4 * HOUR_US, NEVER_US, 4 * HOUR_US)),
+        ("day", "Europe/Berlin", 0, (HOUR_US, NEVER_US, HOUR_US)),
+        ("week", "UTC", 0, (3 * DAY_US, NEVER_US, 3 * DAY_US)),
+        ("total", "Europe/Berlin", SPRING, (0, NEVER_US, 0)),
+    ],
+)
+def test_the_offsets_have_the_next_change_since_the_day_before(period: str, zone: str, moment: int, expected: tuple[int, int, int]) -> None:
+    assert PeriodClock(period, zone).offsets(moment) == expected
+
+
+def test_the_hour_before_midnight_comes_twice() -> None:
+    clock, change = PeriodClock("day", "America/Sao_Paulo"), us("2018-02-18T02:00")
+    seventeenth = clock.number_at(us("2018-02-17T12:00"))
+    assert [clock.number_at(change + at) - seventeenth for at in (-1, 0, HOUR_US - 1, HOUR_US)] == [0, 0, 0, 1]
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The moments from which a change was searched for."""
+    found, search = [], periods._next_change
+    monkeypatch.setattr(periods, "_next_change", lambda zone, moment: found.append(moment) or search(zone, moment))
+    return found
+
+
+@each(
+    ("zone", "moments", "since"),
+    [
+        # until a day after the change
+        ("Europe/Berlin", [SPRING - 9 * DAY_US, SPRING - 10 * DAY_US, SPRING, SPRING + DAY_US - 1], [SPRING - 10 * DAY_US]),
+        ("Europe/Berlin", [SPRING, SPRING + DAY_US, AUTUMN], [SPRING - DAY_US, SPRING]),
+        # a clock that is set back by more than a day
+        ("Europe/Berlin", [AUTUMN, AUTUMN - DAY_US - 1], [AUTUMN - DAY_US, AUTUMN - 2 * DAY_US - 1]),
+        # without a change, for the time that was searched
+        ("Asia/Kolkata", [SPRING, SPRING + 365 * DAY_US - 1, SPRING + 365 * DAY_US], [SPRING - DAY_US, SPRING + 364 * DAY_US]),
+        ("Asia/Kolkata", [0, DAY_US], [0]),
+        ("UTC", [0, SPRING, NEVER_US - 1], []),
+    ],
+)
+def test_a_change_is_searched_for_once_while_it_is_the_next(searches: list[int], zone: str, moments: list[int], since: list[int]) -> None:
+    clock = PeriodClock("day", zone)
+    searches.clear()
+    for moment in moments:
+        offsets = clock.offsets(moment)
+    assert searches == since
+    assert offsets == PeriodClock("day", zone).offsets(moments[-1])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.store.limit import NO_SLOT, Costs, Limit, Reservation
 from gateway.store.periods import NEVER_US
 from gateway.store.script_args import (
     BUDGET_SLOTS,
-    MAX_ENTRIES_PER_COMMAND,
     NO_WAIT,
     PendingDecision,
     admit_args,
     batches,
     group_by_side,
+    publish_args,
     read_refusal,
+    settle_args,
     side_of,
 )
-from gateway.store.settled_spend import SettledSpend
+from gateway.store.settled_spend import SettledSpend, SpendEntry
 from tests.support.each import each
 
 CALLS = Limit("key:a", "concurrent", 3)
@@ -39,6 +42,47 @@ def test_arguments_mark_concurrency_and_budgets() -> None:
     assert arguments[10:] == [BUDGET.slot, BUDGET_SLOTS, 1000, 9, BUDGET.ttl, 20_000, 7, 0, NEVER_US, 0]
 
 
+def test_a_decision_without_a_future_is_forced() -> None:
+    decisions = [PendingDecision([TOKENS], Costs(2, 3, 4), "a", object()), PendingDecision([TARGET], Costs(2, 3, 4), "b")]
+    keys, arguments = admit_args(decisions, SettledSpend("me"), 30)
+    assert keys[2:] == ["lockgate:{caller}:r:a", TOKENS.key, "lockgate:{target}:r:b", TARGET.key]
+    assert arguments[:7] == [2, "me", "a", 1, 0, TOKENS.slot, TOKENS.slots]
+    assert arguments[7:12] == [100, 7, TOKENS.ttl, "b", 1]
+    assert arguments[12:] == [1, TARGET.slot, TARGET.slots, 5, 2, TARGET.ttl]
+
+
+def test_a_budget_that_was_never_settled_is_known_as_zero_in_period_zero() -> None:
+    _, arguments = admit_args([PendingDecision([BUDGET], Costs(), "id")], SettledSpend("me"), 30)
+    assert arguments[5:] == [BUDGET.slot, -1, 1000, 0, BUDGET.ttl, 0, 0, 0, NEVER_US, 0]
+
+
+def test_a_settlement_sends_the_usage_of_rates_and_the_settled_amount_of_budgets() -> None:
+    spent = SettledSpend("me")
+    spent.add(BUDGET.key, 20_000, 7)
+    spent.add(BUDGET.key, 20_001, 9)
+    spent.add(BUDGET.key, 0, 5)
+    held = Reservation("a", [TOKENS, BUDGET, CALLS], Costs(), [17, 20_000, NO_SLOT], (), 0)
+    unanswered = Reservation("b", [BUDGET], Costs(), (), (), 0)
+    keys, arguments = settle_args([(held, Costs(1, 3, 4, 99)), (unanswered, Costs())], spent)
+    assert keys == [
+        "lockgate:{caller}:r:a", TOKENS.key, BUDGET.key, f"{BUDGET.key}:held", CALLS.key,
+        "lockgate:{caller}:r:b", BUDGET.key, f"{BUDGET.key}:held",
+    ]  # fmt: skip
+    assert arguments == [
+        2, "me", "a", 3, 0,
+        TOKENS.slot, TOKENS.slots, 7, TOKENS.ttl, BUDGET.slot, -1, 20_000, 7, NO_SLOT, 0, 1, CALLS.ttl,
+        "b", 1, 1, BUDGET.slot, -1, 0, 5,
+    ]  # fmt: skip
+
+
+def test_a_publication_names_each_counter_and_the_reserved_amount() -> None:
+    entries = [(SpendEntry("me", "x:day", 20_000, 7), 3), (SpendEntry("old", "y:month", 24_000, 9), -1)]
+    assert publish_args(entries) == (
+        ["x:day", "x:day:held", "y:month", "y:month:held"],
+        ["me", 20_000, 7, 3, "old", 24_000, 9, -1],
+    )
+
+
 def test_decisions_and_settlements_are_grouped_by_side() -> None:
     decision = PendingDecision([TARGET], Costs(), "id")
     settlement = (Reservation("id", [CALLS], Costs(), [NO_SLOT], (), 0), Costs())
@@ -46,9 +90,9 @@ def test_decisions_and_settlements_are_grouped_by_side() -> None:
 
 
 def test_batches_are_bounded_and_complete() -> None:
-    entries = list(range(2 * MAX_ENTRIES_PER_COMMAND + 1))
+    entries = list(range(201))
     parts = batches(entries)
-    assert [len(part) for part in parts] == [MAX_ENTRIES_PER_COMMAND, MAX_ENTRIES_PER_COMMAND, 1]
+    assert [len(part) for part in parts] == [100, 100, 1]
     assert [entry for part in parts for entry in part] == entries
 
 
@@ -75,3 +119,17 @@ def test_the_limit_with_the_longest_wait_refuses(waits: list[int], refusing: int
     limits = [CALLS, BUDGET, TOKENS]
     now = 20_001 * 86_400_000_000 - 3_600_000_000
     assert read_refusal(limits, [NO_SLOT, 20_000, 1], waits, now, 1.0).limit is limits[refusing]
+
+
+def test_only_a_budget_is_busy() -> None:
+    refusal = read_refusal([CALLS], [NO_SLOT], [-3], 7, 2.0)
+    assert (refusal.busy, refusal.retry_after, refusal.decided_at) == (False, 2.0, 7)
+
+
+def test_the_marks_are_those_of_the_scripts() -> None:
+    assert (BUDGET_SLOTS, NO_WAIT) == (-1, -4)
+
+
+def test_a_reply_with_a_missing_wait_is_an_error() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        read_refusal([CALLS, TOKENS], [NO_SLOT, 1], [1_000], 7, 1.0)
