@@ -9,7 +9,7 @@ from msgspec import structs
 
 from gateway import accounting
 from gateway.attempts.billing import bill_unanswered
-from gateway.call import Attempt, Call
+from gateway.call import Attempt, Call, PassedRequest
 from gateway.catalog.token_price import TokenPrice
 from gateway.ledger.counters import merge_copies
 from gateway.ledger.ledger import Ledger
@@ -217,3 +217,34 @@ def test_usage_of_any_part_without_a_price_is_unpriced() -> None:
     priced, unpriced = attempt(Usage(1, 1)), attempt(None, None, billed=(Usage(1, 1),))
     assert accounting.is_unpriced(answered(unpriced, priced))
     assert not accounting.is_unpriced(answered(attempt(None, billed=(Usage(1, 1),)), priced))
+
+
+def test_the_usage_of_a_passed_call_is_not_estimated() -> None:
+    final = attempt(None, chunks=20)
+    accounting.settle(call_with(attempts=[final], answered_by=final, status=200, passed=PassedRequest("POST", "/x")))
+    assert final.usage is None
+
+
+def test_a_negative_cap_leaves_no_output_and_no_body_has_no_cap() -> None:
+    final = attempt(None, chunks=20)
+    call = call_with(b'{"messages":[],"max_tokens":-4}', attempts=[final], answered_by=final, status=200)
+    accounting.settle(call)
+    assert final.usage is not None
+    assert final.usage.completion_tokens == 0
+    other = attempt(None, chunks=20)
+    call.body, call.answered_by = None, other
+    accounting.settle(call)
+    assert other.usage == Usage(0, 20, estimated=True)
+
+
+def test_costs_are_shown_in_dollars() -> None:
+    lost = attempt(None, billed=(Usage(3, 1), Usage(1, 0)))
+    call = call_with(attempts=[lost, attempt(Usage(10, 1)), attempt(None)])
+    call.answered_by = call.attempts[1]
+    assert accounting.cost_usd(call) == 340_000 / 10**9
+    assert [(shown["target"], shown["cost_usd"]) for shown in accounting.billed_attempts(call)] == [("a/x", 0.00013), ("a/x", 0.00001)]
+    assert accounting.billed_attempts(call)[0]["usage"] == Usage(3, 1).as_record()
+    assert list(accounting.unanswered_usages(call)) == [(lost, Usage(3, 1), 130_000), (lost, Usage(1, 0), 10_000)]
+    assert accounting.cost_usd(call_with(attempts=[attempt(None)])) is None
+    assert accounting.answer_cost(attempt(None)) == 0
+    assert accounting.answer_cost(attempt(Usage(1, 0), None)) is None

@@ -131,7 +131,7 @@ def _price(
     longer = tuple((over, _plain({**base, **rates})) for over, rates in sorted(steps, key=lambda step: step[0]))
     standard = msgspec.structs.replace(_plain(base), steps=longer)
     named = {name: msgspec.structs.replace(_plain({**base, **rates}), steps=longer) for name, rates in tiers.items()}
-    scaled = {name: _scaled(standard, factor) for name, factor in factors.items() if name not in named}
+    scaled = {name: _scaled(standard, factor) for name, factor in factors.items()}
     return msgspec.structs.replace(standard, tiers={**scaled, **named})
 
 

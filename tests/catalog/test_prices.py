@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_the_maximum_cost_uses_the_most_expensive_kind_of_token() -> None:
 
 
 STEP = CatalogStep(over=100, input=3.0, cache_read=0.0)
+WRITES = CatalogStep(over=5, cache_write=1.5)
 LISTED = CatalogPrices(
     input=1.0, output=2.0, cache_read=0.1, cache_write=1.25, reasoning=0.0, input_audio=0.0, steps=(STEP,), service_tiers={
         "flex": CatalogRates(input=0.0), "fast": CatalogRates(output=7.0),
@@ -116,6 +118,7 @@ LISTED = CatalogPrices(
 OVERLAY = Overlay("test", "2026-11-29", {
     vendor: VendorOverlay({
         "new": ModelEntry(usd_per_million_tokens=LISTED),
+        "writes": ModelEntry(usd_per_million_tokens=CatalogPrices(input=1.0, steps=(WRITES,))),
         "free": ModelEntry(usd_per_million_tokens=CatalogPrices()),
         "unpriced": ModelEntry(context=10),
         "gpt-5-2025-08-07": ModelEntry(usd_per_million_tokens=CatalogPrices(input=1.0, output=2.0)),
@@ -157,6 +160,9 @@ def test_an_hour_in_the_cache_costs_a_multiple_of_the_prompt_where_the_vendor_sa
     assert (price.cache_write, price.cache_write_1h) == (1_250_000_000, 2_000_000_000)
     assert price.steps[0][1].cache_write_1h == 2_000_000_000  # a step without a price for writes keeps the standard one
     assert (price.tiers["batch"].prompt, price.tiers["batch"].cache_write_1h) == (500_000_000, 1_000_000_000)
+    writes = listed("anthropic", "writes")
+    assert writes is not None
+    assert writes.steps == ((5, TokenPrice(**nano(prompt=1, output=0, cached=1, cache_write=1.5))),)
     for kind, model in (("xai", "new"), ("anthropic", "free")):
         other = listed(kind, model)
         assert other is not None
@@ -179,7 +185,7 @@ def test_the_vendors_priority_price_applies_unless_the_catalog_has_one(kind: str
     assert (tier.prompt if tier is not None else None) == prompt
 
 
-def test_a_factor_applies_to_every_kind_and_step_and_is_rounded_up() -> None:
+def test_a_factor_applies_to_every_kind_and_step_and_is_rounded_up(monkeypatch: pytest.MonkeyPatch) -> None:
     config = PriceConfig(prompt=1e-9, output=3e-9, cached=4e-9, search=5e-9, steps=[StepConfig(over=9, prompt=7e-9)])
     price = listed("openai", "any", **{"*": config})
     assert price is not None
@@ -187,6 +193,10 @@ def test_a_factor_applies_to_every_kind_and_step_and_is_rounded_up() -> None:
     assert standard(price) == TokenPrice(1, 3, 4, search=5, steps=((9, longer),))
     half = TokenPrice(1, 2, 2, steps=((9, TokenPrice(4, 2, 2)),))
     assert price.tiers == {"flex": half, "batch": half}
+    monkeypatch.setattr("gateway.catalog.prices.FACTORS", {"openai": {"flex": Fraction(3, 4)}})
+    other = listed("openai", "any", **{"*": config})
+    assert other is not None
+    assert other.tiers == {"flex": TokenPrice(1, 3, 3, steps=((9, TokenPrice(6, 3, 3)),))}
 
 
 def test_a_configured_tier_replaces_the_vendors_factor_and_has_all_steps() -> None:

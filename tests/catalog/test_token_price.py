@@ -299,6 +299,11 @@ def test_search_units_without_a_price_leave_the_price_of_tokens(usage: Usage, co
         (Usage(10, 5, reasoning_tokens=1, audio_output_tokens=1, image_output_tokens=1), 10 * 3 + 23 + 29 + 31 + 2 * 4),
         (Usage(10, 5, reasoning_tokens=3, audio_output_tokens=9), 10 * 3 + 3 * 23 + 2 * 29),
         (Usage(10, 5, image_output_tokens=9), 10 * 3 + 5 * 31),
+        (Usage(10, 5, audio_output_tokens=1), 10 * 3 + 29 + 4 * 4),
+        (Usage(10, 5, reasoning_tokens=1), 10 * 3 + 23 + 4 * 4),
+        (Usage(10, 5, audio_prompt_tokens=1), 17 + 9 * 3 + 5 * 4),
+        (Usage(10, 5, image_prompt_tokens=1), 19 + 9 * 3 + 5 * 4),
+        (Usage(10, 5, cache_write_tokens=1), 11 + 9 * 3 + 5 * 4),
     ],
 )
 def test_each_token_costs_once(usage: Usage, cost: int) -> None:
