@@ -49,6 +49,7 @@ def test_a_reported_cost_is_charged_only_if_the_provider_bills_by_it() -> None:
     assert accounting.cost_of(attempt(usage, kind="openrouter"), usage) == 77
     assert accounting.cost_of(attempt(usage, None, kind="xai"), usage) == 77
     assert accounting.cost_of(attempt(usage), usage) == 10 * 10_000 + 100_000
+    assert accounting.cost_of(attempt(usage, kind="openrouter"), Usage(10, 1)) == 10 * 10_000 + 100_000
     assert accounting.cost_of(attempt(usage, kind="openrouter"), usage.estimate(10, 2)) == 10 * 10_000 + 2 * 100_000
 
 
@@ -126,6 +127,7 @@ def test_a_bill_adds_up_what_is_known() -> None:
     assert accounting.bill([]) is None
     lost = attempt(None, None, billed=(Usage(5, 2, cached_tokens=9), Usage(-3, -1, cached_tokens=-2)))
     assert accounting.bill([lost]) == (5, 2, 0, 5)
+    assert accounting.bill([attempt(Usage(10, 0), None), attempt(Usage(-3, 0, cached_tokens=2), None)]) == (10, 0, 0, 0)
     both = accounting.bill([lost, attempt(Usage(10, 1, cached_tokens=4)), attempt(None)])
     assert both is not None
     assert (both.prompt, both.output, both.cached) == (15, 3, 9)
@@ -187,6 +189,8 @@ CAPPED = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens"
     ("reported", "chunks", "body", "output", "estimated"),
     [
         (None, 5, None, 5, True),
+        (None, 0, None, 0, True),
+        (Usage(7, 0), 0, None, 0, False),
         (Usage(7, 3), 2, None, 3, False),
         (Usage(7, 3), 3, None, 3, False),
         (Usage(7, 3), 4, None, 4, True),
@@ -223,6 +227,7 @@ def test_the_usage_of_a_passed_call_is_not_estimated() -> None:
     final = attempt(None, chunks=20)
     accounting.settle(call_with(attempts=[final], answered_by=final, status=200, passed=PassedRequest("POST", "/x")))
     assert final.usage is None
+    accounting.settle(call_with(status=200))  # nothing answered
 
 
 def test_a_negative_cap_leaves_no_output_and_no_body_has_no_cap() -> None:
