@@ -9,7 +9,7 @@ from msgspec import structs
 
 from gateway import accounting
 from gateway.attempts.billing import bill_unanswered
-from gateway.call import Attempt, Call
+from gateway.call import Attempt, Call, PassedRequest
 from gateway.catalog.token_price import TokenPrice
 from gateway.ledger.counters import merge_copies
 from gateway.ledger.ledger import Ledger
@@ -49,6 +49,7 @@ def test_a_reported_cost_is_charged_only_if_the_provider_bills_by_it() -> None:
     assert accounting.cost_of(attempt(usage, kind="openrouter"), usage) == 77
     assert accounting.cost_of(attempt(usage, None, kind="xai"), usage) == 77
     assert accounting.cost_of(attempt(usage), usage) == 10 * 10_000 + 100_000
+    assert accounting.cost_of(attempt(usage, kind="openrouter"), Usage(10, 1)) == 10 * 10_000 + 100_000
     assert accounting.cost_of(attempt(usage, kind="openrouter"), usage.estimate(10, 2)) == 10 * 10_000 + 2 * 100_000
 
 
@@ -126,6 +127,7 @@ def test_a_bill_adds_up_what_is_known() -> None:
     assert accounting.bill([]) is None
     lost = attempt(None, None, billed=(Usage(5, 2, cached_tokens=9), Usage(-3, -1, cached_tokens=-2)))
     assert accounting.bill([lost]) == (5, 2, 0, 5)
+    assert accounting.bill([attempt(Usage(10, 0), None), attempt(Usage(-3, 0, cached_tokens=2), None)]) == (10, 0, 0, 0)
     both = accounting.bill([lost, attempt(Usage(10, 1, cached_tokens=4)), attempt(None)])
     assert both is not None
     assert (both.prompt, both.output, both.cached) == (15, 3, 9)
@@ -187,6 +189,8 @@ CAPPED = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens"
     ("reported", "chunks", "body", "output", "estimated"),
     [
         (None, 5, None, 5, True),
+        (None, 0, None, 0, True),
+        (Usage(7, 0), 0, None, 0, False),
         (Usage(7, 3), 2, None, 3, False),
         (Usage(7, 3), 3, None, 3, False),
         (Usage(7, 3), 4, None, 4, True),
@@ -217,3 +221,35 @@ def test_usage_of_any_part_without_a_price_is_unpriced() -> None:
     priced, unpriced = attempt(Usage(1, 1)), attempt(None, None, billed=(Usage(1, 1),))
     assert accounting.is_unpriced(answered(unpriced, priced))
     assert not accounting.is_unpriced(answered(attempt(None, billed=(Usage(1, 1),)), priced))
+
+
+def test_the_usage_of_a_passed_call_is_not_estimated() -> None:
+    final = attempt(None, chunks=20)
+    accounting.settle(call_with(attempts=[final], answered_by=final, status=200, passed=PassedRequest("POST", "/x")))
+    assert final.usage is None
+    accounting.settle(call_with(status=200))  # nothing answered
+
+
+def test_a_negative_cap_leaves_no_output_and_no_body_has_no_cap() -> None:
+    final = attempt(None, chunks=20)
+    call = call_with(b'{"messages":[],"max_tokens":-4}', attempts=[final], answered_by=final, status=200)
+    accounting.settle(call)
+    assert final.usage is not None
+    assert final.usage.completion_tokens == 0
+    other = attempt(None, chunks=20)
+    call.body, call.answered_by = None, other
+    accounting.settle(call)
+    assert other.usage == Usage(0, 20, estimated=True)
+
+
+def test_costs_are_shown_in_dollars() -> None:
+    lost = attempt(None, billed=(Usage(3, 1), Usage(1, 0)))
+    call = call_with(attempts=[lost, attempt(Usage(10, 1)), attempt(None)])
+    call.answered_by = call.attempts[1]
+    assert accounting.cost_usd(call) == 340_000 / 10**9
+    assert [(shown["target"], shown["cost_usd"]) for shown in accounting.billed_attempts(call)] == [("a/x", 0.00013), ("a/x", 0.00001)]
+    assert accounting.billed_attempts(call)[0]["usage"] == Usage(3, 1).as_record()
+    assert list(accounting.unanswered_usages(call)) == [(lost, Usage(3, 1), 130_000), (lost, Usage(1, 0), 10_000)]
+    assert accounting.cost_usd(call_with(attempts=[attempt(None)])) is None
+    assert accounting.answer_cost(attempt(None)) == 0
+    assert accounting.answer_cost(attempt(Usage(1, 0), None)) is None

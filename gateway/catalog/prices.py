@@ -85,9 +85,8 @@ def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
         if provider.overlay is None:
             return _bundled_price(provider.type, model, provider.name)
         return _catalog_price(provider.type, model, catalog.find(provider.type, model, provider.name, provider.overlay))
-    base = {"prompt": 0, "output": 0, **_rates(price)}
     steps = [(step.over, _rates(step)) for step in price.steps]
-    known = _price(base, steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
+    known = _price(_rates(price), steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
     return known if price.search is None else msgspec.structs.replace(known, search=_nano_dollars(price.search))
 
 
@@ -132,7 +131,7 @@ def _price(
     longer = tuple((over, _plain({**base, **rates})) for over, rates in sorted(steps, key=lambda step: step[0]))
     standard = msgspec.structs.replace(_plain(base), steps=longer)
     named = {name: msgspec.structs.replace(_plain({**base, **rates}), steps=longer) for name, rates in tiers.items()}
-    scaled = {name: _scaled(standard, factor) for name, factor in factors.items() if name not in named}
+    scaled = {name: _scaled(standard, factor) for name, factor in factors.items()}
     return msgspec.structs.replace(standard, tiers={**scaled, **named})
 
 

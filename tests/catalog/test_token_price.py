@@ -182,3 +182,138 @@ def test_the_cost_is_that_of_an_exact_computation(
 def test_a_configured_price_has_the_documented_fields() -> None:
     kinds = set(catalog_prices._RATES)
     assert kinds | {"search", "steps", "service_tiers"} == set(PriceConfig.__struct_fields__)
+
+
+def whole(prompt: int, output: int, **rest: Any) -> TokenPrice:
+    """Return a price in nano-dollars per token. Cached tokens cost as much as others."""
+    return TokenPrice(prompt * 10**6, output * 10**6, prompt * 10**6, **rest)
+
+
+LADDER = whole(
+    10, 20, steps=((100, whole(30, 40)), (200, whole(25, 90))),
+    tiers={"fast": whole(50, 60, steps=((100, whole(70, 80)),)), "flex": whole(1, 2)},
+)  # fmt: skip
+
+
+@each(
+    ("prompt", "tier", "most"),
+    [
+        (100, "", 100 * 50 + 10 * 60),  # without a tier, the provider may choose any
+        (101, "", 101 * 70 + 10 * 80),
+        (100, "flex", 100 * 10 + 10 * 20),  # the standard price, if the tier is not granted
+        (101, "flex", 101 * 30 + 10 * 40),
+        (201, "flex", 201 * 30 + 10 * 40),  # at most this many tokens: a shorter prompt may cost more
+        (100, "unknown", 100 * 10 + 10 * 20),
+        (100, "fast", 100 * 50 + 10 * 60),
+        (101, "fast", 101 * 70 + 10 * 80),
+        (0, "flex", 10 * 20),
+    ],
+)
+def test_the_maximum_is_that_of_every_price_that_may_apply(prompt: int, tier: str, most: int) -> None:
+    assert LADDER.max_cost(prompt, 10, tier) == most
+
+
+@each(
+    ("prompt", "tier", "cost"),
+    [
+        (100, "", 10), (101, "", 30), (200, "", 30), (201, "", 25), (101, "flex", 1), (101, "unknown", 30), (100, "fast", 50),
+        (101, "fast", 70), (0, "", 10),
+    ],
+)  # fmt: skip
+def test_a_price_applies_above_its_length(prompt: int, tier: str, cost: int) -> None:
+    assert LADDER.at(prompt, tier).prompt == cost * 10**6
+    assert LADDER.cost(prompt, 0, tier=tier) == LADDER.usage_cost(Usage(prompt, 0, service_tier=tier)) == cost * prompt
+
+
+@each("kind", ["cached", "cache_write", "cache_write_1h", "audio_prompt", "image_prompt"])
+def test_the_bound_of_a_prompt_is_the_price_of_its_dearest_kind(kind: str) -> None:
+    price = msgspec.structs.replace(whole(3, 5), **{kind: 4 * 10**6})
+    assert (price.prompt_bound, price.output_bound) == (4 * 10**6, 5 * 10**6)
+    assert price.max_cost(2, 1) == 13
+    assert msgspec.structs.replace(price, **{kind: 10**6}).prompt_bound == 3 * 10**6
+
+
+@each("kind", ["reasoning", "audio_output", "image_output"])
+def test_the_bound_of_an_output_is_the_price_of_its_dearest_kind(kind: str) -> None:
+    price = msgspec.structs.replace(whole(3, 5), **{kind: 6 * 10**6})
+    assert (price.prompt_bound, price.output_bound) == (3 * 10**6, 6 * 10**6)
+    assert msgspec.structs.replace(price, **{kind: 10**6}).output_bound == 5 * 10**6
+    assert (whole(0, 0).prompt_bound, whole(0, 0).output_bound) == (0, 0)
+
+
+@each(("cached", "cost"), [(-1, 100), (0, 100), (1, 91), (10, 10), (11, 10)])
+def test_at_most_the_prompt_is_cached(cached: int, cost: int) -> None:
+    price = TokenPrice(10 * 10**6, 0, 10**6)
+    assert price.cost(10, 0, cached) == cost
+    assert price.usage_cost(Usage(10, 0, cached)) == cost
+
+
+@each(("total", "nano"), [(0, 0), (1, 1), (10**6 - 1, 1), (10**6, 1), (10**6 + 1, 2)])
+def test_a_fraction_of_a_nano_dollar_is_a_whole_one(total: int, nano: int) -> None:
+    price = TokenPrice(total, total, total, audio_prompt=total)
+    assert price.cost(1, 0) == price.max_cost(1, 0) == price.max_cost(0, 1) == nano
+    assert price.usage_cost(Usage(1, 0)) == price.usage_cost(Usage(0, 1)) == price.usage_cost(Usage(1, 0, audio_prompt_tokens=1)) == nano
+
+
+@each(
+    ("usage", "cost"),
+    [
+        (Usage(search_units=1), 2),  # 1.001 nano-dollars
+        (Usage(search_units=1000), 1001),
+        (Usage(5, 5, search_units=1000), 1001),  # not also billed by tokens
+        (Usage(5, 5, search_units=0), 5 * 3 + 5 * 4),
+        (Usage(5, 5, search_units=-1), 5 * 3 + 5 * 4),
+    ],
+)
+def test_search_units_are_billed_instead_of_tokens(usage: Usage, cost: int) -> None:
+    price = msgspec.structs.replace(whole(3, 4), search=1001)
+    assert price.usage_cost(usage) == cost
+
+
+@each(
+    ("usage", "cost"),
+    [(Usage(1, 1, search_units=2), 7), (Usage(0, 1, search_units=2), None), (Usage(-1, 1, search_units=2), None), (Usage(0, 1), 4)],
+)
+def test_search_units_without_a_price_leave_the_price_of_tokens(usage: Usage, cost: int | None) -> None:
+    assert whole(3, 4).usage_cost(usage) == cost
+    assert whole(3, 4).search_cost(usage.search_units) == 0
+
+
+@each(
+    ("usage", "cost"),
+    [
+        (Usage(10, 5, billed=(2, 1)), 2 * 3 + 1 * 4),
+        (Usage(10, 5, billed=(0, 0)), 0),
+        (Usage(10, 5, billed=(2, 1), estimated=True), 10 * 3 + 5 * 4),
+        (Usage(-10, 5), 5 * 4),
+        (Usage(10, -5), 10 * 3),
+        (Usage(-1, -1), 0),
+        (Usage(10, 5, cached_tokens=-1), 10 * 3 + 5 * 4),
+        (Usage(10, 5, cache_write_tokens=-2, audio_prompt_tokens=-2, image_prompt_tokens=-2), 10 * 3 + 5 * 4),
+        (Usage(10, 5, reasoning_tokens=-2, audio_output_tokens=-2, image_output_tokens=-2), 10 * 3 + 5 * 4),
+        (Usage(10, 5, cache_write_tokens=4, cache_write_1h_tokens=-3), 6 * 3 + 4 * 11 + 5 * 4),
+        (Usage(10, 5, cache_write_tokens=4, cache_write_1h_tokens=1), 6 * 3 + 3 * 11 + 13 + 5 * 4),
+        (Usage(10, 5, cached_tokens=10, cache_write_tokens=4), 10 * 3 + 5 * 4),
+        (Usage(10, 5, audio_prompt_tokens=3, image_prompt_tokens=9), 3 * 17 + 7 * 19 + 5 * 4),
+        (Usage(10, 5, audio_prompt_tokens=3, image_prompt_tokens=2), 3 * 17 + 2 * 19 + 5 * 3 + 5 * 4),
+        (Usage(10, 5, reasoning_tokens=1, audio_output_tokens=1, image_output_tokens=1), 10 * 3 + 23 + 29 + 31 + 2 * 4),
+        (Usage(10, 5, reasoning_tokens=3, audio_output_tokens=9), 10 * 3 + 3 * 23 + 2 * 29),
+        (Usage(10, 5, image_output_tokens=9), 10 * 3 + 5 * 31),
+        (Usage(10, 5, audio_output_tokens=1), 10 * 3 + 29 + 4 * 4),
+        (Usage(10, 5, reasoning_tokens=1), 10 * 3 + 23 + 4 * 4),
+        (Usage(10, 5, audio_prompt_tokens=1), 17 + 9 * 3 + 5 * 4),
+        (Usage(10, 5, image_prompt_tokens=1), 19 + 9 * 3 + 5 * 4),
+        (Usage(10, 5, cache_write_tokens=1), 11 + 9 * 3 + 5 * 4),
+    ],
+)
+def test_each_token_costs_once(usage: Usage, cost: int) -> None:
+    kinds = {"cache_write": 11, "cache_write_1h": 13, "audio_prompt": 17, "image_prompt": 19}
+    kinds |= {"reasoning": 23, "audio_output": 29, "image_output": 31}
+    price = msgspec.structs.replace(whole(3, 4), **{kind: nano * 10**6 for kind, nano in kinds.items()})
+    assert price.usage_cost(usage) == cost
+
+
+def test_a_service_tier_without_steps_has_its_price_for_every_kind() -> None:
+    price = whole(3, 4, tiers={"flex": msgspec.structs.replace(whole(1, 2), reasoning=5 * 10**6)})
+    assert price.usage_cost(Usage(10, 5, reasoning_tokens=2, service_tier="flex")) == 10 + 2 * 5 + 3 * 2
+    assert price.usage_cost(Usage(10, 5, reasoning_tokens=2)) == 10 * 3 + 5 * 4

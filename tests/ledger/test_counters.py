@@ -80,3 +80,62 @@ def test_combinations_of_tags_over_the_maximum_are_added_to_other(monkeypatch: p
         counters.add(UsageRow("2026-11-21", "k", "", "m", "up/m", tags), numbers(1))
     rows = {(row.model, row.tags): counts.requests for _, row, counts in counters.all_copies()}
     assert rows == {("m", "a"): 1, (OTHER, OTHER): 2, (OTHER, ""): 1}
+
+
+EVERY = UsageCounts(1, 2, 3, 4, 5, 6, 7, 8, 9)
+"""Counts with a different value in each field."""
+
+
+def test_every_count_of_a_row_is_added_up() -> None:
+    counters = UsageCounters("one")
+    assert counters.own_counts(ROWS[0]) == UsageCounts() == (0,) * 9
+    for times in (1, 2, 3):
+        assert counters.add(ROWS[0], EVERY) == ROWS[0]
+        assert counters.own_counts(ROWS[0]) == tuple(times * count for count in EVERY)
+    assert list(counters.all_copies()) == [("one", ROWS[0], tuple(3 * count for count in EVERY))]
+
+
+def test_each_change_is_published_and_journaled_again() -> None:
+    counters = UsageCounters("one")
+    for _ in range(2):
+        counters.add(ROWS[0], EVERY)
+        assert counters.unpublished == counters.unjournaled == {ROWS[0]}
+        counters.unpublished.clear()
+        counters.unjournaled.clear()
+    counters.merge_copy("two", ROWS[1], EVERY)
+    assert not counters.unpublished | counters.unjournaled
+
+
+def test_a_row_that_is_inherited_and_changed_has_a_copy_of_each_incarnation() -> None:
+    counters = UsageCounters("one")
+    counters.merge_copy("two", ROWS[0], EVERY)
+    counters.merge_copy("three", ROWS[0], UsageCounts(1))
+    counters.add(ROWS[0], UsageCounts(5))
+    assert dict(counters.copies_of(ROWS[0])) == {"two": EVERY, "three": UsageCounts(1), "one": UsageCounts(5)}
+    assert list(counters.copies_of(ROWS[1])) == []
+    assert counters.own_counts(ROWS[0]) == UsageCounts(5)
+
+
+def test_rows_before_a_day_are_dropped_with_those_inherited() -> None:
+    (early, *_), late = ROWS, ROWS[-1]
+    counters = UsageCounters("one")
+    for row in (early, late):
+        counters.add(row, EVERY)
+        counters.merge_copy("two", row, EVERY)
+    counters.drop_before(late.day)
+    assert [(name, row) for name, row, _ in counters.all_copies()] == [("two", late), ("one", late)]
+
+
+def test_the_maximum_of_rows_is_that_of_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.ledger.counters.MAX_ROWS_PER_DAY", 2)
+    counters = UsageCounters("one")
+
+    def used(day: str, model: str) -> str:
+        return counters.add(UsageRow(day, "k", "t", model, "up/m"), EVERY).model
+
+    assert [used("2026-11-20", model) for model in "abcac"] == ["a", "b", OTHER, "a", OTHER]
+    assert [used("2026-11-21", model) for model in "abc"] == ["a", "b", OTHER]
+    counters.drop_before("2026-11-21")  # keeps the number of rows of the days that are kept, and no other
+    assert [used("2026-11-21", model) for model in "dab"] == [OTHER, "a", "b"]
+    assert [used("2026-11-20", model) for model in "abc"] == ["a", "b", OTHER]
+    assert UsageRow("2026-11-21", "k", "t", OTHER, OTHER) in {row for _, row, _ in counters.all_copies()}

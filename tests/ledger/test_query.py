@@ -79,3 +79,80 @@ def test_csv_escapes_formulas_and_has_exact_dollars() -> None:
     assert lines[1].startswith("'=b,3,30,")
     assert lines[1].endswith(",2.000000007")
     assert format_usd(11) == "0.000000011"
+
+
+@each(
+    ("params", "start", "end"),
+    [
+        ({"to": "2026-12-05"}, "2026-11-01", "2026-12-05"),
+        ({"to": "2026-11-05"}, "2026-11-01", "2026-11-05"),
+        ({"from": "2026-11-21"}, "2026-11-21", "2026-11-21"),
+        ({"from": "2025-10-18"}, "2025-10-18", "2026-11-21"),  # 400 days
+        ({"from": "2025-10-17"}, None, None),
+        ({"from": "2026-11-20", "to": "2026-11-19"}, None, None),
+        ({"from": "20261101"}, None, None),
+        ({"from": "2026-W45-1"}, None, None),
+        ({"from": "2026-11-31"}, None, None),
+    ],
+)
+def test_a_range_has_at_least_one_day_and_at_most_those_that_are_kept(params: dict[str, str], start: str | None, end: str | None) -> None:
+    if start is None or end is None:
+        with pytest.raises(BadQueryError):
+            read_query(params, TODAY)
+        return
+    query = read_query(params, TODAY)
+    assert (str(query.start), str(query.end), query.group_by) == (start, end, "key")
+    days = query.days()
+    assert (days[0], days[-1], len(set(days))) == (start, end, len(days))
+    assert len(days) == (query.end - query.start).days + 1 <= 400
+    assert days == sorted(days)
+
+
+def test_a_refused_query_says_what_is_possible() -> None:
+    for params, message in (
+        ({"by": "c" * 50}, f"'{'c' * 40}' is not a column: use key, team, model, target, day, tag"),
+        ({"to": "d" * 50}, f"'{'d' * 40}' is not a date: use the form 2026-11-21"),
+        ({"from": "2026-11-22"}, "2026-11-22 is after the last day, 2026-11-21: choose an earlier first day"),
+        ({"from": "2020-01-01"}, "the range exceeds 400 days: choose a later first day"),
+    ):
+        with pytest.raises(BadQueryError) as error:
+            read_query(params, TODAY)
+        assert str(error.value) == message
+
+
+def test_the_first_and_the_last_day_count_and_no_other() -> None:
+    rows = {UsageRow(f"2026-11-{day:02}", "a", "", "m", "up/m"): UsageCounts(10**day) for day in range(1, 9)}
+    query = read_query({"from": "2026-11-03", "to": "2026-11-05"}, TODAY)
+    assert [line.counts.requests for line in sum_usage(rows, query)] == [111_000]
+    assert total(rows, query) == UsageCounts(111_000)
+    assert total({}, query) == UsageCounts()
+
+
+def test_equal_costs_are_ordered_by_requests_and_then_by_name() -> None:
+    counts = {"d": (1, 5), "c": (2, 5), "b": (2, 5), "a": (9, 4), "e": (0, 6)}
+    rows = {UsageRow("2026-11-21", "k", name, "m", "t"): UsageCounts(requests, cost=cost) for name, (requests, cost) in counts.items()}
+    assert [line.name for line in sum_usage(rows, read_query({"by": "team"}, TODAY))] == ["e", "b", "c", "d", "a"]
+
+
+@each("column", ["key", "team", "model", "target"])
+def test_usage_is_grouped_by_any_column(column: str) -> None:
+    row = UsageRow("2026-11-21", "a key", "a team", "a model", "a target", "a tag")
+    query = read_query({"by": column}, TODAY)
+    (line,) = sum_usage({row: UsageCounts(1, 2, 3, 4, 5, 6, 7, 8, 9)}, query)
+    assert line.name == f"a {column}"
+    assert usage_csv([line], query) == (
+        f"{column},requests,prompt_tokens,cached_tokens,output_tokens,reasoning_tokens,cost_nanodollars,estimated,unpriced,"
+        f"brought_cost_nanodollars,cost_usd\r\na {column},1,2,3,4,5,6,7,8,9,0.000000006\r\n"
+    )
+
+
+@each(("name", "shown"), [(f"{sign}x", f"'{sign}x") for sign in "=+-@"] + [("x=", "x="), ("", ""), ("\tx", "'\tx"), ("\rx", '"\'\rx"')])
+def test_a_formula_is_not_run_by_a_spreadsheet(name: str, shown: str) -> None:
+    query = read_query({}, TODAY)
+    text = usage_csv(sum_usage({UsageRow("2026-11-21", name, "", "m", "t"): UsageCounts(1)}, query), query)
+    assert text.split("\r\n", 1)[1].startswith(f"{shown},1,0,")
+
+
+@each(("nano", "usd"), [(0, "0.000000000"), (999_999_999, "0.999999999"), (10**9, "1.000000000"), (12_345_678_901, "12.345678901")])
+def test_dollars_have_nine_decimal_places(nano: int, usd: str) -> None:
+    assert format_usd(nano) == usd
