@@ -85,8 +85,9 @@ def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
         if provider.overlay is None:
             return _bundled_price(provider.type, model, provider.name)
         return _catalog_price(provider.type, model, catalog.find(provider.type, model, provider.name, provider.overlay))
+    base = {"prompt": 0, "output": 0, **_rates(price)}  # a price that is being checked may lack either
     steps = [(step.over, _rates(step)) for step in price.steps]
-    known = _price(_rates(price), steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
+    known = _price(base, steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
     return known if price.search is None else msgspec.structs.replace(known, search=_nano_dollars(price.search))
 
 
