@@ -67,7 +67,8 @@ def _table(found: dict[str, Any]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     total = found["total"]
     shown = f" ({len(found['data']):,} shown)" if found["has_more"] else ""
-    summary = f"{total['calls']:,} calls{shown}; {total['cost_usd']:,.6f} USD"
+    word = "call" if total["calls"] == 1 else "calls"
+    summary = f"{total['calls']:,} {word}{shown}; {total['cost_usd']:,.6f} USD"
     if total["unpriced"]:
         what = "call whose price is" if total["unpriced"] == 1 else "calls whose prices are"
         summary += f", without {total['unpriced']:,} {what} not known"
