@@ -1,4 +1,4 @@
-"""Loads encodings of toktok-rs and tokenizer.json files. It imports nothing else, because the tokenizer process needs no more."""
+"""Loads encodings of toktok-rs and tokenizer.json files. This module imports nothing else, because the tokenizer process needs no more."""
 
 from __future__ import annotations
 
