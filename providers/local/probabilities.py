@@ -37,7 +37,7 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
     listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:
         likeliest: dict[str, float] = {}
-        for token in listed:  # adds up tokens with the same text, such as parts of characters
+        for token in listed:  # adds up the values of tokens with the same text, such as parts of characters
             likeliest[token["token"]] = likeliest.get(token["token"], 0.0) + math.exp(token["logprob"])
         return Probabilities(likeliest)
     ids: dict[str, int] = {}

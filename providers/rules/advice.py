@@ -16,8 +16,10 @@ class NoEffect(Rule, frozen=True):
         """Warn about a value without effect."""
         value = work.body.get(self.param)
         if value is not None and value not in self.effective:
-            names = ", ".join(map(str, self.effective))
-            work.report(self.param, "warn", from_=value, why=f"only these values have an effect upstream: {names}")
+            work.report(self.param, "warn", from_=value, why=self._advice())
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"advice": f"only these values have an effect: {', '.join(map(str, self.effective))}"}}
+        return {self.param: {"advice": self._advice()}}
+
+    def _advice(self) -> str:
+        return f"it has an effect upstream only if it is {' or '.join(map(str, self.effective))}"
