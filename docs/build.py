@@ -51,7 +51,7 @@ def stage() -> None:
 def main() -> int:
     """Build the website and return MkDocs' exit code."""
     stage()
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "docs" / "mkdocs.yml"]  # with --quiet no warning counts
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "docs" / "mkdocs.yml"]  # --quiet would hide warnings from --strict
     return subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False).returncode
 
 

@@ -140,7 +140,7 @@ class UpstreamSocket(asyncio.Protocol):
     def _finish_upgrade(self, rest: bytes) -> None:
         values = dict(self.headers)
         if values.get(b"upgrade", b"").strip().lower() != b"websocket":
-            self._fail("protocol", "the upstream switched to another protocol than WebSocket")
+            self._fail("protocol", "the upstream switched to a protocol other than WebSocket")
         elif values.get(b"sec-websocket-accept", b"").strip() != accept_key(self._key):
             self._fail("protocol", "the upstream's Sec-WebSocket-Accept does not belong to this handshake")
         elif b"sec-websocket-extensions" in values:
