@@ -26,7 +26,7 @@ def linked_files(page: Path) -> list[Path]:
 
 
 def without_folder_links(page: Path) -> str:
-    """Return the text of a page in which links to folders, which have no page on the website, are plain text."""
+    """Return the text of a page, with links to folders as plain text, because folders have no page on the website."""
 
     def replace(match: re.Match[str]) -> str:
         return match[1] if (page.parent / match[2]).is_dir() else match[0]
