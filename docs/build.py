@@ -51,7 +51,8 @@ def stage() -> None:
 def main() -> int:
     """Build the website and return MkDocs' exit code."""
     stage()
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "docs" / "mkdocs.yml"]  # --quiet would hide warnings from --strict
+    # --quiet would hide warnings from --strict
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "docs" / "mkdocs.yml"]
     return subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False).returncode
 
 
