@@ -42,7 +42,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_fallback_answers": (
-        "Calls answered by a target other than the first of their route, including calls that skipped a first target in cooldown. "
+        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown. "
         "Hedges that answered first are not counted.",
         ("model",),
     ),
@@ -220,11 +220,11 @@ HISTOGRAMS: dict[str, View] = {
         "Mean time between the tokens of a stream, after the first.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
-        "Time added by the gateway to calls with one attempt, excluding waits for the caller, a queue or the upstream.",
+        "Time added by the gateway to calls with one attempt, not including waits for the caller, a queue or the upstream.",
         "overhead",
     ),
     "lockgate_queue_seconds": View(
-        "Time for which attempts waited for a slot of their target. Attempts that did not wait are not counted.",
+        "Time that attempts waited for a slot of their target; attempts that did not wait are not counted.",
         "queue",
         (("target", "target"),),
     ),
@@ -260,6 +260,6 @@ MAX_ROWS = 300
 This number applies if max_series is 2,000; for other values it is scaled in proportion.
 """
 MAX_ROWS_OF = {"lockgate_key_requests": 3 * MAX_KEYS, "lockgate_key_tokens": 2 * MAX_KEYS}
-"""The same number for single counters."""
+"""The same number for individual counters."""
 MAX_VIEW_ROWS = 40
 """The same number for a histogram source."""
