@@ -49,7 +49,7 @@ CONVERSATIONS_HEAD = (
     "",
     "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
     "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
-    "with 400 before anything is sent. For all providers, tool results are moved directly behind their calls, and",
+    "with 400 before anything is sent. For all providers, tool results are moved directly after their calls, and",
     "`image/jpg` is sent as `image/jpeg`.",
     "",
 )
@@ -59,7 +59,7 @@ SCHEMAS_HEAD = (
     "",
     "This table shows the JSON Schema that each provider documents for structured output (`json_schema`). The gateway",
     "rewrites a schema in this dialect, checks the answer against the caller's own schema where the provider does not",
-    "enforce all of it, and reports both. Schemas of functions with `strict: true` are treated alike. If no dialect of a",
+    "enforce all of it, and reports both. Schemas of functions with `strict: true` are treated in the same way. If no dialect of a",
     "provider is known, its schemas are sent as they are, or requested in words if it has no such format.",
     "",
 )
@@ -146,7 +146,7 @@ def _embeddings() -> list[str]:
     note = (
         "The inputs, dimensions and encodings that embeddings requests may have. Longer lists of inputs are sent in several\n"
         "requests; vectors in another encoding are converted. A request whose `dimensions` or token ids a provider cannot honour\n"
-        "goes to the next target, or is a 400."
+        "goes to the next target, or is rejected with 400."
     )
     header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
     return ["## Embeddings", "", note, "", *_table(header, rows)]
@@ -159,7 +159,7 @@ def _rerank() -> list[str]:
         rows.append([f"[{kind}](#{kind})", str(row.max_documents or ""), fields, f"{row.source} ({row.as_of})"])
     note = (
         "The number of documents and the fields that rerank requests may have, besides `model`, `query`, `documents` and `top_n`. A\n"
-        "request with more documents goes to the next target, or is a 400."
+        "request with more documents goes to the next target, or is rejected with 400."
     )
     return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
 
@@ -172,9 +172,10 @@ def _media() -> list[str]:
         rows.append([kind, models, *images, f"{rules.audio:g}", f"{rules.page_tokens():,}", rules.source])
     note = (
         "Tokens that are counted before a call for an image, a second of audio and a page of a PDF document, as of 2026-11-29:\n"
-        "the vendor's published number, or an upper bound where there is none. `azure` counts like `openai`, and OpenRouter\n"
-        "like the vendor before the slash. The size of an image is read from its header. An image at an address that only the\n"
-        "provider loads counts as the largest one, a recording as 10 minutes, and a document as 20 pages."
+        "the vendor's published number, or an upper bound where there is none. `azure` is counted like `openai`, and a model at\n"
+        "OpenRouter like those of the vendor before the slash. The size of an image is read from its header. An image at an\n"
+        "address that only the provider loads counts as the largest possible one, a recording as 10 minutes, and a document as\n"
+        "20 pages."
     )
     header = ["provider", "models", *(f"{width} x {height}" for width, height in sizes), "second of audio", "page", "source"]
     return ["## Images, audio and documents", "", note, "", *_table(header, rows)]
@@ -232,7 +233,7 @@ def _common_notes() -> dict[str, str]:
 
 
 def _cell(name: str, entry: Entry | None, common: Mapping[str, str]) -> str:
-    """Return the symbol of one parameter. A provider without a rule for it accepts it as sent."""
+    """Return the symbol for one parameter. A provider without a rule for it accepts it as sent."""
     if entry is None:
         return SYMBOLS["yes"]
     return SYMBOLS[_support(entry)] + ("\\*" if _note(entry) and name not in common else "")

@@ -76,7 +76,7 @@ def test_a_bad_pattern_is_reported_at_its_line(pattern: str, message: str) -> No
         ('"/vendor/a/*": openai', "does not begin with /v1/: set the path at the provider, for example path: /*"),
         ('"/vendor/a": openai', "for example path: /a"),
         ('"/v1/a/*": { provider: openai, path: "/b" }', "if the pattern or the path ends in '/*', both must"),
-        ('"/v1/a": { provider: openai, path: "/b/*" }', "either both"),
+        ('"/v1/a": { provider: openai, path: "/b/*" }', "both must"),
         ('"/v1/a": { provider: openai, path: "b" }', "expected a path"),
         ('"/v1/a": { provider: openai, path: "/../b" }', "expected a path"),
         ('"/v1/a": { provider: openai, methods: [TRACE] }', "TRACE"),
