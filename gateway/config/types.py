@@ -176,7 +176,7 @@ class Config(Struct, frozen=True):
     tags: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "tag"})], ...],
         Meta(
-            description="Tags by which usage can be added up. Calls name theirs in the header `x-gateway-tags` or in "
+            description="Tags by which usage can be added up. Calls name their tags in the header `x-gateway-tags` or in "
             "`metadata.tags`. At most 200.",
             examples=[["search", "batch"]],
         ),
