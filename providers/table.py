@@ -49,7 +49,7 @@ CONVERSATIONS_HEAD = (
     "",
     "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
     "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
-    "with 400 before anything is sent. For all providers, tool results are moved directly behind their calls, and",
+    "with 400 before anything is sent. For all providers, tool results are moved directly after their calls, and",
     "`image/jpg` is sent as `image/jpeg`.",
     "",
 )
@@ -147,7 +147,7 @@ def _embeddings() -> list[str]:
     note = (
         "This table shows the inputs, dimensions and encodings that embeddings requests may have. Longer lists of inputs are\n"
         "sent in several requests; vectors in another encoding are converted. A request whose `dimensions` or token ids a\n"
-        "provider cannot honour goes to the next target, or is rejected with a 400."
+        "provider cannot honour goes to the next target, or is rejected with 400."
     )
     header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
     return ["## Embeddings", "", note, "", *_table(header, rows)]
@@ -160,7 +160,7 @@ def _rerank() -> list[str]:
         rows.append([f"[{kind}](#{kind})", str(row.max_documents or ""), fields, f"{row.source} ({row.as_of})"])
     note = (
         "This table shows the number of documents and the fields that rerank requests may have, besides `model`, `query`,\n"
-        "`documents` and `top_n`. A request with more documents goes to the next target, or is rejected with a 400."
+        "`documents` and `top_n`. A request with more documents goes to the next target, or is rejected with 400."
     )
     return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
 
@@ -173,10 +173,10 @@ def _media() -> list[str]:
         rows.append([kind, models, *images, f"{rules.audio:g}", f"{rules.page_tokens():,}", rules.source])
     note = (
         "This table shows the tokens that are counted before a call for an image, a second of audio and a page of a PDF\n"
-        "document, as of 2026-11-29: the vendor's published number, or an upper bound where there is none. `azure` counts like\n"
-        "`openai`, and OpenRouter like the vendor before the slash. The size of an image is read from its header. An image at\n"
-        "an address that only the provider loads counts as the largest one, a recording as 10 minutes, and a document as 20\n"
-        "pages."
+        "document, as of 2026-11-29: the vendor's published number, or an upper bound where there is none. `azure` is counted\n"
+        "like `openai`, and a model at OpenRouter like those of the vendor before the slash. The size of an image is read from\n"
+        "its header. An image at an address that only the provider loads counts as the largest possible one, a recording as 10\n"
+        "minutes, and a document as 20 pages."
     )
     header = ["provider", "models", *(f"{width} x {height}" for width, height in sizes), "second of audio", "page", "source"]
     return ["## Images, audio and documents", "", note, "", *_table(header, rows)]
@@ -234,7 +234,7 @@ def _common_notes() -> dict[str, str]:
 
 
 def _cell(name: str, entry: Entry | None, common: Mapping[str, str]) -> str:
-    """Return the symbol of one parameter. A provider without a rule for it accepts it as sent."""
+    """Return the symbol for one parameter. A provider without a rule for it accepts it as sent."""
     if entry is None:
         return SYMBOLS["yes"]
     return SYMBOLS[_support(entry)] + ("\\*" if _note(entry) and name not in common else "")

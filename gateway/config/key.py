@@ -104,7 +104,7 @@ class KeyConfig(Struct, frozen=True):
     limits_per_user: Annotated[
         LimitsConfig,
         Meta(
-            description="Limits for each end user of this key: `user` or `safety_identifier`, in the Messages API "
+            description="Limits for each end user of this key: `user`, `safety_identifier` or (in the Messages API) "
             "`metadata.user_id`, or the header named by `end_user_header`. All calls that name none count as one user.",
             examples=[{"requests": "20/min"}],
         ),
@@ -119,7 +119,7 @@ class KeyConfig(Struct, frozen=True):
     ] = ()
     budget_brought_credentials: Annotated[
         bool,
-        Meta(description="Whether spend on credentials that callers bring counts in budgets.", examples=[False]),
+        Meta(description="Whether spend on credentials that callers bring counts towards budgets.", examples=[False]),
     ] = True
     require_end_user: Annotated[
         bool, Meta(description="Reject calls that name no end user (400).", examples=[True])

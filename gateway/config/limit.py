@@ -130,7 +130,7 @@ class LimitsConfig(Struct, frozen=True):
         _Rates,
         Meta(
             description="Prompt tokens per window that the provider does not read from its cache. A call reserves its "
-            "whole prompt; the cached part is returned when its usage is known.",
+            "whole prompt; the cached part is returned when the usage is known.",
             examples=["100k/min"],
         ),
     ] = ()

@@ -16,8 +16,8 @@ class TlsConfig(Struct, frozen=True):
     cert: Annotated[
         File,
         Meta(
-            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML "
-            "file.",
+            description="PEM file with the certificate and its chain. A relative path is resolved against the "
+            "folder of the YAML file.",
             examples=["/etc/lockgate/tls.crt"],
         ),
     ]

@@ -104,7 +104,7 @@ class HedgeConfig(Struct, frozen=True):
         Annotated[HedgeDelay, Meta(extra={"form": "after"})],
         Meta(
             description="Delay before the second attempt: a time, or a percentile of the first target's time to first "
-            "token (for calls without streaming, to the whole answer).",
+            "token (for calls without streaming, of its time to the whole answer).",
             examples=["p95"],
         ),
     ]

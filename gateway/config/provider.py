@@ -89,7 +89,7 @@ class TargetConfig(Struct, frozen=True):
 
 
 class ProviderConfig(Struct, frozen=True):
-    """A vendor or a server of your own: its address and your credentials there."""
+    """A vendor or a server of your own: its address and your credentials for it."""
 
     name: Name
     type: Annotated[

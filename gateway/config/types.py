@@ -134,7 +134,7 @@ class Config(Struct, frozen=True):
     providers: Annotated[
         dict[str, ProviderConfig],
         Meta(
-            description="Providers by name: vendors and servers of your own, with your credentials there.",
+            description="Providers by name: vendors and servers of your own, with your credentials for them.",
             examples=[{"openai": {"api_key": "${OPENAI_API_KEY}"}}],
         ),
     ] = {}
