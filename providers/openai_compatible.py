@@ -78,8 +78,8 @@ class NativeResponses(Settings, frozen=True, forbid_unknown_fields=True):
     native_responses: Annotated[
         bool,
         Meta(
-            description="Pass calls of the Responses API to the vendor's own. `false`: translate them to chat completions, for "
-            "example because a proxy or a region lacks it.",
+            description="Pass calls of the Responses API unchanged to the vendor's Responses API. `false`: translate them to "
+            "chat completions, for example because a proxy or a region lacks that API.",
             examples=[False],
         ),
     ] = True

@@ -96,7 +96,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
-    "lockgate_config_generation": ("Number of the serving configuration, counted from 1 at the start.", (), "max"),
+    "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),

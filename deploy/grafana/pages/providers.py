@@ -83,7 +83,7 @@ PROVIDERS = Dashboard(
         Panel(
             "Retries and fallbacks",
             "reqps",
-            "Retries at the same target, fallbacks to the next one, and answers by another target than the first.",
+            "Retries at the same target, fallbacks to the next one, and answers by a target other than the first.",
             {
                 rare(rate("lockgate_retries_total", TARGET, "target")): "retry {{target}}",
                 rare(rate("lockgate_fallbacks_total", "", "model")): "fallback {{model}}",
