@@ -26,6 +26,10 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.records import RowCopy
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.notify.marks import TAG as NOTIFY_TAG
+from gateway.notify.marks import Marks
+from gateway.notify.notifier import Notifier
+from gateway.notify.sender import Sender
 from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.limiter import LimitStore
@@ -112,6 +116,7 @@ class Gateway:
         self.runtime_teams = RuntimeTeams(
             team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
         )
+        self._notifier = self._new_notifier(config)
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
@@ -145,6 +150,10 @@ class Gateway:
             return MemoryResponses()
         return RedisResponses(store_address(config), self._outage_log.for_subject("responses"))
 
+    def _new_notifier(self, config: Config) -> Notifier:
+        client = None if config.store.startswith("memory:") else partial(open_client, store_address(config), NOTIFY_TAG)
+        return Notifier(self.health, Marks(client), Sender(self.metrics, self.report), self._read_budgets)
+
     @property
     def config(self) -> Config:
         """The configuration that serves new calls."""
@@ -161,6 +170,12 @@ class Gateway:
         """Read the usage of budgets, for the gauges."""
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
+
+    async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
+        """Return the budgets whose usage has changed, and those that refused a call, since the last time."""
+        await self.refresh_budgets()
+        limits = self.generation.limits
+        return limits.budget_gauge.take_news() if limits is not None else ([], [])
 
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
@@ -180,7 +195,7 @@ class Gateway:
         await self._share_cooldowns()
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
-        self._configure_probes()
+        await self._configure_watches()
         register_gauges(self.shared, lambda: self.generation, workers=self._workers)
 
     async def apply(
@@ -209,7 +224,7 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        self._configure_probes()
+        await self._configure_watches()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -265,10 +280,11 @@ class Gateway:
             self._shared_cooldowns = SharedCooldowns(self.health, client, reporter)
             await self._shared_cooldowns.start()
 
-    def _configure_probes(self) -> None:
-        """Probe the targets of the serving generation, if this process serves calls."""
+    async def _configure_watches(self) -> None:
+        """Probe the targets of the serving generation, and send its notifications, if this process serves calls."""
         if self._workers == 1:
             self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
+            await self._notifier.configure(self.config.notify)
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
@@ -280,6 +296,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self._notifier.stop(timeout_s)
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()

@@ -103,6 +103,12 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Notifications",
+            "short",
+            "Notifications of the last hour by event and outcome: sent, failed or dropped.",
+            {rare("sum by (event, outcome) (increase(lockgate_notifications_total[1h]))"): "{{event}} {{outcome}}"},
+        ),
+        Panel(
             "Series",
             "short",
             "Series per instance. At the maximum, further label values become `other`.",
