@@ -201,8 +201,8 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: another target
-continues the stream, or it ends.
+"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: another
+target continues the stream, or the stream ends.
 """
 
 MAX_SDK_RETRY_AFTER_S = 120.0

@@ -308,7 +308,7 @@ class Pipeline:
 
 
 def _brought_later(alternates: Callable[[], list[Candidate]], call: Call) -> Callable[[], list[Candidate]]:
-    """Return a function for the alternates with the credentials that the caller brought."""
+    """Return a function that returns the alternates with the credentials that the caller brought."""
     return lambda: list(with_brought(alternates(), call.credentials))
 
 

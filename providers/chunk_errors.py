@@ -39,5 +39,5 @@ def error_of(chunk: Any, event: str) -> Any:
     if not choices and type(chunk.get("message")) is str and (chunk.get("code") or chunk.get("status_code")):
         return {"error": chunk}
     if not choices and type(chunk.get("detail")) is str:
-        return {"error": {"message": chunk["detail"]}}  # FastAPI's error, of vLLM and others
+        return {"error": {"message": chunk["detail"]}}  # the form of errors in FastAPI, which vLLM and others use
     return None

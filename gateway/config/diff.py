@@ -81,7 +81,7 @@ def _is_restart_only(path: str) -> bool:
 
 
 def _is_reread_password(old: Any, new: Any) -> bool:
-    """Return whether only a password in a file differs: each connection to the store reads that file again."""
+    """Return whether only a password from a file differs. Each new connection to the store reads that file again."""
     if isinstance(old, tuple) and isinstance(new, tuple):
         old, new = (secrets[0] if len(secrets) == 1 else None for secrets in (old, new))
     path = getattr(old, "path", None)

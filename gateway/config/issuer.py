@@ -80,7 +80,7 @@ class PolicyConfig(Struct, frozen=True):
     ] = ()
     budget_brought_credentials: Annotated[
         bool,
-        Meta(description="Whether spend on credentials that callers bring counts in budgets.", examples=[False]),
+        Meta(description="Whether spend on credentials that callers bring counts towards budgets.", examples=[False]),
     ] = True
     require_end_user: Annotated[
         bool, Meta(description="Reject calls that name no end user (400).", examples=[True])

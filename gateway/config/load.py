@@ -130,7 +130,7 @@ def parse(
 def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems, absent: Problems | None) -> None:
     """Run one check.
 
-    Ignore a TypeError or AttributeError if a problem or an absent value was reported: this value may be the cause.
+    Ignore a TypeError or AttributeError if a problem or an absent value was reported: it may be the cause.
     """
     try:
         check(config, problems)

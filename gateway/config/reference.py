@@ -41,7 +41,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "An amount in USD per calendar `day`, `week` or `month`, or in `total`.",
         ("50 USD/month", "200 USD/total"),
     ),
-    "timezone": ("time zone", "A name of the IANA time zone database.", ("Europe/Berlin", "UTC")),
+    "timezone": ("time zone", "A name from the IANA time zone database.", ("Europe/Berlin", "UTC")),
     "address": (
         "HOST:PORT",
         "An address to listen on. IPv6 addresses are written in brackets.",
@@ -57,7 +57,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "journal": ("folder or `off`", "A folder, or `off`.", ("/var/lib/lockgate", "off")),
     "path": (
         "file",
-        "The path of a file. Relative paths start at the folder of the YAML file.",
+        "The path of a file. A relative path is resolved against the folder of the YAML file.",
         ("/etc/ssl/ca.pem", "tls.crt"),
     ),
     "secrets": (

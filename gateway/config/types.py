@@ -135,7 +135,7 @@ class Config(Struct, frozen=True):
     providers: Annotated[
         dict[str, ProviderConfig],
         Meta(
-            description="Providers by name: vendors and servers of your own, with your credentials there.",
+            description="Providers by name: vendors and servers of your own, with your credentials for them.",
             examples=[{"openai": {"api_key": "${OPENAI_API_KEY}"}}],
         ),
     ] = {}
@@ -185,7 +185,7 @@ class Config(Struct, frozen=True):
     tags: Annotated[
         tuple[Annotated[str, Meta(extra={"form": "tag"})], ...],
         Meta(
-            description="Tags by which usage can be added up. Calls name theirs in the header `x-gateway-tags` or in "
+            description="Tags by which usage can be added up. Calls name their tags in the header `x-gateway-tags` or in "
             "`metadata.tags`. At most 200.",
             examples=[["search", "batch"]],
         ),

@@ -34,7 +34,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
     bring_credentials: frozenset[str] = frozenset()
     """The providers for which callers may bring their own credential."""
     budgets_brought: bool = True
-    """Whether spend on credentials that callers bring counts in budgets."""
+    """Whether spend on credentials that callers bring counts towards budgets."""
     requires_end_user: bool = False
     """Whether calls must name an end user."""
     policy: str | None = None

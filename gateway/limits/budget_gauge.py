@@ -87,7 +87,7 @@ class BudgetGauge:
                 self._shares[key] = shares
 
     def values(self, share: Literal["used", "reserved"]) -> dict[tuple[str, ...], float]:
-        """Return a share by kind and name of the owner: the largest if it has several budgets."""
+        """Return the share of each owner, by kind and name: the largest share if the owner has several budgets."""
         now = self._now()
         values: dict[tuple[str, ...], float] = {}
         for (owner, _), shares in self._shares.items():

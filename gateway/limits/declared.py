@@ -14,7 +14,7 @@ from gateway.store.limit import Limit
 def declared_limits(
     config: Config, runtime_keys: Iterable[KeyConfig] = (), runtime_teams: Iterable[TeamConfig] = ()
 ) -> list[Limit]:
-    """Return the limits of keys, teams, models, providers and targets. Those of users and of callers with a token are left out."""
+    """Return the limits of keys, teams, models, providers and targets, but not those of individual users and token callers."""
     limits: list[Limit] = []
     for kind, entries in (("key", [*config.keys.values(), *runtime_keys]), ("team", [*config.teams.values(), *runtime_teams])):
         for entry in entries:

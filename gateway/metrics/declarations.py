@@ -42,8 +42,8 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_fallback_answers": (
-        "Calls answered by another target than the first of their route, also because the first was in cooldown. "
-        "Without hedges that answered first.",
+        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown. "
+        "Hedges that answered first are not counted.",
         ("model",),
     ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
@@ -88,11 +88,16 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         ("target", "state"),
         "max",
     ),
+    "lockgate_target_down": (
+        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a 429.",
+        ("target",),
+        "max",
+    ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
-    "lockgate_config_generation": ("Number of the serving configuration, counted from 1 at the start.", (), "max"),
+    "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_issuer_keys_timestamp_seconds": (
@@ -224,11 +229,11 @@ HISTOGRAMS: dict[str, View] = {
         "Mean time between the tokens of a stream, after the first.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
-        "Time added by the gateway to calls with one attempt, without waiting for the caller, a queue or the upstream.",
+        "Time added by the gateway to calls with one attempt, not including waits for the caller, a queue or the upstream.",
         "overhead",
     ),
     "lockgate_queue_seconds": View(
-        "Time for which attempts waited for a slot of their target, without those that did not wait.",
+        "Time that attempts waited for a slot of their target; attempts that did not wait are not counted.",
         "queue",
         (("target", "target"),),
     ),
@@ -264,6 +269,6 @@ MAX_ROWS = 300
 This number applies if max_series is 2,000; for other values it is scaled in proportion.
 """
 MAX_ROWS_OF = {"lockgate_key_requests": 3 * MAX_KEYS, "lockgate_key_tokens": 2 * MAX_KEYS}
-"""The same number for single counters."""
+"""The same number for individual counters."""
 MAX_VIEW_ROWS = 40
 """The same number for a histogram source."""

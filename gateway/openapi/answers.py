@@ -1,6 +1,6 @@
 """Schemas of successful answers of the callers' APIs.
 
-Many answers of providers pass unchanged, so these schemas require only the members that every answer has.
+Many providers' answers are passed on unchanged, so these schemas require only the members that every answer has.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class Gateway:
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
-        await self.runtime_teams.start()  # before the keys, which are in teams
+        await self.runtime_teams.start()  # before the keys, which refer to teams
         await self.runtime_keys.start()
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:

@@ -104,7 +104,7 @@ class Resources:
         return new
 
     async def start_new_engines(self) -> list[AnyEngine]:
-        """Start the engines created since the last time, and return them. They load in the background."""
+        """Start the engines created since the last call of this method, and return them. They load in the background."""
         started, self._unstarted = self._unstarted, []
         for engine in started:
             await engine.start()

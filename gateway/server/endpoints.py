@@ -46,7 +46,7 @@ class Endpoints:
     """The endpoints of one gateway. Each except `tcp_warming` and `health` checks the virtual key first."""
 
     def __init__(self, gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> None:
-        """`dialect_of` has the API of each path for model calls."""
+        """`dialect_of` maps each path for model calls to its API."""
         self._gateway = gateway
         self._dialect_of = dialect_of
 

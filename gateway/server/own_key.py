@@ -19,7 +19,7 @@ from gateway.store.errors import StoreUnavailableError
 
 
 class OwnKey:
-    """The endpoint that shows a key to its holder. The response never contains the key or its hash."""
+    """The endpoint that describes a key to its holder. The response never contains the key or its hash."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway

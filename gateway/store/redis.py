@@ -94,7 +94,7 @@ class RedisLimiter:
 
     @property
     def member_counts(self) -> dict[str, int]:
-        """Number of live and of missing members at the last heartbeat."""
+        """The numbers of live and of missing members at the last heartbeat."""
         missing = self._members.missing
         return {"live": self._members.count - missing, "missing": missing}
 

@@ -1,4 +1,4 @@
-"""Relays a stream in the caller's own format: the bytes of the upstream, for any split of them.
+"""Relays a stream in the caller's own format: the bytes of the upstream, in pieces of any size.
 
 After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
 error, the end), and it is split into events only if it contains one. The rules are those of `gateway.streams.relay`:
@@ -296,7 +296,7 @@ _read_typed = msgspec.json.Decoder(_Typed).decode
 
 
 def _type_of(data: bytes) -> str:
-    """Return the type of an event, which is also its name. Empty if it has none."""
+    """Return the type of an event, which is also its name, or "" if it has none."""
     try:
         return _read_typed(data).type
     except (msgspec.DecodeError, RecursionError):

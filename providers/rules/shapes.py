@@ -124,7 +124,7 @@ class ToolChoice(Rule, frozen=True):
         if kind in self.accepts:
             return
         if kind == "auto":
-            work.report(self.param, "drop", why="auto is the only behaviour")
+            work.report(self.param, "drop", why="auto is the default")
         else:
             work.report_lossy(self.param, "drop", UNSUPPORTED, code="unsupported_parameter")
         work.body.pop(self.param)
@@ -161,7 +161,7 @@ class ResponseFormat(Rule, frozen=True):
             work.report_lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
             work.body.set(self.param, {"type": "json_object"})
         elif kind == "text":
-            work.report(self.param, "drop", why="text is the only behaviour" if not self.accepts else "text is the default")
+            work.report(self.param, "drop", why="the provider returns only text" if not self.accepts else "text is the default")
             work.body.pop(self.param)
         else:
             work.drop(self.param)
