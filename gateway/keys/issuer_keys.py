@@ -21,7 +21,8 @@ from gateway.upstream.transport import UpstreamError
 MIN_INTERVAL_S = 10.0
 """Minimum time between two readings. It limits what tokens with invented key ids can cause."""
 RETRY_S = 15.0
-"""Time until the next reading after a failure. It doubles up to the interval of the configuration."""
+"""Time until the next reading after a failure. It doubles up to MAX_RETRY_S or the interval of the configuration."""
+MAX_RETRY_S = 300.0
 MAX_WAIT_S = 5.0
 """Maximum time for which a call waits for a reading."""
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -113,7 +114,7 @@ class IssuerKeys:
         while True:
             await self._read()
             await asyncio.sleep(min(retry, interval) if self.has_failed else interval)
-            retry = min(retry * 2, interval) if self.has_failed else RETRY_S
+            retry = min(retry * 2, MAX_RETRY_S) if self.has_failed else RETRY_S
 
     async def _read_or_report(self) -> None:
         try:
