@@ -89,6 +89,8 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
+    "lockgate_discovery_up": ("1 if the last request for the models that a provider lists (`discover`) succeeded.", ("provider",), "min"),
+    "lockgate_discovered_models": ("Models that a provider lists (`discover`).", ("provider",), "max"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
     "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),

@@ -36,6 +36,7 @@ from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
 from gateway.store.responses import MemoryResponses, ResponseStore
+from gateway.targets.discovery import Discovery
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -54,6 +55,8 @@ RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
 """Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
+MAX_LABELLED = 1_000
+"""Maximum number of discovered models with label values of their own."""
 
 
 class Gateway:
@@ -97,11 +100,14 @@ class Gateway:
         self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
+        self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
+        self._labelled: set[tuple[str, str]] = set()
+        """The discovered models that have become label values: their names and targets."""
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
+        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
-        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
@@ -153,6 +159,15 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
+    def _on_discovered(self) -> None:
+        """Serve the models that providers list now. The first MAX_LABELLED of them become label values."""
+        self.generation.set_discovered(self.discovery.lists)
+        for name, model in self.generation.router.discovered.models.items():
+            if len(self._labelled) < MAX_LABELLED:
+                self._labelled.add((name, str(model.route)))
+        self.metrics.add_names({name for name, _ in self._labelled}, {target for _, target in self._labelled}, {})
+        self._configure_probes()
+
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
@@ -181,7 +196,9 @@ class Gateway:
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
         self._configure_probes()
-        register_gauges(self.shared, lambda: self.generation, workers=self._workers)
+        self.discovery.configure(self.config, self.generation.backend)
+        await self.discovery.wait_for_first()
+        register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
 
     async def apply(
         self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
@@ -209,7 +226,8 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        self._configure_probes()
+        self.discovery.configure(config, generation.backend)
+        self._on_discovered()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -268,7 +286,8 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
+            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
@@ -280,6 +299,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self.discovery.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
