@@ -1,4 +1,4 @@
-"""The admin listener's route table and authentication. The listener is on loopback by default, elsewhere only with an admin key.
+"""The admin listener's route table and authentication. The listener is on loopback by default; any other address requires an admin key.
 
 Each group of endpoints has a module of its own. This module checks the admin key. If none is configured, it rejects requests from web
 pages instead. Requests to /healthz and /readyz are not checked.

@@ -23,7 +23,7 @@ def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) 
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
     if not usages and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
         usages = (aborted_usage(call, attempt, backend),)
-    if usages:  # else the estimate for a hedge that lost is kept
+    if usages:  # otherwise, the estimate for a hedge that lost is kept
         attempt.billed = usages
 
 

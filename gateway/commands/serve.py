@@ -43,7 +43,7 @@ _DRAIN_HELP = "Let calls in flight run this long before they are aborted. Overri
     help="Format of the call log; auto means human on a terminal and JSON otherwise.",
 )
 def serve(config_path: str | None, workers: int, log: str, **over: Any) -> None:
-    """Serve callers until interrupted. SIGHUP or a change of the file reloads the configuration.
+    """Serve callers until interrupted. A SIGHUP or a change to the file reloads the configuration.
 
     \b
     lockgate serve

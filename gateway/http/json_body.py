@@ -116,7 +116,7 @@ def parse_body(source: bytes) -> Body:
 
 
 def _problem(source: bytes, error: msgspec.DecodeError) -> str:
-    """Say what is wrong with a body that is not JSON, and where."""
+    """Describe the fault in a body that is not JSON, and its place."""
     if not source.strip(_SPACE):
         return "is empty; send a JSON object"
     if source.startswith(_BYTE_ORDER_MARK):

@@ -55,8 +55,9 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),
     "lockgate_stream_end": ("Finished streams, by how they ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
-    "lockgate_auth_failures": ("Calls rejected because their key was missing, unknown, disabled or expired.", ("reason",)),
+    "lockgate_auth_failures": ("Calls rejected because their key or token was missing, invalid, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
+    "lockgate_issuer_key_reads": ("Readings of the public keys of issuers of tokens, by outcome.", ("issuer", "outcome")),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
     "lockgate_secrets_redacted": ("Credentials removed from upstream error texts.", ()),
@@ -87,6 +88,11 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         ("target", "state"),
         "max",
     ),
+    "lockgate_target_down": (
+        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a 429.",
+        ("target",),
+        "max",
+    ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
     "lockgate_discovery_up": ("1 if the last request for the models that a provider lists (`discover`) succeeded.", ("provider",), "min"),
@@ -96,6 +102,9 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
+    "lockgate_issuer_keys_timestamp_seconds": (
+        "Time at which the public keys of an issuer were last read; the earliest of all workers.", ("issuer",), "min",
+    ),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (
         "Processes that share the store. The shares of missing processes stay reserved.",

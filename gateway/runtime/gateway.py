@@ -28,6 +28,7 @@ from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
 from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
+from gateway.runtime.issuers import Issuers
 from gateway.runtime.limiter import LimitStore
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
@@ -118,6 +119,7 @@ class Gateway:
         self.runtime_teams = RuntimeTeams(
             team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
         )
+        self.issuers = Issuers(self.resources.fetch, state_folder(config, os.environ), report)
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
@@ -142,6 +144,7 @@ class Gateway:
             mirrors=Mirrors(self.metrics, self.log, self.ledger),
             runtime_keys=self.runtime_keys,
             runtime_teams=self.runtime_teams,
+            issuers=self.issuers,
             responses=self._new_response_store(config),
             limiter_for=self._limit_store.limiter_for,
         )
@@ -218,6 +221,7 @@ class Gateway:
         except BaseException:
             self._next = None
             await self.resources.close_unused(self._is_used)
+            await self.issuers.keep_only(generation.config for generation in self._live_generations())
             raise
         self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
@@ -241,7 +245,7 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, if this process serves calls."""
+        """Start the ledger and the limit store, once, and read the keys of issuers, if this process serves calls."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
@@ -249,6 +253,8 @@ class Gateway:
                 kept = generation.config.calls
                 self.log.records = CallRecords(RecordFile(path, kept.ttl, kept.max_bytes), self.report)
             await self._limit_store.limiter_for(generation.config).start()
+        if self._workers == 1:
+            self.issuers.start(generation.config)
 
     async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
         # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
@@ -264,6 +270,7 @@ class Gateway:
                 await asyncio.sleep(RETIRE_INTERVAL_S)
             else:
                 await self.resources.close_unused(self._is_used)
+        await self.issuers.keep_only(generation.config for generation in self._live_generations())
 
     def count_edge_refusal(self, reason: str) -> None:
         """Count a caller's connection that was rejected before there was a call."""
@@ -304,6 +311,7 @@ class Gateway:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
         await self.runtime_teams.stop()
+        await self.issuers.keep_only(())
         await self.shared.responses.close()
         self._outage_log.stop()
         if self.fleet is not None:

@@ -42,7 +42,7 @@ def fit_thinking(body: Body, target: Target, *, strict: bool) -> list[Adjustment
         return []
     takes_thinking, takes_effort = _support(target)
     if takes_thinking and target.kind.type not in _BUDGET_FIELDS:
-        return []  # an unknown server gets what the caller sent
+        return []  # an unknown server gets the fields that the caller sent
     fit = _Fit(body, target, thinking, strict=strict)
     kind = thinking.get("type")
     if kind == "adaptive":
