@@ -56,9 +56,6 @@ RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
 """Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
-MAX_LABELLED = 1_000
-"""Maximum number of discovered models with label values of their own."""
-
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -102,8 +99,6 @@ class Gateway:
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
         self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
-        self._labelled: set[tuple[str, str]] = set()
-        """The discovered models that have become label values: their names and targets."""
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
@@ -163,12 +158,9 @@ class Gateway:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
     def _on_discovered(self) -> None:
-        """Serve the models that providers list now. The first MAX_LABELLED of them become label values."""
+        """Serve the models that providers list now."""
         self.generation.set_discovered(self.discovery.lists)
-        for name, model in self.generation.router.discovered.models.items():
-            if len(self._labelled) < MAX_LABELLED:
-                self._labelled.add((name, str(model.route)))
-        self.metrics.add_names({name for name, _ in self._labelled}, {target for _, target in self._labelled}, {})
+        self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
         self._configure_probes()
 
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.config.discover import DiscoverConfig
 from gateway.config.load import ConfigError, parse
 from gateway.config.types import Config
 from tests.support.each import each
@@ -19,7 +20,7 @@ def read(discover: str, rest: str = "", type: str = "vllm") -> Config:
 
 def test_the_default_name_is_provider_and_model() -> None:
     found = read("true").providers["box"].discovery
-    assert found is not None
+    assert found == DiscoverConfig()
     assert (found.name_for("box", "org/a"), found.every) == ("box/org/a", 300.0)
     assert [found.model_for("box", name) for name in ("box/org/a", "box/", "box", "other/a")] == ["org/a", None, None, None]
     assert read("false").providers["box"].discovery is None
