@@ -87,6 +87,11 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         ("target", "state"),
         "max",
     ),
+    "lockgate_target_down": (
+        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a 429.",
+        ("target",),
+        "max",
+    ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),

@@ -46,6 +46,7 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
         lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")},
     )
     gauge("lockgate_target_state", partial(_target_states, shared.health, shared.metrics))
+    gauge("lockgate_target_down", partial(_targets_down, shared.health, shared.metrics))
     for name in ("in_flight", "waiting"):
         gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))
     gauge("lockgate_budget_used_ratio", partial(_budget_values, generation, "used"))
@@ -68,6 +69,15 @@ def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, 
     for target in health.all():
         label, current = metrics.target_named(target.name), target.state
         values |= {(label, state): float(state == current) for state in STATES}
+    return values
+
+
+def _targets_down(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Return 1 for each target that is down, else 0. Targets without a separate label are down if one of them is."""
+    values: dict[tuple[str, ...], float] = {}
+    for target in health.all():
+        label = (metrics.target_named(target.name),)
+        values[label] = max(values.get(label, 0.0), float(target.is_down))
     return values
 
 
