@@ -54,7 +54,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
+"""Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
 
 
 class Gateway:
@@ -81,7 +81,7 @@ class Gateway:
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
         runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
-        is this process's place in the fleet, which its replacement takes over.
+        identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -100,9 +100,9 @@ class Gateway:
         self.probes = Probes(self.health)
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
+        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
-        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
