@@ -207,7 +207,7 @@ class Provider(Protocol):
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the provider charges for it."""
     is_own_server: bool = False
-    """Whether the operator runs the server, so that no vendor bills a call that is abandoned."""
+    """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None

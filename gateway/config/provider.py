@@ -241,7 +241,7 @@ class ProviderConfig(Struct, frozen=True):
     bills_aborted_prompt: Annotated[
         bool | None,
         Meta(
-            description="Whether the provider bills the prompt of a call that is given up before any output. Default: true, except "
+            description="Whether the provider bills the prompt of a call that is aborted before any output. Default: true, except "
             "for servers of your own (local, llamacpp, ollama, vllm), where the tokens of the prompt are counted at no "
             "cost.",
             examples=[False],

@@ -229,7 +229,7 @@ HISTOGRAMS: dict[str, View] = {
         "Time from the request's headers to the first content of a stream.", "first_token"
     ),
     "lockgate_time_per_output_token_seconds": _ours(
-        "Mean time between the tokens of a stream, after the first.", "per_token"
+        "Mean time per token after the first token of a stream.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
         "Time added by the gateway to calls with one attempt, not including waits for the caller, a queue or the upstream.",
@@ -245,7 +245,7 @@ HISTOGRAMS: dict[str, View] = {
     ),
     "gen_ai_server_time_to_first_token_seconds": View("Time to the first content of a stream.", "first_token", _SERVER),
     "gen_ai_server_time_per_output_token_seconds": View(
-        "Mean time between the tokens of a stream.", "per_token", _SERVER
+        "Mean time per token after the first token of a stream.", "per_token", _SERVER
     ),
     "gen_ai_client_operation_duration_seconds": View("Duration of upstream attempts.", "attempt", (*_CLIENT, *_ERROR)),
     "gen_ai_client_token_usage": View(

@@ -55,7 +55,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
+"""Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -81,7 +81,7 @@ class Gateway:
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
         runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
-        is this process's place in the fleet, which its replacement takes over.
+        identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
