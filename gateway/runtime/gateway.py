@@ -37,6 +37,7 @@ from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
 from gateway.store.responses import MemoryResponses, ResponseStore
+from gateway.targets.discovery import Discovery
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -54,8 +55,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
-
+"""Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -81,7 +81,7 @@ class Gateway:
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
         runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
-        is this process's place in the fleet, which its replacement takes over.
+        identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -98,11 +98,12 @@ class Gateway:
         self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
+        self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
+        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
-        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
@@ -156,6 +157,12 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
+    def _on_discovered(self) -> None:
+        """Serve the models that providers list now."""
+        self.generation.set_discovered(self.discovery.lists)
+        self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
+        self._configure_probes()
+
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
@@ -184,7 +191,9 @@ class Gateway:
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
         self._configure_probes()
-        register_gauges(self.shared, lambda: self.generation, workers=self._workers)
+        self.discovery.configure(self.config, self.generation.backend)
+        await self.discovery.wait_for_first()
+        register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
 
     async def apply(
         self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
@@ -213,7 +222,8 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        self._configure_probes()
+        self.discovery.configure(config, generation.backend)
+        self._on_discovered()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -275,7 +285,8 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
+            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
@@ -287,6 +298,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self.discovery.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
