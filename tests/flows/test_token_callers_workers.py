@@ -46,7 +46,7 @@ async def test_workers_share_the_budget_of_a_caller_and_start_without_the_issuer
         )
         assert "17 requests per h" in shown.stdout
         metrics = await asyncio.to_thread(httpx.get, running.admin_url + "/metrics", headers=bearer(ADMIN), trust_env=False, timeout=30)
-        assert 'lockgate_issuer_key_reads_total{issuer="staff",outcome="ok"} 2.0' in metrics.text
+        assert 'lockgate_issuer_key_fetches_total{issuer="staff",outcome="ok"} 2.0' in metrics.text
         assert 'lockgate_key_requests_total{key="staff/alice",status="2xx",team="none"} 17.0' in metrics.text
         await issuer.close()
         again = await serve()
