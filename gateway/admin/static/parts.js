@@ -68,8 +68,9 @@ export const Dialog = ({ title, onClose, children }) => {
   const id = useId();
   useEffect(() => {
     const opener = document.activeElement;
-    box.current.showModal();
-    return () => opener?.focus?.();
+    const dialog = box.current;
+    dialog.showModal();
+    return () => { dialog.close(); opener?.focus?.(); }; // while the dialog is open, nothing outside can have the focus
   }, []);
   return html`<dialog ref=${box} aria-labelledby=${id} onClose=${onClose} onCancel=${onClose}>
     <header class="card-head"><h2 id=${id}>${title}</h2><button type="button" class="ghost" aria-label="Close" onClick=${onClose}>✕</button></header>
