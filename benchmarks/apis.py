@@ -1,4 +1,4 @@
-"""Calls of the APIs other than chat completions, each with the chat completion that costs as much work upstream."""
+"""Calls of the APIs other than chat completions, each with a chat completion that takes the same work upstream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.measure import CHAT_EVENTS, request_body
 
 
 class ApiCall(NamedTuple):
-    """One call. `events` is the number of events if it is streamed."""
+    """One call. `events` is the number of events if the response is a stream."""
 
     path: str
     body: bytes

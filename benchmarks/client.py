@@ -2,8 +2,8 @@
 
     python -m benchmarks.client [--requests 20000] [--concurrency 1 32]
 
-Prints user + system time of this process divided by requests: JSON (1.4 KB up, 600 B down) and SSE (51 events at once). For spaced
-events (51 events 20 ms apart, 64 concurrent streams), prints the time of one event that arrives alone.
+The program prints the user and system time of this process per request, for JSON (1.4 KB up, 600 B down) and SSE (51 events at once).
+For spaced events (51 events 20 ms apart, 64 concurrent streams), it prints the time of one event that arrives alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure metrics: recording a call, compared with prometheus-client's labels(), and how long a scrape blocks the event loop.
+"""Measure the cost of recording a call, compared with prometheus-client's labels(), and how long a scrape blocks the event loop.
 
 python -m benchmarks.metrics
 """
@@ -28,8 +28,9 @@ CLIENT = {**SERVER, "gen_ai_request_model": "gpt-4o"}
 
 
 class Cost(NamedTuple):
-    """CPU time per call in microseconds, ours and prometheus-client's, and in ms the longest block by a scrape and its duration.
+    """CPU time of recording a call, in microseconds, with this package and with prometheus-client, and figures of a scrape.
 
+    `stall` is the longest time in ms for which a scrape blocks the event loop, and `scrape` is its duration in ms.
     `turns` is the number of turns of the event loop during a scrape.
     """
 

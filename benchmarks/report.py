@@ -125,7 +125,7 @@ def _api_table(figures: Figures) -> list[str]:
 
 
 def _ratio_table(what: str, other: str, costs: Mapping[str, Pairs]) -> list[str]:
-    """Return a table of costs, the costs of something else in the same repetitions, and their ratios."""
+    """Return a table of costs, of the costs of the alternative in the same repetitions, and of their ratios."""
     lines = [f"| {what} | gateway, CPU us | {other}, CPU us | ratio |", "| --- | --- | --- | --- |"]
     for name, pairs in costs.items():
         ours, others = zip(*pairs, strict=True)

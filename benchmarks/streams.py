@@ -1,8 +1,8 @@
-"""Measure what an event of a stream costs in decoder and relay, for streams as they are and for each kind of repair.
+"""Measure the CPU time of an event in the decoder and the relay, for untouched streams and for each kind of repair.
 
     python -m benchmarks.streams [--seconds 0.2]
 
-In one process, without a network: events of about 200 bytes, in pieces of one and of eight events.
+Everything runs in one process, without a network. Events have about 200 bytes and arrive in pieces of one and of eight events.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def arguments(number: int, **more: Any) -> Chunk:
 
 
 def logprobs(number: int) -> dict[str, Any]:
-    """Return log-probabilities of one token."""
+    """Return the log probabilities of one token."""
     word, value = WORDS[number % len(WORDS)], -number / 7
     return {
         "content": [{"token": word, "logprob": value, "bytes": list(word.encode()), "top_logprobs": []}],

@@ -26,7 +26,7 @@ def linked_files(page: Path) -> list[Path]:
 
 
 def without_folder_links(page: Path) -> str:
-    """Return the text of a page in which links to folders, which have no page on the website, are plain text."""
+    """Return the text of a page, with links to folders as plain text, because folders have no page on the website."""
 
     def replace(match: re.Match[str]) -> str:
         return match[1] if (page.parent / match[2]).is_dir() else match[0]
@@ -51,7 +51,8 @@ def stage() -> None:
 def main() -> int:
     """Build the website and return MkDocs' exit code."""
     stage()
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "docs" / "mkdocs.yml"]  # with --quiet no warning counts
+    # --quiet would hide warnings from --strict
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", ROOT / "docs" / "mkdocs.yml"]
     return subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False).returncode
 
 

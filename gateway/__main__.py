@@ -1,6 +1,6 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. For a mistake of the user, stderr says
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. After a user error, stderr says
 what to change and contains no traceback.
 """
 

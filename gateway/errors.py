@@ -85,6 +85,15 @@ class Unauthorized(GatewayError):
         super().__init__(message, headers=((b"www-authenticate", b"Bearer"),))
 
 
+class InvalidToken(Unauthorized):
+    """The signed token is not valid. The response has the header by which clients know that they need a new one (RFC 6750)."""
+
+    code = "invalid_token"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        GatewayError.__init__(self, message, code=code, headers=((b"www-authenticate", b'Bearer error="invalid_token"'),))
+
+
 class Forbidden(GatewayError):
     """The key does not permit this call."""
 
@@ -192,8 +201,8 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: another target
-continues the stream, or it ends.
+"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: another
+target continues the stream, or the stream ends.
 """
 
 MAX_SDK_RETRY_AFTER_S = 120.0

@@ -74,7 +74,7 @@ class Aggregate:
 
     @staticmethod
     def _whole(choice: dict[str, Any]) -> dict[str, Any]:
-        """Return one choice with the fields and order of an answer."""
+        """Return one choice with the fields of an answer, in the order of an answer."""
         message_choice: dict[str, Any] = {"index": choice["index"]}
         if "message" in choice or "text" not in choice:
             message = _joined(choice.get("message", {}))

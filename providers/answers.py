@@ -121,7 +121,7 @@ def read_answer(
 
 
 def _read_unchanged(body: bytes) -> Answer | None:
-    """Return an answer in OpenAI's shape with its original bytes, or None if it needs a closer look."""
+    """Return an answer in OpenAI's shape with its original bytes, or None if it may need a repair."""
     try:
         chat = _read_good(body)
     except msgspec.ValidationError:
@@ -154,7 +154,7 @@ def _raise_error(answer: dict[str, Any]) -> None:
 
 
 def _complete(answer: dict[str, Any], model: str) -> bool:
-    """Give an answer its id, object, time and model if they are missing. Return whether one was."""
+    """Give an answer its id, object, time and model if they are missing. Return whether any of them was missing."""
     known = dict(answer)
     emptied = drop_empty_errors(answer)
     is_chat = any("message" in choice for choice in choices_of(answer)) or not answer["choices"]
@@ -169,7 +169,7 @@ def _complete(answer: dict[str, Any], model: str) -> bool:
 
 
 def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
-    """Give the choices and the usage of an answer OpenAI's shape. Return whether something changed."""
+    """Convert the choices and the usage of an answer to OpenAI's shape. Return whether something changed."""
     changed = repair_finish_reasons(answer)
     choices = choices_of(answer)
     given = [choice.get("index") for choice in choices]

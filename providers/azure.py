@@ -54,7 +54,7 @@ class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Require `api_version` for the classic API, whose calls of the Responses API are translated."""
+        """Require `api_version` for the classic API, and have calls of the Responses API translated there."""
         if self.api == "classic" and not self.api_version:
             raise ValueError("api: classic requires an api_version, such as 2024-10-21")
         if self.api == "classic":

@@ -44,7 +44,7 @@ FailureKind = Literal[
 
 
 class Adjustment(msgspec.Struct, frozen=True, omit_defaults=True, rename={"from_": "from"}):
-    """One change to the caller's request: the parameter, the action, the old and new value, and the reason (free text)."""
+    """One change to the caller's request: the parameter, the action, the old and new values, and the reason (free text)."""
 
     param: str
     action: Action
@@ -91,9 +91,9 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the provider charges for it."""
     brought: bool = False
-    """Whether the caller brought the credential."""
+    """Whether the caller supplied the credential."""
     facts: object | None = None
-    """What the gateway's catalog knows about the model, if it is newer than the bundled catalog."""
+    """The model's entry in the gateway's catalog, if this catalog is newer than the bundled one."""
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
@@ -140,7 +140,7 @@ class Failure(msgspec.Struct, frozen=True):
     type: str | None = None
     retry_after: float | None = None
     redacted: int = 0
-    """Number of secrets removed from the upstream's message, which holds none."""
+    """Number of secrets that were removed from the upstream's message."""
 
 
 class StreamFailure(Exception):
@@ -156,7 +156,7 @@ class Probabilities(msgspec.Struct):
 
     by_token: dict[str, float]
     first_token_only: list[str] = []
-    """Requested entries of several tokens. Their probability is that of the first token."""
+    """Requested entries that consist of several tokens. Their probability is that of the first token."""
 
 
 class StreamDecoder(Protocol):
@@ -175,7 +175,7 @@ class StreamDecoder(Protocol):
         """Return the JSON chunks (or b"[DONE]") for an event, given its name ("" if it has none) and its data. Raises StreamFailure."""
 
     def take_usage(self) -> bytes | None:
-        """Return the newest chunk whose usage `convert` left out, as `feed` would, and forget it."""
+        """Return the newest chunk whose usage `convert` left out, as `feed` would return it, and forget it."""
         return None
 
     def end(self) -> Sequence[bytes]:
@@ -201,13 +201,13 @@ class Provider(Protocol):
     """The type of the provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
-    chat_only: tuple[str, ...] = ()  # parts of names of models that get calls of other APIs as chat completions
+    chat_only: tuple[str, ...] = ()  # parts of the names of models to which calls of other APIs are sent as chat completions
     caller_headers: tuple[str, ...] = ()
     """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the provider charges for it."""
     is_own_server: bool = False
-    """Whether the operator runs the server, so that no vendor bills a call that is given up."""
+    """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
@@ -222,7 +222,7 @@ class Provider(Protocol):
         """Return the request for an adapted body, including the headers that rules moved out of it."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, StreamFailure for an error."""
+        """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, and StreamFailure for an error."""
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream, or None if the upstream's events are OpenAI chunks that end in [DONE]."""

@@ -22,14 +22,14 @@ class Body:
     __slots__ = ("_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
-        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, ValidationError if it is not an object."""
+        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, and ValidationError if it is not an object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
         self.places: Sequence[Any] | None = None
-        """The places of its messages, if rules moved them: see `providers.rules.places`."""
+        """The places of the body's messages, if rules moved them: see `providers.rules.places`."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._raw
@@ -88,7 +88,7 @@ class Body:
             self._values[new] = self._values.pop(old)
 
     def copy(self) -> Body:
-        """Return an independent body. Values are shared, because they are read-only."""
+        """Return an independent copy. Values are shared, because they are read-only."""
         body = Body.__new__(Body)
         body._source = self._source
         body._raw = self._raw.copy()

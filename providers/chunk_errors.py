@@ -14,7 +14,7 @@ def has_readable_choices(chunk: Any) -> bool:
 
 
 def drop_empty_errors(chunk: dict[str, Any]) -> bool:
-    """Remove errors such as {} and "", which OpenAI's client for Node takes for errors. Return whether there were any."""
+    """Remove an empty `error`, such as {}, which OpenAI's client for Node would raise. Return whether there was one."""
     choices = chunk.get("choices")
     changed = False
     for part in (chunk, *(choices if type(choices) is list else ())):
@@ -39,5 +39,5 @@ def error_of(chunk: Any, event: str) -> Any:
     if not choices and type(chunk.get("message")) is str and (chunk.get("code") or chunk.get("status_code")):
         return {"error": chunk}
     if not choices and type(chunk.get("detail")) is str:
-        return {"error": {"message": chunk["detail"]}}  # FastAPI's error, of vLLM and others
+        return {"error": {"message": chunk["detail"]}}  # the form of errors in FastAPI, which vLLM and others use
     return None

@@ -16,7 +16,7 @@ IDENTITY = frozenset({("id",), ("created",), ("model",)})
 """Paths of values that are the same in all chunks that are sent."""
 
 CallTexts = Mapping[tuple[int, int], list[str]]
-"""Arguments so far of the calls in a chunk that is sent, by the positions of choice and call in it."""
+"""The arguments so far of each call in a sent chunk, by the positions of its choice and of the call."""
 _decode = msgspec.json.Decoder().decode
 _find_texts = re.compile(r'"(content|reasoning_content|text|arguments)":\s?"((?:[^"\\\x00-\x1f]|\\.)+)"').finditer
 _Check = Callable[[Sequence[str]], bool]
@@ -102,7 +102,7 @@ def around_leaves(event: str, leaves: Sequence[Leaf]) -> list[str]:
 
 
 def text_template(event: str, call_texts: CallTexts) -> ChunkTemplate | None:
-    """Return the template of a chunk that is sent unchanged, or None if a search does not find its only text."""
+    """Return the template of a chunk that is sent unchanged, or None if a search cannot find its only text."""
     if '"obfuscation"' in event or '"logprobs":{' in event or len(call_texts) != ('"tool_calls"' in event):
         return None
     texts = list(_find_texts(event))
@@ -151,7 +151,7 @@ def make_template(
 
 
 def _targets(leaf: Leaf, leaves: list[Leaf], sent: list[Leaf]) -> list[Leaf] | None:
-    """Return the places of a leaf's value in the chunk that was sent, or None if they are not certain."""
+    """Return the places of a leaf's value in the chunk that was sent, or None if they are uncertain."""
     if leaf.kind == USAGE or leaf.path in IDENTITY:
         return []
     if leaf.kind != TEXT:
@@ -166,7 +166,7 @@ def _targets(leaf: Leaf, leaves: list[Leaf], sent: list[Leaf]) -> list[Leaf] | N
 
 
 def _unescaped(text: str) -> str:
-    """Return the inside of a JSON string as text, or as it is if it has half a surrogate pair."""
+    """Return the inside of a JSON string as text, or unchanged if it has half a surrogate pair."""
     try:
         result: str = _decode(f'"{text}"')
     except msgspec.DecodeError:

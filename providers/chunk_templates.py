@@ -1,9 +1,8 @@
 """`ChunkTemplates`: chunks that differ from an earlier one only in values without effect are not decoded.
 
-Most chunks of a stream are of this kind. The first one of each kind is decoded. In the later ones, the bytes around the
-values are replaced with those that were sent for the first one, or kept if those were unchanged. At first only the
-texts of a chunk may vary. When a chunk comes that differs in other values as well, such as an id of its own, these may
-vary from then on.
+Most chunks of a stream are of this kind. The first one of each kind is decoded. In the later ones, the bytes around the values
+are replaced with those that were sent for the first one, or kept if those were unchanged. At first only the texts of a chunk
+may vary. When a chunk also differs in other values, such as an id of its own, these may vary from then on.
 """
 
 from __future__ import annotations
@@ -171,7 +170,7 @@ class ChunkTemplates:
             self._shapes.clear()
         around, raws, leaves = self._shape_of(event)
         if around not in self._shapes and sent is not given:
-            self._shapes[around] = raws, None  # the next of this shape shows what varies
+            self._shapes[around] = raws, None  # the next chunk of this shape shows what varies
             return
         old_raws, old = self._shapes.get(around, (raws, None))
         self._varying |= {leaf.path for leaf, new, known in zip(leaves, raws, old_raws, strict=True) if new != known}
@@ -211,7 +210,7 @@ def _varies(leaf: Leaf) -> bool:
 
 
 def _read_event(data: bytes) -> str:
-    """Return a chunk as an event without its end. Empty if it is not one line of text."""
+    """Return a chunk as an event without its end. The result is empty if the chunk is not one line of text."""
     try:
         return "" if b"\n" in data else START + data.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
 """Recognizes chunks of text that already have OpenAI's shape. Most streams consist of them, and they are passed on unchanged.
 
-A typed decode of such a chunk costs a quarter of a full one and needs no further checks of its values.
+A typed decode of such a chunk takes a quarter of the time of a full one, and its values need no further checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ChunkT = TypeVar("ChunkT")
 
 
 class CleanDelta(msgspec.Struct, forbid_unknown_fields=True):
-    """A delta with text alone."""
+    """A delta that contains only text."""
 
     role: Literal["assistant"] | UnsetType = UNSET
     content: _Text = UNSET
@@ -28,7 +28,7 @@ class CleanDelta(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CleanChoice(msgspec.Struct, forbid_unknown_fields=True):
-    """A choice without tool calls and log-probabilities."""
+    """A choice without tool calls or log-probabilities."""
 
     index: Annotated[int, Meta(ge=0)]
     delta: CleanDelta
@@ -132,7 +132,7 @@ class CleanReader(Generic[ChunkT]):
             chunks = self._decode_lines(events[6:].replace(b"\n\ndata: ", b"\n"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        # The decoder also takes other white space between and inside the chunks.
+        # The decoder also accepts other white space between and inside the chunks.
         return chunks if events.count(b"\n") == 2 * len(chunks) else None
 
 

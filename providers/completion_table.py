@@ -1,7 +1,7 @@
-"""The fields of each vendor's completions endpoint. Servers that are not listed pass every field.
+"""The fields of each vendor's completions endpoint. Every field is passed to servers that are not listed.
 
 Sources, as of 2026-11-28: openai 3.52.0, cerebras-cloud-sdk 1.91.0, fireworks-ai 1.2.28, friendli 0.16.3 and together-py
-(commit 00c8693), each its completion_create_params or request body; docs.ollama.com on OpenAI compatibility;
+(commit 00c8693), each from its completion_create_params or request body; docs.ollama.com on OpenAI compatibility;
 xllamacpp 2026.10.11549, tried with each field.
 """
 
@@ -41,7 +41,7 @@ COMPLETION_FIELDS: Mapping[str, str] = {
 }  # fmt: skip
 
 ENGINES = frozenset({"llamacpp", "local"})
-"""Engines that pass every field, but ignore `echo`, `suffix` and `best_of`, and generate without end by default."""
+"""Engines that accept every field but ignore `echo`, `suffix` and `best_of`, and that generate without end by default."""
 
 ONE_TEXT = frozenset({"ollama", "together"})
 """Providers whose `prompt` is one text."""

@@ -21,9 +21,9 @@ class EmbeddingRow(msgspec.Struct, frozen=True, kw_only=True):
     formats: tuple[str, ...] = ("float", "base64")
     """The values of `encoding_format` that may be sent. The gateway converts vectors to other formats."""
     dimensions: str | None = "dimensions"
-    """The provider's name of `dimensions`, or None if the length of vectors cannot be chosen."""
+    """The provider's name for `dimensions`, or None if the length of vectors cannot be chosen."""
     dimension_values: tuple[int, ...] = ()
-    """The lengths that are allowed; empty if any is."""
+    """The allowed lengths; empty if every length is allowed."""
     fixed_models: tuple[str, ...] = ()
     """Beginnings of the names of models whose vectors have a fixed length."""
     accepts: str = ""

@@ -41,7 +41,7 @@ _NO_CREDIT = re.compile(
     r"|monthly spending limit|(?:run|ran) out of credits|credits (?:are |have been )?(?:exhausted|depleted)",
     re.IGNORECASE,
 )
-"""Messages about an empty account without a code of their own: Anthropic with status 400, xAI with 403 and 429."""
+"""Messages about an account without credit that come without a specific code: Anthropic with status 400, xAI with 403 and 429."""
 _RATE_WORDS = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached"})
 """Codes of rate limits. Groq reports a request over its limit of tokens per minute with status 413 and such a code."""
 _PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed"})
@@ -268,7 +268,7 @@ def _google_details(details: list[Any]) -> dict[str, Any]:
         elif kind.endswith("ErrorInfo"):
             fields["reason"] = entry.get("reason")
     if fields.get("quota"):
-        fields["retry_after"] = None  # the delay is that of the limit per minute
+        fields["retry_after"] = None  # the delay applies to the limit per minute
     return fields
 
 

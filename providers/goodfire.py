@@ -105,7 +105,7 @@ class Goodfire(OpenAICompatible):
         return [*adjustments, *super().adapt(body, target, options)]
 
     def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
-        """Return a message if the model names a variant that the settings do not have."""
+        """Return an error message if the model names a variant that the settings do not have."""
         _, at, variant = model.partition("@")
         variants = settings.get("variants") or {}
         if not at or variant in variants:
@@ -114,7 +114,7 @@ class Goodfire(OpenAICompatible):
         return f"the provider's settings have no variant '{variant}'; known variants: {known}"
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """Return the request with the name of the model alone."""
+        """Return the request with the name of the model, without the variant."""
         if "@" in target.model:
             target = msgspec.structs.replace(target, model=target.model.partition("@")[0])
         return super().encode(body, target, options)

@@ -111,7 +111,7 @@ class ToolsWithoutReasoning(Rule, frozen=True):
         if not work.body.get(self.param) or effort == "none" or (effort is None and not self.default_on):
             return
         if not self.can_stop:
-            why = "this model always reasons, and then accepts no tools in chat completions"
+            why = "this model always reasons, and therefore accepts no tools in chat completions"
             raise work.refuse(self.param, why, "unsupported_combination")
         if effort is None:
             work.report("reasoning_effort", "set_default", to="none", why=_NO_TOOLS)
@@ -216,7 +216,7 @@ RESPONSES_RULES: tuple[Rule | ForModels, ...] = (
 
 RESPONSES_PATHS = {**PATHS, "responses": "/responses"}
 CHAT_ONLY = ("search-preview", "search-api", "audio", "o1-mini")
-"""Parts of names of models without the Responses API: truefoundry/models#2006 (OpenAI's tables of models, 2026-08)."""
+"""Parts of the names of models without the Responses API: truefoundry/models#2006 (OpenAI's tables of models, 2026-08)."""
 
 
 def needs_responses(model: str, body: Body) -> bool:

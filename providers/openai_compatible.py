@@ -55,7 +55,7 @@ USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
 _PASSED_TOO: Mapping[str, tuple[str, ...]] = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
-"""Fields that are passed together with another one: their rules do not see it and would drop them."""
+"""Fields that are passed together with another one: their own rules would drop them, because they do not see the other field."""
 NO_TEAM = Drop("team", why="it names an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
@@ -78,8 +78,8 @@ class NativeResponses(Settings, frozen=True, forbid_unknown_fields=True):
     native_responses: Annotated[
         bool,
         Meta(
-            description="Pass calls of the Responses API to the vendor's own. `false`: translate them to chat completions, for "
-            "example because a proxy or a region lacks it.",
+            description="Pass calls of the Responses API unchanged to the vendor's Responses API. `false`: translate them to "
+            "chat completions, for example because a proxy or a region lacks that API.",
             examples=[False],
         ),
     ] = True
@@ -124,13 +124,13 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
     chat_only: tuple[str, ...] = ()
-    """Parts of names of models to which calls of other APIs are sent as chat completions."""
+    """Parts of the names of models to which calls of other APIs are sent as chat completions."""
     hides_output: bool = False
     """Whether `total_tokens` may be the only field of `usage` that includes reasoning tokens."""
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the vendor charges for it."""
     is_own_server: bool = False
-    """Whether the operator runs the server, so that no vendor bills a call that is given up."""
+    """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     source: str = ""
@@ -247,7 +247,7 @@ class OpenAICompatible(Provider):
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
-        """Return content type, user agent, credential and the operator's headers, which replace the others. Computed once per target."""
+        """Return the content type, user agent, credential and the operator's headers, which replace the others."""
         cached = target.__dict__.get(_HEADERS)
         if cached is None:
             cached = target.__dict__[_HEADERS] = tuple(self._headers(target))

@@ -1,7 +1,7 @@
 """The kinds of 4xx errors about one request: its model, its path, its size, its content, or something else.
 
-Another target may answer some of these requests, so they have kinds of their own. Sources, read 2026-11-29, unless the line
-says otherwise: the errors that users quote in issues.
+Another target may answer some of these requests, so they have kinds of their own. The sources, read on 2026-11-29, are errors
+that users quote in issues, unless a line states another source.
 
     model     OpenAI, Groq, xAI: 404 "The model `x` does not exist or you do not have access to it" (continuedev/continue#10832);
               OpenAI: 400 with the same code (skorokithakis/sysaidmin#9); Gemini: "models/x is not found for API version v1beta"

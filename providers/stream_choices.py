@@ -17,7 +17,7 @@ class StreamChoice:
         self.finished = False
         self.has_delta = False
         self.has_function_call = False
-        """Whether a legacy function call began."""
+        """Whether a legacy function call has begun."""
         self.has_role = False
 
     def goes_on(self, delta: Any) -> bool:
@@ -29,7 +29,7 @@ class StreamChoice:
     def repair_role(self, delta: dict[str, Any]) -> bool:
         """Give the first delta the role `assistant`, and remove the role from the others.
 
-        The `openai` package for Node refuses a choice without a role, and that for Python joins roles like other texts.
+        The `openai` package for Node refuses a choice without a role, and the one for Python joins roles like other texts.
         """
         if self.has_role:
             return delta.pop("role", None) is not None
@@ -39,7 +39,7 @@ class StreamChoice:
         return changed
 
     def repair_calls(self, delta: dict[str, Any]) -> bool:
-        """Give the tool calls of a delta OpenAI's form. Return whether something changed."""
+        """Convert the tool calls of a delta to OpenAI's form. Return whether something changed."""
         source = delta["tool_calls"]
         if source is None or source == []:
             return False

@@ -89,7 +89,7 @@ class ChunkNormalizer(StreamDecoder):
         return b"".join(sent)
 
     def _is_text(self, chunk: Any) -> bool:
-        """Return whether a chunk has nothing but text of choices that have begun and not ended."""
+        """Return whether a chunk has only text, of choices that have begun and not ended."""
         if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None or chunk.get("object") == "error":
             return False
         choices = chunk.get("choices")

@@ -29,9 +29,9 @@ class Usage(msgspec.Struct, frozen=True):
     unsplit_tokens: int = 0  # a total without parts: the other counts are then 0
     is_unbilled: bool = False  # True if the provider charges nothing for these tokens
     billed: tuple[int, int] | None = None
-    """Billed tokens of prompt and output, if the provider reports them besides those it processed, as Cohere does."""
+    """Billed tokens of prompt and output, if the provider reports them in addition to the processed ones, as Cohere does."""
     parts: tuple[Usage, ...] = ()
-    """The usage of each request, if this is the sum of several: a price that depends on the length applies to each."""
+    """The usage of each request, if this usage is the sum of several: a price that depends on the length applies to each."""
 
     def plus(self, other: Usage) -> Usage:
         """Return the sum. It is an estimate if either usage is an estimate."""

@@ -101,7 +101,7 @@ def normalized_usage(raw: dict[str, Any]) -> Usage | None:
 
 
 def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
-    """Return prompt, output and total. A missing part is the rest of the total."""
+    """Return the counts of prompt, output and total. A missing part is computed from the total."""
     prompt, completion, total = (read_count(raw.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     if total is not None:
         if completion is None and prompt is not None:
@@ -112,7 +112,10 @@ def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
 
 
 def _with_cached(prompt: int, completion: int, total: int | None, cached: int) -> int:
-    """Return the tokens of the prompt, cached ones included. A count below the cached tokens excludes them if the total shows it."""
+    """Return the tokens of the prompt, cached ones included.
+
+    A count lower than that of the cached tokens excludes them if the total confirms it.
+    """
     return prompt + cached if cached > prompt and total is not None and total >= prompt + cached + completion else prompt
 
 

@@ -1,4 +1,4 @@
-"""The admin listener's route table. The listener is on loopback by default, elsewhere only with an admin key.
+"""The admin listener's route table. The listener is on loopback by default; any other address requires an admin key.
 
 Each group of endpoints has a module of its own; gateway.admin.access checks who may use them. Requests to /healthz, /readyz and the
 files of the page are not checked.

@@ -91,7 +91,7 @@ async def with_usage(gateway: Gateway, shown: list[tuple[dict[str, Any], KeyConf
 
 
 def log_change(gateway: Gateway, event: str, **fields: Any) -> None:
-    """Log a change of a key or team."""
+    """Log a change to a key or team."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     gateway.log.write(msgspec.json.encode({"time": at, "level": "info", "event": event, **fields}) + b"\n")
 

@@ -44,7 +44,7 @@ _DRAIN_HELP = "Let calls in flight run this long before they are aborted. Overri
 )
 @click.option("--demo", is_flag=True, help="Serve the local model and two scripted providers that fail on demand. See the page.")
 def serve(config_path: str | None, workers: int, log: str, demo: bool, **over: Any) -> None:
-    """Serve callers until interrupted. SIGHUP or a change of the file reloads the configuration.
+    """Serve callers until interrupted. A SIGHUP or a change to the file reloads the configuration.
 
     \b
     lockgate serve

@@ -83,7 +83,7 @@ class Frame:
         return sum(values) if values else default
 
     def label(self, name: str, label: str) -> str:
-        """Return the value of a label of the first series; empty without series."""
+        """Return the value of a label of the first series, or an empty string if there is none."""
         return next((labels.get(label, "") for labels, _ in self._now.samples.get(name, [])), "")
 
     def total(self, name: str, **labels: str) -> float:
@@ -171,7 +171,7 @@ class Frame:
             )
 
     def refusals(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield for each limit that refused calls its owner, its kind, the number of refusals and their rate per second."""
+        """Yield a row for each limit that refused calls: its owner, its kind, the number of refusals and their rate per second."""
         for owner in self.names("lockgate_limit_decisions_total", "owner"):
             decisions = _matching(self._now, "lockgate_limit_decisions_total", {"owner": owner})
             kinds = {labels["kind"] for labels, _ in decisions}

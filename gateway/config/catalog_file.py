@@ -1,4 +1,4 @@
-"""The file that `catalog` names: newer entries of the catalog, and a warning if prices are old."""
+"""Reads newer catalog entries from the file that `catalog` names, and warns about old prices."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _updated(provider: ProviderConfig, overlay: Overlay) -> ProviderConfig:
 
 
 def old_prices(config: Config, today: date) -> list[str]:
-    """Return a warning for each date of prices that is more than MAX_AGE_DAYS ago, if targets are charged by them."""
+    """Return a warning for each price date more than MAX_AGE_DAYS ago, if targets are charged at these prices."""
     used: dict[str, set[str]] = {}
     for model in config.models.values():
         for ref in refs(model.targets):
@@ -56,7 +56,7 @@ def old_prices(config: Config, today: date) -> list[str]:
 
 
 def _price_date(provider: ProviderConfig, model: str) -> str | None:
-    """Return the date of the catalog's price of a model, or None if it is not charged by the catalog."""
+    """Return the date of a model's price in the catalog, or None if the model is not charged at that price."""
     if provider.type == "local" or model in provider.prices or "*" in provider.prices:
         return None
     entry = catalog.find(provider.type, model, provider.name, provider.overlay)

@@ -10,7 +10,9 @@ from gateway.catalog.prices import price_of
 from gateway.config import pem
 from gateway.config.brought_check import check_brought
 from gateway.config.files import Files
-from gateway.config.key import KeyConfig, model_limits
+from gateway.config.issuer import policy_keys
+from gateway.config.issuer_check import check_name
+from gateway.config.key import KeyConfig, TeamConfig, model_limits
 from gateway.config.limit import RATE_FIELDS, LimitsConfig
 from gateway.config.passthrough_check import check_allowed_patterns
 from gateway.config.problem import Problems, join, shorten, suggest
@@ -26,13 +28,13 @@ MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 def check_listeners(config: Config, problems: Problems) -> None:
     """Refuse listeners that other machines can reach without a key, useless values of `auth`, and a port used twice."""
-    if config.auth == "auto" and not config.keys and not config.listen.is_loopback:
+    if config.auth == "auto" and not config.keys and not config.issuers and not config.listen.is_loopback:
         problems.add_at_path(
             "listen",
             f"{config.listen} is reachable from other machines and there are no keys: add a key under keys, listen on "
             "127.0.0.1, or set auth: keys (keys are created at run time) or auth: none (no keys)",
         )
-    if config.auth == "keys" and not config.keys and config.admin.key_hash is None:
+    if config.auth == "keys" and not config.keys and not config.issuers and config.admin.key_hash is None:
         problems.add_at_path(
             "auth",
             "no keys are configured and none can be created: set admin.key_hash and run "
@@ -40,6 +42,8 @@ def check_listeners(config: Config, problems: Problems) -> None:
         )
     if config.auth == "none" and config.keys:
         problems.add_at_path("auth", "auth: none ignores the keys of this file: remove auth or remove the keys")
+    if config.auth == "none" and config.issuers:
+        problems.add_at_path("auth", "auth: none ignores the issuers of this file: remove auth or remove the issuers")
     if config.admin.key_hash is None and not config.admin.listen.is_loopback:
         problems.add_at_path(
             "admin",
@@ -55,6 +59,7 @@ def check_keys(config: Config, problems: Problems) -> None:
     """Refuse duplicate keys, and names of teams and models that are not in the file."""
     seen: dict[str, str] = {}
     for name, key in config.keys.items():
+        check_name(config, name, problems)
         first = seen.setdefault(key.hash, name)
         if first != name and key.hash:
             problems.add_at_path(f"{join('keys', name)}.hash", f"same key as '{first}': every key needs its own hash")
@@ -63,14 +68,21 @@ def check_keys(config: Config, problems: Problems) -> None:
             problems.add_at_path(
                 path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}"
             )
-        check_brought(config, key, join("keys", name), problems)
-        _check_models(config, key.models, join("keys", name), problems)
-        check_allowed_patterns(config, key.passthrough, join("keys", name), problems)
+        _check_access(config, key, join("keys", name), problems)
+    for path, policy in policy_keys(config.issuers):
+        _check_access(config, policy, path, problems)
     for name, team in config.teams.items():
         if not name.strip() or not name.isprintable():
             problems.add_at_path(join("teams", name), "a team's name must be printable text")
         _check_models(config, team.models, join("teams", name), problems)
         check_allowed_patterns(config, team.passthrough, join("teams", name), problems)
+
+
+def _check_access(config: Config, key: KeyConfig, where: str, problems: Problems) -> None:
+    """Refuse providers, models and patterns that the file does not have."""
+    check_brought(config, key, where, problems)
+    _check_models(config, key.models, where, problems)
+    check_allowed_patterns(config, key.passthrough, where, problems)
 
 
 def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
@@ -162,18 +174,17 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
     """Return every limits block: its path, the block, and, for a budget, the targets that its calls can reach."""
     limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
     everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
-    blocks = [(join("keys", name), key.models, key.limits, "limits") for name, key in config.keys.items()]
-    blocks += [
-        (join("keys", name), key.models, key.limits_per_user, "limits_per_user") for name, key in config.keys.items()
-    ]
-    blocks += [(join("teams", name), team.models, team.limits, "limits") for name, team in config.teams.items()]
-    for section, entries in (("keys", config.keys), ("teams", config.teams)):
-        for name, entry in entries.items():
-            where = f"{join(section, name)}.models"
-            limited += [
-                (f"{join(where, model)}.limits", block, _may_reach(config, model) if block.spend else [])
-                for model, block in model_limits(entry).items()
-            ]
+    keys = [*((join("keys", name), key) for name, key in config.keys.items()), *policy_keys(config.issuers)]
+    teams = [(join("teams", name), team) for name, team in config.teams.items()]
+    blocks = [(where, key.models, key.limits, "limits") for where, key in keys]
+    blocks += [(where, key.models, key.limits_per_user, "limits_per_user") for where, key in keys]
+    blocks += [(where, team.models, team.limits, "limits") for where, team in teams]
+    entries: list[tuple[str, KeyConfig | TeamConfig]] = [*keys, *teams]
+    for where, entry in entries:
+        limited += [
+            (f"{join(f'{where}.models', model)}.limits", block, _may_reach(config, model) if block.spend else [])
+            for model, block in model_limits(entry).items()
+        ]
     for where, models, limits, field in blocks:
         targets: list[Ref] = []
         if limits.spend and models is None:

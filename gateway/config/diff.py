@@ -14,7 +14,9 @@ from gateway.config.redis_address import RedisAddress, read_address
 from gateway.config.secret import Secret
 from gateway.config.types import Config
 
-SECTIONS = {"providers": "provider", "models": "model", "passthrough": "path", "teams": "team", "keys": "key"}
+SECTIONS = {
+    "providers": "provider", "models": "model", "passthrough": "path", "teams": "team", "keys": "key", "issuers": "issuer",
+}  # fmt: skip
 """Sections with named entries, and the word for one entry."""
 
 RESTART_ONLY = (
@@ -79,7 +81,7 @@ def _is_restart_only(path: str) -> bool:
 
 
 def _is_reread_password(old: Any, new: Any) -> bool:
-    """Return whether only a password in a file differs: each connection to the store reads that file again."""
+    """Return whether only a password from a file differs. Each new connection to the store reads that file again."""
     if isinstance(old, tuple) and isinstance(new, tuple):
         old, new = (secrets[0] if len(secrets) == 1 else None for secrets in (old, new))
     path = getattr(old, "path", None)

@@ -1,4 +1,4 @@
-"""The files that a configuration refers to: their contents, and fingerprints by which a change is noticed."""
+"""The files that a configuration refers to: their contents, and fingerprints that reveal changes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Files:
         return str(path) in self._known
 
     def watch(self, path: Path) -> None:
-        """Record the fingerprint of a file, so that a change is noticed."""
+        """Record the fingerprint of a file, so that a change is detected."""
         self.fingerprints[str(path)] = fingerprint(str(path))
 
 

@@ -43,7 +43,7 @@ UNFORWARDABLE = frozenset({
     "keep-alive", "ocp-apim-subscription-key", "origin", "proxy-authorization", "referer", "set-cookie", "te", "trailer",
     "transfer-encoding", "upgrade", "user-agent", "via", "x-amz-security-token", "x-api-key", "x-auth-token", "x-goog-api-key",
 })  # fmt: skip
-"""Headers that no setting forwards: those of the connection and the gateway's own, and credentials of callers."""
+"""Headers that no setting forwards: those of the connection, those of the gateway, and the credentials of callers."""
 UNFORWARDABLE_PREFIXES = ("content-", "proxy-", "x-forwarded-", "x-gateway-")
 OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses", "/rerank")
 
@@ -201,6 +201,23 @@ def read_journal(text: str) -> str:
     return text
 
 
+def read_https_url(text: str) -> str:
+    """Read an https URL. On loopback, http is accepted as well."""
+    parts = _url(text, ("http", "https"), "a URL such as https://login.example.com/jwks.json")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL contains a credential: remove it")
+    if parts.scheme == "http" and not Address(parts.hostname, 0).is_loopback:
+        raise ValueError("keys over http could be replaced on the way: use https")
+    return text
+
+
+def read_text(text: str) -> str:
+    """Read a text without line breaks and control characters."""
+    if not text or not text.isprintable():
+        raise ValueError("expected printable text of at least one character")
+    return text
+
+
 def read_host(text: str) -> str:
     """Read a host name or address without a port, in lower case."""
     if not re.fullmatch(_NAME, text):
@@ -296,6 +313,11 @@ FORMATS: dict[str, Format] = {
         allows_file=True,
     ),
     "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "https_url": Format(read_https_url, _text(r"https?://[^\s#]+", "https://login.example.com/jwks.json"), may_hold_secret=True),
+    "text": Format(read_text, {"type": "string", "minLength": 1, "examples": ["lockgate"]}),
+    "claim_value": Format(
+        read_text, {"type": ["string", "boolean", "integer"], "minLength": 1, "examples": ["example.com", True]}
+    ),
     "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),

@@ -104,8 +104,9 @@ class KeyConfig(Struct, frozen=True):
     limits_per_user: Annotated[
         LimitsConfig,
         Meta(
-            description="Limits for each end user of this key: `user` or `safety_identifier`, in the Messages API "
-            "`metadata.user_id`, or the header named by `end_user_header`. All calls that name none count as one user.",
+            description="Limits for each end user of this key. A call names its end user in `user` or `safety_identifier` (in the "
+            "Messages API, `metadata.user_id`) or in the header that `end_user_header` names. All calls that name no "
+            "end user count as one user.",
             examples=[{"requests": "20/min"}],
         ),
     ] = LimitsConfig()
@@ -119,7 +120,7 @@ class KeyConfig(Struct, frozen=True):
     ] = ()
     budget_brought_credentials: Annotated[
         bool,
-        Meta(description="Whether spend on credentials that callers bring counts in budgets.", examples=[False]),
+        Meta(description="Whether spend on credentials that callers bring counts towards budgets.", examples=[False]),
     ] = True
     require_end_user: Annotated[
         bool, Meta(description="Reject calls that name no end user (400).", examples=[True])
@@ -127,7 +128,7 @@ class KeyConfig(Struct, frozen=True):
 
 
 def model_limits(entry: KeyConfig | TeamConfig) -> dict[str, LimitsConfig]:
-    """Return the limits of each model or pattern that an entry allows, where they are set."""
+    """Return the limits of each model or pattern for which an entry sets limits."""
     if not isinstance(entry.models, dict):
         return {}
     return {name: access.limits for name, access in entry.models.items() if access.limits != LimitsConfig()}

@@ -1,4 +1,4 @@
-"""Limits and budgets: how they are written (600/min, 50 USD/month), and the settings of a `limits` block."""
+"""Limits and budgets: their notation (600/min, 50 USD/month), and the settings of a `limits` block."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ _Spends = Annotated[tuple[Rate, ...], Meta(extra={"form": "spend"})]
 
 
 class LimitsConfig(Struct, frozen=True):
-    """Upper limits on usage. Windows of rates are sliding; a budget is counted per calendar day, week or month, or in total.
+    """Upper limits on usage. Rates have sliding windows; a budget is counted per calendar day, week or month, or in total.
 
     A kind may have several limits with different windows, which all apply: `requests: [10/s, 600/min]`.
     """
@@ -130,7 +130,7 @@ class LimitsConfig(Struct, frozen=True):
         _Rates,
         Meta(
             description="Prompt tokens per window that the provider does not read from its cache. A call reserves its "
-            "whole prompt; the cached part is returned when its usage is known.",
+            "whole prompt; the cached part is returned when the usage is known.",
             examples=["100k/min"],
         ),
     ] = ()
@@ -150,7 +150,7 @@ class LimitsConfig(Struct, frozen=True):
     timezone: Annotated[
         str,
         Meta(
-            description="Time zone in which the periods of budgets begin. A change keeps the amounts already spent.",
+            description="Time zone in which the periods of budgets begin. A change of the time zone keeps the amounts already spent.",
             extra={"form": "timezone"},
             examples=["Europe/Berlin"],
         ),
@@ -166,9 +166,9 @@ class LimitsConfig(Struct, frozen=True):
     strict: Annotated[
         bool,
         Meta(
-            description="Never exceed token limits and budgets, even if an estimate is wrong. Prompts are counted "
-            "by an upper bound derived from their size, and a call without `max_tokens` is sent with the output cap "
-            "that was reserved for it.",
+            description="Never exceed a token limit or a budget, even if an estimate is wrong. Prompt tokens are counted "
+            "as an upper bound derived from the size of the prompt, and a call without `max_tokens` is sent with the "
+            "output cap that was reserved for it.",
             examples=[True],
         ),
     ] = False

@@ -16,8 +16,8 @@ class TlsConfig(Struct, frozen=True):
     cert: Annotated[
         File,
         Meta(
-            description="PEM file with the certificate and its chain. Relative paths start at the folder of the YAML "
-            "file.",
+            description="PEM file with the certificate and its chain. A relative path is resolved against the "
+            "folder of the YAML file.",
             examples=["/etc/lockgate/tls.crt"],
         ),
     ]
@@ -61,8 +61,8 @@ class CallersConfig(Struct, frozen=True):
     headers: Annotated[
         Duration,
         Meta(
-            description="Maximum time from a new connection to the complete head of its first request, and for each "
-            "later head once it has begun.",
+            description="Maximum time from a new connection to the complete head of its first request, and from the beginning of "
+            "each later head to its end.",
             examples=["5s"],
         ),
     ] = 10.0

@@ -20,6 +20,7 @@ from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.extras import check_extras
 from gateway.config.files import Files
 from gateway.config.formats import Address
+from gateway.config.issuer_check import check_issuers, with_key_sets
 from gateway.config.key import KeyConfig
 from gateway.config.listener import AdminConfig, TlsConfig
 from gateway.config.model import ModelConfig
@@ -59,8 +60,8 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 CHECKS = (
-    check_listeners, check_keys, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough, check_extras,
-    check_client_certificates,
+    check_listeners, check_keys, check_issuers, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough,
+    check_extras, check_client_certificates,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""
 
@@ -115,6 +116,7 @@ def parse(
     config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
         config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
+        config = with_key_sets(config, reader.files, problems)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
         for check in CHECKS:
@@ -128,7 +130,7 @@ def parse(
 def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems, absent: Problems | None) -> None:
     """Run one check.
 
-    Ignore a TypeError or AttributeError if a problem or an absent value was reported: this value may be the cause.
+    Ignore a TypeError or AttributeError if a problem or an absent value was reported: it may be the cause.
     """
     try:
         check(config, problems)

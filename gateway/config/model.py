@@ -104,7 +104,7 @@ class HedgeConfig(Struct, frozen=True):
         Annotated[HedgeDelay, Meta(extra={"form": "after"})],
         Meta(
             description="Delay before the second attempt: a time, or a percentile of the first target's time to first "
-            "token (for calls without streaming, to the whole answer).",
+            "token (for calls without streaming, of its time to the whole answer).",
             examples=["p95"],
         ),
     ]
@@ -190,8 +190,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     require_parameters: Annotated[
         bool | None,
         Meta(
-            description="Skip targets that would drop or change a parameter of the call. If none is left, the call "
-            "is rejected (400).",
+            description="Skip targets that would drop or change a parameter of the call. If no target is left, the call is rejected (400).",
             examples=[True],
         ),
     ] = None
@@ -212,7 +211,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
 
 
 class ModelConfig(ModelSettings, frozen=True):
-    """A model that callers can ask for: its targets, how they are balanced, its limits, and its settings."""
+    """A model that callers can ask for: its targets, load balancing, limits and settings."""
 
     name: Name
     targets: Annotated[
@@ -227,7 +226,7 @@ class ModelConfig(ModelSettings, frozen=True):
     balance: Annotated[
         Balance | None,
         Meta(
-            description="How a split selects a target: by weight (`weighted`), time to first token (`latency`), "
+            description="Criterion by which a split selects a target: weight (`weighted`), time to first token (`latency`), "
             "calls in flight (`least_busy`), price (`cost`) or conversation (`session`: all calls of a conversation go to "
             "the same target). Default: `weighted`.",
             examples=["latency"],

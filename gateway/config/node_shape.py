@@ -1,4 +1,4 @@
-"""The shape of YAML nodes, by which the type of an entry with several possible types is chosen."""
+"""The shape of a YAML node, which decides between the possible types of an entry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gateway.config.yamlfile import Mapping, Node, Sequence
 
 
 def has_shape(node: Node, kind: mi.Type) -> bool:
-    """Return whether a node is a list or a mapping, as the type is."""
+    """Return whether a node and a type are both mappings or both lists."""
     while isinstance(kind, mi.Metadata):
         kind = kind.type
     if isinstance(node, Mapping):

@@ -48,5 +48,5 @@ class PassthroughConfig(Struct, frozen=True):
     ] = False
     websocket_idle: Annotated[
         Duration,
-        Meta(description="Time without data in both directions after which a WebSocket connection is closed.", examples=["30m"]),
+        Meta(description="Time without data in either direction after which a WebSocket connection is closed.", examples=["30m"]),
     ] = 600.0

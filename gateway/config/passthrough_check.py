@@ -1,6 +1,6 @@
 """Checks of `passthrough`.
 
-Patterns and paths must be plain; a pattern must cover no API of the gateway, and lead to a provider of the file.
+Patterns and paths must be plain, no pattern may cover the gateway's own APIs, and each provider must be in the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EXPECTED = "expected a path such as /v1/audio/* or /v1/batches: plain characters
 
 
 def check_passthrough(config: Config, problems: Problems) -> None:
-    """Refuse invalid patterns, patterns of the gateway's own APIs, and unknown providers."""
+    """Refuse invalid patterns, patterns that cover the gateway's own APIs, and unknown providers."""
     for pattern, entry in config.passthrough.items():
         where = join("passthrough", pattern)
         _check_pattern(pattern, where, problems)
@@ -85,7 +85,7 @@ def _check_provider(config: Config, entry: PassthroughConfig, where: str, proble
 def _check_websocket(config: Config, entry: PassthroughConfig, where: str, problems: Problems) -> None:
     provider = config.providers.get(entry.provider)
     if entry.methods and "GET" not in entry.methods:
-        problems.add_at_path(f"{where}.methods", "a WebSocket connection begins with GET: add it, or remove websocket")
+        problems.add_at_path(f"{where}.methods", "a WebSocket connection begins with GET: add GET, or remove websocket")
     if provider is not None and provider.proxy not in (None, "env"):
         text = f"the provider '{entry.provider}' has a proxy, through which no WebSocket connection is possible"
         problems.add_at_path(f"{where}.websocket", text)
@@ -102,4 +102,4 @@ def _check_path(pattern: str, entry: PassthroughConfig, where: str, problems: Pr
     elif not is_plain(path):
         problems.add_at_path(f"{where}.path", EXPECTED)
     elif path.endswith("/*") != pattern.endswith("/*"):
-        problems.add_at_path(f"{where}.path", "either both the pattern and the path end in '/*', or neither does")
+        problems.add_at_path(f"{where}.path", "if the pattern or the path ends in '/*', both must")

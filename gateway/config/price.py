@@ -15,46 +15,47 @@ class RatesConfig(Struct, frozen=True, kw_only=True):
     """Prices by kind of token, in USD per million tokens."""
 
     prompt: Annotated[
-        _Price, Meta(description="Price of prompt tokens. Default: as without this entry.", examples=[5])
+        _Price, Meta(description="Price of prompt tokens. Default: the price that applies without this entry.", examples=[5])
     ] = None
     output: Annotated[
-        _Price, Meta(description="Price of output tokens. Default: as without this entry.", examples=[22.5])
+        _Price, Meta(description="Price of output tokens. Default: the price that applies without this entry.", examples=[22.5])
     ] = None
     cached: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens read from the provider's cache. Default: as without this entry.",
+            description="Price of prompt tokens read from the provider's cache. Default: the price that applies without this entry.",
             examples=[0.5],
         ),
     ] = None
     cache_write: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens written to the provider's cache. Default: as without this entry.",
+            description="Price of prompt tokens written to the provider's cache. Default: the price that applies without this entry.",
             examples=[6.25],
         ),
     ] = None
     cache_write_1h: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens kept in the provider's cache for an hour. Default: as without this entry.",
+            description="Price of prompt tokens kept in the provider's cache for an hour. Default: the price that applies without "
+            "this entry.",
             examples=[10],
         ),
     ] = None
     reasoning: Annotated[
-        _Price, Meta(description="Price of reasoning tokens. Default: as without this entry.", examples=[22.5])
+        _Price, Meta(description="Price of reasoning tokens. Default: the price that applies without this entry.", examples=[22.5])
     ] = None
     audio_prompt: Annotated[
-        _Price, Meta(description="Price of audio tokens of the prompt. Default: as without this entry.", examples=[40])
+        _Price, Meta(description="Price of audio tokens of the prompt. Default: the price that applies without this entry.", examples=[40])
     ] = None
     image_prompt: Annotated[
-        _Price, Meta(description="Price of image tokens of the prompt. Default: as without this entry.", examples=[8])
+        _Price, Meta(description="Price of image tokens of the prompt. Default: the price that applies without this entry.", examples=[8])
     ] = None
     audio_output: Annotated[
-        _Price, Meta(description="Price of audio tokens of the output. Default: as without this entry.", examples=[80])
+        _Price, Meta(description="Price of audio tokens of the output. Default: the price that applies without this entry.", examples=[80])
     ] = None
     image_output: Annotated[
-        _Price, Meta(description="Price of image tokens of the output. Default: as without this entry.", examples=[32])
+        _Price, Meta(description="Price of image tokens of the output. Default: the price that applies without this entry.", examples=[32])
     ] = None
 
 
@@ -116,7 +117,7 @@ class PriceConfig(Struct, frozen=True):
     steps: Annotated[
         tuple[StepConfig, ...],
         Meta(
-            description="Prices of long prompts. Of several steps, the highest that the prompt exceeds applies.",
+            description="Prices of long prompts. If there are several steps, the highest one that the prompt exceeds applies.",
             examples=[[{"over": 272_000, "prompt": 5, "output": 22.5}]],
         ),
     ] = ()

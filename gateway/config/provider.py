@@ -14,7 +14,7 @@ from gateway.config.secret import Url
 
 
 class CooldownConfig(Struct, frozen=True):
-    """Cooldowns: when a failing target is skipped, and for how long.
+    """Cooldowns: the failures after which a target is skipped, and the duration.
 
     A 429, or a 503 or 529 with a Retry-After, also starts a cooldown.
     """
@@ -41,7 +41,7 @@ class CooldownConfig(Struct, frozen=True):
     max: Annotated[
         Duration,
         Meta(
-            description="Maximum length of a cooldown, even if the upstream asks for more. After a used-up quota, `quota_max` "
+            description="Maximum length of a cooldown, even if the upstream asks for more. If a quota is used up, `quota_max` "
             "applies instead.",
             examples=["10m"],
         ),
@@ -49,7 +49,7 @@ class CooldownConfig(Struct, frozen=True):
     quota_max: Annotated[
         Duration,
         Meta(
-            description="Maximum length of a cooldown after a used-up quota, if the upstream says when the quota is reset.",
+            description="Maximum length of a cooldown after a quota is used up, if the upstream says when the quota is reset.",
             examples=["2h"],
         ),
     ] = 86_400.0
@@ -89,7 +89,7 @@ class TargetConfig(Struct, frozen=True):
 
 
 class ProviderConfig(Struct, frozen=True):
-    """A vendor or a server of your own: its address and your credentials there."""
+    """A vendor or a server of your own: its address and your credentials for it."""
 
     name: Name
     type: Annotated[
@@ -205,7 +205,7 @@ class ProviderConfig(Struct, frozen=True):
     cooldown: Annotated[
         CooldownConfig,
         Meta(
-            description="Cooldowns: when a failing target is skipped, and for how long.",
+            description="Cooldowns: the failures after which a target is skipped, and the duration.",
             examples=[{"failures": 3, "time": "10s"}],
         ),
     ] = CooldownConfig()
@@ -233,8 +233,9 @@ class ProviderConfig(Struct, frozen=True):
     bills_aborted_prompt: Annotated[
         bool | None,
         Meta(
-            description="Whether the provider bills the prompt of a call that is given up before any output. Default: true, "
-            "except for servers of your own (local, llamacpp, ollama, vllm): the prompt counts as tokens at no cost.",
+            description="Whether the provider bills the prompt of a call that is aborted before any output. Default: true, except "
+            "for servers of your own (local, llamacpp, ollama, vllm), where the tokens of the prompt are counted at no "
+            "cost.",
             examples=[False],
         ),
     ] = None
@@ -249,8 +250,9 @@ class ProviderConfig(Struct, frozen=True):
     reports_cost: Annotated[
         bool | None,
         Meta(
-            description="Set this if the cost that answers report in `usage` (`cost`, `estimated_cost`) is what the provider "
-            "charges, in USD. That cost is then counted instead of `prices`. Default: true for OpenRouter and xAI.",
+            description="Set this if the cost that answers report in `usage` (`cost`, `estimated_cost`) is the amount that the "
+            "provider charges, in USD. That cost is then used instead of `prices`. Default: true for OpenRouter and "
+            "xAI.",
             examples=[True],
         ),
     ] = None

@@ -240,7 +240,7 @@ class Reader:
             return self._stand_in(node, form)
 
     def _stand_in(self, node: Scalar, form: str) -> Any:
-        """Return a value in place of an absent one, with which the rest of the file can be checked, or BAD."""
+        """Return a substitute for an absent value, so that the rest of the file can be checked, or BAD."""
         if self.absent is None:
             return BAD
         return {"key_hash": node.text, "store": "redis://absent:6379/0"}.get(form, BAD)

@@ -135,9 +135,9 @@ def _nodes(where: str, port: int) -> tuple[tuple[str, int], ...]:
             parts = urlsplit(f"//{node}")
             nodes.append((parts.hostname or "", port if parts.port is None else parts.port))
         except ValueError:
-            raise ValueError("expected HOST:PORT, several separated by commas") from None
+            raise ValueError("expected HOST:PORT, or several of them separated by commas") from None
         if not parts.hostname:
-            raise ValueError("expected HOST:PORT, several separated by commas")
+            raise ValueError("expected HOST:PORT, or several of them separated by commas")
     return tuple(nodes)
 
 

@@ -41,7 +41,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "An amount in USD per calendar `day`, `week` or `month`, or in `total`.",
         ("50 USD/month", "200 USD/total"),
     ),
-    "timezone": ("time zone", "A name of the IANA time zone database.", ("Europe/Berlin", "UTC")),
+    "timezone": ("time zone", "A name from the IANA time zone database.", ("Europe/Berlin", "UTC")),
     "address": (
         "HOST:PORT",
         "An address to listen on. IPv6 addresses are written in brackets.",
@@ -57,7 +57,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "journal": ("folder or `off`", "A folder, or `off`.", ("/var/lib/lockgate", "off")),
     "path": (
         "file",
-        "The path of a file. Relative paths start at the folder of the YAML file.",
+        "The path of a file. A relative path is resolved against the folder of the YAML file.",
         ("/etc/ssl/ca.pem", "tls.crt"),
     ),
     "secrets": (
@@ -78,6 +78,9 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "A date, valid to the end of that day (UTC), or a time.",
         ("2027-12-31", "2027-12-31T12:00:00Z"),
     ),
+    "https_url": ("https URL", "An https URL without credentials. On loopback, http is accepted as well.", ("https://login.example.com/jwks.json",)),
+    "text": ("text, or list of texts", "Printable text, or a list of several.", ("lockgate", "[chat, batch]")),
+    "claim_value": ("value, or list of values", "Text, a number or a boolean, or a list of several.", ("example.com", "true", "[3, 4]")),
     "host": ("host name", "A host name or address, without a port.", ("gateway.internal", "192.168.1.10")),
     "origin": ("origin", "The origin of a web page, or `*`.", ("https://app.example.com", "*")),
     "network": ("network", "An IP address or network.", ("10.0.0.0/8", "192.168.1.7")),

@@ -23,7 +23,7 @@ class ResponsesConfig(Struct, frozen=True):
         Size,
         Meta(
             description="Maximum size of all stored responses; the oldest are deleted first. One response with its "
-            "conversation may take an eighth of it. 0 stores none.",
+            "conversation may take up to an eighth of this size. With `0`, no responses are stored.",
             examples=["512MiB"],
         ),
     ] = 128 << 20

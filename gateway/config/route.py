@@ -59,7 +59,7 @@ def refs(route: Route) -> Iterator[Ref]:
 
 
 class Mention(msgspec.Struct, frozen=True):
-    """A target or model in the file, and where it is written."""
+    """A target or model in the file, and its place there."""
 
     ref: Ref
     place: Place
@@ -199,7 +199,7 @@ class RouteReader:
             self._problems.add(mention.place, mention.path, f"no provider {written} in this file{hint}")
 
     def _check_patterns(self) -> None:
-        """Report targets with `*` where no name of a caller can take its place."""
+        """Report targets with `*` where no name from a caller can replace the `*`."""
         passing = {
             model for model, mentions in self._mentions.items() if any(each.ref.provider and "*" in each.ref.model for each in mentions)
         }
@@ -213,7 +213,7 @@ class RouteReader:
                     self._problems.add(mention.place, mention.path, message)
 
     def _reachable_models(self, model: str) -> set[str]:
-        """Return the models that a model leads through, including itself."""
+        """Return the models to which a model leads, including itself."""
         reachable: set[str] = set()
         waiting = [model]
         while waiting:

@@ -16,7 +16,7 @@ _VARIABLE = re.compile(
 
 
 class AbsentError(ValueError):
-    """A variable is not set, or a file does not exist; another machine may have it. `what` names it."""
+    """A variable is not set, or a file does not exist; it may exist on another machine. `what` names it."""
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(what + advice)

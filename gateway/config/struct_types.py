@@ -1,4 +1,4 @@
-"""The structs of the configuration, as the reader, the schema and the reference see them."""
+"""The structs of the configuration, as the reader, the schema and the reference use them."""
 
 from __future__ import annotations
 

@@ -65,5 +65,5 @@ class CallsConfig(Struct, frozen=True):
     ] = 7 * 24 * 3600.0
     max_bytes: Annotated[
         Size,
-        Meta(description="Maximum size of all records; the oldest are deleted first. 0 records no calls.", examples=["1GiB"]),
+        Meta(description="Maximum size of all records; the oldest are deleted first. With `0`, no calls are recorded.", examples=["1GiB"]),
     ] = 256 << 20

@@ -29,7 +29,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class YamlError(Exception):
-    """The text is not YAML, or uses a feature that is not supported. `place` is where reading stopped."""
+    """The text is not YAML, or uses a feature that is not supported. `place` is the position at which reading stopped."""
 
     def __init__(self, message: str, place: Place) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class YamlError(Exception):
 
 
 class Scalar(msgspec.Struct, frozen=True):
-    """One value as text. `plain` means without quotes, `null` without a value."""
+    """One value as text. `plain` means without quotes, and `null` means without a value."""
 
     place: Place
     text: str

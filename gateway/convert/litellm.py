@@ -24,7 +24,7 @@ _SILENT = frozenset({
     "drop_params", "set_verbose", "json_logs", "modify_params", "enable_pre_call_checks", "debug_level", "mode", "id", "base_model",
     "max_tokens", "max_input_tokens", "max_output_tokens", "description", "health_check_model", "use_in_pass_through",
 })  # fmt: skip
-"""Settings whose effect the gateway has anyway, and descriptions without effect."""
+"""Settings whose effect the gateway always has, and descriptions without effect."""
 _DEPLOYMENT = frozenset({
     "model", "api_key", "api_base", "base_url", "api_version", "organization", "rpm", "tpm", "weight", "timeout",
     "input_cost_per_token", "output_cost_per_token",
@@ -115,7 +115,7 @@ class Conversion:
         address = _text(fields, "api_base") or _text(fields, "base_url") or ADDRESSES.get(prefix, "")
         kind = TYPES.get(prefix, "openai-compatible" if prefix in ADDRESSES else "")
         if kind == "openai" and address and "api.openai.com" not in address:
-            kind = prefix = "openai-compatible"  # so that no variable of OpenAI's key is suggested for another server
+            kind = prefix = "openai-compatible"  # so that the variable of OpenAI's key is not suggested for another server
         if not kind or not name:
             self._note(place, f"{path}.litellm_params.model", f"no provider type for '{model[:80]}': left out")
             return None
@@ -250,7 +250,7 @@ class Conversion:
             self._top["store_password"] = f'"{self._variable(password) or "${REDIS_PASSWORD}"}"'
 
     def _master_key(self, name: str, node: Node, path: str, fields: Entries) -> None:
-        """Accept the master key as a key of a caller. Administration has a key of its own."""
+        """Accept the master key as a virtual key. The admin listener has a key of its own."""
         written = _scalar(node)
         if (variable := self._variable(written)) is not None:
             hashed = variable[:-1] + "_HASH}"

@@ -1,7 +1,8 @@
 """OpenAI's legacy completions for callers: checks of requests, and answers of chat providers as text completions.
 
-Providers with completions of their own get the request as it is; for the others, `gateway.emulate.completions` makes it a
-chat. Answers are converted by their shape, so one call may fall back from one kind of provider to the other.
+Providers with completions of their own get the request as it is; for the others, `gateway.emulate.completions`
+converts it to a chat. Answers are converted by their shape, so one call may fall back from one kind of provider to
+the other.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def check_completions(body: Body) -> None:
 
 
 def to_text_completion(answer: bytes) -> bytes:
-    """Return a chat completion as a text completion. An answer that already is one keeps its bytes."""
+    """Return a chat completion as a text completion. An answer that is already a text completion keeps its bytes."""
     completion = _decode(answer)
     choices = completion.get("choices") or []
     if not any(type(choice) is dict and ("message" in choice or _is_of_chat(choice.get("logprobs"))) for choice in choices):
@@ -78,7 +79,7 @@ def to_text_completion(answer: bytes) -> bytes:
 
 
 def _rename(completion: dict[str, Any]) -> None:
-    """Give a chat completion or a chunk of one the kind and the id of a text completion."""
+    """Replace the kind and the id of a chat completion, or of a chunk of one, with those of a text completion."""
     completion["object"] = "text_completion"
     if type(chat_id := completion.get("id")) is str and chat_id.startswith("chatcmpl-"):
         completion["id"] = chat_id.removeprefix("chat")

@@ -13,12 +13,12 @@ _PREFIX = CREDENTIAL_PREFIX.encode()
 
 
 def is_credential_header(name: bytes) -> bool:
-    """Return whether the header brings a credential."""
+    """Return whether the header contains a credential."""
     return name.startswith(_PREFIX)
 
 
 def read_credentials(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, Secret]:
-    """Return the credentials that the headers bring, by the end of the header's name. Raise BadRequest for an unusable one."""
+    """Return the credentials in the headers, by the end of the header's name. Raise BadRequest for an unusable one."""
     found: dict[str, Secret] = {}
     for name, value in headers:
         if not name.startswith(_PREFIX):

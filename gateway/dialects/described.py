@@ -1,4 +1,4 @@
-"""JSON Schemas of checks: next to each check of a parameter is the schema that describes it in the OpenAPI document."""
+"""JSON Schemas of checks: the schema that describes a parameter in the OpenAPI document is next to its check."""
 
 from __future__ import annotations
 

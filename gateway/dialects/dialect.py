@@ -21,7 +21,7 @@ class Translator(Protocol):
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
-    """Why a chat completion cannot express the request, so that only native attempts can send it; else None."""
+    """The reason why a chat completion cannot express the request, so that only native attempts can send it; else None."""
     used_headers: frozenset[str]
     """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 
@@ -92,7 +92,7 @@ class Dialect(Protocol):
 
     @property
     def native(self) -> NativeApi | None:
-        """How calls of this API pass unchanged to providers that offer it; None if no attempt is native."""
+        """The description of native attempts for this API, or None if no attempt is native."""
         ...
 
     def check(self, body: Body) -> None:

@@ -35,7 +35,7 @@ def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, stric
 
 
 def _obstacle(name: str, value: str, target: Target, body: Body) -> str | None:
-    """Return the reason for not forwarding a header that the provider gets: "" if nothing is lost, None if it is forwarded."""
+    """Return why a header that the target defines is not forwarded: "" if nothing is lost, None if it is forwarded."""
     for configured, theirs in target.headers:
         if configured == name:
             return "" if theirs == value else "the configuration sets it"

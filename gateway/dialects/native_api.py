@@ -1,4 +1,4 @@
-"""How the calls of an API pass unchanged to providers that offer the same API."""
+"""Describes how the calls of an API pass unchanged to providers that offer the same API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHAT_FIELDS = (CANONICAL_PARAMS | CHECKS.keys()) - GATEWAY_FIELDS
 
 
 class TokenCount(NamedTuple):
-    """How a provider counts the tokens of a prompt."""
+    """The request with which a provider counts the tokens of a prompt."""
 
     suffix: str
     """The end of the path, after that of the operation."""
@@ -26,10 +26,10 @@ class TokenCount(NamedTuple):
 
 
 class NativeApi(NamedTuple):
-    """The parts of an API that matter if its calls pass unchanged: names in the request, and how responses are read."""
+    """The parts of an API that matter if its calls pass unchanged: names in the request, and readers of responses."""
 
     operation: Operation
-    """The operation that providers with this API have."""
+    """The operation that providers with this API offer."""
     fields: frozenset[str]
     """The fields of a request. A request with another field of chat completions is translated; unknown fields pass."""
     output_cap: str

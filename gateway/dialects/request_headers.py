@@ -51,7 +51,7 @@ def known_headers(
 ) -> KnownHeaders:
     """Return the names of the headers that are used under one configuration.
 
-    `forwarded` are those that its providers get; `session` are those by which it identifies a conversation,
+    `forwarded` are those that its providers get; `session` are those that identify a conversation,
     and `end_user` is the one that names the end user. `tags` are those that it declares.
     """
     used = frozenset(name.lower().encode() for name in session)

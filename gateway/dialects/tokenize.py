@@ -13,7 +13,7 @@ from providers.base import Body
 from providers.tokenizer_apis import Asked
 
 TEXT_FIELDS = ("prompt", "text", "input", "content")
-"""The field with the text: vLLM's, Cohere's, OpenAI's and llama.cpp's name."""
+"""The names of the field with the text: those of vLLM, Cohere, OpenAI and llama.cpp."""
 SWITCHES = ("add_generation_prompt", "add_special_tokens", "return_token_strs")
 MAX_TOKENS = 1_000_000
 TOKENS: Schema = {

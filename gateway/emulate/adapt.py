@@ -1,6 +1,6 @@
 """Adapts a request body to one target: the provider's rules, and the features that the gateway emulates.
 
-Attempts adapt the body that they send; the router and `explain` adapt a copy to see what would be lost.
+Attempts adapt the body that they send; the router and `explain` adapt a copy to determine the adjustments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ONE_BY_ONE = ("fan_out", "enforce_locally")
 
 
 class AdaptedBody(NamedTuple):
-    """A body that a target accepts, and how its answer is processed."""
+    """A body that a target accepts, and the processing of its answer."""
 
     body: Body
     options: Options

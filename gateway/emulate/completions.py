@@ -1,7 +1,7 @@
-"""Completions at providers that have only chat: the prompt becomes the message of a user.
+"""Completions at providers that have only chat: the prompt becomes a user message.
 
-A chat model answers a prompt instead of continuing it, so the change is lossy, and strict mode rejects it. What a chat
-cannot express at all is refused, so that the next target may take the call.
+A chat model answers a prompt instead of continuing it, so the change is lossy, and strict mode rejects it. Parameters
+that a chat cannot express at all are refused, so that the next target may take the call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from providers.rules.completions import DEFAULT_MAX_TOKENS, LEGACY
 
 
 def to_chat(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-    """Make a completion a chat, in place. Raise Refusal for what a chat cannot express."""
+    """Convert a completion to a chat in place. Raise Refusal for a parameter that a chat cannot express."""
     prompt = body.pop("prompt")
     if type(prompt) is list and len(prompt) == 1 and type(prompt[0]) is str:
         prompt = prompt[0]
@@ -23,7 +23,7 @@ def to_chat(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         value = body.pop(name)
         if value is not None and value != plain:
             raise _refusal(name, target, "a chat has no such parameter", "unsupported_parameter")
-    why = "sent as the message of a user in a chat: the model answers the prompt instead of continuing it"
+    why = "sent as a user message in a chat: the model answers the prompt instead of continuing it"
     adjustments = [Adjustment("prompt", "downgrade", to="messages", why=why)]
     body.set("messages", [{"role": "user", "content": prompt}])
     listed = body.pop("logprobs")

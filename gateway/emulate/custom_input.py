@@ -1,4 +1,4 @@
-"""Reads the input of a custom tool out of the arguments of a function, `{"input": "..."}`, also piece by piece."""
+"""Reads the input of a custom tool from the arguments of a function, `{"input": "..."}`, at once or piece by piece."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class InputReader:
         return _unescaped(piece)
 
     def finish(self) -> str:
-        """Return what is left at the end: an incomplete escape sequence, or arguments of another form."""
+        """Return the rest at the end: an incomplete escape sequence, or arguments of another form."""
         rest, self._raw = self._raw, ""
         if self._is_over:
             return ""

@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 MAX_PIECES_AHEAD = 4
-"""Pieces by which a stream may be ahead of the caller and of streams that have not begun."""
+"""Number of pieces by which a stream may be ahead of the caller and of streams that have not begun."""
 
 
 async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:
@@ -46,8 +46,8 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
     """Yield the pieces of `count` streams as they arrive, once each stream has yielded its first piece.
 
-    `pump(index, put)` reads one stream to its end. A failure of one stream ends all and is raised here. Closing the
-    iterator ends all as well.
+    `pump(index, put)` reads one stream to its end. A failure of one stream ends all of them and is raised here.
+    Closing the iterator ends all of them as well.
     """
     queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue()
     room = [asyncio.Semaphore(MAX_PIECES_AHEAD) for _ in range(count)]
@@ -124,7 +124,7 @@ def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
-    """Add up usages. Return None unless each is known."""
+    """Add up usages. Return None unless all are known."""
     known = [usage for usage in usages if usage is not None]
     if len(known) != len(usages):
         return None

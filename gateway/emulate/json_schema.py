@@ -1,6 +1,6 @@
 """Validates JSON against a schema (draft 2020-12, or the one that `$schema` names), and describes the first error.
 
-A schema comes from a caller, so it cannot make the gateway open a connection or search for long: references to other
+A schema comes from a caller and must not make the gateway open a connection or search for long: references to other
 documents are not followed, and patterns have a limit on backtracking.
 """
 

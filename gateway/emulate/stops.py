@@ -1,7 +1,8 @@
-"""Stop strings with the same meaning on every provider: the text ends before the stop, in answers and in streams.
+"""Stop strings with the same meaning on every provider: the text ends before the stop string, in answers and in streams.
 
-Providers disagree (Fireworks documents that the stop stays in the text, OpenAI removes it), so the text of a call with stop strings
-is searched here. A stream holds back only text that could still become a stop string.
+Providers differ: Fireworks documents that the stop string stays in the text, while OpenAI removes it. Therefore the
+text of a call with stop strings is searched here. A stream holds back only text that could still become a stop
+string.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class StopFilter:
-    """Finds stop strings in the text of one choice. The one that is complete first wins; of two that end together, the longer."""
+    """Finds stop strings in the text of one choice.
+
+    The one that is complete first applies; of two that end together, the longer one applies.
+    """
 
     __slots__ = ("_held", "_keep", "_stops", "matched_stop")
 

@@ -1,4 +1,4 @@
 """Dry runs: the plan for one request, and the targets to which calls for a model would go.
 
-No upstream is called, except for counts of tokens, token ids and the text of token ids.
+No upstream is called, except to count tokens and to convert text to token ids or back.
 """

@@ -1,6 +1,6 @@
 """Counts the prompt tokens of a Messages or Responses request, as the first target of its model reads the prompt.
 
-A provider with the same API counts them. If it has another API or does not answer, the gateway counts or estimates.
+A provider with the same API counts them. If the provider has another API or does not answer, the gateway counts or estimates them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Describes one model for `/v1/models`: its limits, prices and state, and what each of its targets honours."""
+"""Describes one model for `/v1/models`: its limits, prices and state, and the parameters that each of its targets honours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NANO_DOLLARS = 10**9
 def describe_model(name: str, candidates: Sequence[Candidate], is_live: IsLive, *, brief: bool = False) -> dict[str, Any]:
     """Return one entry of `/v1/models`, for a model with these candidates. Only known figures are included.
 
-    The context window and the output limit are the smallest of all targets, so that a request within them fits each.
+    The context window and the output limit are the smallest of all targets, so that a request within them fits every target.
     Prices are those of the first target, in US dollars per million tokens. Unless `brief`, the entry has all targets
     with the parameters that each honours and adjusts.
     """

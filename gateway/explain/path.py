@@ -1,4 +1,4 @@
-"""The plan of a path under `passthrough:`: where its calls would go. No call is sent."""
+"""The plan of a path under `passthrough:`: the upstream address to which its calls would go. No call is sent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gateway.upstream.request_head import authority
 def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
     """Return the plan of a path, which may have a query, or None for the name of a model, which does not begin with a slash.
 
-    Raise NotFound, which says how to declare it, for a path that no pattern covers, and BadRequest for one that a
-    provider could read as a path outside its pattern.
+    Raise NotFound, which says how to declare the path, if no pattern covers it. Raise BadRequest if a provider could
+    read it as a path outside its pattern.
     """
     bare, _, query = path.partition("?")
     raw = bare.encode("ascii", "replace")

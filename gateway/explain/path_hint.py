@@ -25,7 +25,7 @@ APIS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
 )  # fmt: skip
 """Each API with the fields that all its requests have, and fields that its requests may have but chat completions do not.
 
-The first API that fits applies; one without `messages` does not fit a body with them. Sources: the tables of fields in
+The first API that fits applies; an API without `messages` does not fit a body with `messages`. Sources: the tables of fields in
 gateway/dialects, as of 2026-11-29.
 """
 
@@ -41,7 +41,7 @@ def api_of(body: Mapping[str, Any]) -> str | None:
 
 
 def hint(body: Any, path: str) -> str | None:
-    """Return advice to explain a body at another path, or None. Only for chat completions, the default."""
+    """Return advice to explain a body at another path, or None. Advice is given only at the default path, chat completions."""
     if path != CHAT_PATH or type(body) is not dict:
         return None
     found = api_of(body)

@@ -33,7 +33,7 @@ MASKED_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api
 
 
 class DryRun(msgspec.Struct, frozen=True):
-    """The parts of a generation that plan a call."""
+    """The parts of a generation that planning a call requires."""
 
     router: Router
     config: Config

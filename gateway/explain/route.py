@@ -129,7 +129,7 @@ def simulated_bodies(model: str, count: int, user: str | None, body: Mapping[str
 
 
 async def _counts(router: Router, model: Model, bodies: Sequence[bytes]) -> PromptCounts | None:
-    """Count the prompt as a real call would, if the simulated calls are the same and the route compares costs."""
+    """Count the prompt as for a real call, if the simulated calls are the same and the route compares costs."""
     if bodies[0] is not bodies[-1] or not router.compares_costs(model):
         return None
     counts = PromptCounts(parse_body(bodies[0]), len(bodies[0]))

@@ -118,14 +118,14 @@ class Caller:
 
     @property
     def has_gone(self) -> bool:
-        """Whether the caller itself disconnected, and not only one attempt at an answer ended."""
+        """Whether the caller itself has disconnected. The end of a single hedged attempt does not count."""
         return self.disconnected
 
     def claim(self) -> None:
         """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
 
     def pass_natively(self) -> None:
-        """Send what follows as it is. This does nothing here; a translated caller overrides it."""
+        """Send the following bytes as they are. This does nothing here; a translated caller overrides it."""
 
     async def fail(self, error: bytes) -> None:
         """End a stream with an error object as its last event."""

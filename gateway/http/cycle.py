@@ -53,7 +53,7 @@ class Connection(Protocol):
     tasks: set[asyncio.Task[None]]
 
     def on_response_complete(self) -> None:
-        """Start the next request if one is waiting, or read what is left of a body whose response is complete."""
+        """Start the next request if one is waiting, or read the rest of a body whose response is complete."""
         ...
 
 

@@ -116,7 +116,7 @@ def parse_body(source: bytes) -> Body:
 
 
 def _problem(source: bytes, error: msgspec.DecodeError) -> str:
-    """Say what is wrong with a body that is not JSON, and where."""
+    """Describe the fault in a body that is not JSON, and its place."""
     if not source.strip(_SPACE):
         return "is empty; send a JSON object"
     if source.startswith(_BYTE_ORDER_MARK):
@@ -134,8 +134,8 @@ def _problem(source: bytes, error: msgspec.DecodeError) -> str:
 def _reject_duplicates(source: bytes, body: Body) -> None:
     """Reject a body that contains a key twice.
 
-    Parsers differ in the value that they keep, so an upstream could use another model than the authorized one.
-    Compact JSON needs no scan: if all keys and values add up to the length of the source, nothing was dropped.
+    Parsers differ in the value that they keep, so an upstream could use a model other than the authorized one.
+    Compact JSON without duplicates needs no scan: the keys, the values and the punctuation between them add up to its length.
     """
     length = 1
     for key, value in body.items():

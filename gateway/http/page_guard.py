@@ -1,8 +1,9 @@
 """Keeps web pages away from a listener that requires no key.
 
 Any page can make its visitor's browser send requests to a port on the visitor's machine. A page whose host name resolves
-to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still contain that name. So only loopback and
-configured names are accepted in `Host`, and requests that a browser marks as coming from another site are rejected.
+to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still contain that name. Therefore only
+loopback and configured names are accepted in `Host`, and requests that a browser marks as coming from another site
+are rejected.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CROSS_SITE: Problem = (
     "Add the page's origin to cors in the configuration, or require keys.",
 )
 SAME_SITE = frozenset({b"", b"none", b"same-origin", b"same-site"})
-"""Values of Sec-Fetch-Site that do not mean another site. `none`: the user entered the address."""
+"""Values of Sec-Fetch-Site that do not indicate another site. `none`: the user entered the address."""
 MAX_CACHED_HOSTS = 64
 _NAME = re.compile(rb"(?:[a-z][a-z0-9+.-]*://)?(\[[0-9a-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?\Z")
 
@@ -38,7 +39,7 @@ class PageRules:
     def __init__(self, hosts: Iterable[str], origins: Iterable[str] = (), *, any_host: bool = False) -> None:
         """`hosts` are accepted besides loopback names, `origins` are those of pages that may call (`*`: all).
 
-        `any_host` accepts every Host, for a listener that other machines reach by names that the gateway does not know.
+        `any_host` accepts every Host, for a listener that other machines reach by unknown names.
         """
         self._hosts = frozenset(host.lower().encode() for host in hosts)
         self._origins = frozenset(origin.lower().encode() for origin in origins)
@@ -80,7 +81,7 @@ class PageRules:
 def page_rules(config: Config) -> PageRules | None:
     """Return the rules of the callers' listener, or None if it requires keys.
 
-    A listener that other machines reach has names that the gateway does not know, so it accepts all names unless `hosts` is set.
+    A listener that other machines can reach has unknown names, so it accepts all names unless `hosts` is set.
     """
     if config.requires_keys:
         return None

@@ -1,4 +1,4 @@
-"""Offers to upgrade a caller's connection: WebSocket handshakes are served where that is allowed, others are ignored."""
+"""Offers to upgrade a caller's connection: WebSocket handshakes are served where they are allowed, and other offers are ignored."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Virtual keys: which callers may call which models, within which limits."""
+"""Virtual keys: authentication of callers, the models that they may call, and their limits."""

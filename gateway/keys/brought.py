@@ -1,4 +1,4 @@
-"""Which credentials a caller may bring: only those for providers that its key allows."""
+"""Checks of the credentials that callers bring: only those for providers that the key allows are accepted."""
 
 from __future__ import annotations
 

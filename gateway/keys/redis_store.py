@@ -2,7 +2,7 @@
 
 Every change increments a version. Each process reads the version about once a second, and the keys only if the version
 has changed, so calls never wait for Redis. If Redis has a lower version after an outage (because it is empty or was
-restored from an old snapshot), the process writes back the keys that it knows, so that a revoked key stays revoked.
+restored from an old snapshot), the process writes back its own copy of the keys, so that a revoked key stays revoked.
 """
 
 from __future__ import annotations

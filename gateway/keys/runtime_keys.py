@@ -1,4 +1,4 @@
-"""The copies that this process keeps of the keys and teams that operators create while the gateway runs.
+"""The copies, in this process, of the keys and teams that operators create at run time.
 
 The store has only the SHA-256 digests of the keys, and every process polls it for changes. While the store is unavailable, the
 last known entries stay valid.

@@ -1,6 +1,6 @@
-"""Run-time keys and teams as they are stored: JSON that older versions can read too, if it uses only settings that they know.
+"""Run-time keys and teams as they are stored: JSON that older versions can read too, if it uses only settings that they support.
 
-Older versions know one limit per kind, stored as an object, or as null if there is none.
+Older versions support one limit per kind, stored as an object, or as null if there is none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BLOCKS = ("limits", "limits_per_user")
 
 
 class EntryKind(NamedTuple, Generic[Entry]):
-    """Where a store keeps its entries, and their type."""
+    """The place where a store keeps its entries, and their type."""
 
     type: type[Entry]
     file: str
@@ -54,7 +54,7 @@ def decode_entry(text: bytes | msgspec.Raw, kind: EntryKind[Entry]) -> Entry:
 
 
 def _blocks_of(stored: Any) -> list[dict[str, Any]]:
-    """Return the blocks of limits that apply to all models. Only versions that know several limits store other blocks."""
+    """Return the blocks of limits that apply to all models. Only versions that support several limits store other blocks."""
     entry = stored.get("entry") if isinstance(stored, dict) else None
     blocks = [entry.get(name) for name in _BLOCKS] if isinstance(entry, dict) else []
     return [block for block in blocks if isinstance(block, dict)]

@@ -32,12 +32,12 @@ class UsageRow(NamedTuple):
     """The tags of the calls, in order and separated by commas."""
 
     def names(self) -> tuple[str, ...]:
-        """Return the names as they are stored. Without tags, these are the names that earlier versions know."""
+        """Return the names as they are stored. Without tags, these are the names that earlier versions use."""
         return tuple(self) if self.tags else self[:-1]
 
 
 class UsageCounts(NamedTuple):
-    """Counts of one row. `cost` is in nano-dollars; `cached` is part of `prompt`, `reasoning` is part of `output`."""
+    """Counts of one row. `cost` is in nano-dollars; `cached` is part of `prompt`, and `reasoning` is part of `output`."""
 
     requests: int = 0
     prompt: int = 0

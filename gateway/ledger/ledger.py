@@ -48,7 +48,7 @@ class Ledger:
         self._days: dict[int, str] = {}
         self._day = ""
         self._day_begins = self._day_ends = 0.0
-        """The UTC day that was determined last for a call, and its start and end on the monotonic clock."""
+        """The UTC day that was last determined for a call, and its start and end on the monotonic clock."""
 
     @property
     def journal_errors(self) -> int:

@@ -77,7 +77,7 @@ class UsageSum(msgspec.Struct, frozen=True):
 def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[UsageSum]:
     """Sum rows by the column of the query. Sort days by date, other columns by descending cost.
 
-    By tag, a call with several tags counts for each of them.
+    In a query by tag, a call with several tags counts once for each tag.
     """
     sums: dict[str, UsageCounts] = {}
     first, last = str(query.start), str(query.end)
@@ -90,7 +90,7 @@ def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[U
 
 
 def total(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> UsageCounts:
-    """Return the total of the rows of a query. Each call counts once, whatever its tags are."""
+    """Return the total of the rows of a query. Each call counts once, however many tags it has."""
     sums, first, last = UsageCounts(), str(query.start), str(query.end)
     for row, counts in rows.items():
         if first <= row.day <= last:
@@ -115,13 +115,13 @@ def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str, whole:
 
 
 def json_fields(counts: UsageCounts) -> dict[str, Any]:
-    """Return counts by column name. `estimated` and `unpriced` are numbers of bookings whose usage or cost is not known."""
+    """Return counts by column name. `estimated` counts bookings with estimated usage, `unpriced` those with unknown cost."""
     columns: dict[str, Any] = dict(zip(COLUMNS, counts, strict=True))
     return {**columns, "cost_usd": counts.cost / NANO_PER_USD}
 
 
 def usage_csv(lines: Sequence[UsageSum], query: UsageQuery) -> str:
-    """Return CSV with a header. Names that a spreadsheet would read as a formula are prefixed with an apostrophe."""
+    """Return CSV with a header. Names that a spreadsheet would read as formulas are prefixed with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([query.group_by, *COLUMNS, "cost_usd"])

@@ -21,6 +21,8 @@ from gateway.store.limit import Limit, Limiter, LimitUsage
 MAX_READ = 500
 """Maximum number of budgets that one refresh reads. Others wait for the next one."""
 READ_TIMEOUT_S = 1.0
+MAX_BUDGETS = 5000
+"""Maximum number of budgets whose shares are kept, because every caller with a token may have budgets."""
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
@@ -45,6 +47,8 @@ class BudgetGauge:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
         for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
+                if len(self._noted) >= MAX_BUDGETS and limit.key not in self._noted:
+                    continue
                 self._noted[limit.key] = limit
 
     async def refresh(self, limiter: Limiter) -> None:
@@ -76,10 +80,14 @@ class BudgetGauge:
                 shares = BudgetShares(used, share, now + usage.reset_s)
             else:
                 shares = BudgetShares(1.0, 0.0, math.inf)
-            self._shares[limit.owner, limit.key] = shares
+            key = (limit.owner, limit.key)
+            if len(self._shares) >= MAX_BUDGETS and key not in self._shares:
+                self._shares = {key: shares for key, shares in self._shares.items() if shares.until > now}
+            if len(self._shares) < MAX_BUDGETS or key in self._shares:
+                self._shares[key] = shares
 
     def values(self, share: Literal["used", "reserved"]) -> dict[tuple[str, ...], float]:
-        """Return a share by kind and name of the owner: the largest if it has several budgets."""
+        """Return the share of each owner, by kind and name: the largest share if the owner has several budgets."""
         now = self._now()
         values: dict[tuple[str, ...], float] = {}
         for (owner, _), shares in self._shares.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.catalog.prices import TokenPrice, price_of
+from gateway.config.issuer import policy_keys
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 MAX_CACHED_USERS = 10_000
 """Maximum number of users whose `Limit` objects are cached, and of cached prices. The usage of users is counted in the store, not here."""
 PASSED_COSTS = Costs(1, 1, 1, 1)
-"""The amounts that a passed call reserves: enough to refuse it at a used-up limit. Its usage is not yet known."""
+"""The amounts that a passed call reserves before its usage is known: enough for a used-up limit to refuse the call."""
 _NO_LIMITS = LimitsConfig()
 FREE = TokenPrice(0, 0, 0)
 
@@ -70,7 +71,8 @@ class Limits:
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
-        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values())
+        policies = [policy for _, policy in policy_keys(config.issuers)]
+        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values(), *policies)
         self.counts_tokens = needed_estimates(own)[0] or any(map(needs_token_count, entries))
         """Whether a limit in the configuration needs an estimate of a call's tokens."""
         self.has_target_limits = any(targets)
@@ -128,7 +130,7 @@ class Limits:
         return limits if limits is not None else self._providers.get(target.provider, ())
 
     def reserved_output_cap(self, call: Call, target: Target) -> int | None:
-        """Return the output cap that a strict limit reserved for a call that sets none, else None."""
+        """Return the output cap that a strict limit reserved for a call without its own cap, else None."""
         if call.operation not in ("chat", "completions") or call.body is None or requested_cap(call.body) is not None:
             return None
         is_strict = call.strict_limits or has_strict_limit(self._of_target(target))
@@ -214,11 +216,11 @@ class Limits:
         return Costs(1, max(prompts), output, spend)
 
     def _budget_price(self, call: Call, target: Target) -> TokenPrice:
-        """Return the price by which budgets count a call: none with the caller's own credential, if the key excludes it."""
+        """Return the price that budgets count: zero for a call on the caller's own credential if the key excludes such calls."""
         return FREE if target.brought and not _budgets_brought(call) else self._price(target)
 
     def _price(self, target: Target) -> TokenPrice:
-        """Return the price that a budget is charged. Raise Forbidden if there is none.
+        """Return the price at which calls are charged to a budget. Raise Forbidden if there is none.
 
         The configuration check rejects budgets for models without a price, but a run-time key may be older than the
         model.
@@ -235,7 +237,7 @@ class Limits:
 
 
 async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> None:
-    """Count the prompt if a limit needs it. Strict limits are bounded by the size."""
+    """Count the prompt if a limit needs it. Strict limits use a bound derived from the size."""
     if call.passed is None and needed_estimates(limits)[0] and not has_strict_limit(limits):
         await call.prompt.count(targets)
 

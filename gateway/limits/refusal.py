@@ -15,7 +15,7 @@ NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
 MAX_CLIENT_WAIT_S = 60.0
-"""Clients of OpenAI ignore a longer Retry-After and retry at once, or give up."""
+"""OpenAI's clients ignore a longer Retry-After and retry at once, or give up."""
 
 
 def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
@@ -50,9 +50,9 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
 def told_wait(refusal: Refusal) -> float | None:
     """Return the seconds after which the caller may retry, or None if no wait helps.
 
-    A random share is added so that refused callers do not all retry at once, but never beyond the reset of the limit. It
-    does not lengthen a wait of at most MAX_CLIENT_WAIT_S beyond that number. The wait for a window never exceeds the length
-    of the window, although its charges count for one more slot.
+    A random share is added so that refused callers do not all retry at once, but never beyond the reset of the limit.
+    The share does not lengthen a wait of at most MAX_CLIENT_WAIT_S beyond that number. The wait for a window never
+    exceeds the length of the window, although its charges count for one more slot.
     """
     wait, limit = refusal.retry_after, refusal.limit
     if wait is None or math.isinf(wait):
@@ -69,7 +69,7 @@ def told_wait(refusal: Refusal) -> float | None:
 
 
 def _owner(limit: Limit) -> str:
-    """Return the owner of a limit in words, with the models that it is for."""
+    """Return the owner of a limit in words, and the model or pattern to which the limit applies."""
     kind, _, name = limit.owner.partition(":")
     whose = f"the {kind} '{name}'"
     if kind == "user":

@@ -42,8 +42,8 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_fallback_answers": (
-        "Calls answered by another target than the first of their route, also because the first was in cooldown. "
-        "Without hedges that answered first.",
+        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown. "
+        "Hedges that answered first are not counted.",
         ("model",),
     ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
@@ -55,8 +55,9 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),
     "lockgate_stream_end": ("Finished streams, by how they ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
-    "lockgate_auth_failures": ("Calls rejected because their key was missing, unknown, disabled or expired.", ("reason",)),
+    "lockgate_auth_failures": ("Calls rejected because their key or token was missing, invalid, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
+    "lockgate_issuer_key_reads": ("Readings of the public keys of issuers of tokens, by outcome.", ("issuer", "outcome")),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
     "lockgate_secrets_redacted": ("Credentials removed from upstream error texts.", ()),
@@ -87,13 +88,21 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         ("target", "state"),
         "max",
     ),
+    "lockgate_target_down": (
+        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a 429.",
+        ("target",),
+        "max",
+    ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
-    "lockgate_config_generation": ("Number of the serving configuration, counted from 1 at the start.", (), "max"),
+    "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
+    "lockgate_issuer_keys_timestamp_seconds": (
+        "Time at which the public keys of an issuer were last read; the earliest of all workers.", ("issuer",), "min",
+    ),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (
         "Processes that share the store. The shares of missing processes stay reserved.",
@@ -217,14 +226,14 @@ HISTOGRAMS: dict[str, View] = {
         "Time from the request's headers to the first content of a stream.", "first_token"
     ),
     "lockgate_time_per_output_token_seconds": _ours(
-        "Mean time between the tokens of a stream, after the first.", "per_token"
+        "Mean time per token after the first token of a stream.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
-        "Time added by the gateway to calls with one attempt, without waiting for the caller, a queue or the upstream.",
+        "Time added by the gateway to calls with one attempt, not including waits for the caller, a queue or the upstream.",
         "overhead",
     ),
     "lockgate_queue_seconds": View(
-        "Time for which attempts waited for a slot of their target, without those that did not wait.",
+        "Time that attempts waited for a slot of their target; attempts that did not wait are not counted.",
         "queue",
         (("target", "target"),),
     ),
@@ -233,7 +242,7 @@ HISTOGRAMS: dict[str, View] = {
     ),
     "gen_ai_server_time_to_first_token_seconds": View("Time to the first content of a stream.", "first_token", _SERVER),
     "gen_ai_server_time_per_output_token_seconds": View(
-        "Mean time between the tokens of a stream.", "per_token", _SERVER
+        "Mean time per token after the first token of a stream.", "per_token", _SERVER
     ),
     "gen_ai_client_operation_duration_seconds": View("Duration of upstream attempts.", "attempt", (*_CLIENT, *_ERROR)),
     "gen_ai_client_token_usage": View(
@@ -260,6 +269,6 @@ MAX_ROWS = 300
 This number applies if max_series is 2,000; for other values it is scaled in proportion.
 """
 MAX_ROWS_OF = {"lockgate_key_requests": 3 * MAX_KEYS, "lockgate_key_tokens": 2 * MAX_KEYS}
-"""The same number for single counters."""
+"""The same number for individual counters."""
 MAX_VIEW_ROWS = 40
 """The same number for a histogram source."""

@@ -1,8 +1,8 @@
 """The series of one process, and the limit on their number.
 
-A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets (or its number in MAX_ROWS_OF;
-a histogram: MAX_VIEW_ROWS), or all families together fill `max_series` lines, new label sets are counted as `other`. This
-keeps a scrape small, regardless of the names that callers send.
+A label set gets its cells when it is first counted. Once a family has MAX_ROWS label sets (or the number for it in
+MAX_ROWS_OF, or MAX_VIEW_ROWS for a histogram), or all families together fill `max_series` lines, new label sets are
+counted as `other`. This keeps a scrape small, regardless of the names that callers send.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def _may_repair(call: Call, settings: ModelSettings) -> bool:
 
 
 def _is_unbounded(call: Call, settings: ModelSettings) -> bool:
-    """Return whether a strict limit applies to content whose tokens cannot be counted, such as tools of a server."""
+    """Return whether a strict limit applies to content whose tokens cannot be counted, such as the tools of an MCP server."""
     api, source = call.dialect.native, call.source
     if not call.strict_limits or call.translator is None or api is None or source is None:
         return False

@@ -1,4 +1,4 @@
-"""Counts the tokens of a prompt at a provider with the caller's API, by a request that generates nothing."""
+"""Counts the tokens of a prompt at a provider with the caller's API, with a request that generates nothing."""
 
 from __future__ import annotations
 

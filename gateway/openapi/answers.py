@@ -1,6 +1,6 @@
 """Schemas of successful answers of the callers' APIs.
 
-Many answers of providers pass unchanged, so these schemas require only the members that every answer has.
+Many providers' answers are passed on unchanged, so these schemas require only the members that every answer has.
 """
 
 from __future__ import annotations
@@ -202,7 +202,8 @@ SCHEMAS: dict[str, Schema] = {
             "expires": nullable(_TEXT),
             "strict": {"type": "boolean"},
             "limits": listing("LimitState"),
-        }
+        },
+        {"policy": _TEXT, "end_user": nullable(_TEXT)},
     ),
     "Status": record({"status": _TEXT}),
     "Json": {"type": "object", "description": "A JSON object in the form of this API."},

@@ -177,7 +177,7 @@ def _body(name: str) -> dict[str, Any]:
 
 
 def _call(api: Api) -> dict[str, Any]:
-    """Return the operation of a call of a model."""
+    """Return the operation of a model call."""
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{api.name}"}}}
     if api.stream:
         content["text/event-stream"] = {"schema": _event(api.stream)}

@@ -17,7 +17,7 @@ _OPTIONAL: list[dict[str, list[str]]] = [{"key": []}, {"apiKey": []}, {}]
 
 
 def document(listener: Listener = "all") -> dict[str, Any]:
-    """Return the document. The addresses of the listeners are variables, because deployments have other addresses."""
+    """Return the document. The addresses of the listeners are variables, because each deployment has its own addresses."""
     paths: dict[str, Any] = {}
     if listener != "admin":
         found = callers.operations()

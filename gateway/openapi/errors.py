@@ -58,7 +58,7 @@ KEYED = ANY | _statuses(Unauthorized, Forbidden, Unavailable)
 READ = KEYED | _statuses(BadRequest, RequestTooLarge) | {408, 415}
 """Those of a request with a body."""
 CALL = READ | _statuses(LimitReached) | {row.status for row in FAILURES.values()}
-"""Those of a call of a model."""
+"""Those of a model call."""
 OTHERS = frozenset({409})
 """Those of some paths of the admin listener."""
 

@@ -18,7 +18,7 @@ REQUEST: dict[str, tuple[Schema, str]] = {
         {"type": "string", "enum": [name.decode() for name in RECEIPTS]},
         "`body`: add the receipt to the response body; `header`: only in the headers (default).",
     ),
-    "x-gateway-tags": (_TEXT, "Names of `tags` in the configuration, separated by commas, by which usage is added up."),
+    "x-gateway-tags": (_TEXT, "Names of `tags` in the configuration, separated by commas. Usage is added up for each of them."),
     "x-gateway-credential-PROVIDER": (_TEXT, "The caller's own credential for a provider, if the key allows it."),
     "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
 }
@@ -58,7 +58,7 @@ def components() -> dict[str, Any]:
 
 
 def of_answer() -> dict[str, Any]:
-    """Return references to the headers of an answer of a model."""
+    """Return references to the headers of a model's answer."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in RESPONSE}
 
 

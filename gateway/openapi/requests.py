@@ -20,14 +20,14 @@ _OBJECT: Schema = {"type": "object"}
 _OBJECTS: Schema = {"type": "array", "items": _OBJECT}
 _BOOLEAN: Schema = {"type": "boolean"}
 _TEXT: Schema = {"type": "string"}
-_MODEL: Schema = {"type": "string", "minLength": 1, "description": "The name of a model of GET /v1/models."}
+_MODEL: Schema = {"type": "string", "minLength": 1, "description": "The name of a model that GET /v1/models lists."}
 _PART: Schema = {"type": "object", "properties": {"type": _TEXT}, "required": ["type"]}
 _CONTENT: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _PART}]}
 _FALSE: Schema = {"enum": [False, None]}
 
 
 def _body(fields: Mapping[str, Schema], *required: str) -> Schema:
-    """Return the schema of a body. Other fields than those listed are allowed: some providers accept them."""
+    """Return the schema of a body. Fields other than those listed are allowed, because some providers accept them."""
     return {
         "type": "object",
         "properties": {"model": _MODEL, **fields},

@@ -64,7 +64,7 @@ class PassthroughCaller(Caller):
         if not self.reading_body and self._listener is None:
             self._listener = asyncio.get_running_loop().create_task(self._listen())
         if self._sending and now - self._active_at > self._deadlines.write_stall:
-            self.stalled, self.reading_body = True, False  # the body is not what is late
+            self.stalled, self.reading_body = True, False  # the caller stopped reading, but its body is not late
             self.abort()
             self._cancel()
         elif self._waits and self._is_late(now):

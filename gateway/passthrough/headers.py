@@ -62,7 +62,7 @@ def response_headers(headers: Sequence[tuple[bytes, bytes]], own: Headers, rule:
     """Return the provider's headers and those of the gateway.
 
     If both have a header of the same name, the provider's value is kept as `x-upstream-...`. An address of the provider
-    that the rule covers becomes the gateway's address for it.
+    that the rule covers is replaced by the gateway's address for it.
     """
     ours = {name for name, _ in own}
     refused = _named_by_connection((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers) | HOP_BY_HOP

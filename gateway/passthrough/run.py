@@ -113,7 +113,7 @@ class Passthrough:
         return response
 
     def _failed(self, attempt: Attempt, error: UpstreamError) -> GatewayError:
-        """Record a failed attempt, and return the caller's error."""
+        """Record a failed attempt, and return the error for the caller."""
         attempt.outcome, label = error.kind, self._metrics.target_label(attempt.target)
         self._metrics.count("lockgate_attempts", (label, error.kind))
         self._metrics.count("lockgate_upstream_errors", (label, error.kind))
@@ -122,7 +122,7 @@ class Passthrough:
         return from_failure(Failure(error.kind, error.message), attempt.target.name)
 
     async def _relay(self, call: Call, caller: PassthroughCaller, rule: Rule, response: Response) -> None:
-        """Relay the response. If it breaks off, break off the caller's response as well."""
+        """Relay the response. If the provider breaks it off, break off the caller's response as well."""
         attempt, passed = call.attempts[-1], call.passed
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
@@ -157,7 +157,7 @@ def end_attempt(attempt: Attempt, admission: Admission) -> None:
     """Record the duration of an attempt, and release its admission."""
     if admission.began:
         attempt.ms = in_ms(time.monotonic() - attempt.sent_at)
-    else:  # it was never at the target
+    else:  # the call never reached the target
         attempt.sent_at = time.monotonic()
     admission.leave(attempt)
 

@@ -1,6 +1,6 @@
 """Two connections joined after a WebSocket handshake: bytes go both ways, at the pace of the slower side.
 
-Frames pass as they are, pings included. The gateway adds a frame only to close both connections itself, and never
+Frames, including pings, pass unchanged. The gateway adds a frame only to close both connections itself, and never
 within another frame.
 """
 
@@ -18,11 +18,11 @@ CLOSE_TIMEOUT_S = 5.0
 """Seconds for both sides to close, once one side has closed or the gateway has sent its close frames."""
 
 Outcome = Literal["ok", "caller", "caller_stalled", "idle", "drain", "truncated", "reset", "stalled"]
-"""How a tunnel ended. `caller`: the caller disconnected without a close frame; `truncated` and after: failures of the upstream."""
+"""How a tunnel ended. `caller`: the caller disconnected without a close frame. `truncated`, `reset` and `stalled`: the upstream failed."""
 
 
 class End(asyncio.Protocol):
-    """The connection to one side. It hands what it receives to the other one."""
+    """The connection to one side. It passes the data that it receives to the other side."""
 
     __slots__ = (
         "_farewell", "_is_shut", "_on_lost", "_tunnel", "has_ended", "is_lost", "other", "paused_since", "reader", "size", "transport",
@@ -54,7 +54,7 @@ class End(asyncio.Protocol):
         """Whether the gateway has sent the other side a close frame, after which nothing may follow."""
 
     def data_received(self, data: bytes) -> None:
-        """Hand the data to the other side."""
+        """Pass the data to the other side."""
         self._tunnel.has_moved = True
         self.size += len(data)
         if self._farewell is not None or self._is_shut:
@@ -67,7 +67,7 @@ class End(asyncio.Protocol):
             self.transport.close()
 
     def say_farewell(self, frame: bytes) -> None:
-        """Send the other side a close frame as soon as no frame of this side is in between."""
+        """Send the other side a close frame, once the frame that this side is sending is complete."""
         if self.reader.is_closed or self._is_shut or self.other.is_lost:
             return
         self._farewell = frame
@@ -99,7 +99,7 @@ class End(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """End the other side's input as well. It may still send, unless TLS, which has no half-closed state, is used."""
+        """End the other side's input as well. It may still send, except over TLS, which has no half-closed state."""
         self.has_ended = self._tunnel.has_moved = True
         other = self.other
         self._tunnel.begin_closing(self)
@@ -114,7 +114,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the other side after the data that this side received."""
+        """Close the other side once it has been sent all data that this side received."""
         self.is_lost = True
         self._tunnel.begin_closing(self, exc)
         self._on_lost(exc)
@@ -122,7 +122,7 @@ class End(asyncio.Protocol):
         self._tunnel.check_done()
 
     def finish(self) -> None:
-        """Close this side after the data that were sent to it. If that includes a close frame, wait for the answer.
+        """Close this side once all data for it has been sent. If that data includes a close frame, wait for the answer.
 
         Closing at once would reset a side that is still sending, and it could lose the close frame.
         """
@@ -157,7 +157,7 @@ class Tunnel:
         caller.other, upstream.other = upstream, caller
 
     async def run(self) -> None:
-        """Return when both connections are closed. If it is cancelled, they are closed at once."""
+        """Return when both connections are closed. If the wait is cancelled, close them at once."""
         try:
             await self._done
         finally:

@@ -110,7 +110,7 @@ def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
         return usage
     prompt, output = read_count(usage["input_tokens"]), usage.get("output_tokens", 0)
     read, written = (read_count(usage.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
-    details = usage.get("input_tokens_details") or usage.get("input_token_details")  # the latter in the realtime API
+    details = usage.get("input_tokens_details") or usage.get("input_token_details")  # the realtime API uses the second name
     details = details if type(details) is dict else {}
     if prompt is not None:
         prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`

@@ -30,7 +30,7 @@ from gateway.upstream.websocket import SWITCHING_PROTOCOLS, UpstreamSocket
 
 PROTOCOLS = b"sec-websocket-protocol"
 KEY_PROTOCOL = b"openai-insecure-api-key."
-"""The beginning of the subprotocol in which OpenAI's clients in browsers send their key: browsers can set no header."""
+"""The beginning of the subprotocol in which OpenAI's clients in browsers send their key: browsers cannot set headers."""
 _HANDSHAKE = (b"sec-websocket-key", b"sec-websocket-version")
 _REFRAMED = frozenset({b"content-length", b"sec-websocket-accept"})
 _MODEL_PARAMETERS = ("model", "deployment")
@@ -156,7 +156,7 @@ class WebSocketPassthrough(Passthrough):
         theirs = End(tunnel, socket.transport, MessageReader(RESPONSE_DONE.encode(), add_usage), socket.connection_lost)
         ours = End(tunnel, caller.socket.transport, FrameReader(), caller.socket.connection_lost)
         tunnel.join(ours, theirs)
-        caller.close()  # from now on, the tunnel notices a disconnect
+        caller.close()  # from now on, the tunnel detects a disconnect
         caller.head_sent = True
         caller.tunnel = tunnel
         early = caller.socket.accept(headers, ours)
@@ -199,7 +199,8 @@ def read_protocols(headers: Headers) -> tuple[list[bytes], bytes | None]:
 def handshake_headers(caller: WebSocketCaller) -> list[tuple[str, str]]:
     """Return the headers of a handshake that reach the provider.
 
-    Extensions are not offered to it, so that frames are not compressed, as `accept-encoding` is always `identity`.
+    Extensions are not offered to the provider, so that frames are not compressed. For the same reason,
+    `accept-encoding` is always `identity`.
     """
     found = [(name.decode(), value.strip().decode("latin-1")) for name, value in caller.headers if name in _HANDSHAKE]
     if caller.protocols:

@@ -39,7 +39,7 @@ async def send_embeddings(exchange: UpstreamExchange, bodies: list[Body]) -> Non
 
 
 async def _fetch_all(exchange: UpstreamExchange, bodies: list[Body]) -> list[tuple[ReadAnswer, Response]]:
-    """Send all requests, a few at a time. Together they may take as long as one attempt."""
+    """Send all requests, a few at a time. The time limit of one attempt applies to all of them together."""
     if len(bodies) == 1:
         return [await fetch_answer(exchange, bodies[0])]
     free = asyncio.Semaphore(MAX_PARALLEL_REQUESTS)

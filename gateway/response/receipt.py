@@ -116,7 +116,7 @@ def add_notes(call: Call, attempt: Attempt, notes: Iterable[Adjustment]) -> None
 
 
 def note_cut(call: Call, attempt: Attempt) -> None:
-    """Report that the gateway ended the text at a stop string, unless an adjustment of the request already does."""
+    """Report that the gateway ended the text at a stop string, unless an adjustment of the request already reports it."""
     names = _STOP_PARAMS if call.translator is None else [call.translator.param(name) for name in _STOP_PARAMS]
     if not any(each.param in names and each.action == "enforce_locally" for each in attempt.adjustments):
         note = Adjustment("stop", "enforce_locally", why="the upstream left the stop string in the text; the gateway removed it")
@@ -124,8 +124,8 @@ def note_cut(call: Call, attempt: Attempt) -> None:
 
 
 def timings(call: Call) -> dict[str, float]:
-    """Return the milliseconds spent in the gateway, in the queue, in earlier attempts, at the upstream, and there until
-    the first token.
+    """Return the milliseconds spent in the gateway, in the queue, in earlier attempts and at the upstream, and the
+    upstream's time to the first token.
 
     The upstream time begins when the request is ready to be sent and has a slot.
     """

@@ -43,7 +43,7 @@ class ResponseStorage:
         if wishes is None or not wishes.stores or not isinstance(caller, TranslatedCaller):
             return
         if len(source) > self._max_record:
-            may = f"a response with its conversation may have {self._max_record} bytes"
+            may = f"a response with its conversation may have at most {self._max_record} bytes"
             why = may if self._max_record else "the gateway stores no responses"
             raise refuse("store", f"'store: true' is not possible: {why}.", "unsupported_parameter")
         if wishes.previous is None:

@@ -33,9 +33,9 @@ from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body, StreamDecoder, Usage
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
-"""A stream may have (output limit x tolerance + extra) content events. One with more is assumed to be endless."""
+"""A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
 NATIVE_EVENTS = 4
-"""Factor for streams in the caller's own API. Their events may have less than a token, such as those of citations."""
+"""Factor for streams in the caller's own API. Their events may contain less than one token; those of citations are an example."""
 
 
 class DecoderChain(NamedTuple):
@@ -135,7 +135,7 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """Discard data after the end. Return whether it is irregular. The caller's stream may have ended already."""
+        """Discard data after the end, and return whether it is irregular. The caller's stream may have ended already."""
         surplus = self.relay.discard(rest)
         self._count()
         return surplus

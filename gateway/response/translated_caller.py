@@ -55,7 +55,7 @@ class TranslatedCaller(Caller):
         await super().start_stream(self._translator.headers(headers))
 
     async def write(self, data: bytes) -> None:
-        """Send native events as they are, or the caller's events for some chat events, if there are any."""
+        """Send native events as they are. Translate chat events, and send the caller's events that result, if any."""
         events = data if self._is_native else self._translator.feed(data)
         if events:
             self._sent = events

@@ -56,7 +56,7 @@ class UpstreamExchange:
         self.json_validator = adapted.json_validator
         self.tool_calls = adapted.tool_calls
         self.checked_streams: list[JsonStream | ToolCallStream] = []
-        """The filters of the attempt's streams that have notes on the complete answer."""
+        """The filters of the attempt's streams. Each may add notes to the receipt when the answer is complete."""
         self.deadlines = deadlines
         self.metrics = metrics
         self.on_begin: Callable[[], None] | None = None

@@ -14,7 +14,7 @@ def passes_names(route: Route) -> bool:
 
 
 def model_for_name(model: Model, name: str) -> Model:
-    """Return the model of a pattern for a name that matches it: its targets have the matched part in place of `*`."""
+    """Return the model of a pattern for a name that matches it. The model's targets have the matched part in place of `*`."""
     return replace(model, route=_with_part(model.route, name[len(model.name) - 1 :]))
 
 

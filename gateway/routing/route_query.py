@@ -107,7 +107,7 @@ class RouteQuery:
         return not required or self.honours_all(candidate.backend.target, candidate.settings)
 
     def honours_all(self, target: Target, settings: ModelSettings) -> bool:
-        """Return whether the target honours every parameter of the call, by the rules that adapt the request."""
+        """Return whether the target honours every parameter of the call, according to the rules that adapt the request."""
         if target not in self._refusals:
             self._refusals[target] = self._refusal(target, settings)
         return self._refusals[target] is None

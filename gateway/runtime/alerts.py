@@ -7,11 +7,13 @@ more than 15 minutes, other instances or Prometheus itself are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 import msgspec
 
-from gateway.metrics.declarations import COUNTERS, GAUGES, MICRO
+from gateway.metrics.declarations import COUNTERS, GAUGES, MICRO, SOURCES
+from gateway.metrics.quantile import INFINITE, quantile
 from gateway.metrics.snapshot import ABSENT, Snapshot
 
 Found = Iterator[tuple[str, str]]
@@ -49,6 +51,20 @@ class Readings:
             for key, cell in _selected(moment.rows, name, COUNTERS[name][1], by, labels):
                 sums[key] = sums.get(key, 0.0) + sign * cell
         return {key: value for key, value in sums.items() if value > 0}
+
+    def quantile(self, source: str, seconds: float, share: float, by: str = "") -> dict[str, float]:
+        """Return a quantile of the values of the last `seconds` in seconds, by the value of the label `by`."""
+        start = self._now.at - seconds
+        before = next((moment for moment in reversed(self._moments) if moment.at <= start), self._moments[0])
+        bounds, names = SOURCES[source].buckets, SOURCES[source].labels
+        counts: dict[str, list[int]] = {}
+        for sign, moment in ((1, self._now), (-1, before)):
+            for labels, cells in moment.rows.get(source, {}).items():
+                sums = counts.setdefault(labels[names.index(by)] if by else "", [0] * (len(bounds) + 1))
+                for index in range(len(sums)):
+                    sums[index] += sign * cells[index]
+        found = {key: quantile(dict(zip((*bounds, INFINITE), accumulate(sums), strict=True)), share) for key, sums in counts.items()}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def _selected(
@@ -124,6 +140,50 @@ def _zero(name: str, by: str, text: str) -> Callable[[Readings], Found]:
     return condition
 
 
+def _target_errors(read: Readings) -> Found:
+    attempts = read.increase("lockgate_attempts", 300, "target")
+    for target, errors in read.increase("lockgate_upstream_errors", 300, "target").items():
+        if errors >= 3 and errors > 0.25 * attempts.get(target, 0.0):
+            yield target, f"{errors / max(attempts.get(target, 0.0), errors):.0%} of the attempts at {target} fail."
+
+
+def _streams_cut(read: Readings) -> Found:
+    ends = read.increase("lockgate_stream_end", 600, "target")
+    good = [read.increase("lockgate_stream_end", 600, "target", reason=reason) for reason in ("ok", "drain", "idle")]
+    for target, count in ends.items():
+        cut = count - sum(each.get(target, 0.0) for each in good)
+        if cut > 0.02 * count:
+            yield target, f"{cut / count:.0%} of the streams of {target} break off."
+
+
+def _connections_waiting(read: Readings) -> Found:
+    for waiting in read.gauge("lockgate_upstream_connections", state="waiting").values():
+        if waiting:
+            yield "", f"{waiting:.0f} calls wait for an upstream connection."
+
+
+def _limits_degraded(read: Readings) -> Found:
+    for mode in read.increase("lockgate_limit_decisions", 300, "mode").keys() & {"local_share", "open", "closed"}:
+        yield mode, f"Limits are decided without the store, in mode {mode}."
+
+
+def _slow_first_token(read: Readings) -> Found:
+    for model, seconds in read.quantile("first_token", 300, 0.95, "model").items():
+        if seconds > 10:
+            yield model, f"5 % of the calls to {model} wait {seconds:.0f} s or longer for the first token."
+
+
+def _overhead(read: Readings) -> Found:
+    for seconds in read.quantile("overhead", 300, 0.99).values():
+        if seconds > 0.05:
+            yield "", f"The gateway adds {seconds * 1000:.0f} ms to one call in a hundred."
+
+
+def _draining(read: Readings) -> Found:
+    if any(read.gauge("lockgate_draining").values()):
+        yield "", "The gateway has been shutting down for five minutes."
+
+
 def _event_loop_lag(read: Readings) -> Found:
     for lag in read.gauge("lockgate_event_loop_lag_seconds").values():
         if lag > 0.25:
@@ -155,6 +215,13 @@ RULES = (
     Rule("LockgateFallbacks", "ticket", 180, _fallbacks),
     Rule("LockgateInternalErrors", "ticket", 0, _counted(
         "lockgate_internal_errors", 600, "", "{count} calls failed in ten minutes because of an internal error.")),
+    Rule("LockgateDrainingLong", "ticket", 300, _draining),
+    Rule("LockgateSlowFirstToken", "ticket", 600, _slow_first_token),
+    Rule("LockgateOverhead", "ticket", 600, _overhead),
+    Rule("LockgateTargetErrors", "ticket", 300, _target_errors),
+    Rule("LockgateStreamsCut", "ticket", 600, _streams_cut),
+    Rule("LockgateConnectionsWaiting", "ticket", 300, _connections_waiting),
+    Rule("LockgateLimitsDegraded", "ticket", 300, _limits_degraded),
     Rule("LockgateRetryBudgetExhausted", "ticket", 300, _counted(
         "lockgate_retry_budget_exhausted", 300, "", "Retries are suppressed so that they do not multiply the load.")),
     Rule("LockgateQueueShed", "ticket", 300, _counted(
@@ -173,6 +240,8 @@ RULES = (
     Rule("LockgateWorkerRestarts", "ticket", 0, _counted(
         "lockgate_worker_restarts", 900, "", "Workers ended unexpectedly {count} times in 15 minutes.", 2)),
     Rule("LockgateLogDrops", "ticket", 0, _counted("lockgate_log_drops", 600, "", "{count} log lines were dropped in ten minutes.")),
+    Rule("LockgateCallRecordDrops", "ticket", 0, _counted(
+        "lockgate_call_record_drops", 600, "", "{count} calls were not recorded in ten minutes.")),
     Rule("LockgateKeysGuessed", "ticket", 600, _keys_guessed),
 )  # fmt: skip
 
@@ -180,9 +249,11 @@ FAMILIES = (
     "lockgate_requests", "lockgate_fallback_answers", "lockgate_internal_errors", "lockgate_retry_budget_exhausted", "lockgate_shed",
     "lockgate_limit_decisions", "lockgate_auth_failures", "lockgate_ledger_journal_errors", "lockgate_engine_restarts",
     "lockgate_worker_restarts", "lockgate_log_drops", "lockgate_target_state", "lockgate_store_up", "lockgate_budget_used_ratio",
-    "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds",
+    "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds", "lockgate_call_record_drops",
+    "lockgate_attempts", "lockgate_upstream_errors", "lockgate_stream_end", "lockgate_upstream_connections", "lockgate_draining",
+    "first_token", "overhead",
 )  # fmt: skip
-"""The counters and gauges that the rules read."""
+"""The counters, gauges and histograms that the rules read."""
 
 
 class Alerts:

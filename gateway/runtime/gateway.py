@@ -28,6 +28,7 @@ from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
 from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
+from gateway.runtime.issuers import Issuers
 from gateway.runtime.limiter import LimitStore
 from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
@@ -54,7 +55,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
+"""Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
 
 
 class Gateway:
@@ -81,7 +82,7 @@ class Gateway:
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
         runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
-        is this process's place in the fleet, which its replacement takes over.
+        identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -101,9 +102,9 @@ class Gateway:
         self.probes = Probes(self.health)
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
+        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
-        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
@@ -114,6 +115,7 @@ class Gateway:
         self.runtime_teams = RuntimeTeams(
             team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
         )
+        self.issuers = Issuers(self.resources.fetch, state_folder(config, os.environ), report)
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
@@ -138,6 +140,7 @@ class Gateway:
             mirrors=Mirrors(self.metrics, self.log, self.ledger),
             runtime_keys=self.runtime_keys,
             runtime_teams=self.runtime_teams,
+            issuers=self.issuers,
             responses=self._new_response_store(config),
             limiter_for=self._limit_store.limiter_for,
         )
@@ -167,7 +170,7 @@ class Gateway:
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
-        await self.runtime_teams.start()  # before the keys, which are in teams
+        await self.runtime_teams.start()  # before the keys, which refer to teams
         await self.runtime_keys.start()
         count = len(self.runtime_keys.keys)
         if count and not self.config.requires_keys:
@@ -205,6 +208,7 @@ class Gateway:
         except BaseException:
             self._next = None
             await self.resources.close_unused(self._is_used)
+            await self.issuers.keep_only(generation.config for generation in self._live_generations())
             raise
         self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
@@ -227,7 +231,7 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, if this process serves calls."""
+        """Start the ledger and the limit store, once, and read the keys of issuers, if this process serves calls."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
@@ -235,6 +239,8 @@ class Gateway:
                 kept = generation.config.calls
                 self.log.records = CallRecords(RecordFile(path, kept.ttl, kept.max_bytes), self.report)
             await self._limit_store.limiter_for(generation.config).start()
+        if self._workers == 1:
+            self.issuers.start(generation.config)
 
     async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
         # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
@@ -250,6 +256,7 @@ class Gateway:
                 await asyncio.sleep(RETIRE_INTERVAL_S)
             else:
                 await self.resources.close_unused(self._is_used)
+        await self.issuers.keep_only(generation.config for generation in self._live_generations())
 
     def count_edge_refusal(self, reason: str) -> None:
         """Count a caller's connection that was rejected before there was a call."""
@@ -288,6 +295,7 @@ class Gateway:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
         await self.runtime_teams.stop()
+        await self.issuers.keep_only(())
         await self.shared.responses.close()
         self._outage_log.stop()
         if self.fleet is not None:

@@ -63,7 +63,7 @@ class Generation:
         self._latencies = shared.latencies
         self._transports: dict[str, Transport] = {}
         self._backends: dict[tuple[str, str], Backend] = {}
-        self.keys = keys_of(config)
+        self.keys = keys_of(config, shared.issuers.sources(config))
         self.set_runtime_keys(shared.runtime_keys.accepted)
         self.router = Router(
             {name: Model(name, model.targets, model) for name, model in config.models.items()},
@@ -85,6 +85,8 @@ class Generation:
         teams = self._runtime_teams.merged(self.config.teams)
         if not (has_teams := self._runtime_teams.is_loaded):
             entries = [entry for entry in entries if entry.team is None or entry.team in teams]
+        if self.keys.tokens is not None:
+            self.keys.tokens.set_teams(teams, complete=has_teams)
         complete = has_teams and self._runtime_keys.is_loaded
         self.keys.set_runtime_keys(virtual_keys(entries, teams), complete=complete)
 

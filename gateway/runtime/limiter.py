@@ -25,7 +25,7 @@ class LimitStore:
     """
 
     def __init__(self, metrics: Metrics, report: Callable[[str], None], ledger: Ledger, seat: str) -> None:
-        """`seat` is this process's place in the fleet."""
+        """`seat` identifies this process's position in the fleet, which its replacement takes over."""
         self._metrics = metrics
         self._report = report
         self._ledger = ledger
@@ -33,7 +33,7 @@ class LimitStore:
         self._limiter: MemoryLimiter | RedisLimiter | None = None
 
     def limiter_for(self, config: Config) -> MemoryLimiter | RedisLimiter:
-        """Return the limiter. The first call creates it, from the configuration of that call."""
+        """Return the limiter. It is created on first use, from the configuration that is passed then."""
         if self._limiter is None:
             self._limiter = self._new_limiter(config)
         return self._limiter

@@ -1,4 +1,4 @@
-"""Reload: read the configuration again, check it, and apply it or report why not.
+"""Reload: read the configuration again, check it, and apply it, or report why it cannot be applied.
 
 The old generation serves until the new one is ready.
 """
@@ -34,7 +34,7 @@ Follower = Callable[[LoadedConfig, int], Awaitable[None]]
 class Reloader:
     """Reloads the configuration of a process.
 
-    `followers` are called with each configuration after it was applied.
+    `followers` are called with each configuration after it has been applied.
     """
 
     def __init__(

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import providers
 from gateway.config.files import fingerprint
+from gateway.config.issuer import IssuerConfig
 from gateway.config.provider import ProviderConfig
+from gateway.upstream.fetch import fetch
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_address
@@ -70,6 +72,19 @@ class Resources:
             self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, is_allowed_address)
         return self._httpx[key]
 
+    async def fetch(self, issuer: IssuerConfig, url: str, limit: int) -> bytes:
+        """Return the content of a URL of an issuer, at most `limit` bytes. Raise UpstreamError if it cannot be read."""
+        proxy = proxy_of(issuer.proxy, url)
+        if proxy is None:
+            return await fetch(self.native, url, limit, ca=issuer.ca)
+        from gateway.upstream.httpx_transport import HttpxTransport
+
+        transport = HttpxTransport(1, self._resolver, is_allowed_address)
+        try:
+            return await fetch(transport, url, limit, ca=issuer.ca, proxy=proxy)
+        finally:
+            await transport.aclose()
+
     def engine_for(self, provider: ProviderConfig) -> AnyEngine:
         """Return the engine of a local provider. A running engine with the same options is used again."""
         from providers.local.options import LocalOptions
@@ -91,7 +106,7 @@ class Resources:
         return new
 
     async def start_new_engines(self) -> list[AnyEngine]:
-        """Start the engines created since the last time, and return them. They load in the background."""
+        """Start the engines created since the last call of this method, and return them. They load in the background."""
         started, self._unstarted = self._unstarted, []
         for engine in started:
             await engine.start()

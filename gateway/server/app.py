@@ -72,7 +72,7 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
 
 
 def _remove_base(scope: MutableMapping[str, Any], base: str) -> None:
-    """Remove the base path from a path below it. The base path has no escapes, so it is equal in the decoded path."""
+    """Remove the base path from a path below it. The base path has no escapes, so it is the same in the decoded path."""
     if scope.get("raw_path", b"").startswith(f"{base}/".encode()):
         scope["path"], scope["raw_path"] = scope["path"][len(base) :], scope["raw_path"][len(base) :]
 

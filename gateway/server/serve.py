@@ -35,7 +35,7 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
 
     The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be handled: by default it ends the process
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until a handler is set, because the default action ends the process
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()

@@ -1,8 +1,8 @@
 """Several workers: one supervisor owns the listening sockets, the engine process, the admin listener and the signals.
 
-Workers are started by exec, never by fork (the engine's library hangs in a forked child), and share the callers' listening
-socket. Each worker counts in its own memory-mapped file in a private directory; a scrape of the admin listener adds the files
-up. The counts of a dead worker are kept, so that no counter decreases.
+Workers are started by exec, never by fork (the engine's library hangs in a forked child), and share the callers'
+listening socket. Each worker counts in its own memory-mapped file in a private directory; a scrape of the admin
+listener adds up their counts. The counts of a dead worker are kept, so that no counter decreases.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class _Supervisor:
             start_new_session=True,  # Ctrl-C goes to the supervisor only, which lets calls finish
         )
         assert process.stdin is not None
-        with contextlib.suppress(OSError):  # the worker exited already; `_keep_running` notices
+        with contextlib.suppress(OSError):  # the worker has already exited, and `_keep_running` restarts it
             process.stdin.write(msgspec.json.encode(order))
             await process.stdin.drain()
         process.stdin.close()

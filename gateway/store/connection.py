@@ -1,8 +1,8 @@
 """One connection to Redis with a reply timeout and a circuit breaker. It reconnects automatically.
 
-While the breaker is open, scripts fail at once. The server is located again for each connection: after a failover or the migration of a
-hash slot, the old server replies with an error or not at all, which opens the breaker, and the next connection goes to the server that
-Sentinel or the cluster names.
+While the breaker is open, scripts fail at once. The server is located again for each connection. After a failover or
+the migration of a hash slot, the old server replies with an error or not at all. This opens the breaker, and the next
+connection goes to the server that Sentinel or the cluster names.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RedisConnection:
     ) -> None:
         """Create a connection; `start` opens it.
 
-        `locate` finds the server. `probe` is a key that the server must accept writes to. `on_change` is called after
+        `locate` finds the server. `probe` is a key to which the server must accept writes. `on_change` is called after
         each change of `up` and after each failed connection attempt, with the reason ("" if up); `count_error` is
         called with the kind of each failure.
         """

@@ -14,7 +14,7 @@ ModelLimits = tuple[tuple[str, tuple[Limit, ...]], ...]
 def has_limits(config: Config) -> bool:
     """Return whether any limit can apply to calls.
 
-    True if callers need keys, since any key may have limits, including one that is created at run time.
+    The result is True if callers need keys, since any key may have limits, including one that is created at run time.
     """
     blocks = [*(entry.limits for entry in config.models.values()), *(entry.limits for entry in config.providers.values())]
     blocks += [target.limits for entry in config.providers.values() for target in entry.models.values()]

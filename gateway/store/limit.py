@@ -2,8 +2,8 @@
 
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit
-(100/101 for a window of one second) is usable. Spend is limited per calendar day, week or month, or in total, called a
-period (gateway.store.periods). The spend of a period is the amount settled in it (gateway.store.settled_spend) plus the
+(100/101 for a window of one second) is usable. Spend is limited per period: a calendar day, week or month, or the whole
+time (gateway.store.periods). The spend of a period is the amount settled in it (gateway.store.settled_spend) plus the
 amount reserved by calls in flight. A call belongs to the period of its admission. Times are in microseconds since 1970
 and amounts of money in nano-dollars, so that all arithmetic is on integers.
 """
@@ -24,7 +24,7 @@ RATE_KINDS: tuple[Kind, ...] = ("requests", "tokens", "prompt_tokens", "uncached
 KINDS: tuple[Kind, ...] = (*RATE_KINDS, "concurrent", "spend")
 TOKEN_KINDS = frozenset(RATE_KINDS) - {"requests"}
 OWNERS = ("key", "team", "model", "provider", "target")
-"""The kinds of owners in the configuration. Besides these, a user may have limits."""
+"""The kinds of owners in the configuration. End users may have limits as well."""
 OutageMode = Literal["local_share", "open", "closed"]
 """Behaviour while the shared store is unavailable: apply a share of the limit, apply no limit, or refuse all calls."""
 
@@ -151,7 +151,7 @@ class Limit:
 class LimitStatus(msgspec.Struct, frozen=True):
     """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again.
 
-    A budget in total is never available again: the seconds are infinite.
+    The seconds are infinite for a `total` budget, which is never available again.
     """
 
     limit: Limit
@@ -195,8 +195,8 @@ class Reservation(msgspec.Struct, eq=False):
 class Refusal(msgspec.Struct, frozen=True):
     """The refusal of a call, and the limit that refuses it.
 
-    `retry_after` is in seconds: None if waiting does not help because the call alone exceeds the limit, infinite if a budget
-    in total is used up.
+    `retry_after` is in seconds: None if waiting does not help because the call alone exceeds the limit, infinite if a
+    `total` budget is used up.
     """
 
     limit: Limit
@@ -246,7 +246,7 @@ def seconds_until(until: int, now: int) -> float:
 
 
 def needed_estimates(limits: Sequence[Limit]) -> tuple[bool, bool]:
-    """Return whether these limits need an estimate of a call's tokens, and one of its cost."""
+    """Return whether these limits need an estimate of a call's tokens, and whether they need one of its cost."""
     cost = any(limit.kind == "spend" for limit in limits)
     return cost or any(limit.kind in TOKEN_KINDS for limit in limits), cost
 

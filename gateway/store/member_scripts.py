@@ -13,7 +13,7 @@ from gateway.store.script_functions import SHARED
 OVERDUE_AFTER_S = 1.5
 """Time after an instance's last heartbeat at which it is missing: it died, or it is cut off and applies its shares."""
 MISSED_AFTER_S = 0.8
-"""Time after an instance's last heartbeat at which it has missed one: another with the same seat replaces it."""
+"""Time after an instance's last heartbeat at which it has missed one: an instance with the same seat then replaces it."""
 RESERVATION_LIFE_S = 5.0
 """Time after an instance's last heartbeat for which its reserved amounts of budgets still count."""
 

@@ -25,7 +25,7 @@ KEPT_PERIODS = 2
 _WEEK_SHIFT_US = 3 * DAY_US
 """1970-01-01 was a Thursday, and weeks begin on Monday."""
 _SEARCHED_DAYS = 366
-"""Time in which the next change of a time zone's offset is searched for."""
+"""The time span that is searched for the next change of a time zone's offset."""
 
 Offsets = tuple[int, int, int]
 """The offset of local time from UTC before a moment, that moment, and the offset after it."""

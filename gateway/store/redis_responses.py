@@ -1,7 +1,7 @@
 """Responses of the Responses API in Redis, shared by all processes that use the same store.
 
-Each record is one key that expires by itself. An index has the sizes of all records, so that their sum can be limited.
-All keys have one hash tag, so that one script can change them together.
+Each record is one key that expires by itself. An index contains the sizes of all records, so that their sum can be
+limited. All keys share one hash tag, so that one script can change them together.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gateway.store.settled_spend import SettledSpend, SpendEntry
 BUDGET_SLOTS = -1
 """Passed in place of a number of slots to mark a budget."""
 NO_WAIT = -4
-"""The wait that a reply has for a limit that does not refuse the call."""
+"""The wait in a reply for a limit that does not refuse the call."""
 MAX_ENTRIES_PER_COMMAND = 100
 """Largest number of entries in one command, so that it completes within the timeout."""
 Entry = TypeVar("Entry")
@@ -75,7 +75,7 @@ def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease:
 
 
 def known_spend(limit: Limit, spent: SettledSpend) -> tuple[int, ...]:
-    """Return what an instance knows of a budget: the latest period, the amount it settled in it, and the time zone's offsets."""
+    """Return an instance's data on a budget: the latest period, the amount settled in that period, and the time zone's offsets."""
     latest = spent.latest.get(limit.key, 0)
     return latest, spent.own_amount(limit.key, latest), *limit.clock.offsets(steady_now())
 

@@ -92,7 +92,7 @@ def _endpoint(node: list[Any], asked_host: str) -> tuple[str, int]:
 
 
 def hash_slot(tag: str) -> int:
-    """Return the hash slot of all keys with this tag: CRC16 (XMODEM) modulo 16384, by the Redis Cluster specification."""
+    """Return the hash slot of all keys with this tag: CRC16 (XMODEM) modulo 16384, as in the Redis Cluster specification."""
     crc = 0
     for byte in tag.encode():
         crc ^= byte << 8

@@ -30,16 +30,16 @@ def is_error(value: msgspec.Raw) -> bool:
 
 
 def count_framed(piece: bytes, prefix: bytes, suffix: bytes) -> int:
-    """Return the number of events in a piece, each of them `prefix`, a text and `suffix`. 0 if there is anything else.
+    """Return the number of events in a piece if each consists of `prefix`, a text and `suffix`, else 0.
 
-    The texts must be printable and contain no quotes and backslashes.
+    The texts must be printable and contain neither quotes nor backslashes.
     """
     if not piece.startswith(prefix) or not piece.endswith(suffix):
         return 0
     begin, end = len(prefix), len(piece) - len(suffix)
     text, events = piece[begin:end], 1
     if b'"' in text:
-        # Joining and comparing is far cheaper than to search for a long text: every find() prepares a table for it.
+        # Joining and comparing is far cheaper than searching for a long text, for which every find() prepares a table.
         texts = [event[begin : 2 - len(suffix)] for event in piece[:-2].split(b"\n\n")]
         if (suffix + prefix).join(texts) != text:
             return 0

@@ -122,7 +122,7 @@ def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
 
 
 def _head_size(head: bytes) -> int:
-    """Return the size of a frame's head, as far as its beginning shows it."""
+    """Return the size of a frame's head, or 2 if fewer than two of its bytes are known."""
     if len(head) < 2:
         return 2
     length = head[1] & 0x7F

@@ -40,7 +40,7 @@ _Place = tuple[Any, Any]
 
 
 class _Walk:
-    """Replaces the values of one JSON document that are not valid. `piece` may continue a text of an earlier event."""
+    """Replaces the invalid values of one JSON document. `piece` may continue a text of an earlier event."""
 
     def __init__(self, piece: Callable[[_Key, _Place, str], str] | None = None) -> None:
         self._piece = piece
@@ -78,7 +78,7 @@ def whole(text: str) -> str:
 
 
 def mended(data: bytes) -> bytes | None:
-    """Return a JSON document without half characters and non-finite numbers. None if it has none, or cannot be read."""
+    """Replace the half characters and non-finite numbers of a JSON document. Return None if it has none or cannot be read."""
     try:
         value = _parse(data.decode())
         if type(value) not in (dict, list):

@@ -73,7 +73,7 @@ class Relay:
         """
         self._decoder = decoder
         self._frame: tuple[bytes, bytes] | None = None
-        """The decoder's frame. Most events consist of it and a text, and are sent without a closer look."""
+        """The decoder's frame. Most events consist of this frame and a text, and are sent without a closer check."""
         self._usage_asked = usage_asked
         self._read_usage = read_usage
         self._fail = fail
@@ -153,7 +153,7 @@ class Relay:
         if self.chunks > self._most and not self.done:
             self.done = True
             self._failure = StreamFailure(Failure("limit", f"the stream continued after {self.chunks} events, far beyond its output limit"))
-        sent = b"".join(out)  # of one item, it returns the item itself
+        sent = b"".join(out)  # for a single item, join() returns the item itself
         self._sent |= bool(sent)
         if self._decoder is not None:
             self._frame = self._decoder.frame if self.started and parser.plain and not (self.done or self._held) else None
@@ -172,7 +172,7 @@ class Relay:
                         self._parser.unread(whole[end:])
                         return sent
         if self._parser.plain:
-            at = first_end(whole, 4 if self.started else 2)  # the decoder may know the others then
+            at = first_end(whole, 4 if self.started else 2)  # after these, the decoder may have a frame for the others
             self._parser.unread(whole[at:])
             whole = whole[:at]
         out = self._take(self._parser.split(whole), whole if self._parser.plain else None)

@@ -1,8 +1,8 @@
-"""Parses server-sent events: bytes in, events out, for any split of the bytes and any of the three line ends.
+"""Parses server-sent events: converts bytes, in pieces of any size and with any of the three line ends, to events.
 
 The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary
-text in JSON). It removes what OpenAI's clients reject: a byte order mark, other fields (`id:`, `retry:`) and empty data.
-Fields and empty data count as irregularities; a byte order mark, comments and other line ends do not.
+text in JSON). The parser removes what OpenAI's clients reject: a byte order mark, other fields (`id:`, `retry:`) and
+empty data. Fields and empty data count as irregularities; a byte order mark, comments and other line ends do not.
 """
 
 from __future__ import annotations

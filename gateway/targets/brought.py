@@ -1,4 +1,4 @@
-"""Credentials that callers bring for a provider. They go to that provider only, and our own state never depends on them."""
+"""Credentials that callers bring for a provider. They go to that provider only, and the gateway's own state never depends on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_SENT = frozenset({
 
 
 def with_brought(candidates: Sequence[Candidate], credentials: Mapping[str, Secret]) -> list[Candidate]:
-    """Return the candidates. Those at providers for which the caller brought a credential use it."""
+    """Return the candidates, with the caller's credentials at the providers for which it brought any."""
     return [
         structs.replace(candidate, backend=backend_with(candidate.backend, credentials))
         if candidate.backend.target.provider in credentials

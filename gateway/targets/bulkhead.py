@@ -33,7 +33,7 @@ class Bulkhead:
 
     @property
     def has_room(self) -> bool:
-        """Whether a slot is free. The queue is empty while one is."""
+        """Whether a slot is free. While a slot is free, the queue is empty."""
         return self.running < self.max_concurrent
 
     def enter(self) -> None:

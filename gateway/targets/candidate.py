@@ -23,7 +23,7 @@ class Model(msgspec.Struct, frozen=True, eq=False):
 
 
 class Candidate(msgspec.Struct, frozen=True, eq=False):
-    """A backend that a call may be sent to, with the merged settings of the models that lead to it."""
+    """A backend to which a call may be sent, with the merged settings of the models that lead to it."""
 
     backend: Backend
     deadlines: Deadlines

@@ -57,7 +57,7 @@ class Cooldown(msgspec.Struct):
 def seconds_after_failures(settings: CooldownConfig, ejections: int, stated: float | None) -> float:
     """Return how long a failing target is skipped: longer after each period of failures, up to the configured maximum.
 
-    `ejections` counts these periods. `stated` is the time that the upstream asks for, and the minimum if it is given.
+    `ejections` counts these periods. `stated` is the time that the upstream asks for; if given, it is the minimum.
     """
     return min(max(settings.time * ejections, stated or 0.0), settings.max)
 

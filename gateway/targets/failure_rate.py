@@ -1,4 +1,4 @@
-"""The failure rate of a target over a window of time. It catches targets that fail often but never many times in a row."""
+"""The failure rate of a target over a window of time. It detects targets that fail often but never many times in a row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FailureRate:
     def reaches(self, rate: float) -> bool:
         """Return whether enough calls were made and at least this share failed.
 
-        A rate of 1 is never reached: a target that always fails is detected by its failures in a row.
+        For a rate of 1, return False: a target that always fails is detected by its failures in a row.
         """
         if rate >= 1.0:
             return False

@@ -35,7 +35,7 @@ from providers.base import Failure, Target
 
 PROBE_INTERVAL_S = 1.0
 """Minimum time between probes of a target that fails slowly."""
-LEFT = Failure("header_timeout", "no answer had begun when the caller left")
+LEFT = Failure("header_timeout", "no answer had begun when the caller disconnected")
 _DEFAULTS = CooldownConfig()
 
 CooldownPublisher = Callable[[str, str | None, float, Reason], None]
@@ -111,6 +111,13 @@ class TargetHealth:
         if self._clock() < self.cooldown.until:
             return "cooling"
         return "probing" if self.ejected else "live"
+
+    @property
+    def is_down(self) -> bool:
+        """Whether calls fail or would fail: not live, except in a cooldown after a 429 while nothing else is wrong."""
+        if self.ejected:
+            return True
+        return self.cooldown.reason != "rate_limit" and self._clock() < self.cooldown.until
 
     @property
     def is_available(self) -> bool:
@@ -240,12 +247,12 @@ class TargetHealth:
             return self._cool_credential(target, seconds, self.settings.quota_max, "quota")
         if blame == "auth" and failure.status != 403:  # a 403 may concern only this request
             return self._cool_credential(target, AUTH_COOLDOWN_S, AUTH_COOLDOWN_S, "auth")
-        if blame == "model":  # which may also be missing for one credential only
+        if blame == "model":  # a model may be missing for one credential only
             return self._cool_credential(target, MODEL_COOLDOWN_S, self.settings.max, "model")
         return self._count_failure(failure, probe, took)
 
     def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
-        """Record that a caller left after a silence that was too long. Return the reason of the cooldown that it starts, if any."""
+        """Record that a caller disconnected after too long a silence. Return the reason of the cooldown that this starts, if any."""
         self.last_failure = "left"
         return self._count_failure(LEFT, probe, seconds)
 

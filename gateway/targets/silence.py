@@ -1,6 +1,7 @@
 """Judges whether a target has been silent for too long, from the times until its earlier answers began.
 
-Nothing is measured while a call waits: the judgement is made when its caller leaves, or when the caller's own deadline ends.
+Nothing is measured while a call waits: the judgement is made when its caller disconnects, or when the caller's own
+deadline ends.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ MAX_TIMES = 256
 SHARE = 0.99
 """The quantile of these times that counts as the usual longest time; of up to a hundred times, it is the longest."""
 FACTOR = 4.0
-"""A target is too slow after this many times its usual longest time."""
+"""A target counts as slow after a silence of this many times its usual longest time."""
 MIN_SILENCE_S = 2.0
-"""A shorter silence says nothing about a target, whatever its usual times."""
+"""A shorter silence never counts against a target, whatever its usual times are."""
 UNKNOWN_SILENCE_S = 30.0
 """The silence that counts against a target without earlier answers."""
 

@@ -98,7 +98,7 @@ class CallLog:
         self._lines.clear()
 
     def _write_queued(self) -> None:
-        """Write queued data until None is queued. Runs in the thread."""
+        """Write queued data until None is queued. This runs in the thread."""
         while (data := self._work.get()) is not None:
             self._output.write(data)
             self._writing = False

@@ -85,7 +85,7 @@ class CallRecords:
         self._lines = []
 
     def _write_queued(self) -> None:
-        """Write queued lines until None is queued. Runs in the thread."""
+        """Write queued lines until None is queued. This runs in the thread."""
         while (item := self._work.get()) is not None:
             lines, when_written = item
             if lines:

@@ -1,9 +1,9 @@
 """The metrics of all instances that share a Redis store, merged.
 
 Once a second, if anything changed, each instance adds its new counts to totals in Redis. An instance that ends leaves
-its counts there, so totals never decrease. Every addition is numbered and applied once: repeating it after a lost reply
-does not count twice. If Redis lost its data (flush, failover), the instance publishes all its counts again. Gauges are
-kept by instance and ignored after MAX_GAUGE_AGE_S.
+its counts there, so totals never decrease. Every addition is numbered and applied once, even if it is repeated after a
+lost reply. If Redis lost its data (flush, failover), the instance publishes all its counts again. Gauges are kept by
+instance and ignored after MAX_GAUGE_AGE_S.
 """
 
 from __future__ import annotations

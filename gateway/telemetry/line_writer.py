@@ -11,7 +11,7 @@ class LineWriter:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._rest = b""
-        """The rest of a line whose beginning was written. It goes first, before any other line."""
+        """The rest of a line whose beginning was written. It is written before any other line."""
         self.dropped = 0
 
     def write(self, lines: bytes) -> None:

@@ -79,7 +79,7 @@ def row_of(line: bytes) -> tuple[Any, ...]:
 
 
 class RecordFile:
-    """Writes records, and deletes the oldest ones by their age and the size of the file. One thread uses it."""
+    """Writes records, and deletes the oldest ones by their age and the size of the file. Only one thread uses it."""
 
     def __init__(self, path: Path, ttl_s: float, max_bytes: int) -> None:
         self._path = path

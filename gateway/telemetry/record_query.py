@@ -50,7 +50,7 @@ class FoundRecords(Struct, frozen=True):
 
 
 def read_record_query(params: Mapping[str, str], now: float) -> RecordQuery:
-    """Return the query of these parameters. `now` is the time in seconds. Raise BadRecordQueryError for an invalid one."""
+    """Return the query of these parameters. `now` is the time in seconds. Raise BadRecordQueryError if one is invalid."""
     conditions: list[tuple[str, tuple[Any, ...]]] = []
     for name in NAMES:
         if name in params:

@@ -109,7 +109,7 @@ class Trace:
 
 
     def _add_queues(self, call: Call) -> None:
-        """Add a span for each wait for a slot of a target. It ends when the attempt was sent or gave up."""
+        """Add a span for each wait for a slot of a target. The span ends when the attempt is sent or stops waiting."""
         sent = {id(attempt): began for attempt, _, began in self._attempts}
         offset = time.time_ns() - int(time.monotonic() * 1e9)
         for attempt in call.attempts:

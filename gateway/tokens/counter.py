@@ -86,7 +86,7 @@ class TokenCounter:
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """For each tokenizer name, the function that counts, and the tokenizer that replaces this one, if it is unusable."""
         self._remote: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
-        """The same for tokenizers of the process."""
+        """The same for the tokenizer process."""
         self._cached: dict[bytes, int] = {}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -96,7 +96,7 @@ class TokenCounter:
         return tokenizer.name in self._usable
 
     async def load(self, tokenizer: Tokenizer) -> None:
-        """Load the tokenizer into this process, unless it is already loaded. This stops the event loop."""
+        """Load the tokenizer into this process, unless it is already loaded. Loading blocks the event loop."""
         if not self.is_loaded(tokenizer):
             await self._in_thread(lambda: self._use_here(tokenizer))
 
@@ -155,7 +155,7 @@ class TokenCounter:
         return cast("list[int]", counts)
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
-        """Return a usable tokenizer and its function, of the tokenizer process if it is not loaded here."""
+        """Return a usable tokenizer and its function, which calls the tokenizer process if the tokenizer is not loaded here."""
         if self._process is None or self.is_loaded(tokenizer):
             return self._use_here(tokenizer)
         process, usable = self._process, self._remote.get(tokenizer.name)

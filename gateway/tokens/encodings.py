@@ -1,4 +1,4 @@
-"""Loads encodings of toktok-rs and tokenizer.json files. It imports nothing else, because the tokenizer process needs no more."""
+"""Loads encodings of toktok-rs and tokenizer.json files. It has no other dependencies, because the tokenizer process needs none."""
 
 from __future__ import annotations
 

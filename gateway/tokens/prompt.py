@@ -51,7 +51,7 @@ class PromptCounts:
         return self._known(target, bytes_per_token)
 
     def is_known(self, target: Target) -> bool:
-        """Return whether the prompt has been counted for a target, or is counted quickly."""
+        """Return whether the prompt has been counted for a target, or can be counted quickly."""
         return (target.kind.type, target.model) in self._counts or self._count_quickly(target)
 
     @property
@@ -59,7 +59,7 @@ class PromptCounts:
         return self._operation in _INPUT_FIELDS or self._operation == "rerank" or "messages" in self._body
 
     def takes_long(self, target: Target) -> bool:
-        """Return whether the prompt has not been counted for a target, and its texts are long."""
+        """Return whether the prompt has not yet been counted for a target and has long texts."""
         if not self._is_countable or self.is_known(target):
             return False
         with suppress(ValueError, TypeError, LookupError, RecursionError):
@@ -77,7 +77,7 @@ class PromptCounts:
         return self._estimates[key]
 
     def _count_quickly(self, target: Target) -> bool:
-        """Count now, if that takes little time. Return whether it was done."""
+        """Count now if that takes little time. Return whether the prompt was counted."""
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if not self._is_countable or not self._counter.is_loaded(tokenizer):
             return False

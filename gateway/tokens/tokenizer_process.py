@@ -1,8 +1,8 @@
-"""A process that counts with encodings that this process has not loaded.
+"""A child process that counts tokens with encodings that this process has not loaded.
 
-Loading an encoding takes half a second, in which no other thread of its process runs. An encoding that the configuration
-needs is loaded before the first call; any other, such as one for a single request to /v1/tokenize, is loaded here. The
-process starts with the first count and ends with this process.
+Loading an encoding takes half a second, during which no other thread of the same process runs. An encoding that the
+configuration needs is loaded before the first call; any other, such as one for a single request to /v1/tokenize, is loaded in
+the child process. The child process starts with the first count and ends with its parent.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class TokenizerProcess:
                     break
                 self.stop()
             else:
-                raise ImportError("the tokenizer process does not run")
+                raise ImportError("the tokenizer process is not running")
         kind, result = msgspec.msgpack.decode(answer)
         if kind == "unknown":
             raise UnknownIdError(result)
@@ -78,7 +78,7 @@ class TokenizerProcess:
         return process
 
     def stop(self) -> None:
-        """End the process if it runs. A later count starts it again."""
+        """End the process if it is running. A later count starts it again."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -86,7 +86,7 @@ class TokenizerProcess:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Close the input of the process, at whose end it exits."""
+    """Close the input of the process, which makes it exit."""
     for pipe in (process.stdin, process.stdout):
         with suppress(OSError):
             if pipe is not None:

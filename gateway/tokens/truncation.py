@@ -1,4 +1,4 @@
-"""Truncation of a conversation: which messages may be evicted, in which order, and how many must be.
+"""Truncation of a conversation: which messages may be evicted, in which order, and how many must be evicted.
 
 The functions are pure: the same conversation, limits and policy give the same result. Messages are evicted whole, in
 groups: a question with its answers, a tool call with its results. System messages, the last user message and the last
@@ -33,7 +33,7 @@ class WindowLimits(msgspec.Struct, frozen=True):
     evicts: bool = True
     window: int | None = None
     prompt_window: int | None = None
-    """The model's own maximum for a prompt, if less than its window."""
+    """The model's own maximum for a prompt, if it is less than its window."""
     output: int | None = None
 
 
@@ -88,7 +88,7 @@ def lowered_cap(limits: WindowLimits, cap: int | None, prompt: int) -> int | Non
 
 
 def overflows(limits: WindowLimits, cap: int | None, prompt: int) -> bool:
-    """Return whether prompt and answer exceed the window."""
+    """Return whether the prompt and the answer together exceed the window."""
     if limits.prompt_window is not None and prompt > limits.prompt_window:
         return True
     return limits.window is not None and prompt + (cap or 1) > limits.window
@@ -135,10 +135,10 @@ def evicted_messages(groups: Sequence[Group], count: int) -> tuple[int, ...]:
 
 
 def fewest_groups(count: int, budget: PromptBudget) -> Generator[int, int, int | None]:
-    """Search how many of `count` groups must be evicted.
+    """Find how many of `count` groups must be evicted.
 
     Yield a number of groups; the caller sends back the number of tokens of the prompt without them.
-    Return the least number with which the prompt meets the goal, all groups if only the limit can be met, else None.
+    Return the smallest number with which the prompt meets the goal, `count` if only the limit can be met, or None.
     """
     low, high = 1, count
     if high == 0:

@@ -119,7 +119,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was cancelled")
 
     def finish_within(self, timeout_s: float) -> None:
-        """Wait for the end of a response that is no longer read, at most `timeout_s`."""
+        """Wait for at most `timeout_s` for the end of a response that is no longer read."""
         self._set_deadline(timeout_s)
         if not self._reading and self._transport is not None:
             self._reading = True
@@ -141,7 +141,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def expire(self, now: float) -> None:
-        """Fail the exchange whose deadline has passed. Close an idle connection."""
+        """Fail the exchange whose deadline has passed, or close the connection if it is idle."""
         exchange = self._exchange
         if exchange is None:
             self._close()
@@ -187,14 +187,14 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self.fail_with(UpstreamError(kind, message))
 
     def fail_with(self, error: Exception) -> None:
-        """Close the connection, and end the exchange in progress with an error, such as one of its request body."""
+        """Close the connection, and end the exchange in progress with `error`, such as a failure to read the request body."""
         exchange, self._exchange = self._exchange, None
         self._close()
         if exchange is not None:
             self._end(exchange, error)
 
     def _end(self, exchange: NativeResponse, error: Exception | None) -> None:
-        """Pass an error to the sender if the head is missing, else end the body for its reader."""
+        """Pass an error to the sender if the head has not arrived, else end the body for its reader."""
         if exchange.status:
             exchange.end(error)
             return
@@ -261,7 +261,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self._transport = None
 
     def _read_early_answer(self) -> None:
-        """Read the response of an upstream that rejected an upload early and closed. The event loop no longer reads the socket."""
+        """Read the response to a rejected upload after the upstream closed the connection. The event loop no longer reads the socket."""
         assert self._transport is not None
         sock = self._transport.get_extra_info("socket")
         if sock is None or self._transport.get_extra_info("sslcontext") is not None:
@@ -297,7 +297,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         if exchange.size == before:
             self._framing_bytes += nbytes
             if self._framing_bytes > MAX_HEAD_BYTES * 2:
-                self._fail("protocol", "the upstream sends chunk framing without data")
+                self._fail("protocol", "the upstream sent chunk framing without data")
                 return
         else:
             self._framing_bytes = 0

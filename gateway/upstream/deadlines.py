@@ -51,7 +51,7 @@ class Ticker:
                 self._arm()
 
     def watch(self, entry: HasDeadline) -> None:
-        """Call `entry.expire` at every tick from its deadline on, until it moves its deadline or is forgotten."""
+        """Call `entry.expire` at every tick from its deadline on, until the entry moves its deadline or is forgotten."""
         self._watched.add(entry)
         if self._handle is None:
             self._arm()
@@ -61,7 +61,7 @@ class Ticker:
         self._watched.discard(entry)
 
     def stop(self) -> None:
-        """Stop the timer. Watching an entry starts it again."""
+        """Stop the timer. It starts again when an entry is watched."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

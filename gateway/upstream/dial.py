@@ -47,7 +47,7 @@ class Dialer:
         self.contexts = TlsContexts()
 
     async def dial(self, pool: Destination[C], deadlines: Deadlines, total: float) -> C:
-        """Open a connection to the origin of a pool, or of one connection. Raise UpstreamError, which names the failed step."""
+        """Open a connection to the origin of `pool`. On failure, raise an UpstreamError that names the failed step."""
         origin, ticker = pool.origin, pool.ticker
         deadline = min(ticker.clock() + deadlines.connect, total)
         if origin.socket is not None:
@@ -148,7 +148,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 async def connect_fastest(addresses: Sequence[Address]) -> socket.socket:
     """Return a socket connected to the address that accepts first.
 
-    Each further address is tried after NEXT_ADDRESS_DELAY_S, or as soon as the previous ones failed.
+    Each further address is tried after NEXT_ADDRESS_DELAY_S, or as soon as the previous ones have failed.
     """
     if len(addresses) == 1:
         return await _connect(addresses[0])

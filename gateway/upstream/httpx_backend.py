@@ -85,7 +85,7 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
 
     def __init__(self, backend: CheckedNetworkBackend, *, http2: bool, uds: str | None, limits: httpx.Limits, verify: Any) -> None:
         super().__init__(verify=verify, trust_env=False)
-        self._pool = httpcore.AsyncConnectionPool(  # replaces the pool of the constructor, which takes no backend
+        self._pool = httpcore.AsyncConnectionPool(  # replaces the constructor's pool: the constructor has no parameter for a backend
             ssl_context=verify,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,

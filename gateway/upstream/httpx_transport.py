@@ -45,7 +45,7 @@ class _SendProgress:
                 self.timeout.reschedule(min(asyncio.get_running_loop().time() + self.deadlines.first_byte, self.total))
 
     def timeout_error(self) -> UpstreamError:
-        """Return the error of a timeout before the response head."""
+        """Return the error for a timeout before the response head."""
         # compare the deadlines, not the current time: uvloop's clock may show a time just before a deadline that has fired
         if self.timeout is not None and self.timeout.expired() and self.timeout.when() == self.total:
             return UpstreamError("timeout", f"the upstream did not finish within {in_seconds(self.deadlines.total)}")
@@ -124,13 +124,13 @@ class HttpxResponse:
             raise self._error from None
 
     def _close_stream(self) -> None:
-        # `Response.close` is synchronous, httpx's is not: the transport keeps the task until it is done.
+        # `Response.close` is synchronous and httpx's is not, so the transport keeps the task until it is done.
         task = asyncio.ensure_future(self._aclose())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
     async def _aclose(self) -> None:
-        if self._socket is not None:  # HTTP/1.1: the pool finds it closed and does not reuse it
+        if self._socket is not None:  # HTTP/1.1: the pool does not reuse a closed connection
             await self._socket.aclose()
         await self._stream.aclose()
 
@@ -170,7 +170,7 @@ class HttpxTransport:
         transport = self._transports.get(origin) or await self._open(origin)
         progress = _SendProgress(deadlines, asyncio.get_running_loop().time() + deadlines.total)
         wire = _encode(origin, request, deadlines, progress, upload)
-        request.written = True  # httpx does not report when a request leaves its queue, so assume it was sent
+        request.written = True  # httpx does not report when a request leaves its queue, so assume that it was sent
         try:
             async with asyncio.timeout_at(progress.total) as progress.timeout:
                 answer = await transport.handle_async_request(wire)
@@ -192,7 +192,7 @@ class HttpxTransport:
     async def _open(self, origin: Origin) -> httpx.AsyncHTTPTransport:
         secure = origin.scheme == "https" or (origin.proxy or "").startswith("https")
         try:
-            # Without TLS the context is unused: an empty one saves loading the system's certificate authorities.
+            # Without TLS the context is unused: an empty one avoids loading the system's certificate authorities.
             context = await asyncio.to_thread(make_context, origin.tls) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         except OSError as error:
             raise UpstreamError("tls", str(error)) from None
@@ -243,7 +243,7 @@ def _check(response: HttpxResponse, *, may_be_encoded: bool) -> None:
 
 
 def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
-    """Map an error before the response head to an UpstreamError."""
+    """Convert an error that occurs before the response head to an UpstreamError."""
     address = f"{origin.host}:{origin.port}"
     if isinstance(error, httpx.PoolTimeout):
         return UpstreamError("overloaded", "no connection to the upstream became free in time")

@@ -22,7 +22,7 @@ class NativeTransport:
     """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
 
     `connections` limits each origin's pool. `keepalive` is how long a connection may stay idle, in seconds. `resolver` and `clock`
-    are replaceable for tests; `is_allowed` decides whether an address may be connected to.
+    can be replaced in tests; `is_allowed` decides whether an address may be connected to.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class NativeTransport:
     async def _send_upload(
         self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload
     ) -> NativeResponse:
-        """Send a request with an upload, whose body goes to a connection that is unlikely to be closed."""
+        """Send a request with an upload; if it has a body, use a connection that the upstream has probably not closed."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = encode_upload_head(request, origin, upload)
@@ -98,7 +98,7 @@ class NativeTransport:
                 return response
 
     async def open_socket(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> UpstreamSocket:
-        """Return a new connection after its WebSocket handshake, or after its refusal. Raise UpstreamError on failure."""
+        """Return a new connection once the upstream has accepted or refused the WebSocket handshake. Raise UpstreamError on failure."""
         if origin.proxy is not None or origin.scheme not in ("http", "https"):
             raise UpstreamError("connect", "WebSocket connections through a proxy are not supported")
         self._ticker.tune(deadlines)
@@ -128,7 +128,7 @@ class NativeTransport:
 
     @property
     def in_use(self) -> int:
-        """Number of connections with an exchange in progress or being opened, over all origins, and of WebSockets."""
+        """Number of connections, over all origins, that are being opened or have an exchange in progress, plus the WebSockets."""
         return sum(pool.in_use for pool in self._pools.values()) + len(self._sockets)
 
     @property

@@ -1,4 +1,4 @@
-"""The connections to one origin: limited in number, reused last in, first out; waiting senders are served in FIFO order."""
+"""The connections to one origin: limited in number and reused in LIFO order; waiting senders are served in FIFO order."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Pool:
 
     @property
     def in_use(self) -> int:
-        """Connections with an exchange in progress or being opened."""
+        """Connections that are being opened or have an exchange in progress."""
         return self.size - len(self.idle)
 
     def take_idle(self) -> UpstreamConnection | None:
@@ -91,7 +91,7 @@ class Pool:
         return await self.connect(deadlines, total)
 
     async def acquire_recent(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Return a connection as `acquire` does, except one that was idle for long: the upstream may have closed it."""
+        """Return a connection as `acquire` does, except one that was idle for a long time: the upstream may have closed it."""
         if not self.idle:
             return await self.acquire(deadlines, total)
         latest = self.idle[-1]
@@ -110,7 +110,7 @@ class Pool:
             connection = await self._dial(self, deadlines, total)
             if connection.closed or self.is_closed:
                 connection.abort()
-                raise UpstreamError("closed_pre", "the upstream closed the connection as soon as it was open")
+                raise UpstreamError("closed_pre", "the upstream closed the connection as soon as it was opened")
         except BaseException:
             self.size -= 1
             self._grant_slot()
@@ -163,7 +163,7 @@ class Pool:
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
     async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
-        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next one gets either."""
+        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next one gets it."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
         front = False
@@ -182,7 +182,7 @@ class Pool:
                 self.ticker.forget(waiter)
             if connection is None or not connection.closed:
                 return connection
-            if self.size < self.max_connections:  # the connection closed after it was granted and released its slot
+            if self.size < self.max_connections:  # the connection was closed after it was granted, and released its slot
                 self.size += 1
                 return None
             front = True

@@ -101,7 +101,7 @@ class ThreadResolver:
                 lookup.set_result(addresses)
             else:
                 lookup.set_exception(error)
-                lookup.exception()  # marks it as retrieved: the caller may have been cancelled
+                lookup.exception()  # marks the error as retrieved: the caller may have been cancelled
 
         def work() -> None:
             addresses: Sequence[Address] = ()

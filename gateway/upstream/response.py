@@ -35,7 +35,7 @@ class Source(Protocol):
         ...
 
     def prevent_reuse(self) -> None:
-        """Close instead of serving another request: the response contained unexpected data."""
+        """Close the connection instead of using it for another request: the response contained unexpected data."""
         ...
 
 
@@ -75,7 +75,7 @@ class NativeResponse:
         self.on_trailing: OnTrailing | None = None
 
     async def read(self) -> bytes:
-        """Return everything that arrived since the last read, or b"" at the end of the body. Wait only if nothing has arrived."""
+        """Return everything that has arrived since the last read, or b"" at the end of the body. Wait only if nothing has arrived."""
         while not self.pieces:
             if self.ended:
                 self._check()

@@ -1,6 +1,6 @@
 """Parser callbacks for upstream responses. They reject too many headers, protocol switches and unwanted encodings.
 
-To reject a response, a callback raises an exception, which stops the parser. The reason is kept on the connection.
+To reject a response, a callback raises an exception, which stops the parser. The reason is stored in the connection.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ResponseParser:
     def _skip_interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._informational += 1
         if status == 101 or self._informational > MAX_INFORMATIONAL:
-            reason = "the upstream switched protocols" if status == 101 else "the upstream sends too many interim responses"
+            reason = "the upstream switched protocols" if status == 101 else "the upstream sent too many interim responses"
             self._reject("protocol", reason)
         headers.clear()
 

@@ -1,4 +1,4 @@
-"""TLS with upstreams: verification, always on, with the system's authorities and those of a file; client certificates."""
+"""TLS with upstreams. Certificates are always verified, with the system's authorities and those of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.upstream.transport import SYSTEM_TLS, TlsFiles, UpstreamError
 
 ALERTS = {
     "CERTIFICATE_REQUIRED": "the upstream requires a client certificate, and none was sent; set the provider's client_certificate",
-    "HANDSHAKE_FAILURE": "the upstream rejected the handshake; it may require a client certificate (client_certificate) or a cipher",
+    "HANDSHAKE_FAILURE": "the upstream rejected the handshake; it may require a client certificate (client_certificate) or another cipher",
     "UNKNOWN_CA": "the upstream does not know the authority that issued the client certificate",
     "BAD_CERTIFICATE": "the upstream rejected the client certificate",
     "CERTIFICATE_UNKNOWN": "the upstream rejected the client certificate",
@@ -21,7 +21,7 @@ ALERTS = {
     "PROTOCOL_VERSION": "the upstream does not support TLS 1.2 or later",
     "UNRECOGNIZED_NAME": "the upstream does not serve this host name",
 }
-"""Meanings of the alerts with which an upstream ends a handshake (RFC 8446, section 6.2), by the ends of OpenSSL's names."""
+"""Meanings of the alerts with which an upstream ends a handshake (RFC 8446, section 6.2), by the last words of OpenSSL's names."""
 
 
 def alert_of(error: BaseException | None) -> str | None:
@@ -33,16 +33,19 @@ def alert_of(error: BaseException | None) -> str | None:
 
 
 def lost_before_response(error: Exception | None) -> UpstreamError:
-    """Return why a connection ended. In TLS 1.3, an upstream rejects a client certificate after the handshake."""
+    """Return the error for a connection that ended before the response.
+
+    In TLS 1.3, an upstream rejects a client certificate after the handshake.
+    """
     if (alert := alert_of(error)) is not None:
         return UpstreamError("tls", f"TLS with the upstream failed: {alert}")
     return UpstreamError("closed_pre", "the upstream closed the connection without a response")
 
 
 def make_context(files: TlsFiles, protocols: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
-    """Return a client context that checks host names and requires TLS 1.2, with the files.
+    """Return a client context that uses the files, checks host names and requires TLS 1.2 or later.
 
-    Raise OSError, with the file in its message, if one cannot be used.
+    Raise an OSError that names the file if one cannot be used.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -14,7 +14,7 @@ class Sink(Protocol):
     """The part of a connection that a paced upload uses."""
 
     def write_piece(self, data: bytes) -> None:
-        """Write a part of the body, and start the deadline for the next progress of the upstream."""
+        """Write a part of the body, and start the deadline for the upstream to accept it."""
         ...
 
     def await_body(self) -> None:
@@ -22,7 +22,7 @@ class Sink(Protocol):
         ...
 
     def finish_upload(self) -> None:
-        """Start the deadline for the response: the body is sent."""
+        """Start the deadline for the response: the body has been sent."""
         ...
 
     def fail_with(self, error: Exception) -> None:

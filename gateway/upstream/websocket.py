@@ -46,7 +46,7 @@ class UpstreamSocket(asyncio.Protocol):
     async def open(self, request: WireRequest, head: bytes, deadlines: Deadlines) -> None:
         """Send the handshake and read the whole response, or the head of a 101. Raise UpstreamError on failure."""
         if self.transport is None or self.transport.is_closing():
-            raise UpstreamError("closed_pre", "the upstream closed the connection as soon as it was open")
+            raise UpstreamError("closed_pre", "the upstream closed the connection as soon as it was opened")
         self._key = next((value.encode("latin-1") for name, value in request.headers if name == "sec-websocket-key"), b"")
         self._waiter = asyncio.get_running_loop().create_future()
         self.deadline = self._ticker.clock() + deadlines.first_byte
@@ -140,7 +140,7 @@ class UpstreamSocket(asyncio.Protocol):
     def _finish_upgrade(self, rest: bytes) -> None:
         values = dict(self.headers)
         if values.get(b"upgrade", b"").strip().lower() != b"websocket":
-            self._fail("protocol", "the upstream switched to another protocol than WebSocket")
+            self._fail("protocol", "the upstream switched to a protocol other than WebSocket")
         elif values.get(b"sec-websocket-accept", b"").strip() != accept_key(self._key):
             self._fail("protocol", "the upstream's Sec-WebSocket-Accept does not belong to this handshake")
         elif b"sec-websocket-extensions" in values:
@@ -148,7 +148,7 @@ class UpstreamSocket(asyncio.Protocol):
         else:
             assert self.transport is not None
             self._early = rest
-            self.transport.pause_reading()  # until the caller has its answer
+            self.transport.pause_reading()  # until the caller has received the head
             self._settle(None)
 
     def _finish_refusal(self) -> None:

@@ -126,7 +126,7 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class MessageStream(StreamDecoder):
-    """Converts Anthropic's events to OpenAI's chunks. The prompt's usage is in the first, all usage in the last."""
+    """Converts Anthropic's events to OpenAI's chunks. The first chunk has the prompt's usage, and the last one has all usage."""
 
     def __init__(self, created: int) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": None}
@@ -137,7 +137,7 @@ class MessageStream(StreamDecoder):
         """Positions in the text of the answer: its end, and the beginning of the current block."""
         self._arguments_sent = False
         self._has_output_count = False
-        """Whether a message_delta event has reported output tokens. The count in message_start is only a first value."""
+        """Whether a message_delta event has reported output tokens. The count in message_start is preliminary."""
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         decoded = _decode(data)
@@ -152,13 +152,13 @@ class MessageStream(StreamDecoder):
         message = event.get("message") or {}
         self._frame |= {"id": message.get("id"), "model": message.get("model")}
         self._usage |= message.get("usage") or {}
-        # The usage of the prompt is needed if the stream breaks before its end. The relay does not send it.
+        # The usage of the prompt is needed if the stream breaks off. The relay does not send this usage to the caller.
         usage = openai_usage({**self._usage, "output_tokens": 0}) if self._usage.get("input_tokens") is not None else None
         chunk = {**self._frame, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
         return (_encode(chunk if usage is None else {**chunk, "usage": usage}),)
 
     def on_block_start(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Start a content block: a tool call, or text that may already be there."""
+        """Start a content block: a tool call, or text, which the event may already contain."""
         block = self._block = dict(event.get("content_block") or {})
         self._arguments_sent = False
         self._block_start = self._length

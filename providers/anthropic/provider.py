@@ -102,12 +102,12 @@ class LegacySampling(Rule, frozen=True):
     def apply(self, work: Work) -> None:
         """Drop the parameter in the new API version, and clamp it in older ones."""
         if _version(work.settings) >= NEW_VERSION:
-            work.drop(self.param, f"version {NEW_VERSION} of Anthropic's API accepts no {self.param}")
+            work.drop(self.param, f"version {NEW_VERSION} of Anthropic's API does not accept {self.param}")
         else:
             Range(self.param, 0, self.high).apply(work)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        why = f"version {NEW_VERSION} of the API accepts no {self.param}; for older models, anthropic_version 2023-06-01 does"
+        why = f"version {NEW_VERSION} of the API does not accept {self.param}; anthropic_version 2023-06-01 does for older models"
         return {self.param: {"support": "no", "why": why}}
 
 

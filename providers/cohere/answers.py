@@ -84,7 +84,7 @@ _decode_embedded = msgspec.json.Decoder(_Embedded).decode
 
 
 def embed_usage(meta: Any) -> Usage | None:
-    """Return the usage of an embeddings answer, with the tokens of images. None if it is not reported."""
+    """Return the usage of an embeddings answer, with the tokens of images, or None if it is not reported."""
     if type(meta) is not dict:
         return None
     for counts in (meta.get("tokens"), meta.get("billed_units")):

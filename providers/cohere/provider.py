@@ -154,7 +154,7 @@ class Cohere(OpenAICompatible):
         return ChatStream(int(time.time()), target.model)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """Classify an error response. 498 means an invalid token, 499 a cancelled request."""
+        """Classify an error response. Status 498 means an invalid token, and 499 a cancelled request."""
         failure = super().failure(status, headers, body, target)
         if status == 498:
             return msgspec.structs.replace(failure, kind="auth")

@@ -1,8 +1,8 @@
 """The program of the child process that runs the model. It reads its settings as one JSON line from stdin.
 
-It answers with one JSON line on stdout: `{"ready": true, ...}` once the unix socket serves, or
+It answers with one JSON line on stdout: `{"ready": true, ...}` once the unix socket accepts connections, or
 `{"error": code, "message": text}` with exit code 1, where code is `not_installed`, `missing_model` or `bad_model`.
-Then it reads stdin and exits at end of file, so it never outlives its parent. To start fast, it imports nothing from the
+Then it reads stdin and exits at end of file, so it never outlives its parent. To start quickly, it imports nothing from the
 gateway and is started by its path.
 
 Trap: the engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a

@@ -56,7 +56,10 @@ class ProgressBar:
 
 
 def progress_to(report: Callable[[str], None] | None) -> Progress:
-    """Return a progress that passes lines to `report`. Without `report`, it is a bar on a terminal, otherwise lines on stderr."""
+    """Return a progress that passes lines to `report`.
+
+    Without `report`, the progress is a bar on a terminal, and lines on stderr otherwise.
+    """
     if report is not None:
         return ProgressLines(report)
     if sys.stderr.isatty():

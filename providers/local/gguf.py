@@ -1,4 +1,4 @@
-"""Reads from a GGUF file how its model pools token vectors. Embedding models declare this, chat models do not."""
+"""Reads from a GGUF file how its model pools token vectors. Embedding models declare this; chat models do not."""
 
 from __future__ import annotations
 

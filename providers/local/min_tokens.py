@@ -81,7 +81,8 @@ def min_tokens_chain(body: Body, min_tokens: int, choices: int = 1) -> Chain:
 def _with_tools(body: Body, min_tokens: int) -> Chain:
     """Continue an answer with tools if it is a text that is too short.
 
-    The engine does not say whether a stop string or the model ended a text. So it gets none, and the gateway finds them.
+    The engine does not say whether a stop string or the model ended a text. It therefore gets no stop strings, and the gateway
+    finds them in the text.
     """
     without_stops = body.copy()
     without_stops.pop("stop")
@@ -125,7 +126,7 @@ def _plain(body: Body, min_tokens: int) -> Chain:
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Combine both answers: texts and log-probabilities are joined, the prompt is counted once."""
+    """Combine both answers: texts and log-probabilities are joined, and the prompt is counted once."""
     choice, rest = first["choices"][0], second["choices"][0]
     choice["message"]["content"] += rest["message"]["content"] or ""
     choice["finish_reason"] = rest.get("finish_reason")

@@ -3,9 +3,9 @@
 The method, described in llama.cpp's documentation of /completion, takes two completions. The first one lists the likeliest
 tokens with their probabilities; the likeliest one that is text is the anchor. The second one adds the same bias to the
 candidates and the anchor, so that all of them are listed. An equal bias keeps their ratios, so
-p = p(anchor) * q / q(anchor), where q are the probabilities in the second answer.
+p = p(anchor) * q / q(anchor), where q is the probability in the second answer.
 
-No I/O: `find_probabilities` yields requests and receives the answers' bytes.
+The module does no I/O: `find_probabilities` yields requests and receives the answers' bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
     listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:
         likeliest: dict[str, float] = {}
-        for token in listed:  # tokens with the same text, such as parts of characters, are added up
+        for token in listed:  # adds up the values of tokens with the same text, such as parts of characters
             likeliest[token["token"]] = likeliest.get(token["token"], 0.0) + math.exp(token["logprob"])
         return Probabilities(likeliest)
     ids: dict[str, int] = {}

@@ -35,7 +35,7 @@ class StartError(Exception):
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment. OpenMP threads wait passively: spinning slows a shared machine up to 30-fold."""
+    """Return the child's environment. OpenMP threads wait passively: spinning slows a shared machine down by a factor of up to 30."""
     kept = {name: value for name, value in variables.items() if name in INHERITED_VARIABLES or name.startswith(("LC_", "OMP_"))}
     return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONUNBUFFERED": "1"}
 

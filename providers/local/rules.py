@@ -14,7 +14,7 @@ DEFAULTS = LocalOptions()
 SEED_MODULUS = 2**32 - 1
 """The engine's seeds have 32 bits, and the highest value means "random"."""
 MODEL_MEMO = "local.model"
-"""Key of `Options.memo`: the model that the caller asked for, for the answers."""
+"""Key of `Options.memo`: the model that the caller asked for, which the answers name."""
 BUNDLED_PENALTY = 1.05
 """Repetition penalty of the bundled model. Without it, at temperature 0, half of the answers repeat one sentence endlessly."""
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
@@ -129,7 +129,7 @@ class SlotChoices(Rule, frozen=True):
             raise work.refuse("n", f"one call is limited to {MAX_FANOUT} requests")
         work.body.pop("n")
         work.options.memo[MIN_TOKENS_CHOICES_MEMO] = count
-        work.report("n", "enforce_locally", from_=count, why="with min_tokens, the choices are made one after another")
+        work.report("n", "enforce_locally", from_=count, why="with min_tokens, the choices are generated one after another")
 
     def _fan_out(self, work: Work, count: int) -> None:
         if count > MAX_FANOUT:
@@ -162,7 +162,7 @@ class DropEmptyStops(Rule, frozen=True):
 
 
 class ListAlternatives(Rule, frozen=True):
-    """Requests one alternative if `logprobs` is set without `top_logprobs`: the engine lists 20 by default, nothing for 0."""
+    """Requests one alternative if `logprobs` is set without `top_logprobs`: the engine lists 20 by default, and none for 0."""
 
     param: str = "logprobs"
 
@@ -185,7 +185,7 @@ class ListAlternatives(Rule, frozen=True):
 
 
 class WarnUnanchoredPatterns(Rule, frozen=True):
-    """Warns of a `pattern` without ^ and $ in a schema, because the engine silently ignores such a pattern."""
+    """Warns about a `pattern` without ^ and $ in a schema, because the engine silently ignores such a pattern."""
 
     param: str = "response_format"
 

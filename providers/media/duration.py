@@ -5,7 +5,7 @@ from __future__ import annotations
 from providers.media.encoded import Encoded
 
 MIN_BYTES_PER_S = 750
-"""The lowest common data rate of compressed speech: Opus and AMR with 6 kbit/s."""
+"""The lowest common data rate of compressed speech: Opus and AMR at 6 kbit/s."""
 _RATES = {
     (3, 3): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (3, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

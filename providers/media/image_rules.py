@@ -26,7 +26,7 @@ class ImageRule(Protocol):
         """Return the tokens of a picture of this size. `detail` is the value that the caller set."""
 
     def maximum(self, detail: str | None) -> int:
-        """Return the most tokens of any picture, for pictures whose size is unknown."""
+        """Return the maximum number of tokens of any picture, for pictures whose size is unknown."""
 
 
 def fitted(size: Size, edge: Fraction | int, *, short: bool = False) -> tuple[Fraction, Fraction]:
@@ -43,7 +43,7 @@ def patches(size: tuple[Fraction | int, Fraction | int], side: int) -> int:
 
 
 def covering_patches(size: Size, most: int) -> int:
-    """Return the patches of 32 pixels of a picture, which is scaled down until `most` patches cover it.
+    """Return the number of patches of 32 pixels of a picture, which is scaled down until `most` patches cover it.
 
     The sides are then shortened to whole patches (OpenAI, Images and vision).
     """
@@ -90,7 +90,7 @@ class DetailTiles(msgspec.Struct, frozen=True):
 class DetailPatches(msgspec.Struct, frozen=True):
     """OpenAI's patches of 32 pixels: as many as cover the picture, scaled down to a maximum, times a factor.
 
-    `detail: low` lowers the resolution at some models only, so it is counted like `high`.
+    `detail: low` lowers the resolution for some models only, so it is counted like `high`.
     """
 
     factor: float
@@ -111,7 +111,7 @@ class DetailPatches(msgspec.Struct, frozen=True):
 
 
 class Area(msgspec.Struct, frozen=True):
-    """Anthropic's rule: one token for 750 pixels, or one for each patch of 28 pixels, after the picture is scaled down.
+    """Anthropic's rule: one token for every 750 pixels, or one for each patch of 28 pixels, after the picture is scaled down.
 
     Both rules are published. They differ by a few per cent, and the larger number applies.
     """
@@ -157,7 +157,7 @@ class TwoByTwo(msgspec.Struct, frozen=True):
 
 
 class PatchRows(msgspec.Struct, frozen=True):
-    """Mistral's rule: one token for each patch of `side` pixels, and one for each row, up to an `edge`."""
+    """Mistral's rule: one token for each patch of `side` pixels and one for each row, after the picture is scaled down to `edge`."""
 
     side: int
     edge: int
@@ -173,7 +173,7 @@ class PatchRows(msgspec.Struct, frozen=True):
 
 
 class CoveringPatches(msgspec.Struct, frozen=True):
-    """One token for each patch of `side` pixels, between a minimum and a maximum, and some that frame the picture."""
+    """One token for each patch of `side` pixels, between a minimum and a maximum, plus the tokens that frame the picture."""
 
     side: int
     least: int

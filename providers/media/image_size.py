@@ -96,7 +96,7 @@ def _tiff(data: Encoded, order: str) -> Size | None:
 
 
 def _heif(data: Encoded) -> Size | None:
-    """Return the largest size in the image properties: the picture itself, of which tiles and thumbnails are parts."""
+    """Return the largest size in the image properties: that of the picture itself, because tiles and thumbnails are smaller."""
     head = data.read(0, MAX_BOX_BYTES)
     sizes: list[Size] = []
     at = head.find(b"ispe")

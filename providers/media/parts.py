@@ -48,7 +48,7 @@ def count_part(part: Mapping[str, Any], rules: MediaRules) -> PartCount:
         if kind in ("file", "document", "document_url", "input_file") and _is_address(address):
             return _document(address, media_type, rules)
     elif kind == "file" and type(part.get("file")) is dict:
-        return PartCount(REMOTE_PAGES * rules.page_tokens())  # a file that was uploaded before
+        return PartCount(REMOTE_PAGES * rules.page_tokens())  # a file that was uploaded earlier
     return PartCount(0, (msgspec.json.encode(part).decode(),))
 
 

@@ -23,11 +23,11 @@ from providers.media.image_rules import (
 )
 
 PAGE_TEXT = 3_000
-"""The most text tokens of a page: "1,500-3,000 tokens per page depending on content density" (Anthropic, PDF support)."""
+"""Maximum number of text tokens of a page: "1,500-3,000 tokens per page depending on content density" (Anthropic, PDF support)."""
 
 
 class MediaRules(msgspec.Struct, frozen=True):
-    """The tokens of a picture, of a second of sound and of video, and of a page of a document, at some models."""
+    """The tokens of a picture, of a second of sound and of video, and of a page of a document, for some models."""
 
     image: ImageRule
     source: str
@@ -38,13 +38,13 @@ class MediaRules(msgspec.Struct, frozen=True):
     """None: the text of a page, and the page as a picture."""
 
     def page_tokens(self) -> int:
-        """Return the most tokens of a page of a document."""
+        """Return the maximum number of tokens of a page of a document."""
         return self.page if self.page is not None else PAGE_TEXT + self.image.maximum("high")
 
 
 _OPENAI_GUIDE = "developers.openai.com, Images and vision; "
 _AUDIO = 10.0
-"""One token for 100 ms of sound in a user's message (developers.openai.com, Realtime costs)."""
+"""One token for every 100 ms of sound in a user's message (developers.openai.com, Realtime costs)."""
 _TILES = _OPENAI_GUIDE + "tile-based models"
 _PATCHES = _OPENAI_GUIDE + "patch-based models"
 _MEASURED = _PATCHES + "; factor as measured (community.openai.com/t/1377015)"
@@ -96,7 +96,7 @@ _GEMINI: tuple[tuple[str, MediaRules], ...] = (
 )
 _MISTRAL_COMMON = "mistralai/mistral-common, tokens/tokenizers/image.py (one token for each patch, one for each row)"
 _VOXTRAL = 12.5
-"""One token for 80 ms of sound (scaleway/docs-content, Generative APIs FAQ)."""
+"""One token for every 80 ms of sound (scaleway/docs-content, Generative APIs FAQ)."""
 _MISTRAL: tuple[tuple[str, MediaRules], ...] = (
     ("pixtral", MediaRules(PatchRows(16, 1024), _MISTRAL_COMMON, _VOXTRAL)),
     ("", MediaRules(PatchRows(28, 1540), _MISTRAL_COMMON, _VOXTRAL)),
@@ -128,7 +128,7 @@ _VENDORS = {
     "openai": _OPENAI, "azure": _OPENAI, "anthropic": _ANTHROPIC, "gemini": _GEMINI, "google": _GEMINI,
     "mistral": _MISTRAL, "mistralai": _MISTRAL, "xai": _XAI, "x-ai": _XAI, "cohere": _COHERE,
 }  # fmt: skip
-"""Rows by prefix of the model, by provider type and by the vendor's name in OpenRouter's names of models."""
+"""Rows by prefix of the model, by provider type and by the vendor's name in OpenRouter's model names."""
 
 
 def listed_rules() -> Iterator[tuple[str, str, MediaRules]]:

@@ -8,16 +8,18 @@ from providers.rules.rule import Rule, Work
 
 
 class NoEffect(Rule, frozen=True):
-    """A parameter that the upstream accepts and that has no effect, except with one of `effective`."""
+    """A parameter that the upstream accepts but that has no effect, except with one of the values in `effective`."""
 
     effective: tuple[Any, ...] = ()
 
     def apply(self, work: Work) -> None:
-        """Warn of a value without effect."""
+        """Warn about a value without effect."""
         value = work.body.get(self.param)
         if value is not None and value not in self.effective:
-            names = ", ".join(map(str, self.effective))
-            work.report(self.param, "warn", from_=value, why=f"only {names} has an effect upstream")
+            work.report(self.param, "warn", from_=value, why=self._advice())
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"advice": f"only {', '.join(map(str, self.effective))} has an effect"}}
+        return {self.param: {"advice": self._advice()}}
+
+    def _advice(self) -> str:
+        return f"it has an effect upstream only if it is {' or '.join(map(str, self.effective))}"

@@ -160,7 +160,7 @@ def _is_blank(content: Any) -> bool:
 def with_a_turn(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Send a final system message as a user message, if the vendor requires it.
 
-    Some vendors reject system messages without any other message, others reject a system message at the end. Strict mode
+    Some vendors reject system messages without any other message; others reject a system message at the end. Strict mode
     refuses the conversation.
     """
     index, message = turns[-1]

@@ -17,7 +17,7 @@ INPUT = "input"
 
 
 def is_custom(tool: dict[str, Any]) -> bool:
-    """Return whether a tool, a call or a choice is one of a custom tool."""
+    """Return whether a tool is a custom tool, or a call or a choice names one."""
     return tool.get("type") == "custom" and type(tool.get("custom")) is dict
 
 
@@ -36,14 +36,14 @@ def tools_as_functions(work: Work, tools: list[dict[str, Any]]) -> list[dict[str
 
 
 def _as_function(work: Work, index: int, custom: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool with one string argument. A grammar is described, which does not enforce it."""
+    """Return a tool with one string argument. A grammar is added to the argument's description, which does not enforce it."""
     where = f"tools[{index}]"
-    work.report(where, "reshape", to="function", why="custom tools are not supported; the input is an argument of a function")
+    work.report(where, "reshape", to="function", why="custom tools are not supported; the input is sent as an argument of a function")
     description = str(custom.get("description") or "")
     argument: dict[str, Any] = {"type": "string"}
     grammar = _grammar(custom)
     if grammar:
-        why = "the upstream enforces no grammar; the description contains it"
+        why = "the upstream does not enforce grammars; the description contains the grammar"
         work.report_lossy(f"{where}.custom.format", "downgrade", why, code="unsupported_parameter")
         argument["description"] = grammar
     schema = {"type": "object", "properties": {INPUT: argument}, "required": [INPUT], "additionalProperties": False}
@@ -52,7 +52,7 @@ def _as_function(work: Work, index: int, custom: dict[str, Any]) -> dict[str, An
 
 
 def _grammar(custom: dict[str, Any]) -> str:
-    """Return the grammar of the input in words, "" for free text."""
+    """Return the grammar of the input in words, or "" for free text."""
     form = custom.get("format")
     grammar = form.get("grammar") if type(form) is dict and form.get("type") == "grammar" else None
     if type(grammar) is not dict:

@@ -1,4 +1,4 @@
-"""The upstream requests, with their seeds, of a call with several choices at a provider that returns one per request."""
+"""The upstream requests, and their seeds, of a call for several choices at a provider that returns one choice per request."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class LegacyFunctions(Rule, frozen=True):
     """Legacy functions, converted before the rules for `tools` and `tool_choice` apply."""
 
     one_call: bool = False
-    """The upstream can be asked for one call at a time, which is all that the legacy answer can hold."""
+    """Whether the upstream can be asked for one call at a time: a legacy answer can hold only one call."""
 
     @property
     def may_add(self) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class FunctionsBesideTools(_Always, frozen=True):
     param: str = "functions"
 
     def apply(self, work: Work) -> None:
-        """Add the functions to the tools. Refuse two functions with the same name that differ."""
+        """Add the functions to the tools. Refuse two different functions with the same name."""
         body = work.body
         tools, functions = body.get("tools"), body.get("functions")
         if not tools or not functions:
@@ -105,7 +105,7 @@ class FunctionsBesideTools(_Always, frozen=True):
 
 
 class ChoiceWithoutTools(_Always, frozen=True):
-    """A choice without the tools to choose from, which vendors reject. It is dropped; strict mode refuses a forced call."""
+    """A tool choice without tools, which vendors reject. It is dropped; strict mode refuses a forced call."""
 
     param: str = "tool_choice"
 

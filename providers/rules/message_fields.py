@@ -1,6 +1,6 @@
 """Adapts messages, content parts and tool calls: converts fields that the vendor rejects, or drops and reports them.
 
-Empty leftovers (null, "", [], the index of a call) are dropped in both modes, because nothing is lost with them.
+Empty leftovers (null, "", [], the index of a call) are dropped in both modes, because nothing is lost.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Report:
             self.work.report(f"messages[{index}]{field}", action, from_=from_, to=to, why=why)
 
     def loss(self, index: int, field: str, action: Action, why: str, *, code: str = "unsupported_parameter", to: Any = None) -> None:
-        """Report a change with loss. Raises Refusal in strict mode."""
+        """Report a lossy change. Raises Refusal in strict mode."""
         if self.work.strict or self._is_listed(field, action, why):
             self.work.report_lossy(f"messages[{index}]{field}", action, why, to=to, code=code)
 
@@ -97,7 +97,7 @@ class FieldPass:
             self.report.change(index, ".content", "reshape", "an empty list is sent as an empty text")
         elif role in self.row.joins and type(content) is list and content and all(part.get("type") == "text" for part in content):
             result["content"] = text_of(content)
-            self.report.change(index, ".content", "reshape", "lists of texts are joined to a string")
+            self.report.change(index, ".content", "reshape", "lists of texts are joined into a string")
         return message if result == message else result
 
     def _fields(self, index: int, message: Message, allowed: frozenset[str]) -> None:
@@ -271,7 +271,7 @@ class FieldPass:
             call = self._custom(index, where, call)
             kind = call["type"]
         elif kind != "function" and self.row.unknown == "drop":
-            raise self.report.work.refuse(f"messages[{index}]{where}.type", "only calls of functions are supported", "unsupported_content")
+            raise self.report.work.refuse(f"messages[{index}]{where}.type", "only function calls are supported", "unsupported_content")
         result = dict(call)
         extra = [name for name in call if name not in ("id", "type", kind, *self.row.calls)]
         for name in extra:
@@ -292,7 +292,7 @@ class FieldPass:
             raise self.report.work.refuse(f"messages[{index}]{where}.custom", "it must be an object with a name", "invalid_type")
         if self.row.custom_tools:
             return call
-        self.report.change(index, where, "reshape", "custom tools are not supported; the input is an argument", to="function")
+        self.report.change(index, where, "reshape", "custom tools are not supported; the input is sent as an argument", to="function")
         return call_as_function(call)
 
     def _function(self, index: int, where: str, function: dict[str, Any]) -> dict[str, Any]:

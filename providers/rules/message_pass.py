@@ -1,6 +1,6 @@
 """`MessagePass`: the one rule for everything in `messages`, by the vendor's row in `providers.message_tables`.
 
-A conversation of plain texts that already fits the row is recognised without decoding a text, and stays unchanged.
+A conversation of plain texts that already fits the row is recognized without decoding any text, and stays unchanged.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MessagePass(Rule, frozen=True):
         return self.row.reasoning if not prefixes or self.model.startswith(prefixes) else ""
 
     def is_relevant(self, raw: bytes) -> bool:
-        """Return whether the messages need a closer look: they are more than plain texts, or may break a rule of the row."""
+        """Return whether the messages must be examined: they are more than plain texts, or may break a rule of the row."""
         try:
             messages = _read_plain(raw)
         except msgspec.ValidationError:

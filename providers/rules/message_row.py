@@ -55,7 +55,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[str, ...] = ()
     """Further fields of tool messages, besides content and tool_call_id."""
     result_parts: tuple[str, ...] = ("text",)
-    """Types of content parts in tool messages; others are sent in a user message behind them. Empty: all."""
+    """Types of content parts in tool messages; others are sent in a user message after them. Empty: all."""
     functions: bool = False
     """Accepts the legacy role `function` and the field `function_call`."""
     has_tools: bool = True
@@ -70,7 +70,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     enforces_strict: bool = False
     """The vendor documents that it enforces `strict: true` on functions. If not, the gateway checks the arguments."""
     joins: tuple[str, ...] = ()
-    """Roles whose lists of texts are joined to a string."""
+    """Roles whose lists of texts are joined into a string."""
     developer: Literal["", "system", "setting"] = ""
     """`developer` becomes `system`: never here (another rule may do it), always, or unless a setting turns it off."""
 
@@ -95,7 +95,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     function_name: str | None = None
     """Pattern of function names. None: any name."""
     schema_drops: tuple[str, ...] = ()
-    """Keywords without effect on values that the vendor refuses in a function's schema."""
+    """Keywords that do not affect which values are valid, and that the vendor refuses in a function's schema."""
     object_schemas: bool = False
     """The schema of a function must be an object without anyOf, oneOf or allOf at its top level."""
 

@@ -90,7 +90,7 @@ class ContentParts(MessageRule, frozen=True):
     """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string.
 
     Other parts are refused at the beginning of a conversation. Once it has an assistant message, pictures, recordings and
-    files are replaced by a note in lenient mode, so that it can continue at a provider that reads only text.
+    files are replaced by a note in lenient mode, so that the conversation can continue at a provider that reads only text.
     """
 
     accepts: tuple[str, ...] = ("text",)

@@ -13,7 +13,7 @@ ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def nearest_effort(effort: str, efforts: Sequence[str]) -> str:
-    """Return the supported effort nearest to `effort`; if two are equally near, the lower one.
+    """Return the supported effort nearest to `effort`, or the lower one if two are equally near.
 
     Only `none` becomes `none`: a caller that requests little reasoning still requests some. If the model does not
     support `none`, its lowest effort replaces it.
@@ -29,7 +29,7 @@ def nearest_efforts(efforts: Sequence[str]) -> Mapping[str, str]:
 
 
 class NewerModel(Rule, frozen=True):
-    """Warns of a model that is newer than the table of models."""
+    """Warns that a model is newer than the table of models."""
 
     param: str = "model"
     like: str = ""

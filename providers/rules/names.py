@@ -17,7 +17,7 @@ class Rename(Rule, frozen=True):
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Move the value. If the caller also sent the provider's name, that value wins."""
+        """Move the value. If the caller also sent the provider's name, that value takes precedence."""
         if self.param not in work.body:
             return
         if self.to in work.body:

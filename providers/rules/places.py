@@ -40,7 +40,7 @@ def places_of(body: Body, positions: Iterable[int]) -> list[Place]:
 
 
 def callers_param(body: Body, param: str) -> str:
-    """Return the caller's name of a parameter of the body."""
+    """Return the caller's name for a parameter of the body."""
     if body.places is None or (match := _MESSAGE.fullmatch(param)) is None:
         return param
     place, rest = place_of(body, int(match[1])), match[2]
@@ -52,7 +52,7 @@ def callers_param(body: Body, param: str) -> str:
 
 
 def callers_failure(body: Body, failure: Failure) -> Failure:
-    """Return the failure of a request with the caller's names of the messages."""
+    """Return the failure of a request with the caller's names for the messages."""
     if body.places is None:
         return failure
     message = _MENTIONED.sub(lambda found: callers_param(body, found[0]), failure.message)

@@ -2,7 +2,7 @@
 
     adjustments = compiled.apply(body, label, options, settings)
 
-`CompiledRules` maps parameters to rules once per model, so a request that needs no change costs one lookup per key.
+`CompiledRules` maps parameters to rules once per model, so a request that needs no change takes one lookup per key.
 A value is decoded only if a rule reads it.
 
 A lossy adjustment (drop, clamp, downgrade) raises Refusal in strict mode, unless the value is neutral: dropping `n: 1`
@@ -97,7 +97,7 @@ class Work:
         self.adjustments.append(Adjustment(callers_param(self.body, param), action, from_, to, why))
 
     def report_lossy(self, param: str, action: Action, why: str, *, from_: Any = None, to: Any = None, code: str = "invalid_value") -> None:
-        """Record a change that loses something. Raises Refusal in strict mode."""
+        """Record a lossy change. Raises Refusal in strict mode."""
         param = callers_param(self.body, param)
         if self.strict:
             raise Refusal(f"'{param}' cannot be honoured by {self.label}: {why}.", param, code)

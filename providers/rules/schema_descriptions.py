@@ -1,4 +1,4 @@
-"""The description of a structured output, at providers whose format has a schema only."""
+"""The description of a structured output, at providers whose format has only a schema."""
 
 from __future__ import annotations
 

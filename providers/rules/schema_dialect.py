@@ -62,7 +62,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     tuples: bool = True
     """A list as `items` is supported. If not, it becomes `prefixItems`."""
     booleans: bool = True
-    """`true` and `false` are supported as schemas of properties, and unions without any variant."""
+    """`true` and `false` as schemas of properties, and unions without any variant, are supported."""
     recursive: bool = True
     max_chars: int | None = None
 
@@ -187,7 +187,7 @@ class Simplifier:
         return {} if schema else dict(_NOTHING)
 
     def _split_types(self, result: dict[str, Any], types: list[Any]) -> None:
-        """Write a list of types as `anyOf`. Keywords of other types have no effect, so that each branch keeps all."""
+        """Write a list of types as `anyOf`. Keywords of other types have no effect, so each branch keeps all keywords."""
         if "anyOf" in result:
             raise NotExpressibleError("it has a list of types beside a union")
         rest = {name: value for name, value in result.items() if name not in ("type", "title", "description", "$defs")}
@@ -230,7 +230,7 @@ class Simplifier:
 
 
 def is_object_schema(schema: Any) -> bool:
-    """Return whether a schema is one of an object, without a union at the top."""
+    """Return whether a schema describes an object and has no union at its top level."""
     return type(schema) is dict and schema.get("type") == "object" and not any(name in schema for name in _NOT_AT_THE_ROOT)
 
 

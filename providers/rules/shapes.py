@@ -18,7 +18,7 @@ class StopStrings(Rule, frozen=True):
     as_list: bool = False
 
     def apply(self, work: Work) -> None:
-        """Turn a single string into a list. Keep the first `limit` of a list."""
+        """Turn a single string into a list. Keep the first `limit` strings of a list."""
         value = work.body.get(self.param)
         if type(value) is str and self.as_list:
             work.report(self.param, "reshape", why="the upstream accepts only a list")
@@ -124,7 +124,7 @@ class ToolChoice(Rule, frozen=True):
         if kind in self.accepts:
             return
         if kind == "auto":
-            work.report(self.param, "drop", why="auto is the only behaviour")
+            work.report(self.param, "drop", why="auto is the default")
         else:
             work.report_lossy(self.param, "drop", UNSUPPORTED, code="unsupported_parameter")
         work.body.pop(self.param)
@@ -161,7 +161,7 @@ class ResponseFormat(Rule, frozen=True):
             work.report_lossy(self.param, "downgrade", why, from_="json_schema", to="json_object", code="unsupported_parameter")
             work.body.set(self.param, {"type": "json_object"})
         elif kind == "text":
-            work.report(self.param, "drop", why="text is the only behaviour" if not self.accepts else "text is the default")
+            work.report(self.param, "drop", why="the provider returns only text" if not self.accepts else "text is the default")
             work.body.pop(self.param)
         else:
             work.drop(self.param)
@@ -235,7 +235,7 @@ class Choices(Rule, frozen=True):
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Send n and seeds as they are, or leave them to the gateway: one request for each choice."""
+        """Send n and seeds as they are, or let the gateway send one request for each choice."""
         n, seed = work.body.get("n"), work.body.get("seed")
         count = 1 if n is None else n
         if type(seed) is list:

@@ -1,4 +1,4 @@
-"""Results of tool calls: one for each call, directly behind the calls, with the content that a vendor accepts there."""
+"""Results of tool calls: one for each call, directly after the calls, with the content that a vendor accepts there."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def one_for_each_call(turns: list[Turn], report: Report) -> list[Turn]:
 
 
 def _joined(first: Turn, second: Turn, report: Report) -> Turn:
-    """Return the first result with the content of both. A repeated content is left out."""
+    """Return the first result with the content of both. Repeated content is left out."""
     before, more = first.message.get("content"), second.message.get("content")
     if more == before or not more:
         report.change(second.place, "", "drop", f"same value as messages[{first.place}]: a call has one result")
@@ -49,7 +49,7 @@ def _joined(first: Turn, second: Turn, report: Report) -> Turn:
 
 
 def other_content_behind(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Move content that a tool message may not have, such as images, to a user message behind the results."""
+    """Move content that a tool message may not have, such as images, to a user message after the results."""
     result: list[Turn] = []
     names: dict[Any, str] = {}
     moved: list[Any] = []
@@ -82,7 +82,7 @@ def _name(call: dict[str, Any]) -> str:
 
 
 def results_first(turns: list[Turn], report: Report) -> list[Turn]:
-    """Move tool results directly behind their calls. A message between them follows the results."""
+    """Move tool results directly after their calls. A message between them is placed after the results."""
     result: list[Turn] = []
     waiting: list[str] = []
     later: list[Turn] = []

@@ -263,7 +263,7 @@ class StopsEnforcedLocally(Rule, frozen=True):
 
 
 class EnforcedLocally(Rule, frozen=True):
-    """A parameter that the gateway enforces itself, or forwards if the provider's setting named in `unless` is on."""
+    """A parameter that the gateway enforces itself, or forwards if the provider's setting named in `unless` is true."""
 
     why: str = ""
     unless: str = ""

@@ -110,7 +110,9 @@ async def test_damaged_key_file_leaves_the_loaded_keys_unchanged(
 async def test_key_created_without_a_journal_is_reported_as_lost_on_restart(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, REST + KEYED + "journal: off\n") as gateway:
         created = (await Operator(client, gateway).ask("POST", "", {"name": "new"})).json()
-    assert created["note"] == "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
+    assert created["note"] == (
+        "'journal' is off, so this key is lost on restart. To keep it, set 'journal' to a folder or 'store' to a Redis URL."
+    )
 
 
 async def test_open_gateway_reports_that_runtime_keys_are_not_checked(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:

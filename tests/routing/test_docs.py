@@ -58,7 +58,7 @@ def test_each_balance_policy_has_a_row() -> None:
 @each("text", [
     f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"starts after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
     f"kept for {ThreadResolver().ttl:.0f} s",
-    "up to ten second attempts may be saved up" if MAX_SAVED_HEDGES == 10 else "?",
+    "which can hold up to ten attempts" if MAX_SAVED_HEDGES == 10 else "?",
 ])  # fmt: skip
 def test_numbers_match_the_code(text: str) -> None:
     assert text in " ".join(DOC.read_text().split())

@@ -103,6 +103,18 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Keys of token issuers",
+            "s",
+            "Time since the public keys of an issuer were last read.",
+            {rare("time() - min by (issuer) (lockgate_issuer_keys_timestamp_seconds > 0)"): "{{issuer}}"},
+        ),
+        Panel(
+            "Readings of issuers' keys",
+            "reqps",
+            "Readings of the public keys of issuers, by outcome.",
+            {rare(rate("lockgate_issuer_key_reads_total", "", "issuer, outcome")): "{{issuer}}: {{outcome}}"},
+        ),
+        Panel(
             "Series",
             "short",
             "Series per instance. At the maximum, further label values become `other`.",

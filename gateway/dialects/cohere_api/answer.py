@@ -80,10 +80,10 @@ def _message(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """Return Cohere's usage. Unless the provider reports billed tokens, they are all tokens.
+    """Return Cohere's usage. If the provider reports no billed tokens, all tokens count as billed.
 
-    Cohere has no fields for tokens written to the cache and for reasoning tokens. These counts have fields of their own
-    if they are not 0.
+    Cohere has no fields for tokens written to the cache or for reasoning tokens. The gateway adds fields for these
+    counts if they are not 0.
     """
     counts = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
     billed = counts if usage.billed is None else dict(zip(counts, usage.billed, strict=True))

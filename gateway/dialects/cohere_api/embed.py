@@ -1,4 +1,4 @@
-"""Cohere's embed API (v1 and v2): the translator of one call, and how calls of v2 pass to Cohere unchanged.
+"""Cohere's embed API (v1 and v2): the translator of one call, and the native attempts for calls of v2.
 
 Source: cohere 7.3.1 (EmbedByTypeResponse, EmbedFloatsResponse, ApiMeta), as of 2026-11.
 """
@@ -27,7 +27,7 @@ FIELDS = frozenset(
 )
 COHERE_ONLY = ("input_type", "truncate", "max_tokens", "priority")
 _NEUTRAL = {"truncate": (None, "NONE"), "priority": (None, 0)}
-"""Values that change nothing at targets without the field, because such targets refuse texts that are too long."""
+"""Values that can be left out for targets without the field: such targets have no priorities and always reject texts that are too long."""
 _UNSUPPORTED = "not supported upstream"
 _encode = msgspec.json.Encoder().encode
 
@@ -68,7 +68,7 @@ class EmbedTranslator(RerankTranslator):
         return self._request.body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Set Cohere's own default of `truncate` at Cohere. Drop the fields that only Cohere has at other targets.
+        """Set Cohere's own default of `truncate` if the target is Cohere. For other targets, drop the fields that only Cohere has.
 
         In strict mode, raise Refusal for such a field.
         """

@@ -36,7 +36,7 @@ class EmbedRequest(NamedTuple):
     texts: list[str]
     """The inputs, or one short text for each if they are not texts."""
     refusal: BadRequest | None
-    """Why the request can be sent only in native attempts, or None."""
+    """The reason why the request can be sent only in native attempts, or None."""
 
 
 def translate_request(source: bytes) -> EmbedRequest:

@@ -31,7 +31,7 @@ class Names:
 
 
 def _parts(message: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Return the numbers of the parts with thoughts, and of the others, which are sent as content."""
+    """Return the indexes of the parts with thoughts, and those of the other parts, which are sent as content."""
     content = message.get("content")
     parts = content if type(content) is list else []
     if message.get("role") != "assistant":

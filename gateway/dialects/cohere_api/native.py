@@ -1,4 +1,4 @@
-"""Passes calls of Cohere's chat API to Cohere: the fields of a request, and how responses are read.
+"""Passes calls of Cohere's chat API to Cohere: the fields of a request, and the readers of responses.
 
 Source: cohere 7.3.1 (ClientV2.chat, V2ChatResponse, V2ChatStreamResponse), docs.cohere.com on streaming, as of 2026-11.
 """
@@ -108,7 +108,7 @@ class CohereReader:
 
 
 def unsuited(body: Body) -> str | None:
-    """Return why a request is translated: it has more stop sequences than Cohere accepts, and the gateway enforces some."""
+    """Return why a request is translated: it has more stop sequences than Cohere accepts, so the gateway enforces some of them."""
     stops = body.get("stop_sequences")
     return f"the provider accepts at most {MAX_STOPS} stop sequences" if type(stops) is list and len(stops) > MAX_STOPS else None
 

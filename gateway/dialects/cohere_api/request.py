@@ -104,7 +104,7 @@ def _tool_result(parts: list[Any], path: str, made: list[Adjustment]) -> str | l
 
 
 def _translate_tools(body: dict[str, Any]) -> None:
-    """Replace `strict_tools: true` by `strict: true` in each function."""
+    """Replace `strict_tools: true` with `strict: true` in each function."""
     tools = body.get("tools")
     if body.get("strict_tools") is not True or type(tools) is not list:
         return
@@ -116,7 +116,7 @@ def _translate_tools(body: dict[str, Any]) -> None:
 
 
 def _translate_format(body: dict[str, Any]) -> None:
-    """Replace the response format `json_object` with a schema by the `json_schema` of chat completions."""
+    """Translate a response format `json_object` with a schema to the `json_schema` of chat completions."""
     wanted = body.get("response_format")
     if type(wanted) is dict and wanted.get("type") == "json_object" and wanted.get("json_schema") is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": FORMAT_NAME, "schema": wanted["json_schema"]}}

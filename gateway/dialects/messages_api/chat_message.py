@@ -142,7 +142,7 @@ def usage_of(raw: msgspec.Raw, tier: Any) -> dict[str, Any] | None:
 
 
 class Stop(msgspec.Struct):
-    """Why an answer ended."""
+    """The reason why an answer ended."""
 
     reason: str
     sequence: str | None = None

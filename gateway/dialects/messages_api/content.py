@@ -29,7 +29,7 @@ NO_CITATIONS = "a chat completion has no citations of its input"
 
 
 def extra_fields(block: Fields, *known: str) -> Part:
-    """Return the fields that are copied: the cache mark and those that the gateway does not know."""
+    """Return the fields that are copied: the cache mark and unknown fields."""
     return {name: raw for name, raw in block.items() if name not in known and (name != _MARK or is_given(raw))}
 
 

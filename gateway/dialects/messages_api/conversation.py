@@ -30,7 +30,7 @@ _DIRECT = b'{"type":"direct"}'
 
 
 class Origin(msgspec.Struct):
-    """Where a message of the chat completion comes from, for the caller's names in errors."""
+    """The origin of a message of the chat completion, for the caller's names in errors."""
 
     param: str
     parts: list[int] = []
@@ -42,7 +42,7 @@ class Origin(msgspec.Struct):
 
 
 class Conversation:
-    """The messages of one request, in order, and where each of them comes from."""
+    """The messages of one request, in order, and the origin of each of them."""
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
@@ -163,7 +163,7 @@ class Conversation:
             elif kind == "tool_use":
                 mark = block.get("cache_control", ABSENT)
                 if is_given(mark) and index < len(blocks) - 1:
-                    self._changes.lose(f"{where}.cache_control", "only the last block of an assistant's message has one")
+                    self._changes.lose(f"{where}.cache_control", "only the last block of an assistant's message can have a cache mark")
                 elif is_given(mark):
                     more = {**more, "cache_control": mark}
                 calls.append(self._call(block, where))

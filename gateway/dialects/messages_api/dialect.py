@@ -18,7 +18,7 @@ from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
 MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
-"""Path prefixes of the Messages API: Anthropic's, none, and both below `/anthropic`."""
+"""Path prefixes of the Messages API: Anthropic's own, the empty prefix, and both of them below `/anthropic`."""
 
 VERSION_HEADER = "anthropic-version"
 _REQUEST_ID = b"x-request-id"

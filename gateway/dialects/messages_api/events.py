@@ -23,7 +23,7 @@ class BlockWriter:
         self.kind = ""
         """The type of the open block, "" if none is open."""
         self.out: list[bytes] = []
-        """The events that were not taken yet."""
+        """The events that have not been taken yet."""
 
     def take(self) -> bytes:
         """Return the events written since the last call."""

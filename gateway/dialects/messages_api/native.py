@@ -1,4 +1,4 @@
-"""Passes calls of the Messages API to providers that offer it: the fields of a request, and how responses are read.
+"""Passes calls of the Messages API to providers that offer it: the fields of a request, and the readers of responses.
 
 Source: anthropic 2.14.0 (MessageCreateParams and its beta, Message, RawMessageStreamEvent), as of 2026-11.
 """

@@ -94,7 +94,7 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """Why a chat completion cannot express the request, so that `body` lacks a part of it; None if it can."""
+    """The reason why a chat completion cannot express the request, so that `body` lacks a part of it; None if it can."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:

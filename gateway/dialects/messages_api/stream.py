@@ -214,7 +214,7 @@ class MessageStream:
             blocks.close()
 
     def _cite(self, delta: ChatMessage) -> None:
-        """Add citations to the open text block. A block that has some takes no more text."""
+        """Add citations to the open text block. A block with citations takes no more text."""
         for annotation in read_annotations(delta.annotations):
             citation = citation_of(annotation)
             if citation is None:

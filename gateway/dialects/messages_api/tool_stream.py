@@ -87,7 +87,7 @@ class ToolStream:
         return streamed
 
     def _write(self) -> None:
-        """Write the pieces of the first call. When it is complete and others wait, go on to the next one."""
+        """Write the pieces of the first call. When it is complete and others wait, continue with the next one."""
         queue = self._queue
         while queue:
             first = queue[0]

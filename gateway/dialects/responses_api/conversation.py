@@ -43,7 +43,7 @@ _ROLES = ("user", "assistant", "system", "developer")
 
 
 class Origin(msgspec.Struct):
-    """Where a message of the chat completion comes from, for the caller's names in errors and receipts."""
+    """The origin of a message of the chat completion, for the caller's names in errors and receipts."""
 
     param: str
     content: str = ""
@@ -87,10 +87,10 @@ class Conversation:
                 message["content"] = None if "tool_calls" in message else ""
 
     def _earlier_item(self, item: Mapping[str, Raw]) -> None:
-        """Add an item of the previous response, unless it is a call whose arguments were cut."""
+        """Add an item of the previous response, unless it is a call whose arguments were cut off."""
         is_cut = bytes(item.get("status", ABSENT)) == b'"incomplete"'
         if is_cut and bytes(item.get("type", ABSENT)) in _CALLS:
-            self._changes.loss(EARLIER, "a call whose arguments were cut cannot be sent back")
+            self._changes.loss(EARLIER, "a call whose arguments were cut off cannot be sent back")
         else:
             self._item(EARLIER, item)
 

@@ -75,7 +75,7 @@ class ResponsesTranslator:
         return self._events().feed(events)
 
     def end(self, events: bytes) -> bytes:
-        """Return the last events of the stream: a single `error` event for an error after the provider's own events."""
+        """Return the last events of the stream. An error after the provider's own events is a single `error` event."""
         if self._stream is None and events.startswith(b'data: {"error":'):
             return error_event(events)
         return self._events().end(events)

@@ -1,4 +1,4 @@
-"""Errors and adjustments under the caller's names of the parameters."""
+"""Errors and adjustments with the caller's names of the parameters."""
 
 from __future__ import annotations
 

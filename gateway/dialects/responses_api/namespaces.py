@@ -1,4 +1,4 @@
-"""Namespaces of tools: groups whose tools become functions of one list, with the namespace in the name."""
+"""Namespaces of tools: groups whose tools become functions of one list, with the namespace in their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Member(NamedTuple):
 
     @property
     def flat_name(self) -> str:
-        """The name in a chat completion. A long one ends in a hash."""
+        """The name in a chat completion. A long name ends in a hash."""
         joined = f"{self.namespace}__{self.name}"
         if len(joined) <= MAX_NAME_CHARS:
             return joined

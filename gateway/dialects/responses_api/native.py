@@ -1,4 +1,4 @@
-"""Passes calls of the Responses API to providers that offer it: the changes to a request, and how responses are read.
+"""Passes calls of the Responses API to providers that offer it: the changes to a request, and the readers of responses.
 
 The provider stores nothing: earlier items are sent with each request, and the gateway stores responses on request.
 
@@ -36,7 +36,7 @@ _FRAME = frozenset({
 _INCOMPLETE = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _OWN_WORDS = (b"encrypted_content", b'"reasoning"', b"extra_content")
-_NOT_READABLE = "its provider alone can read this reasoning, and OpenAI stores none"
+_NOT_READABLE = "only its provider can read this reasoning, and OpenAI has not stored it"
 
 
 class _Item(msgspec.Struct):
@@ -99,7 +99,7 @@ def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[A
 
 
 def _is_readable(members: dict[str, Raw]) -> bool:
-    """Return whether OpenAI can read a reasoning item: whether it has content that OpenAI encrypted."""
+    """Return whether OpenAI can read a reasoning item, that is, whether the item has content that OpenAI encrypted."""
     sealed = bytes(members.get("encrypted_content", ABSENT))
     return sealed.startswith(b'"') and len(sealed) > len(b'""') and not sealed.startswith(b'"' + PREFIX.encode())
 

@@ -27,7 +27,7 @@ class Text:
     def __init__(self, kind: str, place: dict[str, Any]) -> None:
         data = encode({"type": kind, **place})
         self.head = b"event: " + kind.encode() + b"\ndata: " + data[:-1] + b',"delta":"'
-        """The bytes of an event before its text. After it follow a quote and the number of the event."""
+        """The bytes of an event before its text. A quote and the number of the event follow the text."""
         self.pieces: list[bytes] = []
         """The text as JSON, without quotes."""
 

@@ -14,7 +14,7 @@ from providers.usage import read_usage
 
 MAX_ID_CHARS = 40
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Finish reasons of an incomplete answer, and the reasons that the response has for them."""
+"""Finish reasons of an incomplete answer, and the corresponding reasons in the response."""
 EMPTY_TEXT = Raw(b'""')
 
 _decode_any = msgspec.json.Decoder().decode

@@ -1,6 +1,6 @@
-"""The reasoning of earlier turns: from a chat message to `encrypted_content` and back, without a changed bit.
+"""The reasoning of earlier turns: from a chat message to `encrypted_content` and back, unchanged bit for bit.
 
-Providers return reasoning that they alone can read: Anthropic's signed `thinking_blocks`, OpenRouter's
+Providers return reasoning that only they can read: Anthropic's signed `thinking_blocks`, OpenRouter's
 `reasoning_details`. The caller gets it as `encrypted_content` and sends it back with the next request.
 """
 
@@ -18,7 +18,7 @@ from gateway.dialects.responses_api.values import ABSENT, Raw, elements, encode,
 from gateway.errors import refuse
 
 PREFIX = "lockgate.1."
-"""Begins the `encrypted_content` that the gateway makes. Any other was made by a provider's own Responses API."""
+"""The beginning of each `encrypted_content` that the gateway makes. Content with another beginning was made by a provider's own API."""
 OPAQUE = ("thinking_blocks", "reasoning_details")
 """Lists in a chat message that go back to the provider as they are."""
 TEXT_FIELDS = ("reasoning_content", "reasoning")
@@ -73,7 +73,7 @@ def join(first: dict[str, Raw], second: Mapping[str, Raw]) -> None:
 
 
 def open_sealed(param: str, sealed: str) -> dict[str, Raw]:
-    """Return what `seal` sealed. Raise BadRequest if it was changed."""
+    """Return the value that `seal` sealed. Raise BadRequest if it was changed."""
     try:
         opened = _decode_fields(base64.b64decode(sealed[len(PREFIX) :], altchars=b"-_", validate=True))
         for name in OPAQUE:

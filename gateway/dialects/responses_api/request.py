@@ -56,7 +56,7 @@ INSTEAD = MappingProxyType({
     "functions": "tools", "function_call": "tool_choice", "logprobs": "include", "n": "", "modalities": "", "audio": "",
     "prediction": "", "web_search_options": "",
 })  # fmt: skip
-"""Parameters of chat completions that this API does not have, and what to use instead."""
+"""Parameters of chat completions that this API does not have, and their replacements ("": none)."""
 
 NOT_SUPPORTED = MappingProxyType({
     "conversation": "use 'previous_response_id', or send the earlier items in 'input'",
@@ -67,7 +67,7 @@ NOT_SUPPORTED = MappingProxyType({
 
 _NOT_EXPRESSED = frozenset({"unsupported_parameter", "unsupported_content"})
 NEVER = frozenset({"background", "conversation", *INSTEAD})
-"""Parameters that are refused also at targets that offer this API."""
+"""Parameters that are also refused at targets that offer this API."""
 
 
 class InexpressibleError(BadRequest):
@@ -109,7 +109,7 @@ class RequestReader:
         self.earlier = earlier
         self.input = ABSENT
         self.base = ""
-        """The part that all ids of the response have in common if it is stored, else "": the provider's id is used."""
+        """The part that all ids of the response have in common if it is stored; else "", and the provider's id is used."""
         self.model = Raw(b"null")
         self.summary = False
         """Whether the caller asked for a summary of the reasoning."""
@@ -253,7 +253,7 @@ class RequestReader:
         self.chat["tool_choice"] = read_choice(raw)
 
     def _client_metadata(self, raw: Raw) -> None:
-        """Leave out the data about the client, which Codex sends."""
+        """Leave out `client_metadata`, in which Codex describes the client."""
         fields("client_metadata", raw)
         self.changes.without_loss("client_metadata", "it describes the caller to OpenAI")
 

@@ -1,4 +1,4 @@
-"""The record of a stored response: the response itself, and the items of its conversation before it."""
+"""The record of a stored response: the response itself, and the earlier items of its conversation."""
 
 from __future__ import annotations
 
