@@ -1,7 +1,8 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
 Counter names are listed without `_total`. Label values are configured models and targets, known parameters, the first
-MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
+MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, the first MAX_DISCOVERED discovered models, and fixed
+words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
+    "lockgate_discovery_up": ("1 if the last request for the models that a provider lists (`discover`) succeeded.", ("provider",), "min"),
+    "lockgate_discovered_models": ("Number of models that a provider lists (`discover`).", ("provider",), "max"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
     "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
@@ -263,6 +266,7 @@ MAX_SERIES = 2000
 MAX_KEYS = 200
 MAX_TEAMS = 100
 MAX_CODES = 100
+MAX_DISCOVERED = 1000
 MAX_ROWS = 300
 """Number of label sets of one counter or gauge after which new ones are counted as `other`.
 

@@ -40,6 +40,10 @@ class Metrics:
         self.target_label = self.names.target
         self.target_named = self.names.target_named
 
+    def add_discovered(self, targets: Mapping[str, str]) -> None:
+        """Let models that providers list, and the target of each, become label values, up to a maximum number."""
+        self.names.add_discovered(targets)
+
     def add_names(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str] | None = None) -> None:
         """Allow more names as label values. Earlier names stay allowed, because their series stay."""
         self.names.add(models, targets, types or {})

@@ -38,6 +38,7 @@ from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
 from gateway.store.responses import MemoryResponses, ResponseStore
+from gateway.targets.discovery import Discovery
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -56,7 +57,6 @@ RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
 """Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
-
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -100,6 +100,7 @@ class Gateway:
         self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
+        self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
@@ -158,6 +159,12 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
+    def _on_discovered(self) -> None:
+        """Serve the models that providers list now."""
+        self.generation.set_discovered(self.discovery.lists)
+        self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
+        self._configure_probes()
+
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
@@ -186,7 +193,9 @@ class Gateway:
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
         self._configure_probes()
-        register_gauges(self.shared, lambda: self.generation, workers=self._workers)
+        self.discovery.configure(self.config, self.generation.backend)
+        await self.discovery.wait_for_first()
+        register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
         if self.resources.sockets is None:  # a worker has no admin listener
             self._spawn(self.live.run(), "live series")
 
@@ -217,7 +226,8 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        self._configure_probes()
+        self.discovery.configure(config, generation.backend)
+        self._on_discovered()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -279,7 +289,8 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
+            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
@@ -291,6 +302,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self.discovery.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()

@@ -84,6 +84,15 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Discovered models",
+            "short",
+            "Models that each provider with `discover` lists, and 0 if its last list could not be read.",
+            {
+                "max by (provider) (lockgate_discovered_models)": "{{provider}} models",
+                "min by (provider) (lockgate_discovery_up)": "{{provider}} up",
+            },
+        ),
+        Panel(
             "Restarts",
             "short",
             "Restarts of the local engine and of workers in the last hour.",
