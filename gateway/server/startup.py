@@ -31,6 +31,7 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     key = "YOUR-KEY" if config.requires_keys else "unused"
     auth = f" -H 'authorization: Bearer {key}'" if config.requires_keys else ""
     report(f"listening on {url}")
+    report(f"page on {url_of(admin_listener)}/")
     report(f"admin on {url_of(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
     if config.requires_keys and not config.keys:
         report(f"no keys are configured; create one: lockgate key create --name NAME --admin {url_of(admin_listener)}")
