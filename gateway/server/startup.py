@@ -32,6 +32,7 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     key = own if config.requires_keys else "unused"
     auth = f" -H 'authorization: Bearer {key}'" if config.requires_keys else ""
     report(f"listening on {url}")
+    report(f"page on {url_of(admin_listener)}/")
     report(f"admin on {url_of(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
     if config.requires_keys and not config.keys and not config.issuers:
         report(f"no keys are configured; create one: lockgate key create --name NAME --admin {url_of(admin_listener)}")
