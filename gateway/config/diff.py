@@ -14,7 +14,9 @@ from gateway.config.redis_address import RedisAddress, read_address
 from gateway.config.secret import Secret
 from gateway.config.types import Config
 
-SECTIONS = {"providers": "provider", "models": "model", "passthrough": "path", "teams": "team", "keys": "key"}
+SECTIONS = {
+    "providers": "provider", "models": "model", "passthrough": "path", "teams": "team", "keys": "key", "issuers": "issuer",
+}  # fmt: skip
 """Sections with named entries, and the word for one entry."""
 
 RESTART_ONLY = (

@@ -209,6 +209,23 @@ def read_journal(text: str) -> str:
     return text
 
 
+def read_https_url(text: str) -> str:
+    """Read an https URL. On loopback, http is accepted as well."""
+    parts = _url(text, ("http", "https"), "a URL such as https://login.example.com/jwks.json")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL contains a credential: remove it")
+    if parts.scheme == "http" and not Address(parts.hostname, 0).is_loopback:
+        raise ValueError("keys over http could be replaced on the way: use https")
+    return text
+
+
+def read_text(text: str) -> str:
+    """Read a text without line breaks and control characters."""
+    if not text or not text.isprintable():
+        raise ValueError("expected printable text of at least one character")
+    return text
+
+
 def read_host(text: str) -> str:
     """Read a host name or address without a port, in lower case."""
     if not re.fullmatch(_NAME, text):
@@ -297,9 +314,7 @@ FORMATS: dict[str, Format] = {
     "webhook": Format(
         read_webhook, _text(r"https?://\S+|file:\S+", "https://hooks.example.com/services/1"), may_hold_secret=True, allows_file=True
     ),
-    "proxy": Format(
-        read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True
-    ),
+    "proxy": Format(read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True),
     "store": Format(
         read_store,
         _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),
@@ -307,6 +322,11 @@ FORMATS: dict[str, Format] = {
         allows_file=True,
     ),
     "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "https_url": Format(read_https_url, _text(r"https?://[^\s#]+", "https://login.example.com/jwks.json"), may_hold_secret=True),
+    "text": Format(read_text, {"type": "string", "minLength": 1, "examples": ["lockgate"]}),
+    "claim_value": Format(
+        read_text, {"type": ["string", "boolean", "integer"], "minLength": 1, "examples": ["example.com", True]}
+    ),
     "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),

@@ -21,6 +21,8 @@ from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal
 MAX_READ = 500
 """Maximum number of budgets that one refresh reads. Others wait for the next one."""
 READ_TIMEOUT_S = 1.0
+MAX_BUDGETS = 5000
+"""Maximum number of budgets whose shares are kept, because every caller with a token may have budgets."""
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
@@ -49,13 +51,16 @@ class BudgetGauge:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
         for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
+                if len(self._noted) >= MAX_BUDGETS and limit.key not in self._noted:
+                    continue
                 self._noted[limit.key] = limit
 
     def note_refusal(self, refusal: Refusal) -> None:
         """Note the budget that refused a call, unless its rest is only reserved, or the call alone exceeds it."""
         limit, reset_s = refusal.limit, refusal.retry_after
         is_used_up = not (refusal.busy or refusal.unavailable or refusal.degraded) and reset_s is not None
-        if is_used_up and limit.kind == "spend" and not limit.owner.startswith("user:"):
+        has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
+        if is_used_up and has_room and limit.kind == "spend" and not limit.owner.startswith("user:"):
             self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, reset_s or 0.0)
 
     def take_news(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
@@ -93,8 +98,13 @@ class BudgetGauge:
                 shares = BudgetShares(used, share, now + usage.reset_s)
             else:
                 shares = BudgetShares(1.0, 0.0, math.inf)
-            self._shares[limit.owner, limit.key] = shares
-            self._news[limit.key] = usage
+            key = (limit.owner, limit.key)
+            if len(self._shares) >= MAX_BUDGETS and key not in self._shares:
+                self._shares = {key: shares for key, shares in self._shares.items() if shares.until > now}
+            if len(self._shares) < MAX_BUDGETS or key in self._shares:
+                self._shares[key] = shares
+            if len(self._news) < MAX_BUDGETS or limit.key in self._news:
+                self._news[limit.key] = usage
 
     def values(self, share: Literal["used", "reserved"]) -> dict[tuple[str, ...], float]:
         """Return the share of each owner, by kind and name: the largest share if the owner has several budgets."""

@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from gateway.config.notify import NotifyConfig
-from gateway.notify.marks import Marks
+from gateway.config.store_address import store_address
+from gateway.config.types import Config
+from gateway.metrics import Metrics
+from gateway.notify.marks import TAG, Marks
 from gateway.notify.sender import Sender
 from gateway.notify.watch import BudgetWatch, TargetWatch
 from gateway.store.limit import LimitUsage
+from gateway.store.redis_client import open_client
 from gateway.targets.registry import TargetRegistry
 
 INTERVAL_S = 1.0
 
 ReadBudgets = Callable[[], Awaitable[tuple[list[LimitUsage], list[LimitUsage]]]]
 """Returns the budgets whose usage has changed, and those that refused a call, since the last time."""
+
+
+def new_notifier(
+    config: Config, registry: TargetRegistry, metrics: Metrics, report: Callable[[str], None], read_budgets: ReadBudgets
+) -> Notifier:
+    """Return the notifier of a process. The configuration's store, which a reload cannot change, keeps its marks."""
+    client = None if config.store.startswith("memory:") else partial(open_client, store_address(config), TAG)
+    return Notifier(registry, Marks(client), Sender(metrics, report), read_budgets)
 
 
 class Notifier:

@@ -32,6 +32,14 @@ def test_tokenizers_are_refused_without_their_package(tmp_path: Path) -> None:
     assert (problem.line, problem.path, problem.message) == (3, "models.m.context.tokenizer", PACKAGE_MISSING.format("tokenizers"))
 
 
+@each("missing", EXTRAS["jwt"])
+def test_issuers_are_refused_without_the_packages_that_verify_tokens(missing: str) -> None:
+    problems = Problems("gateway.yaml")
+    text = b"issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }"
+    check_extras(parse(text, "gateway.yaml", environ={}), problems, lambda module: module != missing)
+    assert [(one.path, one.message) for one in problems.in_order] == [("issuers", PACKAGE_MISSING.format("jwt"))]
+
+
 def test_a_configuration_that_uses_neither_needs_no_extra() -> None:
     problems = Problems("gateway.yaml")
     check_extras(parse(b"models: {}", "gateway.yaml", environ={}), problems, lambda module: False)

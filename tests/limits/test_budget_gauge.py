@@ -113,6 +113,26 @@ async def test_other_limits_and_user_budgets_are_not_shown() -> None:
     assert gauge.values("used") == {}
 
 
+def test_the_number_of_budgets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every caller with a token may have a budget."""
+    monkeypatch.setattr("gateway.limits.budget_gauge.MAX_BUDGETS", 3)
+    now = 0.0
+    gauge = BudgetGauge(lambda: now)
+    budgets = [Limit(f"key:staff/{number}", "spend", 10 * DOLLAR, "day") for number in range(6)]
+    for _ in range(2):
+        gauge.note(budgets)
+    assert list(gauge._noted.values()) == budgets[:3]
+
+    def names(known: Sequence[Limit]) -> list[str]:
+        gauge.record([LimitUsage(budget, DOLLAR, 0, 60.0) for budget in known])
+        return [name for _, name in gauge.values("used")]
+
+    assert names(budgets) == ["staff/0", "staff/1", "staff/2"]
+    assert names(budgets[1:4]) == ["staff/0", "staff/1", "staff/2"]
+    now = 61.0
+    assert names(budgets[4:]) == ["staff/4", "staff/5"]
+
+
 async def test_a_budget_of_zero_is_fully_used() -> None:
     gauge = BudgetGauge()
     gauge.note([Limit("model:free", "spend", 0, "day")])
