@@ -17,8 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import calls, configuration, health, limits, route, scrape, targets, usage
+from gateway.admin import configuration, health, limits, route, scrape, targets, usage
 from gateway.admin.answers import answer_error, answer_http_error, answer_internal_error
+from gateway.admin.calls import CallEndpoints
 from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
 from gateway.admin.teams import TeamAdmin
@@ -44,7 +45,7 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
 
         return Route(path, checked, methods=list(methods or ("GET",)))
 
-    keys, teams = KeyAdmin(gateway), TeamAdmin(gateway)
+    keys, teams, past_calls = KeyAdmin(gateway), TeamAdmin(gateway), CallEndpoints(gateway)
     routes: list[BaseRoute] = [
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, readiness)),
@@ -64,8 +65,8 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
         keyed("/admin/teams/{name:path}", teams.change, "PATCH", "POST"),
         keyed("/admin/teams/{name:path}", teams.remove, "DELETE"),
         keyed("/admin/usage", usage.usage(gateway)),
-        keyed("/admin/calls", calls.list_calls(gateway)),
-        keyed("/admin/calls/{id}", calls.show_call(gateway)),
+        keyed("/admin/calls", past_calls.list_calls),
+        keyed("/admin/calls/{id}", past_calls.show_call),
         keyed("/admin/limits", limits.list_limits(gateway)),
         keyed("/admin/config", configuration.show(gateway, reloader)),
         keyed("/admin/reload", configuration.reload(reloader), "POST"),
