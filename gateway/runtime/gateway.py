@@ -30,6 +30,7 @@ from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.issuers import Issuers
 from gateway.runtime.limiter import LimitStore
+from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
 from gateway.store.limit import Limit, LimitUsage
@@ -92,6 +93,7 @@ class Gateway:
         self.latencies: dict[str, Latency] = {}
         self.ledger = Ledger(report)
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
+        self.live = LiveSeries(self.metrics)
         self._limit_store = LimitStore(self.metrics, report, self.ledger, seat)
         self.fleet: Fleet | None = None
         self.health = TargetRegistry()
@@ -193,6 +195,8 @@ class Gateway:
         self.discovery.configure(self.config, self.generation.backend)
         await self.discovery.wait_for_first()
         register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
+        if self.resources.sockets is None:  # a worker has no admin listener
+            self._spawn(self.live.run(), "live series")
 
     async def apply(
         self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
@@ -236,7 +240,7 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, and read the keys of issuers, if this process serves calls."""
+        """Start the ledger and the limit store, once, and begin to fetch the keys of issuers, if this process serves calls."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))

@@ -50,6 +50,8 @@ class Reloader:
         self.counts: dict[Outcome, int] = {"applied": 0, "failed": 0, "unchanged": 0}
         self.problems: tuple[Problem, ...] = ()
         """The problems of the last reload; empty if it succeeded."""
+        self.changes: list[Change] = []
+        """What the last reload that was applied has changed."""
         self.needs_restart: list[Change] = []
         """Changes in the file that take effect only after a restart."""
         self.last_reload_at = time.time()
@@ -80,8 +82,8 @@ class Reloader:
         running = self._gateway.config
         self.loaded, before = await self._apply(loaded), self.loaded
         self.needs_restart = restart_changes(running, loaded.config)
-        changes = summarize(compare(running, self._gateway.config))
-        line = f"{self._source.path}: generation {self._gateway.generation.number} is serving: {changes}"
+        self.changes = compare(running, self._gateway.config)
+        line = f"{self._source.path}: generation {self._gateway.generation.number} is serving: {summarize(self.changes)}"
         if self.needs_restart and self.needs_restart != restart_changes(running, before.config):
             line += "; needs a restart: " + ", ".join(change.name for change in self.needs_restart)
         self._gateway.report(line)
@@ -138,6 +140,7 @@ class Reloader:
             "reloads": self.counts,
             "last_reload": {"at": self.last_reload_at, "successful": not self.problems},
             "error": [{"line": str(problem), **_position(problem)} for problem in self.problems],
+            "changes": [str(change) for change in self.changes],
             "needs_restart": [str(change) for change in self.needs_restart],
         }
 
@@ -150,10 +153,10 @@ def applicable(config: Config, running: Config) -> Config:
     combined = keep_restart_only(config, running)
     problems = Problems(config.path)
     check_listeners(combined, problems)
-    if running.requires_keys and combined.auth == "auto" and not combined.keys:
+    if running.requires_keys and combined.auth == "auto" and not combined.keys and not combined.issuers:
         problems.add_at_path(
             "keys",
-            "removing the last key would open the gateway: set auth: keys (run-time keys only) or auth: none",
+            "removing the last key or issuer would open the gateway: set auth: keys (run-time keys only) or auth: none",
         )
     problems.raise_if_any()
     return combined

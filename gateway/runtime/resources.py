@@ -50,6 +50,8 @@ class Resources:
         """
         self._resolver = resolver or ThreadResolver()
         self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
+        self.loopback = NativeTransport(connections=64)
+        """For calls of the admin listener's page to the callers' listener of this gateway."""
         self.sockets = sockets
         self._httpx: dict[tuple[str, int, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
@@ -125,6 +127,7 @@ class Resources:
         """Stop all engines and close all transports."""
         await self.close_unused(lambda resource: False)
         await self.native.aclose()
+        await self.loopback.aclose()
 
 
 async def check_engines(engines: list[AnyEngine]) -> None:

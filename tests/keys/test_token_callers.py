@@ -136,7 +136,7 @@ def test_a_rejected_token_is_not_remembered() -> None:
     assert accepting.callers._verified == {}
 
 
-def test_a_reading_is_needed_before_the_first_keys_are_known() -> None:
+def test_a_fetch_is_needed_before_the_first_keys_are_known() -> None:
     issuer = staff()
     accepting = Accepting(issuer)
     accepting.source.key_set = None
