@@ -299,7 +299,7 @@ class Pipeline:
             raise
 
     async def _identify(self, call: Call, caller: Caller) -> None:
-        """Authenticate the caller, and read the keys of its token's issuer before if they are outdated."""
+        """Authenticate the caller, after fetching the keys of its token's issuer if they are outdated."""
         try:
             call.key = await self.keys.identify(caller.headers, caller.query)
         except (Unauthorized, Forbidden) as error:

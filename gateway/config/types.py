@@ -120,8 +120,7 @@ class Config(Struct, frozen=True):
     calls: Annotated[
         CallsConfig,
         Meta(
-            description="Records of past calls, without prompts and answers, for `lockgate calls`. They are in the folder of "
-            "`journal`.",
+            description="Records of past calls, without prompts and answers, for `lockgate calls`.",
             examples=[{"ttl": "30d", "max_bytes": "1GiB"}],
         ),
     ] = CallsConfig()

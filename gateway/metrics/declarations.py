@@ -58,7 +58,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
     "lockgate_auth_failures": ("Calls rejected because their key or token was missing, invalid, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
-    "lockgate_issuer_key_reads": ("Readings of the public keys of issuers of tokens, by outcome.", ("issuer", "outcome")),
+    "lockgate_issuer_key_fetches": ("Fetches of the public keys of token issuers, by outcome.", ("issuer", "outcome")),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
     "lockgate_secrets_redacted": ("Credentials removed from upstream error texts.", ()),
@@ -104,7 +104,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_issuer_keys_timestamp_seconds": (
-        "Time at which the public keys of an issuer were last read; the earliest of all workers.", ("issuer",), "min",
+        "Time of the last successful fetch of the public keys of an issuer; the earliest of all workers.", ("issuer",), "min",
     ),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (

@@ -201,6 +201,13 @@ def _budget_spent(read: Readings) -> Found:
         yield owner, f"Calls are refused because the budget of a {owner} is spent."
 
 
+def _issuer_unreachable(read: Readings) -> Found:
+    succeeded = read.increase("lockgate_issuer_key_fetches", 900, "issuer", outcome="ok")
+    for issuer in read.increase("lockgate_issuer_key_fetches", 900, "issuer", outcome="failed"):
+        if issuer not in succeeded:
+            yield issuer, f"The public keys of the issuer {issuer} cannot be fetched."
+
+
 def _keys_guessed(read: Readings) -> Found:
     rate = sum(read.increase("lockgate_auth_failures", 300).values()) / 300
     if rate > 1:
@@ -242,6 +249,7 @@ RULES = (
     Rule("LockgateLogDrops", "ticket", 0, _counted("lockgate_log_drops", 600, "", "{count} log lines were dropped in ten minutes.")),
     Rule("LockgateCallRecordDrops", "ticket", 0, _counted(
         "lockgate_call_record_drops", 600, "", "{count} calls were not recorded in ten minutes.")),
+    Rule("LockgateIssuerUnreachable", "ticket", 600, _issuer_unreachable),
     Rule("LockgateKeysGuessed", "ticket", 600, _keys_guessed),
 )  # fmt: skip
 
@@ -251,7 +259,7 @@ FAMILIES = (
     "lockgate_worker_restarts", "lockgate_log_drops", "lockgate_target_state", "lockgate_store_up", "lockgate_budget_used_ratio",
     "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds", "lockgate_call_record_drops",
     "lockgate_attempts", "lockgate_upstream_errors", "lockgate_stream_end", "lockgate_upstream_connections", "lockgate_draining",
-    "first_token", "overhead",
+    "lockgate_issuer_key_fetches", "first_token", "overhead",
 )  # fmt: skip
 """The counters, gauges and histograms that the rules read."""
 

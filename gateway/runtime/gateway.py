@@ -46,9 +46,8 @@ from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
 from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.call_records import CallRecords, records_path
+from gateway.telemetry.call_records import CallRecords, recorder_of
 from gateway.telemetry.fleet import Fleet, fleet_of
-from gateway.telemetry.record_file import RecordFile
 from gateway.telemetry.tracing import tracer_of
 from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
@@ -241,13 +240,12 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, and read the keys of issuers, if this process serves calls."""
+        """Start the ledger and the limit store, once, and begin to fetch the keys of issuers, if this process serves calls."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
-            if (path := records_path(generation.config, os.environ)) is not None:
-                kept = generation.config.calls
-                self.log.records = CallRecords(RecordFile(path, kept.ttl, kept.max_bytes), self.report)
+            if (recorder := recorder_of(generation.config, os.environ)) is not None:
+                self.log.records = CallRecords(recorder, self.report)
             await self._limit_store.limiter_for(generation.config).start()
         if self._workers == 1:
             self.issuers.start(generation.config)

@@ -35,8 +35,8 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], discov
             gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
     if workers > 1:
         return
-    gauge("lockgate_issuer_keys_timestamp_seconds", lambda: shared.issuers.read_times(generation().config))
-    gauge("lockgate_issuer_key_reads", lambda: shared.issuers.reads(generation().config))
+    gauge("lockgate_issuer_keys_timestamp_seconds", lambda: shared.issuers.fetch_times(generation().config))
+    gauge("lockgate_issuer_key_fetches", lambda: shared.issuers.fetches(generation().config))
     gauge("lockgate_event_loop_lag_seconds", lambda: {(): shared.sweeper.lag})
     gauge("lockgate_log_drops", lambda: {(): shared.log.drops})
     gauge("lockgate_call_record_drops", lambda: {(): shared.log.records.drops if shared.log.records is not None else 0})

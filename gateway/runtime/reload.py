@@ -166,10 +166,10 @@ def applicable(config: Config, running: Config) -> Config:
     combined = keep_restart_only(config, running)
     problems = Problems(config.path)
     check_listeners(combined, problems)
-    if running.requires_keys and combined.auth == "auto" and not combined.keys:
+    if running.requires_keys and combined.auth == "auto" and not combined.keys and not combined.issuers:
         problems.add_at_path(
             "keys",
-            "removing the last key would open the gateway: set auth: keys (run-time keys only) or auth: none",
+            "removing the last key or issuer would open the gateway: set auth: keys (run-time keys only) or auth: none",
         )
     problems.raise_if_any()
     return combined

@@ -345,7 +345,7 @@ async def test_removing_the_last_key_is_rejected_unless_auth_is_set(
         assert await gateway.reloader.reload() == outcome
         assert (await post_chat(client, gateway)).status_code == status
         if outcome == "failed":
-            assert "removing the last key would open the gateway: set auth: keys" in gateway.reloader.problems[0].message
+            assert "removing the last key or issuer would open the gateway: set auth: keys" in gateway.reloader.problems[0].message
 
 
 async def test_cors_and_admin_key_are_reloaded(up: FaultUpstream, client: httpx.AsyncClient) -> None:

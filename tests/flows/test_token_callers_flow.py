@@ -224,7 +224,7 @@ async def test_a_new_signing_key_is_accepted_at_once(
         assert await ask(client, gateway, old) == (401, "invalid_token")
 
 
-async def test_invented_key_ids_cause_no_flood_of_readings(up: FaultUpstream, issuer: TokenIssuer, client: httpx.AsyncClient) -> None:
+async def test_invented_key_ids_cause_no_flood_of_fetches(up: FaultUpstream, issuer: TokenIssuer, client: httpx.AsyncClient) -> None:
     async with trusting(issuer, up) as gateway:
         assert await ask(client, gateway, issuer.token()) == (200, None)
         before = len(issuer.requests)
@@ -246,7 +246,7 @@ async def test_callers_are_served_while_the_issuer_is_down_and_after_a_restart(
         unknown = await post_chat(client, gateway, headers=bearer(issuer.token(headers={"kid": "k2"})))
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (503, "keys_unavailable")
         assert unknown.headers["retry-after"] == "1"
-        assert [line for line in gateway.reports if "issuer staff: the keys cannot be read" in line]
+        assert [line for line in gateway.reports if "issuer staff: the keys cannot be fetched" in line]
     async with trusting(issuer, up, "", rest) as gateway:
         assert await ask(client, gateway, issuer.token(sub="later")) == (200, None)
         shown = (await client.get(f"{gateway.admin_url}/metrics", headers=bearer(ADMIN))).text

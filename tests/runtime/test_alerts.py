@@ -86,6 +86,10 @@ ROWS: dict[str, Rows] = {
     "LockgateConnectionsWaiting": [("lockgate_upstream_connections", ("waiting",), 0, 3)],
     "LockgateLimitsDegraded": [("lockgate_limit_decisions", ("key", "requests", "admitted", "open"), 0, 1)],
     "LockgateCallRecordDrops": [("lockgate_call_record_drops", (), 0, 3)],
+    "LockgateIssuerUnreachable": [
+        ("lockgate_issuer_key_fetches", ("staff", "failed"), 0, 3), ("lockgate_issuer_key_fetches", ("staff", "ok"), 2, 2),
+        ("lockgate_issuer_key_fetches", ("other", "failed"), 0, 1), ("lockgate_issuer_key_fetches", ("other", "ok"), 0, 1),
+    ],
     "LockgateKeysGuessed": [("lockgate_auth_failures", ("unknown",), 0, 400)],
 }
 
@@ -125,6 +129,12 @@ def test_alert_that_no_longer_holds_begins_again_later() -> None:
     for rows in (down, up, down):
         alerts.check(rows)
     assert [alert["state"] for alert in alerts.describe()] == ["pending"]
+
+
+def test_an_issuer_with_a_successful_fetch_is_reachable() -> None:
+    alerts = Alerts()
+    alerts.check(moments(ROWS["LockgateIssuerUnreachable"]))
+    assert [alert["subject"] for alert in alerts.describe()] == ["staff"]
 
 
 def test_increase_counts_only_the_last_minutes() -> None:

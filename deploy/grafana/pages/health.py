@@ -114,14 +114,14 @@ HEALTH = Dashboard(
         Panel(
             "Keys of token issuers",
             "s",
-            "Time since the public keys of an issuer were last read.",
+            "Time since the last successful fetch of the public keys of an issuer.",
             {rare("time() - min by (issuer) (lockgate_issuer_keys_timestamp_seconds > 0)"): "{{issuer}}"},
         ),
         Panel(
-            "Readings of issuers' keys",
+            "Fetches of issuers' keys",
             "reqps",
-            "Readings of the public keys of issuers, by outcome.",
-            {rare(rate("lockgate_issuer_key_reads_total", "", "issuer, outcome")): "{{issuer}}: {{outcome}}"},
+            "Fetches of the public keys of token issuers, by outcome.",
+            {rare(rate("lockgate_issuer_key_fetches_total", "", "issuer, outcome")): "{{issuer}}: {{outcome}}"},
         ),
         Panel(
             "Series",
