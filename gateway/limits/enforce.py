@@ -97,7 +97,9 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
-            raise refusal_error(self._in_flight.judge(decision, costs))
+            decision = self._in_flight.judge(decision, costs)
+            self.budget_gauge.note_refusal(decision)
+            raise refusal_error(decision)
         self._in_flight.add(decision)
         call.reservation = decision
 
@@ -118,6 +120,7 @@ class Limits:
             self._in_flight.add(decision)
             return decision
         decision = self._in_flight.judge(decision, costs)
+        self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"
