@@ -1,6 +1,6 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. For a mistake of the user, stderr says
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. After a user error, stderr says
 what to change and contains no traceback.
 """
 
@@ -21,6 +21,7 @@ from gateway.commands.explain import explain
 from gateway.commands.key_changes import key
 from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
+from gateway.commands.notify import notify
 from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
 from gateway.commands.route import route
@@ -97,6 +98,7 @@ for command in (
     diff,
     convert,
     catalog,
+    notify,
 ):
     cli.add_command(command)
 

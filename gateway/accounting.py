@@ -18,7 +18,7 @@ MAX_FREE_EVENTS = 16
 
 
 class Bill(NamedTuple):
-    """The sum of the usage that attempts are billed for. `cost` is in nano-dollars, all others are in tokens.
+    """The sum of the usage that attempts are billed for. `cost` is in nano-dollars; all other fields are in tokens.
 
     Usage without a known price adds nothing to the cost.
     """
@@ -143,7 +143,7 @@ def cost_usd(call: Call) -> float | None:
 
 
 def is_unpriced(call: Call) -> bool:
-    """Return whether usage of the call has no known price."""
+    """Return whether any usage of the call has no known price."""
     return any(cost_of(attempt, usage) is None for attempt in call.attempts for usage in billed_usages(attempt))
 
 
@@ -155,7 +155,7 @@ def prompt_tokens(call: Call, attempt: Attempt) -> int:
 
 
 def _counted_prompt(call: Call, attempt: Attempt) -> int:
-    """Return the prompt's tokens: as counted for the context window or the limits, else counted if quick, else by size."""
+    """Return the prompt's tokens: the count made for the context window or the limits, else a quick count, else an estimate by size."""
     if attempt.context is not None:
         return attempt.context.prompt_tokens
     return call.prompt.typical(attempt.target, TYPICAL_BYTES_PER_TOKEN) if call.body is not None else 0

@@ -198,7 +198,7 @@ class Call(Struct, eq=False):
     """The attempts in order of their start; the winner of a hedge comes after the loser."""
     skipped: list[SkippedTarget] = []
     is_diverted: bool = False
-    """Whether a split passed over the target that it would have chosen, because that target is not live."""
+    """Whether a split passed over the target that it would have chosen, because that target is unavailable."""
     answered_by: Attempt | None = None
     """The attempt whose response the caller got, completely or in part; for a continued stream, the latest."""
     status: int = 0
@@ -242,7 +242,7 @@ class Call(Struct, eq=False):
 
     @property
     def is_written(self) -> bool:
-        """Whether a request was written to some upstream."""
+        """Whether a request was written to any upstream."""
         return any(attempt.is_written for attempt in self.attempts)
 
     def mirrored(self) -> Call:

@@ -130,7 +130,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the vendor charges for it."""
     is_own_server: bool = False
-    """Whether the operator runs the server, so that no vendor bills a call that is abandoned."""
+    """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     source: str = ""

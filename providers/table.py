@@ -13,7 +13,7 @@ from providers.media.table import listed_rules
 from providers.message_tables import ROWS
 from providers.openai_compatible import OpenAICompatible
 from providers.rerank_table import RERANKS
-from providers.rules.message_capabilities import MESSAGE_FIELDS, conversation_notes
+from providers.rules.message_capabilities import MESSAGE_FIELDS, any_of, conversation_notes
 from providers.rules.rule import CANONICAL_PARAMS, ForModels
 from providers.rules.schema_capabilities import dialect_notes
 from providers.rules.schema_dialect import Dialect
@@ -59,8 +59,9 @@ SCHEMAS_HEAD = (
     "",
     "This table shows the JSON Schema that each provider documents for structured output (`json_schema`). The gateway",
     "rewrites a schema in this dialect, checks the answer against the caller's own schema where the provider does not",
-    "enforce all of it, and reports both. Schemas of functions with `strict: true` are treated in the same way. If no dialect of a",
-    "provider is known, its schemas are sent as they are, or requested in words if it has no such format.",
+    "enforce all of it, and reports both. Schemas of functions with `strict: true` are treated in the same way. If no",
+    "dialect of a provider is known, its schemas are sent as they are, or described in an instruction if the provider has",
+    "no such format.",
     "",
 )
 
@@ -129,8 +130,8 @@ def _operations() -> list[str]:
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
     note = (
-        "The APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks `completions` or\n"
-        "`logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
+        "This table shows the APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks\n"
+        "`completions` or `logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
     )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings(), *_rerank(), *_media()]
 
@@ -144,9 +145,9 @@ def _embeddings() -> list[str]:
         length += f": {', '.join(map(str, row.dimension_values))}" if row.dimension_values else ""
         rows.append([f"[{kind}](#{kind})", most, tokens, length, ", ".join(row.formats), f"{row.source} ({row.as_of})"])
     note = (
-        "The inputs, dimensions and encodings that embeddings requests may have. Longer lists of inputs are sent in several\n"
-        "requests; vectors in another encoding are converted. A request whose `dimensions` or token ids a provider cannot honour\n"
-        "goes to the next target, or is rejected with 400."
+        "This table shows the inputs, dimensions and encodings that embeddings requests may have. Longer lists of inputs are\n"
+        "sent in several requests; vectors in another encoding are converted. A request whose `dimensions` or token ids a\n"
+        "provider cannot honour goes to the next target, or is rejected with 400."
     )
     header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
     return ["## Embeddings", "", note, "", *_table(header, rows)]
@@ -158,8 +159,8 @@ def _rerank() -> list[str]:
         fields = ", ".join(f"`{name}`" for name in row.accepts.split())
         rows.append([f"[{kind}](#{kind})", str(row.max_documents or ""), fields, f"{row.source} ({row.as_of})"])
     note = (
-        "The number of documents and the fields that rerank requests may have, besides `model`, `query`, `documents` and `top_n`. A\n"
-        "request with more documents goes to the next target, or is rejected with 400."
+        "This table shows the number of documents and the fields that rerank requests may have, besides `model`, `query`,\n"
+        "`documents` and `top_n`. A request with more documents goes to the next target, or is rejected with 400."
     )
     return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
 
@@ -171,11 +172,11 @@ def _media() -> list[str]:
         images = [f"{rules.image.tokens(size, None):,}" for size in sizes]
         rows.append([kind, models, *images, f"{rules.audio:g}", f"{rules.page_tokens():,}", rules.source])
     note = (
-        "Tokens that are counted before a call for an image, a second of audio and a page of a PDF document, as of 2026-11-29:\n"
-        "the vendor's published number, or an upper bound where there is none. `azure` is counted like `openai`, and a model at\n"
-        "OpenRouter like those of the vendor before the slash. The size of an image is read from its header. An image at an\n"
-        "address that only the provider loads counts as the largest possible one, a recording as 10 minutes, and a document as\n"
-        "20 pages."
+        "This table shows the tokens that are counted before a call for an image, a second of audio and a page of a PDF\n"
+        "document, as of 2026-11-29: the vendor's published number, or an upper bound where there is none. `azure` is counted\n"
+        "like `openai`, and a model at OpenRouter like those of the vendor before the slash. The size of an image is read from\n"
+        "its header. An image at an address that only the provider loads counts as the largest possible one, a recording as 10\n"
+        "minutes, and a document as 20 pages."
     )
     header = ["provider", "models", *(f"{width} x {height}" for width, height in sizes), "second of audio", "page", "source"]
     return ["## Images, audio and documents", "", note, "", *_table(header, rows)]
@@ -311,7 +312,7 @@ def _note(entry: Entry) -> str:
         if key in entry:
             notes.append(words.format(entry[key]))
     if "excludes" in entry:
-        notes.append("not together with " + ", ".join(f"`{name}`" for name in entry["excludes"]))
+        notes.append("not together with " + any_of(f"`{name}`" for name in entry["excludes"]))
     for key in ("roles", "content"):
         if key in entry:
             notes.append(f"{key}: {', '.join(entry[key])}")

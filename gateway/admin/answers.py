@@ -30,9 +30,9 @@ async def answer_error(request: Request, error: GatewayError) -> Response:
 async def answer_http_error(request: Request, error: HTTPException) -> Response:
     """Return the response to an unknown path or an unsupported method."""
     if error.status_code == 404:
-        return _error_response(NotFound("Unknown path. Use /healthz, /readyz, /metrics, /openapi.json or /admin/*."), next_id())
+        return _error_response(NotFound("Unknown path. Use /, /healthz, /readyz, /metrics, /openapi.json or /admin/*."), next_id())
     matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    first = matching[0].path  # names of keys may contain '/', so that other paths match as well
+    first = matching[0].path  # a key's name may contain '/', so other routes may match as well
     allowed = ", ".join(sorted({method for route in matching if route.path == first for method in route.methods}))
     refused = GatewayError(
         f"{request.method[:20]} is not allowed here. Use {allowed}.",

@@ -30,7 +30,7 @@ def key_from_json(
 ) -> KeyConfig:
     """Read a key as `keys.NAME` of this configuration. Raise ConfigError with the problems.
 
-    `runtime_teams` are the names of more teams. With `check_expiry`, reject an expiry in the past.
+    `runtime_teams` are the names of teams that the configuration does not define. With `check_expiry`, reject an expiry in the past.
     """
     problems = Problems(SOURCE)
     where = join("keys", name)
@@ -73,7 +73,7 @@ def _read(problems: Problems, kind: str, type_: Any, where: str, name: str, entr
 
 
 def key_to_json(key: KeyConfig) -> dict[str, Any]:
-    """Return a key as its YAML entry would be, without defaults."""
+    """Return a key in the form of its YAML entry, without defaults."""
     entry: dict[str, Any] = {"hash": key.hash, **_access_to_json(key)}
     if key.team is not None:
         entry["team"] = key.team
@@ -94,7 +94,7 @@ def key_to_json(key: KeyConfig) -> dict[str, Any]:
 
 
 def team_to_json(team: TeamConfig) -> dict[str, Any]:
-    """Return a team as its YAML entry would be, without defaults."""
+    """Return a team in the form of its YAML entry, without defaults."""
     entry = _access_to_json(team)
     if team.limits != LimitsConfig():
         entry["limits"] = _limits_to_json(team.limits)

@@ -90,7 +90,7 @@ class KeyAdmin:
         answer = {"key": secret}
         if self._gateway.runtime_keys.store.is_volatile:
             answer["note"] = (
-                "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
+                "'journal' is off, so this key is lost on restart. To keep it, set 'journal' to a folder or 'store' to a Redis URL."
             )
         return await self._answer(runtime_key, answer, 201)
 
@@ -109,8 +109,8 @@ class KeyAdmin:
         return await self._answer(changed, told)
 
     async def rotate(self, request: Request) -> Response:
-        """POST /admin/keys/{name}/rotate: give a key a new secret. The present one is accepted for the time `grace`."""
-        if not request.scope.get("raw_path", b"/rotate").endswith(ROTATE.encode()):  # a key's name ends in %2Frotate
+        """POST /admin/keys/{name}/rotate: give a key a new secret. The old secret stays valid for the time `grace`."""
+        if not request.scope.get("raw_path", b"/rotate").endswith(ROTATE.encode()):  # the name ends in %2Frotate
             request.path_params["name"] += ROTATE
             return await self.change(request)
         has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers

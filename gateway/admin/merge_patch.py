@@ -8,7 +8,7 @@ from gateway.config.problem import join
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """Return the target with the members of the patch. Objects are merged, null removes a member, other values replace."""
+    """Return the target with the members of the patch. Objects are merged, null removes a member, and other values replace it."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

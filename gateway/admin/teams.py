@@ -70,7 +70,9 @@ class TeamAdmin:
         log_change(self._gateway, "team_made", team=name, disabled=entry.disabled)
         told: dict[str, Any] = {}
         if self._gateway.runtime_teams.store.is_volatile:
-            told["note"] = "journal is off: this team is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
+            told["note"] = (
+                "'journal' is off, so this team is lost on restart. To keep it, set 'journal' to a folder or 'store' to a Redis URL."
+            )
         return await self._answer(team, told, 201)
 
     async def change(self, request: Request) -> Response:

@@ -57,7 +57,7 @@ class Admission:
         self._is_probe = False
         self._bulkhead: Bulkhead | None = None  # the bulkhead that was entered: a reload may replace that of the target
         self.began = 0.0
-        """When everything was acquired, on the monotonic clock; 0 before."""
+        """The time at which everything was acquired, on the monotonic clock; 0 before that."""
         self._lease: Lease | None = None
         self._reservation: Reservation | None = None
 
@@ -102,7 +102,7 @@ class Admission:
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """The callback for the beginning of a stream, only for a probe: a stream that begins shows that the target has recovered."""
+        """The callback for the beginning of a stream. Only probes have it: a stream that begins shows that the target has recovered."""
         return self.succeeded if self._is_probe else None
 
     def succeeded(self, first_byte_at: float | None = None) -> None:
@@ -117,7 +117,7 @@ class Admission:
         self._health.record_success(self._target, self.began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
-        """Record a failure, or a success if the caller caused the error. Return the reason of the cooldown that it starts, if any."""
+        """Record a failure, or a success if the caller caused the error. Return the reason for the cooldown that this starts, if any."""
         if FAILURES[failure.kind].blame == "caller":
             self.succeeded()
             return None
@@ -130,7 +130,7 @@ class Admission:
         return self._health.silence.is_too_long(waited, stream=self._call.stream, probe=self._is_probe)
 
     def too_silent(self) -> Reason | None:
-        """Count a silence that was too long as a slow failure. Return the reason of the cooldown that it starts, if any."""
+        """Count a silence that was too long as a slow failure. Return the reason for the cooldown that this starts, if any."""
         return self._health.record_silence(time.monotonic() - self.began, probe=self._is_probe)
 
     def leave(self, attempt: Attempt) -> None:

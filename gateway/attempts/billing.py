@@ -23,11 +23,11 @@ def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) 
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
     if not usages and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
         usages = (aborted_usage(call, attempt, backend),)
-    if usages:  # else the estimate for a hedge that lost is kept
+    if usages:  # otherwise, the estimate for a hedge that lost is kept
         attempt.billed = usages
 
 
 def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:
-    """Return the estimated usage of a request that was given up before any output: that of its prompt."""
+    """Return the estimated usage of a request that was aborted before any output: that of its prompt."""
     prompt, units = prompt_tokens(call, attempt), search_units(call)
     return Usage(prompt, 0, estimated=True, search_units=units, is_unbilled=backend.counts_aborted_prompt)

@@ -47,7 +47,7 @@ class TokenText(NamedTuple):
 
 
 class ServerTokenError(Exception):
-    """The server does not answer with tokens. `error` is for callers whose request cannot be answered without it."""
+    """The server does not answer with tokens. Callers whose request cannot be answered without the server get `error`."""
 
     def __init__(self, error: GatewayError) -> None:
         super().__init__(error.message)
@@ -61,7 +61,7 @@ async def count_prompt(body: Body, candidate: Candidate, *, engines_run: bool = 
         try:
             counting = await engine_counting(body.copy(), place, candidate.deadlines)
         except EngineCountError:
-            pass  # the engine is not running: the estimate below applies
+            pass  # the engine is not running, so the estimate below applies
         else:
             return PromptCount(counting.before, counting.exact, counting.tokenizer)
     elif target.kind.type in TOKENIZER_APIS and engines_run:
@@ -100,7 +100,7 @@ async def _count_text(asked: Asked, candidate: Candidate) -> PromptCount:
                 texts = SHARED_COUNTER.texts_of(ids, tokenizer) if asked.wants_texts else None
                 return PromptCount(len(ids), tokenizer.exact, tokenizer.label(), ids, texts)
         except ImportError:
-            pass  # the tokenizer cannot be loaded: the count below uses another
+            pass  # the tokenizer cannot be loaded, so the count below uses another one
         (count,) = SHARED_COUNTER.count_texts([text], tokenizer)
         return PromptCount(math.ceil(count * tokenizer.factor), tokenizer.exact, tokenizer.label())
 
@@ -108,7 +108,7 @@ async def _count_text(asked: Asked, candidate: Candidate) -> PromptCount:
 
 
 async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> TokenText:
-    """Return the text of token ids, from the server of the model if it answers, else from a tokenizer with its ids.
+    """Return the text of token ids, from the model's server if it answers, else from a tokenizer that has the model's ids.
 
     Raise GatewayError if an id or the ids of the model are unknown.
     """

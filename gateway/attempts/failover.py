@@ -89,7 +89,7 @@ class Failover:
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
 
     def _answered(self, call: Call, first: Candidate) -> None:
-        """Count an answer that did not come from the first target of the route. A hedge that answered first is no fallback."""
+        """Count an answer that did not come from the first target of the route. A hedge that answered first is not a fallback."""
         name = first.backend.target.name
         if call.answered_by is None or (call.answered_by.target.name == name and not call.is_diverted):
             return

@@ -1,6 +1,6 @@
-"""Fits the conversation of one attempt into its target's context window: the provider does it if it can, else the gateway.
+"""Fits the conversation of one attempt into its target's context window: the provider does this if it can; otherwise the gateway does.
 
-Used only if the caller sent `context_length_exceeded_behavior` or `prompt_truncate_len`, or the model has `context:`.
+This happens only if the caller sent `context_length_exceeded_behavior` or `prompt_truncate_len`, or if the model has `context:`.
 A parameter that the provider supports is passed on, and a model's `context:` is translated into the provider's parameters.
 """
 
@@ -36,7 +36,7 @@ TEMPLATE_TOKENS = 256
 """Allowance for the tokens of a chat template in the check by size alone (`_surely_fits`)."""
 NO_SETTINGS = ContextConfig()
 MAX_COUNT_ANSWER_BYTES = 1 << 20
-MAX_INLINE_MESSAGES = 2_000  # a thread prepares the eviction of more messages; up to here, it takes at most 5 ms (measured)
+MAX_INLINE_MESSAGES = 2_000  # above this number, a thread prepares the eviction; up to it, the event loop needs at most 5 ms (measured)
 
 
 class FitRequest(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether the provider handles each of the two parameters. If the model has settings (`own`), "passed" is not enough."""
+        """Return whether the provider handles each of the two parameters. With `own` (the model has settings), "passed" does not count."""
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)
@@ -130,7 +130,7 @@ class Fit:
 
 
 Step = Callable[[int], Awaitable[int]]
-"""Returns the prompt's tokens after the given number of groups is evicted."""
+"""Returns the prompt's tokens after the given number of groups has been evicted."""
 
 
 def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Counting(msgspec.Struct, frozen=True):
-    """The prompt's tokens without eviction (`before`), and a count after groups are evicted in some order (`after`)."""
+    """The prompt's tokens without eviction (`before`), and a way to count them after an eviction of groups in some order (`after`)."""
 
     after: Callable[[Sequence[Group]], Step]
     before: int
@@ -266,7 +266,7 @@ def _prompt_limit(body: Body, said: ContextConfig, native: bool, made: list[Adju
 
 
 def window_sizes(place: Backend, said: ContextConfig) -> tuple[int | None, int | None, int | None]:
-    """Return the context window, the prompt limit and the output limit: as configured, else of the engine, else of the catalog."""
+    """Return the context window, the prompt limit and the output limit: as configured, else from the engine, else from the catalog."""
     target = place.target
     entry = None if place.engine is not None else catalog.entry_of(target)
     window = said.window or (place.engine.options.context if place.engine is not None else entry.context if entry else None)

@@ -135,7 +135,7 @@ def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool,
 
 
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
-    """Return the adjustments of the translation, then the others with the caller's names of the parameters.
+    """Return the adjustments of the translation, then the others with the caller's names for the parameters.
 
     Adjustments of `stream_options` are left out, because a caller of another API always gets the usage. Renames to the
     caller's own name are left out, too.

@@ -52,7 +52,7 @@ class Progress:
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
-        """The failure that is most useful to the caller, of equal ones the latest. It occurred at `target`."""
+        """The failure that is most useful to the caller, or the latest of several equally useful ones. It occurred at `target`."""
         self.target = ""
         self.overflowed: int | None = None
         """The largest known context window that the prompt exceeded, as an upstream reported."""
@@ -69,7 +69,7 @@ class Progress:
             self.failure, self.target = failure, target
 
     def record_refusal(self, refusal: Refusal, target: str) -> None:
-        """Record that the rules of a target refused the call. The first refusal is the error if no target gets it."""
+        """Record that the rules of a target refused the call. The first refusal is the error if no target gets the call."""
         self.refusal = self.refusal or refusal
         translator = self.call.translator
         param = refusal.param if refusal.param is None or translator is None else translator.param(refusal.param)

@@ -20,7 +20,7 @@ MOST = 100.0
 
 
 class RetryBudget:
-    """A token bucket: every call adds `share` of a token, every retry or fallback takes one."""
+    """A token bucket: every call adds the fraction `share` of a token, and every retry or fallback takes one token."""
 
     def __init__(self, share: float = SHARE, floor: float = FLOOR, clock: Callable[[], float] = time.monotonic) -> None:
         self.share = share

@@ -75,7 +75,7 @@ def decide(
         return Next() if can_continue else Stop(progress.error())
     consequence = FAILURES[failure.kind]
     if candidate.backend.target.brought and (consequence.blame in ("auth", "quota") or failure.status == 403):
-        return Stop(_brought_error(failure, progress, candidate))  # our own credentials must not pay instead
+        return Stop(_brought_error(failure, progress, candidate))  # the gateway's own credentials must not be charged instead
     if consequence.then == "stop":
         return Next() if _may_fall_back(failure, candidate) else Stop(progress.error())
     if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:

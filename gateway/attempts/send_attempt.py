@@ -44,7 +44,7 @@ class AttemptSender:
         """Send one request. Return None if the caller was answered, else the failure. Raise Refusal or NotAdmittedError."""
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
         target = health.pick_credential(backend.targets)
-        broken = call.answered_by  # the attempt that this one continues
+        broken = call.answered_by  # the attempt whose stream this one continues
         exchange, body = await self._start(progress, candidate, target, left)
         attempt = exchange.attempt
         admission = Admission(call, attempt, health, self._limits)
@@ -82,7 +82,7 @@ class AttemptSender:
             attempt = progress.attempt = exchange.attempt  # a repair of its answer is a separate attempt
             if admission.began:
                 attempt.ms = exchange.elapsed_ms()
-            else:  # it was never at the target
+            else:  # the request never reached the target
                 attempt.sent_at = time.monotonic()
             backend.latency.in_flight -= 1
             first_byte_at = call.first_byte_at if call.answered_by is attempt else 0.0
@@ -99,9 +99,9 @@ class AttemptSender:
         return failure
 
     def _note_left(self, exchange: UpstreamExchange, admission: Admission, broken: Attempt | None) -> None:
-        """Record that the caller left. If the target had been silent for too long, that is a slow failure of the target."""
+        """Record that the caller disconnected. If the target had been silent for too long, that is a slow failure of the target."""
         attempt, target = exchange.attempt, exchange.target
-        if attempt.outcome != "ok":  # the attempt of a hedge that lost
+        if attempt.outcome != "ok":  # it lost a hedge
             return
         attempt.outcome, label = "left", self._metrics.target_label(target)
         if not admission.began:

@@ -18,7 +18,7 @@ MAX_PROBLEMS = 10
 LEGACY_STEP = 200_000
 """The length that `context_over_200k` of models.dev stands for."""
 _GENAI_VENDORS = {"x-ai": "xai", "together": "togetherai", "fireworks": "fireworks-ai"}
-"""The catalog's names of vendors that have other names in genai-prices."""
+"""The catalog's names for vendors that have other names in genai-prices."""
 _GENAI_RATES = {
     "input_mtok": "input", "output_mtok": "output", "cache_read_mtok": "cache_read", "cache_write_mtok": "cache_write",
     "cache_write_1h_mtok": "cache_write_1h", "input_audio_mtok": "input_audio", "output_audio_mtok": "output_audio",
@@ -142,7 +142,7 @@ def _from_genai_prices(source: dict[str, Any], as_of: str) -> dict[str, Any]:
 
 
 def _has_begun(constraint: Any, as_of: str) -> bool:
-    """Return whether a price applies on a day. Prices for certain hours are left out: the others apply all day."""
+    """Return whether a price applies on a day. Prices for certain hours are left out; the others apply all day."""
     start = constraint.get("start_date") if isinstance(constraint, dict) else ""
     return constraint is None or (isinstance(start, str) and start <= as_of and "start_time" not in constraint)
 

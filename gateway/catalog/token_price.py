@@ -24,13 +24,13 @@ class TokenPrice(msgspec.Struct, frozen=True):
     search: int | None = None
     """Price of 1,000 search units. An answer that is billed by search units is not also billed by tokens."""
     cache_write_1h: int | None = None
-    """Price of tokens that stay in the cache for an hour. None: the price of other written tokens."""
+    """Price of tokens that stay in the cache for an hour. None means the price of other tokens that are written to the cache."""
     audio_prompt: int | None = None
     image_prompt: int | None = None
     audio_output: int | None = None
     image_output: int | None = None
     steps: tuple[tuple[int, TokenPrice], ...] = ()
-    """Prices of longer prompts, shortest first: each applies to the whole of a usage with more prompt tokens than the number."""
+    """Prices of longer prompts, shortest first: each applies to the whole usage if it has more prompt tokens than the number."""
     tiers: Mapping[str, TokenPrice] = {}
     """Prices of service tiers, by the name that an answer gives. Other tiers cost as much as this price."""
 

@@ -102,5 +102,5 @@ def _note(call: dict[str, Any]) -> str:
     if call.get("adjustments"):
         notes.append(f"{len(call['adjustments'])} adjusted")
     if call.get("aborted"):
-        notes.append("caller left")
+        notes.append("caller disconnected")
     return ", ".join(notes) or "-"

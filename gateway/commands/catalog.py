@@ -1,4 +1,4 @@
-"""`lockgate catalog update`: take newer prices and limits of models from a file that others publish."""
+"""`lockgate catalog update`: import newer prices and limits of models from a published file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def catalog() -> None:
 @click.option(
     "--to", "target", default="catalog.json", show_default=True, type=click.Path(dir_okay=False), help="The overlay to write."
 )
-@click.option("--vendor", "vendors", multiple=True, metavar="NAME", help="Also take the models of this vendor. Repeatable.")
+@click.option("--vendor", "vendors", multiple=True, metavar="NAME", help="Also compare the models of this vendor. Repeatable.")
 @click.option("--as-of", metavar="DATE", help="Date of the prices. Default: the date on which the file was last changed.")
-@click.option("--dry-run", is_flag=True, help="Show the differences only.")
+@click.option("--dry-run", is_flag=True, help="Show the differences without writing the overlay.")
 def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None, dry_run: bool) -> None:
     """Compare a published catalog with the bundled one, show the differences, and write them to an overlay.
 
     The file is https://models.dev/api.json or the data.json of github.com/pydantic/genai-prices. Nothing is downloaded.
-    Without --vendor, the vendors of the bundled catalog are taken. `catalog:` in the configuration names the overlay.
+    Without --vendor, all vendors of the bundled catalog are compared. `catalog:` in the configuration names the overlay.
 
     \b
     curl -fsSO https://models.dev/api.json

@@ -16,7 +16,7 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
     """Check FILE and everything it refers to, without serving or calling any upstream.
 
     Each problem is printed as one line, FILE:LINE:COLUMN: PATH: MESSAGE. If there are any, the exit code is 2.
-    Prices of the catalog that are more than 90 days old are a warning on stderr.
+    Catalog prices that are more than 90 days old cause a warning on stderr.
 
     \b
     lockgate check
@@ -41,6 +41,8 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
         print_json({"ok": False, "file": path, "problems": [asdict(problem) for problem in error.problems]})
         click.get_current_context().exit(2)
     counts = {"providers": len(loaded.providers), "models": len(loaded.models), "keys": len(loaded.keys)}
+    if loaded.issuers:
+        counts["issuers"] = len(loaded.issuers)
     if loaded.passthrough:
         counts["paths"] = len(loaded.passthrough)
     warnings = old_prices(loaded, datetime.now(UTC).date())

@@ -191,7 +191,7 @@ def revoke(name: str, url: str) -> None:
 
 
 def limit_text(limit: Any) -> str:
-    """Return a limit in one word, with the limits of several windows joined."""
+    """Return a limit as one word, in which the limits of several windows are joined."""
     return " and ".join(limit) if isinstance(limit, list) else str(limit)
 
 

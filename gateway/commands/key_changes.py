@@ -1,4 +1,4 @@
-"""`lockgate key update`, `rotate`, `enable` and `disable`: changes of keys that were created at run time."""
+"""`lockgate key update`, `rotate`, `enable` and `disable`: changes to keys that were created at run time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def update(
 @admin_option
 @json_option
 def rotate(name: str, grace: str, url: str, as_json: bool) -> None:
-    """Give a key a new secret and print it once. The old secret stays valid for the time of --grace."""
+    """Give a key a new secret and print it once. The old secret stays valid for the time given by --grace."""
     from gateway.commands.admin_client import request_json
 
     rotated = request_json("POST", url, f"{path_of('key', name)}/rotate", {"grace": grace})
@@ -93,7 +93,7 @@ def disable(name: str, url: str) -> None:
 
 
 def entry_changes(*, models: str | None, passthrough: str | None, limits: tuple[str, ...]) -> dict[str, Any]:
-    """Return the changes of the settings that keys and teams have, as a JSON Merge Patch."""
+    """Return the changes to the settings that keys and teams have, as a JSON Merge Patch."""
     fields: dict[str, Any] = {}
     for field, names in (("models", models), ("passthrough", passthrough)):
         if names is not None:
@@ -105,7 +105,7 @@ def entry_changes(*, models: str | None, passthrough: str | None, limits: tuple[
 
 
 def limit_changes(options: tuple[str, ...]) -> dict[str, Any]:
-    """Return the changes of a block of limits: `none` removes a limit."""
+    """Return the changes to a block of limits: `none` removes a limit."""
     return {kind: None if limit == NONE else limit for kind, limit in parse_limits(options).items()}
 
 

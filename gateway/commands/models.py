@@ -23,13 +23,17 @@ def models(config_path: str | None, as_json: bool) -> None:
     lockgate models
     lockgate models --config my.yaml --json
     """
-    configured = load_config(config_path).models
+    config = load_config(config_path)
+    rows = [(name, as_text(one.targets)) for name, one in config.models.items()]
+    discovered = {name: found.name_for(name, "*") for name, one in config.providers.items() if (found := one.discovery) is not None}
+    rows += [(pattern, f"the models that {provider} lists") for provider, pattern in discovered.items()]
     if as_json:
-        print_json({"models": [{"name": name, "targets": as_yaml(one.targets)} for name, one in configured.items()]})
+        named = [{"name": name, "targets": as_yaml(one.targets)} for name, one in config.models.items()]
+        print_json({"models": named, "discovered": [{"provider": name, "as": pattern} for name, pattern in discovered.items()]})
         return
-    width = max((len(name) for name in configured), default=0)
-    for name, model in configured.items():
-        click.echo(f"{click.style(name.ljust(width), bold=True)}  {as_text(model.targets)}")
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {text}")
 
 
 @click.command(short_help="Download the weights of a bundled model.")

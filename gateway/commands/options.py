@@ -28,11 +28,11 @@ def config_option(command: Any) -> Any:
 
 
 def allow_absent_option(command: Any) -> Any:
-    """Add --allow-absent, for machines without the secrets of production."""
+    """Add --allow-absent, for machines that lack the production secrets."""
     return click.option(
         "--allow-absent",
         is_flag=True,
-        help="List variables that are not set and files that do not exist, instead of refusing the configuration. Use it "
+        help="List variables that are not set and files that do not exist, instead of rejecting the configuration. Use it "
         "where the secrets of production are not available.",
     )(command)
 

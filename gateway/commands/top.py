@@ -74,7 +74,7 @@ def _scrape(url: str, path: str) -> Scrape:
     try:
         return parse(request_bytes("GET", url, path).decode(), time.monotonic())
     except (ValueError, KeyError):
-        raise click.ClickException(f"{url} is not the admin listener of a gateway: set --admin to its URL") from None
+        raise click.ClickException(f"{url} is not the admin listener of a gateway: set --admin to the URL of one") from None
 
 
 def _cooldowns(url: str) -> dict[str, str]:

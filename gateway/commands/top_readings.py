@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.metrics.quantile import INFINITE, quantile
+
 Series = list[tuple[dict[str, str], float]]
-INFINITE = float("inf")
 
 
 class Scrape(msgspec.Struct):
@@ -82,7 +83,7 @@ class Frame:
         return sum(values) if values else default
 
     def label(self, name: str, label: str) -> str:
-        """Return the value of a label of the first series; empty without series."""
+        """Return the value of a label of the first series, or an empty string if there is none."""
         return next((labels.get(label, "") for labels, _ in self._now.samples.get(name, [])), "")
 
     def total(self, name: str, **labels: str) -> float:
@@ -170,7 +171,7 @@ class Frame:
             )
 
     def refusals(self) -> Iterator[tuple[str, str, float, float]]:
-        """Yield for each limit that refused calls its owner, its kind, the number of refusals and their rate per second."""
+        """Yield a row for each limit that refused calls: its owner, its kind, the number of refusals and their rate per second."""
         for owner in self.names("lockgate_limit_decisions_total", "owner"):
             decisions = _matching(self._now, "lockgate_limit_decisions_total", {"owner": owner})
             kinds = {labels["kind"] for labels, _ in decisions}
@@ -179,23 +180,6 @@ class Frame:
                 count = self.total("lockgate_limit_decisions_total", **labels)
                 if count:
                     yield owner, kind, count, self.rate("lockgate_limit_decisions_total", **labels)
-
-
-def quantile(buckets: dict[float, float], share: float) -> float | None:
-    """Return a quantile from cumulative counts, interpolated within its bucket.
-
-    Return None if the histogram is empty.
-    """
-    total = buckets.get(INFINITE, 0.0)
-    if total <= 0:
-        return None
-    rank, below, lower = total * share, 0.0, 0.0
-    for bound in sorted(buckets):
-        count = buckets[bound]
-        if count >= rank and count > below:
-            return lower if bound == INFINITE else lower + (bound - lower) * (rank - below) / (count - below)
-        below, lower = count, bound if bound != INFINITE else lower
-    return lower
 
 
 def _matching(scrape: Scrape, name: str, labels: dict[str, str]) -> Series:

@@ -36,7 +36,7 @@ def _facts(call: dict[str, Any]) -> list[tuple[str, str]]:
         ("caller", ", ".join(filter(None, caller))),
         ("request", f"{call['path']}, model {call['model'] or '-'}" + (", stream" if call["stream"] else "")),
         ("target", call.get("target") or ""),
-        ("status", f"{call['status']}" + (f", caller left ({call['aborted']})" if call.get("aborted") else "")),
+        ("status", f"{call['status']}" + (f", caller disconnected ({call['aborted']})" if call.get("aborted") else "")),
         ("error", f"{error}: {call['message']}" if call.get("message") else error),
         ("limits", ", ".join(f"{name.removeprefix('x-ratelimit-')} {value}" for name, value in call.get("limits", {}).items())),
         ("stream end", call.get("stream_end") or ""),
@@ -82,7 +82,7 @@ def _steps(call: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 
 def _bar(start: float, end: float) -> str:
-    """Return a bar between two shares of the whole time. A moment is a single mark."""
+    """Return a bar between two shares of the whole time. A moment is shown as a single mark."""
     first = min(BAR_WIDTH - 1, int(start * BAR_WIDTH))
     last = min(BAR_WIDTH, max(first + 1, round(end * BAR_WIDTH)))
     return " " * first + ("#" * (last - first) if end > start else "|") + " " * (BAR_WIDTH - (last if end > start else first + 1))

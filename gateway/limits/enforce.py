@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.catalog.prices import TokenPrice, price_of
+from gateway.config.issuer import policy_keys
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
@@ -70,7 +71,8 @@ class Limits:
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
-        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values())
+        policies = [policy for _, policy in policy_keys(config.issuers)]
+        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values(), *policies)
         self.counts_tokens = needed_estimates(own)[0] or any(map(needs_token_count, entries))
         """Whether a limit in the configuration needs an estimate of a call's tokens."""
         self.has_target_limits = any(targets)
@@ -95,7 +97,9 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
-            raise refusal_error(self._in_flight.judge(decision, costs))
+            decision = self._in_flight.judge(decision, costs)
+            self.budget_gauge.note_refusal(decision)
+            raise refusal_error(decision)
         self._in_flight.add(decision)
         call.reservation = decision
 
@@ -116,6 +120,7 @@ class Limits:
             self._in_flight.add(decision)
             return decision
         decision = self._in_flight.judge(decision, costs)
+        self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"

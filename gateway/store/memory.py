@@ -167,8 +167,8 @@ class MemoryLimiter:
     def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
         """Return the slot to charge, the remaining amount, and the seconds until `cost` fits.
 
-        The wait is None if the cost fits now, or if it exceeds the limit and never fits. For concurrent calls it is
-        always BUSY_RETRY_S.
+        The wait is None if the cost fits now, or if it exceeds the limit and never fits. For a limit on concurrent
+        calls, it is always BUSY_RETRY_S.
         """
         if limit.slot == NO_SLOT:
             return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S

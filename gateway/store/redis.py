@@ -62,8 +62,8 @@ class RedisLimiter:
         """Create a limiter; `start` connects.
 
         `report` receives one line at the start of an outage and one at its end. `hold_back_s` is how long other
-        processes hold back the share of this process after it stops responding. `seat` is the position of this
-        process in the fleet, which its replacement takes over.
+        processes hold back the share of this process after it stops responding. `seat` identifies this process's
+        position in the fleet, which its replacement takes over.
         """
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())

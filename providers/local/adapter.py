@@ -150,6 +150,10 @@ class Local(OpenAICompatible):
         """Return the requests that find next-token probabilities for an adapted chat body."""
         return find_probabilities(body.get("messages"), top_k, vocabulary)
 
+    def models_path(self, base: str) -> str | None:
+        """Return None: an engine has one model, and the configuration names it."""
+        return None
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. The engine answers most client errors with 500."""
         failure = super().failure(status, headers, body, target)

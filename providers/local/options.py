@@ -37,7 +37,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "smollm2-135m-instruct"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,
-        Meta(description="Number of threads that compute. Default: the number of cores minus one, but at least 1.", examples=[4]),
+        Meta(description="Number of threads that run the model. Default: the number of cores minus one, but at least 1.", examples=[4]),
     ] = None
     slots: Annotated[
         int,

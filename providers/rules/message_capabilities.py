@@ -72,9 +72,13 @@ def _function_call(row: MessageRow) -> Entry:
     return _adjusted("tool_calls") if row.has_tools else {"support": "no", "refused": True}
 
 
-def _any_of(names: Iterable[str]) -> str:
+def any_of(names: Iterable[str]) -> str:
     """Return names as `a, b or c`."""
-    return " or ".join(", ".join(names).rsplit(", ", 1))
+    return _joined(names, "or")
+
+
+def _joined(names: Iterable[str], word: str) -> str:
+    return f" {word} ".join(", ".join(names).rsplit(", ", 1))
 
 
 def conversation_notes(row: MessageRow) -> list[str]:
@@ -82,9 +86,9 @@ def conversation_notes(row: MessageRow) -> list[str]:
     notes = {
         f"tool-call ids match `{row.call_id}`": row.call_id is not None,
         "a tool-call id is used once": row.unique_ids,
-        f"messages with the role {_any_of(row.text_roles)} have only text": bool(row.text_roles),
+        f"messages with the role {any_of(row.text_roles)} have only text": bool(row.text_roles),
         "several results of one call are joined": row.has_tools and row.unknown != "pass",
-        f"tool messages have only {', '.join(row.result_parts)}, and the rest is sent in a user message": row.has_tools
+        f"tool messages have only {_joined(row.result_parts, 'and')}, and the rest is sent in a user message": row.has_tools
         and row.unknown != "pass"
         and bool(row.result_parts),
         "every tool call needs a result": row.needs_results,
@@ -104,7 +108,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         and not row.enforces_strict
         and row.unknown != "pass",
         "a function's schema is an object without anyOf, oneOf or allOf at its top level": row.object_schemas,
-        f"lists of texts are joined in messages with the role {_any_of(row.joins)}": bool(row.joins),
+        f"lists of texts are joined in messages with the role {any_of(row.joins)}": bool(row.joins),
         "`developer` is sent as `system`": row.developer == "system",
         "`developer` is sent as `system` unless `developer_as_system` is false": row.developer == "setting",
         f"earlier reasoning is sent only to models whose name starts with {', '.join(f'`{name}`' for name in row.reasoning_models)}": bool(

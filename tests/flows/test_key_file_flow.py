@@ -40,7 +40,10 @@ async def test_gateway_without_keys_starts_and_rejects_every_call(up: FaultUpstr
     assert len(up.requests) == 2
 
 
-@pytest.mark.parametrize(("auth", "is_shown"), [("auth: keys\n", True), ("", False), (REST, False)])
+ISSUER = "issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }\n"
+
+
+@pytest.mark.parametrize(("auth", "is_shown"), [("auth: keys\n", True), ("", False), (REST, False), (ISSUER, False)])
 def test_startup_without_keys_shows_how_to_create_the_first(auth: str, is_shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
     config = parse(
         ("providers: { up: { type: vllm, base_url: 'http://x/v1' } }\nmodels:\n  m: up/mock\n" + auth + KEYED).encode(), "g.yaml"
@@ -48,7 +51,9 @@ def test_startup_without_keys_shows_how_to_create_the_first(auth: str, is_shown:
     with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
         announce(config, listener, admin)
         hint = f"no keys are configured; create one: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
-    assert (hint in capsys.readouterr().err) is is_shown
+    shown = capsys.readouterr().err
+    assert (hint in shown) is is_shown
+    assert ("Bearer YOUR-TOKEN" in shown) is (auth == ISSUER)
 
 
 async def test_runtime_keys_without_redis_survive_a_restart(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
@@ -110,7 +115,9 @@ async def test_damaged_key_file_leaves_the_loaded_keys_unchanged(
 async def test_key_created_without_a_journal_is_reported_as_lost_on_restart(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, REST + KEYED + "journal: off\n") as gateway:
         created = (await Operator(client, gateway).ask("POST", "", {"name": "new"})).json()
-    assert created["note"] == "journal is off: this key is lost on restart. Set journal to a folder or store to a Redis URL to keep it."
+    assert created["note"] == (
+        "'journal' is off, so this key is lost on restart. To keep it, set 'journal' to a folder or 'store' to a Redis URL."
+    )
 
 
 async def test_open_gateway_reports_that_runtime_keys_are_not_checked(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_every_dialect_has_a_source_and_a_date() -> None:
 def test_the_notes_on_a_dialect_name_its_rules() -> None:
     notes = dialect_notes(schema_dialects.XAI_SCHEMAS)
     assert "applies to all schemas" in notes
-    assert "without `maxContains`, `minContains`" in notes
+    assert "unsupported keywords: `maxContains`, `minContains`" in notes
     assert "every object gets" not in notes
     assert dialect_notes(schema_dialects.GEMINI_SCHEMAS)[-2].startswith("keywords that are not guaranteed are sent")
 

@@ -17,7 +17,7 @@ from tests.routing.test_router import names, router
 from tests.support.each import each
 
 DOC = Path(__file__).parents[2] / "docs" / "routing.md"
-ENVIRON = {"OPENAI_API_KEY": "sk-0123456789", "GROQ_API_KEY": "gsk-0123456789"}
+ENVIRON = {"OPENAI_API_KEY": "sk-0123456789", "GROQ_API_KEY": "gsk-0123456789", "OPENROUTER_API_KEY": "sk-or-0123456789"}
 _BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 
 
@@ -27,13 +27,15 @@ def blocks() -> list[str]:
 
 
 def load(block: str) -> Config:
-    """Return one example as a configuration."""
-    return config.parse((blocks()[0] + block).encode(), "routing.md", environ=ENVIRON)
+    """Return one example as a configuration, with the shared providers unless it has its own."""
+    text = block if block.startswith("providers:") else blocks()[0] + block
+    return config.parse(text.encode(), "routing.md", environ=ENVIRON)
 
 
 @each("block", blocks()[1:], ids=lambda block: block.split()[1])
 def test_example_loads(block: str) -> None:
-    assert load(block).models
+    found = load(block)
+    assert found.models or all(provider.discovery for provider in found.providers.values())
 
 
 def test_each_form_of_a_target_is_in_the_example_and_routes_as_described() -> None:
@@ -58,7 +60,7 @@ def test_each_balance_policy_has_a_row() -> None:
 @each("text", [
     f"a percentile needs {MIN_OBSERVATIONS:.0f} answers", f"starts after {NEXT_ADDRESS_DELAY_S * 1000:.0f} ms",
     f"kept for {ThreadResolver().ttl:.0f} s",
-    "up to ten second attempts may be saved up" if MAX_SAVED_HEDGES == 10 else "?",
+    "which can hold up to ten attempts" if MAX_SAVED_HEDGES == 10 else "?",
 ])  # fmt: skip
 def test_numbers_match_the_code(text: str) -> None:
     assert text in " ".join(DOC.read_text().split())
