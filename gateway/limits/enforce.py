@@ -97,6 +97,7 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
+            call.limit_states = self._in_flight.states(decision)
             raise refusal_error(self._in_flight.judge(decision, costs))
         self._in_flight.add(decision)
         call.reservation = decision
@@ -117,6 +118,7 @@ class Limits:
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
             return decision
+        call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
