@@ -50,7 +50,8 @@ class PolicyConfig(Struct, frozen=True):
     team: Annotated[
         _Text | None,
         Meta(
-            description="The team of these callers, unless their token names one (`team_claim`). Its limits and models apply as well.",
+            description="The team of these callers, unless their token names a known one (`team_claim`). Its limits and models "
+            "apply as well.",
             examples=["search"],
         ),
     ] = None

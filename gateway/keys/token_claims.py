@@ -23,7 +23,7 @@ class TokenIdentity(msgspec.Struct, frozen=True):
     """The name under which its limits and usage are counted: ISSUER/SUBJECT."""
     policy: PolicyConfig
     teams: tuple[str, ...]
-    """Names of teams of which the first known one is the caller's; empty if it has none."""
+    """Names of teams. The first known one is the caller's; it has no team if there are none."""
     end_user: str
 
 
@@ -105,7 +105,7 @@ def _teams_in(issuer: IssuerConfig, policy: PolicyConfig, claims: dict[str, Any]
     values = claim_values(claims, issuer.team_claim)
     named = tuple(issuer.teams[value] for value in values if value in issuer.teams) if issuer.teams else tuple(values)
     if named or own:
-        return named or own
+        return named + own
     if values:
         text = f"The token's claim '{issuer.team_claim}' names no team of this gateway. Ask the operator for a team."
         raise Forbidden(text, code="team_unknown")

@@ -98,7 +98,9 @@ class Limits:
         self._count(limits, decision)
         if isinstance(decision, Refusal):
             call.limit_states = self._in_flight.states(decision)
-            raise refusal_error(self._in_flight.judge(decision, costs))
+            decision = self._in_flight.judge(decision, costs)
+            self.budget_gauge.note_refusal(decision)
+            raise refusal_error(decision)
         self._in_flight.add(decision)
         call.reservation = decision
 
@@ -120,6 +122,7 @@ class Limits:
             return decision
         call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
+        self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"

@@ -56,6 +56,12 @@ def test_check_counts_the_entries_of_a_valid_file(config_path: str) -> None:
     assert (result["ok"], result["providers"], result["models"], result["keys"]) == (True, 1, 1, 0)
 
 
+def test_check_counts_issuers_if_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(YAML + "issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }\n")
+    assert invoke(check, str(path)).stdout.endswith("ok (1 provider, 1 model, 0 keys, 1 issuer)\n")
+
+
 def test_schema_is_json_and_the_reference_is_not() -> None:
     assert "properties" in json.loads(invoke(schema).stdout)
     assert invoke(schema, "--markdown").stdout.startswith("#")

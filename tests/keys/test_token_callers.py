@@ -47,6 +47,12 @@ def test_the_first_known_team_of_a_token_applies(names: Any, team: str) -> None:
     assert Accepting(issuer, ("search", "ops"), team_claim="team")(issuer.token(team=names)).team == team
 
 
+def test_the_team_of_the_policy_applies_if_no_named_team_is_known() -> None:
+    issuer = staff()
+    accepting = Accepting(issuer, ("ops", "search"), team_claim="team", policies={"*": PolicyConfig("*", team="ops")})
+    assert [accepting(issuer.token(team=name)).team for name in ("search", "none", None)] == ["search", "ops", "ops"]
+
+
 def test_an_unknown_team_is_rejected_until_it_is_created() -> None:
     issuer = staff()
     accepting, token = Accepting(issuer, ("ops",), team_claim="team"), issuer.token(team="new")
