@@ -97,6 +97,7 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
+            call.limit_states = self._in_flight.states(decision)
             decision = self._in_flight.judge(decision, costs)
             self.budget_gauge.note_refusal(decision)
             raise refusal_error(decision)
@@ -119,6 +120,7 @@ class Limits:
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
             return decision
+        call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
         self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
