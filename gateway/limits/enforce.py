@@ -207,7 +207,7 @@ class Limits:
         body, default = call.body, self._config.default_output_tokens
         tier = requested_tier(body) if money else ""
         if has_strict_limit(limits):
-            prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
+            prompt, output = max_prompt_tokens(call, targets), max_output_tokens(call, default)
             units = max_search_units(call)
             prices = [self._budget_price(call, target) for target in targets] if money else []
             spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
