@@ -85,6 +85,7 @@ def test_the_first_policy_applies_that_the_token_has(roles: Any, policy: str | N
     else:
         assert read_identity(issuer(**settings), claims).policy.name == policy
     settings["policies"] = {"*": PolicyConfig("*"), **POLICIES}
+    assert read_identity(issuer(**settings), {"sub": "alice", "roles": ["*", "dev"]}).policy.name == "dev"
     assert read_identity(issuer(**settings), claims).policy.name == (policy or "*")
 
 
