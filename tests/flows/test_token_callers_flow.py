@@ -298,6 +298,10 @@ async def test_a_reload_changes_policies_and_keys_of_a_file(up: FaultUpstream, c
         gateway.path.write_text(text.replace("jwks_file:", "policies: { '*': { models: [] } }, jwks_file:"))
         assert await gateway.reloader.reload() == "applied"
         assert await ask(client, gateway, issuer.token()) == (403, "model_not_allowed")
+        gateway.path.write_text(text.replace("jwks_file:", "blocked: [alice], jwks_file:"))
+        assert await gateway.reloader.reload() == "applied"
+        assert await ask(client, gateway, issuer.token()) == (403, "key_disabled")
+        assert await ask(client, gateway, issuer.token(sub="bob")) == (200, None)
         gateway.path.write_text(text.replace(issuer.settings(f"jwks_file: '{file}'"), ""))
         assert await gateway.reloader.reload() == "applied"
         assert await ask(client, gateway, issuer.token()) == (401, "invalid_api_key")
