@@ -42,7 +42,7 @@ prove: install-dev install-clients install-tools ## Test with real clients and r
 	@echo "== documentation" && $(MAKE) --no-print-directory docs
 	@echo "== proofs"
 	@[ "$$(id -u)" = 0 ] || echo "not root: skipping the container image build"
-	@HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -m "prove or search" $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
+	@HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "prove or search" $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
 
 bench: $(VENV)/.installed-dev ## Measure CPU and memory, compared with nginx in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)

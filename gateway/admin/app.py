@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import calls, configuration, health, limits, live, route, scrape, static_files, targets, usage
+from gateway.admin import configuration, health, limits, live, route, scrape, static_files, targets, usage
 from gateway.admin.access import Access
 from gateway.admin.answers import answer_error, answer_http_error, answer_internal_error
+from gateway.admin.calls import CallEndpoints
 from gateway.admin.demo import DemoAdmin
 from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
@@ -57,6 +58,7 @@ def build_admin(
 
         return Route(path, checked, methods=list(methods or ("GET",)))
 
+    past_calls = CallEndpoints(gateway)
     routes: list[BaseRoute] = [
         Route("/", static_files.serve("index.html")),
         Route("/page/{name:path}", static_files.serve()),
@@ -72,8 +74,8 @@ def build_admin(
         keyed("/admin/targets", targets.list_targets(gateway)),
         keyed("/admin/route", route.route(gateway), "POST"),
         keyed("/admin/usage", usage.usage(gateway)),
-        keyed("/admin/calls", calls.list_calls(gateway)),
-        keyed("/admin/calls/{id}", calls.show_call(gateway)),
+        keyed("/admin/calls", past_calls.list_calls),
+        keyed("/admin/calls/{id}", past_calls.show_call),
         keyed("/admin/limits", limits.list_limits(gateway)),
         keyed("/admin/config", configuration.show(gateway, reloader)),
         keyed("/admin/reload", configuration.reload(reloader), "POST"),

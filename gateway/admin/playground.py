@@ -5,6 +5,7 @@ These endpoints answer with the operator's rights: no virtual key is needed, and
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -15,7 +16,6 @@ from gateway.admin.answers import json_response
 from gateway.dialects.described import Schema
 from gateway.dialects.table import DIALECTS, call_paths
 from gateway.errors import BadRequest, GatewayError
-from gateway.explain.model import describe_model
 from gateway.explain.request import explain
 from gateway.explain.route import plan_route, simulated_bodies
 from gateway.http.json_body import parse_body, read_body_in_time
@@ -23,6 +23,8 @@ from gateway.runtime.gateway import Gateway
 
 DOORS = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
 """The APIs that the playground offers."""
+MODELS_PER_SLICE = 50
+"""Number of models after which the event loop serves callers again. Providers may list hundreds."""
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,19 +43,25 @@ class PlaygroundAdmin:
         self._dialects = call_paths(DIALECTS)
 
     async def models(self, request: Request) -> Response:
-        """GET /admin/models: list the models of the configuration, each with its route as a tree and what its targets honour."""
-        return json_response({"object": "list", "data": [await self._model(name) for name in self._gateway.generation.router.names()]})
+        """GET /admin/models: list the models, each with its route as a tree, its targets, and whether the configuration names it."""
+        models = []
+        for number, name in enumerate(self._gateway.generation.router.names()):
+            if number % MODELS_PER_SLICE == MODELS_PER_SLICE - 1:
+                await asyncio.sleep(0)
+            models.append(await self._model(name))
+        return json_response({"object": "list", "data": models})
 
     async def _model(self, name: str) -> dict[str, Any]:
         gateway = self._gateway
         router, views = gateway.generation.router, gateway.target_views()
-        described = describe_model(name, router.all_candidates(router.find(name)), gateway.health.is_live)
+        model: dict[str, Any] = {"id": name, "configured": name in gateway.config.models, "targets": [], "route": None}
         try:
+            model["targets"] = [candidate.backend.target.name for candidate in router.all_candidates(router.find(name))]
             bodies = simulated_bodies(name, 1, None, None)
             plan = await plan_route(router, gateway.config, name, bodies, {}, require_parameters=False, views=views)
         except GatewayError as error:
-            return {**described, "route": None, "refused": error.message}
-        return {**described, "route": plan["route"]}
+            return {**model, "refused": error.message}
+        return {**model, "route": plan["route"]}
 
     async def parameters(self, request: Request) -> Response:
         """GET /admin/parameters: return the JSON Schemas of the parameters of each API that the playground offers."""

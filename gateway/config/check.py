@@ -116,6 +116,8 @@ def check_store(config: Config, problems: Problems) -> None:
             "store_sentinel_password",
             "requires a Sentinel store: set store: redis+sentinel://HOST:26379,HOST:26379/NAME/0",
         )
+    if config.calls.store == "redis" and config.store.startswith("memory:"):
+        problems.add_at_path("calls.store", "requires a Redis store: set store: redis://HOST:6379/0, or remove this setting")
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):

@@ -38,6 +38,7 @@ def schemas() -> dict[str, Schema]:
         "reloads": {"type": "object", "additionalProperties": _COUNT},
         "last_reload": record({"at": {"type": "number"}, "successful": {"type": "boolean"}}),
         "error": {"type": "array", "items": _OBJECT},
+        "rejected": {"type": "array", "items": _TEXT},
         "changes": {"type": "array", "items": _TEXT},
         "needs_restart": {"type": "array", "items": _TEXT},
     }

@@ -76,7 +76,7 @@ def paths() -> dict[str, dict[str, Any]]:
         "/page/{name}": {"parameters": [{**path, "name": "name"}], "get": _file("A file of the page")},
         "/admin/session": session,
         "/admin/live": {"get": {**operation_of("The last 15 minutes", "Live", keyed | {400}), "parameters": query_of(since=_NUMBER)}},
-        "/admin/models": {"get": operation_of("Models with their routes and parameters", "PlaygroundModels", keyed)},
+        "/admin/models": {"get": operation_of("Models with their routes and targets", "PlaygroundModels", keyed)},
         "/admin/parameters": {"get": operation_of("Parameters of the playground", "Parameters", keyed)},
         "/admin/explain": {"post": operation_of("Explain a call without sending it", "Explanation", read, body="Question")},
         "/admin/relay/{path}": {"parameters": [path], "post": relay},

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +50,15 @@ async def browse(scenario: str, url: str, folder: Path, **args: Any) -> dict[str
     return result
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Any:
-    """Start `lockgate serve --demo`; its local engine is ready."""
-    running = RunningGateway(None, tmp_path, args=("--demo",))
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """Start `lockgate serve --demo` for all tests of this file; its local engine is ready. The last test breaks its providers."""
+    running = RunningGateway(None, tmp_path_factory.mktemp("demo"), args=("--demo",))
     try:
         running.wait_ready(120)
         yield running
     finally:
         running.stop()
-
-
-async def test_provider_fails_and_recovers_and_calls_are_explained(demo: RunningGateway, tmp_path: Path) -> None:
-    await browse("demo", demo.admin_url, tmp_path)
 
 
 async def test_playground_explains_sends_compares_and_shows_programs(demo: RunningGateway, tmp_path: Path) -> None:
@@ -86,6 +82,10 @@ async def test_keyboard_reaches_everything_and_the_page_is_light(demo: RunningGa
     assert weight <= MAX_PAGE_BYTES
     assert loaded["bytes"] <= MAX_PAGE_BYTES
     assert loaded["paintMs"] < MAX_FIRST_PAINT_MS  # the best of several loads, so that a busy machine does not matter
+
+
+async def test_provider_fails_and_recovers_and_calls_are_explained(demo: RunningGateway, tmp_path: Path) -> None:
+    await browse("demo", demo.admin_url, tmp_path)
 
 
 KEYED = """

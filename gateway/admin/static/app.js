@@ -7,7 +7,7 @@ const VIEWS = [
   ["now", "Now", "M3 12h4l3 8 4-16 3 8h4"],
   ["calls", "Calls", "M4 6h16M4 12h16M4 18h10"],
   ["playground", "Playground", "M5 4l14 8-14 8z"],
-  ["keys", "Keys and budgets", "M15 9a4 4 0 1 0-3.5 5.9L13 13h2v-2h2V9z"],
+  ["keys", "Keys and budgets", "M11.2 12.8a4.5 4.5 0 1 0-6.4 6.4a4.5 4.5 0 0 0 6.4-6.4zM11.2 12.8L20 4M16 8l3 3"],
   ["demo", "Break it", "M13 3L5 14h6l-1 7 8-11h-6z"],
 ];
 const LOADERS = {

@@ -109,13 +109,13 @@ const Routes = ({ data }) => {
   const { value, error } = useLoaded((signal) => get("/admin/models", { signal }), [data.configuration.generation, states]);
   return html`<${Card} title="Routes" more=${html`<small>shares of the last 15 minutes</small>`}>
     <${Failure} error=${error} />
-    <div class="routes">${value?.data.map((model) => {
+    <div class="routes">${value?.data.filter((model) => model.configured || data.shares[model.id]).map((model) => {
       const shares = data.shares[model.id] ?? {};
       const calls = total(Object.values(shares));
       return html`<div key=${model.id} class="route-row"><div class="route-model"><a href=${hashOf("playground", "", { model: model.id })}>${model.id}</a><small>${plural(calls, "call")}</small></div>
         <div>${model.route ? html`<${Route} node=${model.route} shares=${shares} total=${calls} />` : html`<${Note} tone="warn">${model.refused}<//>`}</div></div>`;
     })}</div>
-    ${value && value.data.length === 0 && html`<${Empty}>The configuration has no model with a name.<//>`}
+    ${value && !value.data.some((model) => model.configured) && html`<${Empty}>The configuration has no model with a name.<//>`}
   <//>`;
 };
 
@@ -127,8 +127,10 @@ const Alerts = ({ alerts }) => html`<${Card} title="Alerts" more=${html`<${Pill}
   </li>`)}</ul>
 <//>`;
 
+const Changes = ({ changes }) => html`<ul class="diff">${changes.map((change, index) => html`<li key=${index} class="d${{ "+": "add", "-": "remove", "~": "change" }[change[0]] ?? ""}"><code>${change}</code></li>`)}</ul>`;
+
 const Configuration = ({ configuration }) => {
-  const { generation, path, loaded_at: loadedAt, last_reload: last, error: mistakes, needs_restart: restart, changes = [] } = configuration;
+  const { generation, path, loaded_at: loadedAt, last_reload: last, error: mistakes, needs_restart: restart, changes, rejected } = configuration;
   return html`<${Card} title="Configuration" more=${html`<${Pill} tone=${last.successful ? "ok" : "failed"}>${last.successful ? "valid" : "rejected"}<//>`}>
     <dl class="facts">
       <div><dt>generation</dt><dd>${generation}, serving since ${moment(loadedAt)}</dd></div>
@@ -137,9 +139,9 @@ const Configuration = ({ configuration }) => {
     </dl>
     ${mistakes.length > 0 && html`<${Note} tone="bad">The file was rejected; generation ${generation} is still serving.<//>
       <ul class="mistakes">${mistakes.map((mistake, index) => html`<li key=${index}><code>${mistake.line}</code></li>`)}</ul>`}
-    ${changes.length > 0 && html`<details open=${mistakes.length === 0}><summary>${plural(changes.length, "change")} in this generation</summary>
-      <ul class="diff">${changes.map((change, index) => html`<li key=${index} class="d${{ "+": "add", "-": "remove", "~": "change" }[change[0]] ?? ""}"><code>${change}</code></li>`)}</ul></details>`}
-    ${restart.length > 0 && html`<${Note} tone="warn">These changes take effect after a restart:<//><ul class="diff">${restart.map((change, index) => html`<li key=${index}><code>${change}</code></li>`)}</ul>`}
+    ${rejected.length > 0 && html`<details open><summary>${plural(rejected.length, "change")} in the rejected file</summary><${Changes} changes=${rejected} /></details>`}
+    ${changes.length > 0 && html`<details open=${mistakes.length === 0}><summary>${plural(changes.length, "change")} in this generation</summary><${Changes} changes=${changes} /></details>`}
+    ${restart.length > 0 && html`<${Note} tone="warn">These changes take effect after a restart:<//><${Changes} changes=${restart} />`}
   <//>`;
 };
 

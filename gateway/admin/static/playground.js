@@ -200,7 +200,7 @@ const Answer = ({ model, state }) => html`<section class="answer card" aria-labe
 const Tokens = ({ draft, models, virtualKey }) => {
   const [written, setWritten] = useState("");
   const [state, setState] = useState({ bars: null, error: null, busy: false });
-  const choices = models.filter((model) => model.targets?.some((target) => target.target.startsWith("local/")));
+  const choices = models.filter((model) => model.targets.some((target) => target.startsWith("local/")));
   const [model, setModel] = useState(choices.find((each) => each.id === draft.model)?.id ?? choices[0]?.id ?? draft.model);
   const ask = async (continued) => {
     setState((before) => ({ ...before, busy: true, error: null }));

@@ -15,8 +15,8 @@ async function breakNorth({ page, accessible, picture }) {
   check((await page.locator(`[data-target="${NORTH}"]`).innerText()).includes("left"), "the rest of the cooldown");
   const fallback = await until(async () => (await rows(page)).find((row) => row.includes(NORTH) && row.includes("south/")), "a call that falls back");
   check(fallback.includes("200"), "the caller of that call gets an answer");
-  await accessible("Break it");
   await picture("page-break");
+  await accessible("Break it");
   await north.getByRole("button", { name: "Healthy" }).click();
   await until(async () => (await stateOf(page, NORTH)) === "live", "north live again");
   await north.getByRole("button", { name: "Cut streams" }).click();

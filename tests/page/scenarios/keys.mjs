@@ -109,6 +109,7 @@ async function reload({ page, args, accessible }) {
   writeFileSync(args.config, file.replace("models:", "modelz:"));
   await until(async () => (await card.innerText()).includes("rejected"), "the rejected file");
   check(/\d+:\d+:.*modelz/.test(await card.innerText()), "the line of the mistake");
+  check(/\+ modelz/.test(await card.innerText()), "what the rejected file would change");
   await page.getByRole("link", { name: "<i>new</i>" }).first().waitFor();
   await accessible("a rejected configuration");
   writeFileSync(args.config, file);

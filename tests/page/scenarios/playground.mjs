@@ -30,6 +30,28 @@ async function explain({ page, accessible, picture }) {
   }
 }
 
+const PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const TOOL = '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]';
+
+/** Images and tools are written as each API has them. */
+async function attach({ page }) {
+  await page.getByLabel("Add an image to message 1").setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: Buffer.from(PICTURE, "base64") });
+  await page.getByText("Tools", { exact: true }).click();
+  await page.getByRole("textbox", { name: "Tools as JSON" }).fill("[{");
+  await page.getByText("The tools are not valid JSON").waitFor();
+  await page.getByRole("textbox", { name: "Tools as JSON" }).fill(TOOL);
+  const south = plan(page, "south/mistral-small-latest");
+  for (const door of ["Messages", "Responses", "Chat completions"]) {
+    await page.getByRole("combobox", { name: "API" }).selectOption(door);
+    await until(async () => {
+      const text = await south.innerText();
+      return text.includes(`data:image/png;base64,${PICTURE.slice(0, 20)}`) && text.includes('"weather"') && text.includes(`Be brief in Chat`);
+    }, `the image and the tool of ${door} in the request to south`);
+  }
+  await page.getByRole("button", { name: "Remove image 1" }).click();
+  await page.getByRole("textbox", { name: "Tools as JSON" }).fill("");
+}
+
 async function send({ page, accessible }) {
   await page.getByRole("textbox", { name: "max_tokens", exact: true }).fill("40");
   for (const door of ["Messages", "Responses", "Chat completions"]) {
@@ -84,6 +106,7 @@ async function programs({ page, accessible }) {
 run(async (tools) => {
   await tools.page.goto(`${tools.args.url}/#/playground`);
   await explain(tools);
+  await attach(tools);
   await send(tools);
   await tokens(tools);
   return programs(tools);
