@@ -70,9 +70,7 @@ const List = ({ params }) => {
 export function stepsOf(call) {
   const steps = [];
   for (const attempt of call.attempts ?? []) {
-    // a continued stream is recorded as sent when its first attempt was, so its own start is the end of the attempt before it
-    const isContinued = attempt.head_ms > attempt.sent_ms + attempt.ms;
-    const sent = isContinued ? steps.at(-1)?.end ?? attempt.sent_ms : attempt.sent_ms;
+    const sent = attempt.sent_ms;
     const queued = attempt.queue_ms ?? 0;
     if (queued) steps.push({ label: `queue of ${attempt.target}`, tone: "wait", start: (sent ?? queued) - queued, end: sent ?? queued });
     if (sent === undefined) { steps.push({ label: `${attempt.target}: ${attempt.outcome}, not sent`, tone: "bad", start: queued, end: queued }); continue; }
