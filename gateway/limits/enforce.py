@@ -97,7 +97,10 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
-            raise refusal_error(self._in_flight.judge(decision, costs))
+            call.limit_states = self._in_flight.states(decision)
+            decision = self._in_flight.judge(decision, costs)
+            self.budget_gauge.note_refusal(decision)
+            raise refusal_error(decision)
         self._in_flight.add(decision)
         call.reservation = decision
 
@@ -117,7 +120,9 @@ class Limits:
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
             return decision
+        call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
+        self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"

@@ -72,6 +72,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
     "lockgate_log_drops": ("Log lines dropped because their reader was too slow or they could not be written.", ()),
     "lockgate_call_record_drops": ("Calls that could not be recorded, for example because of a full disk.", ()),
+    "lockgate_notifications": (
+        "Notifications to the webhook, by outcome: sent, failed after all attempts, or dropped because too many were waiting.",
+        ("event", "outcome"),
+    ),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),

@@ -94,8 +94,8 @@ def _error_rate(read: Readings) -> Found:
 
 
 def _target_down(read: Readings) -> Found:
-    for target, live in read.gauge("lockgate_target_state", "target", state="live").items():
-        if not live:
+    for target, is_down in read.gauge("lockgate_target_down", "target").items():
+        if is_down:
             yield target, f"{target} is down: its calls go to other targets, or fail."
 
 
@@ -201,6 +201,13 @@ def _budget_spent(read: Readings) -> Found:
         yield owner, f"Calls are refused because the budget of a {owner} is spent."
 
 
+def _notifications_lost(read: Readings) -> Found:
+    counts = read.increase("lockgate_notifications", 900, "outcome")
+    lost = sum(count for outcome, count in counts.items() if outcome != "sent")
+    if lost:
+        yield "", f"{lost:.0f} notifications did not reach the webhook in 15 minutes."
+
+
 def _issuer_unreachable(read: Readings) -> Found:
     succeeded = read.increase("lockgate_issuer_key_fetches", 900, "issuer", outcome="ok")
     for issuer in read.increase("lockgate_issuer_key_fetches", 900, "issuer", outcome="failed"):
@@ -249,6 +256,7 @@ RULES = (
     Rule("LockgateLogDrops", "ticket", 0, _counted("lockgate_log_drops", 600, "", "{count} log lines were dropped in ten minutes.")),
     Rule("LockgateCallRecordDrops", "ticket", 0, _counted(
         "lockgate_call_record_drops", 600, "", "{count} calls were not recorded in ten minutes.")),
+    Rule("LockgateNotificationsLost", "ticket", 0, _notifications_lost),
     Rule("LockgateIssuerUnreachable", "ticket", 600, _issuer_unreachable),
     Rule("LockgateKeysGuessed", "ticket", 600, _keys_guessed),
 )  # fmt: skip
@@ -259,7 +267,7 @@ FAMILIES = (
     "lockgate_worker_restarts", "lockgate_log_drops", "lockgate_target_state", "lockgate_store_up", "lockgate_budget_used_ratio",
     "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds", "lockgate_call_record_drops",
     "lockgate_attempts", "lockgate_upstream_errors", "lockgate_stream_end", "lockgate_upstream_connections", "lockgate_draining",
-    "lockgate_issuer_key_fetches", "first_token", "overhead",
+    "lockgate_issuer_key_fetches", "lockgate_target_down", "lockgate_notifications", "first_token", "overhead",
 )  # fmt: skip
 """The counters, gauges and histograms that the rules read."""
 

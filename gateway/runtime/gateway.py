@@ -26,6 +26,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.records import RowCopy
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.notify.notifier import new_notifier
 from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.issuers import Issuers
@@ -109,12 +110,9 @@ class Gateway:
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
         self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
-        self.runtime_keys = RuntimeKeys(
-            key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys")
-        )
-        self.runtime_teams = RuntimeTeams(
-            team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
-        )
+        self.runtime_keys = RuntimeKeys(key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys"))
+        self.runtime_teams = RuntimeTeams(team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams"))
+        self._notifier = new_notifier(config, self.health, self.metrics, report, self._read_budgets)
         self.issuers = Issuers(self.resources.fetch, state_folder(config, os.environ), report)
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
@@ -173,6 +171,12 @@ class Gateway:
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
 
+    async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
+        """Return the budgets whose usage has changed, and those that refused a call, since the last time."""
+        await self.refresh_budgets()
+        limits = self.generation.limits
+        return limits.budget_gauge.take_news() if limits is not None else ([], [])
+
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
         await self.resources.start_new_engines()
@@ -192,6 +196,7 @@ class Gateway:
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
         self._configure_probes()
+        await self._configure_notifications()
         self.discovery.configure(self.config, self.generation.backend)
         await self.discovery.wait_for_first()
         register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
@@ -225,6 +230,7 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
+        await self._configure_notifications()
         self.discovery.configure(config, generation.backend)
         self._on_discovered()
         self.resources.native.refresh()
@@ -290,6 +296,11 @@ class Gateway:
             listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
             self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
 
+    async def _configure_notifications(self) -> None:
+        """Send the notifications of the serving generation, if this process serves calls."""
+        if self._workers == 1:
+            await self._notifier.configure(self.config.notify)
+
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
 
@@ -300,6 +311,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self._notifier.stop(timeout_s)
         await self.discovery.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)

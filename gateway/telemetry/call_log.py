@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
 MAX_TEXT_CHARS = 256
+MAX_LIMITS = 32
 MAX_LINE_BYTES = 8192
 CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
@@ -289,8 +290,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         fields["stream_end"] = call.stream_end
     if call.error is not None:
         fields |= _of_error(call.error)
-        if isinstance(call.error, LimitReached) and call.limit_headers:
-            fields["limits"] = {name.decode(): value.decode() for name, value in call.limit_headers}
+        if call.limit_states:
+            fields["limits"] = call.limit_states[:MAX_LIMITS]
     if attempt is not None and attempt.upstream_id:
         fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:

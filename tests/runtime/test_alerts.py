@@ -61,7 +61,7 @@ def test_rules_read_the_families_that_are_kept() -> None:
 
 ROWS: dict[str, Rows] = {
     "LockgateErrorRate": [("lockgate_requests", (*REQUEST, "2xx", "ok"), 0, 90), ("lockgate_requests", (*REQUEST, "5xx", "e"), 0, 10)],
-    "LockgateTargetDown": [("lockgate_target_state", ("a/x", "live"), 1, 0), ("lockgate_target_state", ("b/y", "live"), 1, 1)],
+    "LockgateTargetDown": [("lockgate_target_down", ("a/x",), 0, 1), ("lockgate_target_down", ("b/y",), 0, 0)],
     "LockgateAllTargetsDown": [("lockgate_target_state", ("a/x", "live"), 1, 0)],
     "LockgateTargetCooling": [("lockgate_target_state", ("a/x", "cooling"), 0, 1)],
     "LockgateFallbacks": [("lockgate_requests", (*REQUEST, "2xx", "ok"), 0, 10), ("lockgate_fallback_answers", ("m",), 0, 3)],
@@ -86,6 +86,9 @@ ROWS: dict[str, Rows] = {
     "LockgateConnectionsWaiting": [("lockgate_upstream_connections", ("waiting",), 0, 3)],
     "LockgateLimitsDegraded": [("lockgate_limit_decisions", ("key", "requests", "admitted", "open"), 0, 1)],
     "LockgateCallRecordDrops": [("lockgate_call_record_drops", (), 0, 3)],
+    "LockgateNotificationsLost": [
+        ("lockgate_notifications", ("budget", "failed"), 0, 1), ("lockgate_notifications", ("budget", "sent"), 0, 5),
+    ],
     "LockgateIssuerUnreachable": [
         ("lockgate_issuer_key_fetches", ("staff", "failed"), 0, 3), ("lockgate_issuer_key_fetches", ("staff", "ok"), 2, 2),
         ("lockgate_issuer_key_fetches", ("other", "failed"), 0, 1), ("lockgate_issuer_key_fetches", ("other", "ok"), 0, 1),

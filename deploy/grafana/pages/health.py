@@ -112,6 +112,12 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Notifications",
+            "short",
+            "Notifications of the last hour by event and outcome: sent, failed or dropped.",
+            {rare("sum by (event, outcome) (increase(lockgate_notifications_total[1h]))"): "{{event}} {{outcome}}"},
+        ),
+        Panel(
             "Keys of token issuers",
             "s",
             "Time since the last successful fetch of the public keys of an issuer.",

@@ -116,7 +116,7 @@ function factsOf(call) {
     ["finish", call.finish?.join(", ")],
     ["tokens", tokens],
     ["cost", "cost_usd" in call ? usd(call.cost_usd) : ""],
-    ["limits", Object.entries(call.limits ?? {}).map(([name, value]) => `${name.replace("x-ratelimit-", "")} ${value}`).join(", ")],
+    ["limits", call.limits?.map((state) => `${state.limit} for ${state.owner}: ${state.used} of ${state.amount} used${state.refused ? " (refused the call)" : ""}`).join("; ")],
     ["continued", call.continued?.map((each) => `by ${each.target}, after ${plural(each.at, "character")}`).join(", ")],
     ["skipped", call.skipped?.map((each) => `${each.target}${each.param ? ` (${each.param})` : ""}`).join(", ")],
     ["tags", call.tags ? JSON.stringify(call.tags) : ""],
