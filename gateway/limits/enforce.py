@@ -97,6 +97,7 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
+            call.limit_states = self._in_flight.states(decision)
             decision = self._in_flight.judge(decision, costs)
             self.budget_gauge.note_refusal(decision)
             raise refusal_error(decision)
@@ -119,6 +120,7 @@ class Limits:
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
             return decision
+        call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
         self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
@@ -216,7 +218,7 @@ class Limits:
         body, default = call.body, self._config.default_output_tokens
         tier = requested_tier(body) if money else ""
         if has_strict_limit(limits):
-            prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
+            prompt, output = max_prompt_tokens(call, targets), max_output_tokens(call, default)
             units = max_search_units(call)
             prices = [self._budget_price(call, target) for target in targets] if money else []
             spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
