@@ -147,6 +147,11 @@ class Admission:
         """Count a silence that was too long as a slow failure. Return the reason for the cooldown that this starts, if any."""
         return self._health.record_silence(time.monotonic() - self.began, probe=self._is_probe)
 
+    @property
+    def reservation(self) -> Reservation | None:
+        """The reservation under the limits of the provider and the target, or None if they have none."""
+        return self._reservation
+
     def leave(self, attempt: Attempt) -> None:
         """Give everything back, and settle the target's limits with the usage of the attempt."""
         if self.began:

@@ -12,7 +12,7 @@ from gateway.config.issuer import policy_keys
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, GatewayError
 from gateway.keys.virtual_key import VirtualKey, limits_for
 from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
@@ -190,7 +190,18 @@ class Limits:
             reserved = reservation.costs
             prompt, output = max(bill.prompt, reserved.prompt_tokens), max(bill.output, reserved.output_tokens)
             bill = accounting.Bill(prompt, output, bill.cost)
-        self.limiter.settle(reservation, Costs(1, bill.prompt, bill.output, bill.cost - uncounted, bill.cached))
+        self.limiter.settle(reservation, remaining_costs(reservation, bill, bill.cost - uncounted))
+
+    @staticmethod
+    def budgets_count(call: Call, target: Target) -> bool:
+        """Return whether the budgets of the caller count the cost of a call at a target."""
+        return not target.brought or _budgets_brought(call)
+
+    def used_up(self, refusal: Refusal) -> GatewayError:
+        """Count the end of a running call by a limit, and return the error that describes the limit."""
+        self._count((), refusal)
+        self.budget_gauge.note_refusal(refusal)
+        return refusal_error(refusal)
 
     def _count(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count a decision once for every limit that admitted the call, or for the one that refused it."""
@@ -255,6 +266,13 @@ class Limits:
             text = f"{target.name} has no known price, so this call cannot be charged to a budget. Ask for another model."
             raise Forbidden(text, code="price_unknown", param="model")
         return price
+
+
+def remaining_costs(reservation: Reservation, bill: accounting.Bill, spend: int) -> Costs:
+    """Return the amounts of a bill that were not charged while the call was running."""
+    done = reservation.charged
+    prompt, output = bill.prompt - done.prompt_tokens, bill.output - done.output_tokens
+    return Costs(1, prompt, output, spend - done.spend, bill.cached - done.cached_tokens)
 
 
 async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> None:

@@ -195,6 +195,8 @@ class Reservation(msgspec.Struct, eq=False):
     decided_at: int
     degraded: bool = False
     """Whether the outage modes of the limits decided, because the shared store was unavailable."""
+    charged: Costs = NO_COSTS
+    """The part of the call's usage that was charged while the call was running."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
