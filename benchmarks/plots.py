@@ -1,4 +1,7 @@
-"""Bar charts as SVG: one bar per target, with a line from the lowest to the highest value. The axis is logarithmic."""
+"""Bar charts as SVG: one bar per target, with a line from the lowest to the highest value.
+
+The axis begins at zero. Only if the largest value is more than 100 times the smallest one, it is logarithmic, and the title says so.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import NamedTuple
 from benchmarks.figures import Spread
 
 WIDTH, LABELS, VALUES, BAR, GAP, HEAD = 760, 150, 90, 18, 14, 44
+MAX_LINEAR_RATIO = 100
 COLOURS = ("#2563a8", "#7aa6d6", "#8a8a8a", "#b9b9b9", "#c96f3b", "#d99a5b", "#e0b98a", "#7d9c5a", "#a4b98a")
 """Readable on white and on dark pages."""
 
@@ -25,11 +29,13 @@ def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
     """Return a chart. Every group has a heading and at least one group has a bar."""
     values = [value for group in groups.values() for bar in group for value in bar.spread]
     low, high = 10 ** math.floor(math.log10(min(values))), max(values) * 1.05
+    logarithmic = max(values) > MAX_LINEAR_RATIO * min(values)
     names = list(dict.fromkeys(bar.name for group in groups.values() for bar in group))
-    parts, y = [_text(8, 22, title, weight="bold")], HEAD
+    parts, y = [_text(8, 22, f"{title} (logarithmic axis)" if logarithmic else title, weight="bold")], HEAD
 
     def x(value: float) -> float:
-        return LABELS + (WIDTH - LABELS - VALUES) * math.log(value / low) / math.log(high / low)
+        share = math.log(value / low) / math.log(high / low) if logarithmic else value / high
+        return LABELS + (WIDTH - LABELS - VALUES) * share
 
     for heading, group in groups.items():
         parts.append(_text(8, y + 13, heading, weight="bold"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.bench import column
+from benchmarks.bench import CPU, INSTRUCTIONS, RATE, column
 from benchmarks.conditions import Conditions, machine
 from benchmarks.figures import Figures, Spread
 from benchmarks.goals import COMPARED, GOALS, Goal
 from benchmarks.peers import PEERS
 from benchmarks.plots import Bar, bars
+from benchmarks.runs import LATENCY
 from benchmarks.sections import SECTIONS, Section
 from benchmarks.targets import BARE, FULL, NGINX
 
@@ -34,7 +35,7 @@ def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] =
     title = "Comparison with other gateways" if compared else "Cost of a call"
     lines = [f"# {title}", "", *INTRODUCTION.format(command=command).splitlines()]
     lines += [f"- *{name}*: {PEERS[name].about}" for name in compared]
-    lines += ["", f"Machine: {machine()}.", "", _state(figures, conditions), "", "## Goals", ""]
+    lines += ["", f"Machine: {machine()}. {_instructions(figures)}", "", _state(figures, conditions), "", "## Goals", ""]
     lines += [*_goals(figures, COMPARED if compared else GOALS), ""]
     notes = figures.notes.get("targets", [])
     lines += [*(f"- {note}" for note in notes), ""] if notes else []
@@ -71,6 +72,14 @@ def _groups(figures: Figures, section: Section) -> dict[str, list[Bar]]:
         for row in figures.tables[section.name]
         for first in section.figures[:1]
     }
+
+
+def _instructions(figures: Figures) -> str:
+    """Say whether the machine counts instructions, which do not depend on other processes as times do."""
+    names = (name for rows in figures.tables.values() for row in rows.values() for name in row)
+    if any(name.endswith(INSTRUCTIONS) for name in names):
+        return "Instructions are those in user mode; they hardly depend on other processes."
+    return "Its kernel does not count instructions, as in many virtual machines."
 
 
 def _state(figures: Figures, conditions: Conditions) -> str:
@@ -145,11 +154,11 @@ def _targets(figures: Figures, section: Section) -> list[str]:
 def _short(name: str) -> str:
     """Return a column without the name of its figure."""
     target, _, figure = name.rpartition(", ")
-    return name if figure in ("ms", "s", "MB") else target
+    return target if figure in (CPU, RATE, INSTRUCTIONS, LATENCY) and not target.endswith(("p50", "p99")) else name
 
 
 def _added(name: str, base: str) -> str:
-    return f"{name}, added" if name.endswith("ms") else f"{_short(name)} - {_short(base)}, us"
+    return f"{_short(name)}, added" if name.endswith("ms") else f"{_short(name)} - {_short(base)}, us"
 
 
 def _rows(heads: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> Iterator[str]:
@@ -166,4 +175,5 @@ def shown(spread: Spread | None) -> str:
     digits = 0 if abs(spread.median) >= 100 else 1 if abs(spread.median) >= 10 else 2
     if spread.low == spread.high:
         return f"{spread.median:,.{digits}f}"
-    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f}-{spread.high:,.{digits}f})"
+    between = "-" if spread.low >= 0 else " to "
+    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f}{between}{spread.high:,.{digits}f})"

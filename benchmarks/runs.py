@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from benchmarks import targets
@@ -28,6 +29,7 @@ from benchmarks.targets import BARE, FULL, NGINX
 START, IDLE = "start, s", "idle, MB"
 KIB, FIRST_P50, FIRST_P99 = "KiB per stream", "first byte p50, ms", "first byte p99, ms"
 P50, P99 = "p50, ms", "p99, ms"
+LATENCY = "ms"
 ALONE = "alone on the machine"
 MEMORY = "PSS, MB"
 PROBE_ALONE, PROBE_P99 = "health check without load, p99, ms", "health check, p99, ms"
@@ -130,11 +132,11 @@ def scale(bench: Bench) -> None:
         try:
             with_many = start_target(bench.folder, launch)
         except BrokenTargetError as error:
-            bench.figures.note("scale", f"{row}: {_last_line(error)}")
+            bench.figures.note("scale", f"{row}: the gateway does not start ({_reason(error)}).")
             continue
         try:
-            bench.figures.add("scale", f"{row}, start", column(FEW, START), with_few.started)
-            bench.figures.add("scale", f"{row}, start", column(MANY, START), with_many.started)
+            for name, target in ((FEW, with_few), (MANY, with_many)):
+                bench.figures.add("scale", f"{row}, exact name", column(name, START), target.started)
             for _ in range(1 if bench.quick else 3):
                 for form, model in (("exact name", "bench"), ('through "*"', "some-other-name")):
                     request = Request(request_body(False, model=model))
@@ -145,9 +147,9 @@ def scale(bench: Bench) -> None:
             stop(with_many.process)
 
 
-def _last_line(error: BrokenTargetError) -> str:
-    """Return the last line of what a target printed: its reason."""
-    return str(error).splitlines()[-1][-300:]
+def _reason(error: BrokenTargetError) -> str:
+    """Return the last line of what a target printed, without the place in its configuration."""
+    return re.sub(r"^.*gateway\.yaml:\S* ", "", str(error).splitlines()[-1])[:300]
 
 
 def _scaled(bench: Bench, name: str, models: int, keys: int) -> Launch:
@@ -167,8 +169,8 @@ def latency(bench: Bench) -> None:
             target = bench.direct() if name == DIRECT else bench.target(name)
             if target:
                 load = run_load(bench.folder, target, request, pace)
-                bench.figures.add("latency", row, column(name, P50), load.p50_ms)
-                bench.figures.add("latency", row, column(name, P99), load.p99_ms)
+                for figure, value in (("p50", load.p50_ms), ("p99", load.p99_ms)):
+                    bench.figures.add("latency", f"{row}: {figure}", column(name, LATENCY), value)
 
 
 def prompts(bench: Bench) -> None:

@@ -150,8 +150,8 @@ SECTIONS = (
         "Added latency",
         "Latency of whole JSON calls. The differences are to calls without a proxy in the same repetition.",
         runs.latency,
-        _each((DIRECT, NGINX, FULL, BARE), runs.P50, runs.P99),
-        differences=tuple((column(name, figure), column(DIRECT, figure)) for name in _OURS for figure in (runs.P50, runs.P99)),
+        _each((DIRECT, NGINX, BARE, FULL), runs.LATENCY),
+        differences=tuple((column(name, runs.LATENCY), column(DIRECT, runs.LATENCY)) for name in (NGINX, BARE, FULL)),
     ),
     Section(
         "prompts",

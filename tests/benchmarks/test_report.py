@@ -11,7 +11,7 @@ from benchmarks.figures import Figures, Spread
 from benchmarks.goals import GOALS, Goal
 from benchmarks.plots import Bar, bars
 from benchmarks.report import markdown, plots, shown
-from benchmarks.targets import BARE, CONTROL, FULL, NGINX
+from benchmarks.targets import CONTROL, FULL, NGINX
 from tests.support.each import each
 
 QUIET = Conditions(load_before=0.1, seconds=600, others=0.01)
@@ -54,6 +54,7 @@ def test_table_has_medians_ranges_and_ratios_within_repetitions() -> None:
         (None, "-"),
         (Spread(1.234, 1.2, 1.3), "1.23 (1.20-1.30)"),
         (Spread(12.34, 12.34, 12.34), "12.3"),
+        (Spread(-1.5, -2.25, 0.5), "-1.50 (-2.25 to 0.50)"),
         (Spread(1234.5, 999, 2000), "1,234 (999-2,000)"),
     ],
 )
@@ -80,11 +81,20 @@ def test_goal_of_several_rows_takes_the_worst_row() -> None:
     assert goal("six workloads, the slowest").verdict(figures) == ("at least 4,900 requests/s", "1,200", "missed")
 
 
+def test_configuration_that_does_not_start_misses_the_goal() -> None:
+    figures, many = Figures(), goal("more models and keys, against 10")
+    for name, value in (("10", 100.0), ("more", 104.0)):
+        figures.add("scale", "10,000 keys, exact name", column(name, CPU), value)
+    assert many.verdict(figures) == ("at most 1.05 x", "1.040", "met")
+    figures.note("scale", "100,000 keys: the gateway does not start (the file is larger than 1 MiB).")
+    assert many.verdict(figures) == ("at most 1.05 x", "does not start", "missed")
+
+
 def test_added_latency_is_the_difference_to_calls_without_a_proxy() -> None:
-    figures, row = Figures(), "16 callers, upstream of 20 ms"
+    figures, row = Figures(), "16 callers, upstream of 20 ms: p99"
     for direct, full in ((20.5, 20.9), (22.0, 22.3), (20.6, 21.5)):
-        figures.add("latency", row, column(DIRECT, "p99, ms"), direct)
-        figures.add("latency", row, column(FULL, "p99, ms"), full)
+        figures.add("latency", row, column(DIRECT, "ms"), direct)
+        figures.add("latency", row, column(FULL, "ms"), full)
     assert goal("added p99, 16 callers, upstream of 20 ms").verdict(figures) == ("at most 0.5 ms", "0.400", "met")
 
 
@@ -122,11 +132,23 @@ def test_report_shows_each_plot_that_is_written() -> None:
     assert re.findall(r"!\[[^]]*\]\(([^)]*)\)", markdown(figures, QUIET)) == list(plots(figures, compared=False)) == ["plots/json.svg"]
 
 
-def test_plot_draws_a_bar_per_target_whose_length_grows_with_the_figure() -> None:
-    groups = {"c=1": [Bar(FULL, Spread(400, 300, 500)), Bar(BARE, Spread(40, 30, 50)), Bar("<nginx> & more", Spread(4, 3, 5))]}
-    root = ET.fromstring(bars("JSON calls", groups))
-    rectangles = root.findall("{http://www.w3.org/2000/svg}rect")[1:]
-    full, bare, nginx = (float(each.attrib["width"]) for each in rectangles)
-    assert full > bare > nginx > 0
-    assert full - bare - (bare - nginx) < 0.5  # the axis is logarithmic
-    assert "<nginx> & more" in [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def bars_of(*medians: float) -> tuple[list[float], list[str]]:
+    """Return the lengths of the bars of a plot, and its texts."""
+    group = [Bar(f"<target {at}>", Spread(median, median, median)) for at, median in enumerate(medians)]
+    root = ET.fromstring(bars("JSON calls", {"c=1": group}))
+    return [float(each.attrib["width"]) for each in root.findall(f"{SVG}rect")[1:]], [str(text.text) for text in root.iter(f"{SVG}text")]
+
+
+def test_bars_are_as_long_as_their_figures() -> None:
+    (full, nginx), texts = bars_of(400, 40)
+    assert abs(full / nginx - 10) < 0.1
+    assert texts == ["JSON calls", "c=1", "<target 0>", "400", "<target 1>", "40"]
+
+
+def test_axis_is_logarithmic_and_says_so_if_the_figures_differ_too_much() -> None:
+    (full, bare, nginx), texts = bars_of(40000, 400, 4)
+    assert abs((full - bare) - (bare - nginx)) < 0.5
+    assert texts[0] == "JSON calls (logarithmic axis)"
