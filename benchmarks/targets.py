@@ -99,7 +99,7 @@ http {{
 HAPROXY_CFG = """\
 global
     nbthread 1
-    maxconn 16384
+    maxconn 8192
 defaults
     mode http
     timeout connect 5s

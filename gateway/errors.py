@@ -85,6 +85,15 @@ class Unauthorized(GatewayError):
         super().__init__(message, headers=((b"www-authenticate", b"Bearer"),))
 
 
+class InvalidToken(Unauthorized):
+    """The signed token is not valid. The response has the header by which clients know that they need a new one (RFC 6750)."""
+
+    code = "invalid_token"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        GatewayError.__init__(self, message, code=code, headers=((b"www-authenticate", b'Bearer error="invalid_token"'),))
+
+
 class Forbidden(GatewayError):
     """The key does not permit this call."""
 

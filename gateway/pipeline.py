@@ -41,6 +41,7 @@ from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeou
 from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
 from gateway.keys.brought import brought_credentials
+from gateway.keys.token_callers import SigningKeyUnknownError
 from gateway.keys.virtual_key import may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
@@ -159,7 +160,7 @@ class Pipeline:
         call.trace = self.begin_trace(scope["headers"])
 
         async def answer(call: Call, caller: AnyCaller) -> None:
-            self._authenticate(call, caller)
+            await self._identify(call, caller)
             call.tags = gateway_tags(caller.headers, self.known_headers)
             read_caller(call, caller.headers, self.known_headers)
             backend = rule.backend
@@ -248,12 +249,12 @@ class Pipeline:
 
     async def _answer(self, call: Call, caller: Caller) -> None:
         await self._accept(call, caller)
+        read_caller(call, caller.headers, self.known_headers)  # first, so that the log names the end user of a refused call
         model = self.router.find(call.model)
         call.route = model.name
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
         read_parameters(call)
-        read_caller(call, caller.headers, self.known_headers)
         if call.stream:
             self.metrics.begin_stream()
         query = RouteQuery(call, caller.headers, self._default_output)
@@ -277,7 +278,10 @@ class Pipeline:
     async def _accept(self, call: Call, caller: Caller) -> None:
         """Authenticate the caller, then read the body, the gateway's headers and the name of the model."""
         headers = caller.headers
-        self._authenticate(call, caller)
+        try:
+            self._authenticate(call, caller)
+        except SigningKeyUnknownError:
+            await self._identify(call, caller)
         check_body_headers(headers, self._max_body)
         source = caller.take_body()
         source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
@@ -290,6 +294,14 @@ class Pipeline:
     def _authenticate(self, call: Call, caller: Caller) -> None:
         try:
             call.key = self.keys.authenticate(caller.headers, caller.query)
+        except (Unauthorized, Forbidden) as error:
+            self.metrics.count("lockgate_auth_failures", (str(error.code),))
+            raise
+
+    async def _identify(self, call: Call, caller: Caller) -> None:
+        """Authenticate the caller, after fetching the keys of its token's issuer if they are outdated."""
+        try:
+            call.key = await self.keys.identify(caller.headers, caller.query)
         except (Unauthorized, Forbidden) as error:
             self.metrics.count("lockgate_auth_failures", (str(error.code),))
             raise

@@ -207,7 +207,7 @@ class Provider(Protocol):
     reports_cost: bool = False
     """Whether the cost that an answer reports is what the provider charges for it."""
     is_own_server: bool = False
-    """Whether the operator runs the server, so that no vendor bills a call that is abandoned."""
+    """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     always_streams: bool = False
     """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
@@ -240,6 +240,10 @@ class Provider(Protocol):
     def chained(self, body: Body, options: Options) -> Chain | None:
         """Return the requests that together honour an adapted body, or None if one request is enough."""
         return None
+
+    def models_path(self, base: str) -> str | None:
+        """Return the path of the list of models, given the path of the base URL, or None if there is no list of models to call."""
+        return f"{base}/models"
 
     def probe_headers(self, target: Target) -> list[tuple[str, str]]:
         """Return the headers of a health probe, credential included."""

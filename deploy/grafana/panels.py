@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from promql import scoped
+
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24
 
@@ -22,6 +24,7 @@ class Panel:
     stacked: bool = False
     steps: tuple[tuple[float, str], ...] = ()  # thresholds and their colours above green
     words: tuple[tuple[str, str], ...] = ()  # values and the words shown for them
+    colors: tuple[tuple[str, str], ...] = ()  # values and their colours, if a word has one
 
 
 def stat(
@@ -29,6 +32,11 @@ def stat(
 ) -> Panel:
     """Return a panel with a single number."""
     return Panel(title, unit, text, {query: ""}, "stat", 4, False, steps, words)
+
+
+def strip(title: str, text: str, queries: dict[str, str], words: tuple[tuple[str, str], ...], colors: tuple[tuple[str, str], ...]) -> Panel:
+    """Return a panel of the full width with one row per series, coloured by its state over time."""
+    return Panel(title, "short", text, queries, "state-timeline", WIDTH, words=words, colors=colors)
 
 
 def stacked(title: str, unit: str, text: str, queries: dict[str, str], width: int = 12) -> Panel:
@@ -66,7 +74,7 @@ class Dashboard:
                     "includeVars": True, "keepTime": True, "targetBlank": False, "tooltip": "", "url": "",
                 }
             ],
-            "templating": {"list": [_source_variable(), *(_variable(name, metric) for name, metric in self.variables)]},
+            "templating": {"list": [_source_variable(), *(_variable(*pair) for pair in (*_PLACES, *self.variables))]},
             "annotations": {"list": [_reloads()]},
             "panels": _placed(self.panels),
         }  # fmt: skip
@@ -76,8 +84,12 @@ def _source_variable() -> dict[str, Any]:
     return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0, "skipUrlSync": False}
 
 
+_PLACES = (("job", "lockgate_build_info"), ("instance", 'lockgate_build_info{job=~"$job"}'))
+"""The variables of every dashboard. The other variables list only values of the chosen jobs and instances."""
+
+
 def _variable(name: str, metric: str) -> dict[str, Any]:
-    query = f"label_values({metric}, {name})"
+    query = f"label_values({metric if name in ('job', 'instance') else scoped(metric)}, {name})"
     return {
         "name": name, "label": name.capitalize(), "type": "query", "datasource": SOURCE, "query": {"query": query, "refId": name},
         "refresh": 2, "sort": 1, "multi": True, "includeAll": True, "allValue": ".*", "hide": 0, "skipUrlSync": False,
@@ -89,7 +101,7 @@ def _reloads() -> dict[str, Any]:
     """Return the annotation that marks configuration reloads."""
     return {
         "name": "Reloads", "enable": True, "hide": False, "iconColor": "blue", "datasource": SOURCE,
-        "expr": "changes(lockgate_config_last_reload_timestamp_seconds[1m]) > 0", "titleFormat": "configuration reload",
+        "expr": scoped("changes(lockgate_config_last_reload_timestamp_seconds[1m]) > 0"), "titleFormat": "configuration reload",
     }  # fmt: skip
 
 
@@ -116,7 +128,7 @@ def _panel(number: int, panel: Panel, position: dict[str, int]) -> dict[str, Any
         "datasource": SOURCE,
         "targets": [
             {
-                "refId": chr(ord("A") + index), "datasource": SOURCE, "expr": query, "legendFormat": legend,
+                "refId": chr(ord("A") + index), "datasource": SOURCE, "expr": scoped(query), "legendFormat": legend,
                 "range": panel.kind != "stat", "instant": panel.kind == "stat",
             }
             for index, (query, legend) in enumerate(panel.queries.items())
@@ -129,10 +141,19 @@ def _panel(number: int, panel: Panel, position: dict[str, int]) -> dict[str, Any
 def _defaults(panel: Panel) -> dict[str, Any]:
     steps = [{"color": "green", "value": None}, *({"color": color, "value": value} for value, color in panel.steps)]
     defaults: dict[str, Any] = {"unit": panel.unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}}
+    colors = dict(panel.colors)
     if panel.words:
         defaults["mappings"] = [
-            {"type": "value", "options": {value: {"text": word, "index": at} for at, (value, word) in enumerate(panel.words)}}
+            {
+                "type": "value",
+                "options": {
+                    value: {"text": word, "index": at, **({"color": colors[value]} if value in colors else {})}
+                    for at, (value, word) in enumerate(panel.words)
+                },
+            }
         ]
+    if panel.kind == "state-timeline":
+        defaults["custom"] = {"lineWidth": 0, "fillOpacity": 80}
     if panel.kind == "timeseries":
         mode = "normal" if panel.stacked else "none"
         defaults["custom"] = {
@@ -153,5 +174,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "colorMode": "value", "graphMode": "area", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
     },
-    "table": {"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"]}},
+    "state-timeline": {
+        "showValue": "never", "rowHeight": 0.9, "mergeValues": True, "alignValue": "left",
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+        "tooltip": {"mode": "single", "sort": "none"},
+    },
 }  # fmt: skip

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 MODEL = 'model=~"$model"'
 TARGET = 'target=~"$target"'
-KEY = 'key=~"$key"'
+KEY = 'key=~"$key", team=~"$team"'
+JOB = 'job=~"$job"'
+INSTANCE = 'instance=~"$instance"'
 BAD = ((0.01, "orange"), (0.05, "red"))
 ANY = ((1, "red"),)
+
+
+_PARTS = re.compile(
+    r'"[^"]*"|\b(?:by|on|ignoring) \([^)]*\)|\b((?:lockgate|gen_ai)_\w+|up|scrape_samples_scraped|ALERTS)\b(?:\{([^}]*)\})?'
+)
+
+
+def scoped(query: str) -> str:
+    """Return a query that reads only the series of the chosen jobs and instances."""
+    return _PARTS.sub(_with_scope, query)
+
+
+def _with_scope(part: re.Match[str]) -> str:
+    metric, where = part[1], part[2]
+    if metric is None:  # a string or a list of labels
+        return part[0]
+    # many alerts are aggregated over all instances of a job
+    scope = JOB if metric == "ALERTS" else f"{JOB}, {INSTANCE}"
+    return f"{metric}{{{where}, {scope}}}" if where else f"{metric}{{{scope}}}"
 
 
 def rate(metric: str, where: str = "", by: str = "") -> str:

@@ -11,7 +11,7 @@ from gateway.admin.answers import json_response
 from gateway.config.key import TeamConfig
 from gateway.errors import BadRequest, Unavailable
 from gateway.keys.limit_states import usage_json
-from gateway.limits.declared import declared_limits
+from gateway.limits.declared import caller_limits, declared_limits
 from gateway.runtime.gateway import Gateway
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import OWNERS, Limit
@@ -28,6 +28,7 @@ def list_limits(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
         found = declared_limits(gateway.config, gateway.runtime_keys.entries, _runtime_teams(gateway))
         for owner in params.getlist("owner")[-1:]:
             found = [limit for limit in found if _belongs(limit, owner)]
+            found += caller_limits(gateway.config, owner.removeprefix("key:")) if owner.startswith("key:") else []
         try:
             usages = await gateway.limit_usage(found)
         except StoreUnavailableError as error:

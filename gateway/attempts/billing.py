@@ -28,6 +28,6 @@ def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) 
 
 
 def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:
-    """Return the estimated usage of a request that was given up before any output: that of its prompt."""
+    """Return the estimated usage of a request that was aborted before any output: that of its prompt."""
     prompt, units = prompt_tokens(call, attempt), search_units(call)
     return Usage(prompt, 0, estimated=True, search_units=units, is_unbilled=backend.counts_aborted_prompt)

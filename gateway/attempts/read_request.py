@@ -58,11 +58,14 @@ def read_request(
 
 def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> None:
     """Read the end user, the tags and the credentials of a call. Raise BadRequest if its key requires an end user."""
-    call.end_user = end_user(call.body, call.source, headers, known.end_user)
-    if call.key is not None and call.key.requires_end_user:
+    key = call.key
+    named = key.end_user if key is not None else ""
+    call.end_user = named or end_user(call.body, call.source, headers, known.end_user)
+    if key is not None and key.requires_end_user:
         check_required(call.end_user, known.end_user)
-    if known.tags and not call.tags:
-        call.tags = tags_of_metadata(call.source if call.source is not None else call.body, known.tags)
+    if known.tags:
+        tags = call.tags or tags_of_metadata(call.source if call.source is not None else call.body, known.tags)
+        call.tags = tags if key is None or not key.tags else tuple(sorted({*tags, *key.tags}))
 
 
 def read_parameters(call: Call) -> None:

@@ -10,7 +10,9 @@ from gateway.catalog.prices import price_of
 from gateway.config import pem
 from gateway.config.brought_check import check_brought
 from gateway.config.files import Files
-from gateway.config.key import KeyConfig, model_limits
+from gateway.config.issuer import policy_keys
+from gateway.config.issuer_check import check_name
+from gateway.config.key import KeyConfig, TeamConfig, model_limits
 from gateway.config.limit import RATE_FIELDS, LimitsConfig
 from gateway.config.passthrough_check import check_allowed_patterns
 from gateway.config.problem import Problems, join, shorten, suggest
@@ -26,13 +28,13 @@ MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 def check_listeners(config: Config, problems: Problems) -> None:
     """Refuse listeners that other machines can reach without a key, useless values of `auth`, and a port used twice."""
-    if config.auth == "auto" and not config.keys and not config.listen.is_loopback:
+    if config.auth == "auto" and not config.keys and not config.issuers and not config.listen.is_loopback:
         problems.add_at_path(
             "listen",
             f"{config.listen} is reachable from other machines and there are no keys: add a key under keys, listen on "
             "127.0.0.1, or set auth: keys (keys are created at run time) or auth: none (no keys)",
         )
-    if config.auth == "keys" and not config.keys and config.admin.key_hash is None:
+    if config.auth == "keys" and not config.keys and not config.issuers and config.admin.key_hash is None:
         problems.add_at_path(
             "auth",
             "no keys are configured and none can be created: set admin.key_hash and run "
@@ -40,6 +42,8 @@ def check_listeners(config: Config, problems: Problems) -> None:
         )
     if config.auth == "none" and config.keys:
         problems.add_at_path("auth", "auth: none ignores the keys of this file: remove auth or remove the keys")
+    if config.auth == "none" and config.issuers:
+        problems.add_at_path("auth", "auth: none ignores the issuers of this file: remove auth or remove the issuers")
     if config.admin.key_hash is None and not config.admin.listen.is_loopback:
         problems.add_at_path(
             "admin",
@@ -55,6 +59,7 @@ def check_keys(config: Config, problems: Problems) -> None:
     """Refuse duplicate keys, and names of teams and models that are not in the file."""
     seen: dict[str, str] = {}
     for name, key in config.keys.items():
+        check_name(config, name, problems)
         first = seen.setdefault(key.hash, name)
         if first != name and key.hash:
             problems.add_at_path(f"{join('keys', name)}.hash", f"same key as '{first}': every key needs its own hash")
@@ -63,14 +68,21 @@ def check_keys(config: Config, problems: Problems) -> None:
             problems.add_at_path(
                 path, f"no team {problems.source_text(path)} in this file{suggest(key.team, config.teams, 'teams')}"
             )
-        check_brought(config, key, join("keys", name), problems)
-        _check_models(config, key.models, join("keys", name), problems)
-        check_allowed_patterns(config, key.passthrough, join("keys", name), problems)
+        _check_access(config, key, join("keys", name), problems)
+    for path, policy in policy_keys(config.issuers):
+        _check_access(config, policy, path, problems)
     for name, team in config.teams.items():
         if not name.strip() or not name.isprintable():
             problems.add_at_path(join("teams", name), "a team's name must be printable text")
         _check_models(config, team.models, join("teams", name), problems)
         check_allowed_patterns(config, team.passthrough, join("teams", name), problems)
+
+
+def _check_access(config: Config, key: KeyConfig, where: str, problems: Problems) -> None:
+    """Refuse providers, models and patterns that the file does not have."""
+    check_brought(config, key, where, problems)
+    _check_models(config, key.models, where, problems)
+    check_allowed_patterns(config, key.passthrough, where, problems)
 
 
 def check_new_key(key: KeyConfig, path: str, problems: Problems) -> None:
@@ -84,7 +96,7 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
     for index, model in enumerate(models or ()):
         is_prefix = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
         is_known = model in config.models or is_prefix or matching_wildcard(model, config.models) is not None
-        if not is_known and _exposed(config, model) is None:
+        if not is_known and not _unnamed_targets(config, model):
             path = join(f"{where}.models", model) if isinstance(models, dict) else f"{where}.models[{index}]"
             written = shorten(model) if isinstance(models, dict) else problems.source_text(path)
             problems.add_at_path(path, f"no model {written} in this file{suggest(model, config.models, 'models')}")
@@ -104,6 +116,8 @@ def check_store(config: Config, problems: Problems) -> None:
             "store_sentinel_password",
             "requires a Sentinel store: set store: redis+sentinel://HOST:26379,HOST:26379/NAME/0",
         )
+    if config.calls.store == "redis" and config.store.startswith("memory:"):
+        problems.add_at_path("calls.store", "requires a Redis store: set store: redis://HOST:6379/0, or remove this setting")
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):
@@ -120,6 +134,8 @@ def check_limits(config: Config, problems: Problems) -> None:
     blocks = _limits(config)
     known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
     for name, provider in () if config.expose_targets else config.providers.items():
+        if provider.discovery is not None:
+            continue
         used = [model for other, model in known if other == name]
         for model in provider.models:
             if not any(_may_be(model, each) for each in used):
@@ -161,19 +177,18 @@ def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
     """Return every limits block: its path, the block, and, for a budget, the targets that its calls can reach."""
     limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
-    everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
-    blocks = [(join("keys", name), key.models, key.limits, "limits") for name, key in config.keys.items()]
-    blocks += [
-        (join("keys", name), key.models, key.limits_per_user, "limits_per_user") for name, key in config.keys.items()
-    ]
-    blocks += [(join("teams", name), team.models, team.limits, "limits") for name, team in config.teams.items()]
-    for section, entries in (("keys", config.keys), ("teams", config.teams)):
-        for name, entry in entries.items():
-            where = f"{join(section, name)}.models"
-            limited += [
-                (f"{join(where, model)}.limits", block, _may_reach(config, model) if block.spend else [])
-                for model, block in model_limits(entry).items()
-            ]
+    everything = [Ref(name, "*") for name, one in config.providers.items() if config.expose_targets or one.discovery is not None]
+    keys = [*((join("keys", name), key) for name, key in config.keys.items()), *policy_keys(config.issuers)]
+    teams = [(join("teams", name), team) for name, team in config.teams.items()]
+    blocks = [(where, key.models, key.limits, "limits") for where, key in keys]
+    blocks += [(where, key.models, key.limits_per_user, "limits_per_user") for where, key in keys]
+    blocks += [(where, team.models, team.limits, "limits") for where, team in teams]
+    entries: list[tuple[str, KeyConfig | TeamConfig]] = [*keys, *teams]
+    for where, entry in entries:
+        limited += [
+            (f"{join(f'{where}.models', model)}.limits", block, _may_reach(config, model) if block.spend else [])
+            for model, block in model_limits(entry).items()
+        ]
     for where, models, limits, field in blocks:
         targets: list[Ref] = []
         if limits.spend and models is None:
@@ -203,14 +218,20 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
 def _may_reach(config: Config, model: str) -> list[Ref]:
     """Return the targets that calls can reach if a key allows this model name or pattern."""
     named = [name for name in config.models if model.endswith("*") and name.startswith(model[:-1])]
-    target = _exposed(config, model)
-    return _targets(config, [_pattern(config, model), *named]) + ([target] if target is not None else [])
+    return _targets(config, [_pattern(config, model), *named]) + _unnamed_targets(config, model)
 
 
-def _exposed(config: Config, model: str) -> Ref | None:
-    """Return the target that a key allows by name (PROVIDER/MODEL or PROVIDER/*), if `expose_targets` is set."""
+def _unnamed_targets(config: Config, model: str) -> list[Ref]:
+    """Return the targets that a key allows by a name or pattern without a model of this file.
+
+    They are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may list.
+    """
     provider, slash, name = model.partition("/")
-    return Ref(provider, name) if config.expose_targets and slash and name and provider in config.providers else None
+    found = [Ref(provider, name)] if config.expose_targets and slash and name and provider in config.providers else []
+    for owner, settings in config.providers.items():
+        if settings.discovery is not None and (listed := settings.discovery.models_for(owner, model)) is not None:
+            found.append(Ref(owner, listed))
+    return found
 
 
 def _pattern(config: Config, model: str) -> str:

@@ -8,13 +8,18 @@ from importlib.util import find_spec
 from gateway.config.problem import Problems, join
 from gateway.config.types import Config
 
-EXTRAS = {"otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "tokenizers": ("tokenizers",)}
+EXTRAS = {
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
+    "tokenizers": ("tokenizers",),
+    "jwt": ("jwt", "cryptography"),
+}
 """The modules that each extra installs."""
 
 
 def check_extras(config: Config, problems: Problems, is_installed: Callable[[str], bool] | None = None) -> None:
     """Refuse settings that require an extra whose packages are missing."""
     used = [("traces", "otel")] if config.traces is not None else []
+    used += [("issuers", "jwt")] if config.issuers else []
     used += [
         (f"{join('models', name)}.context.tokenizer", "tokenizers")
         for name, model in config.models.items()
@@ -23,6 +28,11 @@ def check_extras(config: Config, problems: Problems, is_installed: Callable[[str
     for path, extra in used:
         if not all(map(is_installed or _is_installed, EXTRAS[extra])):
             problems.add_at_path(path, f"requires packages that are not installed: install lockgate[{extra}]")
+
+
+def has_extra(extra: str) -> bool:
+    """Return whether the packages of an extra are installed."""
+    return all(map(_is_installed, EXTRAS[extra]))
 
 
 def _is_installed(module: str) -> bool:

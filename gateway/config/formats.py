@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.config.limit import RATE_PATTERN, SPEND_PATTERN, HedgeDelay, read_rate, read_spend, read_timezone
 from gateway.config.redis_address import read_address
-from gateway.config.secret import Url
+from gateway.config.secret import Secret, Url
 
 Schema = dict[str, Any]
 
@@ -172,6 +172,14 @@ def read_base_url(text: str) -> str:
     return bare
 
 
+def read_webhook(text: str) -> Secret:
+    """Read the URL of a webhook, which may contain a credential."""
+    parts = _url(text, ("http", "https"), "the URL of a webhook, such as https://hooks.example.com/services/1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL contains a user or password: use notify.headers instead")
+    return Secret(text.partition("#")[0])
+
+
 def read_proxy(text: str) -> Url:
     """Read `env`, or the URL of a proxy."""
     if text != "env":
@@ -198,6 +206,23 @@ def read_journal(text: str) -> str:
     """Read a folder, or `off`."""
     if not text.strip() or not text.isprintable():
         raise ValueError("expected a folder, or off")
+    return text
+
+
+def read_https_url(text: str) -> str:
+    """Read an https URL. On loopback, http is accepted as well."""
+    parts = _url(text, ("http", "https"), "a URL such as https://login.example.com/jwks.json")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL contains a credential: remove it")
+    if parts.scheme == "http" and not Address(parts.hostname, 0).is_loopback:
+        raise ValueError("keys over http could be replaced on the way: use https")
+    return text
+
+
+def read_text(text: str) -> str:
+    """Read a text without line breaks and control characters."""
+    if not text or not text.isprintable():
+        raise ValueError("expected printable text of at least one character")
     return text
 
 
@@ -286,9 +311,10 @@ FORMATS: dict[str, Format] = {
     "size": Format(read_size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
     "address": Format(read_listen_address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Format(read_base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), may_hold_secret=True),
-    "proxy": Format(
-        read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True
+    "webhook": Format(
+        read_webhook, _text(r"https?://\S+|file:\S+", "https://hooks.example.com/services/1"), may_hold_secret=True, allows_file=True
     ),
+    "proxy": Format(read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True),
     "store": Format(
         read_store,
         _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),
@@ -296,6 +322,11 @@ FORMATS: dict[str, Format] = {
         allows_file=True,
     ),
     "journal": Format(read_journal, {"type": "string", "minLength": 1, "examples": ["off", "/var/lib/lockgate"]}),
+    "https_url": Format(read_https_url, _text(r"https?://[^\s#]+", "https://login.example.com/jwks.json"), may_hold_secret=True),
+    "text": Format(read_text, {"type": "string", "minLength": 1, "examples": ["lockgate"]}),
+    "claim_value": Format(
+        read_text, {"type": ["string", "boolean", "integer"], "minLength": 1, "examples": ["example.com", True]}
+    ),
     "host": Format(read_host, _text(rf"{_NAME}|[0-9A-Fa-f:.]+", "gateway.internal")),
     "origin": Format(read_origin, _text(r"\*|https?://[^\s/?#]+", "https://app.example.com")),
     "network": Format(read_network, _text(r"[0-9A-Fa-f:.]+(?:/\d{1,3})?", "10.0.0.0/8")),

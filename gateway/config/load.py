@@ -20,9 +20,11 @@ from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.extras import check_extras
 from gateway.config.files import Files
 from gateway.config.formats import Address
+from gateway.config.issuer_check import check_issuers, with_key_sets
 from gateway.config.key import KeyConfig
 from gateway.config.listener import AdminConfig, TlsConfig
 from gateway.config.model import ModelConfig
+from gateway.config.notify_check import check_notify
 from gateway.config.passthrough_check import check_passthrough
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
@@ -59,8 +61,8 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 CHECKS = (
-    check_listeners, check_keys, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough, check_extras,
-    check_client_certificates,
+    check_listeners, check_keys, check_issuers, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough,
+    check_extras, check_client_certificates, check_notify,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""
 
@@ -115,6 +117,7 @@ def parse(
     config = reader.read(root, struct_type(Config), "")
     if isinstance(config, Config):
         config = with_overlay(_apply_overrides(replace(config, path=path), overrides), reader.files, problems)
+        config = with_key_sets(config, reader.files, problems)
         routes.check_names(_names(root, "providers"), _names(root, "models"))
         routes.check_models(config.providers)
         for check in CHECKS:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.catalog import Overlay
+from gateway.config.discover import DiscoverConfig
 from gateway.config.field_types import Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
 from gateway.config.price import PriceConfig
@@ -216,6 +217,13 @@ class ProviderConfig(Struct, frozen=True):
             examples=[{"path": "/models", "every": "10s"}],
         ),
     ] = None
+    discover: Annotated[
+        Annotated[DiscoverConfig, Meta(extra={"short": "enabled"})] | None,
+        Meta(
+            description="Make the models that the provider lists callable as `PROVIDER/NAME`. Default: off.",
+            examples=[{"as": "box-*", "every": "1m"}],
+        ),
+    ] = None
     limits: Annotated[
         LimitsConfig,
         Meta(
@@ -233,7 +241,7 @@ class ProviderConfig(Struct, frozen=True):
     bills_aborted_prompt: Annotated[
         bool | None,
         Meta(
-            description="Whether the provider bills the prompt of a call that is given up before any output. Default: true, except "
+            description="Whether the provider bills the prompt of a call that is aborted before any output. Default: true, except "
             "for servers of your own (local, llamacpp, ollama, vllm), where the tokens of the prompt are counted at no "
             "cost.",
             examples=[False],
@@ -268,3 +276,8 @@ class ProviderConfig(Struct, frozen=True):
     """The entries of the file that `catalog` names."""
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
     """The keys that only this provider type has, by their Python names, with defaults filled in."""
+
+    @property
+    def discovery(self) -> DiscoverConfig | None:
+        """The settings of `discover`, or None if it is off."""
+        return self.discover if self.discover is not None and self.discover.enabled else None

@@ -1,8 +1,9 @@
 """The configuration as one frozen struct: every top-level key with its type, default, description and example.
 
-The structs of its parts are in listener.py, provider.py, model.py, passthrough.py, responses.py, key.py, limit.py and
-telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these types. In their metadata, `form` names
-the format of a value (formats.py), and `short` names the field that a scalar in place of the mapping sets.
+The structs of its parts are in listener.py, provider.py, model.py, passthrough.py, responses.py, key.py, issuer.py,
+limit.py, notify.py and telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these types. In their
+metadata, `form` names the format of a value (formats.py), and `short` names the field that a scalar in place of the
+mapping sets.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from gateway.config.field_types import (
     Size,
 )
 from gateway.config.formats import Address
+from gateway.config.issuer import IssuerConfig
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
 from gateway.config.model import ModelConfig
+from gateway.config.notify import NotifyConfig
 from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.responses import ResponsesConfig
@@ -119,8 +122,7 @@ class Config(Struct, frozen=True):
     calls: Annotated[
         CallsConfig,
         Meta(
-            description="Records of past calls, without prompts and answers, for `lockgate calls`. They are in the folder of "
-            "`journal`.",
+            description="Records of past calls, without prompts and answers, for `lockgate calls`.",
             examples=[{"ttl": "30d", "max_bytes": "1GiB"}],
         ),
     ] = CallsConfig()
@@ -129,6 +131,13 @@ class Config(Struct, frozen=True):
         Meta(
             description="OpenTelemetry traces. Default: off.",
             examples=[{"endpoint": "http://otel-collector:4318", "sample": 0.1}],
+        ),
+    ] = None
+    notify: Annotated[
+        NotifyConfig | None,
+        Meta(
+            description="Notifications about budgets and targets, sent to a webhook. Default: off.",
+            examples=[{"webhook": "https://hooks.example.com/services/1", "budget_thresholds": ["80%", "100%"]}],
         ),
     ] = None
     providers: Annotated[
@@ -165,6 +174,14 @@ class Config(Struct, frozen=True):
         dict[str, KeyConfig],
         Meta(description="Virtual keys by name.", examples=[{"search-team": {"hash": KEY_HASH_EXAMPLE}}]),
     ] = {}
+    issuers: Annotated[
+        dict[str, IssuerConfig],
+        Meta(
+            description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer are accepted as those "
+            "with a key are. Requires `pip install lockgate[jwt]`.",
+            examples=[{"staff": {"issuer": "https://login.example.com", "audience": "lockgate"}}],
+        ),
+    ] = {}
     end_user_header: Annotated[
         Annotated[str, Meta(extra={"form": "header_name"})] | None,
         Meta(
@@ -184,8 +201,8 @@ class Config(Struct, frozen=True):
     auth: Annotated[
         Literal["auto", "keys", "none"],
         Meta(
-            description="Whether callers need a key. `auto`: yes if this file has keys; otherwise the gateway may "
-            "listen only on loopback. `keys`: always, even if all keys are created at run time. `none`: never.",
+            description="Whether callers need a key or a token. `auto`: yes if this file has keys or issuers; otherwise the "
+            "gateway may listen only on loopback. `keys`: always, even if all keys are created at run time. `none`: never.",
             examples=["keys"],
         ),
     ] = "auto"
@@ -269,8 +286,8 @@ class Config(Struct, frozen=True):
 
     @property
     def requires_keys(self) -> bool:
-        """Whether callers need a key."""
-        return self.auth == "keys" or (self.auth == "auto" and bool(self.keys))
+        """Whether callers need a key or a token."""
+        return self.auth == "keys" or (self.auth == "auto" and bool(self.keys or self.issuers))
 
 
 def matching_wildcard(name: str, patterns: Iterable[str]) -> str | None:

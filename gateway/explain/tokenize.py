@@ -18,7 +18,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
-    """Return vLLM's answer, with further fields such as `exact`. Unknown ids are null. Raise GatewayError."""
+    """Return vLLM's answer, with further fields such as `exact`. `tokens` is null if the ids are unknown. Raise GatewayError."""
     candidate, body = _read(run, call, source, headers)
     asked = take_asked(body)
     try:

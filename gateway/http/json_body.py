@@ -135,7 +135,7 @@ def _reject_duplicates(source: bytes, body: Body) -> None:
     """Reject a body that contains a key twice.
 
     Parsers differ in the value that they keep, so an upstream could use a model other than the authorized one.
-    Compact JSON needs no scan: if all keys and values add up to the length of the source, nothing was dropped.
+    Compact JSON without duplicates needs no scan: the keys, the values and the punctuation between them add up to its length.
     """
     length = 1
     for key, value in body.items():

@@ -55,7 +55,7 @@ def url_of(listener: socket.socket, *, tls: bool = False) -> str:
 
 
 def seat_name(listener: socket.socket, number: int = 0) -> str:
-    """Return the name of a worker's place in the fleet. A restarted process gets the same name."""
+    """Return the name of a process's position in the fleet. Its replacement gets the same name."""
     host, port = listener.getsockname()[:2]
     return f"{socket.gethostname()} {host} {port} {number}"
 

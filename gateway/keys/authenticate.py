@@ -1,4 +1,4 @@
-"""Authentication: finds the virtual key for the API key of a request, or rejects the request."""
+"""Authentication: finds the virtual key for the API key or token of a request, or rejects the request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.errors import Forbidden, Unauthorized, Unavailable
+from gateway.keys.token_callers import SigningKeyUnknownError, TokenCallers, is_token
 from gateway.keys.virtual_key import VirtualKey
 
 _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
@@ -22,10 +23,19 @@ class Keys:
     """
 
     def __init__(
-        self, keys: Mapping[bytes, VirtualKey], *, open_to_all: bool, clock: Callable[[], float] = time.time
+        self,
+        keys: Mapping[bytes, VirtualKey],
+        *,
+        open_to_all: bool,
+        clock: Callable[[], float] = time.time,
+        tokens: TokenCallers | None = None,
     ) -> None:
-        """`keys` maps SHA-256 digests to keys. With `open_to_all`, calls need no key. `clock` returns the Unix time."""
+        """`keys` maps SHA-256 digests to keys. With `open_to_all`, calls need no key. `clock` returns the Unix time.
+
+        `tokens` accepts the signed tokens of issuers.
+        """
         self._clock = clock
+        self.tokens = tokens
         self._configured = keys
         self._keys = keys
         self.open_to_all = open_to_all
@@ -40,9 +50,10 @@ class Keys:
         self._is_complete = complete
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
-        """Return the caller's key, or None if no key is required. Raise Unauthorized, Forbidden or Unavailable.
+        """Return the caller's key, or None if no key is required. Raise GatewayError if the caller is rejected.
 
         `query` is searched only to explain that keys in the URL are not accepted. Messages never contain the key.
+        Raise SigningKeyUnknownError if a token can be verified only after its issuer's keys have been fetched; `identify` waits for that.
         """
         if self.open_to_all:
             return None
@@ -53,7 +64,10 @@ class Keys:
             has_header = any(name == b"authorization" for name, _ in headers)
             what = "The Authorization header is not 'Bearer KEY'" if has_header else "The API key is missing"
             raise Unauthorized(f"{what}. Send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
-        key = self._keys.get(hashlib.sha256(token).digest())
+        digest = hashlib.sha256(token).digest()
+        key = self._keys.get(digest)
+        if key is None and self.tokens is not None and is_token(token):
+            return self.tokens.authenticate(token, digest)
         if key is None and not self._is_complete:
             text = "The API key cannot be verified: the key store is unavailable. Try again later."
             raise Unavailable(text, code="keys_unavailable", retry_after=1.0)
@@ -64,6 +78,17 @@ class Keys:
         if key.expires is not None and self._clock() >= key.expires:
             raise Forbidden(f"The key '{key.name}' has expired. Ask the operator for a new key.", code="key_expired")
         return key
+
+    async def identify(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
+        """Return the caller's key as `authenticate` does. If a token's signing key is unknown, first fetch the issuer's keys."""
+        try:
+            return self.authenticate(headers, query)
+        except SigningKeyUnknownError as error:
+            await error.source.refreshed()
+        try:
+            return self.authenticate(headers, query)
+        except SigningKeyUnknownError as error:
+            raise error.refusal from None
 
 
 def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Virtual keys from the `keys` and `teams` of a configuration."""
+"""Virtual keys from the `keys`, `issuers` and `teams` of a configuration."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from collections.abc import Collection, Iterable, Mapping
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.types import Config
 from gateway.keys.authenticate import Keys
+from gateway.keys.issuer_keys import IssuerKeys
+from gateway.keys.token_callers import TokenCallers
 from gateway.keys.virtual_key import VirtualKey, matches_any
 from gateway.store.from_config import limits_in, model_limits_in
 
 
-def keys_of(config: Config) -> Keys:
-    """Return the keys of a configuration. If the configuration requires no keys, every caller is accepted."""
-    return Keys(virtual_keys(config.keys.values(), config.teams), open_to_all=not config.requires_keys)
+def keys_of(config: Config, sources: Mapping[str, IssuerKeys]) -> Keys:
+    """Return the keys of a configuration. If the configuration requires no keys, every caller is accepted.
+
+    `sources` are the public keys of its issuers, by name.
+    """
+    keys = virtual_keys(config.keys.values(), config.teams)
+    tokens = TokenCallers(config, sources, virtual_key) if config.issuers else None
+    return Keys(keys, open_to_all=not config.requires_keys, tokens=tokens)
 
 
 def virtual_keys(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[bytes, VirtualKey]:
     """Return virtual keys by digest. A key whose team is no longer configured is disabled."""
-    return {bytes.fromhex(key.hash.removeprefix("sha256:")): _virtual_key(key, teams) for key in keys}
+    return {bytes.fromhex(key.hash.removeprefix("sha256:")): virtual_key(key, teams) for key in keys}
 
 
-def _virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
+def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
+    """Return one virtual key, with the limits and restrictions of its team."""
     team = teams.get(key.team) if key.team is not None else TeamConfig("")
     limits = limits_in(key.limits, f"key:{key.name}", strict=bool(key.strict))
     model_limits = model_limits_in(key, f"key:{key.name}", strict=bool(key.strict))

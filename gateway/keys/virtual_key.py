@@ -1,4 +1,4 @@
-"""The virtual key: a credential issued by this gateway, with the models and paths that it allows."""
+"""The virtual key: the credential of a caller, with the models and paths that it allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.store.limit import Limit
 
 
 class VirtualKey(msgspec.Struct, frozen=True):
-    """A credential that a caller sends.
+    """A key that this gateway issued, or the token of an issuer that it accepts.
 
     `expires` is a Unix time in seconds. `limits` are those of the key and of its team.
     """
@@ -37,6 +37,12 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """Whether spend on credentials that callers bring counts towards budgets."""
     requires_end_user: bool = False
     """Whether calls must name an end user."""
+    policy: str | None = None
+    """The policy that applies to a token; None for a key."""
+    end_user: str = ""
+    """The end user that a token names."""
+    tags: tuple[str, ...] = ()
+    """Tags of all calls."""
 
 
 def may_use(key: VirtualKey | None, model: str) -> bool:

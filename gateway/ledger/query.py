@@ -115,7 +115,7 @@ def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str, whole:
 
 
 def json_fields(counts: UsageCounts) -> dict[str, Any]:
-    """Return counts by column name. `estimated` and `unpriced` are the numbers of bookings whose usage or cost is not known."""
+    """Return counts by column name. `estimated` counts bookings with estimated usage, `unpriced` those with unknown cost."""
     columns: dict[str, Any] = dict(zip(COLUMNS, counts, strict=True))
     return {**columns, "cost_usd": counts.cost / NANO_PER_USD}
 

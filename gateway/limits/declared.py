@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gateway.config.issuer import key_of_policy, policies_of
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.types import Config
 from gateway.store.from_config import limits_in, model_limits_in
@@ -13,14 +14,11 @@ from gateway.store.limit import Limit
 def declared_limits(
     config: Config, runtime_keys: Iterable[KeyConfig] = (), runtime_teams: Iterable[TeamConfig] = ()
 ) -> list[Limit]:
-    """Return the limits of keys, teams, models, providers and targets. The limits of individual users are left out."""
+    """Return the limits of keys, teams, models, providers and targets, but not those of individual users and token callers."""
     limits: list[Limit] = []
     for kind, entries in (("key", [*config.keys.values(), *runtime_keys]), ("team", [*config.teams.values(), *runtime_teams])):
         for entry in entries:
-            owner = f"{kind}:{entry.name}"
-            limits += limits_in(entry.limits, owner)
-            for _, some in model_limits_in(entry, owner):
-                limits += some
+            limits += _limits_of(entry, f"{kind}:{entry.name}")
     for name, model in config.models.items():
         limits += limits_in(model.limits, f"model:{name}")
     for name, provider in config.providers.items():
@@ -28,3 +26,19 @@ def declared_limits(
         for model_name, target in provider.models.items():
             limits += limits_in(target.limits, f"target:{name}/{model_name}", "target")
     return limits
+
+
+def caller_limits(config: Config, name: str) -> list[Limit]:
+    """Return the limits of the caller ISSUER/SUBJECT under each policy of its issuer; none if there is no such issuer.
+
+    Its policy is known only while it calls, because its token has the claims that select it.
+    """
+    issuer = config.issuers.get(name.partition("/")[0]) if "/" in name else None
+    policies = policies_of(issuer).values() if issuer is not None else ()
+    limits = [limit for policy in policies for limit in _limits_of(key_of_policy(policy, name, None), f"key:{name}")]
+    return list({(limit.key, limit.amount): limit for limit in limits}.values())
+
+
+def _limits_of(entry: KeyConfig | TeamConfig, owner: str) -> list[Limit]:
+    """Return the limits of a key or team, with those for single models."""
+    return [*limits_in(entry.limits, owner), *(limit for _, some in model_limits_in(entry, owner) for limit in some)]

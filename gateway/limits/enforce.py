@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.catalog.prices import TokenPrice, price_of
+from gateway.config.issuer import policy_keys
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
@@ -70,7 +71,8 @@ class Limits:
         self._users: dict[tuple[str, str], tuple[tuple[Limit, ...], LimitsConfig]] = {}
         targets = (*self._providers.values(), *self._targets.values())
         own = [limit for block in (*self._models.values(), *targets) for limit in block]
-        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values())
+        policies = [policy for _, policy in policy_keys(config.issuers)]
+        entries: tuple[KeyConfig | TeamConfig, ...] = (*config.teams.values(), *config.keys.values(), *policies)
         self.counts_tokens = needed_estimates(own)[0] or any(map(needs_token_count, entries))
         """Whether a limit in the configuration needs an estimate of a call's tokens."""
         self.has_target_limits = any(targets)
@@ -95,7 +97,10 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
-            raise refusal_error(self._in_flight.judge(decision, costs))
+            call.limit_states = self._in_flight.states(decision)
+            decision = self._in_flight.judge(decision, costs)
+            self.budget_gauge.note_refusal(decision)
+            raise refusal_error(decision)
         self._in_flight.add(decision)
         call.reservation = decision
 
@@ -115,7 +120,9 @@ class Limits:
         if isinstance(decision, Reservation):
             self._in_flight.add(decision)
             return decision
+        call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
+        self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"
@@ -200,7 +207,7 @@ class Limits:
         body, default = call.body, self._config.default_output_tokens
         tier = requested_tier(body) if money else ""
         if has_strict_limit(limits):
-            prompt, output = max_prompt_tokens(call), max_output_tokens(call, default)
+            prompt, output = max_prompt_tokens(call, targets), max_output_tokens(call, default)
             units = max_search_units(call)
             prices = [self._budget_price(call, target) for target in targets] if money else []
             spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)

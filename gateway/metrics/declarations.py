@@ -1,7 +1,8 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
 Counter names are listed without `_total`. Label values are configured models and targets, known parameters, the first
-MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
+MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, the first MAX_DISCOVERED discovered models, and fixed
+words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),
     "lockgate_stream_end": ("Finished streams, by how they ended.", ("target", "reason")),
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
-    "lockgate_auth_failures": ("Calls rejected because their key was missing, unknown, disabled or expired.", ("reason",)),
+    "lockgate_auth_failures": ("Calls rejected because their key or token was missing, invalid, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
+    "lockgate_issuer_key_fetches": ("Fetches of the public keys of token issuers, by outcome.", ("issuer", "outcome")),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
     "lockgate_secrets_redacted": ("Credentials removed from upstream error texts.", ()),
@@ -70,6 +72,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
     "lockgate_log_drops": ("Log lines dropped because their reader was too slow or they could not be written.", ()),
     "lockgate_call_record_drops": ("Calls that could not be recorded, for example because of a full disk.", ()),
+    "lockgate_notifications": (
+        "Notifications to the webhook, by outcome: sent, failed after all attempts, or dropped because too many were waiting.",
+        ("event", "outcome"),
+    ),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),
@@ -87,13 +93,23 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         ("target", "state"),
         "max",
     ),
+    "lockgate_target_down": (
+        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a 429.",
+        ("target",),
+        "max",
+    ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
+    "lockgate_discovery_up": ("1 if the last request for the models that a provider lists (`discover`) succeeded.", ("provider",), "min"),
+    "lockgate_discovered_models": ("Number of models that a provider lists (`discover`).", ("provider",), "max"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
     "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
+    "lockgate_issuer_keys_timestamp_seconds": (
+        "Time of the last successful fetch of the public keys of an issuer; the earliest of all workers.", ("issuer",), "min",
+    ),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (
         "Processes that share the store. The shares of missing processes stay reserved.",
@@ -217,7 +233,7 @@ HISTOGRAMS: dict[str, View] = {
         "Time from the request's headers to the first content of a stream.", "first_token"
     ),
     "lockgate_time_per_output_token_seconds": _ours(
-        "Mean time between the tokens of a stream, after the first.", "per_token"
+        "Mean time per token after the first token of a stream.", "per_token"
     ),
     "lockgate_overhead_seconds": _ours(
         "Time added by the gateway to calls with one attempt, not including waits for the caller, a queue or the upstream.",
@@ -233,7 +249,7 @@ HISTOGRAMS: dict[str, View] = {
     ),
     "gen_ai_server_time_to_first_token_seconds": View("Time to the first content of a stream.", "first_token", _SERVER),
     "gen_ai_server_time_per_output_token_seconds": View(
-        "Mean time between the tokens of a stream.", "per_token", _SERVER
+        "Mean time per token after the first token of a stream.", "per_token", _SERVER
     ),
     "gen_ai_client_operation_duration_seconds": View("Duration of upstream attempts.", "attempt", (*_CLIENT, *_ERROR)),
     "gen_ai_client_token_usage": View(
@@ -254,6 +270,7 @@ MAX_SERIES = 2000
 MAX_KEYS = 200
 MAX_TEAMS = 100
 MAX_CODES = 100
+MAX_DISCOVERED = 1000
 MAX_ROWS = 300
 """Number of label sets of one counter or gauge after which new ones are counted as `other`.
 

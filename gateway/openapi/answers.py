@@ -202,7 +202,8 @@ SCHEMAS: dict[str, Schema] = {
             "expires": nullable(_TEXT),
             "strict": {"type": "boolean"},
             "limits": listing("LimitState"),
-        }
+        },
+        {"policy": _TEXT, "end_user": nullable(_TEXT)},
     ),
     "Status": record({"status": _TEXT}),
     "Json": {"type": "object", "description": "A JSON object in the form of this API."},

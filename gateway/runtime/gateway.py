@@ -26,9 +26,12 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.records import RowCopy
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.notify.notifier import new_notifier
 from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
+from gateway.runtime.issuers import Issuers
 from gateway.runtime.limiter import LimitStore
+from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
 from gateway.store.limit import Limit, LimitUsage
@@ -36,6 +39,7 @@ from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
 from gateway.store.responses import MemoryResponses, ResponseStore
+from gateway.targets.discovery import Discovery
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -43,9 +47,8 @@ from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
 from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.call_records import CallRecords, records_path
+from gateway.telemetry.call_records import CallRecords, recorder_of
 from gateway.telemetry.fleet import Fleet, fleet_of
-from gateway.telemetry.record_file import RecordFile
 from gateway.telemetry.tracing import tracer_of
 from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
@@ -53,8 +56,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time after the store deadline within which the limit store detects an outage that other subsystems have noticed."""
-
+"""Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -80,7 +82,7 @@ class Gateway:
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
         runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
-        is this process's place in the fleet, which its replacement takes over.
+        identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
         self.report = report
@@ -92,26 +94,26 @@ class Gateway:
         self.latencies: dict[str, Latency] = {}
         self.ledger = Ledger(report)
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
+        self.live = LiveSeries(self.metrics)
         self._limit_store = LimitStore(self.metrics, report, self.ledger, seat)
         self.fleet: Fleet | None = None
         self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
+        self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
+        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
-        """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
         self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
-        self.runtime_keys = RuntimeKeys(
-            key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys")
-        )
-        self.runtime_teams = RuntimeTeams(
-            team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
-        )
+        self.runtime_keys = RuntimeKeys(key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys"))
+        self.runtime_teams = RuntimeTeams(team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams"))
+        self._notifier = new_notifier(config, self.health, self.metrics, report, self._read_budgets)
+        self.issuers = Issuers(self.resources.fetch, state_folder(config, os.environ), report)
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
         self.page_guard = PageGuard(page_rules(config))
@@ -136,6 +138,7 @@ class Gateway:
             mirrors=Mirrors(self.metrics, self.log, self.ledger),
             runtime_keys=self.runtime_keys,
             runtime_teams=self.runtime_teams,
+            issuers=self.issuers,
             responses=self._new_response_store(config),
             limiter_for=self._limit_store.limiter_for,
         )
@@ -153,6 +156,12 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
+    def _on_discovered(self) -> None:
+        """Serve the models that providers list now."""
+        self.generation.set_discovered(self.discovery.lists)
+        self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
+        self._configure_probes()
+
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
@@ -161,6 +170,12 @@ class Gateway:
         """Read the usage of budgets, for the gauges."""
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
+
+    async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
+        """Return the budgets whose usage has changed, and those that refused a call, since the last time."""
+        await self.refresh_budgets()
+        limits = self.generation.limits
+        return limits.budget_gauge.take_news() if limits is not None else ([], [])
 
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
@@ -181,7 +196,12 @@ class Gateway:
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
         self._configure_probes()
-        register_gauges(self.shared, lambda: self.generation, workers=self._workers)
+        await self._configure_notifications()
+        self.discovery.configure(self.config, self.generation.backend)
+        await self.discovery.wait_for_first()
+        register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
+        if self.resources.sockets is None:  # a worker has no admin listener
+            self._spawn(self.live.run(), "live series")
 
     async def apply(
         self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
@@ -201,6 +221,7 @@ class Gateway:
         except BaseException:
             self._next = None
             await self.resources.close_unused(self._is_used)
+            await self.issuers.keep_only(generation.config for generation in self._live_generations())
             raise
         self.metrics.add_names(*label_names(config))
         self.health.configure(config.providers)
@@ -209,7 +230,9 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        self._configure_probes()
+        await self._configure_notifications()
+        self.discovery.configure(config, generation.backend)
+        self._on_discovered()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -223,14 +246,15 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, if this process serves calls."""
+        """Start the ledger and the limit store, once, and begin to fetch the keys of issuers, if this process serves calls."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
-            if (path := records_path(generation.config, os.environ)) is not None:
-                kept = generation.config.calls
-                self.log.records = CallRecords(RecordFile(path, kept.ttl, kept.max_bytes), self.report)
+            if (recorder := recorder_of(generation.config, os.environ)) is not None:
+                self.log.records = CallRecords(recorder, self.report)
             await self._limit_store.limiter_for(generation.config).start()
+        if self._workers == 1:
+            self.issuers.start(generation.config)
 
     async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
         # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
@@ -246,6 +270,7 @@ class Gateway:
                 await asyncio.sleep(RETIRE_INTERVAL_S)
             else:
                 await self.resources.close_unused(self._is_used)
+        await self.issuers.keep_only(generation.config for generation in self._live_generations())
 
     def count_edge_refusal(self, reason: str) -> None:
         """Count a caller's connection that was rejected before there was a call."""
@@ -268,7 +293,13 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
+            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
+
+    async def _configure_notifications(self) -> None:
+        """Send the notifications of the serving generation, if this process serves calls."""
+        if self._workers == 1:
+            await self._notifier.configure(self.config.notify)
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
@@ -280,10 +311,13 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self._notifier.stop(timeout_s)
+        await self.discovery.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
         await self.runtime_teams.stop()
+        await self.issuers.keep_only(())
         await self.shared.responses.close()
         self._outage_log.stop()
         if self.fleet is not None:

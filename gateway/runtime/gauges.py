@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from gateway.runtime.generation import Generation
     from gateway.runtime.resources import AnyEngine
     from gateway.runtime.shared import Shared
+    from gateway.targets.discovery import Discovery
     from gateway.targets.registry import TargetRegistry
 
 BUILD = (version("lockgate"), platform.python_version())
 
 
-def register_gauges(shared: Shared, generation: Callable[[], Generation], *, workers: int) -> None:
+def register_gauges(shared: Shared, generation: Callable[[], Generation], discovery: Discovery, *, workers: int) -> None:
     """Register the gauges that this process measures.
 
     `generation` returns the serving generation. A supervisor of several `workers` measures only its version, the
@@ -34,6 +35,8 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
             gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
     if workers > 1:
         return
+    gauge("lockgate_issuer_keys_timestamp_seconds", lambda: shared.issuers.fetch_times(generation().config))
+    gauge("lockgate_issuer_key_fetches", lambda: shared.issuers.fetches(generation().config))
     gauge("lockgate_event_loop_lag_seconds", lambda: {(): shared.sweeper.lag})
     gauge("lockgate_log_drops", lambda: {(): shared.log.drops})
     gauge("lockgate_call_record_drops", lambda: {(): shared.log.records.drops if shared.log.records is not None else 0})
@@ -46,10 +49,13 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
         lambda: {(state,): getattr(native, state) for state in ("in_use", "idle", "waiting")},
     )
     gauge("lockgate_target_state", partial(_target_states, shared.health, shared.metrics))
+    gauge("lockgate_target_down", partial(_targets_down, shared.health, shared.metrics))
     for name in ("in_flight", "waiting"):
         gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))
     gauge("lockgate_budget_used_ratio", partial(_budget_values, generation, "used"))
     gauge("lockgate_budget_reserved_ratio", partial(_budget_values, generation, "reserved"))
+    gauge("lockgate_discovery_up", discovery.states)
+    gauge("lockgate_discovered_models", discovery.counts)
     for name in ("running", "waiting"):
         gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
 
@@ -68,6 +74,15 @@ def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, 
     for target in health.all():
         label, current = metrics.target_named(target.name), target.state
         values |= {(label, state): float(state == current) for state in STATES}
+    return values
+
+
+def _targets_down(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Return 1 for each target that is down, else 0. Targets without a separate label are down if one of them is."""
+    values: dict[tuple[str, ...], float] = {}
+    for target in health.all():
+        label = (metrics.target_named(target.name),)
+        values[label] = max(values.get(label, 0.0), float(target.is_down))
     return values
 
 

@@ -6,7 +6,7 @@ A reload creates a new one; calls in flight use the old one until they end.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from gateway.limits.enforce import Limits
 from gateway.passthrough.rules import rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
+from gateway.routing.discovered import discovered_models
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of, tls_files
 from gateway.runtime.shared import Shared
@@ -63,7 +64,7 @@ class Generation:
         self._latencies = shared.latencies
         self._transports: dict[str, Transport] = {}
         self._backends: dict[tuple[str, str], Backend] = {}
-        self.keys = keys_of(config)
+        self.keys = keys_of(config, shared.issuers.sources(config))
         self.set_runtime_keys(shared.runtime_keys.accepted)
         self.router = Router(
             {name: Model(name, model.targets, model) for name, model in config.models.items()},
@@ -72,9 +73,14 @@ class Generation:
             providers=frozenset(config.providers),
             is_live=shared.health.is_live,
         )
+        self.set_discovered({})
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
         self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.pipeline = _new_pipeline(self, shared)
+
+    def set_discovered(self, lists: Mapping[str, tuple[str, ...] | None]) -> None:
+        """Replace the models that providers list. None is a list that has not been read."""
+        self.router.discovered = discovered_models(self.config.providers, self.config.models, lists)
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""
@@ -85,6 +91,8 @@ class Generation:
         teams = self._runtime_teams.merged(self.config.teams)
         if not (has_teams := self._runtime_teams.is_loaded):
             entries = [entry for entry in entries if entry.team is None or entry.team in teams]
+        if self.keys.tokens is not None:
+            self.keys.tokens.set_teams(teams, complete=has_teams)
         complete = has_teams and self._runtime_keys.is_loaded
         self.keys.set_runtime_keys(virtual_keys(entries, teams), complete=complete)
 

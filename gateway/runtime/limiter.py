@@ -25,7 +25,7 @@ class LimitStore:
     """
 
     def __init__(self, metrics: Metrics, report: Callable[[str], None], ledger: Ledger, seat: str) -> None:
-        """`seat` is this process's place in the fleet."""
+        """`seat` identifies this process's position in the fleet, which its replacement takes over."""
         self._metrics = metrics
         self._report = report
         self._ledger = ledger

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import providers
 from gateway.config.files import fingerprint
+from gateway.config.issuer import IssuerConfig
 from gateway.config.provider import ProviderConfig
+from gateway.upstream.fetch import fetch
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_address
@@ -48,6 +50,8 @@ class Resources:
         """
         self._resolver = resolver or ThreadResolver()
         self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
+        self.loopback = NativeTransport(connections=64)
+        """For calls of the admin listener's page to the callers' listener of this gateway."""
         self.sockets = sockets
         self._httpx: dict[tuple[str, int, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
@@ -67,6 +71,19 @@ class Resources:
 
             self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, is_allowed_address)
         return self._httpx[key]
+
+    async def fetch(self, issuer: IssuerConfig, url: str, limit: int) -> bytes:
+        """Return the content of a URL of an issuer, at most `limit` bytes. Raise UpstreamError if it cannot be read."""
+        proxy = proxy_of(issuer.proxy, url)
+        if proxy is None:
+            return await fetch(self.native, url, limit, ca=issuer.ca)
+        from gateway.upstream.httpx_transport import HttpxTransport
+
+        transport = HttpxTransport(1, self._resolver, is_allowed_address)
+        try:
+            return await fetch(transport, url, limit, ca=issuer.ca, proxy=proxy)
+        finally:
+            await transport.aclose()
 
     def engine_for(self, provider: ProviderConfig) -> AnyEngine:
         """Return the engine of a local provider. A running engine with the same options is used again."""
@@ -110,6 +127,7 @@ class Resources:
         """Stop all engines and close all transports."""
         await self.close_unused(lambda resource: False)
         await self.native.aclose()
+        await self.loopback.aclose()
 
 
 async def check_engines(engines: list[AnyEngine]) -> None:

@@ -16,6 +16,7 @@ from gateway.http.sweeper import Sweeper
 from gateway.keys.runtime_keys import RuntimeKeys, RuntimeTeams
 from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
+from gateway.runtime.issuers import Issuers
 from gateway.runtime.resources import Resources
 from gateway.store.limit import Limiter
 from gateway.store.responses import ResponseStore
@@ -46,6 +47,7 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     mirrors: Mirrors
     runtime_keys: RuntimeKeys
     runtime_teams: RuntimeTeams
+    issuers: Issuers
     responses: ResponseStore
     limiter_for: Callable[[Config], Limiter]
     """Returns the limit store. It is created on first use, from the configuration that is passed then."""

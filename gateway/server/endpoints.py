@@ -50,14 +50,14 @@ class Endpoints:
         self._gateway = gateway
         self._dialect_of = dialect_of
 
-    def _authenticate(self, request: Request) -> tuple[Generation, VirtualKey | None]:
+    async def _authenticate(self, request: Request) -> tuple[Generation, VirtualKey | None]:
         """Return the current generation and the caller's key in it."""
         generation = self._gateway.generation
-        return generation, generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
+        return generation, await generation.keys.identify(request.scope["headers"], request.scope["query_string"])
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: list the models that this key may use."""
-        generation, key = self._authenticate(request)
+        generation, key = await self._authenticate(request)
         allowed = [name for name in generation.router.names() if may_use(key, name)]
         if uses_messages_api(request):
             describe = partial(self._describe, generation, brief=True)
@@ -66,7 +66,7 @@ class Endpoints:
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and adjusts."""
-        generation, key = self._authenticate(request)
+        generation, key = await self._authenticate(request)
         name = request.path_params["name"]
         if not name:
             return await self.models(request)
@@ -95,7 +95,7 @@ class Endpoints:
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration allows it."""
-        generation, _ = self._authenticate(request)
+        generation, _ = await self._authenticate(request)
         if not generation.config.callers.openapi:
             raise NotFound("The OpenAPI document is not shown here: set callers.openapi to true, or read it at the admin listener.")
         from gateway.openapi.document import document_json
@@ -107,7 +107,7 @@ class Endpoints:
 
         Below the path of another API, explain a body of that API.
         """
-        generation, key = self._authenticate(request)
+        generation, key = await self._authenticate(request)
         source, headers = await _read(request, generation), request.scope["headers"]
         path = request.scope["path"].removesuffix("/explain")
         dialect = self._dialect_of.get(path) or deployment_api(path) or CHAT
@@ -133,25 +133,25 @@ class Endpoints:
         return await self._tokens(request, DETOKENIZE, answer_detokenize)
 
     async def _tokens(self, request: Request, dialect: Dialect, answer: Answer) -> Response:
-        generation, key = self._authenticate(request)
+        generation, key = await self._authenticate(request)
         source = await _read(request, generation)
         call = Call(dialect.operation, request.scope["path"], dialect, key=key)
         return _json(await answer(generation.dry_run(), call, source, request.scope["headers"]))
 
     async def _count(self, request: Request, call: Call) -> dict[str, Any]:
-        generation, call.key = self._authenticate(request)
+        generation, call.key = await self._authenticate(request)
         source = await _read(request, generation)
         return await count_tokens(generation.dry_run(), call, source, request.scope["headers"])
 
     async def post_only(self, request: Request) -> Response:
         """Reject methods other than POST on the paths that the pipeline serves."""
-        self._authenticate(request)
+        await self._authenticate(request)
         raise post_only_error(request)
 
     async def http_error(self, request: Request, error: HTTPException) -> Response:
         """Reject an unknown path or method. Without a valid key, the response does not reveal which paths exist."""
         try:
-            self._authenticate(request)
+            await self._authenticate(request)
         except GatewayError as refused:
             return error_response(request, refused)
         return http_error_response(request, error)

@@ -1,4 +1,4 @@
-"""GET /v1/key: the permissions of a request's key, the usage of its limits, and the times of their resets."""
+"""GET /v1/key: the permissions of a request's key or token, the usage of its limits, and the times of their resets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OwnKey:
 
     async def show(self, request: Request) -> Response:
         """GET /v1/key: describe the key of this request. Its limits include those of its team."""
-        key = self._gateway.generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
+        key = await self._gateway.generation.keys.identify(request.scope["headers"], request.scope["query_string"])
         key = key if key is not None else VirtualKey("")
         limits = [*key.limits, *(limit for _, limits in key.model_limits for limit in limits)]
         try:
@@ -39,7 +39,10 @@ class OwnKey:
 
 
 def _describe(key: VirtualKey) -> dict[str, Any]:
-    """Return the permissions of a key. An empty name stands for a gateway that requires no key."""
+    """Return the permissions of a key, with the policy and the end user of a token.
+
+    An empty name stands for a gateway that requires no key.
+    """
     expires = None if key.expires is None else datetime.fromtimestamp(key.expires, UTC).isoformat().replace("+00:00", "Z")
     return {
         "object": "key",
@@ -49,6 +52,7 @@ def _describe(key: VirtualKey) -> dict[str, Any]:
         "passthrough": _sorted(key.passthrough),
         "expires": expires,
         "strict": key.strict,
+        **({} if key.policy is None else {"policy": key.policy, "end_user": key.end_user or None}),
     }
 
 

@@ -22,15 +22,15 @@ class StoredResponses:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def _authenticate(self, request: Request) -> tuple[ResponseStorage, VirtualKey | None, str]:
+    async def _authenticate(self, request: Request) -> tuple[ResponseStorage, VirtualKey | None, str]:
         """Return the storage, the caller's key and the id of the response."""
         generation = self._gateway.generation
-        key = generation.keys.authenticate(request.scope["headers"], request.scope["query_string"])
+        key = await generation.keys.identify(request.scope["headers"], request.scope["query_string"])
         return generation.storage, key, request.path_params["id"]
 
     async def response(self, request: Request) -> Response:
         """GET or DELETE /v1/responses/{id}: return or delete a stored response."""
-        storage, key, id = self._authenticate(request)
+        storage, key, id = await self._authenticate(request)
         if request.method == "DELETE":
             await storage.delete(key, id)
             return _json({"id": id, "object": "response", "deleted": True})
@@ -41,13 +41,13 @@ class StoredResponses:
 
     async def input_items(self, request: Request) -> Response:
         """GET /v1/responses/{id}/input_items: list the input items of a stored response and of earlier turns."""
-        storage, key, id = self._authenticate(request)
+        storage, key, id = await self._authenticate(request)
         found = await storage.read(key, id)
         return _json(list_items(found.items, request.query_params))
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/responses/{id}/cancel: reject the request, because no response is created in the background."""
-        storage, key, id = self._authenticate(request)
+        storage, key, id = await self._authenticate(request)
         await storage.read(key, id)
         raise BadRequest("Only a response that was created with 'background: true' can be cancelled.", param="background")
 

@@ -34,7 +34,7 @@ async def _reject(
     generation = gateway.generation
     caller = WebSocketCaller(scope, receive, send, generation.pipeline.deadlines)
     try:
-        generation.keys.authenticate(caller.headers, caller.query)
+        await generation.keys.identify(caller.headers, caller.query)
         error = _unsupported(rule, scope["path"][:100])
         gateway.count_edge_refusal(UPGRADE_UNSUPPORTED[1])
     except GatewayError as refused:

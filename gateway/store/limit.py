@@ -157,6 +157,8 @@ class LimitStatus(msgspec.Struct, frozen=True):
     limit: Limit
     remaining: int
     reset_s: float
+    reserved: int | None = None
+    """The part of the used amount that calls in flight reserve, of all processes together. None if the store does not say."""
 
 
 class LimitUsage(msgspec.Struct, frozen=True):

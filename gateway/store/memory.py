@@ -98,7 +98,8 @@ class MemoryLimiter:
             slot, remaining, retry_after = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
             slots.append(slot)
             reset = seconds_until(limit.slot_expiry(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
-            statuses.append(LimitStatus(limit, max(0, remaining), reset))
+            reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
+            statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved))
             if remaining < cost and not force and (binding is None or is_longer(retry_after, binding.retry_after)):
                 binding = Refusal(limit, retry_after, statuses, now, busy=limit.kind == "spend" and retry_after == BUSY_RETRY_S)
         if binding is not None:
@@ -167,8 +168,8 @@ class MemoryLimiter:
     def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
         """Return the slot to charge, the remaining amount, and the seconds until `cost` fits.
 
-        The wait is None if the cost fits now, or if it exceeds the limit and never fits. For concurrent calls it is
-        always BUSY_RETRY_S.
+        The wait is None if the cost fits now, or if it exceeds the limit and never fits. For a limit on concurrent
+        calls, it is always BUSY_RETRY_S.
         """
         if limit.slot == NO_SLOT:
             return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S

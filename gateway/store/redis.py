@@ -62,8 +62,8 @@ class RedisLimiter:
         """Create a limiter; `start` connects.
 
         `report` receives one line at the start of an outage and one at its end. `hold_back_s` is how long other
-        processes hold back the share of this process after it stops responding. `seat` is the position of this
-        process in the fleet, which its replacement takes over.
+        processes hold back the share of this process after it stops responding. `seat` identifies this process's
+        position in the fleet, which its replacement takes over.
         """
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())
@@ -243,12 +243,13 @@ class RedisLimiter:
     def _read_decision(self, pending: PendingDecision, entry: list[int]) -> Reservation | Refusal:
         """Convert one entry of the reply of ADMIT to a decision."""
         status, now, *triples = entry
+        reserved = triples[3 * len(pending.limits) :] or [-1] * len(pending.limits)
         statuses: list[LimitStatus] = []
         slots: list[int] = []
         for index, limit in enumerate(pending.limits):
             remaining, slot = triples[3 * index : 3 * index + 2]
             reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and remaining < limit.amount else 0.0
-            statuses.append(LimitStatus(limit, max(0, remaining), reset))
+            statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved[index] if reserved[index] >= 0 else None))
             slots.append(slot)
             self.outage.record_status(limit, remaining, slot)
         if status == 1:
@@ -256,7 +257,7 @@ class RedisLimiter:
             if pending.future is not None and pending.id not in self._open:
                 self._track(reservation)
             return reservation
-        refusal = script_args.read_refusal(pending.limits, slots, triples[2::3], now, BUSY_RETRY_S)
+        refusal = script_args.read_refusal(pending.limits, slots, triples[2 : 3 * len(slots) : 3], now, BUSY_RETRY_S)
         refusal, limit = msgspec.structs.replace(refusal, statuses=statuses), refusal.limit
         if refusal.retry_after is not None and len(self._refused) < MAX_REMEMBERED_REFUSALS:
             self.outage.record_refusal(limit, statuses[list(pending.limits).index(limit)].remaining)

@@ -113,6 +113,13 @@ class TargetHealth:
         return "probing" if self.ejected else "live"
 
     @property
+    def is_down(self) -> bool:
+        """Whether calls fail or would fail: not live, except in a cooldown after a 429 while nothing else is wrong."""
+        if self.ejected:
+            return True
+        return self.cooldown.reason != "rate_limit" and self._clock() < self.cooldown.until
+
+    @property
     def is_available(self) -> bool:
         """Whether a call may be sent to the target: the target is live, or the call is its next probe."""
         if not self.ejected and not self.cooldown.until:  # the usual case

@@ -18,7 +18,7 @@ class StopStrings(Rule, frozen=True):
     as_list: bool = False
 
     def apply(self, work: Work) -> None:
-        """Turn a single string into a list. Keep the first `limit` of a list."""
+        """Turn a single string into a list. Keep the first `limit` strings of a list."""
         value = work.body.get(self.param)
         if type(value) is str and self.as_list:
             work.report(self.param, "reshape", why="the upstream accepts only a list")
@@ -235,7 +235,7 @@ class Choices(Rule, frozen=True):
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Send n and seeds as they are, or leave them to the gateway: one request for each choice."""
+        """Send n and seeds as they are, or let the gateway send one request for each choice."""
         n, seed = work.body.get("n"), work.body.get("seed")
         count = 1 if n is None else n
         if type(seed) is list:

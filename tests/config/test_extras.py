@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.extras import EXTRAS, check_extras
+from gateway.config.extras import EXTRAS, check_extras, has_extra
 from gateway.config.load import ConfigError, parse
 from gateway.config.problem import Problems
 from tests.support.each import each
@@ -30,6 +30,19 @@ def test_tokenizers_are_refused_without_their_package(tmp_path: Path) -> None:
         parse(text.encode(), "gateway.yaml", environ={})
     (problem,) = found.value.problems
     assert (problem.line, problem.path, problem.message) == (3, "models.m.context.tokenizer", PACKAGE_MISSING.format("tokenizers"))
+
+
+@each("missing", EXTRAS["jwt"])
+def test_issuers_are_refused_without_the_packages_that_verify_tokens(missing: str) -> None:
+    problems = Problems("gateway.yaml")
+    text = b"issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }"
+    check_extras(parse(text, "gateway.yaml", environ={}), problems, lambda module: module != missing)
+    assert [(one.path, one.message) for one in problems.in_order] == [("issuers", PACKAGE_MISSING.format("jwt"))]
+
+
+def test_installed_packages_of_an_extra_are_found() -> None:
+    assert has_extra("jwt")
+    assert not has_extra("tokenizers")
 
 
 def test_a_configuration_that_uses_neither_needs_no_extra() -> None:

@@ -46,6 +46,12 @@ def metrics_of(query: str) -> set[str]:
     return words - {"or", "and", "unless", "by", "without", "offset", "on", "bool", "le"}
 
 
+def series_of(query: str) -> list[tuple[str, str]]:
+    """Return each metric name in a query with its matchers; `` if it has none."""
+    bare = re.sub(r"\b(?:by|on|ignoring) \([^)]*\)", " ", query)
+    return re.findall(r"\b((?:lockgate|gen_ai)_\w+|up|scrape_samples_scraped|ALERTS)\b(?!=|\"|\()(?:\{([^}]*)\})?", bare)
+
+
 def labels_of(query: str) -> dict[str, set[str]]:
     """Return the labels that a query matches, by metric."""
     result: dict[str, set[str]] = {}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.deploy import tools
-from tests.deploy.dashboards import PAGES, metrics_of, panels, queries
+from tests.deploy.dashboards import PAGES, metrics_of, panels, queries, series_of
 from tests.support.each import each
 
 GRAFANA = tools.DEPLOY / "grafana"
@@ -64,7 +64,41 @@ def test_declared_variables_are_used_and_used_variables_declared(name: str) -> N
     page = PAGES[name]
     declared = {variable["name"] for variable in page["templating"]["list"]} - {"datasource"}
     text = " ".join(target["expr"] for panel in page["panels"] for target in panel["targets"])
-    assert {variable for variable in ("model", "target", "key") if f"${variable}" in text} == declared
+    assert {variable for variable in ("model", "target", "key", "team", "job", "instance") if f"${variable}" in text} == declared
+
+
+@each("name", PAGES)
+def test_every_series_of_every_panel_is_filtered_by_job_and_instance(name: str) -> None:
+    entries = [entry for panel in PAGES[name]["panels"] for entry in panel["targets"]] + PAGES[name]["annotations"]["list"]
+    for entry in entries:
+        for metric, where in series_of(entry["expr"]):
+            assert 'job=~"$job"' in where, entry["expr"]
+            # most alerts are aggregated over all instances
+            assert 'instance=~"$instance"' in where or metric == "ALERTS", entry["expr"]
+
+
+def test_every_series_with_a_team_is_filtered_by_team_and_key() -> None:
+    seen = [
+        (metric, where)
+        for _, panel in panels()
+        for entry in panel["targets"]
+        for metric, where in series_of(entry["expr"])
+        if metric.startswith("lockgate_key_")
+    ]
+    assert {metric for metric, _ in seen} == {f"lockgate_key_{what}_total" for what in ("requests", "tokens", "cost_usd")}
+    assert [metric for metric, where in seen if 'team=~"$team"' not in where or 'key=~"$key"' not in where] == []
+
+
+def test_state_strip_names_every_state_of_a_target() -> None:
+    (panel,) = (panel for name, panel in panels() if panel["type"] == "state-timeline")
+    (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+    assert {value: shown["text"] for value, shown in mapping["options"].items()} == {
+        "0": "live",
+        "2": "rate limited",
+        "5": "probed",
+        "6": "down",
+    }
+    assert len({shown["color"] for shown in mapping["options"].values()}) == 4
 
 
 def test_provisioning_matches_the_mounts_of_the_stack() -> None:

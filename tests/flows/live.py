@@ -53,7 +53,7 @@ class Live:
         complete, _, _ = self._log.read_text().rpartition("\n")  # a thread may have written half of the last line
         return [json.loads(line) for line in complete.splitlines()]
 
-    async def records(self, count: int, within: float = 10.0) -> list[dict[str, Any]]:
+    async def records(self, count: int, within: float = 60.0) -> list[dict[str, Any]]:
         """Return the log records once there are `count`. Fails if more appear."""
         await eventually(lambda: len(self.lines()) >= count and self.gateway.metrics.in_flight == 0, within)
         await asyncio.sleep(0.15)
@@ -66,7 +66,7 @@ class Live:
         return sum(count for values, count in self.gateway.metrics.counts[name].items() if set(labels) <= set(values))
 
 
-async def eventually(condition: Callable[[], bool], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Wait until the condition holds. Fails after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():

@@ -12,6 +12,7 @@ from tests.faults.upstream_server import FaultUpstream, closed_port
 from tests.flows.conftest import post_chat
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import bearer, digest
+from tests.support.issuer import TokenIssuer
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 KEY = "lg-0123456789abcdef0123456789abcdef"
@@ -91,3 +92,26 @@ async def test_rotation_guide_ends_the_cooldown_of_a_rejected_credential(
         draft.replace(secret)
         await eventually(lambda: gateway.gateway.generation.number == 2)
         assert (await call(client, gateway, "gpt-4o-mini")).status_code == 200
+
+
+async def test_openid_provider_guide_accepts_tokens_under_policies_and_a_team(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    secret = 'api_key: "${OPENAI_API_KEY}"'
+    text = configuration("openid-provider").replace(secret, f"{secret}, base_url: '{up.base_url}'")
+    async with TokenIssuer() as issuer:
+        issuer.add_key("k1", "RS256")
+        text = text.replace("https://login.example.com/realms/staff", issuer.url).replace("0.0.0.0:8080", "127.0.0.1:0")
+        claims = {"email": "alice@example.com", "department": "search"}
+        async with live(text, environ=ENVIRON) as gateway:
+            engineer = issuer.token(**claims, realm_access={"roles": ["ml-engineer"]})
+            assert (await call(client, gateway, "gpt-4o", key=engineer)).status_code == 200
+            other = issuer.token(**{**claims, "sub": "bob"})
+            statuses = [(await call(client, gateway, model, key=other)).status_code for model in ("gpt-4o", "gpt-4o-mini")]
+            assert statuses == [403, 200]
+            shown = (await client.get(f"{gateway.base_url}/key", headers=bearer(engineer))).json()
+            assert (shown["name"], shown["team"], shown["policy"], shown["end_user"]) == (
+                "staff/alice", "search", "ml-engineer", "alice@example.com",
+            )  # fmt: skip
+            assert [(limit["owner"], limit["limit"]) for limit in shown["limits"]] == [("key", 20.0), ("team", 500.0)]
+            for department, code in (("unknown", "team_unknown"), (None, "invalid_token")):
+                refused = await call(client, gateway, "gpt-4o-mini", key=issuer.token(**{**claims, "department": department}))
+                assert refused.json()["error"]["code"] == code

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from gateway.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from gateway.keys.authenticate import Keys, bearer_token
 from gateway.keys.virtual_key import VirtualKey
+from tests.keys.tokens import Accepting, staff
 from tests.running import Figure
+from tests.support.calls import calls_of
 from tests.support.each import each
+from tests.support.issuer import TokenIssuer
 
 
 def keys(**by_token: VirtualKey) -> Keys:
@@ -135,3 +138,58 @@ def test_c27_the_duration_of_a_rejection_reveals_nothing_about_keys(figure: Figu
     for name, mean in means.items():
         figure(name, mean, "ns")
     assert max(means.values()) - min(means.values()) < 1000
+
+
+def accepting(issuer: TokenIssuer) -> Keys:
+    """Return one key, and the tokens of an issuer."""
+    digest = hashlib.sha256(b"lg-app").digest()
+    return Keys({digest: VirtualKey("app")}, open_to_all=False, tokens=Accepting(issuer).callers)
+
+
+def test_issuers_cost_a_key_nothing() -> None:
+    with_tokens, without = accepting(staff()), keys(**{"lg-app": VirtualKey("app")})
+    headers = sent("Bearer lg-app")
+    assert calls_of(lambda: with_tokens.authenticate(headers)) == calls_of(lambda: without.authenticate(headers))
+
+
+def test_a_known_token_costs_little_more_than_a_key() -> None:
+    issuer = staff()
+    known, token = accepting(issuer), sent(f"Bearer {issuer.token()}")
+    found = known.authenticate(token)
+    assert found is not None
+    assert found.name == "staff/alice"
+    key = calls_of(lambda: known.authenticate(sent("Bearer lg-app")))
+    assert calls_of(lambda: known.authenticate(token)) <= key + 8
+
+
+def test_a_key_with_the_form_of_a_token_is_a_key() -> None:
+    text = "eyJhbGciOiJub25lIn0.own.key"
+    known = Keys({hashlib.sha256(text.encode()).digest(): VirtualKey("odd")}, open_to_all=False, tokens=Accepting(staff()).callers)
+    found = known.authenticate(sent(f"Bearer {text}"))
+    assert found is not None
+    assert found.name == "odd"
+    with pytest.raises(Unauthorized) as refused:
+        known.authenticate(sent("Bearer lg-unknown"))
+    assert refused.value.code == "invalid_api_key"
+
+
+async def test_a_caller_is_identified_after_the_keys_of_its_issuer_were_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = staff()
+    one = Accepting(issuer)
+    known = Keys({}, open_to_all=False, tokens=one.callers)
+    issuer.add_key("k2", "RS256")
+    headers = sent(f"Bearer {issuer.token()}")
+    with pytest.raises(Unauthorized) as refused:
+        await known.identify(headers)
+    assert refused.value.code == "invalid_token"
+
+    async def read() -> bool:
+        one.source._use(issuer.keys().encode(), time.time())
+        return True
+
+    monkeypatch.setattr(one.source, "refreshed", read)
+    found = await known.identify(headers)
+    assert found is not None
+    assert found.name == "staff/alice"
+    with pytest.raises(Unauthorized):
+        await known.identify(sent(f"Bearer {issuer.token(headers={'kid': 'k3'})}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.config.key import KeyConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.config.load import parse
-from gateway.limits.declared import declared_limits
+from gateway.limits.declared import caller_limits, declared_limits
 
 YAML = b"""
 providers:
@@ -30,3 +30,28 @@ def test_every_limit_is_listed_once_with_its_owner() -> None:
         ("provider:a", "", "1 requests per h", "target"),
         ("target:a/x", "", "2 concurrent calls", "target"),
     ]
+
+
+ISSUERS = b"""
+issuers:
+  staff:
+    issuer: https://login.example.com
+    audience: lockgate
+    policy_claim: roles
+    policies:
+      a: { limits: { requests: 5/h }, models: { m: { limits: { tokens: 9/h } } } }
+      b: { limits: { requests: 5/h, concurrent: 2 } }
+  bare: { issuer: https://other.example.com, audience: lockgate }
+"""
+
+
+def test_a_caller_with_a_token_has_the_limits_of_each_policy_once() -> None:
+    config = parse(YAML + ISSUERS, "g.yaml", environ={})
+    found = [(limit.owner, limit.model, str(limit)) for limit in caller_limits(config, "staff/alice")]
+    assert found == [
+        ("key:staff/alice", "", "5 requests per h"),
+        ("key:staff/alice", "m", "9 tokens per h"),
+        ("key:staff/alice", "", "2 concurrent calls"),
+    ]
+    assert [caller_limits(config, name) for name in ("bare/alice", "none/alice", "staff", "k", "")] == [[]] * 5
+    assert not any(limit.owner.startswith("key:staff") for limit in declared_limits(config))

@@ -452,3 +452,32 @@ def test_fault_of_the_request_does_not_count_against_the_target(kind: FailureKin
     health = health_of(Clock(), failures=1)
     assert fail(health, Failure(kind, "no", 400)) is None
     assert (health.state, health.failures) == ("live", 0)
+
+
+@each(
+    ("failure", "is_down"),
+    [
+        (Failure("rate_limit", "slow down", 429, retry_after=90.0), False),
+        (Failure("quota", "spent", 429), True),
+        (Failure("auth", "no", 401), True),
+        (Failure("model_not_found", "no", 404), True),
+        (Failure("overloaded", "busy", 503, retry_after=90.0), True),
+    ],
+)
+def test_target_in_a_cooldown_is_down_except_after_a_429(failure: Failure, is_down: bool) -> None:
+    clock = Clock()
+    health = health_of(clock)
+    fail(health, failure)
+    assert (health.state, health.is_down) == ("cooling", is_down)
+    clock.now += 1000
+    assert (health.state, health.is_down) == ("live", False)
+
+
+def test_failing_target_stays_down_until_a_probe_succeeds() -> None:
+    clock = Clock()
+    health = health_of(clock, failures=1)
+    fail(health)
+    clock.now += 1000
+    assert (health.state, health.is_down) == ("probing", True)
+    succeed(health, clock)
+    assert (health.state, health.is_down) == ("live", False)

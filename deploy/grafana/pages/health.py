@@ -84,6 +84,15 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Discovered models",
+            "short",
+            "Models that each provider with `discover` lists, and 0 if its last list could not be read.",
+            {
+                "max by (provider) (lockgate_discovered_models)": "{{provider}} models",
+                "min by (provider) (lockgate_discovery_up)": "{{provider}} up",
+            },
+        ),
+        Panel(
             "Restarts",
             "short",
             "Restarts of the local engine and of workers in the last hour.",
@@ -101,6 +110,24 @@ HEALTH = Dashboard(
                 rare(rate("lockgate_edge_refusals_total", "", "reason")): "connection: {{reason}}",
                 "max(rate(lockgate_keys_revoked_total[$__rate_interval])) or vector(0)": "keys revoked",
             },
+        ),
+        Panel(
+            "Notifications",
+            "short",
+            "Notifications of the last hour by event and outcome: sent, failed or dropped.",
+            {rare("sum by (event, outcome) (increase(lockgate_notifications_total[1h]))"): "{{event}} {{outcome}}"},
+        ),
+        Panel(
+            "Keys of token issuers",
+            "s",
+            "Time since the last successful fetch of the public keys of an issuer.",
+            {rare("time() - min by (issuer) (lockgate_issuer_keys_timestamp_seconds > 0)"): "{{issuer}}"},
+        ),
+        Panel(
+            "Fetches of issuers' keys",
+            "reqps",
+            "Fetches of the public keys of token issuers, by outcome.",
+            {rare(rate("lockgate_issuer_key_fetches_total", "", "issuer, outcome")): "{{issuer}}: {{outcome}}"},
         ),
         Panel(
             "Series",

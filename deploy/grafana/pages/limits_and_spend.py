@@ -75,6 +75,18 @@ SPEND = Dashboard(
             {rate("lockgate_key_requests_total", KEY, "key"): "{{key}}"},
         ),
         stacked(
+            "Calls by team",
+            "reqps",
+            "At most 100 teams by name. `none` stands for keys without a team.",
+            {rate("lockgate_key_requests_total", KEY, "team"): "{{team}}"},
+        ),
+        stacked(
+            "Cost by team",
+            "currencyUSD",
+            "Cost of the calls of the last hour, by team.",
+            {rare(f"sum by (team) (increase(lockgate_key_cost_usd_total{{{KEY}}}[1h]))"): "{{team}}"},
+        ),
+        stacked(
             "Tokens by key",
             "short",
             "Prompt and output tokens per second.",
@@ -126,5 +138,5 @@ SPEND = Dashboard(
             {rate("lockgate_store_commands_total"): "scripts", rare(rate("lockgate_store_errors_total", "", "kind")): "failed {{kind}}"},
         ),
     ),
-    (("key", "lockgate_key_requests_total"),),
+    (("team", "lockgate_key_requests_total"), ("key", 'lockgate_key_requests_total{team=~"$team"}')),
 )

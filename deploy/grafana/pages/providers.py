@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from panels import Dashboard, Panel, stacked, stat
+from panels import Dashboard, Panel, stacked, stat, strip
 from promql import ANY, BAD, TARGET, rare, rate, share
+
+STATES = (("0", "live"), ("2", "rate limited"), ("5", "probed"), ("6", "down"))
+STATE_COLORS = (("0", "green"), ("2", "yellow"), ("5", "orange"), ("6", "red"))
+# 1 while probing, 2 while cooling, and 4 more while down
+STATE = (
+    f'max by (target) (lockgate_target_state{{{TARGET}, state="probing"}} or 2 * lockgate_target_state{{{TARGET}, state="cooling"}})'
+    f" + 4 * max by (target) (lockgate_target_down{{{TARGET}}})"
+)
 
 PROVIDERS = Dashboard(
     "providers",
     "Providers",
     "Attempts, failures, retries, cooldowns, queues and connections of the targets.",
     (
-        stat("Targets live", "short", "Targets that receive calls.", 'sum(lockgate_target_state{state="live"})'),
+        stat("Targets live", "short", "Targets that receive calls.", f'sum(lockgate_target_state{{{TARGET}, state="live"}})'),
         stat(
             "Targets cooling",
             "short",
             "Targets in cooldown: after failures, a 429, a used-up quota or a rejected credential.",
-            'sum(lockgate_target_state{state="cooling"})',
+            f'sum(lockgate_target_state{{{TARGET}, state="cooling"}})',
             ANY,
         ),
         stat(
@@ -46,6 +54,14 @@ PROVIDERS = Dashboard(
             rare(f"sum(increase(lockgate_shed_total{{{TARGET}}}[1h]))"),
             ANY,
         ),
+        strip(
+            "State of the targets",
+            "Rate limited: in cooldown after a 429. Down: in cooldown after failures, a used-up quota, a rejected credential or a missing "
+            "model. Probed: still down, but one call is sent to test the recovery.",
+            {STATE: "{{target}}"},
+            STATES,
+            STATE_COLORS,
+        ),
         stacked(
             "Attempts by target",
             "reqps",
@@ -63,12 +79,6 @@ PROVIDERS = Dashboard(
             "reqps",
             "Failed attempts by target and kind.",
             {rare(rate("lockgate_upstream_errors_total", TARGET, "target, kind")): "{{target}} {{kind}}"},
-        ),
-        Panel(
-            "State",
-            "short",
-            "1 while a target is cooling or probing.",
-            {f'max by (target, state) (lockgate_target_state{{{TARGET}, state!="live"}})': "{{target}} {{state}}"},
         ),
         Panel(
             "Retries and fallbacks",

@@ -27,7 +27,7 @@ FIELDS = frozenset(
 )
 COHERE_ONLY = ("input_type", "truncate", "max_tokens", "priority")
 _NEUTRAL = {"truncate": (None, "NONE"), "priority": (None, 0)}
-"""Values that change nothing at targets without the field, because such targets refuse texts that are too long."""
+"""Values that can be left out for targets without the field: such targets have no priorities and always reject texts that are too long."""
 _UNSUPPORTED = "not supported upstream"
 _encode = msgspec.json.Encoder().encode
 

@@ -10,7 +10,9 @@ from providers.base import Adjustment, Body, Refusal, Target
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _BUDGET_FIELDS: Mapping[str, str | None] = {"cohere": "token_budget", "deepseek": None, "fireworks": "budget_tokens"}
-"""Providers with a field `thinking` of their own, which is enabled or disabled, and its field for the budget.
+"""Providers with their own parameter `thinking`, and the name of its field for the budget, or None if it has no such field.
+
+The type of `thinking` is `enabled` or `disabled` at all of them.
 
 As of 2026-11. Sources: cohere 7.3.1, api-docs.deepseek.com, fireworks-ai 1.2.30.
 """

@@ -1,6 +1,7 @@
 // Grafana's own types for what deploy/grafana/dashboards holds. Enums are taken by their values, as JSON has them.
 import type { Dashboard, DataQuery, GraphFieldConfig, Panel, VariableModel, AnnotationQuery } from '@grafana/schema';
 import type { Options as Stat } from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
+import type { FieldConfig as StateFields, Options as States } from '@grafana/schema/dist/esm/raw/composable/statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen';
 import type { Options as TimeSeries } from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 
 type Plain<T> = T extends string
@@ -24,7 +25,7 @@ type Of<Kind extends string, Options, Custom> = Omit<Plain<Panel>, 'type' | 'opt
   fieldConfig: Config<Custom>;
   targets: Query[];
 };
-type Shown = Of<'timeseries', TimeSeries, GraphFieldConfig> | Of<'stat', Stat, never>;
+type Shown = Of<'timeseries', TimeSeries, GraphFieldConfig> | Of<'stat', Stat, never> | Of<'state-timeline', States, StateFields>;
 
 export type Page = Omit<Plain<Dashboard>, 'panels' | 'templating' | 'annotations'> & {
   uid: string;
