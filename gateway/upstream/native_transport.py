@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Clock, Ticker
 from gateway.upstream.dial import Dialer
+from gateway.upstream.file_limit import affordable_connections
 from gateway.upstream.pool import Pool
 from gateway.upstream.request_head import HeadCache, encode_head, encode_upgrade_head, encode_upload_head, origin_part
 from gateway.upstream.resolver import Resolver, ThreadResolver
@@ -33,20 +34,21 @@ class SentRequest(NamedTuple):
 class NativeTransport:
     """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
 
-    `connections` limits each origin's pool. `keepalive` is how long a connection may stay idle, in seconds. `resolver` and `clock`
-    can be replaced in tests; `is_allowed` decides whether an address may be connected to.
+    `connections` limits each origin's pool; by default, the limit on open files decides. `keepalive` is how long a connection
+    may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed` decides whether an address may be
+    connected to.
     """
 
     def __init__(
         self,
-        connections: int = 1000,
+        connections: int | None = None,
         keepalive: float = 60.0,
         resolver: Resolver | None = None,
         clock: Clock = time.monotonic,
         is_allowed: Callable[[str], bool] | None = None,
     ) -> None:
         self.stats = TransportStats()
-        self.connections = connections
+        self.connections = connections if connections is not None else affordable_connections()
         self._keepalive = keepalive
         self._clock = clock
         self._ticker = Ticker(clock)
