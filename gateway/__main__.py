@@ -21,6 +21,7 @@ from gateway.commands.explain import explain
 from gateway.commands.key_changes import key
 from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
+from gateway.commands.notify import notify
 from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
 from gateway.commands.route import route
@@ -97,6 +98,7 @@ for command in (
     diff,
     convert,
     catalog,
+    notify,
 ):
     cli.add_command(command)
 

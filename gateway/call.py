@@ -185,6 +185,8 @@ class Call(Struct, eq=False):
     """The amounts reserved from the caller's limits until the call is settled."""
     limit_headers: Headers = ()
     """The response headers that show the caller's limits."""
+    limit_states: list[dict[str, Any]] = []
+    """The states of the limits that refused the call or one of its attempts, for its record."""
     deadline: float = float("inf")
     """The caller's own time limit for the whole call in seconds (timeout_microseconds)."""
     strict: bool = False

@@ -83,6 +83,10 @@ class Azure(OpenAI):
         deployment, version = quote(target.model, safe=""), quote(str(target.options.get("api_version")), safe="")
         return f"{base_path(target.base_url)}/deployments/{deployment}{self.wire.paths[operation]}?api-version={version}"
 
+    def models_path(self, base: str) -> str | None:
+        """Return None: Azure's list has the models of the region, not the deployments that requests name."""
+        return None
+
     def takes_responses(self, body: Body, target: Target) -> bool:
         """Return whether a chat completion is sent through the Responses API.
 

@@ -241,6 +241,10 @@ class Provider(Protocol):
         """Return the requests that together honour an adapted body, or None if one request is enough."""
         return None
 
+    def models_path(self, base: str) -> str | None:
+        """Return the path of the list of models, given the path of the base URL, or None if there is no list of models to call."""
+        return f"{base}/models"
+
     def probe_headers(self, target: Target) -> list[tuple[str, str]]:
         """Return the headers of a health probe, credential included."""
         return []

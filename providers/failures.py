@@ -158,7 +158,7 @@ def read_failure(
     kind = _kind(status, code, type_, error)
     if kind == "rate_limit":
         status = 429
-    if kind in ("client_error", "server_error") and _is_context(status, code, message):
+    if kind in ("client_error", "server_error") and _is_context(status, {code, type_}, message):
         kind = "context_overflow"
         status, code, type_ = 400, "context_length_exceeded", "invalid_request_error"
     elif kind == "client_error" or is_content_refusal(status, {code, type_}, message):
@@ -197,8 +197,8 @@ def _is_permission(message: str) -> bool:
     return _PERMISSION_WORDS.search(message) is not None and not _CREDENTIAL_WORDS.search(message)
 
 
-def _is_context(status: int, code: str | None, message: str) -> bool:
-    return status in (400, 413, 422, 500) and (code in CONTEXT_CODES or _CONTEXT_WORDS.search(message) is not None)
+def _is_context(status: int, words: set[str | None], message: str) -> bool:
+    return status in (400, 413, 422, 500) and (bool(words & CONTEXT_CODES) or _CONTEXT_WORDS.search(message) is not None)
 
 
 def read_error(body: bytes) -> dict[str, Any]:

@@ -175,10 +175,11 @@ class OpenAICompatible(Provider):
             elif operation == "embeddings":
                 plan = compile_rules(self._embedding_rules(model), model, unknown=self.wire.unknown)
             elif operation == "rerank":
-                plan = compile_rules((*rerank_rules(RERANKS.get(self.type, ANY_RERANKER)), NO_TEAM), model, unknown=self.wire.unknown)
+                own = (*rerank_rules(RERANKS.get(self.type, ANY_RERANKER)), *self.others.get("rerank", ()), NO_TEAM)
+                plan = compile_rules(own, model, unknown=self.wire.unknown)
             elif operation == "chat" or operation in self.others:
-                own = self.rules if operation == "chat" else self.others[operation]
-                plan = compile_rules((*conversation_rules(self.type, model), *own), model, unknown=self.wire.unknown)
+                rules = self.rules if operation == "chat" else self.others[operation]
+                plan = compile_rules((*conversation_rules(self.type, model), *rules), model, unknown=self.wire.unknown)
             elif operation == "completions":
                 rules = (*completion_rules(self.type), *self._common_rules(streams=True))
                 plan = compile_rules(rules, model, unknown="drop" if self.type in COMPLETION_FIELDS else "pass")

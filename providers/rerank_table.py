@@ -46,6 +46,7 @@ RERANKS: Mapping[str, RerankRow] = {
         source="docs.fireworks.ai, rerank documents (additionalProperties: false)",
     ),
     "together": RerankRow(source="together 3.1.1"),
+    "local": RerankRow(source="xllamacpp 2026.10.11549"),
     "openrouter": RerankRow(accepts="provider", source="openrouter.ai/docs, create-rerank"),
 }
 

@@ -30,7 +30,8 @@ STATE = tempfile.mkdtemp(prefix="lockgate-tests-")
 os.environ["LOCKGATE_STATE"] = STATE  # keeps the journals of tests out of the home directory
 PROCESSES = {"bundled_model", "gateway", "local_gateway", "own_redis", "servers", "upstream"}
 """Fixtures that start processes."""
-_figures = pytest.StashKey[list[str]]()
+LONG = {"test_partition_proof.py", "test_openapi_fuzzer.py", "test_image_build.py", "test_reload_proof.py"}
+"""Files that take minutes."""
 
 
 def pytest_sessionstart() -> None:
@@ -53,9 +54,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files whose tests start processes first, so that none of them runs alone at the end."""
+    """Put long files first, then files whose tests start processes, so that none of them runs alone at the end."""
     slow = {item.path for item in items if not PROCESSES.isdisjoint(getattr(item, "fixturenames", ()))}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path.name not in LONG, item.path not in slow))
 
 
 @pytest.fixture
@@ -107,17 +108,18 @@ def _stop_all(running: list[RunningGateway]) -> None:
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
     """Record a measured value: `figure("first token", 0.4, "s")`. All values are printed at the end of the run."""
-    lines = request.config.stash.setdefault(_figures, [])
+    properties = request.node.user_properties  # they reach the main process from all worker processes
 
     def record(name: str, value: float, unit: str) -> None:
-        lines.append(f"{request.node.name}: {name} {value:.3g} {unit}")
+        properties.append(("figure", f"{request.node.name}: {name} {value:.3g} {unit}"))
 
     return record
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the measured values."""
-    lines = config.stash.get(_figures, [])
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    lines = [text for report in reports if report.when == "call" for name, text in report.user_properties if name == "figure"]
     if lines:
         terminalreporter.section("figures")
         for line in lines:

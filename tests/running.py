@@ -27,12 +27,16 @@ _ADDRESS = re.compile(r"^(listening|admin) on (\S+)", re.MULTILINE)
 
 
 class RunningGateway:
-    """One gateway process and the two addresses it printed. `env` is added to an environment without credentials."""
+    """One gateway process and the two addresses it printed. `env` is added to an environment without credentials.
 
-    def __init__(self, config: Path, folder: Path, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
+    `config` is None for a demo.
+    """
+
+    def __init__(self, config: Path | None, folder: Path, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
         self._stdout = folder / "gateway.stdout"
         self._stderr = folder / "gateway.stderr"
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", "0", "--admin-port", "0", *args]
+        file = [] if config is None else ["--config", str(config)]
+        command = [sys.executable, "-m", "gateway", "serve", *file, "--port", "0", "--admin-port", "0", *args]
         with self._stdout.open("wb") as out, self._stderr.open("wb") as err:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=_bare_environment(env or {}), cwd=Path(__file__).parents[1]

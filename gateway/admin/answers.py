@@ -30,7 +30,7 @@ async def answer_error(request: Request, error: GatewayError) -> Response:
 async def answer_http_error(request: Request, error: HTTPException) -> Response:
     """Return the response to an unknown path or an unsupported method."""
     if error.status_code == 404:
-        return _error_response(NotFound("Unknown path. Use /healthz, /readyz, /metrics, /openapi.json or /admin/*."), next_id())
+        return _error_response(NotFound("Unknown path. Use /, /healthz, /readyz, /metrics, /openapi.json or /admin/*."), next_id())
     matching = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     first = matching[0].path  # a key's name may contain '/', so other routes may match as well
     allowed = ", ".join(sorted({method for route in matching if route.path == first for method in route.methods}))

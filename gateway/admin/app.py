@@ -1,13 +1,11 @@
-"""The admin listener's route table and authentication. The listener is on loopback by default; any other address requires an admin key.
+"""The admin listener's route table. The listener is on loopback by default; any other address requires an admin key.
 
-Each group of endpoints has a module of its own. This module checks the admin key. If none is configured, it rejects requests from web
-pages instead. Requests to /healthz and /readyz are not checked.
+Each group of endpoints has a module of its own; gateway.admin.access checks who may use them. Requests to /healthz, /readyz and the
+files of the page are not checked.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,41 +15,79 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway.admin import calls, configuration, health, limits, route, scrape, targets, usage
+from gateway.admin import configuration, health, limits, live, route, scrape, static_files, targets, usage
+from gateway.admin.access import Access
 from gateway.admin.answers import answer_error, answer_http_error, answer_internal_error
+from gateway.admin.calls import CallEndpoints
+from gateway.admin.demo import DemoAdmin
 from gateway.admin.health import Readiness
 from gateway.admin.keys import KeyAdmin
+from gateway.admin.playground import PlaygroundAdmin
+from gateway.admin.relay import Relay
 from gateway.admin.teams import TeamAdmin
-from gateway.errors import Forbidden, GatewayError, Unauthorized
-from gateway.http.page_guard import PageRules
+from gateway.demo.demo import Demo
+from gateway.errors import GatewayError
 from gateway.http.request_id import next_id
-from gateway.keys.authenticate import bearer_token
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Keyed = Callable[..., BaseRoute]
+"""Makes a route that requires the admin key, from its path, its endpoint and its methods."""
 
 
-def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> Starlette:
-    """Return the admin ASGI application."""
+def build_admin(
+    gateway: Gateway,
+    readiness: Readiness,
+    reloader: Reloader,
+    callers: tuple[str, int] = ("127.0.0.1", 0),
+    demo: Demo | None = None,
+) -> Starlette:
+    """Return the admin ASGI application.
+
+    `callers` is the address of the callers' listener, to which the page's calls are sent; `demo` has the scripted providers of a demo.
+    """
+    access = Access(gateway)
 
     def keyed(path: str, endpoint: Endpoint, *methods: str) -> BaseRoute:
         """Return a route that requires the admin key."""
 
         async def checked(request: Request) -> Response:
-            _check_caller(gateway, request)
+            access.check(request)
             return await endpoint(request)
 
         return Route(path, checked, methods=list(methods or ("GET",)))
 
-    keys, teams = KeyAdmin(gateway), TeamAdmin(gateway)
+    past_calls = CallEndpoints(gateway)
     routes: list[BaseRoute] = [
+        Route("/", static_files.serve("index.html")),
+        Route("/page/{name:path}", static_files.serve()),
         Route("/healthz", health.live),
         Route("/readyz", health.ready(gateway, readiness)),
-        Route("/metrics", _key_unless_open(gateway, scrape.metrics(gateway))),
+        Route("/metrics", _key_unless_open(gateway, access, scrape.metrics(gateway))),
+        Route("/admin/session", access.show),
+        Route("/admin/session", access.begin, methods=["POST"]),
+        Route("/admin/session", access.end, methods=["DELETE"]),
         keyed("/openapi.json", _openapi),
+        *_routes_of_entries(gateway, keyed),
+        *_routes_of_page(gateway, reloader, callers, demo, keyed),
         keyed("/admin/targets", targets.list_targets(gateway)),
         keyed("/admin/route", route.route(gateway), "POST"),
+        keyed("/admin/usage", usage.usage(gateway)),
+        keyed("/admin/calls", past_calls.list_calls),
+        keyed("/admin/calls/{id}", past_calls.show_call),
+        keyed("/admin/limits", limits.list_limits(gateway)),
+        keyed("/admin/config", configuration.show(gateway, reloader)),
+        keyed("/admin/reload", configuration.reload(reloader), "POST"),
+    ]
+    handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http_error, Exception: answer_internal_error(gateway)}
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _routes_of_entries(gateway: Gateway, keyed: Keyed) -> list[BaseRoute]:
+    """Return the routes of keys and teams."""
+    keys, teams = KeyAdmin(gateway), TeamAdmin(gateway)
+    return [
         keyed("/admin/keys", keys.list),
         keyed("/admin/keys", keys.create, "POST"),
         keyed("/admin/keys/{name:path}/rotate", keys.rotate, "POST"),
@@ -63,15 +99,23 @@ def build_admin(gateway: Gateway, readiness: Readiness, reloader: Reloader) -> S
         keyed("/admin/teams/{name:path}", teams.show),
         keyed("/admin/teams/{name:path}", teams.change, "PATCH", "POST"),
         keyed("/admin/teams/{name:path}", teams.remove, "DELETE"),
-        keyed("/admin/usage", usage.usage(gateway)),
-        keyed("/admin/calls", calls.list_calls(gateway)),
-        keyed("/admin/calls/{id}", calls.show_call(gateway)),
-        keyed("/admin/limits", limits.list_limits(gateway)),
-        keyed("/admin/config", configuration.show(gateway, reloader)),
-        keyed("/admin/reload", configuration.reload(reloader), "POST"),
     ]
-    handlers: dict[Any, Any] = {GatewayError: answer_error, HTTPException: answer_http_error, Exception: answer_internal_error(gateway)}
-    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _routes_of_page(
+    gateway: Gateway, reloader: Reloader, callers: tuple[str, int], demo: Demo | None, keyed: Keyed
+) -> list[BaseRoute]:
+    """Return the routes that the page needs in addition to the others."""
+    playground, broken = PlaygroundAdmin(gateway), DemoAdmin(demo)
+    return [
+        keyed("/admin/live", live.live(gateway, reloader, callers, has_demo=demo is not None)),
+        keyed("/admin/models", playground.models),
+        keyed("/admin/parameters", playground.parameters),
+        keyed("/admin/explain", playground.explain, "POST"),
+        keyed("/admin/relay/{path:path}", Relay(gateway, callers).call, "POST"),
+        keyed("/admin/demo", broken.show),
+        keyed("/admin/demo", broken.change, "POST"),
+    ]
 
 
 async def _openapi(request: Request) -> Response:
@@ -81,30 +125,12 @@ async def _openapi(request: Request) -> Response:
     return Response(document_json(), 200, {"x-request-id": next_id()}, "application/json")
 
 
-def _key_unless_open(gateway: Gateway, endpoint: Endpoint) -> Endpoint:
+def _key_unless_open(gateway: Gateway, access: Access, endpoint: Endpoint) -> Endpoint:
     """Check requests as for the other endpoints, unless there is an admin key and `metrics: open` is set."""
 
     async def checked(request: Request) -> Response:
         if gateway.config.admin.metrics == "keyed" or gateway.config.admin.key_hash is None:
-            _check_caller(gateway, request)
+            access.check(request)
         return await endpoint(request)
 
     return checked
-
-
-def _check_caller(gateway: Gateway, request: Request) -> None:
-    """Raise Unauthorized unless the admin key was sent.
-
-    Without an admin key the listener is on loopback: raise Forbidden if the request may come from a web page.
-    """
-    admin = gateway.config.admin
-    expected = admin.key_hash
-    if expected is None:
-        problem = PageRules(admin.hosts).check_headers(request.scope["headers"])
-        if problem is not None:
-            raise Forbidden(problem[2], code=problem[1])
-        return
-    token = bearer_token(request.scope["headers"])
-    digest = hashlib.sha256(token or b"").hexdigest()
-    if token is None or not hmac.compare_digest(digest, expected.removeprefix("sha256:")):
-        raise Unauthorized("The admin key is required. Send 'Authorization: Bearer KEY'.")

@@ -6,33 +6,47 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admin.answers import json_response
+from gateway.config.state_folder import state_folder
+from gateway.config.store_address import store_address
+from gateway.config.types import Config
 from gateway.errors import BadRequest, NotFound, Unavailable
 from gateway.runtime.gateway import Gateway
+from gateway.store.errors import StoreUnavailableError
 from gateway.telemetry.call_records import records_path
+from gateway.telemetry.record_copy import COPY_NAME, RecordCopy
 from gateway.telemetry.record_query import (
     PARAMS,
     BadRecordQueryError,
-    FoundRecords,
     find_record,
     find_records,
     found_json,
     read_record_query,
 )
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+T = TypeVar("T")
 
 
-def list_calls(gateway: Gateway) -> Endpoint:
-    """Return the endpoint that lists the calls that match the query, the latest first, with the totals of all that match."""
+class CallEndpoints:
+    """The endpoints of one gateway. They read its file of records, or a copy of the records that all gateways share."""
 
-    async def calls(request: Request) -> Response:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._copy: RecordCopy | None = None
+        self._folder: TemporaryDirectory[str] | None = None
+        """The folder of the copy if the gateway has no folder for state."""
+
+    async def list_calls(self, request: Request) -> Response:
+        """List the calls that match the query, the latest first, with the totals of all that match."""
         params = request.query_params
         for name in params:
             if name not in PARAMS:
@@ -43,43 +57,42 @@ def list_calls(gateway: Gateway) -> Endpoint:
             query = read_record_query(params, time.time())
         except BadRecordQueryError as error:
             raise BadRequest(f"{error.param}: {error}.", param=error.param) from None
-        path = await _readable_file(gateway)
-        try:
-            found: FoundRecords = await asyncio.to_thread(find_records, path, query)
-        except sqlite3.Error as error:
-            raise _unreadable(error) from None
+        found = await self._read(partial(find_records, query=query))
         return json_response(found_json(found))
 
-    return calls
-
-
-def show_call(gateway: Gateway) -> Endpoint:
-    """Return the endpoint that shows the calls with one request id. Several calls may share an id that the caller chose."""
-
-    async def call(request: Request) -> Response:
-        path, id = await _readable_file(gateway), request.path_params["id"]
-        try:
-            found = await asyncio.to_thread(find_record, path, id)
-        except sqlite3.Error as error:
-            raise _unreadable(error) from None
+    async def show_call(self, request: Request) -> Response:
+        """Show the calls with one request id. Several calls may share an id that the caller chose."""
+        found = await self._read(partial(find_record, id=request.path_params["id"]))
         if not found:
             raise NotFound("No call with this id is recorded.", code="call_not_found")
         return json_response({"object": "list", "data": found})
 
-    return call
+    async def _read(self, find: Callable[[Path], T]) -> T:
+        """Wait until all calls of this process that have ended are written, and return what `find` finds in the file."""
+        records = self._gateway.log.records
+        if records is not None:
+            await records.flush()
+        try:
+            return await asyncio.to_thread(lambda: find(self._readable_file()))
+        except (OSError, sqlite3.Error, StoreUnavailableError) as error:
+            raise Unavailable(f"The records of calls cannot be read: {error}.", code="calls_unreadable") from None
 
+    def _readable_file(self) -> Path:
+        """Return the file, brought up to date if it is a copy. Raise NotFound if calls are not recorded."""
+        config = self._gateway.config
+        if config.calls.store == "redis" and config.calls.max_bytes:
+            if self._copy is None:
+                self._copy = RecordCopy(store_address(config), self._copy_folder(config) / COPY_NAME)
+            self._copy.refresh()
+            return self._copy.path
+        path = records_path(config, os.environ)
+        if path is None:
+            message = "Calls are not recorded: 'calls.max_bytes' is 0, or the gateway has no folder for state ('journal')."
+            raise NotFound(message, code="calls_not_recorded")
+        return path
 
-async def _readable_file(gateway: Gateway) -> Path:
-    """Wait until all calls that have ended are written, and return the file. Raise NotFound if calls are not recorded."""
-    records = gateway.log.records
-    if records is not None:
-        await records.flush()
-    path = records_path(gateway.config, os.environ)
-    if path is None:
-        message = "Calls are not recorded: 'calls.max_bytes' is 0, or the gateway has no folder for state ('journal')."
-        raise NotFound(message, code="calls_not_recorded")
-    return path
-
-
-def _unreadable(error: sqlite3.Error) -> Unavailable:
-    return Unavailable(f"The records of calls cannot be read: {error}.", code="calls_unreadable")
+    def _copy_folder(self, config: Config) -> Path:
+        if (folder := state_folder(config, os.environ)) is not None:
+            return folder
+        self._folder = TemporaryDirectory(prefix="lockgate-calls-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)

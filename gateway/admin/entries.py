@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -25,8 +25,8 @@ READ_ONLY_FIELDS = ("hash", "created", "key", "object", "source", "shown", "usag
 Config_ = TypeVar("Config_", KeyConfig, TeamConfig)
 
 
-async def read_fields(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a request. Reject fields that only the gateway sets."""
+async def read_fields(request: Request, read_only: Sequence[str] = READ_ONLY_FIELDS) -> dict[str, Any]:
+    """Return the JSON object of a request. Reject the fields `read_only`, which only the gateway sets."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # a cross-site page cannot send this type without a CORS preflight
         raise BadRequest("The content-type must be application/json.", status=415, code="unsupported_media_type")
@@ -39,7 +39,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
         values: dict[str, Any] = msgspec.json.decode(source)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
-    for name in READ_ONLY_FIELDS:
+    for name in read_only:
         if name in values:
             raise BadRequest(f"'{name}' is read-only. Remove it from the request.", param=name, code="unsupported_parameter")
     return values

@@ -41,6 +41,8 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
         print_json({"ok": False, "file": path, "problems": [asdict(problem) for problem in error.problems]})
         click.get_current_context().exit(2)
     counts = {"providers": len(loaded.providers), "models": len(loaded.models), "keys": len(loaded.keys)}
+    if loaded.issuers:
+        counts["issuers"] = len(loaded.issuers)
     if loaded.passthrough:
         counts["paths"] = len(loaded.passthrough)
     warnings = old_prices(loaded, datetime.now(UTC).date())

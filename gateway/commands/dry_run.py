@@ -17,4 +17,6 @@ def dry_run_generation(config_path: str | None) -> Generation:
     from gateway.runtime.gateway import Gateway
     from gateway.telemetry.call_log import CallLog
 
-    return Gateway(load_config(config_path), CallLog(2, human=True), lambda line: None).generation
+    generation = Gateway(load_config(config_path), CallLog(2, human=True), lambda line: None).generation
+    generation.router.discovered.assumes = True
+    return generation

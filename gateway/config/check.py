@@ -96,7 +96,7 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
     for index, model in enumerate(models or ()):
         is_prefix = model.endswith("*") and any(name.startswith(model[:-1]) for name in config.models)
         is_known = model in config.models or is_prefix or matching_wildcard(model, config.models) is not None
-        if not is_known and _exposed(config, model) is None:
+        if not is_known and not _unnamed_targets(config, model):
             path = join(f"{where}.models", model) if isinstance(models, dict) else f"{where}.models[{index}]"
             written = shorten(model) if isinstance(models, dict) else problems.source_text(path)
             problems.add_at_path(path, f"no model {written} in this file{suggest(model, config.models, 'models')}")
@@ -116,6 +116,8 @@ def check_store(config: Config, problems: Problems) -> None:
             "store_sentinel_password",
             "requires a Sentinel store: set store: redis+sentinel://HOST:26379,HOST:26379/NAME/0",
         )
+    if config.calls.store == "redis" and config.store.startswith("memory:"):
+        problems.add_at_path("calls.store", "requires a Redis store: set store: redis://HOST:6379/0, or remove this setting")
     if config.store.startswith("memory:"):
         for name in ("store_password", "store_ca"):
             if getattr(config, name):
@@ -132,6 +134,8 @@ def check_limits(config: Config, problems: Problems) -> None:
     blocks = _limits(config)
     known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
     for name, provider in () if config.expose_targets else config.providers.items():
+        if provider.discovery is not None:
+            continue
         used = [model for other, model in known if other == name]
         for model in provider.models:
             if not any(_may_be(model, each) for each in used):
@@ -173,7 +177,7 @@ def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
     """Return every limits block: its path, the block, and, for a budget, the targets that its calls can reach."""
     limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
-    everything = [Ref(name, "*") for name in config.providers] if config.expose_targets else []
+    everything = [Ref(name, "*") for name, one in config.providers.items() if config.expose_targets or one.discovery is not None]
     keys = [*((join("keys", name), key) for name, key in config.keys.items()), *policy_keys(config.issuers)]
     teams = [(join("teams", name), team) for name, team in config.teams.items()]
     blocks = [(where, key.models, key.limits, "limits") for where, key in keys]
@@ -214,14 +218,20 @@ def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
 def _may_reach(config: Config, model: str) -> list[Ref]:
     """Return the targets that calls can reach if a key allows this model name or pattern."""
     named = [name for name in config.models if model.endswith("*") and name.startswith(model[:-1])]
-    target = _exposed(config, model)
-    return _targets(config, [_pattern(config, model), *named]) + ([target] if target is not None else [])
+    return _targets(config, [_pattern(config, model), *named]) + _unnamed_targets(config, model)
 
 
-def _exposed(config: Config, model: str) -> Ref | None:
-    """Return the target that a key allows by name (PROVIDER/MODEL or PROVIDER/*), if `expose_targets` is set."""
+def _unnamed_targets(config: Config, model: str) -> list[Ref]:
+    """Return the targets that a key allows by a name or pattern without a model of this file.
+
+    They are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may list.
+    """
     provider, slash, name = model.partition("/")
-    return Ref(provider, name) if config.expose_targets and slash and name and provider in config.providers else None
+    found = [Ref(provider, name)] if config.expose_targets and slash and name and provider in config.providers else []
+    for owner, settings in config.providers.items():
+        if settings.discovery is not None and (listed := settings.discovery.models_for(owner, model)) is not None:
+            found.append(Ref(owner, listed))
+    return found
 
 
 def _pattern(config: Config, model: str) -> str:

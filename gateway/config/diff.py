@@ -128,14 +128,18 @@ def _entries(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
 
 def _settings_text(entry: Any) -> tuple[str, ...]:
     """Return the settings of an entry that differ from the defaults, without secrets."""
+    return tuple(f"{path} {_text(value, form)}" for path, _, value, form in _settings("", entry))
+
+
+def _settings(path: str, entry: msgspec.Struct) -> list[tuple[str, Any, Any, str | None]]:
+    """Return the settings of an entry at a path that differ from the defaults."""
     defaults = {field.encode_name: _default(field) for field in structs.fields(type(entry))}
-    leaves = [
+    return [
         leaf
         for name, value in fields_of(entry).items()
         if name in defaults
-        for leaf in _leaves(name, (defaults[name], value[1]), value)
+        for leaf in _leaves(join(path, name), (defaults[name], value[1]), value)
     ]
-    return tuple(f"{path} {_text(value, form)}" for path, _, value, form in leaves)
 
 
 def _default(field: structs.FieldInfo) -> Any:
@@ -157,7 +161,11 @@ def _leaves(path: str, old: Value, new: Value) -> Iterator[tuple[str, Any, Any, 
             yield from _leaves(join(path, name), before.get(name, (None, None)), after.get(name, (None, None)))
     elif isinstance(old_value, dict) and isinstance(new_value, dict):
         for key in {**old_value, **new_value}:
-            yield from _leaves(join(path, key), (old_value.get(key), None), (new_value.get(key), None))
+            entry = new_value.get(key)
+            if key not in old_value and isinstance(entry, msgspec.Struct) and not _is_single_value(entry):
+                yield from _settings(join(path, key), entry) or [(join(path, key), None, {}, None)]
+            else:
+                yield from _leaves(join(path, key), (old_value.get(key), None), (entry, None))
     else:
         yield path, old_value, new_value, form
 

@@ -30,6 +30,11 @@ def check_extras(config: Config, problems: Problems, is_installed: Callable[[str
             problems.add_at_path(path, f"requires packages that are not installed: install lockgate[{extra}]")
 
 
+def has_extra(extra: str) -> bool:
+    """Return whether the packages of an extra are installed."""
+    return all(map(_is_installed, EXTRAS[extra]))
+
+
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None

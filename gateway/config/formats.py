@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.config.limit import RATE_PATTERN, SPEND_PATTERN, HedgeDelay, read_rate, read_spend, read_timezone
 from gateway.config.redis_address import read_address
-from gateway.config.secret import Url
+from gateway.config.secret import Secret, Url
 
 Schema = dict[str, Any]
 
@@ -172,6 +172,14 @@ def read_base_url(text: str) -> str:
     return bare
 
 
+def read_webhook(text: str) -> Secret:
+    """Read the URL of a webhook, which may contain a credential."""
+    parts = _url(text, ("http", "https"), "the URL of a webhook, such as https://hooks.example.com/services/1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL contains a user or password: use notify.headers instead")
+    return Secret(text.partition("#")[0])
+
+
 def read_proxy(text: str) -> Url:
     """Read `env`, or the URL of a proxy."""
     if text != "env":
@@ -303,9 +311,10 @@ FORMATS: dict[str, Format] = {
     "size": Format(read_size, {"anyOf": [{"type": "integer", "minimum": 0}, _text(rf"{_SIZE}|\d+", "32MiB")]}),
     "address": Format(read_listen_address, _text(rf"{_HOST}:\d{{1,5}}", "127.0.0.1:8080")),
     "base_url": Format(read_base_url, _text(r"https?://[^\s?#]+", "https://api.example.com/v1"), may_hold_secret=True),
-    "proxy": Format(
-        read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True
+    "webhook": Format(
+        read_webhook, _text(r"https?://\S+|file:\S+", "https://hooks.example.com/services/1"), may_hold_secret=True, allows_file=True
     ),
+    "proxy": Format(read_proxy, _text(r"env|(?:https?|socks5h?)://\S+", "env", "http://proxy:3128"), may_hold_secret=True),
     "store": Format(
         read_store,
         _text(r"memory://|rediss?(?:\+(?:sentinel|cluster))?://\S+|file:\S+", "redis://redis:6379/0"),

@@ -50,7 +50,8 @@ class PolicyConfig(Struct, frozen=True):
     team: Annotated[
         _Text | None,
         Meta(
-            description="The team of these callers, unless their token names one (`team_claim`). Its limits and models apply as well.",
+            description="The team of these callers, unless their token names a known one (`team_claim`). Its limits and models "
+            "apply as well.",
             examples=["search"],
         ),
     ] = None
@@ -138,8 +139,8 @@ class IssuerConfig(Struct, frozen=True):
     refresh: Annotated[
         Duration,
         Meta(
-            description="Interval at which the issuer's keys are read again. A token with an unknown key causes an earlier reading, "
-            "at most every 10s.",
+            description="Interval at which the issuer's keys are fetched. A token that is signed with an unknown key causes an "
+            "earlier fetch, at most every 10s.",
             examples=["10m"],
         ),
     ] = 600.0
@@ -170,6 +171,13 @@ class IssuerConfig(Struct, frozen=True):
             examples=["azp"],
         ),
     ] = "sub"
+    blocked: Annotated[
+        tuple[_Text, ...],
+        Meta(
+            description="Callers that are rejected although their tokens are valid (403), by value of `caller_claim`.",
+            examples=[["mallory"]],
+        ),
+    ] = ()
     user_claim: Annotated[
         _Text | None,
         Meta(
@@ -202,8 +210,9 @@ class IssuerConfig(Struct, frozen=True):
     policies: Annotated[
         dict[str, PolicyConfig],
         Meta(
-            description="Policies by value of `policy_claim`. The first one in this order applies that the token has; `*` applies to "
-            "all other tokens, which are rejected without it (403). Default: one policy without restrictions.",
+            description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in this order "
+            "applies. `*` applies to tokens that have none; without it, they are rejected (403). Default: one policy without "
+            "restrictions.",
             examples=[{"ml-engineer": {"models": ["smart"]}, "*": {"models": ["fast"]}}],
         ),
     ] = {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from gateway.config.extras import has_extra
 from gateway.config.files import Files
 from gateway.config.formats import read_https_url
 from gateway.config.issuer import OTHERS, IssuerConfig
@@ -29,7 +29,7 @@ def with_key_sets(config: Config, files: Files, problems: Problems) -> Config:
             continue
         try:
             text = files.text(Path(issuer.jwks_file))
-            if find_spec("jwt") is not None:  # otherwise check_extras reports it
+            if has_extra("jwt"):  # otherwise check_extras reports it
                 read_key_set(text)
             issuers[name] = replace(issuer, key_set=text)
         except (OSError, ValueError) as error:

@@ -24,6 +24,7 @@ from gateway.config.issuer_check import check_issuers, with_key_sets
 from gateway.config.key import KeyConfig
 from gateway.config.listener import AdminConfig, TlsConfig
 from gateway.config.model import ModelConfig
+from gateway.config.notify_check import check_notify
 from gateway.config.passthrough_check import check_passthrough
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
@@ -61,7 +62,7 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 CHECKS = (
     check_listeners, check_keys, check_issuers, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough,
-    check_extras, check_client_certificates,
+    check_extras, check_client_certificates, check_notify,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.catalog import Overlay
+from gateway.config.discover import DiscoverConfig
 from gateway.config.field_types import Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
 from gateway.config.price import PriceConfig
@@ -173,11 +174,12 @@ class ProviderConfig(Struct, frozen=True):
     ] = 60.0
     timeout: Annotated[Duration, Meta(description="Maximum time for one attempt.", examples=["2m"])] = 600.0
     max_connections: Annotated[
-        int,
+        Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            ge=1, le=100_000, description="Maximum number of connections to one address, per process.", examples=[200]
+            description="Maximum number of connections to one address, per process. Default: half of the files that the process may open.",
+            examples=[200],
         ),
-    ] = 1000
+    ] = None
     max_concurrent: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
@@ -214,6 +216,13 @@ class ProviderConfig(Struct, frozen=True):
         Meta(
             description="Active health checks of this provider. Default: off.",
             examples=[{"path": "/models", "every": "10s"}],
+        ),
+    ] = None
+    discover: Annotated[
+        Annotated[DiscoverConfig, Meta(extra={"short": "enabled"})] | None,
+        Meta(
+            description="Make the models that the provider lists callable as `PROVIDER/NAME`. Default: off.",
+            examples=[{"as": "box-*", "every": "1m"}],
         ),
     ] = None
     limits: Annotated[
@@ -268,3 +277,8 @@ class ProviderConfig(Struct, frozen=True):
     """The entries of the file that `catalog` names."""
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
     """The keys that only this provider type has, by their Python names, with defaults filled in."""
+
+    @property
+    def discovery(self) -> DiscoverConfig | None:
+        """The settings of `discover`, or None if it is off."""
+        return self.discover if self.discover is not None and self.discover.enabled else None

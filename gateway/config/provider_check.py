@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import providers
 from gateway.config.model import ModelConfig
 from gateway.config.problem import Problems, join
 from gateway.config.provider import ProviderConfig
@@ -30,6 +31,8 @@ def check_providers(config: Config, problems: Problems) -> None:
         for index, field in enumerate(provider.pass_fields):
             if field in NOT_PASSED or not field.strip():
                 problems.add_at_path(f"{path}.pass[{index}]", f"'{field}' cannot be passed: the gateway adapts it for every provider")
+        if provider.discovery is not None and providers.get(provider.type).models_path("") is None:
+            problems.add_at_path(f"{path}.discover", f"{provider.type} has no list of models that can be called: name them under models")
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
                 problems.add_at_path(f"{path}.{key}", "requires max_concurrent")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -58,8 +58,16 @@ class TracesConfig(Struct, frozen=True):
 
 
 class CallsConfig(Struct, frozen=True):
-    """Limits on the age and the total size of call records. A change needs a restart."""
+    """Where call records are kept, and limits on their age and total size. A change needs a restart."""
 
+    store: Annotated[
+        Literal["file", "redis"],
+        Meta(
+            description="`file`: each gateway has its own records in the folder of `journal`. `redis`: all gateways with the same "
+            "`store` share their records in it.",
+            examples=["redis"],
+        ),
+    ] = "file"
     ttl: Annotated[
         Lifetime, Meta(description="Time after which the record of a call is deleted.", examples=["30d"])
     ] = 7 * 24 * 3600.0

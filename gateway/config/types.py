@@ -1,8 +1,9 @@
 """The configuration as one frozen struct: every top-level key with its type, default, description and example.
 
 The structs of its parts are in listener.py, provider.py, model.py, passthrough.py, responses.py, key.py, issuer.py,
-limit.py and telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these types. In their metadata, `form` names
-the format of a value (formats.py), and `short` names the field that a scalar in place of the mapping sets.
+limit.py, notify.py and telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these types. In their
+metadata, `form` names the format of a value (formats.py), and `short` names the field that a scalar in place of the
+mapping sets.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gateway.config.issuer import IssuerConfig
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
 from gateway.config.model import ModelConfig
+from gateway.config.notify import NotifyConfig
 from gateway.config.passthrough import PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.responses import ResponsesConfig
@@ -120,8 +122,7 @@ class Config(Struct, frozen=True):
     calls: Annotated[
         CallsConfig,
         Meta(
-            description="Records of past calls, without prompts and answers, for `lockgate calls`. They are in the folder of "
-            "`journal`.",
+            description="Records of past calls, without prompts and answers, for `lockgate calls`.",
             examples=[{"ttl": "30d", "max_bytes": "1GiB"}],
         ),
     ] = CallsConfig()
@@ -130,6 +131,13 @@ class Config(Struct, frozen=True):
         Meta(
             description="OpenTelemetry traces. Default: off.",
             examples=[{"endpoint": "http://otel-collector:4318", "sample": 0.1}],
+        ),
+    ] = None
+    notify: Annotated[
+        NotifyConfig | None,
+        Meta(
+            description="Notifications about budgets and targets, sent to a webhook. Default: off.",
+            examples=[{"webhook": "https://hooks.example.com/services/1", "budget_thresholds": ["80%", "100%"]}],
         ),
     ] = None
     providers: Annotated[

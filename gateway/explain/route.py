@@ -20,6 +20,7 @@ from gateway.dialects.parameters import check_parameters
 from gateway.dialects.request_headers import KnownHeaders, read_headers
 from gateway.errors import GatewayError
 from gateway.http.json_body import parse_body
+from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import DEFAULT_SESSION_HEADER, Router
 from gateway.targets.candidate import Model
@@ -81,7 +82,7 @@ async def plan_route(
     tree = _Tree(router, first_query, None if views is None else not_live)
     return {
         "model": name,
-        "found": _how_found(model, name, config.models),
+        "found": _how_found(model, name, config.models, router.discovered),
         "route": tree.node(model.route, (model,)),
         **_distribution(orders),
         "mirrors": [{"target": target, "share": share, "calls": calls} for (target, share), calls in mirrors.items()],
@@ -159,8 +160,11 @@ def _query(
     return RouteQuery(call, headers, default_output)
 
 
-def _how_found(model: Model, name: str, configured: Container[str]) -> str:
+def _how_found(model: Model, name: str, configured: Container[str], discovered: DiscoveredModels) -> str:
     if model.name not in configured:
+        if discovered.find(name) is not None:
+            assumed = "" if name in discovered.models else ", if it does: a dry run reads no list"
+            return f"as a model that its provider lists (discover){assumed}"
         return "as a target (expose_targets)"
     return "by its name" if model.name == name else f"by the pattern '{model.name}', the longest that matches"
 

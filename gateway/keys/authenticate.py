@@ -53,7 +53,7 @@ class Keys:
         """Return the caller's key, or None if no key is required. Raise GatewayError if the caller is rejected.
 
         `query` is searched only to explain that keys in the URL are not accepted. Messages never contain the key.
-        Raise SigningKeyUnknownError if a token can be verified only after its issuer's keys were read; `identify` waits for that.
+        Raise SigningKeyUnknownError if a token can be verified only after its issuer's keys have been fetched; `identify` waits for that.
         """
         if self.open_to_all:
             return None
@@ -80,7 +80,7 @@ class Keys:
         return key
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
-        """Return the caller's key as `authenticate` does. If a token's signing key is unknown, first read the issuer's keys."""
+        """Return the caller's key as `authenticate` does. If a token's signing key is unknown, first fetch the issuer's keys."""
         try:
             return self.authenticate(headers, query)
         except SigningKeyUnknownError as error:

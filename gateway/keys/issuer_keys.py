@@ -1,4 +1,4 @@
-"""The public keys of one issuer: read at an interval and after a token with an unknown key, and kept on disk.
+"""The public keys of one issuer: fetched at an interval and after a token with an unknown key, and kept on disk.
 
 If the issuer cannot be reached, the last known keys stay valid, also after a restart.
 """
@@ -19,11 +19,12 @@ from gateway.config.key_set import MAX_KEY_SET_BYTES, KeySet, read_key_set
 from gateway.upstream.transport import UpstreamError
 
 MIN_INTERVAL_S = 10.0
-"""Minimum time between two readings. It limits what tokens with invented key ids can cause."""
+"""Minimum time between two fetches. It limits what tokens with invented key ids can cause."""
 RETRY_S = 15.0
-"""Time until the next reading after a failure. It doubles up to the interval of the configuration."""
+"""Time until the next fetch after a failure. It doubles up to MAX_RETRY_S or the interval of the configuration."""
+MAX_RETRY_S = 300.0
 MAX_WAIT_S = 5.0
-"""Maximum time for which a call waits for a reading."""
+"""Maximum time for which a call waits for a fetch."""
 WELL_KNOWN = "/.well-known/openid-configuration"
 
 Fetch = Callable[[IssuerConfig, str, int], Awaitable[bytes]]
@@ -49,17 +50,17 @@ class IssuerKeys:
         self._clock = clock
         self._content = issuer.key_set.encode()
         self.key_set: KeySet | None = read_key_set(issuer.key_set) if issuer.key_set else None
-        """The last known keys, or None if they have never been read."""
+        """The last known keys, or None if they have never been fetched."""
         self.version = 0
         """Increases with every change of the keys."""
         self.has_failed = False
-        """Whether the last reading failed."""
-        self.read_at = 0.0
-        """The Unix time at which the keys were last read from the issuer; 0 if they have never been read."""
-        self.reads = {"ok": 0, "failed": 0}
-        """Number of readings since the start, by outcome."""
+        """Whether the last fetch failed."""
+        self.fetched_at = 0.0
+        """The Unix time of the last successful fetch, also of an earlier process; 0 if there was none."""
+        self.fetches = {"ok": 0, "failed": 0}
+        """Number of fetches since the start, by outcome."""
         self._last_attempt = -MIN_INTERVAL_S
-        self._reading: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
 
     @property
@@ -68,68 +69,68 @@ class IssuerKeys:
         return bool(self._issuer.key_set)
 
     def start(self) -> None:
-        """Read the kept keys, then those of the issuer, again and again."""
+        """Load the kept keys, then fetch those of the issuer periodically."""
         if not self.is_fixed and self._polling is None:
             self._polling = asyncio.create_task(self._poll(), name=f"keys of issuer {self._issuer.name}")
 
     async def stop(self) -> None:
-        """Stop reading."""
-        tasks = [task for task in (self._polling, self._reading) if task is not None]
+        """Stop fetching."""
+        tasks = [task for task in (self._polling, self._fetching) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refreshed(self) -> bool:
-        """Read the keys now and return True, or return False if they were read too recently or in vain.
+        """Fetch the keys now and return True. Return False if the fetch fails, or if the last one is too recent.
 
-        Concurrent callers wait for the same reading.
+        Concurrent callers wait for the same fetch.
         """
         if self.is_fixed or self._polling is None:
             return False
-        if self._reading is None and self._clock() - self._last_attempt < MIN_INTERVAL_S:
+        if self._fetching is None and self._clock() - self._last_attempt < MIN_INTERVAL_S:
             return False
         try:
             async with asyncio.timeout(MAX_WAIT_S):
-                await asyncio.shield(self._read())
+                await asyncio.shield(self._fetch_keys())
         except TimeoutError:
             return False
         return not self.has_failed
 
-    def _read(self) -> asyncio.Task[None]:
-        """Return the task that reads the keys."""
-        if self._reading is None or self._reading.done():
+    def _fetch_keys(self) -> asyncio.Task[None]:
+        """Return the task that fetches the keys."""
+        if self._fetching is None or self._fetching.done():
             self._last_attempt = self._clock()
-            self._reading = asyncio.create_task(self._read_or_report(), name=f"reading of the keys of {self._issuer.name}")
-            self._reading.add_done_callback(self._on_read)
-        return self._reading
+            self._fetching = asyncio.create_task(self._fetch_or_report(), name=f"fetch of the keys of {self._issuer.name}")
+            self._fetching.add_done_callback(self._on_fetched)
+        return self._fetching
 
-    def _on_read(self, task: asyncio.Task[None]) -> None:
-        self._reading = None
+    def _on_fetched(self, task: asyncio.Task[None]) -> None:
+        self._fetching = None
 
     async def _poll(self) -> None:
         await self._load_kept()
         interval = self._issuer.refresh
         retry = RETRY_S
         while True:
-            await self._read()
+            await self._fetch_keys()
             await asyncio.sleep(min(retry, interval) if self.has_failed else interval)
-            retry = min(retry * 2, interval) if self.has_failed else RETRY_S
+            retry = min(retry * 2, MAX_RETRY_S) if self.has_failed else RETRY_S
 
-    async def _read_or_report(self) -> None:
+    async def _fetch_or_report(self) -> None:
         try:
             url = self._issuer.jwks_url or await self._discover()
             content = await self._fetch(self._issuer, url, MAX_KEY_SET_BYTES)
             self._use(content, time.time())
         except (UpstreamError, ValueError, OSError) as error:
-            self.reads["failed"] += 1
+            self.fetches["failed"] += 1
             if not self.has_failed:
                 kept = "the last known keys stay valid" if self.key_set is not None else "calls with its tokens are rejected"
-                self._report(f"issuer {self._issuer.name}: the keys cannot be read ({error}); {kept}")
+                self._report(f"issuer {self._issuer.name}: the keys cannot be fetched ({error}); {kept}")
             self.has_failed = True
             return
-        self.reads["ok"] += 1
+        self.fetches["ok"] += 1
         if self.has_failed:
-            self._report(f"issuer {self._issuer.name}: the keys can be read again")
+            self._report(f"issuer {self._issuer.name}: the keys can be fetched again")
         self.has_failed = False
         await self._keep(content)
 
@@ -146,20 +147,21 @@ class IssuerKeys:
             raise ValueError("its OpenID configuration names another issuer: write 'issuer' as it does, or set jwks_url")
         return read_https_url(document["jwks_uri"])
 
-    def _use(self, content: bytes, read_at: float) -> None:
+    def _use(self, content: bytes, fetched_at: float) -> None:
         """Use the keys of a key set from now on. Raise ValueError if it is unusable."""
         if content != self._content or self.key_set is None:
             self.key_set = read_key_set(content)
             self._content = content
             self.version += 1
-        self.read_at = read_at
+        self.fetched_at = fetched_at
 
     async def _load_kept(self) -> None:
         if self._path is None:
             return
         try:
-            content, read_at = await asyncio.to_thread(_load, self._path)
-            self._use(content, read_at)
+            content, fetched_at = await asyncio.to_thread(_load, self._path)
+            if self.key_set is None:  # a call may have caused a fetch in the meantime
+                self._use(content, fetched_at)
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:

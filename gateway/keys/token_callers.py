@@ -26,7 +26,7 @@ MAX_REMEMBERED = 10_000
 
 
 class SigningKeyUnknownError(Exception):
-    """The key that signed a token is not known. It may be known after the issuer's keys were read again.
+    """The key that signed a token is not known. It may be known after the issuer's keys have been fetched again.
 
     `refusal` is the error for the caller if it is not.
     """
@@ -76,7 +76,7 @@ class TokenCallers:
         """Return the virtual key of a token, whose SHA-256 is `digest`.
 
         Raise InvalidToken, Forbidden or Unavailable if it is rejected, and SigningKeyUnknownError if the issuer's keys have
-        to be read first.
+        to be fetched first.
         """
         known = self._verified.get(digest)
         if known is not None and known.until > self._clock() and known.version == known.source.version:
@@ -119,7 +119,7 @@ def _signing_key(token: UnverifiedToken, source: IssuerKeys) -> SigningKey:
     """Return the key that signed a token, according to its header."""
     keys = source.key_set
     if keys is None:
-        raise SigningKeyUnknownError(source, _not_read())
+        raise SigningKeyUnknownError(source, _not_fetched())
     found = keys.find(token.key_id, token.algorithm)
     if token.key_id is None and len(found) > 1:
         raise InvalidToken("The token does not name the key that signed it ('kid'), and its issuer has several.")
@@ -128,9 +128,9 @@ def _signing_key(token: UnverifiedToken, source: IssuerKeys) -> SigningKey:
     if keys.has_id(token.key_id):
         raise InvalidToken("The token's algorithm is not one of the key that it names.")
     unknown = InvalidToken("The token is signed with a key that its issuer does not list. Request a new token.")
-    raise SigningKeyUnknownError(source, _not_read() if source.has_failed else unknown)
+    raise SigningKeyUnknownError(source, _not_fetched() if source.has_failed else unknown)
 
 
-def _not_read() -> Unavailable:
-    text = "The token cannot be verified: the keys of its issuer cannot be read now. Try again later."
+def _not_fetched() -> Unavailable:
+    text = "The token cannot be verified: the keys of its issuer cannot be fetched now. Try again later."
     return Unavailable(text, code="keys_unavailable", retry_after=1.0)

@@ -23,14 +23,17 @@ class TokenIdentity(msgspec.Struct, frozen=True):
     """The name under which its limits and usage are counted: ISSUER/SUBJECT."""
     policy: PolicyConfig
     teams: tuple[str, ...]
-    """Names of teams of which the first known one is the caller's; empty if it has none."""
+    """Names of teams. The first known one is the caller's; it has no team if there are none."""
     end_user: str
 
 
 def read_identity(issuer: IssuerConfig, claims: dict[str, Any]) -> TokenIdentity:
     """Return the caller of a token. Raise InvalidToken if a claim is missing or unusable, Forbidden if the caller is not allowed."""
     _check_required(issuer, claims)
-    name = caller_name(issuer.name, _name_in(claims, issuer.caller_claim))
+    subject = _name_in(claims, issuer.caller_claim)
+    name = caller_name(issuer.name, subject)
+    if subject in issuer.blocked:
+        raise Forbidden(f"The caller '{name}' is blocked. Ask the operator for access.", code="key_disabled")
     end_user = _name_in(claims, issuer.user_claim) if issuer.user_claim is not None else ""
     policy = _policy_of(issuer, claims)
     return TokenIdentity(name, policy, _teams_in(issuer, policy, claims), end_user)
@@ -105,7 +108,7 @@ def _teams_in(issuer: IssuerConfig, policy: PolicyConfig, claims: dict[str, Any]
     values = claim_values(claims, issuer.team_claim)
     named = tuple(issuer.teams[value] for value in values if value in issuer.teams) if issuer.teams else tuple(values)
     if named or own:
-        return named or own
+        return named + own
     if values:
         text = f"The token's claim '{issuer.team_claim}' names no team of this gateway. Ask the operator for a team."
         raise Forbidden(text, code="team_unknown")

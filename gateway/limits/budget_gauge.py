@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import Limit, Limiter, LimitUsage
+from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
 
 MAX_READ = 500
 """Maximum number of budgets that one refresh reads. Others wait for the next one."""
@@ -42,14 +42,34 @@ class BudgetGauge:
         """Budgets to read from the store, by key."""
         self._shares: dict[tuple[str, str], BudgetShares] = {}
         """Shares by owner and key of the budget."""
+        self._news: dict[str, LimitUsage] = {}
+        """Usage read since `take_news`, by key."""
+        self._refusals: dict[str, LimitUsage] = {}
+        """Budgets that refused a call since `take_news`, by key."""
 
-    def note(self, limits: Iterable[Limit]) -> None:
+    def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
+        if not needs_of(tuple(limits)).has_budgets:
+            return
         for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
                 if len(self._noted) >= MAX_BUDGETS and limit.key not in self._noted:
                     continue
                 self._noted[limit.key] = limit
+
+    def note_refusal(self, refusal: Refusal) -> None:
+        """Note the budget that refused a call, unless its rest is only reserved, or the call alone exceeds it."""
+        limit, reset_s = refusal.limit, refusal.retry_after
+        is_used_up = not (refusal.busy or refusal.unavailable or refusal.degraded) and reset_s is not None
+        has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
+        if is_used_up and has_room and limit.kind == "spend" and not limit.owner.startswith("user:"):
+            self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, reset_s or 0.0)
+
+    def take_news(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
+        """Return the budgets whose usage was read, and those that refused a call, since the last time."""
+        news, self._news = self._news, {}
+        refusals, self._refusals = self._refusals, {}
+        return list(news.values()), list(refusals.values())
 
     async def refresh(self, limiter: Limiter) -> None:
         """Read the noted budgets. If the store fails or is slow, keep the known shares and read them next time."""
@@ -85,6 +105,8 @@ class BudgetGauge:
                 self._shares = {key: shares for key, shares in self._shares.items() if shares.until > now}
             if len(self._shares) < MAX_BUDGETS or key in self._shares:
                 self._shares[key] = shares
+            if len(self._news) < MAX_BUDGETS or limit.key in self._news:
+                self._news[limit.key] = usage
 
     def values(self, share: Literal["used", "reserved"]) -> dict[tuple[str, ...], float]:
         """Return the share of each owner, by kind and name: the largest share if the owner has several budgets."""

@@ -1,7 +1,8 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
 Counter names are listed without `_total`. Label values are configured models and targets, known parameters, the first
-MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, and fixed words of the gateway; every other name becomes `other`.
+MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, the first MAX_DISCOVERED discovered models, and fixed
+words of the gateway; every other name becomes `other`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_client_aborts": ("Calls whose caller disconnected before the response was complete.", ("phase",)),
     "lockgate_auth_failures": ("Calls rejected because their key or token was missing, invalid, disabled or expired.", ("reason",)),
     "lockgate_keys_revoked": ("Run-time keys that this gateway stopped accepting because they were revoked.", ()),
-    "lockgate_issuer_key_reads": ("Readings of the public keys of issuers of tokens, by outcome.", ("issuer", "outcome")),
+    "lockgate_issuer_key_fetches": ("Fetches of the public keys of token issuers, by outcome.", ("issuer", "outcome")),
     "lockgate_edge_refusals": ("Caller connections rejected or closed before a request was complete.", ("reason",)),
     "lockgate_sse_normalised": ("Irregularities in upstream streams that were corrected.", ()),
     "lockgate_secrets_redacted": ("Credentials removed from upstream error texts.", ()),
@@ -71,6 +72,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_upstream_poisoned": ("Upstream connections not returned to the pool because of unexpected data.", ()),
     "lockgate_log_drops": ("Log lines dropped because their reader was too slow or they could not be written.", ()),
     "lockgate_call_record_drops": ("Calls that could not be recorded, for example because of a full disk.", ()),
+    "lockgate_notifications": (
+        "Notifications to the webhook, by outcome: sent, failed after all attempts, or dropped because too many were waiting.",
+        ("event", "outcome"),
+    ),
     "lockgate_config_reloads": ("Reloads of the configuration, by outcome.", ("outcome",)),
     "lockgate_store_errors": ("Failures of the limit store, by kind.", ("kind",)),
     "lockgate_store_commands": ("Scripts run in the limit store.", ()),
@@ -95,13 +100,15 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
+    "lockgate_discovery_up": ("1 if the last request for the models that a provider lists (`discover`) succeeded.", ("provider",), "min"),
+    "lockgate_discovered_models": ("Number of models that a provider lists (`discover`).", ("provider",), "max"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),
     "lockgate_event_loop_lag_seconds": ("Delay of the last event loop tick; the highest of all workers.", (), "max"),
     "lockgate_config_generation": ("Number of the active configuration, counted from 1 at the start.", (), "max"),
     "lockgate_config_last_reload_successful": ("1 unless the last reload failed.", (), "min"),
     "lockgate_config_last_reload_timestamp_seconds": ("Time of the last reload attempt.", (), "max"),
     "lockgate_issuer_keys_timestamp_seconds": (
-        "Time at which the public keys of an issuer were last read; the earliest of all workers.", ("issuer",), "min",
+        "Time of the last successful fetch of the public keys of an issuer; the earliest of all workers.", ("issuer",), "min",
     ),
     "lockgate_store_up": ("1 while limits are shared through the store.", (), "min"),
     "lockgate_store_members": (
@@ -263,6 +270,7 @@ MAX_SERIES = 2000
 MAX_KEYS = 200
 MAX_TEAMS = 100
 MAX_CODES = 100
+MAX_DISCOVERED = 1000
 MAX_ROWS = 300
 """Number of label sets of one counter or gauge after which new ones are counted as `other`.
 

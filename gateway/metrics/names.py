@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from gateway.metrics.declarations import MAX_CODES, MAX_KEYS, MAX_TEAMS, NONE, OTHER
+from gateway.metrics.declarations import MAX_CODES, MAX_DISCOVERED, MAX_KEYS, MAX_TEAMS, NONE, OTHER
 from providers.base import Target
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
@@ -40,6 +40,7 @@ class Names:
         self._codes: set[str] = set()
         self._keys: set[str] = set()
         self._teams: set[str] = set()
+        self._discovered: set[str] = set()
 
     def add(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str]) -> None:
         """Add models, targets, and the type of each provider.
@@ -49,6 +50,15 @@ class Names:
         self._models.update(models)
         self._targets.update(targets)
         self._systems.update({name: system_of(name, type) for name, type in types.items()})
+
+    def add_discovered(self, targets: Mapping[str, str]) -> None:
+        """Add models that providers list, with the target of each. The first MAX_DISCOVERED become label values."""
+        for name, target in targets.items():
+            if len(self._discovered) < MAX_DISCOVERED:
+                self._discovered.add(name)
+            if name in self._discovered:
+                self._models.add(name)
+                self._targets.add(target)
 
     def model(self, name: str) -> str:
         """Return the model's name, or `other` if it is not configured."""

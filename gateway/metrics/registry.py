@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.metrics.cells import Cells
 from gateway.metrics.declarations import COUNTERS, MAX_SERIES, MICRO, Labels
@@ -39,6 +39,10 @@ class Metrics:
         self.model_label = self.names.model
         self.target_label = self.names.target
         self.target_named = self.names.target_named
+
+    def add_discovered(self, targets: Mapping[str, str]) -> None:
+        """Let models that providers list, and the target of each, become label values, up to a maximum number."""
+        self.names.add_discovered(targets)
 
     def add_names(self, models: Iterable[str], targets: Iterable[str], types: Mapping[str, str] | None = None) -> None:
         """Allow more names as label values. Earlier names stay allowed, because their series stay."""
@@ -92,6 +96,11 @@ class Metrics:
         """Return the series of this process merged with those that the source of `collect_from` returns."""
         others = list(self._other_snapshots())
         return bounded(merge([self.snapshot(), *others]), self.max_series) if others else self.snapshot()
+
+    def merged_rows(self, names: Collection[str]) -> Snapshot:
+        """Return the series of a few families, merged with those of other processes. This costs less than a whole snapshot."""
+        others = [{name: rows for name, rows in other.items() if name in names} for other in self._other_snapshots()]
+        return merge([self.series.rows(names), *others])
 
     def expose(self) -> bytes:
         """Return the merged series in the Prometheus text format."""

@@ -8,7 +8,7 @@ counted as `other`. This keeps a scrape small, regardless of the names that call
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.metrics import exemplars
 from gateway.metrics.cells import Cells
@@ -133,11 +133,15 @@ class Series:
     def snapshot(self) -> Snapshot:
         """Return a copy of all series, for a scrape or for another process."""
         self.refresh()
+        return self.rows(self._rows)
+
+    def rows(self, names: Iterable[str]) -> Snapshot:
+        """Return a copy of the series of these families. Gauges have the values of the last `refresh`."""
         values = self.values
         return {
             name: {labels: values[cell : cell + _WIDTHS.get(name, 1)].tolist() for labels, cell in rows.items()}
-            for name, rows in self._rows.items()
-            if rows
+            for name in names
+            if (rows := self._rows[name])
         }
 
     def add(self, snapshot: Snapshot) -> None:

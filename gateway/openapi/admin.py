@@ -12,15 +12,16 @@ from gateway.config.struct_types import struct_type
 from gateway.dialects.described import Schema
 from gateway.explain.route_request import RouteRequest
 from gateway.ledger.query import COLUMNS, GroupBy
-from gateway.openapi import errors
+from gateway.openapi import errors, page
 from gateway.openapi.answers import record
+from gateway.openapi.operations import REF, operation_of, query_of
 from gateway.targets.status import TargetView
 from gateway.telemetry.record_query import PARAMS
 
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _OBJECT: Schema = {"type": "object"}
-_REF = "#/components/schemas/{name}"
+
 
 
 def _counts() -> Schema:
@@ -29,7 +30,7 @@ def _counts() -> Schema:
 
 def schemas() -> dict[str, Schema]:
     """Return the schemas of this listener. Some are generated from the types that the listener reads and writes."""
-    _, types = msgspec.json.schema_components((RouteRequest, TargetView), ref_template=_REF)
+    _, types = msgspec.json.schema_components((RouteRequest, TargetView), ref_template=REF)
     reloads = {
         "generation": _COUNT,
         "path": _TEXT,
@@ -37,14 +38,17 @@ def schemas() -> dict[str, Schema]:
         "reloads": {"type": "object", "additionalProperties": _COUNT},
         "last_reload": record({"at": {"type": "number"}, "successful": {"type": "boolean"}}),
         "error": {"type": "array", "items": _OBJECT},
+        "rejected": {"type": "array", "items": _TEXT},
+        "changes": {"type": "array", "items": _TEXT},
         "needs_restart": {"type": "array", "items": _TEXT},
     }
     return {
         **types,
         "Health": record({"status": {"enum": ["ok", "ready", "starting", "draining"]}}, {"engines": _OBJECT}),
-        "Targets": record({"targets": {"type": "array", "items": {"$ref": _REF.format(name="TargetView")}}}),
+        "Targets": record({"targets": {"type": "array", "items": {"$ref": REF.format(name="TargetView")}}}),
         "RoutePlan": {"anyOf": [record({"model": _TEXT, "route": {}}), record({"refused": _TEXT})]},
         **_schemas_of_keys(),
+        **page.schemas(),
         "Usage": record(
             {
                 "by": {"enum": list(get_args(GroupBy))},
@@ -59,7 +63,7 @@ def schemas() -> dict[str, Schema]:
             {"object": {"const": "list"}, "data": {"type": "array", "items": _OBJECT}},
             {"has_more": {"type": "boolean"}, "total": _OBJECT},
         ),
-        "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name="LimitState")}}}),
+        "Limits": record({"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": REF.format(name="LimitState")}}}),
         "Configuration": record({**reloads, "config": _OBJECT}),
         "Reload": record({"outcome": {"enum": ["applied", "failed", "unchanged"]}, **reloads}),
     }
@@ -85,7 +89,7 @@ def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Sc
     fields = schema_of_struct(struct_type(type_))["properties"]
     settings = {field: _or_null(schema) for field, schema in fields.items() if field != "hash"}
     changes = {field: _or_null(_merge_patch(schema)) for field, schema in fields.items() if field != "hash"}
-    usage = _or_null({"type": "array", "items": {"$ref": _REF.format(name="LimitState")}})
+    usage = _or_null({"type": "array", "items": {"$ref": REF.format(name="LimitState")}})
     entry = record(
         {"object": {"const": kind}, "name": _TEXT, "source": {"enum": ["yaml", "runtime"]}, "disabled": {"type": "boolean"}},
         {"created": _COUNT, "usage": usage, **more},
@@ -100,13 +104,13 @@ def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Sc
         name: entry,
         f"Changed{name}": _with_fields(name, {"removed": _OBJECT, "changed": _OBJECT}, {}),
         f"{name}s": record(
-            {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": _REF.format(name=name)}}}
+            {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": REF.format(name=name)}}}
         ),
     }
 
 
 def _with_fields(name: str, required: dict[str, Schema], optional: dict[str, Schema]) -> Schema:
-    return {"allOf": [{"$ref": _REF.format(name=name)}, record(required, optional)]}
+    return {"allOf": [{"$ref": REF.format(name=name)}, record(required, optional)]}
 
 
 def _merge_patch(schema: Schema) -> Schema:
@@ -132,17 +136,17 @@ _NAMED = {"name": "name", "in": "path", "required": True, "schema": {"type": "st
 def paths() -> dict[str, dict[str, Any]]:
     """Return the path items of the admin listener."""
     open_, keyed = errors.ANY, errors.KEYED
-    ready = _operation("Whether the process should receive calls", "Health", open_)
+    ready = operation_of("Whether the process should receive calls", "Health", open_)
     ready["responses"]["503"] = {**ready["responses"]["200"], "description": "Starting or draining"}
-    reload = _operation("Read the configuration again", "Reload", keyed)
+    reload = operation_of("Read the configuration again", "Reload", keyed)
     reload["responses"]["422"] = {**reload["responses"]["200"], "description": "The file is invalid"}
     return {
-        "/healthz": {"get": {**_operation("Whether the process responds", "Health", open_), "security": [{}]}},
+        "/healthz": {"get": {**operation_of("Whether the process responds", "Health", open_), "security": [{}]}},
         "/readyz": {"get": {**ready, "security": [{}]}},
         "/metrics": {"get": _metrics()},
-        "/admin/targets": {"get": _operation("Health and load of the targets", "Targets", keyed)},
+        "/admin/targets": {"get": operation_of("Health and load of the targets", "Targets", keyed)},
         "/admin/route": {
-            "post": _operation("Plan where calls would go", "RoutePlan", errors.READ, body="RouteRequest")
+            "post": operation_of("Plan where calls would go", "RoutePlan", errors.READ, body="RouteRequest")
         },
         **_paths_of("key"),
         "/admin/keys/{name}/rotate": {
@@ -151,82 +155,60 @@ def paths() -> dict[str, dict[str, Any]]:
         },
         **_paths_of("team"),
         "/admin/usage": {"get": _usage()},
-        "/admin/calls": {"get": {**_operation("Past calls", "Calls", keyed), "parameters": _query(**dict.fromkeys(PARAMS, _TEXT))}},
-        "/admin/calls/{id}": {"parameters": [{**_NAMED, "name": "id"}], "get": _operation("The call with this id", "Calls", keyed)},
+        "/admin/calls": {"get": {**operation_of("Past calls", "Calls", keyed), "parameters": query_of(**dict.fromkeys(PARAMS, _TEXT))}},
+        "/admin/calls/{id}": {"parameters": [{**_NAMED, "name": "id"}], "get": operation_of("The call with this id", "Calls", keyed)},
         "/admin/limits": {
             "get": {
-                **_operation("Show the usage of the limits", "Limits", errors.KEYED),
-                "parameters": _query(owner=_TEXT),
+                **operation_of("Show the usage of the limits", "Limits", errors.KEYED),
+                "parameters": query_of(owner=_TEXT),
             }
         },
-        "/admin/config": {"get": _operation("Show the configuration, with secrets masked", "Configuration", keyed)},
+        "/admin/config": {"get": operation_of("Show the configuration, with secrets masked", "Configuration", keyed)},
         "/admin/reload": {"post": reload},
-        "/openapi.json": {"get": _operation("This document", "Json", keyed)},
+        "/openapi.json": {"get": operation_of("This document", "Json", keyed)},
+        **page.paths(),
     }
 
 
 def _paths_of(kind: str) -> dict[str, Any]:
     """Return the path items of keys or teams."""
     name = kind.capitalize()
-    change = _operation(f"Change a {kind}", f"Changed{name}", _CHANGES, body=f"{name}Changes")
+    change = operation_of(f"Change a {kind}", f"Changed{name}", _CHANGES, body=f"{name}Changes")
     remove = ("Revoke a key", "RevokedKey") if kind == "key" else ("Remove a team", "RemovedTeam")
     return {
         f"/admin/{kind}s": {
-            "get": _operation(f"List the {kind}s", f"{name}s", errors.KEYED),
-            "post": _operation(f"Create a {kind}", f"Created{name}", _CHANGES, body=f"New{name}", status="201"),
+            "get": operation_of(f"List the {kind}s", f"{name}s", errors.KEYED),
+            "post": operation_of(f"Create a {kind}", f"Created{name}", _CHANGES, body=f"New{name}", status="201"),
         },
         f"/admin/{kind}s/{{name}}": {
             "parameters": [_NAMED],
-            "get": _operation(f"Show a {kind}", name, errors.KEYED),
+            "get": operation_of(f"Show a {kind}", name, errors.KEYED),
             "patch": change,
             "post": change,
-            "delete": _operation(*remove, _CHANGES),
+            "delete": operation_of(*remove, _CHANGES),
         },
     }
 
 
 def _rotate() -> dict[str, Any]:
-    operation = _operation("Give a key a new secret", "RotatedKey", _CHANGES, body="Rotation")
+    operation = operation_of("Give a key a new secret", "RotatedKey", _CHANGES, body="Rotation")
     operation["requestBody"]["required"] = False
     return operation
 
 
-def _operation(
-    title: str, answer: str, failures: frozenset[int], *, body: str | None = None, status: str = "200"
-) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=answer)}}}
-    success = {"description": title, "content": content}
-    operation = {
-        "summary": title,
-        "tags": ["admin"],
-        "responses": {status: success, **errors.responses(failures, "Error")},
-    }
-    if body is not None:
-        reference = {"schema": {"$ref": _REF.format(name=body)}}
-        operation["requestBody"] = {"required": True, "content": {"application/json": reference}}
-    return operation
-
-
-def _query(**schemas: Schema) -> list[dict[str, Any]]:
-    return [
-        {"name": name.rstrip("_"), "in": "query", "required": False, "schema": schema}
-        for name, schema in schemas.items()
-    ]
-
-
 def _metrics() -> dict[str, Any]:
-    operation = _operation("Metrics for Prometheus", "Json", errors.KEYED)
+    operation = operation_of("Metrics for Prometheus", "Json", errors.KEYED)
     text = {"schema": {"type": "string"}}
     operation["responses"]["200"]["content"] = {"text/plain": text, "application/openmetrics-text": text}
-    return {**operation, "parameters": _query(scope={"type": "string", "enum": ["instance", "fleet"]})}
+    return {**operation, "parameters": query_of(scope={"type": "string", "enum": ["instance", "fleet"]})}
 
 
 def _usage() -> dict[str, Any]:
-    operation = _operation("Usage and cost", "Usage", errors.KEYED)
+    operation = operation_of("Usage and cost", "Usage", errors.KEYED)
     operation["responses"]["200"]["content"]["text/csv"] = {"schema": {"type": "string"}}
     day: Schema = {"type": "string", "format": "date"}
     columns: Schema = {"type": "string", "enum": list(get_args(GroupBy))}
     return {
         **operation,
-        "parameters": _query(by=columns, from_=day, to=day, format={"type": "string", "enum": ["json", "csv"]}),
+        "parameters": query_of(by=columns, from_=day, to=day, format={"type": "string", "enum": ["json", "csv"]}),
     }

@@ -16,10 +16,11 @@ import msgspec
 
 from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
-from gateway.config.types import matching_wildcard
 from gateway.errors import NotFound
 from gateway.routing import balance
+from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.passed_names import model_for_name, passes_names
+from gateway.routing.pattern_index import PatternIndex
 from gateway.routing.settings import merge_deadlines, merge_settings
 from gateway.targets.candidate import Candidate, Model
 
@@ -72,10 +73,12 @@ class Router:
         self._models = models
         self._passing = frozenset(name for name, model in models.items() if passes_names(model.route))
         """The patterns whose targets contain the caller's name, or a part of it."""
+        self._patterns = PatternIndex(models)
         self._backend_of = backend_of
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
         self._is_live = is_live
+        self._discovered = DiscoveredModels()
         self._has_cost_split = any(model.settings.balance == "cost" for model in models.values())
         # Caches: routes without a split, candidates by target and path, options by split and path.
         self._fixed: dict[str, tuple[list[Candidate], bool]] = {}
@@ -88,21 +91,35 @@ class Router:
         router._is_live = is_live
         return router
 
+    @property
+    def discovered(self) -> DiscoveredModels:
+        """The models that providers list."""
+        return self._discovered
+
+    @discovered.setter
+    def discovered(self, models: DiscoveredModels) -> None:
+        self._discovered = models
+        self._fixed.clear()
+        self._candidates.clear()
+
     def names(self) -> list[str]:
         """Return the models that can be listed: all names without a wildcard."""
-        return [name for name in self._models if "*" not in name]
+        return [*(name for name in self._models if "*" not in name), *self._discovered.models]
 
     def find(self, name: str) -> Model:
-        """Return the model for `name`. Raise NotFound if there is none.
+        """Return the model for `name`. Raise NotFound if there is none, and Unavailable if a provider may list it.
 
-        The lookup order is: the exact name, the longest matching prefix (`gpt-*`), an exposed target, the pattern `*`.
+        The lookup order is: the exact name, the longest matching prefix (`gpt-*`), a model that a provider lists, an exposed
+        target, the pattern `*`.
         """
         model = self._models.get(name)
         if model is not None and "*" not in name:
             return model
         if not name.isprintable():  # the name could become part of a target's name, which is sent in headers
             raise unknown_model(name, self.names())
-        pattern = matching_wildcard(name, self._models)
+        pattern = self._patterns.longest_match(name)
+        if pattern in (None, "*") and (listed := self._discovered.find(name)) is not None:
+            return listed
         provider, slash, _ = name.partition("/")
         if pattern in (None, "*") and slash and provider in self._providers:  # `*` alone would hide every exposed target
             ref = Ref(provider, name[len(provider) + 1 :])
@@ -110,6 +127,7 @@ class Router:
         if pattern is not None:
             model = self._models[pattern]
             return model_for_name(model, name) if pattern in self._passing else model
+        self._discovered.check_unread(name)
         raise unknown_model(name, self.names())
 
     def model_named(self, name: str) -> Model:
@@ -206,7 +224,8 @@ class Router:
 
     def _is_cacheable(self, path: tuple[Model, ...]) -> bool:
         """Return whether the path contains no name that a caller chose: callers can choose any number of names."""
-        return all(each.name in self._models and each.name not in self._passing for each in path)
+        listed = self._discovered.models
+        return all(each.name not in self._passing and (each.name in self._models or each.name in listed) for each in path)
 
     def options(self, split: Split, path: tuple[Model, ...]) -> list[SplitOption]:
         """Return those options of a split that have a weight other than zero."""

@@ -26,10 +26,12 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.records import RowCopy
 from gateway.metrics import Metrics
 from gateway.metrics.cells import Cells
+from gateway.notify.notifier import new_notifier
 from gateway.runtime.gauges import register_gauges
 from gateway.runtime.generation import Generation, label_names
 from gateway.runtime.issuers import Issuers
 from gateway.runtime.limiter import LimitStore
+from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
 from gateway.store.limit import Limit, LimitUsage
@@ -37,6 +39,7 @@ from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.store.redis_responses import RedisResponses
 from gateway.store.responses import MemoryResponses, ResponseStore
+from gateway.targets.discovery import Discovery
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -44,9 +47,8 @@ from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
 from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
 from gateway.telemetry.call_log import CallLog
-from gateway.telemetry.call_records import CallRecords, records_path
+from gateway.telemetry.call_records import CallRecords, recorder_of
 from gateway.telemetry.fleet import Fleet, fleet_of
-from gateway.telemetry.record_file import RecordFile
 from gateway.telemetry.tracing import tracer_of
 from gateway.tokens.counter import SHARED_COUNTER
 from gateway.upstream.resolver import Resolver
@@ -55,7 +57,6 @@ RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
 """Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
-
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -93,11 +94,13 @@ class Gateway:
         self.latencies: dict[str, Latency] = {}
         self.ledger = Ledger(report)
         self.metrics = Metrics(*label_names(config), params=CHECKS, cells=cells, max_series=config.metrics.max_series)
+        self.live = LiveSeries(self.metrics)
         self._limit_store = LimitStore(self.metrics, report, self.ledger, seat)
         self.fleet: Fleet | None = None
         self.health = TargetRegistry()
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
+        self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
@@ -107,12 +110,9 @@ class Gateway:
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
         self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
-        self.runtime_keys = RuntimeKeys(
-            key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys")
-        )
-        self.runtime_teams = RuntimeTeams(
-            team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams")
-        )
+        self.runtime_keys = RuntimeKeys(key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys"))
+        self.runtime_teams = RuntimeTeams(team_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("teams"))
+        self._notifier = new_notifier(config, self.health, self.metrics, report, self._read_budgets)
         self.issuers = Issuers(self.resources.fetch, state_folder(config, os.environ), report)
         self.shared = self._new_shared(config, deadlines)
         self.generation = Generation(config, self.shared, number)
@@ -156,6 +156,12 @@ class Gateway:
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
 
+    def _on_discovered(self) -> None:
+        """Serve the models that providers list now."""
+        self.generation.set_discovered(self.discovery.lists)
+        self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
+        self._configure_probes()
+
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
@@ -164,6 +170,12 @@ class Gateway:
         """Read the usage of budgets, for the gauges."""
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
+
+    async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
+        """Return the budgets whose usage has changed, and those that refused a call, since the last time."""
+        await self.refresh_budgets()
+        limits = self.generation.limits
+        return limits.budget_gauge.take_news() if limits is not None else ([], [])
 
     async def start(self) -> None:
         """Start everything that calls need. Local models may still be loading when this returns."""
@@ -184,7 +196,12 @@ class Gateway:
         await self._start_dependencies(self.generation)
         await self._preload_tokenizers(self.generation)
         self._configure_probes()
-        register_gauges(self.shared, lambda: self.generation, workers=self._workers)
+        await self._configure_notifications()
+        self.discovery.configure(self.config, self.generation.backend)
+        await self.discovery.wait_for_first()
+        register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
+        if self.resources.sockets is None:  # a worker has no admin listener
+            self._spawn(self.live.run(), "live series")
 
     async def apply(
         self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
@@ -213,7 +230,9 @@ class Gateway:
         self._replaced.append(self.generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        self._configure_probes()
+        await self._configure_notifications()
+        self.discovery.configure(config, generation.backend)
+        self._on_discovered()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -227,13 +246,12 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, and read the keys of issuers, if this process serves calls."""
+        """Start the ledger and the limit store, once, and begin to fetch the keys of issuers, if this process serves calls."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))
-            if (path := records_path(generation.config, os.environ)) is not None:
-                kept = generation.config.calls
-                self.log.records = CallRecords(RecordFile(path, kept.ttl, kept.max_bytes), self.report)
+            if (recorder := recorder_of(generation.config, os.environ)) is not None:
+                self.log.records = CallRecords(recorder, self.report)
             await self._limit_store.limiter_for(generation.config).start()
         if self._workers == 1:
             self.issuers.start(generation.config)
@@ -275,7 +293,13 @@ class Gateway:
     def _configure_probes(self) -> None:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
-            self.probes.configure(self.config, self.generation.backend, target_refs(self.config))
+            listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
+
+    async def _configure_notifications(self) -> None:
+        """Send the notifications of the serving generation, if this process serves calls."""
+        if self._workers == 1:
+            await self._notifier.configure(self.config.notify)
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Stop engines and tasks, close connections, and write the last log lines.
@@ -287,6 +311,8 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.shared.mirrors.stop()
         await self.probes.stop()
+        await self._notifier.stop(timeout_s)
+        await self.discovery.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()

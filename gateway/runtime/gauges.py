@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from gateway.runtime.generation import Generation
     from gateway.runtime.resources import AnyEngine
     from gateway.runtime.shared import Shared
+    from gateway.targets.discovery import Discovery
     from gateway.targets.registry import TargetRegistry
 
 BUILD = (version("lockgate"), platform.python_version())
 
 
-def register_gauges(shared: Shared, generation: Callable[[], Generation], *, workers: int) -> None:
+def register_gauges(shared: Shared, generation: Callable[[], Generation], discovery: Discovery, *, workers: int) -> None:
     """Register the gauges that this process measures.
 
     `generation` returns the serving generation. A supervisor of several `workers` measures only its version, the
@@ -34,8 +35,8 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
             gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
     if workers > 1:
         return
-    gauge("lockgate_issuer_keys_timestamp_seconds", lambda: shared.issuers.read_times(generation().config))
-    gauge("lockgate_issuer_key_reads", lambda: shared.issuers.reads(generation().config))
+    gauge("lockgate_issuer_keys_timestamp_seconds", lambda: shared.issuers.fetch_times(generation().config))
+    gauge("lockgate_issuer_key_fetches", lambda: shared.issuers.fetches(generation().config))
     gauge("lockgate_event_loop_lag_seconds", lambda: {(): shared.sweeper.lag})
     gauge("lockgate_log_drops", lambda: {(): shared.log.drops})
     gauge("lockgate_call_record_drops", lambda: {(): shared.log.records.drops if shared.log.records is not None else 0})
@@ -53,6 +54,8 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], *, wor
         gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))
     gauge("lockgate_budget_used_ratio", partial(_budget_values, generation, "used"))
     gauge("lockgate_budget_reserved_ratio", partial(_budget_values, generation, "reserved"))
+    gauge("lockgate_discovery_up", discovery.states)
+    gauge("lockgate_discovered_models", discovery.counts)
     for name in ("running", "waiting"):
         gauge(f"lockgate_engine_{name}", partial(_engine_values, generation, name))
 

@@ -6,7 +6,7 @@ A reload creates a new one; calls in flight use the old one until they end.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,12 +21,14 @@ from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
 from gateway.config.types import Config
 from gateway.explain.request import DryRun
+from gateway.fast.lane import FastLane
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
 from gateway.passthrough.rules import rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
+from gateway.routing.discovered import discovered_models
 from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of, tls_files
 from gateway.runtime.shared import Shared
@@ -72,9 +74,15 @@ class Generation:
             providers=frozenset(config.providers),
             is_live=shared.health.is_live,
         )
+        self.set_discovered({})
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
         self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.pipeline = _new_pipeline(self, shared)
+        self.fast_lane = FastLane(self.pipeline, is_open=not config.cors)
+
+    def set_discovered(self, lists: Mapping[str, tuple[str, ...] | None]) -> None:
+        """Replace the models that providers list. None is a list that has not been read."""
+        self.router.discovered = discovered_models(self.config.providers, self.config.models, lists)
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""

@@ -38,14 +38,14 @@ class Issuers:
         for key in self._sources.keys() - used:
             await self._sources.pop(key).stop()
 
-    def read_times(self, config: Config) -> Mapping[tuple[str, ...], float]:
-        """Return the Unix time of the last reading of each issuer whose keys are read from a URL, for metrics."""
-        return {(name,): source.read_at for name, source in self.sources(config).items() if not source.is_fixed}
+    def fetch_times(self, config: Config) -> Mapping[tuple[str, ...], float]:
+        """Return the Unix time of the last fetch of each issuer whose keys come from a URL, for metrics."""
+        return {(name,): source.fetched_at for name, source in self.sources(config).items() if not source.is_fixed}
 
-    def reads(self, config: Config) -> Mapping[tuple[str, ...], float]:
-        """Return the number of readings by issuer and outcome, for metrics."""
+    def fetches(self, config: Config) -> Mapping[tuple[str, ...], float]:
+        """Return the number of fetches by issuer and outcome, for metrics."""
         sources = self.sources(config).items()
-        return {(name, outcome): count for name, source in sources if not source.is_fixed for outcome, count in source.reads.items()}
+        return {(name, outcome): count for name, source in sources if not source.is_fixed for outcome, count in source.fetches.items()}
 
     def _source(self, issuer: IssuerConfig) -> IssuerKeys:
         key = _source_of(issuer)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from gateway.config.check import check_listeners
 from gateway.config.diff import Change, compare, keep_restart_only, restart_changes, summarize
-from gateway.config.load import Config, ConfigError, Problem
+from gateway.config.load import Config, ConfigError, Problem, read_config_bytes
 from gateway.config.problem import Problems
+from gateway.config.rejected import changed_paths
 from gateway.config.source import ConfigSource, LoadedConfig
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.resources import LocalModelError
@@ -50,6 +51,10 @@ class Reloader:
         self.counts: dict[Outcome, int] = {"applied": 0, "failed": 0, "unchanged": 0}
         self.problems: tuple[Problem, ...] = ()
         """The problems of the last reload; empty if it succeeded."""
+        self.changes: list[Change] = []
+        """What the last reload that was applied has changed."""
+        self.rejected: list[str] = []
+        """What the rejected file would change, as paths without values; empty if the last reload succeeded."""
         self.needs_restart: list[Change] = []
         """Changes in the file that take effect only after a restart."""
         self.last_reload_at = time.time()
@@ -58,11 +63,13 @@ class Reloader:
     async def reload(self) -> Outcome:
         """Read the files now and apply them. Every outcome except `unchanged` is reported in one line."""
         async with self._lock:
+            self.rejected = []
             try:
                 outcome = await self._reload()
                 self.problems = ()
             except ConfigError as error:
                 outcome = self._fail(error.problems)
+                self.rejected = await asyncio.to_thread(self._rejected_changes)
             except LocalModelError as error:
                 outcome = self._fail((Problem(self._source.path, 0, 0, "", str(error)),))
             except Exception as error:  # the old generation keeps serving after any error in the new one
@@ -80,8 +87,8 @@ class Reloader:
         running = self._gateway.config
         self.loaded, before = await self._apply(loaded), self.loaded
         self.needs_restart = restart_changes(running, loaded.config)
-        changes = summarize(compare(running, self._gateway.config))
-        line = f"{self._source.path}: generation {self._gateway.generation.number} is serving: {changes}"
+        self.changes = compare(running, self._gateway.config)
+        line = f"{self._source.path}: generation {self._gateway.generation.number} is serving: {summarize(self.changes)}"
         if self.needs_restart and self.needs_restart != restart_changes(running, before.config):
             line += "; needs a restart: " + ", ".join(change.name for change in self.needs_restart)
         self._gateway.report(line)
@@ -100,6 +107,13 @@ class Reloader:
         number = self._gateway.generation.number
         self._gateway.report(f"reload failed, generation {number} is still serving: {problems[0]}{more}")
         return "failed"
+
+    def _rejected_changes(self) -> list[str]:
+        """Compare the file with the serving configuration. An unreadable file has no changes."""
+        try:
+            return changed_paths(self.loaded.text.data, read_config_bytes(self._source.path))
+        except ConfigError:
+            return []
 
     async def watch(self) -> None:
         """Reload whenever a file has changed, until cancelled."""
@@ -138,6 +152,8 @@ class Reloader:
             "reloads": self.counts,
             "last_reload": {"at": self.last_reload_at, "successful": not self.problems},
             "error": [{"line": str(problem), **_position(problem)} for problem in self.problems],
+            "rejected": self.rejected,
+            "changes": [str(change) for change in self.changes],
             "needs_restart": [str(change) for change in self.needs_restart],
         }
 
@@ -150,10 +166,10 @@ def applicable(config: Config, running: Config) -> Config:
     combined = keep_restart_only(config, running)
     problems = Problems(config.path)
     check_listeners(combined, problems)
-    if running.requires_keys and combined.auth == "auto" and not combined.keys:
+    if running.requires_keys and combined.auth == "auto" and not combined.keys and not combined.issuers:
         problems.add_at_path(
             "keys",
-            "removing the last key would open the gateway: set auth: keys (run-time keys only) or auth: none",
+            "removing the last key or issuer would open the gateway: set auth: keys (run-time keys only) or auth: none",
         )
     problems.raise_if_any()
     return combined

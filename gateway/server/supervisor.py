@@ -98,7 +98,8 @@ class _Supervisor:
         self._gateway.metrics.collect_from(self._worker_counts)
         self._gateway.target_views = self._target_views
         self._gateway.worker_usage = self._worker_usage
-        admin = make_server(build_admin(self._gateway, self._readiness, self._reloader), grace=1)
+        callers = self._listener.getsockname()[:2]
+        admin = make_server(build_admin(self._gateway, self._readiness, self._reloader, callers), grace=1)
         ignore_signals = handle_signals(self._on_signal, lambda: request_reload(self._reloader))
         admin_task = asyncio.create_task(admin.serve([self._admin]))
         workers = [asyncio.create_task(self._keep_running(number)) for number in range(self._workers)]

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
 MAX_TEXT_CHARS = 256
+MAX_LIMITS = 32
 MAX_LINE_BYTES = 8192
+CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
 # messages of other errors may quote a prompt, so they are not logged
@@ -206,7 +208,10 @@ def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
     """Return an attempt, with the times when it was sent and when the head of its response arrived."""
     fields = attempt.as_record()
     if attempt.sent_at:
-        fields["sent_ms"] = in_ms(attempt.sent_at - started)
+        sent_at, began = attempt.sent_at, attempt.ended_at - attempt.ms / 1000
+        if began > sent_at + CLOCK_TOLERANCE_S:  # a continued stream, whose attempts are all timed from the first one
+            sent_at = min(attempt.head_at, began)
+        fields["sent_ms"] = in_ms(sent_at - started)
         if attempt.head_at:
             fields["head_ms"] = in_ms(attempt.head_at - started)
     return fields
@@ -285,8 +290,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         fields["stream_end"] = call.stream_end
     if call.error is not None:
         fields |= _of_error(call.error)
-        if isinstance(call.error, LimitReached) and call.limit_headers:
-            fields["limits"] = {name.decode(): value.decode() for name, value in call.limit_headers}
+        if call.limit_states:
+            fields["limits"] = call.limit_states[:MAX_LIMITS]
     if attempt is not None and attempt.upstream_id:
         fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:

@@ -1,7 +1,7 @@
-"""The call records of one process: log lines, kept in a file for queries of past calls.
+"""The call records of one process: log lines, kept in a file or in Redis for queries of past calls.
 
 A thread writes the lines, in batches. Lines that cannot be written, and lines beyond MAX_LINES that wait, are dropped and
-counted: a full disk or a locked file never delays a call.
+counted: a full disk, a locked file or a dead Redis never delays a call.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from gateway.config.state_folder import state_folder
+from gateway.config.store_address import store_address
 from gateway.config.types import Config
+from gateway.store.errors import StoreUnavailableError
 from gateway.telemetry.record_file import FILE_NAME, RecordFile
+from gateway.telemetry.record_stream import RecordStream
 
 MAX_LINES = 10_000
 WRITE_INTERVAL_S = 0.5
+RETRY_INTERVAL_S = 1.0
 
 
 def records_path(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -30,15 +35,42 @@ def records_path(config: Config, environ: Mapping[str, str]) -> Path | None:
     return folder / FILE_NAME if folder is not None and config.calls.max_bytes else None
 
 
+class Recorder(Protocol):
+    """The file or the stream that records are written to. Only one thread uses it."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether lines of earlier calls wait to be written."""
+
+    @property
+    def drops(self) -> int:
+        """Number of waiting lines that were dropped."""
+
+    def append(self, lines: list[bytes], now: float) -> None:
+        """Add lines. Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError."""
+
+    def close(self) -> None:
+        """Release the file or the connection."""
+
+
+def recorder_of(config: Config, environ: Mapping[str, str]) -> Recorder | None:
+    """Return the recorder of a configuration, or None if calls are not recorded."""
+    kept = config.calls
+    if kept.store == "redis":
+        return RecordStream(store_address(config), kept.ttl, kept.max_bytes) if kept.max_bytes else None
+    path = records_path(config, environ)
+    return RecordFile(path, kept.ttl, kept.max_bytes) if path is not None else None
+
+
 class CallRecords:
     """Collects lines on the event loop and writes them in a thread."""
 
-    def __init__(self, file: RecordFile, report: Callable[[str], None]) -> None:
+    def __init__(self, recorder: Recorder, report: Callable[[str], None]) -> None:
         """Create the records; the first line starts the thread.
 
         `report` receives one line when records cannot be written and one when they are written again.
         """
-        self._file = file
+        self._recorder = recorder
         self._report = report
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -52,7 +84,7 @@ class CallRecords:
     @property
     def drops(self) -> int:
         """Number of calls that were not recorded."""
-        return self._dropped + self._unwritten
+        return self._dropped + self._unwritten + self._recorder.drops
 
     def add(self, line: bytes) -> None:
         """Queue a log line. Drop and count it if MAX_LINES lines are waiting."""
@@ -86,21 +118,29 @@ class CallRecords:
 
     def _write_queued(self) -> None:
         """Write queued lines until None is queued. This runs in the thread."""
-        while (item := self._work.get()) is not None:
+        while (item := self._next_work()) is not None:
             lines, when_written = item
-            if lines:
+            if lines or self._recorder.waits:
                 self._write(lines)
             self._writing = False
             when_written()
-        self._file.close()
+        self._recorder.close()
+
+    def _next_work(self) -> tuple[list[bytes], Callable[[], object]] | None:
+        """Return the next lines, or none after RETRY_INTERVAL_S if lines wait to be written."""
+        try:
+            return self._work.get(timeout=RETRY_INTERVAL_S if self._recorder.waits else None)
+        except queue.Empty:
+            return [], _do_nothing
 
     def _write(self, lines: list[bytes]) -> None:
         try:
-            self._file.append(lines, time.time())
-        except (OSError, sqlite3.Error, msgspec.MsgspecError) as error:
-            self._unwritten += len(lines)
+            self._recorder.append(lines, time.time())
+        except (OSError, sqlite3.Error, msgspec.MsgspecError, StoreUnavailableError) as error:
+            self._unwritten += 0 if self._recorder.waits else len(lines)
             if not self._failing:
-                self._report(f"calls: {error}: calls are not recorded until this is repaired")
+                what = "records of calls wait" if self._recorder.waits else "calls are not recorded"
+                self._report(f"calls: {error}: {what} until this is repaired")
             self._failing = True
             return
         if self._failing:

@@ -26,7 +26,7 @@ PRUNE_INTERVAL_S = 60.0
 PRUNED_SHARE = 10
 """A file that is too large loses this fraction of its rows, the oldest ones, at a time."""
 NANO_PER_USD = 10**9
-_SCHEMA = """
+SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -39,7 +39,8 @@ CREATE INDEX IF NOT EXISTS calls_ended ON calls (ended);
 CREATE INDEX IF NOT EXISTS calls_id ON calls (id);
 CREATE INDEX IF NOT EXISTS calls_client_id ON calls (client_id) WHERE client_id IS NOT NULL;
 """
-_INSERT = f"INSERT INTO calls VALUES (NULL{', ?' * 14})"
+INSERT = f"INSERT INTO calls VALUES (?{', ?' * 14})"
+"""The number comes first; None takes the next one."""
 _PRUNE = "DELETE FROM calls WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM calls)"
 
 
@@ -81,6 +82,11 @@ def row_of(line: bytes) -> tuple[Any, ...]:
 class RecordFile:
     """Writes records, and deletes the oldest ones by their age and the size of the file. Only one thread uses it."""
 
+    waits = False
+    """Lines do not wait for the file: if it cannot be written, they are dropped."""
+    drops = 0
+    """The lines of a failed call are counted by its caller."""
+
     def __init__(self, path: Path, ttl_s: float, max_bytes: int) -> None:
         self._path = path
         self._ttl_s = ttl_s
@@ -96,7 +102,7 @@ class RecordFile:
         try:
             database = self._open()
             with database:
-                database.executemany(_INSERT, map(row_of, lines))
+                database.executemany(INSERT, [(None, *row_of(line)) for line in lines])
                 if not self._pruned_at <= now < self._pruned_at + PRUNE_INTERVAL_S:
                     self._pruned_at = now
                     database.execute("DELETE FROM calls WHERE ended < ?", (now - self._ttl_s,))
@@ -121,7 +127,7 @@ class RecordFile:
             self._database = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT_S)
             for tries_left in reversed(range(OPEN_TRIES)):
                 try:
-                    self._database.executescript(_SCHEMA)
+                    self._database.executescript(SCHEMA)
                     break
                 except sqlite3.OperationalError:  # the change to WAL does not wait for a lock that another worker holds
                     if not tries_left:

@@ -214,6 +214,9 @@ class Anthropic(OpenAICompatible):
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         return super().encode(body, options.memo.get(_VERSIONED, target), options)
 
+    def models_path(self, base: str) -> str | None:
+        return f"{base}/models?limit=1000"
+
     def authorization(self, target: Target) -> list[tuple[str, str]]:
         """Return the header with the API version, and the header in which this version expects the credential."""
         version = _version(target.options)

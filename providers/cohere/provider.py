@@ -153,6 +153,10 @@ class Cohere(OpenAICompatible):
     def decoder(self, target: Target, options: Options) -> StreamDecoder:
         return ChatStream(int(time.time()), target.model)
 
+    def models_path(self, base: str) -> str | None:
+        """Return the path of the list, which version 2 of the API does not have. Source: docs.cohere.com/reference/list-models."""
+        return f"{base.removesuffix('/v2')}/v1/models?page_size=1000"
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. Status 498 means an invalid token, and 499 a cancelled request."""
         failure = super().failure(status, headers, body, target)

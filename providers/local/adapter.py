@@ -11,11 +11,24 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from providers.base import Adjustment, Answer, Body, Chain, Failure, Options, ProbabilitySteps, StreamDecoder, Target, WireRequest
+from providers.base import (
+    Adjustment,
+    Answer,
+    Body,
+    Chain,
+    Failure,
+    Options,
+    ProbabilitySteps,
+    Refusal,
+    StreamDecoder,
+    Target,
+    WireRequest,
+)
 from providers.local import min_tokens
 from providers.local.min_tokens import MIN_TOKENS_CHOICES_MEMO, MIN_TOKENS_MEMO, MinTokens
-from providers.local.options import LocalOptions
+from providers.local.options import EMBEDDING_MODELS, LocalOptions
 from providers.local.probabilities import find_probabilities
+from providers.local.rerank import BY_VECTORS_MEMO, RankByModel, VectorsOfModel, read_vectors
 from providers.local.rules import (
     MODEL_MEMO,
     DefaultPenalty,
@@ -29,7 +42,7 @@ from providers.local.rules import (
 )
 from providers.local.stream import EngineDecoder, with_model
 from providers.local.tools import ForcedTools, ToolTurnsAsText
-from providers.openai_compatible import OpenAICompatible, Wire
+from providers.openai_compatible import PATHS, RERANK_PATH, OpenAICompatible, Wire
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Roles
@@ -38,6 +51,8 @@ from providers.rules.rule import Accepts, ForModels, Rule
 from providers.rules.shapes import ResponseFormat, StreamUsage
 from providers.rules.values import BiasRange, EnforcedLocally, Range
 
+VECTOR_OPERATIONS = frozenset({"embeddings", "rerank"})
+"""Operations that do not stream."""
 NOT_SAMPLING = "the engine does not use it"
 
 RULES: tuple[Rule | ForModels, ...] = (
@@ -85,6 +100,7 @@ RULES: tuple[Rule | ForModels, ...] = (
 _INTERNAL = re.compile(
     r"^(compute error|invalid input batch|internal|failed to (decode|process|allocate|load)|out of memory)", re.IGNORECASE
 )
+_TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large to process.*current batch|larger than the max context) size:? \(?(\d+)")
 _PREFIX = re.compile(r"^(unable to generate parser for this template\. )?(automatic parser generation failed: )?", re.IGNORECASE)
 
 
@@ -96,18 +112,26 @@ class Local(OpenAICompatible):
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules in place, and remember the model that the caller asked for."""
         options.memo[MODEL_MEMO] = body.get("model")
+        if options.operation not in VECTOR_OPERATIONS and target.options.get("bundled") in EMBEDDING_MODELS:
+            message = f"{target.name} does not generate text: it offers embeddings and rerank."
+            raise Refusal(message, "model", "unsupported_operation")
         return super().adapt(body, target, options)
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request for an adapted body, as a stream that reports the progress of the prompt."""
-        if options.operation != "embeddings":
+        if options.operation not in VECTOR_OPERATIONS:
             body.set("stream", True)
             body.set("stream_options", {"include_usage": True})
             body.set("return_progress", True)
-        return super().encode(body, target, options)
+        request = super().encode(body, target, options)
+        if BY_VECTORS_MEMO in options.memo:
+            request.path = self.path(target, "embeddings")
+        return request
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         """Return the answer with the model that the caller asked for."""
+        if BY_VECTORS_MEMO in options.memo:
+            return read_vectors(body)
         return super().decode(with_model(body, options, target.model), target, options)
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
@@ -126,9 +150,19 @@ class Local(OpenAICompatible):
         """Return the requests that find next-token probabilities for an adapted chat body."""
         return find_probabilities(body.get("messages"), top_k, vocabulary)
 
+    def models_path(self, base: str) -> str | None:
+        """Return None: an engine has one model, and the configuration names it."""
+        return None
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. The engine answers most client errors with 500."""
         failure = super().failure(status, headers, body, target)
+        if (sizes := _TOO_LARGE.match(failure.message)) is not None:
+            message = f"an input has {sizes[1]} tokens, and the local engine's model accepts {sizes[2]}"
+            return Failure("context_overflow", message, 400, "context_length_exceeded", None, "invalid_request_error")
+        if "does not support logits" in failure.message:
+            message = "the local engine's model does not generate text: it offers embeddings or rerank"
+            return Failure("client_error", message, 400, "unsupported_operation", "model", "invalid_request_error")
         if status == 500 and failure.kind == "server_error" and failure.type == "server_error" and not _INTERNAL.match(failure.message):
             failure = msgspec.structs.replace(failure, kind="client_error", status=400, type="invalid_request_error")
         if failure.kind not in ("client_error", "context_overflow"):
@@ -156,7 +190,9 @@ LOCAL = Local(
         is_own_server=True,
         options=LocalOptions,
         prefill={},
+        paths={**PATHS, **RERANK_PATH},
         source="xllamacpp 2026.10.11549",
     ),
     RULES,
+    {"embeddings": (VectorsOfModel(),), "rerank": (RankByModel(),)},
 )

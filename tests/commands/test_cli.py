@@ -23,7 +23,7 @@ from gateway.config.load import Overrides
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["serve", "check", "schema", "openapi", "explain", "models", "pull", "version", "completion"]
-COMMANDS += ["key", "team", "limits", "targets", "top", "usage", "calls", "route", "diff", "convert", "catalog"]
+COMMANDS += ["key", "team", "limits", "targets", "top", "usage", "calls", "route", "diff", "convert", "catalog", "notify"]
 GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y: 3, local/z: 1}]}\n"
 BAD = "listen: 1\nmodels: {m: local}\n"
 
@@ -241,8 +241,9 @@ def test_explain_prints_the_error_that_a_caller_would_get(folder: Path, body: st
 
 def test_pull_into_an_impossible_directory_is_a_one_line_error(folder: Path) -> None:
     (folder / "file").write_text("")
-    found = run("pull", "--directory", "file/below", folder=folder)
-    assert (found.returncode, found.stdout) == (1, "")
+    for model in ((), ("--embeddings",)):
+        found = run("pull", *model, "--directory", "file/below", folder=folder)
+        assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr.startswith("lockgate: cannot store the model in file/below")
     assert found.stderr.count("\n") == 1
 

@@ -15,6 +15,7 @@ from gateway.commands.diff import diff
 from gateway.commands.explain import explain, explain_file
 from gateway.commands.key import as_yaml
 from gateway.commands.key import check as check_key
+from gateway.commands.models import models
 from gateway.commands.openapi import openapi
 from gateway.commands.output import installed_version
 from gateway.commands.route import route
@@ -43,9 +44,22 @@ def config_path(tmp_path: Path) -> str:
     return str(path)
 
 
+def test_models_lists_the_pattern_of_discovered_models(tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text('providers: {up: {type: vllm, base_url: "http://h/v1", discover: {as: "u-*"}}}\nmodels: {m: up/a}\n')
+    assert invoke(models, "-c", str(path)).output == "m    up/a\nu-*  the models that up lists\n"
+    assert json.loads(invoke(models, "--json", "-c", str(path)).output)["discovered"] == [{"provider": "up", "as": "u-*"}]
+
+
 def test_check_counts_the_entries_of_a_valid_file(config_path: str) -> None:
     result = json.loads(invoke(check, config_path, "--json").stdout)
     assert (result["ok"], result["providers"], result["models"], result["keys"]) == (True, 1, 1, 0)
+
+
+def test_check_counts_issuers_if_there_are_any(tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(YAML + "issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }\n")
+    assert invoke(check, str(path)).stdout.endswith("ok (1 provider, 1 model, 0 keys, 1 issuer)\n")
 
 
 def test_schema_is_json_and_the_reference_is_not() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.commands.top_readings import Frame, Scrape, parse, quantile
+from gateway.commands.top_readings import Frame, Scrape, parse
 from gateway.metrics import Metrics
 from tests.support.metrics import finished_call, new_metrics, record
 
@@ -48,12 +48,3 @@ def test_reset_counter_has_no_negative_rate() -> None:
         record(before, finished_call())
     record(after, finished_call())
     assert Frame(scrape(before, 0), scrape(after, 1)).rate("lockgate_requests_total") == 1
-
-
-def test_quantiles_are_interpolated_within_their_bucket() -> None:
-    buckets = {0.1: 10.0, 1.0: 90.0, float("inf"): 100.0}
-    assert quantile(buckets, 0.05) == pytest.approx(0.05)
-    assert quantile(buckets, 0.5) == pytest.approx(0.55)
-    assert quantile(buckets, 0.99) == 1.0
-    assert quantile({float("inf"): 0.0}, 0.5) is None
-    assert quantile({}, 0.5) is None

@@ -34,6 +34,7 @@ def lines(old: str, new: str) -> list[str]:
 
 
 KEY = f"keys: {{ k: {{ hash: '{key('a')}', limits: {{ requests: 600/min }} }} }}\n"
+ISSUER = "issuers: { s: { issuer: 'https://a.example', audience: x, policies: { '*': { limits: { requests: 5/min } } } } }\n"
 
 CASES = [
     (BASE, BASE + "passthrough: { /v1/files: o }\n", ["+ path /v1/files: provider o"]),
@@ -59,6 +60,13 @@ CASES = [
     (BASE, BASE + "store: '${S}'\n", ["~ store: memory:// -> redis://***@h:1/0 (needs a restart)"]),
     (BASE + KEY, BASE + KEY.replace("600", "300"), ["~ key k: limits.requests 600/min -> 300/min"]),
     (BASE + KEY, BASE, ["- key k"]),
+    (BASE, BASE + ISSUER, ["+ issuer s: issuer https://a.example; audience [\"x\"]; policies.*.limits.requests 5/min"]),
+    (BASE + ISSUER, BASE + ISSUER.replace("5/min", "6/min"), ["~ issuer s: policies.*.limits.requests 5/min -> 6/min"]),
+    (
+        BASE + ISSUER,
+        BASE + ISSUER.replace("policies: {", "policy_claim: roles, policies: { a: {}, b: { strict: true },"),
+        ["~ issuer s: policy_claim none -> roles; policies.a none -> {}; policies.b.strict none -> true"],
+    ),
     (BASE, BASE + KEY, [f"+ key k: hash {key('a')[:15]}...; limits.requests 600/min"]),
 ]  # fmt: skip
 

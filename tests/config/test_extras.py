@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.extras import EXTRAS, check_extras
+from gateway.config.extras import EXTRAS, check_extras, has_extra
 from gateway.config.load import ConfigError, parse
 from gateway.config.problem import Problems
 from tests.support.each import each
@@ -38,6 +38,11 @@ def test_issuers_are_refused_without_the_packages_that_verify_tokens(missing: st
     text = b"issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }"
     check_extras(parse(text, "gateway.yaml", environ={}), problems, lambda module: module != missing)
     assert [(one.path, one.message) for one in problems.in_order] == [("issuers", PACKAGE_MISSING.format("jwt"))]
+
+
+def test_installed_packages_of_an_extra_are_found() -> None:
+    assert has_extra("jwt")
+    assert not has_extra("tokenizers")
 
 
 def test_a_configuration_that_uses_neither_needs_no_extra() -> None:

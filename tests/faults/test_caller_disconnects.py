@@ -284,7 +284,8 @@ async def test_u42_calls_succeed_after_thousands_of_disconnects_under_contention
     probes = await asyncio.gather(*(gate.ask(chat(stream=index % 2 == 0)) for index in range(20)))
     assert [probe.status for probe in probes] == [200] * 20
     assert gate.gateway.resources.native.in_use == 0
-    records = await gate.records(cancels + 20)
+    # A reset also discards requests that the gateway has not read yet. They are neither counted nor logged.
+    records = await gate.records(gate.count("lockgate_requests"))
     aborted = sum(record["status"] == 499 for record in records)
     assert aborted > cancels / 2
     figure("of them recorded as disconnects", aborted, "")

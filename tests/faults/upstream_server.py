@@ -150,11 +150,12 @@ class FaultUpstream:
         if self.failures and kind is None:
             raise self.failures[0]
 
-    async def wait_for(self, condition: Callable[[FaultUpstream], bool], seconds: float = 10.0) -> None:
+    async def wait_for(self, condition: Callable[[FaultUpstream], bool], seconds: float = 60.0) -> None:
         """Wait until `condition(self)` holds. Fails after `seconds`."""
         end = asyncio.get_running_loop().time() + seconds
         while not condition(self):
-            assert asyncio.get_running_loop().time() < end, f"the condition did not hold within {seconds} s: {self.ledger.as_json()}"
+            state = self.ledger.as_json() if asyncio.get_running_loop().time() >= end else None
+            assert state is None, f"the condition did not hold within {seconds} s: {str(state)[:2000]}"
             await asyncio.sleep(0.002)
 
 

@@ -22,6 +22,7 @@ from gateway.http.listener import bind, make_server, url_of
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.server.app import build_app
+from gateway.server.callers_listener import serve_fast
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.resolver import Resolver
 
@@ -53,7 +54,7 @@ class Live:
         complete, _, _ = self._log.read_text().rpartition("\n")  # a thread may have written half of the last line
         return [json.loads(line) for line in complete.splitlines()]
 
-    async def records(self, count: int, within: float = 10.0) -> list[dict[str, Any]]:
+    async def records(self, count: int, within: float = 60.0) -> list[dict[str, Any]]:
         """Return the log records once there are `count`. Fails if more appear."""
         await eventually(lambda: len(self.lines()) >= count and self.gateway.metrics.in_flight == 0, within)
         await asyncio.sleep(0.15)
@@ -66,7 +67,7 @@ class Live:
         return sum(count for values, count in self.gateway.metrics.counts[name].items() if set(labels) <= set(values))
 
 
-async def eventually(condition: Callable[[], bool], within: float = 10.0) -> None:
+async def eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Wait until the condition holds. Fails after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
@@ -106,6 +107,7 @@ async def live(
             guard=gateway.page_guard,
             serves_websockets=True,
             trusted_proxies=gateway.config.trusted_proxies,
+            serve_fast=serve_fast(gateway),
         )
         servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
         await gateway.start()

@@ -40,7 +40,10 @@ async def test_gateway_without_keys_starts_and_rejects_every_call(up: FaultUpstr
     assert len(up.requests) == 2
 
 
-@pytest.mark.parametrize(("auth", "is_shown"), [("auth: keys\n", True), ("", False), (REST, False)])
+ISSUER = "issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }\n"
+
+
+@pytest.mark.parametrize(("auth", "is_shown"), [("auth: keys\n", True), ("", False), (REST, False), (ISSUER, False)])
 def test_startup_without_keys_shows_how_to_create_the_first(auth: str, is_shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
     config = parse(
         ("providers: { up: { type: vllm, base_url: 'http://x/v1' } }\nmodels:\n  m: up/mock\n" + auth + KEYED).encode(), "g.yaml"
@@ -48,7 +51,9 @@ def test_startup_without_keys_shows_how_to_create_the_first(auth: str, is_shown:
     with bind(Address("127.0.0.1", 0)) as listener, bind(Address("127.0.0.1", 0)) as admin:
         announce(config, listener, admin)
         hint = f"no keys are configured; create one: lockgate key create --name NAME --admin http://127.0.0.1:{admin.getsockname()[1]}\n"
-    assert (hint in capsys.readouterr().err) is is_shown
+    shown = capsys.readouterr().err
+    assert (hint in shown) is is_shown
+    assert ("Bearer YOUR-TOKEN" in shown) is (auth == ISSUER)
 
 
 async def test_runtime_keys_without_redis_survive_a_restart(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ async def test_admin_reload_applies_a_changed_file_and_skips_an_unchanged_one(up
     assert applied.json()["generation"] == 2
     assert (failed.status_code, failed.json()["outcome"], failed.json()["generation"]) == (422, "failed", 2)
     assert failed.json()["error"][0]["path"] == "models.n"
+    assert [line.split(" (")[0] for line in failed.json()["rejected"]] == ["~ models.n"]
     assert got.status_code == 405
     assert [line for line in gateway.reports if "generation 2 is serving: models: 1 added" in line]
 
@@ -344,7 +345,7 @@ async def test_removing_the_last_key_is_rejected_unless_auth_is_set(
         assert await gateway.reloader.reload() == outcome
         assert (await post_chat(client, gateway)).status_code == status
         if outcome == "failed":
-            assert "removing the last key would open the gateway: set auth: keys" in gateway.reloader.problems[0].message
+            assert "removing the last key or issuer would open the gateway: set auth: keys" in gateway.reloader.problems[0].message
 
 
 async def test_cors_and_admin_key_are_reloaded(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -1,4 +1,4 @@
-"""The keys of an issuer: read from a real server, kept on disk, and read again without a flood of requests."""
+"""The keys of an issuer: fetched from a real server, kept on disk, and fetched again without a flood of requests."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ async def test_keys_are_found_by_discovery(issuer: TokenIssuer, transport: Nativ
     async with Reading(issuer, transport) as reading:
         await eventually(lambda: reading.has("k1"), 30)
     assert issuer.requests == ["/.well-known/openid-configuration", "/keys"]
-    assert reading.keys.reads == {"ok": 1, "failed": 0}
-    assert reading.keys.read_at > 0
+    assert reading.keys.fetches == {"ok": 1, "failed": 0}
+    assert reading.keys.fetched_at > 0
 
 
 async def test_the_url_of_the_keys_needs_no_discovery(issuer: TokenIssuer, transport: NativeTransport) -> None:
@@ -76,7 +76,7 @@ async def test_the_url_of_the_keys_needs_no_discovery(issuer: TokenIssuer, trans
     assert issuer.requests == ["/keys"]
 
 
-async def test_keys_are_read_at_the_interval(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_keys_are_fetched_at_the_interval(issuer: TokenIssuer, transport: NativeTransport) -> None:
     async with Reading(issuer, transport, refresh=0.01) as reading:
         await eventually(lambda: reading.has("k1"), 30)
         issuer.private.clear()
@@ -85,7 +85,7 @@ async def test_keys_are_read_at_the_interval(issuer: TokenIssuer, transport: Nat
     assert reading.keys.version == 2
 
 
-async def test_an_unknown_key_is_found_by_a_reading(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_an_unknown_key_is_found_by_a_fetching(issuer: TokenIssuer, transport: NativeTransport) -> None:
     async with Reading(issuer, transport) as reading:
         await eventually(lambda: reading.has("k1"), 30)
         issuer.add_key("k2")
@@ -94,7 +94,7 @@ async def test_an_unknown_key_is_found_by_a_reading(issuer: TokenIssuer, transpo
         assert reading.has("k1", "k2")
 
 
-async def test_readings_are_not_repeated_within_the_minimum_interval(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_fetches_are_not_repeated_within_the_minimum_interval(issuer: TokenIssuer, transport: NativeTransport) -> None:
     async with Reading(issuer, transport, jwks_url=f"{issuer.url}/keys") as reading:
         await eventually(lambda: reading.has("k1"), 30)
         for _ in range(1000):
@@ -107,7 +107,7 @@ async def test_readings_are_not_repeated_within_the_minimum_interval(issuer: Tok
         assert len(issuer.requests) == 2
 
 
-async def test_concurrent_calls_wait_for_one_reading(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_concurrent_calls_wait_for_one_fetching(issuer: TokenIssuer, transport: NativeTransport) -> None:
     async with Reading(issuer, transport, jwks_url=f"{issuer.url}/keys") as reading:
         await eventually(lambda: reading.has("k1"), 30)
         reading.now += MIN_INTERVAL_S
@@ -129,24 +129,24 @@ async def test_the_last_keys_stay_valid_during_an_outage(issuer: TokenIssuer, tr
         assert reading.has("k1")
         assert reading.keys.has_failed
         (line,) = reading.reports
-        assert line.startswith("issuer staff: the keys cannot be read (")
+        assert line.startswith("issuer staff: the keys cannot be fetched (")
         assert line.endswith("the last known keys stay valid")
         await issuer.listen()
         reading.now += MIN_INTERVAL_S
         assert await reading.keys.refreshed() is True
-    assert reading.reports[1:] == ["issuer staff: the keys can be read again"]
+    assert reading.reports[1:] == ["issuer staff: the keys can be fetched again"]
 
 
 async def test_a_start_during_an_outage_uses_the_kept_keys(issuer: TokenIssuer, transport: NativeTransport, tmp_path: Path) -> None:
     path = tmp_path / "state" / "keys.json"
     async with Reading(issuer, transport, path) as reading:
-        await eventually(lambda: path.exists() and reading.keys.reads["ok"] == 1, 30)
+        await eventually(lambda: path.exists() and reading.keys.fetches["ok"] == 1, 30)
     assert path.stat().st_mode & 0o777 == 0o600
     await issuer.close()
     async with Reading(issuer, transport, path) as reading:
-        await eventually(lambda: reading.keys.reads["failed"] == 1, 30)
+        await eventually(lambda: reading.keys.fetches["failed"] == 1, 30)
         assert reading.has("k1")
-        assert 0 < reading.keys.read_at <= path.stat().st_mtime
+        assert 0 < reading.keys.fetched_at <= path.stat().st_mtime
     assert [file.name for file in path.parent.iterdir()] == ["keys.json"]
 
 
@@ -190,12 +190,12 @@ async def test_an_unusable_key_set_changes_nothing(issuer: TokenIssuer, transpor
     assert problem in reading.reports[0]
 
 
-async def test_an_error_of_the_server_is_a_failed_reading(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_an_error_of_the_server_is_a_failed_fetching(issuer: TokenIssuer, transport: NativeTransport) -> None:
     issuer.status = 500
     async with Reading(issuer, transport) as reading:
-        await eventually(lambda: reading.keys.reads["failed"] == 1, 30)
+        await eventually(lambda: reading.keys.fetches["failed"] == 1, 30)
     reason = "127.0.0.1 answered 500 instead of 200"
-    assert reading.reports == [f"issuer staff: the keys cannot be read ({reason}); calls with its tokens are rejected"]
+    assert reading.reports == [f"issuer staff: the keys cannot be fetched ({reason}); calls with its tokens are rejected"]
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ async def test_an_error_of_the_server_is_a_failed_reading(issuer: TokenIssuer, t
         ('{"issuer": "URL", "jwks_uri": "file:///etc/passwd"}', "expected a URL"),
     ],
 )
-async def test_an_unusable_openid_configuration_is_a_failed_reading(
+async def test_an_unusable_openid_configuration_is_a_failed_fetching(
     issuer: TokenIssuer, transport: NativeTransport, document: str, problem: str
 ) -> None:
     issuer.configuration = document.replace("URL", issuer.url)
     async with Reading(issuer, transport) as reading:
-        await eventually(lambda: reading.keys.reads["failed"] == 1, 30)
+        await eventually(lambda: reading.keys.fetches["failed"] == 1, 30)
     assert problem in reading.reports[0]
     assert issuer.requests == ["/.well-known/openid-configuration"]
 
@@ -235,3 +235,15 @@ async def test_a_silent_issuer_does_not_hold_calls(
         assert await reading.keys.refreshed() is False
         issuer.released.set()
         await eventually(lambda: reading.has("k1"), 30)
+
+
+async def test_kept_keys_never_replace_fetched_ones(issuer: TokenIssuer, transport: NativeTransport, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(key_set(public_jwk(private_key("ES256"), "old")))
+    reading = Reading(issuer, transport, path)
+    loading = asyncio.create_task(reading.keys._load_kept())
+    await asyncio.sleep(0)  # the thread that reads the file has begun
+    reading.keys._use(issuer.keys().encode(), 7.0)
+    await loading
+    assert reading.has("k1")
+    assert reading.keys.fetched_at == 7.0

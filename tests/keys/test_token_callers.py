@@ -47,6 +47,12 @@ def test_the_first_known_team_of_a_token_applies(names: Any, team: str) -> None:
     assert Accepting(issuer, ("search", "ops"), team_claim="team")(issuer.token(team=names)).team == team
 
 
+def test_the_team_of_the_policy_applies_if_no_named_team_is_known() -> None:
+    issuer = staff()
+    accepting = Accepting(issuer, ("ops", "search"), team_claim="team", policies={"*": PolicyConfig("*", team="ops")})
+    assert [accepting(issuer.token(team=name)).team for name in ("search", "none", None)] == ["search", "ops", "ops"]
+
+
 def test_an_unknown_team_is_rejected_until_it_is_created() -> None:
     issuer = staff()
     accepting, token = Accepting(issuer, ("ops",), team_claim="team"), issuer.token(team="new")
@@ -136,13 +142,23 @@ def test_a_rejected_token_is_not_remembered() -> None:
     assert accepting.callers._verified == {}
 
 
-def test_a_reading_is_needed_before_the_first_keys_are_known() -> None:
+def test_a_fetch_is_needed_before_the_first_keys_are_known() -> None:
     issuer = staff()
     accepting = Accepting(issuer)
     accepting.source.key_set = None
     with pytest.raises(SigningKeyUnknownError) as error:
         accepting(issuer.token())
     assert (error.value.refusal.status, error.value.refusal.code) == (503, "keys_unavailable")
+
+
+def test_an_unknown_key_is_not_a_fault_of_the_token_while_the_issuer_is_unreachable() -> None:
+    issuer = staff()
+    accepting, token = Accepting(issuer), issuer.token(headers={"kid": "k2"})
+    for has_failed, status in ((False, 401), (True, 503)):
+        accepting.source.has_failed = has_failed
+        with pytest.raises(SigningKeyUnknownError) as error:
+            accepting(token)
+        assert error.value.refusal.status == status
 
 
 @each(

@@ -12,6 +12,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.config.issuer import ALGORITHMS
 from gateway.errors import GatewayError, InvalidToken
@@ -22,6 +24,8 @@ from tests.support.each import each
 from tests.support.issuer import AUDIENCE, private_key, public_jwk
 
 HOUR = 3600
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just(AUDIENCE)
+ANY_JSON = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
 
 
 def part(value: Any) -> str:
@@ -231,3 +235,35 @@ def test_a_large_token_is_rejected_before_it_is_read() -> None:
         read_token(b"ey" + b"x" * MAX_TOKEN_BYTES + b"..")
     allowed = issuer.token(groups=["x" * 40] * 100)
     assert Accepting(issuer)(allowed).name == "staff/alice"
+
+
+ISSUER = staff(("k1", "ES256"), ("k2", "RS256"))
+ACCEPTING = Accepting(ISSUER)
+TOKENS = [ISSUER.token(id).encode() for id in ("k1", "k2")]
+
+
+@given(st.sampled_from(TOKENS), st.integers(0, 10_000), st.binary(max_size=3), st.integers(0, 3))
+def test_a_token_with_any_other_byte_is_rejected_without_an_internal_error(token: bytes, place: int, new: bytes, removed: int) -> None:
+    place %= len(token)
+    changed = token[:place] + new + token[place + removed :]
+    try:
+        accepted = ACCEPTING(changed)
+    except (InvalidToken, SigningKeyUnknownError):
+        return
+    except ValueError:
+        assert changed.count(b".") != 2  # is_token tells these apart
+        return
+    assert changed.rstrip(b"=") == token
+    assert accepted.name == "staff/alice"
+
+
+@given(st.dictionaries(st.sampled_from(["sub", "exp", "nbf", "iat", "aud", "iss", "jti", "x"]), ANY_JSON))
+def test_any_signed_claims_are_accepted_or_rejected_without_an_internal_error(claims: dict[str, Any]) -> None:
+    payload = {"iss": URL, "aud": AUDIENCE, "sub": "alice", "exp": 9999999999, **claims}
+    try:
+        key = ACCEPTING(signed(json.dumps(payload).encode()))
+    except InvalidToken:
+        return
+    assert key.name == f"staff/{payload['sub']}"
+    assert payload["iss"] == URL
+    assert AUDIENCE in payload["aud"]

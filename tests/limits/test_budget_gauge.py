@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.limits.budget_gauge import MAX_READ, BudgetGauge
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import NO_COSTS, Costs, Limit, LimitUsage, Reservation
+from gateway.store.limit import NO_COSTS, Costs, Limit, LimitUsage, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 
 DOLLAR = 10**9
@@ -167,3 +168,33 @@ async def test_an_abandoned_reservation_frees_the_reserved_share() -> None:
     gauge.note(call.limits)
     await gauge.refresh(limiter)
     assert (gauge.values("used"), gauge.values("reserved")) == ({TEAM: 0.0}, {TEAM: 0.0})
+
+
+async def test_news_are_the_usages_read_since_the_last_time() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, "one"), DOLLAR)
+    assert gauge.take_news() == ([], [])
+    await gauge.refresh(limiter)
+    (usage,), refused = gauge.take_news()
+    assert (usage.limit, usage.used, refused) == (BUDGET, DOLLAR, [])
+    assert gauge.take_news() == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_noted"),
+    [
+        (Refusal(BUDGET, 60.0), True),
+        (Refusal(Limit("key:app", "spend", DOLLAR, "total"), math.inf), True),
+        (Refusal(BUDGET, None), False),
+        (Refusal(BUDGET, 60.0, busy=True), False),
+        (Refusal(BUDGET, 60.0, unavailable=True), False),
+        (Refusal(BUDGET, 60.0, degraded=True), False),
+        (Refusal(Limit("key:app", "requests", 10, "min"), 60.0), False),
+        (Refusal(Limit("user:app:u", "spend", DOLLAR, "day"), 60.0), False),
+    ],
+)
+def test_only_a_budget_that_is_used_up_is_noted_as_refusing(refusal: Refusal, is_noted: bool) -> None:
+    gauge = BudgetGauge()
+    gauge.note_refusal(refusal)
+    assert [usage.limit for usage in gauge.take_news()[1]] == [refusal.limit] * is_noted
+    assert gauge.take_news() == ([], [])

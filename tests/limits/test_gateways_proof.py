@@ -215,7 +215,7 @@ async def test_g7_fifty_thousand_refused_http_calls_send_few_redis_commands(
     figure("commands that the gateway counted meanwhile", by_metric, "")
     figure("slowest of a neighbour's calls", slowest * 1000, f"ms, of {served}")
     assert refused >= FLOOD
-    assert beyond <= 100
+    assert beyond <= FLOOD / 100
     assert by_metric <= done
     assert len(up.requests) == 5 + served
 

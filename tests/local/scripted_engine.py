@@ -13,7 +13,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-llama_pooling_type = SimpleNamespace(LLAMA_POOLING_TYPE_MEAN=1)
+llama_pooling_type = int
 script = os.environ.get("LC_ENGINE", "")
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.local.gguf import declares_pooling
+from providers.local.gguf import pooling_of
 from tests.flows.live import eventually, live
 from tests.support.each import each
 from tests.support.plain_http import WITHOUT_AUTHORITIES
@@ -37,17 +37,18 @@ def pooling(kind: int, type: int = 4) -> bytes:
 
 
 OTHERS = (entry(b"a", *TEXT), entry(b"b", *NUMBERS), entry(b"c", *TEXTS), entry(b"d", 7, b"\1"), entry(b"e", 12, b"\0" * 8))
-CASES: tuple[tuple[bytes, bool], ...] = (
-    (header(pooling(MEAN)), True),
-    (header(*OTHERS, pooling(CLS)), True),
-    (header(*OTHERS, pooling(LAST, 5), *OTHERS), True),
-    (header(*OTHERS, pooling(0)), False),
-    (header(*OTHERS), False),
-    (header(entry(b"bert.pooling_type", *TEXT)), False),
-    (header(*OTHERS, pooling(CLS))[:-3], False),
-    (header(entry(b"a", 99, b""), pooling(CLS)), False),
-    (b"PK\3\4", False),
-    (b"", False),
+CASES: tuple[tuple[bytes, int], ...] = (
+    (header(pooling(MEAN)), MEAN),
+    (header(*OTHERS, pooling(CLS)), CLS),
+    (header(*OTHERS, pooling(LAST, 5), *OTHERS), LAST),
+    (header(*OTHERS, pooling(0)), 0),
+    (header(*OTHERS, pooling(9)), 0),
+    (header(*OTHERS), 0),
+    (header(entry(b"bert.pooling_type", *TEXT)), 0),
+    (header(*OTHERS, pooling(CLS))[:-3], 0),
+    (header(entry(b"a", 99, b""), pooling(CLS)), 0),
+    (b"PK\3\4", 0),
+    (b"", 0),
 )
 
 
@@ -56,10 +57,10 @@ def test_pooling_is_found_behind_every_type_of_value(tmp_path: Path) -> None:
     def found(data: bytes, expected: bool) -> None:
         path = tmp_path / "model.gguf"
         path.write_bytes(data)
-        assert declares_pooling(path) is expected
+        assert pooling_of(path) == expected
 
     found()
-    assert not declares_pooling(tmp_path / "absent.gguf")
+    assert not pooling_of(tmp_path / "absent.gguf")
 
 
 def test_any_damage_is_no_pooling_and_no_error(tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_any_damage_is_no_pooling_and_no_error(tmp_path: Path) -> None:
     @given(st.integers(0, len(whole) - 1), st.binary(max_size=12))
     def damaged(at: int, junk: bytes) -> None:
         path.write_bytes(whole[:at] + junk + whole[at + len(junk) :])
-        assert declares_pooling(path) in (True, False)
+        assert pooling_of(path) in range(5)
 
     damaged()
 

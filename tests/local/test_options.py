@@ -19,6 +19,7 @@ from tests.support.each import each
     [
         ({"slots": 0}, "slots"), ({"slots": 65}, "slots"), ({"threads": 0}, "threads"), ({"context": 10}, "context"),
         ({"queue": -1}, "queue"), ({"memory": 0}, "memory"), ({"slot": 1}, "slot"), ({"model": 7}, "model"),
+        ({"bundled": "other"}, "bundled"), ({"bundled": "all-minilm-l6-v2", "model": "/x.gguf"}, "bundled"),
     ],
 )  # fmt: skip
 def test_invalid_settings_are_refused_with_their_name(settings: dict[str, Any], named: str) -> None:
@@ -32,6 +33,12 @@ def test_defaults_leave_a_core_to_the_gateway_and_cap_memory_by_the_model() -> N
     assert LocalOptions(threads=7).cores == 7
     assert options.memory_cap(100 << 20) == (200 << 20) + (3 << 29)
     assert LocalOptions(memory=1 << 30).memory_cap(100 << 20) == 1 << 30
+
+
+def test_context_is_limited_to_the_embedding_model() -> None:
+    assert LocalOptions(bundled="all-minilm-l6-v2").context == 512
+    assert LocalOptions(bundled="all-minilm-l6-v2", context=256).context == 256
+    assert LocalOptions(context=4096).context == 4096
 
 
 def test_gate_admits_slots_plus_queue() -> None:

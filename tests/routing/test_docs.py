@@ -17,7 +17,7 @@ from tests.routing.test_router import names, router
 from tests.support.each import each
 
 DOC = Path(__file__).parents[2] / "docs" / "routing.md"
-ENVIRON = {"OPENAI_API_KEY": "sk-0123456789", "GROQ_API_KEY": "gsk-0123456789"}
+ENVIRON = {"OPENAI_API_KEY": "sk-0123456789", "GROQ_API_KEY": "gsk-0123456789", "OPENROUTER_API_KEY": "sk-or-0123456789"}
 _BLOCK = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 
 
@@ -27,13 +27,15 @@ def blocks() -> list[str]:
 
 
 def load(block: str) -> Config:
-    """Return one example as a configuration."""
-    return config.parse((blocks()[0] + block).encode(), "routing.md", environ=ENVIRON)
+    """Return one example as a configuration, with the shared providers unless it has its own."""
+    text = block if block.startswith("providers:") else blocks()[0] + block
+    return config.parse(text.encode(), "routing.md", environ=ENVIRON)
 
 
 @each("block", blocks()[1:], ids=lambda block: block.split()[1])
 def test_example_loads(block: str) -> None:
-    assert load(block).models
+    found = load(block)
+    assert found.models or all(provider.discovery for provider in found.providers.values())
 
 
 def test_each_form_of_a_target_is_in_the_example_and_routes_as_described() -> None:

@@ -12,7 +12,7 @@ from tests.support.metrics import samples, value
 
 def test_gauges_show_targets_by_state_and_attempts_in_flight(new_gateway: Callable[..., Gateway]) -> None:
     gateway = new_gateway()
-    register_gauges(gateway.shared, lambda: gateway.generation, workers=1)
+    register_gauges(gateway.shared, lambda: gateway.generation, gateway.discovery, workers=1)
     target = gateway.health.health_of(gateway.generation.backend("up", "large").target)
     target.start_attempt()
     assert value(gateway.metrics, "lockgate_target_in_flight", target="up/large") == 1
@@ -24,7 +24,7 @@ def test_gauges_show_targets_by_state_and_attempts_in_flight(new_gateway: Callab
 
 def test_gauge_shows_a_target_that_is_down(new_gateway: Callable[..., Gateway]) -> None:
     gateway = new_gateway()
-    register_gauges(gateway.shared, lambda: gateway.generation, workers=1)
+    register_gauges(gateway.shared, lambda: gateway.generation, gateway.discovery, workers=1)
     target = gateway.generation.backend("up", "large").target
     gateway.health.health_of(target).record_failure(target, Failure("auth", "no", 401))
     assert value(gateway.metrics, "lockgate_target_down", target="up/large") == 1
@@ -32,7 +32,7 @@ def test_gauge_shows_a_target_that_is_down(new_gateway: Callable[..., Gateway]) 
 
 def test_supervisor_of_several_workers_does_not_measure_calls(new_gateway: Callable[..., Gateway]) -> None:
     gateway = new_gateway()
-    register_gauges(gateway.shared, lambda: gateway.generation, workers=2)
+    register_gauges(gateway.shared, lambda: gateway.generation, gateway.discovery, workers=2)
     names = {name for name, _ in samples(gateway.metrics)}
     assert "lockgate_build_info" in names
     assert "lockgate_keys_revoked_total" in names

@@ -41,13 +41,13 @@ async def test_a_source_is_used_again_while_its_settings_are_the_same(tmp_path: 
     await issuers.keep_only([])
 
 
-async def test_readings_are_counted_by_issuer(tmp_path: Path) -> None:
+async def test_fetches_are_counted_by_issuer(tmp_path: Path) -> None:
     issuers = Issuers(serve, None, lambda line: None)
     given = config(jwks_url="https://a.example.com")
     issuers.start(given)
-    await eventually(lambda: issuers.reads(given)["staff", "ok"] > 0, 30)
-    assert issuers.reads(given) == {("staff", "ok"): 1, ("staff", "failed"): 0}
-    assert issuers.read_times(given)["staff",] > 0
+    await eventually(lambda: issuers.fetches(given)["staff", "ok"] > 0, 30)
+    assert issuers.fetches(given) == {("staff", "ok"): 1, ("staff", "failed"): 0}
+    assert issuers.fetch_times(given)["staff",] > 0
     await issuers.keep_only([])
     fixed = config(key_set=KEYS, jwks_file="keys.json")
-    assert (issuers.reads(fixed), issuers.read_times(fixed)) == ({}, {})
+    assert (issuers.fetches(fixed), issuers.fetch_times(fixed)) == ({}, {})

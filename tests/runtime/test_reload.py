@@ -21,6 +21,6 @@ def test_settings_that_need_a_restart_keep_their_values() -> None:
 
 def test_last_key_cannot_be_removed_unless_authentication_is_configured() -> None:
     running = config_of(YAML + KEY)
-    with pytest.raises(ConfigError, match="removing the last key would open the gateway: set auth: keys"):
+    with pytest.raises(ConfigError, match="removing the last key or issuer would open the gateway: set auth: keys"):
         applicable(config_of(), running)
     assert applicable(config_of(YAML + "auth: none\n"), running).keys == {}

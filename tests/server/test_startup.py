@@ -21,6 +21,7 @@ def test_the_printed_command_calls_a_configured_model_at_the_real_address(capfd:
         url, admin_url = (f"http://127.0.0.1:{each.getsockname()[1]}" for each in (listener, admin))
     printed = capfd.readouterr().err
     assert f"listening on {url}\n" in printed
+    assert f"page on {admin_url}/\n" in printed
     assert f"admin on {admin_url}  " in printed
     command = re.search(r"^  (curl .*)$", printed, re.MULTILINE)
     assert command is not None

@@ -39,7 +39,7 @@ async def left(limiter: RedisLimiter, limit: Limit = MONTH) -> int:
     return found.statuses[0].remaining
 
 
-async def becomes(limiter: RedisLimiter, remaining: int, within: float = 10.0) -> None:
+async def becomes(limiter: RedisLimiter, remaining: int, within: float = 60.0) -> None:
     """Wait until exactly this amount remains."""
     end = asyncio.get_running_loop().time() + within
     while (found := await left(limiter)) != remaining:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
 from functools import cache
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -68,7 +69,7 @@ def key_set(*entries: Mapping[str, Any]) -> str:
 
 
 class TokenIssuer:
-    """A server on loopback that publishes the keys with which `token` signs."""
+    """A server on loopback that publishes the keys with which `token` signs. It answers as a proxy as well."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -133,6 +134,7 @@ class TokenIssuer:
             path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
             self.requests.append(path)
             await self.released.wait()
+            path = urlsplit(path).path  # a proxy gets the whole URL
             found = {
                 "/.well-known/openid-configuration": self.configuration or json.dumps({"issuer": self.url, "jwks_uri": f"{self.url}/keys"}),
                 "/keys": self.keys(),

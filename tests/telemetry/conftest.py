@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.redis import RedisServer
+from tests.support.redis_fixtures import servers, shared_cluster, shared_redis, shared_sentinel
 from tests.support.trace_collector import Collector
+
+__all__ = ["servers", "shared_cluster", "shared_redis", "shared_sentinel"]
 
 
 @pytest.fixture

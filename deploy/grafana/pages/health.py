@@ -84,6 +84,15 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Discovered models",
+            "short",
+            "Models that each provider with `discover` lists, and 0 if its last list could not be read.",
+            {
+                "max by (provider) (lockgate_discovered_models)": "{{provider}} models",
+                "min by (provider) (lockgate_discovery_up)": "{{provider}} up",
+            },
+        ),
+        Panel(
             "Restarts",
             "short",
             "Restarts of the local engine and of workers in the last hour.",
@@ -103,16 +112,22 @@ HEALTH = Dashboard(
             },
         ),
         Panel(
+            "Notifications",
+            "short",
+            "Notifications of the last hour by event and outcome: sent, failed or dropped.",
+            {rare("sum by (event, outcome) (increase(lockgate_notifications_total[1h]))"): "{{event}} {{outcome}}"},
+        ),
+        Panel(
             "Keys of token issuers",
             "s",
-            "Time since the public keys of an issuer were last read.",
+            "Time since the last successful fetch of the public keys of an issuer.",
             {rare("time() - min by (issuer) (lockgate_issuer_keys_timestamp_seconds > 0)"): "{{issuer}}"},
         ),
         Panel(
-            "Readings of issuers' keys",
+            "Fetches of issuers' keys",
             "reqps",
-            "Readings of the public keys of issuers, by outcome.",
-            {rare(rate("lockgate_issuer_key_reads_total", "", "issuer, outcome")): "{{issuer}}: {{outcome}}"},
+            "Fetches of the public keys of token issuers, by outcome.",
+            {rare(rate("lockgate_issuer_key_fetches_total", "", "issuer, outcome")): "{{issuer}}: {{outcome}}"},
         ),
         Panel(
             "Series",

@@ -1,0 +1,1 @@
+"""Notifications about budgets and targets, sent to a webhook."""

@@ -1,0 +1,83 @@
+"""Watches budgets and targets at a fixed interval and sends notifications, apart from the path of calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+from gateway.config.notify import NotifyConfig
+from gateway.config.store_address import store_address
+from gateway.config.types import Config
+from gateway.metrics import Metrics
+from gateway.notify.marks import TAG, Marks
+from gateway.notify.sender import Sender
+from gateway.notify.watch import BudgetWatch, TargetWatch
+from gateway.store.limit import LimitUsage
+from gateway.store.redis_client import open_client
+from gateway.targets.registry import TargetRegistry
+
+INTERVAL_S = 1.0
+
+ReadBudgets = Callable[[], Awaitable[tuple[list[LimitUsage], list[LimitUsage]]]]
+"""Returns the budgets whose usage has changed, and those that refused a call, since the last time."""
+
+
+def new_notifier(
+    config: Config, registry: TargetRegistry, metrics: Metrics, report: Callable[[str], None], read_budgets: ReadBudgets
+) -> Notifier:
+    """Return the notifier of a process. The configuration's store, which a reload cannot change, keeps its marks."""
+    client = None if config.store.startswith("memory:") else partial(open_client, store_address(config), TAG)
+    return Notifier(registry, Marks(client), Sender(metrics, report), read_budgets)
+
+
+class Notifier:
+    """The notifications of one process. Without `notify` in the configuration, it does nothing."""
+
+    def __init__(
+        self, registry: TargetRegistry, marks: Marks, sender: Sender, read_budgets: ReadBudgets, interval_s: float = INTERVAL_S
+    ) -> None:
+        self._marks = marks
+        self._sender = sender
+        self._read_budgets = read_budgets
+        self._interval_s = interval_s
+        self._budgets = BudgetWatch(marks, sender.put)
+        self._targets = TargetWatch(registry, marks, sender.put)
+        self._config: NotifyConfig | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def configure(self, config: NotifyConfig | None) -> None:
+        """Apply the settings of a new generation."""
+        self._config = config
+        self._sender.configure(config)
+        if config is not None and self._task is None:
+            self._task = asyncio.create_task(self._watch(), name="notifier")
+        elif config is None:
+            await self._end()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Send what is due now, for at most `timeout_s` seconds."""
+        if self._task is not None and self._config is not None:
+            await self._end()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._check(self._config)
+        await self._sender.stop(timeout_s)
+        await self._marks.stop()
+
+    async def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _watch(self) -> None:
+        while self._config is not None:
+            await self._check(self._config)
+            await asyncio.sleep(self._interval_s)
+
+    async def _check(self, config: NotifyConfig) -> None:
+        usages, refused = await self._read_budgets()
+        await self._budgets.check(config, usages, refused)
+        await self._targets.check(config)

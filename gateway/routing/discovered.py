@@ -1,0 +1,69 @@
+"""Models that providers list (`discover`): the names under which callers use them, and what is known about other names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gateway.config.discover import DiscoverConfig
+from gateway.config.model import ModelConfig
+from gateway.config.provider import ProviderConfig
+from gateway.config.route import Ref
+from gateway.config.types import matching_wildcard
+from gateway.errors import Unavailable
+from gateway.targets.candidate import Model
+
+RETRY_AFTER_S = 5.0
+
+
+class DiscoveredModels:
+    """The models that the providers of one configuration list."""
+
+    def __init__(self, models: Mapping[str, Model] | None = None, unread: Mapping[str, DiscoverConfig] | None = None) -> None:
+        """`unread` are the settings of the providers whose list has not been read, by provider."""
+        self.models = models or {}
+        self._unread = unread or {}
+        self.assumes: bool = False
+        """Whether a name counts as listed if its list has not been read. This is for dry runs, which send no request."""
+
+    def find(self, name: str) -> Model | None:
+        """Return the listed model with this name, or None."""
+        model = self.models.get(name)
+        if model is None and self.assumes:
+            model = next((_model(name, owner, listed) for owner, listed in self._may_be_listed(name)), None)
+        return model
+
+    def check_unread(self, name: str) -> None:
+        """Raise Unavailable if a provider whose list has not been read may have a model with this name."""
+        for owner, _ in self._may_be_listed(name):
+            message = f"The models of the provider '{owner}' are not known yet, because its list could not be read. Try again later."
+            raise Unavailable(message, code="models_not_listed", retry_after=RETRY_AFTER_S)
+
+    def _may_be_listed(self, name: str) -> Iterable[tuple[str, str]]:
+        for owner, settings in self._unread.items():
+            if (listed := settings.model_for(owner, name)) is not None:
+                yield owner, listed
+
+
+def discovered_models(
+    providers: Mapping[str, ProviderConfig], configured: Iterable[str], lists: Mapping[str, tuple[str, ...] | None]
+) -> DiscoveredModels:
+    """Return the models of the lists. Names and prefixes that the file configures take precedence, then the first provider."""
+    configured = set(configured)
+    models: dict[str, Model] = {}
+    unread: dict[str, DiscoverConfig] = {}
+    for owner, provider in providers.items():
+        settings = provider.discovery
+        if settings is None:
+            continue
+        if (listed := lists.get(owner)) is None:
+            unread[owner] = settings
+        for model in listed or ():
+            name = settings.name_for(owner, model)
+            if name not in configured and matching_wildcard(name, configured) in (None, "*"):
+                models.setdefault(name, _model(name, owner, model))
+    return DiscoveredModels(models, unread)
+
+
+def _model(name: str, provider: str, listed: str) -> Model:
+    ref = Ref(provider, listed)
+    return Model(name, ref, ModelConfig(name=name, targets=ref))

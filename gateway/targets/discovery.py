@@ -1,0 +1,173 @@
+"""Lists of models: for each provider with `discover`, the names that the provider lists, read at a fixed interval.
+
+While a provider is unavailable, its last list stays in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from msgspec import structs
+
+from gateway.config.discover import DiscoverConfig
+from gateway.config.types import Config
+from gateway.targets.backend import Backend
+from gateway.upstream.transport import UpstreamError
+from providers.base import WireRequest
+from providers.model_list import read_model_names
+
+MAX_LIST_BYTES = 4 << 20
+MAX_MODELS = 2_000
+"""Maximum number of models of one provider. Further ones are ignored."""
+TIMEOUT_S = 10.0
+RETRY_INTERVAL_S = 10.0
+"""Maximum time until the next request after a failed one."""
+START_TIMEOUT_S = 5.0
+"""Time for which the start of a process waits for the first lists."""
+
+
+class ListError(Exception):
+    """A list of models could not be read. The message contains no secret."""
+
+
+class _Lister:
+    """The list of one provider, and the task that reads it."""
+
+    def __init__(self, name: str, settings: DiscoverConfig, backend: Backend) -> None:
+        self.name = name
+        self.settings = settings
+        self.backend = backend
+        self.listed: list[str] | None = None
+        """All names in the provider's last list; None until a list has been read."""
+        self.tried = asyncio.Event()
+        """Set after the first request, whether it succeeded or not."""
+        self.failing = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def models(self) -> tuple[str, ...] | None:
+        """The listed models that the settings take; None until a list has been read."""
+        return None if self.listed is None else tuple(filter(self.settings.takes, self.listed))[:MAX_MODELS]
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """The server that the list comes from."""
+        return self.name, self.backend.target.base_url
+
+
+class Discovery:
+    """The lists of models of one process, as its current generation configures them."""
+
+    def __init__(self, report: Callable[[str], None], on_change: Callable[[], None]) -> None:
+        """`report` receives a line when a list changes, fails or is read again. `on_change` is called after each change."""
+        self._report = report
+        self._on_change = on_change
+        self._listers: dict[str, _Lister] = {}
+
+    @property
+    def lists(self) -> Mapping[str, tuple[str, ...] | None]:
+        """The names that each provider lists; None for a provider whose list has not been read yet."""
+        return {name: lister.models for name, lister in self._listers.items()}
+
+    def states(self) -> dict[tuple[str, ...], float]:
+        """Return 1 for each provider whose last list was read, and 0 for the others, by provider."""
+        return {(name,): float(lister.models is not None and not lister.failing) for name, lister in self._listers.items()}
+
+    def counts(self) -> dict[tuple[str, ...], float]:
+        """Return the number of models that each provider lists."""
+        return {(name,): float(len(lister.models or ())) for name, lister in self._listers.items()}
+
+    def configure(self, config: Config, backend_of: Callable[[str, str], Backend]) -> None:
+        """Read the lists of this configuration's providers. The list of a server that is still used stays in use."""
+        known = {lister.source: lister for lister in self._listers.values()}
+        self._cancel()
+        self._listers = {}
+        for name, provider in config.providers.items():
+            if provider.discovery is not None:
+                lister = _Lister(name, provider.discovery, backend_of(name, "*"))
+                if (before := known.get(lister.source)) is not None:
+                    lister.listed, lister.failing = before.listed, before.failing
+                self._listers[name] = lister
+                lister.task = asyncio.create_task(self._read_repeatedly(lister), name=f"discover {name}")
+
+    async def wait_for_first(self) -> None:
+        """Wait until each provider has answered or failed once, at most START_TIMEOUT_S."""
+        waits = [lister.tried.wait() for lister in self._listers.values()]
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*waits), START_TIMEOUT_S)
+
+    async def stop(self) -> None:
+        """End all requests."""
+        for task in self._cancel():
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def _cancel(self) -> list[asyncio.Task[None]]:
+        tasks = [lister.task for lister in self._listers.values() if lister.task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def _read_repeatedly(self, lister: _Lister) -> None:
+        attempt = 0
+        while True:
+            try:
+                self._take(lister, await read_list(lister.backend, attempt))
+                wait_s = lister.settings.every
+            except ListError as error:
+                self._fail(lister, error)
+                wait_s = min(RETRY_INTERVAL_S, lister.settings.every)
+            lister.tried.set()
+            attempt += 1
+            await asyncio.sleep(wait_s * (0.9 + 0.2 * random.random()))  # keeps processes from asking in step
+
+    def _take(self, lister: _Lister, listed: list[str]) -> None:
+        before, lister.listed = lister.models, listed
+        recovered, lister.failing = lister.failing, False
+        models = set(lister.models or ())
+        if before is None or models != set(before):
+            change = "" if before is None else f" ({len(models - set(before))} new, {len(set(before) - models)} removed)"
+            bound = f"; only the first {MAX_MODELS} are used" if len(models) == MAX_MODELS else ""
+            self._report(f"provider {lister.name} lists {in_words(len(models))}{change}{bound}")
+            self._on_change()
+        elif recovered:
+            self._report(f"provider {lister.name}: the list of models can be read again")
+
+    def _fail(self, lister: _Lister, error: ListError) -> None:
+        if not lister.failing:
+            lister.failing = True
+            kept = "there is no earlier list" if lister.models is None else f"its last list of {in_words(len(lister.models))} stays in use"
+            self._report(f"provider {lister.name}: the list of models cannot be read: {error}; {kept}")
+
+
+def in_words(count: int) -> str:
+    """Return a number of models as text."""
+    return "1 model" if count == 1 else f"{count} models"
+
+
+async def read_list(backend: Backend, attempt: int = 0) -> list[str]:
+    """Return the models that a provider lists. Raise ListError. `attempt` selects one of several credentials."""
+    target = backend.targets[attempt % len(backend.targets)]
+    path = target.kind.models_path(urlsplit(target.base_url).path.rstrip("/"))
+    if path is None:
+        raise ListError("the provider has no list of models")
+    headers = [*target.kind.probe_headers(target), ("accept", "application/json")]
+    deadlines = structs.replace(backend.deadlines, total=min(TIMEOUT_S, backend.deadlines.total))
+    try:
+        response = await backend.transport.send(backend.origin, WireRequest(path, headers, b"", "GET"), deadlines)
+        try:
+            body = await response.body(MAX_LIST_BYTES)
+        finally:
+            response.close()
+    except UpstreamError as error:
+        raise ListError(error.message) from None
+    if response.status != 200:
+        raise ListError(f"GET {path} was answered with HTTP {response.status}")
+    try:
+        return await asyncio.to_thread(read_model_names, body)
+    except ValueError as error:
+        raise ListError(str(error)) from None

@@ -1,0 +1,75 @@
+"""The notifier of a process: it runs only while notifications are configured, and checks once more before it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.config.notify import NotifyConfig
+from gateway.config.secret import Secret
+from gateway.metrics import Metrics
+from gateway.notify.marks import Marks
+from gateway.notify.notifier import Notifier
+from gateway.notify.sender import Sender
+from gateway.store.limit import NANO_PER_USD, Limit, LimitUsage
+from gateway.targets.registry import TargetRegistry
+from tests.faults.behaviours import canned
+from tests.faults.upstream_server import FaultUpstream
+from tests.flows.live import eventually
+
+BUDGET = Limit("key:search", "spend", 10 * NANO_PER_USD, "month")
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[FaultUpstream]:
+    """Return a webhook."""
+    async with FaultUpstream() as server:
+        server.on(lambda request: True, canned(b"ok"))
+        yield server
+
+
+class Budgets:
+    """Usages to read, and how often they were read."""
+
+    def __init__(self) -> None:
+        self.usages: list[LimitUsage] = []
+        self.reads = 0
+
+    async def read(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
+        """Return the usages once."""
+        self.reads += 1
+        usages, self.usages = self.usages, []
+        return usages, []
+
+
+def notifier_of(budgets: Budgets, interval_s: float) -> Notifier:
+    """Return a notifier."""
+    return Notifier(TargetRegistry(), Marks(), Sender(Metrics([], [], {}, params=[]), lambda line: None), budgets.read, interval_s)
+
+
+async def test_nothing_is_read_without_settings(hook: FaultUpstream) -> None:
+    budgets = Budgets()
+    notifier = notifier_of(budgets, 0.001)
+    await notifier.configure(None)
+    await asyncio.sleep(0.02)
+    assert budgets.reads == 0
+    await notifier.configure(NotifyConfig(Secret(hook.origin)))
+    await eventually(lambda: budgets.reads > 2, 30)
+    await notifier.configure(None)
+    reads = budgets.reads
+    await asyncio.sleep(0.02)
+    assert budgets.reads == reads
+    await notifier.stop(0.0)
+
+
+async def test_what_is_due_at_the_end_is_sent(hook: FaultUpstream) -> None:
+    budgets = Budgets()
+    notifier = notifier_of(budgets, 3600)
+    await notifier.configure(NotifyConfig(Secret(hook.origin)))
+    await eventually(lambda: budgets.reads == 1, 30)
+    budgets.usages = [LimitUsage(BUDGET, 8 * NANO_PER_USD, 0, 3600.0)]
+    await notifier.stop(30.0)
+    assert [json.loads(request.body)["budget"]["threshold"] for request in hook.requests] == [0.8]
