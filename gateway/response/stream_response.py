@@ -69,9 +69,12 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
 
 
 def _max_events(body: Body) -> float:
-    """Return the number of content events that an adapted body allows: about one per token, infinity without an output limit."""
+    """Return the number of content events that an adapted body allows: about one per token, infinity without an output limit.
+
+    With `echo`, the events contain the prompt as well.
+    """
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
-    if type(cap) is not int:
+    if type(cap) is not int or ("echo" in body and body.get("echo")):
         return float("inf")
     return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * answer_count(body, "completions" if "prompt" in body else "chat")
 
