@@ -179,6 +179,13 @@ class IssuerConfig(Struct, frozen=True):
             examples=["azp"],
         ),
     ] = "sub"
+    blocked: Annotated[
+        tuple[_Text, ...],
+        Meta(
+            description="Callers that are rejected although their tokens are valid (403), by value of `caller_claim`.",
+            examples=[["mallory"]],
+        ),
+    ] = ()
     user_claim: Annotated[
         _Text | None,
         Meta(

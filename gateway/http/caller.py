@@ -151,6 +151,10 @@ class Caller:
 
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of a stream. Only events can follow."""
+        self._prepare_stream()
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _prepare_stream(self) -> None:
         self.head_sent = self.streaming = True
         transport = self._transport()
         if transport is not None and not transport.is_closing():  # uvloop raises on a closed transport
@@ -158,7 +162,6 @@ class Caller:
                 transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
         if self._cycle is not None:
             self._cycle.send_heartbeat = self._start_heartbeat
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         """Send events of the stream. Return when the caller's connection accepts more."""
