@@ -111,6 +111,6 @@ class CallEndpoints:
     def _copy_folder(self, config: Config) -> Path:
         if (folder := state_folder(config, os.environ)) is not None:
             return folder
-        folder = mkdtemp(prefix="lockgate-calls-")
-        finalize(self, rmtree, folder, ignore_errors=True)
-        return Path(folder)
+        temporary = mkdtemp(prefix="lockgate-calls-")
+        finalize(self, rmtree, temporary, ignore_errors=True)
+        return Path(temporary)
