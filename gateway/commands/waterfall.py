@@ -24,6 +24,19 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def content_text(call: dict[str, Any]) -> str:
+    """Return the captured content of a call as text, after a blank line."""
+    content = call.get("content")
+    if content is None:
+        return "\n\nThe content of this call is not kept: its key does not capture content, or the content has been deleted."
+    parts = [f"{name}\n{_lines(content[name])}" for name in ("request", "response")]
+    return "\n\n" + "\n\n".join(parts) + ("\n\nThe content is longer than what is kept." if content.get("cut") else "")
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def _facts(call: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the lines above the bars."""
     caller = [call.get("client") or ""]
@@ -38,13 +51,23 @@ def _facts(call: dict[str, Any]) -> list[tuple[str, str]]:
         ("target", call.get("target") or ""),
         ("status", f"{call['status']}" + (f", caller disconnected ({call['aborted']})" if call.get("aborted") else "")),
         ("error", f"{error}: {call['message']}" if call.get("message") else error),
-        ("limits", ", ".join(f"{name.removeprefix('x-ratelimit-')} {value}" for name, value in call.get("limits", {}).items())),
+        *(("refused by" if state.get("refused") else "limit", _limit(state)) for state in call.get("limits", ())),
         ("stream end", call.get("stream_end") or ""),
         ("tokens", _tokens(call)),
         ("cost", _cost(call)),
         ("adjusted", ", ".join(call.get("adjustments", ()))),
         ("skipped", ", ".join(f"{each['target']} ({each['param'] or '-'})" for each in call.get("skipped", ()))),
     ]
+
+
+def _limit(state: dict[str, Any]) -> str:
+    """Return the state of a limit when it was checked."""
+    whose = f"{state['owner']}, model {state['model']}" if "model" in state else state["owner"]
+    used = f"{state['used']:,.9g} of {state['amount']:,.9g} used"
+    if state.get("reserved"):
+        used += f" ({state['reserved']:,.9g} of it reserved by calls in flight)"
+    reset = f", free again after {state['reset_s']:,.1f} s" if state["reset_s"] else ", never reset" if state["reset_s"] is None else ""
+    return f"{state['limit']} for {whose}: {used}{reset}"
 
 
 def _tokens(call: dict[str, Any]) -> str:

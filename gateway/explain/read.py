@@ -27,13 +27,13 @@ def read_call(
     """Read a body into its call, and return its model. Raise the GatewayError that a caller would get."""
     try:
         read_request(call, headers, source, known, strict=config.strict)
+        read_caller(call, headers, known)
         model = router.find(call.model)
         call.route = model.name
         if not may_use(call.key, call.model):
             message = f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'."
             raise Forbidden(message, param="model")
         read_parameters(call)
-        read_caller(call, headers, known)
     except msgspec.DecodeError as error:
         raise unreadable(error) from None
     except GatewayError as error:

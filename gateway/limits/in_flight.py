@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from msgspec import structs
 
-from gateway.store.limit import TOKEN_KINDS, Costs, Refusal, Reservation
+from gateway.store.limit import NANO_PER_USD, TOKEN_KINDS, Costs, LimitStatus, Refusal, Reservation
 
 BUSY_RETRY_S = 1.0
 """Retry-After of a refusal that lasts until a call in flight ends, which may happen at any time."""
 
 
 class InFlight:
-    """The reservations of this process. Those of other processes are unknown, so their share counts as used."""
+    """The reservations of this process. They are used if the store does not know those of all processes."""
 
     def __init__(self) -> None:
         self._open: dict[str, dict[str, tuple[int, int]]] = {}
@@ -37,9 +40,33 @@ class InFlight:
         limit = refusal.limit
         if limit.kind not in TOKEN_KINDS or refusal.unavailable or (refusal.retry_after or 0) <= BUSY_RETRY_S:
             return refusal
-        begin = refusal.decided_at - limit.slot * limit.slots  # older reservations no longer count in the window
-        held = sum(amount for decided_at, amount in self._open.get(limit.key, {}).values() if decided_at >= begin)
-        remaining = next((status.remaining for status in refusal.statuses if status.limit is limit), 0)
-        if remaining + held < getattr(costs, limit.kind):
+        status = next((status for status in refusal.statuses if status.limit is limit), LimitStatus(limit, 0, 0.0))
+        if status.remaining + (self.reserved(status, refusal.decided_at) or 0) < getattr(costs, limit.kind):
             return refusal
         return structs.replace(refusal, retry_after=BUSY_RETRY_S, busy=True)
+
+    def reserved(self, status: LimitStatus, decided_at: int) -> int | None:
+        """Return the amount of a limit that calls in flight reserve. None for limits on requests and concurrent calls."""
+        limit = status.limit
+        if status.reserved is not None or limit.kind not in TOKEN_KINDS:
+            return status.reserved
+        begin = decided_at - limit.slot * limit.slots  # older reservations no longer count in the window
+        return sum(amount for decided_at, amount in self._open.get(limit.key, {}).values() if decided_at >= begin)
+
+    def states(self, refusal: Refusal) -> list[dict[str, Any]]:
+        """Return the states of all limits of a refused call as JSON values, the one that refuses it marked. Money is in USD."""
+        return [self._state(status, refusal) for status in refusal.statuses]
+
+    def _state(self, status: LimitStatus, refusal: Refusal) -> dict[str, Any]:
+        limit, unit = status.limit, NANO_PER_USD if status.limit.kind == "spend" else 1
+        state: dict[str, Any] = {"limit": str(limit), "owner": limit.owner}
+        if limit.model:
+            state["model"] = limit.model
+        state["used"] = (limit.amount - status.remaining) / unit if unit > 1 else limit.amount - status.remaining
+        if (reserved := self.reserved(status, refusal.decided_at)) is not None:
+            state["reserved"] = reserved / unit if unit > 1 else reserved
+        state["amount"] = limit.amount / unit if unit > 1 else limit.amount
+        state["reset_s"] = None if math.isinf(status.reset_s) else round(status.reset_s, 3)
+        if limit is refusal.limit:
+            state["refused"] = True
+        return state

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -24,6 +24,11 @@ from gateway.runtime.alerts import FAMILIES, Alerts, Moment
 STEP_S = 3.0
 WINDOW_S = 15 * 60.0
 MOMENT_S = 15.0
+COLUMNS = (
+    "at", "seconds", "calls", "errors", "refused", "prompt_tokens", "output_tokens", "cost_usd", "first_token_p50_ms", "first_token_p95_ms",
+)  # fmt: skip
+"""The values of an interval: the time of its end (seconds since the epoch), its length, and what happened in it."""
+Point = tuple[float | None, ...]
 _BUCKETS = SOURCES["first_token"].buckets
 _SAMPLED = frozenset({"lockgate_requests", "lockgate_tokens", "lockgate_cost_usd", "first_token"})
 _IN_FLIGHT = ("lockgate_requests_in_flight", "lockgate_streams_in_flight")
@@ -62,13 +67,22 @@ def sample_of(rows: Snapshot, at: float) -> Sample:
     return Sample(at, calls, statuses.get("5xx", 0), statuses.get("4xx", 0), tokens["prompt"], tokens["output"], cost, tuple(first))
 
 
+def point_of(before: Sample, now: Sample) -> Point:
+    """Return what happened between two samples, in the order of COLUMNS."""
+    low, high = _quantiles(before, now)
+    counts = (max(0, getattr(now, name) - getattr(before, name)) for name in ("calls", "errors", "refused", "prompt", "output"))
+    cost = max(0, now.cost - before.cost) / SCALES["lockgate_cost_usd"]
+    return (now.at, round(now.at - before.at, 3), *counts, cost, low, high)
+
+
 class LiveSeries:
     """Samples of one instance, of all its processes together."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._samples: deque[Sample] = deque(maxlen=int(WINDOW_S / STEP_S) + 1)
+        self._last: Sample | None = None
+        self._points: deque[Point] = deque(maxlen=int(WINDOW_S / STEP_S))
         self._moments: deque[Moment] = deque(maxlen=int(WINDOW_S / MOMENT_S) + 1)
         self.alerts = Alerts()
 
@@ -81,32 +95,19 @@ class LiveSeries:
     def sample(self) -> None:
         """Take a sample and, if it is due, the rows for alerts and shares."""
         now = self._clock()
-        self._samples.append(sample_of(self._metrics.merged_rows(_SAMPLED), now))
+        before, self._last = self._last, sample_of(self._metrics.merged_rows(_SAMPLED), now)
+        if before is not None:
+            self._points.append(point_of(before, self._last))
         if not self._moments or now - self._moments[-1].at >= MOMENT_S:
             snapshot = self._metrics.merged_snapshot()
             self._moments.append(Moment(now, {name: snapshot[name] for name in FAMILIES if name in snapshot}))
             self.alerts.check(self._moments)
 
     def points(self, since: float = 0.0) -> dict[str, list[float | None]]:
-        """Return one value per interval that ended after `since`: the time of its end, and what happened in it."""
-        pairs = [(before, now) for before, now in pairwise(self._samples) if now.at > since]
-        quantiles = [_quantiles(before, now) for before, now in pairs]
-
-        def increases(read: Callable[[Sample], int], scale: float = 1.0) -> list[float | None]:
-            return [max(0, read(now) - read(before)) / scale for before, now in pairs]
-
-        return {
-            "at": [now.at for _, now in pairs],
-            "seconds": [round(now.at - before.at, 3) for before, now in pairs],
-            "calls": increases(lambda sample: sample.calls),
-            "errors": increases(lambda sample: sample.errors),
-            "refused": increases(lambda sample: sample.refused),
-            "prompt_tokens": increases(lambda sample: sample.prompt),
-            "output_tokens": increases(lambda sample: sample.output),
-            "cost_usd": increases(lambda sample: sample.cost, SCALES["lockgate_cost_usd"]),
-            "first_token_p50_ms": [low for low, _ in quantiles],
-            "first_token_p95_ms": [high for _, high in quantiles],
-        }
+        """Return a list for each of COLUMNS, with one value per interval that ended after `since`."""
+        points = [point for point in self._points if point[0] is not None and point[0] > since]
+        columns = zip(*points, strict=True) if points else ((),) * len(COLUMNS)
+        return {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
 
     def shares(self) -> dict[str, dict[str, int]]:
         """Return the calls of the last 15 minutes by model, and by the target that served them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.limit import NO_SLOT, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
 from gateway.store.settled_spend import Period, SettledSpend
 
@@ -82,6 +83,10 @@ class MemoryLimiter:
         """Reserve `costs` under all limits or under none."""
         return self.decide(limits, costs, id)
 
+    def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal:
+        """Decide at once."""
+        return self.decide(limits, costs, id)
+
     def decide(
         self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False, at_time: int | None = None
     ) -> Reservation | Refusal:
@@ -98,7 +103,8 @@ class MemoryLimiter:
             slot, remaining, retry_after = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
             slots.append(slot)
             reset = seconds_until(limit.slot_expiry(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
-            statuses.append(LimitStatus(limit, max(0, remaining), reset))
+            reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
+            statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved))
             if remaining < cost and not force and (binding is None or is_longer(retry_after, binding.retry_after)):
                 binding = Refusal(limit, retry_after, statuses, now, busy=limit.kind == "spend" and retry_after == BUSY_RETRY_S)
         if binding is not None:

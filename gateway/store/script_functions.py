@@ -88,6 +88,11 @@ local function read_window(key, width, n)
   return sum, slot, here, low, past
 end
 
+-- Return whether a window counts tokens, of which calls in flight reserve an estimate.
+local function counts_tokens(key)
+  return string.find(key, 'tokens:[^:]*$')
+end
+
 -- Remove the expired slots of a window and charge `cost` to `slot`. The other arguments are results of read_window.
 local function charge_window(key, sum, slot, here, low, past, cost, ttl)
   if past == 'all' then redis.call('DEL', key)

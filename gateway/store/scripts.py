@@ -3,8 +3,8 @@
 The scripts for membership are in gateway.store.member_scripts. An instance is one run of a process. Times are in
 microseconds and taken from Redis. Keys and their types:
 
-- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; every other
-  field is a slot number with the amount charged to it.
+- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; a number is
+  a slot with the amount charged to it. In windows of tokens, `r:SLOT:INSTANCE` is the part of it that calls in flight reserve.
 - Budget: a hash. `p` is the period, `t` the total settled in it; every other field is an instance with the amount it settled.
 - Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts while its instance
   is a member, and only that instance writes it.
@@ -56,7 +56,8 @@ end
 -- limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, cost, time to live in ms (for
 -- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
 -- offsets of its time zone: the one before a moment, that moment, and the one from it on.
--- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit}.
+-- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit, then, for a refused call, the reserved
+-- part of the used amount of each limit (-1: unknown)}.
 -- Status: 1 admitted, 0 refused, -1 the call is cancelled, or a key held a value of another type or format and was deleted.
 -- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, -4 the limit does not refuse the call, otherwise microseconds.
 local out = {}
@@ -89,7 +90,7 @@ for i = 1, tonumber(ARGV[1]) do
     end
     out[i] = reply
   else
-    local reply, corrupt = {1, now}, nil
+    local reply, corrupt, reserves = {1, now}, nil, {}
     for j = 1, m do
       local limit = limits[j]
       local left, slot, until_
@@ -105,7 +106,7 @@ for i = 1, tonumber(ARGV[1]) do
         end
         local held, gone = reserved(limit.held, p)
         if not held then corrupt = limit.held break end
-        left, slot = limit.amount - sum - held, p
+        left, slot, reserves[j] = limit.amount - sum - held, p, held
         until_ = sum + limit.cost > limit.amount and -1 or -3
         limit.sum, limit.part, limit.fresh, limit.gone = sum, part, fresh, gone
       else
@@ -129,7 +130,13 @@ for i = 1, tonumber(ARGV[1]) do
     if corrupt then
       redis.call('DEL', corrupt)
       reply = {-1, now}
-    elseif reply[1] == 1 then
+    elseif reply[1] == 0 then
+      for j = 1, m do
+        local limit = limits[j]
+        if limit.low and counts_tokens(limit.key) then reserves[j] = reserved_tokens(limit.key, limit.low) end
+        reply[3 * m + 2 + j] = reserves[j] or -1
+      end
+    else
       local kept = {}
       for j = 1, m do
         local cost = limits[j].cost
@@ -155,6 +162,7 @@ for i = 1, tonumber(ARGV[1]) do
           redis.call('PEXPIRE', limit.held, BUDGET_TTL_MS)
         else
           charge_window(limit.key, limit.sum, limit.slot, limit.here, limit.low, limit.past, limit.cost, limit.ttl)
+          if counts_tokens(limit.key) then redis.call('HINCRBY', limit.key, 'r:' .. limit.slot .. ':' .. me, limit.cost) end
         end
       end
     end
@@ -204,6 +212,11 @@ for i = 1, tonumber(ARGV[1]) do
       redis.pcall('ZREM', key, me .. ' ' .. id)
     elseif kept then
       local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
+      if counts_tokens(key) then
+        local field = 'r:' .. slot .. ':' .. me
+        local left = redis.pcall('HINCRBY', key, field, -kept[3 * j - 1])
+        if type(left) == 'number' and left <= 0 then redis.call('HDEL', key, field) end
+      end
       if change ~= 0 then
         local sum, at, here, low, past = read_window(key, width, n)
         if sum and past ~= 'all' and slot >= low then

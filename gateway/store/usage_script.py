@@ -5,6 +5,21 @@ from __future__ import annotations
 from gateway.store.member_scripts import MEMBERS
 
 RESERVED = """
+local function lives(instance)
+  local until_ = instance and instance ~= me and redis.pcall('ZSCORE', members, instance)
+  return instance == me or (type(until_) == 'string' and tonumber(until_) + GRACE_US >= now)
+end
+
+-- Return the amount of a window of tokens that calls in flight of live members reserve, in slots that still count.
+local function reserved_tokens(key, low)
+  local all, sum = redis.pcall('HGETALL', key), 0
+  for x = 1, #all, 2 do
+    local slot, instance = string.match(all[x], '^r:(%d+):(.*)$')
+    if slot and tonumber(slot) >= low and lives(instance) then sum = sum + math.max(tonumber(all[x + 1]) or 0, 0) end
+  end
+  return sum
+end
+
 -- Return the amount of a budget that live members reserve in period `p`, and the fields to delete, which are those of dead members
 -- and past periods.
 local function reserved(key, p)
@@ -13,10 +28,9 @@ local function reserved(key, p)
   local sum, gone = 0, {}
   for x = 1, #held, 2 do
     local instance, at = string.match(held[x], '^(.*):(%d+)$')
-    local until_ = instance and instance ~= me and redis.pcall('ZSCORE', members, instance)
-    local lives = instance == me or (type(until_) == 'string' and tonumber(until_) + GRACE_US >= now)
-    if lives and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
-    elseif not lives or tonumber(at) < p then gone[#gone + 1] = held[x] end
+    local is_live = lives(instance)
+    if is_live and tonumber(at) == p then sum = sum + math.max(tonumber(held[x + 1]) or 0, 0)
+    elseif not is_live or tonumber(at) < p then gone[#gone + 1] = held[x] end
   end
   return sum, gone
 end

@@ -22,6 +22,7 @@ import msgspec
 from gateway import accounting
 from gateway.call import Attempt, Call, PassedRequest, in_ms, phases
 from gateway.errors import Forbidden, GatewayError, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
+from gateway.telemetry.call_content import content_of
 from gateway.telemetry.line_writer import LineWriter
 from providers.base import Adjustment, Usage
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
 MAX_TEXT_CHARS = 256
+MAX_LIMITS = 32
 MAX_LINE_BYTES = 8192
+CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
 # messages of other errors may quote a prompt, so they are not logged
@@ -70,7 +73,7 @@ class CallLog:
             return
         line = json_line(call, ended)
         if self.records is not None:
-            self.records.add(line)
+            self.records.add(line, content_of(call))
         self.write(human_line(call, ended) if self._human else line)
 
     def write(self, line: bytes) -> None:
@@ -206,7 +209,10 @@ def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
     """Return an attempt, with the times when it was sent and when the head of its response arrived."""
     fields = attempt.as_record()
     if attempt.sent_at:
-        fields["sent_ms"] = in_ms(attempt.sent_at - started)
+        sent_at, began = attempt.sent_at, attempt.ended_at - attempt.ms / 1000
+        if began > sent_at + CLOCK_TOLERANCE_S:  # a continued stream, whose attempts are all timed from the first one
+            sent_at = min(attempt.head_at, began)
+        fields["sent_ms"] = in_ms(sent_at - started)
         if attempt.head_at:
             fields["head_ms"] = in_ms(attempt.head_at - started)
     return fields
@@ -285,8 +291,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
         fields["stream_end"] = call.stream_end
     if call.error is not None:
         fields |= _of_error(call.error)
-        if isinstance(call.error, LimitReached) and call.limit_headers:
-            fields["limits"] = {name.decode(): value.decode() for name, value in call.limit_headers}
+        if call.limit_states:
+            fields["limits"] = call.limit_states[:MAX_LIMITS]
     if attempt is not None and attempt.upstream_id:
         fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:

@@ -18,7 +18,7 @@ from gateway.telemetry.record_file import LOCK_TIMEOUT_S, NANO_PER_USD
 DEFAULT_COUNT, MAX_COUNT = 50, 1000
 SORTS = {"time": "ended", "ms": "ms", "cost": "cost"}
 NAMES = ("key", "team", "user", "model", "target")
-PARAMS = (*NAMES, "status", "slow", "since", "until", "adjusted", "sort", "limit")
+PARAMS = (*NAMES, "status", "slow", "cost", "since", "until", "adjusted", "sort", "limit")
 
 
 class BadRecordQueryError(ValueError):
@@ -60,6 +60,8 @@ def read_record_query(params: Mapping[str, str], now: float) -> RecordQuery:
         conditions.append(("status BETWEEN ? AND ?", _read_statuses(params["status"])))
     if "slow" in params:
         conditions.append(("ms >= ?", (_read(read_duration, params, "slow") * 1000,)))
+    if "cost" in params:
+        conditions.append(("cost >= ?", (_read_dollars(params["cost"]),)))
     for name, comparison in (("since", "ended >= ?"), ("until", "ended < ?")):
         if name in params:
             conditions.append((comparison, (_read_time(params[name], name, now),)))
@@ -91,6 +93,13 @@ def _read_statuses(text: str) -> tuple[int, int]:
     if not re.fullmatch(r"[1-5][0-9]{2}", text):
         raise BadRecordQueryError("status", "expected a status such as 429, or a class such as 5xx")
     return int(text), int(text)
+
+
+def _read_dollars(text: str) -> int:
+    """Return an amount in dollars, such as `0.01`, in nano-dollars."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise BadRecordQueryError("cost", "expected an amount in USD, such as 0.01")
+    return round(float(text) * NANO_PER_USD)
 
 
 def _read_time(text: str, name: str, now: float) -> float:
@@ -126,6 +135,16 @@ def find_record(path: Path, id: str) -> list[Raw]:
             return []
         select = "SELECT line FROM calls WHERE id = ? UNION ALL SELECT line FROM calls WHERE client_id = ? LIMIT ?"
         return [Raw(line) for (line,) in database.execute(select, (id, id, DEFAULT_COUNT))]
+
+
+def find_content(path: Path, id: str, written_after: float) -> Raw | None:
+    """Return the captured content of the call with this request id. Raise sqlite3.Error as above."""
+    with _reading(path) as database:
+        if database is None:
+            return None
+        select = "SELECT content FROM contents WHERE id = ? AND written >= ? LIMIT 1"
+        row = database.execute(select, (id, written_after)).fetchone()
+    return Raw(row[0]) if row is not None else None
 
 
 @contextmanager

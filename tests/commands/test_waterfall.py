@@ -47,11 +47,15 @@ def test_a_refused_call_shows_the_limit_and_its_state() -> None:
     refused = {
         **{name: CALL[name] for name in ("time", "id", "path", "model", "stream")}, "client": "", "key": "app", "target": None,
         "status": 429, "ms": 0.3, "error": "rate_limit_exceeded", "message": "Rate limit reached for the key 'app': 2 requests per min.",
-        "limits": {"x-ratelimit-limit-requests": "2", "x-ratelimit-remaining-requests": "0"},
+        "limits": [
+            {"limit": "2 requests per min", "owner": "key:app", "used": 2, "amount": 2, "reset_s": 31.04, "refused": True},
+            {"limit": "5 USD in total", "owner": "team:search", "model": "m", "used": 4.5, "reserved": 0.25, "amount": 5, "reset_s": None},
+        ],
     }  # fmt: skip
     text = waterfall(refused)
     assert "rate_limit_exceeded: Rate limit reached for the key 'app': 2 requests per min." in text
-    assert "limit-requests 2, remaining-requests 0" in text
+    assert "refused by 2 requests per min for key:app: 2 of 2 used, free again after 31.0 s\n" in text
+    assert "5 USD in total for team:search, model m: 4.5 of 5 used (0.25 of it reserved by calls in flight), never reset\n" in text
     assert [name for name, _ in bars(text)] == ["end"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from gateway.telemetry.call_log import CLOCK_TOLERANCE_S
 from tests.faults.behaviours import chat_chunk, sse
 from tests.faults.client import CHAT_PATH, Answer, FaultClient, chat
 from tests.faults.conftest import Gate, Serve
@@ -199,6 +200,9 @@ async def test_a_continued_stream_is_timed_from_the_target_that_began_it(serve: 
     assert 0 < receipt["time_info"]["prompt_time"] < receipt["time_info"]["total_time"]
     record = await gate.record(status=200, stream_end="ok")
     assert record["gateway_ms"] < record["first_byte_ms"]
+    first, second = record["attempts"]
+    assert first["sent_ms"] + first["ms"] <= second["sent_ms"] + CLOCK_TOLERANCE_S * 1000
+    assert second["sent_ms"] <= second["head_ms"]
     latencies = gate.gateway.latencies
     assert latencies["p0/a"].expected(stream=True) > 0
     assert latencies["p1/b"].expected(stream=True) == 0.0, "a continuation has no time to first token"

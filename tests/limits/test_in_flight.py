@@ -12,6 +12,7 @@ from gateway.store.limit import Costs, Limit, LimitStatus, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 from tests.support.each import each
 from tests.support.redis_fixtures import LimiterStarter, start
+from tests.support.redis_topologies import run_command
 
 __all__ = ["start"]
 LIMIT = Limit("key:k", "tokens", 1000, "min")
@@ -86,8 +87,47 @@ async def test_a_refusal_of_redis_is_judged_in_the_same_way(redis: RedisAddress,
     assert isinstance(refusal, Refusal)
     assert not refusal.busy
     assert in_flight.judge(refusal, costs).busy
-    in_flight.remove(held)
-    assert not in_flight.judge(refusal, costs).busy
+
+
+async def test_calls_in_flight_of_another_process_count_as_reserved_until_they_end(redis: RedisAddress, start: LimiterStarter) -> None:
+    one, other, costs = await start(redis), await start(redis), Costs(1, 300)
+    held = await other.admit([LIMIT], Costs(1, 800), "a")
+    assert isinstance(held, Reservation)
+    refusal = await one.admit([LIMIT], costs, "b")
+    assert isinstance(refusal, Refusal)
+    assert [status.reserved for status in refusal.statuses] == [800]
+    assert InFlight().judge(refusal, costs).busy
+    other.settle(held, Costs(1, 800))
+    await other.usage([LIMIT])  # sends the settlement
+    third = await start(redis)  # the first process repeats its refusal for up to a second
+    used_up = await third.admit([LIMIT], costs, "c")
+    assert isinstance(used_up, Refusal)
+    assert [status.reserved for status in used_up.statuses] == [0]
+    assert not InFlight().judge(used_up, costs).busy
+
+
+async def test_reserved_tokens_leave_no_trace_in_the_store(redis: RedisAddress, start: LimiterStarter) -> None:
+    store = await start(redis)
+    for id in ("a", "b"):
+        decision = await store.admit([LIMIT], Costs(1, 10), id)
+        assert isinstance(decision, Reservation)
+        store.settle(decision, Costs(1, 10))
+    await store.usage([LIMIT])
+    fields = (await run_command(redis, "HGETALL", LIMIT.key))[::2]
+    assert [field for field in fields if field.startswith(b"r:")] == []
+
+
+def test_states_say_what_is_used_and_reserved_and_which_limit_refused(clock: Clock) -> None:
+    clock.take(800, "a")
+    decision = clock.store.decide([LIMIT, BUDGET], Costs(1, 300, 0, 60 * 10**9), "b")
+    assert isinstance(decision, Refusal)
+    tokens, spend = clock.in_flight.states(decision)
+    reset = tokens.pop("reset_s")
+    assert 0 < reset <= 61
+    assert tokens == {"limit": "1,000 tokens per min", "owner": "key:k", "used": 800, "reserved": 800, "amount": 1000}
+    assert {**spend, "reset_s": 0} == {
+        "limit": "0.0000001 USD per day", "owner": "b", "used": 0.0, "reserved": 0.0, "amount": 1e-7, "reset_s": 0, "refused": True,
+    }  # fmt: skip
 
 
 def test_settled_reservations_are_forgotten(clock: Clock) -> None:

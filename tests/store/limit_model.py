@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.store.limit import US_PER_S, Costs, Limit
+from gateway.store.limit import TOKEN_KINDS, US_PER_S, Costs, Limit
 from gateway.store.periods import DAY_US, NEVER_US
 
 START = 1_900_000_000 * US_PER_S
@@ -32,6 +32,7 @@ class Verdict:
     admitted: bool
     remaining: list[int]
     slots: list[int]
+    reserved: list[int | None]
     refusing: int = -1
     wait: float | None = None
     busy: bool = False
@@ -39,7 +40,10 @@ class Verdict:
 
 @dataclass
 class Model:
-    """The charges of all limits by key and slot, settled and reserved ones apart for budgets."""
+    """The charges of all limits by key and slot, settled and reserved ones apart for budgets.
+
+    The reserved amounts of windows of tokens are part of their charges.
+    """
 
     charges: dict[str, dict[int, int]] = field(default_factory=dict)
     high: dict[str, int] = field(default_factory=dict)
@@ -50,12 +54,13 @@ class Model:
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Verdict:
         """Decide about a new call."""
-        verdict = Verdict(True, [], [])
+        verdict = Verdict(True, [], [], [])
         for index, limit in enumerate(limits):
             cost = getattr(costs, limit.kind)
             slot, remaining = self._remaining(limit, now)
             verdict.slots.append(slot)
             verdict.remaining.append(max(0, remaining))
+            verdict.reserved.append(self._reserved(limit, slot))
             if remaining < cost:
                 wait, busy = self._wait(limit, cost, slot, now)
                 if verdict.admitted or _longer(wait, verdict.wait):
@@ -64,6 +69,8 @@ class Model:
         if verdict.admitted:
             for index, limit in enumerate(limits):
                 self._charge(limit, verdict.slots[index], getattr(costs, limit.kind), id)
+                if limit.kind in TOKEN_KINDS:
+                    self._reserve(limit.key, verdict.slots[index], getattr(costs, limit.kind))
                 verdict.remaining[index] -= getattr(costs, limit.kind)
             self.open[id] = Held(costs, verdict.slots)
         return verdict
@@ -82,11 +89,24 @@ class Model:
                 if used:
                     self.high[limit.key] = max(slot, self.high.get(limit.key, 0))
             else:
+                if limit.kind in TOKEN_KINDS:
+                    self._reserve(limit.key, slot, -getattr(held.costs, limit.kind))
                 current = max(limit.slot_at(now), self.high[limit.key])
                 if slot >= current - limit.slots:
                     self.charges[limit.key][slot] += change
                 elif change > 0:
                     self._charge(limit, current, change, id)
+
+    def _reserve(self, key: str, slot: int, amount: int) -> None:
+        self.reserved[key, slot] = self.reserved.get((key, slot), 0) + amount
+
+    def _reserved(self, limit: Limit, slot: int) -> int | None:
+        """Return the part of the used amount that open calls reserve. None for limits on calls."""
+        if limit.kind == "spend":
+            return self.reserved.get((limit.key, slot), 0)
+        if limit.kind not in TOKEN_KINDS:
+            return None
+        return sum(amount for (key, at), amount in self.reserved.items() if key == limit.key and at >= slot - limit.slots)
 
     def _remaining(self, limit: Limit, now: int) -> tuple[int, int]:
         if limit.kind == "concurrent":

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 from redis import Redis
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
-from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
+from gateway.store.limit import NO_COSTS, TOKEN_KINDS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.memory import BUSY_RETRY_S, MemoryLimiter
 from gateway.store.periods import DAY_US
@@ -75,12 +76,16 @@ class ScriptStore:
         status, at, *triples = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE), now)[0]
         assert at == now
         assert status in (0, 1)
-        statuses = [_status(limit, max(0, remaining)) for limit, remaining in zip(limits, triples[::3], strict=True)]
-        slots = triples[1::3]
+        statuses = [_status(limit, max(0, remaining)) for limit, remaining in zip(limits, triples[: 3 * len(limits) : 3], strict=True)]
+        slots = triples[1 : 3 * len(limits) : 3]
         if status == 1:
             self._open[id] = Reservation(id, limits, costs, slots, statuses, now)
             return self._open[id]
-        refusal = script_args.read_refusal(limits, slots, triples[2::3], now, BUSY_RETRY_S)
+        reserved = triples[3 * len(limits) :]
+        statuses = [
+            structs.replace(status, reserved=amount if amount >= 0 else None) for status, amount in zip(statuses, reserved, strict=True)
+        ]
+        refusal = script_args.read_refusal(limits, slots, triples[2 : 3 * len(limits) : 3], now, BUSY_RETRY_S)
         return Refusal(refusal.limit, refusal.retry_after, statuses, busy=refusal.busy)
 
     def settle(self, id: str, actual: Costs, now: int) -> None:
@@ -104,13 +109,15 @@ def _status(limit: Limit, remaining: int) -> Any:
     return LimitStatus(limit, remaining, 0.0)
 
 
-def compare(found: Reservation | Refusal, verdict: Verdict, limits: Sequence[Limit]) -> None:
-    """Compare a decision with the model's."""
+def compare(found: Reservation | Refusal, verdict: Verdict, limits: Sequence[Limit], *, in_memory: bool) -> None:
+    """Compare a decision with the model's. The store in memory does not say what calls in flight reserve of tokens."""
     assert isinstance(found, Reservation) == verdict.admitted, verdict
     assert [status.remaining for status in found.statuses] == verdict.remaining
     if isinstance(found, Reservation):
         assert list(found.slots) == verdict.slots
         return
+    for status, reserved in zip(found.statuses, verdict.reserved, strict=True):
+        assert status.reserved == reserved or (status.reserved is None and status.limit.kind in TOKEN_KINDS and in_memory)
     assert found.limit is limits[verdict.refusing]
     assert found.busy == verdict.busy
     expected = None if verdict.wait is None else verdict.wait / US_PER_S
@@ -128,7 +135,7 @@ async def run(course: Course, store: MemoryStore | ScriptStore) -> None:
                 _settle(course, store, model, id, held)
         limits, costs, id = course.limits_of_call(), course.costs(), f"c{step}"
         verdict = model.decide(limits, costs, id, course.now)
-        compare(store.decide(limits, costs, id, course.now), verdict, limits)
+        compare(store.decide(limits, costs, id, course.now), verdict, limits, in_memory=isinstance(store, MemoryStore))
         if verdict.admitted:
             held[id] = limits
             if course.goes_back:

@@ -43,6 +43,7 @@ def found(path: Path, **params: str) -> list[str]:
         ("key", "app", "21"), ("key", "ap", ""), ("key", "app' OR 1", ""), ("team", "search", "1"), ("user", "u'; --", "2"),
         ("model", "big", "3"), ("target", "a/x", "41"), ("target", "b/y", "31"), ("target", "b", ""), ("target", "%", ""),
         ("status", "429", "2"), ("status", "5xx", "4"), ("status", "2xx", "31"), ("slow", "2s", "41"), ("slow", "2001ms", "1"),
+        ("cost", "0.25", "31"), ("cost", "0.250000001", "3"), ("cost", "1", ""),
         ("since", "1h", "43"), ("since", "1d", "4321"), ("since", "2027-01-15T06:00:00Z", "432"), ("since", "2027-01-15", "4321"),
         ("since", "2027-01-15T08:00:00 02:00", "432"), ("until", "2h", "1"), ("adjusted", "true", "3"), ("adjusted", "false", "421"),
         ("sort", "cost", "3142"), ("sort", "ms", "1432"), ("sort", "time", "4321"), ("limit", "2", "43"),
@@ -66,6 +67,7 @@ def test_parameters_are_joined(path: Path) -> None:
     ("param", "value"),
     [
         ("status", "4XX"), ("status", "x"), ("status", "600"), ("status", ""), ("slow", "2"), ("slow", "fast"), ("since", "yesterday"),
+        ("cost", ""), ("cost", "-1"), ("cost", "1e3"), ("cost", "1 USD"),
         ("since", "2026-13-01"), ("since", ""), ("until", "0001-01-01T00:00 24:00"), ("adjusted", "yes"), ("sort", "key"), ("limit", "0"),
         ("limit", "1001"), ("limit", "-1"), ("limit", "²"),
     ],

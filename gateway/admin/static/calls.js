@@ -3,7 +3,7 @@ import { api, clock, count, get, hashOf, html, moment, ms, plural, query, useEff
 import { Card, Code, Copy, Empty, Failure, Field, Note, Pill, Route, Select } from "./parts.js";
 import { commandOf } from "./code.js";
 
-const FILTERS = ["key", "team", "user", "model", "target", "status", "slow", "since", "adjusted", "sort", "limit"];
+const FILTERS = ["key", "team", "user", "model", "target", "status", "slow", "cost", "since", "adjusted", "sort", "limit"];
 const STATUSES = [["", "any"], ["2xx", "2xx"], ["4xx", "4xx"], ["429", "429"], ["499", "499 (left)"], ["5xx", "5xx"]];
 const SORTS = [["", "latest"], ["ms", "slowest"], ["cost", "most expensive"]];
 const SPANS = [["", "all"], ["15m", "15 minutes"], ["1h", "1 hour"], ["1d", "1 day"], ["7d", "7 days"]];
@@ -30,6 +30,7 @@ const Filters = ({ params }) => {
     ${["key", "team", "user", "model", "target"].map((name) => html`<${Field} key=${name} label=${name}><input type="search" autocomplete="off" spellcheck=${false} ...${typed(name)} /><//>`)}
     <${Field} label="status"><${Select} options=${STATUSES} value=${draft.status ?? ""} onChange=${(status) => apply({ status })} /><//>
     <${Field} label="at least"><input type="search" placeholder="2s" ...${typed("slow")} /><//>
+    <${Field} label="cost from"><input type="search" inputmode="decimal" placeholder="0.01" ...${typed("cost")} /><//>
     <${Field} label="within"><${Select} options=${SPANS} value=${draft.since ?? ""} onChange=${(since) => apply({ since })} /><//>
     <${Field} label="order"><${Select} options=${SORTS} value=${draft.sort ?? ""} onChange=${(sort) => apply({ sort })} /><//>
     <label class="check"><input type="checkbox" checked=${draft.adjusted === "true"} onChange=${(event) => apply({ adjusted: event.currentTarget.checked ? "true" : "" })} /> adjusted only</label>
@@ -69,9 +70,7 @@ const List = ({ params }) => {
 export function stepsOf(call) {
   const steps = [];
   for (const attempt of call.attempts ?? []) {
-    // a continued stream is recorded as sent when its first attempt was, so its own start is the end of the attempt before it
-    const isContinued = attempt.head_ms > attempt.sent_ms + attempt.ms;
-    const sent = isContinued ? steps.at(-1)?.end ?? attempt.sent_ms : attempt.sent_ms;
+    const sent = attempt.sent_ms;
     const queued = attempt.queue_ms ?? 0;
     if (queued) steps.push({ label: `queue of ${attempt.target}`, tone: "wait", start: (sent ?? queued) - queued, end: sent ?? queued });
     if (sent === undefined) { steps.push({ label: `${attempt.target}: ${attempt.outcome}, not sent`, tone: "bad", start: queued, end: queued }); continue; }
@@ -117,7 +116,7 @@ function factsOf(call) {
     ["finish", call.finish?.join(", ")],
     ["tokens", tokens],
     ["cost", "cost_usd" in call ? usd(call.cost_usd) : ""],
-    ["limits", Object.entries(call.limits ?? {}).map(([name, value]) => `${name.replace("x-ratelimit-", "")} ${value}`).join(", ")],
+    ["limits", call.limits?.map((state) => `${state.limit} for ${state.owner}: ${state.used} of ${state.amount} used${state.refused ? " (refused the call)" : ""}`).join("; ")],
     ["continued", call.continued?.map((each) => `by ${each.target}, after ${plural(each.at, "character")}`).join(", ")],
     ["skipped", call.skipped?.map((each) => `${each.target}${each.param ? ` (${each.param})` : ""}`).join(", ")],
     ["tags", call.tags ? JSON.stringify(call.tags) : ""],
