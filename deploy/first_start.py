@@ -29,7 +29,7 @@ from pathlib import Path
 GATEWAY_RIGHTS = (
     "~lockgate:* resetchannels -@all +evalsha +eval +script|load +ping +time +exists +set +get +del +pexpire +expire "
     "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrangebyscore +zrem "
-    "+zremrangebyscore +info +role"
+    "+zremrangebyscore +info +role +xadd +xdel +xrange +xrevrange"
 )
 
 
