@@ -30,7 +30,10 @@ class TokenIdentity(msgspec.Struct, frozen=True):
 def read_identity(issuer: IssuerConfig, claims: dict[str, Any]) -> TokenIdentity:
     """Return the caller of a token. Raise InvalidToken if a claim is missing or unusable, Forbidden if the caller is not allowed."""
     _check_required(issuer, claims)
-    name = caller_name(issuer.name, _name_in(claims, issuer.caller_claim))
+    subject = _name_in(claims, issuer.caller_claim)
+    name = caller_name(issuer.name, subject)
+    if subject in issuer.blocked:
+        raise Forbidden(f"The caller '{name}' is blocked. Ask the operator for access.", code="key_disabled")
     end_user = _name_in(claims, issuer.user_claim) if issuer.user_claim is not None else ""
     policy = _policy_of(issuer, claims)
     return TokenIdentity(name, policy, _teams_in(issuer, policy, claims), end_user)

@@ -1,19 +1,22 @@
 """Upper bounds for strict limits: a call never uses more than it reserves.
 
 A tokenizer that works on bytes makes at most one token per byte, so a prompt is bounded by its size plus the tokens
-that chat templates add around messages and tools. The output is bounded by a cap that is sent upstream. Content without
-such a bound is refused.
+that chat templates add around messages and tools. Images and audio are bounded by the rules of the providers to which the
+call may be sent. The output is bounded by a cap that is sent upstream. Content without such a bound is refused.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import refuse
 from gateway.tokens.estimate import requested_cap
 from gateway.tokens.inputs import WITHOUT_OUTPUT, choice_count, generated_count, input_count
-from providers.base import Adjustment, Body
+from providers.base import Adjustment, Body, Target
+from providers.media.parts import bound_part
+from providers.media.table import MediaRules, media_rules
 from providers.rules.rerank import document_texts
 
 if TYPE_CHECKING:
@@ -39,8 +42,8 @@ JSON_MODE_TOKENS = 512
 """Tokens of the instructions that replace a response format if the provider does not support it."""
 
 
-def max_prompt_tokens(call: Call) -> int:
-    """Return an upper bound of the prompt's tokens. Raise BadRequest for content that has no upper bound."""
+def max_prompt_tokens(call: Call, targets: Sequence[Target]) -> int:
+    """Return an upper bound of the prompt's tokens at these targets. Raise BadRequest for content that has no upper bound."""
     body = call.body
     assert body is not None
     if call.operation == "embeddings":
@@ -52,9 +55,9 @@ def max_prompt_tokens(call: Call) -> int:
         bound = call.body_bytes + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * input_count(body, "prompt")
         return bound * generated_count(body, call.operation)
     messages, tools = body.get("messages") or (), body.get("tools") or ()
-    for index, message in enumerate(messages):
-        _check(message, index)
-    bound = call.body_bytes + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * len(messages)
+    rules = {media_rules(target.kind.type, target.model) for target in targets}
+    media = sum(_media_bound(message, index, rules) for index, message in enumerate(messages))
+    bound = call.body_bytes + media + TEMPLATE_TOKENS + TOKENS_PER_MESSAGE * len(messages)
     if type(documents := body.get("documents")) is list:
         bound += TOOL_INSTRUCTION_TOKENS + TOKENS_PER_TOOL * len(documents)
     if tools:
@@ -71,7 +74,10 @@ def max_output_tokens(call: Call, default: int) -> int:
     """
     body = call.body
     assert body is not None
-    return 0 if call.operation in WITHOUT_OUTPUT else (requested_cap(body) or default) * generated_count(body, call.operation)
+    if call.operation in WITHOUT_OUTPUT:
+        return 0
+    cap = requested_cap(body)
+    return (default if cap is None else cap) * generated_count(body, call.operation)
 
 
 def search_units(call: Call) -> int:
@@ -98,16 +104,23 @@ def requested_tier(body: Body) -> str:
     return tier if isinstance(tier, str) and tier != "auto" else ""
 
 
-def _check(message: Any, index: int) -> None:
+def _media_bound(message: Any, index: int, rules: Collection[MediaRules]) -> int:
+    """Return the tokens of the images and the audio of a message, less the bytes of their data in the body."""
     content = message.get("content") if isinstance(message, dict) else None
+    total = 0
     for part in content if isinstance(content, list) else ():
         if isinstance(part, dict) and part.get("type") not in ("text", "refusal"):
-            raise refuse(
-                f"messages[{index}].content",
-                f"content of type '{str(part.get('type'))[:40]}' is not allowed under a strict token limit: "
-                "its token count has no upper bound.",
-                "unsupported_content",
-            )
+            bounds = [bound_part(part, each) for each in rules]
+            known = [bound for bound in bounds if bound is not None]
+            if not known or len(known) < len(bounds):
+                raise refuse(
+                    f"messages[{index}].content",
+                    f"content of type '{str(part.get('type'))[:40]}' is not allowed under a strict token limit: its token count has no "
+                    "upper bound. Images, and audio and text whose data is in the request, have one.",
+                    "unsupported_content",
+                )
+            total += max(bound.tokens for bound in known) - known[0].data_chars
+    return total
 
 
 def set_output_cap(body: Body, cap: int, name: str = "max_tokens") -> Adjustment:

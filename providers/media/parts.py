@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from providers.media.duration import audio_seconds
+from providers.media.duration import MIN_BYTES_PER_S, audio_seconds
 from providers.media.encoded import Encoded, data_url
 from providers.media.image_rules import MAX_EDGE, ImageRule
 from providers.media.image_size import Size, image_size
@@ -50,6 +50,33 @@ def count_part(part: Mapping[str, Any], rules: MediaRules) -> PartCount:
     elif kind == "file" and type(part.get("file")) is dict:
         return PartCount(REMOTE_PAGES * rules.page_tokens())  # a file that was uploaded earlier
     return PartCount(0, (msgspec.json.encode(part).decode(),))
+
+
+class PartBound(msgspec.Struct, frozen=True):
+    """An upper bound of the tokens of a part, and the size of the data in it that does not count as text."""
+
+    tokens: int
+    data_chars: int = 0
+
+
+def bound_part(part: Mapping[str, Any], rules: MediaRules) -> PartBound | None:
+    """Return an upper bound of the tokens of a part, or None if there is none.
+
+    Pictures have one by their size in pixels, or the maximum of any picture. The length of sound is bounded by the size of
+    its data, because headers may be wrong. Media that only the provider can load, video, and documents with pages have none.
+    """
+    kind = str(part.get("type") or "")
+    address, detail, media_type = _source(part, kind)
+    family = media_type.partition("/")[0]
+    data = _data(address) if address is not None else None
+    if kind in ("image_url", "image", "input_image") or (address is not None and family == "image"):
+        return PartBound(_image(address, detail, rules), len(address) if address is not None and data is not None else 0)
+    if address is None or data is None:
+        return None
+    if kind in ("input_audio", "audio_url", "audio") or family == "audio":
+        return PartBound(int(data.size / MIN_BYTES_PER_S * rules.audio) + 1, len(address))
+    is_text = family == "text" or media_type in ("application/json", "application/xml")
+    return PartBound(0) if is_text and data.read(0, 5) != b"%PDF-" else None
 
 
 def is_long_part(part: Mapping[str, Any]) -> bool:

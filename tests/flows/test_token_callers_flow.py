@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from gateway.keys import issuer_keys
 from tests.faults.behaviours import canned
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import CREDENTIAL, chat, held, post_as, post_chat, serving
-from tests.flows.live import Live, eventually
+from tests.flows.live import Live, eventually, live
 from tests.flows.operator import ADMIN, KEYED, bearer, digest
 from tests.support.apis import ALL
 from tests.support.issuer import TokenIssuer, move_clock, private_key, public_jwk
-from tests.support.websocket_peer import connected, handshake
+from tests.support.websocket_peer import accept, connected, handshake, socket_server
 
 KEY = "lg-app-0123456789abcdef"
 ENVIRON = {"UP_KEY": CREDENTIAL}
@@ -297,6 +298,10 @@ async def test_a_reload_changes_policies_and_keys_of_a_file(up: FaultUpstream, c
         gateway.path.write_text(text.replace("jwks_file:", "policies: { '*': { models: [] } }, jwks_file:"))
         assert await gateway.reloader.reload() == "applied"
         assert await ask(client, gateway, issuer.token()) == (403, "model_not_allowed")
+        gateway.path.write_text(text.replace("jwks_file:", "blocked: [alice], jwks_file:"))
+        assert await gateway.reloader.reload() == "applied"
+        assert await ask(client, gateway, issuer.token()) == (403, "key_disabled")
+        assert await ask(client, gateway, issuer.token(sub="bob")) == (200, None)
         gateway.path.write_text(text.replace(issuer.settings(f"jwks_file: '{file}'"), ""))
         assert await gateway.reloader.reload() == "applied"
         assert await ask(client, gateway, issuer.token()) == (401, "invalid_api_key")
@@ -343,6 +348,49 @@ async def test_a_passed_call_is_made_with_a_token(up: FaultUpstream, issuer: Tok
         (record,) = await gateway.records(1)
     assert (record["key"], record["end_user"]) == ("staff/alice", "alice@example.com")
     assert up.requests[0].header("authorization") == f"Bearer {CREDENTIAL}"
+
+
+async def test_the_openai_package_gets_a_new_token_for_each_call(up: FaultUpstream, issuer: TokenIssuer) -> None:
+    tokens = [issuer.token(exp=int(time.time()) - 3600), issuer.token()]
+
+    async def next_token() -> str:
+        return tokens.pop(0)
+
+    async with trusting(issuer, up) as gateway, httpx.AsyncClient(trust_env=False) as http_client:
+        caller = openai.AsyncOpenAI(api_key=next_token, base_url=gateway.base_url, http_client=http_client, max_retries=0)
+        with pytest.raises(openai.AuthenticationError) as error:
+            await caller.models.list()
+        assert error.value.code == "token_expired"
+        assert [model.id async for model in caller.models.list()] == ["m"]
+
+
+async def test_a_websocket_is_opened_with_a_token_in_its_protocol(issuer: TokenIssuer) -> None:
+    async with socket_server(accept) as server:
+        yaml = f"""
+providers: {{ up: {{ type: openai, base_url: "{server.base_url}", api_key: "${{UP_KEY}}" }} }}
+models: {{ m: up/mock }}
+passthrough: {{ /v1/realtime: {{ provider: up, websocket: true }} }}
+{issuer.settings()}"""
+        async with live(yaml, environ=ENVIRON) as gateway:
+            for token, status in ((issuer.token(), 101), (issuer.token(aud="billing"), 401)):
+                protocols = f"sec-websocket-protocol: realtime, openai-insecure-api-key.{token}".encode()
+                async with connected(gateway.port, handshake("/v1/realtime?model=x", protocols)) as peer:
+                    assert peer.status == status
+    assert len(server.peers) == 1
+    assert issuer.token().split(".")[0].encode() not in server.peers[0].head
+
+
+async def test_an_issuer_vouches_only_for_its_own_callers(up: FaultUpstream, issuer: TokenIssuer, client: httpx.AsyncClient) -> None:
+    async with TokenIssuer() as partner:
+        partner.add_key("k1", "ES256", 2)
+        both = (("staff", issuer), ("partner", partner))
+        entries = ", ".join(f"{name}: {{ issuer: '{one.url}', audience: lockgate }}" for name, one in both)
+        async with serving(up, f"issuers: {{ {entries} }}\n") as gateway:
+            for name, one in both:
+                shown = (await client.get(f"{gateway.url}/v1/key", headers=bearer(one.token()))).json()
+                assert shown["name"] == f"{name}/alice"
+            assert await ask(client, gateway, partner.token(iss=issuer.url)) == (401, "invalid_token")
+            assert await ask(client, gateway, issuer.token(iss=partner.url)) == (401, "invalid_token")
 
 
 async def test_only_the_configured_algorithms_are_accepted(up: FaultUpstream, issuer: TokenIssuer, client: httpx.AsyncClient) -> None:

@@ -151,6 +151,16 @@ def test_a_fetch_is_needed_before_the_first_keys_are_known() -> None:
     assert (error.value.refusal.status, error.value.refusal.code) == (503, "keys_unavailable")
 
 
+def test_an_unknown_key_is_not_a_fault_of_the_token_while_the_issuer_is_unreachable() -> None:
+    issuer = staff()
+    accepting, token = Accepting(issuer), issuer.token(headers={"kid": "k2"})
+    for has_failed, status in ((False, 401), (True, 503)):
+        accepting.source.has_failed = has_failed
+        with pytest.raises(SigningKeyUnknownError) as error:
+            accepting(token)
+        assert error.value.refusal.status == status
+
+
 @each(
     ("text", "is_one"),
     [(b"eyJh.eyJi.c", True), (b"lg-abc", False), (b"a.b.c", False), (b"eyJh.eyJi", False), (b"eyJh.a.b.c.d", False), (b"", False)],

@@ -67,6 +67,13 @@ def test_a_caller_is_named_by_issuer_and_subject() -> None:
     assert read_identity(issuer(caller_claim="id"), {"id": 7}).name == "staff/7"
 
 
+def test_a_blocked_caller_is_rejected() -> None:
+    settings = {"blocked": ("mallory", "7"), "caller_claim": "azp"}
+    for name in ("mallory", 7):
+        assert refused(settings, {"sub": "alice", "azp": name}) == (Forbidden, "key_disabled")
+    assert read_identity(issuer(**settings), {"sub": "mallory", "azp": "alice"}).name == "staff/alice"
+
+
 @each("value", [None, "", " alice", "a\nb", "x" * (MAX_CLAIM_CHARS + 1), ["alice"], {"a": 1}, True])
 def test_a_caller_without_a_usable_name_is_rejected(value: Any) -> None:
     assert refused({}, {"sub": value}) == (InvalidToken, "invalid_token")
@@ -85,6 +92,7 @@ def test_the_first_policy_applies_that_the_token_has(roles: Any, policy: str | N
     else:
         assert read_identity(issuer(**settings), claims).policy.name == policy
     settings["policies"] = {"*": PolicyConfig("*"), **POLICIES}
+    assert read_identity(issuer(**settings), {"sub": "alice", "roles": ["*", "dev"]}).policy.name == "dev"
     assert read_identity(issuer(**settings), claims).policy.name == (policy or "*")
 
 

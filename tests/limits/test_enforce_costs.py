@@ -126,7 +126,7 @@ async def test_the_most_expensive_target_is_reserved() -> None:
 
 async def test_a_strict_limit_reserves_bounds_and_counts_nothing() -> None:
     call = call_of()
-    prompt = max_prompt_tokens(call)
+    prompt = max_prompt_tokens(call, [X, Y])
     assert await reserved(call, STRICT_TOKENS) == Costs(1, prompt, 7, 0)
     assert call.strict_limits
     assert await reserved(call_of(), STRICT_SPEND) == Costs(1, prompt, 7, prompt * 20_000 + 7 * 50_000)
@@ -159,7 +159,7 @@ async def test_a_strict_budget_reserves_the_requested_tier_or_the_dearest() -> N
     price = price_of(CONFIG.providers["a"], "x")
     assert price is not None
     call = call_of(body)
-    assert (await reserved(call, STRICT_SPEND, targets=[X])).spend == price.max_cost(max_prompt_tokens(call), 7, "flex")
+    assert (await reserved(call, STRICT_SPEND, targets=[X])).spend == price.max_cost(max_prompt_tokens(call, [X]), 7, "flex")
 
 
 async def test_search_units_are_reserved_with_the_tokens() -> None:
@@ -168,7 +168,7 @@ async def test_search_units_are_reserved_with_the_tokens() -> None:
         call = call_of(body)
         call.operation = "rerank"
         costs = await reserved(call, limit)
-        tokens = max_prompt_tokens(call) if limit.strict else 40
+        tokens = max_prompt_tokens(call, [X]) if limit.strict else 40
         assert costs == Costs(1, tokens, 0, tokens * 20_000 + units * 3_000_000)
 
 

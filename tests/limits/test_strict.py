@@ -12,6 +12,7 @@ import pytest
 from gateway.config.load import ConfigError, parse
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import Live, eventually, live
+from tests.support.pictures import image_part
 
 TOKEN = "lg-strict-0123456789abcdef"
 HASH = "sha256:" + hashlib.sha256(TOKEN.encode()).hexdigest()
@@ -107,12 +108,20 @@ async def test_a_strict_budget_is_never_exceeded(up: FaultUpstream, client: http
 
 
 async def test_unbounded_content_is_refused_by_type(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    picture = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
+    sound = [{"type": "text", "text": "what is this"}, {"type": "audio_url", "audio_url": {"url": "https://example.com/a.mp3"}}]
     async with live(yaml(up, "limits: { tokens: 100k/h, strict: true }"), environ=ENVIRON) as gateway:
-        refused = await ask(client, gateway, picture)
+        refused = await ask(client, gateway, sound)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "messages[0].content"
     assert up.requests == []
+
+
+async def test_a_photo_is_reserved_by_the_rule_for_its_pixels(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    picture = [{"type": "text", "text": "what is this"}, image_part(1024, 1024, 4_000_000)]
+    async with live(yaml(up, "limits: { tokens: 20k/h, strict: true }", top="default_output_tokens: 100"), environ=ENVIRON) as gateway:
+        answer = await ask(client, gateway, picture)
+        assert answer.status_code == 200, answer.text
+    assert len(up.requests) == 1
 
 
 async def test_a_target_limit_applies_to_every_model_that_routes_to_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
