@@ -99,7 +99,7 @@ models:
   broken: p/refusing
   "<img src=x onerror=window.canary=3>": p/mock
 keys:
-  file: {{ hash: "sha256:{caller}" }}
+  file: {{ hash: "sha256:{caller}", capture: content }}
 """
 
 
