@@ -8,17 +8,18 @@ BIN := $(VENV)/bin
 CLIENTS := .clients
 TOOLS := .tools
 DOCS := .docs
+PEERS := .peers
 PIP := -m pip --disable-pip-version-check --no-input
 INSTALL := $(PIP) install -qq --require-hashes
 
 # PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
 FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
-.PHONY: help run demo test prove bench lint docs lock clean install-dev install-clients install-tools
+.PHONY: help run demo test prove bench bench-peers lint docs lock clean install-dev install-clients install-tools
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: PORT ADMIN_PORT CONFIG WORKERS (make run), PYTHON (the interpreter for $(VENV)), ARGS (make test, make bench)"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: PORT ADMIN_PORT CONFIG WORKERS (make run), PYTHON (the interpreter for $(VENV)), ARGS (make test, make bench, make bench-peers)"
 
 run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on 127.0.0.1:8080
 	@exec $(BIN)/lockgate serve $(FLAGS)
@@ -44,11 +45,14 @@ prove: install-dev install-clients install-tools ## Test with real clients and r
 	@[ "$$(id -u)" = 0 ] || echo "not root: skipping the container image build"
 	@HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "prove or search" $(if $(filter 0,$(shell id -u)),,--ignore=tests/deploy/test_image_build.py) $(ARGS)
 
-bench: $(VENV)/.installed-dev ## Measure CPU and memory, compared with nginx in the same run
+bench: $(VENV)/.installed-dev ## Measure CPU, memory and latency, compared with nginx in the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 	@$(BIN)/python -m benchmarks.tokens
 	@$(BIN)/python -m benchmarks.stops
 	@$(BIN)/python -m benchmarks.metrics
+
+bench-peers: $(VENV)/.installed-dev $(PEERS)/.installed install-tools ## Compare with other gateways, installed from their registries
+	@$(BIN)/python -m benchmarks --peers $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Run ruff, mypy and the import contracts
 	@echo "== ruff" && $(BIN)/ruff check .
@@ -70,7 +74,8 @@ lock: ## Update the lock files (needs uv on PATH)
 	$(call compile,clients-openai2,requirements/clients-openai2.in)
 	$(call compile,clients-goodfire,requirements/clients-goodfire.in)
 	$(call compile,clients-aider,requirements/clients-aider.in)
-	for each in tests/clients tests/clients/agents/* tests/deploy/grafana tests/page; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
+	$(foreach peer,$(PYTHON_PEERS),$(call compile,peers-$(peer),requirements/peers-$(peer).in))
+	for each in tests/clients tests/clients/agents/* tests/deploy/grafana benchmarks/portkey tests/page; do (cd $$each && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund) || exit 1; done
 
 # One resolution for all platforms and for Python 3.11 and later, with the hashes of all files and without an index address. Uploads
 # younger than a week are ignored, because most compromised packages are discovered within days.
@@ -81,7 +86,7 @@ define compile
 endef
 
 clean: ## Remove everything that these commands create
-	rm -rf $(VENV) $(CLIENTS) $(TOOLS) $(DOCS) tests/clients/node_modules tests/deploy/grafana/node_modules tests/page/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) $(DOCS) $(PEERS) tests/clients/node_modules tests/deploy/grafana/node_modules tests/page/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file records each installation, so that a second start contacts no package index.
@@ -129,6 +134,16 @@ $(CLIENTS)/agents/%/.installed: tests/clients/agents/%/package-lock.json $(CLIEN
 # Validators of deploy/, in a separate locked environment.
 $(TOOLS)/.installed: requirements/tools.txt
 	@echo "installing the validators of deploy/ (half a minute, once)" && $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python $(INSTALL) -r requirements/tools.txt
+	@touch $@
+
+# The gateways of `make bench-peers`, one environment each, because their packages exclude each other. npm comes from PATH.
+PYTHON_PEERS := vllm-router sglang-router smg litellm
+$(PEERS)/.installed: $(PYTHON_PEERS:%=requirements/peers-%.txt) benchmarks/portkey/package-lock.json
+	@echo "installing the gateways for the comparison (two minutes, once)"
+	@for each in $(PYTHON_PEERS); do $(PYTHON) -m venv $(PEERS)/$$each || exit 1; \
+		$(PEERS)/$$each/bin/python $(INSTALL) -r requirements/peers-$$each.txt || echo "$$each cannot be installed here: it is left out"; done
+	@mkdir -p $(PEERS)/portkey && cp benchmarks/portkey/package.json benchmarks/portkey/package-lock.json $(PEERS)/portkey
+	@cd $(PEERS)/portkey && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || echo "portkey cannot be installed here: it is left out"
 	@touch $@
 
 # MkDocs, in a separate locked environment.

@@ -1,1 +1,1 @@
-"""Benchmarks: CPU and memory of the gateway and of nginx, in the same run, on loopback."""
+"""Benchmarks: CPU, memory and latency of the gateway, of nginx and of other gateways, in the same run, on loopback."""

@@ -3,122 +3,87 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
-import threading
 import time
+from itertools import takewhile
 from pathlib import Path
 
-from benchmarks.apis import CALLS
-from benchmarks.measure import cost, idle_memory, memory_kib, request_body
-from benchmarks.processes import (
-    Load,
-    Target,
-    compile_programs,
-    nginx_version,
-    run_load,
-    start_gateway,
-    start_mock,
-    start_nginx,
-    stop,
-)
-from benchmarks.report import Figures, markdown
+from benchmarks.bench import Bench
+from benchmarks.conditions import Watch
+from benchmarks.peers import PEERS
+from benchmarks.processes import BrokenTargetError
+from benchmarks.report import markdown, plots
+from benchmarks.sections import SECTIONS, Section
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-LOADS = [
-    ("JSON c=1", request_body(False), 1),
-    ("JSON c=32", request_body(False), 32),
-    ("SSE c=1", request_body(True), 1),
-    ("SSE c=32", request_body(True), 32),
-    ("SSE c=64, events 20 ms apart", request_body(True, "#delay=20000#"), 64),
-]
-REPAIRS = [
-    ("object, created and index missing, role repeated", request_body(True, "#form=1#")),
-    ("id, created and usage new in every chunk", request_body(True, "#form=2#")),
-    ("no two chunks alike: each is decoded", request_body(True, "#form=3#")),
-]
-"""Streams that need repair in every chunk, all with 32 connections."""
-SLOW_STREAMS = 2000
-SLOW_EVENTS, SLOW_DELAY = 20, 0.5
+HERE = Path(__file__).parent
+QUICK_SECONDS = 0.25
 
 
 def main() -> None:
     """Parse the arguments, run the benchmark, and write the report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="run one short repetition and write no file")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of one measurement")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file for the Markdown report")
-    arguments = parser.parse_args()
-    repetitions, seconds = (1, 0.7) if arguments.quick else (arguments.repetitions, arguments.seconds)
+    arguments = _parser().parse_args()
+    chosen = _chosen(arguments)
+    repetitions, seconds = (1, QUICK_SECONDS) if arguments.quick else (arguments.repetitions, arguments.seconds)
+    peers = tuple(PEERS) if arguments.peers else ()
+    watch = Watch()
     with tempfile.TemporaryDirectory(prefix="lockgate-bench-") as name:
-        text = markdown(run(Path(name), repetitions, seconds))
-    print(text)
-    if not arguments.quick:
-        arguments.output.write_text(text)
-        print(f"written to {arguments.output}")
-
-
-def run(folder: Path, repetitions: int, seconds: float) -> Figures:
-    """Measure both targets in one run, alternating within each repetition."""
-    compile_programs(folder)
-    mock, upstream = start_mock(folder)
-    targets: list[Target] = []
-    try:
-        targets.append(start_gateway(folder, upstream, request_body(False)))
-        nginx = start_nginx(folder, upstream, request_body(False))
-        targets += [nginx] if nginx else []
-        figures = Figures(nginx=nginx_version())
-        for target in targets:
-            figures.started[target.name] = target.started
-            figures.idle_kib[target.name] = idle_memory(target)
-        for repetition in range(repetitions):
-            print(f"repetition {repetition + 1} of {repetitions}", flush=True)
-            measure_costs(folder, targets, seconds, figures)
-        for target in targets:
-            print(f"{SLOW_STREAMS:,} slow streams through {target.name}", flush=True)
-            figures.stream_kib[target.name] = slow_streams(folder, target)
-    finally:
-        for process in [*(target.process for target in targets), mock]:
-            stop(process)
-    return figures
-
-
-def measure_costs(folder: Path, targets: list[Target], seconds: float, figures: Figures) -> None:
-    """Run one repetition: every load on every target, with the targets alternating, then repairs and other APIs."""
-    for load, body, connections in LOADS:
-        for target in targets:
-            microseconds, answered = cost(folder, target, body, connections, seconds)
-            figures.add(load, target.name, microseconds, answered.completed / answered.seconds)
-    for repair, body in REPAIRS:
-        untouched, _ = cost(folder, targets[0], request_body(True), 32, seconds)
-        microseconds, _ = cost(folder, targets[0], body, 32, seconds)
-        figures.add_repair(repair, microseconds, untouched)
-    for name, call in CALLS.items():
-        untouched, _ = cost(folder, targets[0], call.chat, 32, seconds)
-        microseconds, _ = cost(folder, targets[0], call.body, 32, seconds, call.path, call.events)
-        figures.add_api(name, microseconds, untouched)
-
-
-def slow_streams(folder: Path, target: Target) -> float:
-    """Return the PSS per stream in KiB, measured after 70 % of the duration of 2,000 open streams. All streams must complete."""
-    before = memory_kib(target.process.pid)
-    body = request_body(True, f"#chunks={SLOW_EVENTS}##delay={SLOW_DELAY * 1e6:.0f}#")
-    outcome: list[Load | RuntimeError] = []
-
-    def drive() -> None:
+        bench = Bench(Path(name), seconds, quick=arguments.quick, peers=peers)
         try:
-            outcome.append(run_load(folder, target.port, body, SLOW_STREAMS, 60, SLOW_EVENTS, times=1))
-        except RuntimeError as error:
-            outcome.append(error)
+            run(bench, chosen, repetitions)
+        except BrokenTargetError as error:
+            sys.exit(f"benchmark: {error}")
+        finally:
+            bench.close()
+    text = markdown(bench.figures, watch.finish(), peers)
+    print(text)
+    if not arguments.quick and not arguments.only:
+        output = arguments.output or HERE / ("PEERS.md" if peers else "RESULTS.md")
+        output.write_text(text)
+        for path, plot in plots(bench.figures, bool(peers)).items():
+            (output.parent / path).parent.mkdir(exist_ok=True)
+            (output.parent / path).write_text(plot)
+        print(f"written to {output}")
 
-    driving = threading.Thread(target=drive)
-    driving.start()
-    time.sleep(SLOW_EVENTS * SLOW_DELAY * 0.7)
-    during = memory_kib(target.process.pid)
-    driving.join()
-    if isinstance(outcome[0], RuntimeError):
-        raise outcome[0]
-    return (during - before) / SLOW_STREAMS
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="run one short repetition, without the slowest sections, and write no file")
+    parser.add_argument(
+        "--only", help="comma-separated sections to run, without writing a file: " + ", ".join(each.name for each in SECTIONS)
+    )
+    parser.add_argument("--peers", action="store_true", help="compare with other gateways, which `make bench-peers` installs")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument("--output", type=Path, help="file for the Markdown report; plots are written next to it")
+    return parser
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Section]:
+    """Return the sections to run. Exit with one line if a name is unknown."""
+    names = [section.name for section in SECTIONS if section.compared or not arguments.peers]
+    if arguments.quick:
+        names = [section.name for section in SECTIONS if section.name in names and section.quick]
+    if arguments.only:
+        asked = arguments.only.split(",")
+        if unknown := [name for name in asked if name not in {section.name for section in SECTIONS}]:
+            sys.exit(f"benchmark: there is no section {', '.join(unknown)}. Sections: {', '.join(each.name for each in SECTIONS)}")
+        names = asked
+    return [section for section in SECTIONS if section.name in names]
+
+
+def run(bench: Bench, sections: list[Section], repetitions: int) -> None:
+    """Run the sections: those at the beginning that run once, then the repetitions, then the others that run once."""
+    first = list(takewhile(lambda section: not section.repeated, sections))
+    last = [section for section in sections if not section.repeated and section not in first]
+    repeated = [section for section in sections if section.repeated]
+    began = time.monotonic()
+    steps = [(section, "") for section in first]
+    steps += [(section, f", repetition {at + 1} of {repetitions}") for at in range(repetitions) for section in repeated]
+    steps += [(section, "") for section in last]
+    for at, (section, which) in enumerate(steps):
+        print(f"[{time.monotonic() - began:4.0f} s, {at + 1} of {len(steps)}] {section.title}{which}", file=sys.stderr, flush=True)
+        section.measure(bench)
 
 
 if __name__ == "__main__":

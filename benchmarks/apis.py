@@ -2,88 +2,83 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.measure import CHAT_EVENTS, request_body
+from benchmarks.bodies import CHAT_EVENTS, chat, encode, prose, request_body
+from benchmarks.processes import CHAT_PATH, Request
 
 
 class ApiCall(NamedTuple):
-    """One call. `events` is the number of events if the response is a stream."""
+    """One call, and whether its response is a stream."""
 
-    path: str
-    body: bytes
+    request: Request
     stream: bool
-    events: int = CHAT_EVENTS
 
     @property
-    def chat(self) -> bytes:
+    def chat(self) -> Request:
         """The chat completion for comparison."""
-        return request_body(self.stream)
+        return Request(request_body(self.stream), events=CHAT_EVENTS if self.stream else 0)
 
 
-def _encode(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
+def _call(path: str, body: dict[str, Any], stream: bool, events: int = CHAT_EVENTS) -> ApiCall:
+    return ApiCall(Request(encode(body), path, events if stream else 0), stream)
 
 
-def _chat(stream: bool) -> tuple[dict[str, Any], str, str]:
-    """Return the chat completion without its messages, and the system and user texts."""
-    chat = json.loads(request_body(stream))
-    system, user = (message["content"] for message in chat.pop("messages"))
-    return chat, system, user
+def _parts(stream: bool) -> tuple[dict[str, Any], str, list[dict[str, str]]]:
+    """Return a chat completion without its messages, its system text, and its turns."""
+    body = chat(stream)
+    system, *turns = body.pop("messages")
+    return body, system["content"], turns
 
 
 def responses(stream: bool, *, native: bool = False) -> ApiCall:
     """Return the call of the Responses API. A native one passes unchanged."""
-    chat, system, user = _chat(stream)
-    chat |= {"instructions": system, "input": user, "max_output_tokens": chat.pop("max_tokens")}
+    body, system, turns = _parts(stream)
+    body |= {"instructions": system, "input": turns, "max_output_tokens": body.pop("max_tokens")}
     if native:
-        chat |= {"model": "native-responses", "store": False}
-    return ApiCall("/v1/responses", _encode(chat), stream, 55)
+        body |= {"model": "native-responses", "store": False}
+    return _call("/v1/responses", body, stream, 55)
 
 
 def messages(stream: bool, *, native: bool = False) -> ApiCall:
     """Return the call of the Messages API. The native one has no fields that Anthropic removed."""
-    chat, system, user = _chat(stream)
-    chat |= {"system": system, "messages": [{"role": "user", "content": user}]}
+    body, system, turns = _parts(stream)
+    body |= {"system": system, "messages": turns}
     if native:
-        chat = {name: value for name, value in chat.items() if name not in ("temperature", "top_p")} | {"model": "native-messages"}
-    return ApiCall("/v1/messages", _encode(chat), stream, 53 if native else 52)
+        body = {name: value for name, value in body.items() if name not in ("temperature", "top_p")} | {"model": "native-messages"}
+    return _call("/v1/messages", body, stream, 53 if native else 52)
 
 
-def cohere(stream: bool) -> ApiCall:
+def cohere(stream: bool, *, native: bool = False) -> ApiCall:
     """Return the call of Cohere's chat API."""
-    chat = json.loads(request_body(stream))
-    chat["p"] = chat.pop("top_p")
-    return ApiCall("/v2/chat", _encode(chat), stream, 52)
+    body = chat(stream, model="native-cohere" if native else "bench")
+    body["p"] = body.pop("top_p")
+    return _call("/v2/chat", body, stream, 53 if native else 52)
+
+
+def anthropic_upstream(stream: bool) -> ApiCall:
+    """Return a chat completion that is translated to Anthropic's API."""
+    body = {name: value for name, value in chat(stream, model="native-messages").items() if name not in ("temperature", "top_p")}
+    return _call(CHAT_PATH, body, stream)
 
 
 def completions(stream: bool) -> ApiCall:
     """Return the text completion, which passes unchanged."""
-    chat, system, user = _chat(stream)
-    return ApiCall("/v1/completions", _encode({**chat, "prompt": f"{system} {user}"}), stream)
+    body, _, _ = _parts(stream)
+    return _call("/v1/completions", {**body, "prompt": prose(1700)}, stream)
 
 
-def embeddings() -> ApiCall:
-    """Return the embedding of the same text, which passes unchanged."""
-    _, system, user = _chat(stream=False)
-    body = {"model": "bench", "input": f"{system} {user}"}
-    return ApiCall("/v1/embeddings", _encode(body), stream=False)
-
-
-def rerank() -> ApiCall:
-    """Return the ranking of the same text, as two documents for a query."""
-    _, system, user = _chat(stream=False)
-    half = len(user) // 2
-    body = {"model": "bench", "query": system, "documents": [user[:half], user[half:]]}
-    return ApiCall("/v1/rerank", _encode(body), stream=False)
+def rerank(path: str, model: str) -> ApiCall:
+    """Return the ranking of two documents for a query."""
+    text = prose(1700)
+    body = {"model": model, "query": text[:200], "documents": [text[200:900], text[900:]]}
+    return _call(path, body, stream=False)
 
 
 def tokenize(model: str) -> ApiCall:
-    """Return the request for the tokens of the same text."""
-    _, system, user = _chat(stream=False)
-    return ApiCall("/v1/tokenize", _encode({"model": model, "prompt": f"{system} {user}"}), stream=False)
+    """Return the request for the tokens of a text."""
+    return _call("/v1/tokenize", {"model": model, "prompt": prose(1700)}, stream=False)
 
 
 def _rows() -> Iterator[tuple[str, ApiCall]]:
@@ -93,9 +88,14 @@ def _rows() -> Iterator[tuple[str, ApiCall]]:
         yield f"Messages {form}, translated", messages(stream)
         yield f"Messages {form}, native", messages(stream, native=True)
         yield f"Cohere's chat {form}, translated", cohere(stream)
+        yield f"Cohere's chat {form}, native", cohere(stream, native=True)
+        yield f"Chat {form} at Anthropic, translated", anthropic_upstream(stream)
         yield f"Completions {form}, unchanged", completions(stream)
-    yield "Embeddings, unchanged", embeddings()
-    yield "Rerank, translated", rerank()
+        yield f"Azure's chat {form}", _call("/openai/deployments/bench/chat/completions?api-version=2024-10-21", chat(stream), stream)
+        yield f"Passthrough {form}", _call("/v1/raw/chat/completions", chat(stream), stream)
+    yield "Embeddings, unchanged", _call("/v1/embeddings", {"model": "bench", "input": prose(1700)}, stream=False)
+    yield "Rerank, OpenAI-compatible server", rerank("/v1/rerank", "bench")
+    yield "Rerank, Cohere", rerank("/v2/rerank", "native-cohere")
     yield "Tokens, from the upstream", tokenize("bench-tokens")
     yield "Tokens, estimated by the gateway", tokenize("bench")
 

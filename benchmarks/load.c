@@ -1,9 +1,14 @@
-/* Closed-loop load generator: each connection repeats its request as soon as the response is complete.
+/* Load generator: each connection repeats its request as soon as the response is complete (closed loop), or requests begin at a
+ * fixed rate (open loop), where a request that finds no free connection waits and its latency includes the wait.
  *
  * Every response is checked: status 200, a JSON body with choices, or a stream with the expected events, a finish_reason and
  * one [DONE]. Anything else is an error, and so is a broken connection.
- * Usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY < body
+ * Usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH RATE HEADERS < body
  *   TIMES   requests per connection (0: until SECONDS have passed; responses in flight are awaited)
+ *   RATE    requests per second (0: closed loop); a run has RATE x SECONDS requests, also if they take longer
+ *   HEADERS further header lines, each with its line end
+ * Each "@@@@@@@@@@" in the body is replaced by the number of the request, so that no two requests are the same.
+ * Without a body, the request is a GET, and every response with the status 200 is right.
  *   EVENTS  events of a stream (0: the response is JSON); one fewer is accepted, because the usage event may be hidden
  * Prints one JSON object. */
 #define _GNU_SOURCE
@@ -15,10 +20,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_CONNECTIONS = 8192, KEPT = 24 };
+enum { MAX_CONNECTIONS = 8192, MAX_BODY = 1 << 22, KEPT = 24 };
 typedef enum { HEAD, FIXED, SIZE, DATA, DATA_END, TRAILER } State;
 
 typedef struct {
@@ -30,11 +36,21 @@ typedef struct {
 } Connection;
 
 static Connection *connections;
-static char request[1 << 16], read_buffer[1 << 17];
-static int request_length, port, wanted_times, wanted_events, poll_fd, active;
+static char *request, body[MAX_BODY], read_buffer[1 << 17];
+static int request_length, port, wanted_times, wanted_events, poll_fd, active, timer_fd = -1;
 static long completed, errors, total_events;
-static double stop_at, *first_bytes;
-static long first_count, first_room;
+static double stop_at, *first_bytes, *whole;
+static long counted, room;
+/* Open loop: free connections, and the numbers of requests that began, that are due, and of the whole run. */
+static Connection *free_connections[MAX_CONNECTIONS];
+static int free_count;
+static long begun, due, total;
+static double began, rate;
+/* The places in the request that contain its number, and the number. */
+static const char number_mark[] = "@@@@@@@@@@";
+static char *number_places[4096];
+static int number_count;
+static long number;
 
 static double now(void) {
     struct timespec t;
@@ -52,9 +68,13 @@ static int connect_to(Connection *c) {
     return 1;
 }
 
-/* Send the next request, or close the connection if enough were sent. */
+/* Send the next request, or close the connection if enough were sent. In an open loop, wait for the time of the next request. */
 static void next(Connection *c) {
-    if (wanted_times ? c->times >= wanted_times : now() >= stop_at) {
+    if (rate && begun >= due && begun < total) {
+        free_connections[free_count++] = c;
+        return;
+    }
+    if (rate ? begun >= total : wanted_times ? c->times >= wanted_times : now() >= stop_at) {
         close(c->fd);
         active--;
         return;
@@ -65,7 +85,10 @@ static void next(Connection *c) {
     c->state = HEAD;
     c->first = 0;
     memset(c->last, ' ', KEPT);
-    c->sent = now();
+    char digits[24];
+    snprintf(digits, sizeof digits, "%010ld", ++number);
+    for (int i = 0; i < number_count; i++) memcpy(number_places[i], digits, sizeof number_mark - 1);
+    c->sent = rate ? began + ++begun / rate : now();
     if (send(c->fd, request, request_length, MSG_NOSIGNAL) != request_length) {
         errors++;
         close(c->fd);
@@ -88,6 +111,7 @@ static const char *cohere_words[] = {"\"message\"", "\"finish_reason\":\"COMPLET
 static const char *embeddings_words[] = {"\"embedding\"", "\"total_tokens\"", ""};
 static const char *rerank_words[] = {"\"results\"", "\"relevance_score\"", ""};
 static const char *tokenize_words[] = {"\"count\"", "\"max_model_len\"", ""};
+static const char *any_words[] = {"", "", ""};
 static const char **words = chat_words;
 
 /* Process a piece of the body: count events and find the words that make a response complete. */
@@ -117,7 +141,10 @@ static void complete(Connection *c) {
     }
     completed++;
     total_events += c->events;
-    if (first_count < first_room) first_bytes[first_count++] = c->first - c->sent;
+    if (counted < room) {
+        first_bytes[counted] = c->first - c->sent;
+        whole[counted++] = now() - c->sent;
+    }
     next(c);
 }
 
@@ -186,26 +213,58 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+/* Begin the requests that are due, as far as connections are free. After the last one, close the free connections. */
+static void begin_due(void) {
+    unsigned long expired;
+    if (read(timer_fd, &expired, sizeof expired) == sizeof expired) due += expired;
+    if (due > total) due = total;
+    while (free_count && (begun < due || begun == total)) next(free_connections[--free_count]);
+}
+
+static void start_timer(void) {
+    long interval = (long)(1e9 / rate);
+    struct timespec period = {.tv_sec = interval / 1000000000, .tv_nsec = interval % 1000000000};
+    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    timerfd_settime(timer_fd, 0, &(struct itimerspec){.it_interval = period, .it_value = period}, NULL);
+    epoll_ctl(poll_fd, EPOLL_CTL_ADD, timer_fd, &(struct epoll_event){.events = EPOLLIN, .data.ptr = NULL});
+}
+
+static double percentile(const double *values, int of_hundred) {
+    return counted ? values[counted * of_hundred / 100] * 1e3 : 0;
+}
+
 int main(int argc, char **argv) {
-    if (argc != 8) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH < body\n"); return 2; }
+    if (argc != 10) { fprintf(stderr, "usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH RATE HEADERS < body\n"); return 2; }
     static const struct { const char *path, **words; } of_paths[] = {
         {"/responses", responses_words}, {"/messages", messages_words}, {"/v2/chat", cohere_words}, {"/embeddings", embeddings_words},
         {"/rerank", rerank_words}, {"/tokenize", tokenize_words},
     };
     for (unsigned i = 0; i < sizeof of_paths / sizeof *of_paths; i++)
         if (strstr(argv[7], of_paths[i].path)) words = of_paths[i].words;
-    static char body[1 << 15];
     int body_length = fread(body, 1, sizeof body, stdin), count = atoi(argv[2]);
-    if (count > MAX_CONNECTIONS) return 2;
-    port = atoi(argv[1]), wanted_times = atoi(argv[4]), wanted_events = atoi(argv[5]);
-    request_length = snprintf(request, sizeof request, "POST %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
-        "authorization: Bearer %s\r\nuser-agent: load\r\naccept: */*\r\ncontent-length: %d\r\n\r\n%.*s", argv[7], port, argv[6], body_length, body_length, body);
+    if (count > MAX_CONNECTIONS || body_length == MAX_BODY) { fprintf(stderr, "load: too many connections, or a body of more than 4 MB\n"); return 2; }
+    if (!body_length) words = any_words;
+    port = atoi(argv[1]), wanted_times = atoi(argv[4]), wanted_events = atoi(argv[5]), rate = atof(argv[8]);
+    long most = body_length + strlen(argv[7]) + strlen(argv[6]) + strlen(argv[9]) + 512;
+    request = malloc(most);
+    request_length = snprintf(request, most, "%s %s HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
+        "authorization: Bearer %s\r\nuser-agent: load\r\naccept: */*\r\n%s", body_length ? "POST" : "GET", argv[7], port, argv[6], argv[9]);
+    if (body_length) request_length += snprintf(request + request_length, most - request_length, "content-length: %d\r\n", body_length);
+    request_length += snprintf(request + request_length, most - request_length, "\r\n");
+    memcpy(request + request_length, body, body_length);
+    for (char *at = request + request_length; (at = memmem(at, body_length - (at - request - request_length), number_mark, sizeof number_mark - 1));)
+        if (number_count < 4096) number_places[number_count++] = at, at += sizeof number_mark - 1;
+        else break;
+    request_length += body_length;
     connections = calloc(count, sizeof *connections);
-    first_bytes = malloc((first_room = 1 << 20) * sizeof *first_bytes);
+    first_bytes = malloc((room = 1 << 20) * sizeof *first_bytes);
+    whole = malloc(room * sizeof *whole);
     poll_fd = epoll_create1(0);
-    double began = now();
+    began = now();
     stop_at = began + atof(argv[3]);
     double deadline = stop_at + 30;
+    total = (long)(rate * atof(argv[3]) + 0.5);
+    if (rate) start_timer();
     for (int i = 0; i < count; i++) {
         if (!connect_to(&connections[i])) { errors++; continue; }
         active++;
@@ -214,12 +273,17 @@ int main(int argc, char **argv) {
     struct epoll_event ready[512];
     while (active > 0 && now() < deadline) {
         int found = epoll_wait(poll_fd, ready, 512, 1000);
-        for (int i = 0; i < found; i++) receive(ready[i].data.ptr);
+        for (int i = 0; i < found; i++) {
+            if (ready[i].data.ptr) receive(ready[i].data.ptr);
+            else begin_due();
+        }
     }
     errors += active;
     double seconds = now() - began;
-    qsort(first_bytes, first_count, sizeof *first_bytes, by_value);
-    printf("{\"completed\": %ld, \"errors\": %ld, \"events\": %ld, \"seconds\": %.6f, \"first_p50_ms\": %.3f, \"first_p99_ms\": %.3f}\n", completed, errors,
-        total_events, seconds, first_count ? first_bytes[first_count / 2] * 1e3 : 0, first_count ? first_bytes[first_count * 99 / 100] * 1e3 : 0);
+    qsort(first_bytes, counted, sizeof *first_bytes, by_value);
+    qsort(whole, counted, sizeof *whole, by_value);
+    printf("{\"completed\": %ld, \"errors\": %ld, \"events\": %ld, \"seconds\": %.6f, \"first_p50_ms\": %.4f, \"first_p99_ms\": %.4f, "
+        "\"p50_ms\": %.4f, \"p99_ms\": %.4f}\n", completed, errors, total_events, seconds, percentile(first_bytes, 50), percentile(first_bytes, 99),
+        percentile(whole, 50), percentile(whole, 99));
     return errors != 0;
 }

@@ -1,35 +1,26 @@
-"""CPU time and memory of a process tree, read from /proc."""
+"""CPU time, instructions and memory of a process tree."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import time
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks.processes import CHAT_PATH, Load, Target, run_load
+from benchmarks.instructions import count_instructions
+from benchmarks.processes import LOAD_CORE, Load, Pace, Request, Target, run_load
 
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
-BODY_BYTES = 1460
-CHAT_EVENTS = 51
-"""Events of a stream of chat completions."""
+WARM_UP_S = 0.25
 
 
-def request_body(stream: bool, text: str = "") -> bytes:
-    """Return a chat request of a fixed size. `text` contains the pacing commands for the mock."""
-    message = {
-        "model": "bench",
-        "temperature": 0.7,
-        "top_p": 0.9,
-        "max_tokens": 256,
-        "messages": [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": text}],
-        **({"stream": True} if stream else {}),
-    }
-    padding = BODY_BYTES - len(json.dumps(message, separators=(",", ":")))
-    message["messages"][1]["content"] = text + "x" * padding  # type: ignore[index]
-    return json.dumps(message, separators=(",", ":")).encode()
+class Cost(NamedTuple):
+    """The CPU time and the instructions of a request, and the report of the load. `instructions` is None if they are not counted."""
+
+    microseconds: float
+    instructions: float | None
+    load: Load
 
 
 def process_tree(root: int) -> list[int]:
@@ -65,30 +56,29 @@ def memory_kib(root: int) -> int:
     return total
 
 
-def cost(
-    folder: Path,
-    target: Target,
-    body: bytes,
-    connections: int,
-    seconds: float,
-    path: str = CHAT_PATH,
-    events: int = CHAT_EVENTS,
-) -> tuple[float, Load]:
-    """After a short warm-up, return the CPU time of the tree per request in microseconds, and the report of the load.
+def busy_seconds() -> float:
+    """Return the time for which all processes of the machine have used its cores, including time that other machines took from it."""
+    fields = (PROC / "stat").read_text().partition("\n")[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[:8])
+    return (user + nice + system + irq + softirq + steal) / TICKS
 
-    `events` is the number of events if the response is a stream.
+
+def cost(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE) -> Cost:
+    """After a short warm-up, return what a request costs the target's process tree.
+
+    Raise BrokenTargetError if any answer is wrong.
     """
-    events = events if b'"stream":true' in body else 0
-    run_load(folder, target.port, body, connections, min(0.3, seconds), events, path=path)
+    run_load(folder, target, request, Pace(pace.connections, min(WARM_UP_S, pace.seconds), pace.times, pace.rate), cores)
+    tree = process_tree(target.process.pid)
+    counter = count_instructions(tree)
     before = cpu_seconds(target.process.pid)
-    load = run_load(folder, target.port, body, connections, seconds, events, path=path)
-    return (cpu_seconds(target.process.pid) - before) / load.completed * 1e6, load
-
-
-def idle_memory(target: Target) -> int:
-    """Return the PSS of the tree in KiB after one second without load."""
-    time.sleep(1)
-    return memory_kib(target.process.pid)
+    load = run_load(folder, target, request, pace, cores)
+    spent = max(cpu_seconds(target.process.pid) - before, 1 / TICKS)  # the kernel reports whole ticks
+    instructions = None
+    if counter:
+        instructions = counter.read() / load.completed
+        counter.close()
+    return Cost(spent / load.completed * 1e6, instructions, load)
 
 
 def _stat(pid: int) -> list[str]:

@@ -1,9 +1,9 @@
 /* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream. The end of the path selects the API:
- * /messages, /responses, /embeddings, /rerank, /tokenize, /chat/completions and otherwise /completions. Messages and Responses
- * have more events.
+ * /messages, /responses, /v2/chat, /embeddings, /rerank, /tokenize, /chat/completions and otherwise /completions. Messages, Responses
+ * and Cohere's chat have more events. A GET gets an empty object, for proxies that check the health of their upstreams or list models.
  *
- * The request text contains the pacing commands, so that no proxy needs configuration for them:
- *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events
+ * The last 2 KB of the request contain the pacing commands, so that no proxy needs configuration for them:
+ *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events, or before a JSON response
  *   #form=1#     every content event lacks its object, creation time and index, and repeats the role
  *   #form=2#     every content event has an id, a creation time and a usage of its own
  *   #form=3#     every content event has a creation time and a member of its own, so that no two are alike
@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,124 +21,32 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_CONNECTIONS = 16384, MAX_REQUEST = 1 << 16, JSON_BYTES = 591, EVENT_BYTES = 195 };
+#include "answers.h"
+
+enum { MAX_CONNECTIONS = 16384, MAX_REQUEST = 1 << 23, FIRST_ROOM = 1 << 14, EDGE = 2048 };
 
 typedef struct {
     char *request;
-    int length, next, chunks, usage, form, api;
-    long delay;
+    int length, room, next, chunks, usage, form, api, json;
+    long delay, size, head;
     double due;
 } Connection;
 
 static Connection connections[MAX_CONNECTIONS];
 static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
-enum { CHAT, COMPLETIONS, EMBEDDINGS, RERANK, TOKENIZE, MESSAGES, RESPONSES, APIS };
-static const char *endings[APIS] = {"/chat/completions", "/completions", "/embeddings", "/rerank", "/tokenize", "/messages", "/responses"};
-enum { ROLE, CONTENT, FINISH, USAGE, DONE, TEXT, TEXT_FINISH, TEXT_USAGE,
-    MESSAGE_START, BLOCK_START, BLOCK_DELTA, BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP,
-    CREATED, ITEM_ADDED, PART_ADDED, PART_DELTA, TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED, KINDS };
-static char answers[APIS][2048], events[KINDS][512];
-static int answer_length[APIS], event_length[KINDS];
-
-/* The first and the last events of a stream, and the event between them. Chat completions may have a usage event. */
-typedef struct { int firsts, first[3], between, lasts, last[4]; } Script;
-static const Script scripts[APIS] = {
-    [CHAT] = {.firsts = 1, .first = {ROLE}, .between = CONTENT, .lasts = 3, .last = {FINISH, USAGE, DONE}},
-    [COMPLETIONS] = {.between = TEXT, .lasts = 3, .last = {TEXT_FINISH, TEXT_USAGE, DONE}},
-    [MESSAGES] = {.firsts = 2, .first = {MESSAGE_START, BLOCK_START}, .between = BLOCK_DELTA, .lasts = 3, .last = {BLOCK_STOP, MESSAGE_DELTA, MESSAGE_STOP}},
-    [RESPONSES] = {.firsts = 3, .first = {CREATED, ITEM_ADDED, PART_ADDED}, .between = PART_DELTA, .lasts = 4, .last = {TEXT_DONE, PART_DONE, ITEM_DONE, COMPLETED}},
-};
-
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Pad `before` + `after` with dots to `size` bytes, so that sizes are the same in every run. */
-static void pad(char *out, const char *before, const char *after, int size) {
-    int room = size - (int)strlen(before) - (int)strlen(after);
-    char dots[1024];
-    memset(dots, '.', sizeof dots);
-    sprintf(out, "%s%.*s%s", before, room < 0 ? 0 : room, dots, after);
-}
-
-static void chunk(int kind, const char *data) {
-    event_length[kind] = sprintf(events[kind], "%x\r\n%s\r\n%s", (unsigned)strlen(data), data, kind == DONE || kind == MESSAGE_STOP || kind == COMPLETED ? "0\r\n\r\n" : "");
-}
-
-static void json(int api, const char *before, const char *after) {
-    char body[1024];
-    pad(body, before, after, JSON_BYTES);
-    answer_length[api] = sprintf(answers[api], "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s", (int)strlen(body), body);
-}
-
-static void padded_chunk(int kind, const char *before, const char *after) {
-    char event[512];
-    pad(event, before, after, EVENT_BYTES);
-    chunk(kind, event);
-}
-
-static void prepare_chat(void) {
-#define REPORTED "\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":50,\"total_tokens\":350}}"
-    json(CHAT, "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":[{\"index\":0,"
-        "\"message\":{\"role\":\"assistant\",\"content\":\"", "\"},\"finish_reason\":\"stop\"}]," REPORTED);
-#define HEAD "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":["
-#define STREAMED "],\"usage\":{\"prompt_tokens\":300,\"completion_tokens\":48,\"total_tokens\":348}}\n\n"
-    chunk(ROLE, HEAD "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n");
-    padded_chunk(CONTENT, HEAD "{\"index\":0,\"delta\":{\"content\":\"", "\"},\"finish_reason\":null}]}\n\n");
-    chunk(FINISH, HEAD "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
-    chunk(USAGE, HEAD STREAMED);
-    chunk(DONE, "data: [DONE]\n\n");
-#define COMPLETION "{\"id\":\"cmpl-bench\",\"object\":\"text_completion\",\"created\":1700000000,\"model\":\"bench-model\",\"choices\":["
-    json(COMPLETIONS, COMPLETION "{\"index\":0,\"text\":\"", "\",\"logprobs\":null,\"finish_reason\":\"stop\"}]," REPORTED);
-    padded_chunk(TEXT, "data: " COMPLETION "{\"index\":0,\"text\":\"", "\",\"logprobs\":null,\"finish_reason\":null}]}\n\n");
-    chunk(TEXT_FINISH, "data: " COMPLETION "{\"index\":0,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
-    chunk(TEXT_USAGE, "data: " COMPLETION STREAMED);
-    json(EMBEDDINGS, "{\"object\":\"list\",\"model\":\"bench-model\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.5,-0.25,0.125]}],\"x\":\"",
-        "\",\"usage\":{\"prompt_tokens\":300,\"total_tokens\":300}}");
-    json(RERANK, "{\"id\":\"rerank-bench\",\"model\":\"bench-model\",\"results\":[{\"index\":1,\"relevance_score\":0.75},"
-        "{\"index\":0,\"relevance_score\":0.25}],\"x\":\"", "\",\"usage\":{\"prompt_tokens\":300,\"total_tokens\":300}}");
-    json(TOKENIZE, "{\"count\":8,\"max_model_len\":4096,\"tokens\":[1,2,3,4,5,6,7,8],\"x\":\"", "\"}");
-}
-
-static void prepare_messages(void) {
-#define MESSAGE "\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"bench-model\","
-    json(MESSAGES, "{" MESSAGE "\"content\":[{\"type\":\"text\",\"text\":\"", "\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
-        "\"usage\":{\"input_tokens\":300,\"output_tokens\":50}}");
-    chunk(MESSAGE_START, "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{" MESSAGE "\"content\":[],\"stop_reason\":null,"
-        "\"stop_sequence\":null,\"usage\":{\"input_tokens\":300,\"output_tokens\":1}}}\n\n");
-    chunk(BLOCK_START, "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
-        "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n");
-    padded_chunk(BLOCK_DELTA, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"",
-        "\"}}\n\n");
-    chunk(BLOCK_STOP, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n");
-    chunk(MESSAGE_DELTA, "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},"
-        "\"usage\":{\"output_tokens\":48}}\n\n");
-    chunk(MESSAGE_STOP, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
-}
-
-static void prepare_responses(void) {
-#define RESPONSE "\"id\":\"resp_benchbenchbenchbench\",\"object\":\"response\",\"created_at\":1700000000,\"model\":\"bench-model\","
-#define ITEM "\"type\":\"message\",\"id\":\"msg_bench\",\"role\":\"assistant\","
-#define PLACE "\"item_id\":\"msg_bench\",\"output_index\":0,\"content_index\":0,"
-#define EVENT(name) "event: response." name "\ndata: {\"type\":\"response." name "\",\"sequence_number\":1,"
-    json(RESPONSES, "{" RESPONSE "\"status\":\"completed\",\"output\":[{" ITEM "\"status\":\"completed\",\"content\":[{\"type\":\"output_text\","
-        "\"annotations\":[],\"text\":\"", "\"}]}],\"usage\":{\"input_tokens\":300,\"output_tokens\":50,\"total_tokens\":350}}");
-    chunk(CREATED, EVENT("created") "\"response\":{" RESPONSE "\"status\":\"in_progress\",\"output\":[]}}\n\n");
-    chunk(ITEM_ADDED, EVENT("output_item.added") "\"output_index\":0,\"item\":{" ITEM "\"status\":\"in_progress\",\"content\":[]}}\n\n");
-    chunk(PART_ADDED, EVENT("content_part.added") PLACE "\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"\"}}\n\n");
-    padded_chunk(PART_DELTA, EVENT("output_text.delta") PLACE "\"delta\":\"", "\"}\n\n");
-    chunk(TEXT_DONE, EVENT("output_text.done") PLACE "\"text\":\"text\"}\n\n");
-    chunk(PART_DONE, EVENT("content_part.done") PLACE "\"part\":{\"type\":\"output_text\",\"annotations\":[],\"text\":\"text\"}}\n\n");
-    chunk(ITEM_DONE, EVENT("output_item.done") "\"output_index\":0,\"item\":{" ITEM "\"status\":\"completed\",\"content\":[]}}\n\n");
-    chunk(COMPLETED, EVENT("completed") "\"response\":{" RESPONSE "\"status\":\"completed\",\"output\":[],"
-        "\"usage\":{\"input_tokens\":300,\"output_tokens\":48,\"total_tokens\":348}}}\n\n");
+static void pacing_ends(int fd) {
+    for (int i = 0; i < paced; i++)
+        if (pacing[i] == fd) pacing[i--] = pacing[--paced];
 }
 
 static void drop(int fd) {
-    for (int i = 0; i < paced; i++)
-        if (pacing[i] == fd) pacing[i--] = pacing[--paced];
+    pacing_ends(fd);
     free(connections[fd].request);
     memset(&connections[fd], 0, sizeof connections[fd]);
     close(fd);
@@ -185,7 +94,12 @@ static int event_kind(const Connection *c) {
 static int stream(int fd) {
     Connection *c = &connections[fd];
     if (c->next < c->chunks) {
-        if (c->delay && c->next && now() < c->due) return 1;
+        if (c->delay && (c->next || c->json) && now() < c->due) return 1;
+        if (c->json) {
+            c->chunks = 0;
+            pacing_ends(fd);
+            return send_all(fd, answers[c->api], answer_length[c->api]);
+        }
         int kind = event_kind(c), own = c->form && kind == CONTENT;
         char event[600];
         int length = own ? irregular(event, c->form, c->next) : event_length[kind];
@@ -195,46 +109,62 @@ static int stream(int fd) {
         if (c->next < c->chunks) return 1;
     }
     c->chunks = 0;
-    for (int i = 0; i < paced; i++)
-        if (pacing[i] == fd) pacing[i--] = pacing[--paced];
+    pacing_ends(fd);
     return 1;
 }
 
-static int answer(int fd, const char *body) {
+static int answer(int fd, const char *body, long size) {
     Connection *c = &connections[fd];
+    if (!strncmp(c->request, "GET ", 4)) {
+        static const char empty[] = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 53\r\n\r\n"
+            "{\"object\":\"list\",\"data\":[{\"id\":\"bench\"}],\"ok\":\"true\"}";
+        return send_all(fd, empty, sizeof empty - 1);
+    }
     const char *end = strstr(c->request, " HTTP/");
     for (c->api = 0; end && c->api < APIS; c->api++)
         if (end - c->request > (long)strlen(endings[c->api]) && !strncmp(end - strlen(endings[c->api]), endings[c->api], strlen(endings[c->api]))) break;
     if (!end || c->api == APIS) return 0;
-    if (!strstr(body, "\"stream\":true") && !strstr(body, "\"stream\": true"))
-        return send_all(fd, answers[c->api], answer_length[c->api]);
+    /* Only the two ends of a long body are searched, so that its length costs the mock no more than reading it. */
+    char edges[2 * EDGE + 1];
+    long first = size < EDGE ? size : EDGE, last = size - first < EDGE ? size - first : EDGE;
+    memcpy(edges, body, first);
+    memcpy(edges + first, body + size - last, last);
+    edges[first + last] = 0;
+    c->json = !strstr(edges, "\"stream\":true") && !strstr(edges, "\"stream\": true");
+    c->delay = number(edges, "#delay=", 0);
+    if (c->json && !c->delay) return send_all(fd, answers[c->api], answer_length[c->api]);
     static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    c->chunks = number(body, "#chunks=", 51) + (c->api == MESSAGES ? 2 : c->api == RESPONSES ? 4 : 0);
-    c->delay = number(body, "#delay=", 0);
-    c->form = number(body, "#form=", 0);
-    c->usage = strstr(body, "include_usage") != NULL;
+    c->chunks = c->json ? 1 : number(edges, "#chunks=", 51) + (c->api == MESSAGES || c->api == COHERE ? 2 : c->api == RESPONSES ? 4 : 0);
+    c->form = number(edges, "#form=", 0);
+    c->usage = strstr(edges, "include_usage") != NULL;
     c->next = 0;
+    c->due = now() + c->delay / 1e6;
     pacing[paced++] = fd;
-    return send_all(fd, head, sizeof head - 1) && stream(fd);
+    return c->json || (send_all(fd, head, sizeof head - 1) && stream(fd));
 }
 
-/* Read received data. Returns 1 while the connection is open. */
+/* Read received data. Returns 1 while the connection is open. The buffer of a request grows with it and is freed after it. */
 static int receive(int fd) {
     Connection *c = &connections[fd];
-    if (!c->request) c->request = malloc(MAX_REQUEST + 1);
-    ssize_t got = recv(fd, c->request + c->length, MAX_REQUEST - c->length, 0);
+    if (!c->request) c->request = malloc((c->room = FIRST_ROOM) + 1);
+    if (c->length == c->room && c->room < MAX_REQUEST) c->request = realloc(c->request, (c->room *= 4) + 1);
+    ssize_t got = recv(fd, c->request + c->length, c->room - c->length, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 1;
     if (got <= 0) return 0;
     c->length += got;
     c->request[c->length] = 0;
-    char *end = strstr(c->request, "\r\n\r\n");
-    if (!end) return c->length < MAX_REQUEST;
-    char *header = strcasestr(c->request, "content-length:");
-    long size = header && header < end ? atol(header + 15) : 0;
-    if (size > MAX_REQUEST / 2) return 0;
-    if (end + 4 + size > c->request + c->length) return 1;
-    int alive = answer(fd, end + 4);
-    c->length = 0;
+    if (!c->head) {
+        char *end = strstr(c->request, "\r\n\r\n");
+        if (!end) return c->length < FIRST_ROOM; /* the head of a request fits in the first buffer */
+        char *header = strcasestr(c->request, "content-length:");
+        c->head = end + 4 - c->request;
+        c->size = header && header < end ? atol(header + 15) : 0;
+        if (strcasestr(c->request, "chunked") && strcasestr(c->request, "chunked") < end) return 0;
+    }
+    if (c->size > MAX_REQUEST / 2) return 0;
+    if (c->head + c->size > c->length) return 1;
+    int alive = answer(fd, c->request + c->head, c->size);
+    c->length = c->head = c->size = 0;
     free(c->request);
     c->request = NULL;
     return alive;
@@ -265,14 +195,24 @@ int main(int argc, char **argv) {
     struct epoll_event ready[512];
     prepare_chat();
     prepare_messages();
+    prepare_cohere();
     prepare_responses();
     int listener = listen_on(argc > 1 ? atoi(argv[1]) : 0), poll = epoll_create1(0);
     epoll_ctl(poll, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN, .data.fd = listener});
     for (;;) {
-        int patience = paced ? 1 : -1;
-        for (int i = 0; i < paced && patience; i++)
-            if (!connections[pacing[i]].delay) patience = 0;
-        int count = epoll_wait(poll, ready, 512, patience);
+        /* The next due time, with the precision of ppoll(): epoll_wait() has only milliseconds. */
+        double due = paced ? now() + 3600 : 0;
+        for (int i = 0; i < paced && due; i++) {
+            const Connection *c = &connections[pacing[i]];
+            if (!c->delay) due = 0;
+            else if (c->due < due) due = c->due;
+        }
+        if (due) {
+            double wait = due - now();
+            struct timespec patience = {.tv_sec = wait > 0 ? (long)wait : 0, .tv_nsec = wait > 0 ? (long)((wait - (long)wait) * 1e9) : 0};
+            ppoll(&(struct pollfd){.fd = poll, .events = POLLIN}, 1, &patience, NULL);
+        }
+        int count = epoll_wait(poll, ready, 512, paced ? 0 : -1);
         for (int i = 0; i < count; i++) {
             if (ready[i].data.fd == listener) accept_all(poll, listener);
             else if (!receive(ready[i].data.fd)) drop(ready[i].data.fd);

@@ -1,20 +1,18 @@
-"""The processes of a benchmark: mock upstream, load generator and the two targets, each pinned to a core."""
+"""The processes of a benchmark: mock upstream, load generator and targets, pinned to cores."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -22,59 +20,15 @@ KEY = "sk-benchmark"
 CHAT_PATH = "/v1/chat/completions"
 FILES_WANTED = 32768
 CORES = sorted(os.sched_getaffinity(0))
-TARGET_CORE, LOAD_CORE = {CORES[0]}, {CORES[-1]}
+TARGET_CORE, LOAD_CORE, ALL_CORES = {CORES[0]}, {CORES[-1]}, set(CORES)
+START_DEADLINE_S = 60
 
-GATEWAY_YAML = """\
-listen: 127.0.0.1:{port}
-admin: 127.0.0.1:{admin_port}
-providers:
-  mock: {{ type: openai-compatible, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
-  messages: {{ type: anthropic, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
-  responses: {{ type: openai, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
-  tokens: {{ type: vllm, base_url: "http://127.0.0.1:{upstream}/v1", api_key: "${{UPSTREAM_KEY}}" }}
-models:
-  bench: mock/bench-model
-  bench-tokens: tokens/bench-model
-  native-messages: messages/bench-model
-  native-responses: responses/bench-model
-keys:
-  caller: {{ hash: "sha256:{hash}", models: ["*"] }}
-"""
-
-NGINX_CONF = """\
-daemon off;
-master_process off;
-worker_rlimit_nofile {files};
-pid {folder}/nginx.pid;
-error_log {folder}/error.log crit;
-events {{ worker_connections 16384; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_buffer_size 64k;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    upstream mock {{ server 127.0.0.1:{upstream}; keepalive 4096; keepalive_requests 1000000000; }}
-    server {{
-        listen 127.0.0.1:{port} backlog=4096;
-        location / {{
-            proxy_pass http://mock;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_buffering off;
-            proxy_read_timeout 120s;
-        }}
-    }}
-}}
-"""
+Process = subprocess.Popen[bytes]
 
 
 @dataclass
 class Load:
-    """The report of the load generator."""
+    """The report of the load generator. `first` is the time to the first byte of a response, and the others are the whole time."""
 
     completed: int
     errors: int
@@ -82,6 +36,13 @@ class Load:
     seconds: float
     first_p50_ms: float
     first_p99_ms: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def per_second(self) -> float:
+        """Completed requests per second."""
+        return self.completed / self.seconds
 
 
 @dataclass
@@ -90,9 +51,32 @@ class Target:
 
     name: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: Process
     started: float
     """Seconds from the start of the process to its first correct answer."""
+    headers: str = ""
+    """Header lines that callers of this proxy send."""
+    admin_port: int = 0
+
+
+@dataclass
+class Launch:
+    """How to start a target."""
+
+    name: str
+    command: Sequence[str]
+    port: int
+    body: bytes
+    """The request whose first correct answer ends the start."""
+    cores: set[int] = field(default_factory=lambda: TARGET_CORE)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    headers: str = ""
+    admin_port: int = 0
+    deadline: float = START_DEADLINE_S
+
+
+class BrokenTargetError(Exception):
+    """A target did not start or gave a wrong answer."""
 
 
 def free_port() -> int:
@@ -115,6 +99,20 @@ def pinned(cores: set[int]) -> Callable[[], None]:
     return prepare
 
 
+def program(name: str) -> str | None:
+    """Return the path of a system program, or None. Debian's folders for administrators may be missing from PATH."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def version_of(name: str, argument: str) -> str | None:
+    """Return the first line that a system program prints about its version, or None if it is not installed."""
+    path = program(name)
+    if path is None:
+        return None
+    said = subprocess.run([path, argument], capture_output=True, text=True, check=False)
+    return (said.stdout + said.stderr).strip().partition("\n")[0]
+
+
 def compile_programs(folder: Path) -> None:
     """Compile the mock and the load generator. Exit with one line if there is no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -124,65 +122,83 @@ def compile_programs(folder: Path) -> None:
         subprocess.run([compiler, "-O2", "-o", str(folder / name), str(HERE / f"{name}.c")], check=True)
 
 
-def start_mock(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+def start_mock(folder: Path, cores: set[int]) -> tuple[Process, int]:
     """Start the mock upstream. Return its process and its port."""
-    process = subprocess.Popen([str(folder / "mock"), "0"], stdout=subprocess.PIPE, preexec_fn=pinned(LOAD_CORE))
+    process = subprocess.Popen([str(folder / "mock"), "0"], stdout=subprocess.PIPE, preexec_fn=pinned(cores))
     assert process.stdout is not None
     return process, int(process.stdout.readline())
 
 
-def run_load(
-    folder: Path,
-    port: int,
-    body: bytes,
-    connections: int,
-    seconds: float,
-    events: int,
-    times: int = 0,
-    path: str = CHAT_PATH,
-) -> Load:
-    """Send load to a target. Raise RuntimeError if any answer is wrong."""
-    command = [str(folder / "load"), str(port), str(connections), str(seconds), str(times), str(events), KEY, path]
-    done = subprocess.run(command, input=body, capture_output=True, preexec_fn=pinned(LOAD_CORE), check=False)
-    if done.returncode:
-        raise RuntimeError(f"the load generator reported errors: {done.stdout.decode()} {done.stderr.decode()}")
-    return Load(**json.loads(done.stdout))
+@dataclass(frozen=True)
+class Request:
+    """What the load generator sends. `events` is the number of events of the response, 0 if it is JSON."""
+
+    body: bytes
+    path: str = CHAT_PATH
+    events: int = 0
 
 
-def start_gateway(folder: Path, upstream: int, body: bytes) -> Target:
-    """Start the gateway with one key, one model and one remote provider, without an engine, logging to a file."""
-    config = folder / "gateway.yaml"
-    port, admin_port = free_port(), free_port()
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
-    config.write_text(GATEWAY_YAML.format(port=port, admin_port=admin_port, upstream=upstream, hash=digest))
-    with (folder / "gateway.log").open("wb") as log:
-        return _start("gateway", [sys.executable, "-m", "gateway", "serve", "--config", str(config)], port, folder, body, log.fileno())
+@dataclass(frozen=True)
+class Pace:
+    """How the load generator sends: `connections` in a closed loop, or `rate` requests per second.
+
+    `times` is the number of requests per connection; 0 means as many as fit into `seconds`.
+    """
+
+    connections: int
+    seconds: float
+    times: int = 0
+    rate: float = 0
 
 
-def start_nginx(folder: Path, upstream: int, body: bytes) -> Target | None:
-    """Start nginx as a plain proxy. Return None if it is not installed."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        return None
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX_CONF.format(folder=folder, upstream=upstream, port=port, files=FILES_WANTED))
-    command = [program, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
-    with (folder / "nginx.log").open("wb") as log:
-        return _start("nginx", command, port, folder, body, log.fileno())
+def start_load(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE) -> Process:
+    """Start the load generator. `finish_load` reads its report."""
+    command = [str(folder / "load"), str(target.port), str(pace.connections), str(pace.seconds), str(pace.times), str(request.events)]
+    command += [KEY, request.path, str(pace.rate), target.headers]
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(request.body)
+        file.seek(0)
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=pinned(cores))
 
 
-def nginx_version() -> str | None:
-    """Return the version of nginx, or None if it is not installed."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        return None
-    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r"nginx/\S+", said)
-    return found.group() if found else None
+def finish_load(loading: Process, target: Target, request: Request) -> Load:
+    """Return the report. Raise BrokenTargetError if any answer was wrong."""
+    said, complained = loading.communicate()
+    if loading.returncode:
+        what = f"{target.name} gave wrong answers to {request.path}"
+        raise BrokenTargetError(f"{what}: {said.decode().strip()} {complained.decode(errors='replace').strip()}")
+    return Load(**json.loads(said))
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def run_load(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE) -> Load:
+    """Send load to a target. Raise BrokenTargetError if any answer is wrong."""
+    return finish_load(start_load(folder, target, request, pace, cores), target, request)
+
+
+def start_target(folder: Path, launch: Launch) -> Target:
+    """Start a target and wait for its first correct answer. Raise BrokenTargetError with the end of its log if there is none."""
+    log = folder / f"{launch.name.replace(' ', '-')}.log"
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **launch.environment}
+    began = time.monotonic()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            launch.command, cwd=HERE.parent, env=environment, stdout=file, stderr=file, preexec_fn=pinned(launch.cores)
+        )
+    target = Target(launch.name, launch.port, process, 0, launch.headers, launch.admin_port)
+    while time.monotonic() - began < launch.deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", launch.port), 1).close()
+            run_load(folder, target, Request(launch.body), Pace(1, 5, times=1))
+        except (OSError, BrokenTargetError):
+            time.sleep(0.01)
+        else:
+            target.started = time.monotonic() - began
+            return target
+    stop(process)
+    raise BrokenTargetError(f"{launch.name} did not start: {log.read_text(errors='replace')[-2000:].strip()}")
+
+
+def stop(process: Process) -> None:
     """End a process of this run."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -191,20 +207,5 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _start(name: str, command: list[str], port: int, folder: Path, body: bytes, log: int) -> Target:
-    """Start a target and wait for its first correct answer."""
-    began = time.monotonic()
-    env = {**os.environ, "UPSTREAM_KEY": "upstream-credential", "LOCKGATE_STATE": str(folder / "state")}
-    process = subprocess.Popen(command, cwd=HERE.parent, env=env, stdout=log, stderr=log, preexec_fn=pinned(TARGET_CORE))
-    while time.monotonic() - began < 30 and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            run_load(folder, port, body, connections=1, seconds=5, events=0, times=1)
-        except (OSError, RuntimeError):
-            time.sleep(0.01)
-        else:
-            return Target(name, port, process, time.monotonic() - began)
-    stop(process)
-    raise RuntimeError(f"{name} gave no correct answer:\n{(folder / f'{name}.log').read_text(errors='replace')[-2000:]}")
+    if process.stdout:
+        process.stdout.close()

@@ -1,172 +1,179 @@
-"""The report of a run, as Markdown tables."""
+"""The report of a run, as Markdown tables and plots."""
 
 from __future__ import annotations
 
-import platform
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-GOALS = {
-    "JSON c=32": ("x nginx", 6.5),
-    "SSE c=32": ("x nginx", 1.7),
-    "stream that needs repair": ("x untouched", 2.5),
-    "Responses JSON, translated": ("x chat", 2.0),
-    "Responses SSE, translated": ("x chat", 2.5),
-    "Responses JSON, native": ("x chat", 1.2),
-    "Responses SSE, native": ("x chat", 1.2),
-    "Messages JSON, translated": ("x chat", 2.0),
-    "Messages SSE, translated": ("x chat", 2.5),
-    "Messages JSON, native": ("x chat", 1.2),
-    "Messages SSE, native": ("x chat", 1.2),
-    "Cohere's chat JSON, translated": ("x chat", 2.0),
-    "Cohere's chat SSE, translated": ("x chat", 2.5),
-    "Completions JSON, unchanged": ("x chat", 1.2),
-    "Completions SSE, unchanged": ("x chat", 1.2),
-    "idle memory": ("MB", 45.0),
-    "2,000 slow streams": ("KiB each", 30.0),
-}
-"""Goals of a release. A missed goal is reported but is not an error, because machines differ and are shared."""
+from benchmarks.bench import CPU, INSTRUCTIONS, RATE, column
+from benchmarks.conditions import Conditions, machine
+from benchmarks.figures import Figures, Spread
+from benchmarks.goals import COMPARED, GOALS, Goal
+from benchmarks.peers import PEERS
+from benchmarks.plots import Bar, bars
+from benchmarks.runs import LATENCY
+from benchmarks.sections import SECTIONS, Section
+from benchmarks.targets import BARE, FULL, NGINX
 
-Pairs = list[tuple[float, float]]
-"""Two costs of each repetition."""
+INTRODUCTION = """\
+Written by `{command}`. The targets run on one core unless a table says otherwise. The mock upstream, the load generator and Redis
+share another core. A request has 2,000 B: a system message, five turns and spaces, as SDKs write them, and no two requests are the
+same. A JSON response has 591 B, and a stream 51 events of about 200 B. Every answer is checked.
+
+CPU is the user and system time of the target's process tree. Figures are medians of all repetitions, with the lowest and the
+highest in brackets. Ratios are computed within a repetition, in which the targets take turns. Absolute figures depend on the
+machine.
+
+- *everything on*: a key with limits for requests and tokens in Redis, the journal, metrics, the log and call records
+- *bare*: no key, limits, journal or call records; metrics and the log cannot be turned off
+- *nginx* only forwards bytes
+"""
 
 
-@dataclass
-class Figures:
-    """Results of one run: CPU time per request in microseconds by load and target, one value per repetition, and memory."""
-
-    cpu: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    throughput: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    repairs: dict[str, Pairs] = field(default_factory=dict)
-    """CPU time of a stream that needs repair, and of an untouched one just before it: a pair per repetition."""
-    apis: dict[str, Pairs] = field(default_factory=dict)
-    """CPU time of a call of another API, and of the same chat completion just before it: a pair per repetition."""
-    started: dict[str, float] = field(default_factory=dict)
-    idle_kib: dict[str, int] = field(default_factory=dict)
-    stream_kib: dict[str, float] = field(default_factory=dict)
-    nginx: str | None = None
-
-    def add(self, load: str, target: str, microseconds: float, per_second: float) -> None:
-        """Add the results of one repetition."""
-        self.cpu.setdefault(load, {}).setdefault(target, []).append(microseconds)
-        self.throughput.setdefault(load, {}).setdefault(target, []).append(per_second)
-
-    def add_repair(self, repair: str, microseconds: float, untouched: float) -> None:
-        """Add the result of one repetition for streams that need repair."""
-        self.repairs.setdefault(repair, []).append((microseconds, untouched))
-
-    def add_api(self, api: str, microseconds: float, chat: float) -> None:
-        """Add the result of one repetition for calls of another API."""
-        self.apis.setdefault(api, []).append((microseconds, chat))
-
-    def api_ratio(self, api: str) -> float | None:
-        """Return the cost of a call of another API divided by that of the chat completion, as a median."""
-        pairs = self.apis.get(api)
-        return _median_ratio(pairs) if pairs else None
-
-    def repair_ratio(self, repair: str) -> float:
-        """Return the cost of a stream that needs repair divided by that of an untouched one, as a median."""
-        return _median_ratio(self.repairs[repair])
-
-    def ratio(self, load: str) -> float | None:
-        """Return the gateway's cost divided by nginx's: the median of the ratios of all repetitions."""
-        ours, theirs = self.cpu[load].get("gateway", []), self.cpu[load].get("nginx", [])
-        return statistics.median(a / b for a, b in zip(ours, theirs, strict=True)) if theirs else None
+def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] = ()) -> str:
+    """Return the report. `compared` has the names of the other gateways of a comparison, or none for a run without them."""
+    command = "make bench-peers" if compared else "make bench"
+    title = "Comparison with other gateways" if compared else "Cost of a call"
+    lines = [f"# {title}", "", *INTRODUCTION.format(command=command).splitlines()]
+    lines += [f"- *{name}*: {PEERS[name].about}" for name in compared]
+    lines += ["", f"Machine: {machine()}. {_instructions(figures)}", "", _state(figures, conditions), "", "## Goals", ""]
+    lines += [*_goals(figures, COMPARED if compared else GOALS), ""]
+    notes = figures.notes.get("targets", [])
+    lines += [*(f"- {note}" for note in notes), ""] if notes else []
+    for section in SECTIONS:
+        rows = figures.tables.get(section.name)
+        notes = figures.notes.get(section.name, [])
+        if rows or notes:
+            lines += [f"## {section.title}", "", section.text, ""]
+            lines += _by_target(figures, section) if compared else [*_table(figures, section), ""] if rows else []
+            lines += [f"![{section.title}]({plot_name(section, bool(compared))})", ""] if section.plotted and rows else []
+            lines += [*(f"- {note}" for note in notes), ""] if notes else []
+    return "\n".join(lines)
 
 
-def markdown(figures: Figures) -> str:
-    """Return the report."""
-    tables = (_cpu_table, _repair_table, _api_table, _memory_table, _verdicts)
-    return "\n".join([*_heading(figures), *[line for table in tables for line in (*table(figures), "")]])
-
-
-def _heading(figures: Figures) -> list[str]:
-    return [
-        "# Cost of a call",
-        "",
-        "Written by `make bench`. The target runs on one core; the mock upstream and the load generator share another core. A request",
-        "has 1,460 B, a JSON response 591 B, and a stream 51 events of about 200 B, each sent separately: without a pause, or 20 ms",
-        "apart. CPU is the user and system time of the target's process tree per request: the median of all repetitions (lowest to",
-        "highest). Ratios are computed within a repetition. Absolute figures depend on the machine. The gateway checks a key, parses",
-        "and routes the call, rewrites its model, reads and counts the usage of the response and writes a log line; nginx only",
-        "forwards bytes.",
-        "",
-        f"Machine: {_machine()}; Python {platform.python_version()}; {figures.nginx or 'nginx is not installed: no ratios'}.",
-        "",
-    ]
-
-
-def _machine() -> str:
-    """Return processor and kernel in one line."""
-    info = Path("/proc/cpuinfo").read_text()
-    names = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
-    count = max(1, info.count("processor\t"))
-    return f"{count} x {names[0] if names else platform.machine()}, Linux {platform.release().partition('-')[0]}"
-
-
-def _cpu_table(figures: Figures) -> list[str]:
-    lines = ["| load | gateway, CPU us | nginx, CPU us | ratio | gateway, requests/s |", "| --- | --- | --- | --- | --- |"]
-    for load, values in figures.cpu.items():
-        ratio = figures.ratio(load)
-        rate = statistics.median(figures.throughput[load]["gateway"])
-        cells = [load, _spread(values["gateway"]), _spread(values.get("nginx", [])), f"{ratio:.2f}" if ratio else "-", f"{rate:,.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _repair_table(figures: Figures) -> list[str]:
-    return _ratio_table("stream that needs repair, c=32", "untouched", figures.repairs)
-
-
-def _api_table(figures: Figures) -> list[str]:
-    return _ratio_table("call of another API, c=32", "chat completion", figures.apis)
-
-
-def _ratio_table(what: str, other: str, costs: Mapping[str, Pairs]) -> list[str]:
-    """Return a table of costs, of the costs of the alternative in the same repetitions, and of their ratios."""
-    lines = [f"| {what} | gateway, CPU us | {other}, CPU us | ratio |", "| --- | --- | --- | --- |"]
-    for name, pairs in costs.items():
-        ours, others = zip(*pairs, strict=True)
-        lines.append(f"| {name} | {_spread(ours)} | {_spread(others)} | {_median_ratio(pairs):.2f} |")
-    return lines
-
-
-def _median_ratio(pairs: Pairs) -> float:
-    return statistics.median(ours / other for ours, other in pairs)
-
-
-def _memory_table(figures: Figures) -> list[str]:
-    lines = ["| | gateway | nginx |", "| --- | --- | --- |"]
-    rows = (
-        ("start to first answer, s", figures.started, "{:.2f}"),
-        ("idle memory (PSS), MB", {name: kib * 1024 / 1e6 for name, kib in figures.idle_kib.items()}, "{:.1f}"),
-        ("memory of one slow stream of 2,000 (PSS), KiB", figures.stream_kib, "{:.1f}"),
-    )
-    for title, values, form in rows:
-        cells = [form.format(values[name]) if name in values else "-" for name in ("gateway", "nginx")]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
-    return lines
-
-
-def _verdicts(figures: Figures) -> list[str]:
-    measured = {
-        "JSON c=32": figures.ratio("JSON c=32") if "JSON c=32" in figures.cpu else None,
-        "SSE c=32": figures.ratio("SSE c=32") if "SSE c=32" in figures.cpu else None,
-        "stream that needs repair": max(map(figures.repair_ratio, figures.repairs), default=None),
-        **{name: figures.api_ratio(name) for name, (unit, _) in GOALS.items() if unit == "x chat"},
-        "idle memory": figures.idle_kib["gateway"] * 1024 / 1e6 if figures.idle_kib else None,
-        "2,000 slow streams": figures.stream_kib.get("gateway"),
+def plots(figures: Figures, compared: bool) -> dict[str, str]:
+    """Return the plots by file name: the first figure of each target, by row."""
+    return {
+        plot_name(section, compared): bars(f"{section.title}: {section.figures[0]}", _groups(figures, section))
+        for section in SECTIONS
+        if section.plotted and figures.tables.get(section.name)
     }
-    lines = ["| goal | at most | measured | |", "| --- | --- | --- | --- |"]
-    for name, (unit, limit) in GOALS.items():
-        value = measured[name]
-        verdict = "not measured" if value is None else "met" if value <= limit else "missed"
-        lines.append(f"| {name} | {limit:g} {unit} | {'-' if value is None else f'{value:.2f}'} | {verdict} |")
-    return lines
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Return median and range."""
-    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})" if values else "-"
+def plot_name(section: Section, compared: bool) -> str:
+    """Return the file name of the plot of a section."""
+    return f"plots/{'peers-' if compared else ''}{section.name}.svg"
+
+
+def _groups(figures: Figures, section: Section) -> dict[str, list[Bar]]:
+    return {
+        row: [
+            Bar(name, spread) for name in _targets(figures, section) if (spread := figures.spread(section.name, row, column(name, first)))
+        ]
+        for row in figures.tables[section.name]
+        for first in section.figures[:1]
+    }
+
+
+def _instructions(figures: Figures) -> str:
+    """Say whether the machine counts instructions, which do not depend on other processes as times do."""
+    names = (name for rows in figures.tables.values() for row in rows.values() for name in row)
+    if any(name.endswith(INSTRUCTIONS) for name in names):
+        return "Instructions are those in user mode; they hardly depend on other processes."
+    return "Its kernel does not count instructions, as in many virtual machines."
+
+
+def _state(figures: Figures, conditions: Conditions) -> str:
+    """Say whether the run was quiet, and by which measurements."""
+    deviation = conditions.deviation(figures)
+    measured = (
+        f"Other processes used {conditions.others:.0%} of all cores, and the load average before the run was {conditions.load_before:.1f}."
+    )
+    if deviation == float("inf"):
+        control = "The control was not measured."
+    else:
+        control = f"The median cost of two equal nginx processes differed by at most {deviation:.0%}."
+    if conditions.quiet(figures):
+        return f"This was a quiet run. {measured} {control}"
+    return f"**This was a busy run: compare only ratios, and only roughly.** {measured} {control}"
+
+
+def _goals(figures: Figures, goals: Sequence[Goal]) -> Iterator[str]:
+    yield from _rows(["goal", "limit", "measured", ""], ([goal.name, *goal.verdict(figures)] for goal in goals))
+
+
+def _table(figures: Figures, section: Section) -> Iterator[str]:
+    """Return one row per row of the section: its figures, then ratios and differences. Columns without any figure are left out."""
+    rows = figures.tables[section.name]
+    columns = [name for name in section.columns if any(name in row for row in rows.values())]
+    ratios = [pair for pair in section.ratios if any(figures.ratio(section.name, row, *pair) for row in rows)]
+    differences = [pair for pair in section.differences if any(figures.difference(section.name, row, *pair) for row in rows)]
+    heads = ["", *columns, *(" / ".join(map(_short, pair)) for pair in ratios), *(_added(*pair) for pair in differences)]
+    yield from _rows(
+        heads,
+        (
+            [
+                row,
+                *(shown(figures.spread(section.name, row, name)) for name in columns),
+                *(shown(figures.ratio(section.name, row, *pair)) for pair in ratios),
+                *(shown(figures.difference(section.name, row, *pair)) for pair in differences),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _by_target(figures: Figures, section: Section) -> Iterator[str]:
+    """Return a table for each row of the section, with one row per target, and the gateway's share of the target's first figure."""
+    for row in figures.tables.get(section.name, {}):
+        names = _targets(figures, section)
+        kinds = [kind for kind in section.figures if any(figures.values(section.name, row, column(name, kind)) for name in names)]
+        first = section.figures[0]
+        ours = [name for name in (FULL, BARE) if name in names]
+        yield from (f"**{row}**", "")
+        yield from _rows(
+            ["", *kinds, *(f"{our} / this" for our in ours)],
+            (
+                [
+                    name,
+                    *(shown(figures.spread(section.name, row, column(name, kind))) for kind in kinds),
+                    *(shown(figures.ratio(section.name, row, column(our, first), column(name, first))) for our in ours),
+                ]
+                for name in names
+            ),
+        )
+        yield ""
+
+
+def _targets(figures: Figures, section: Section) -> list[str]:
+    """Return the names of all targets that have the section's first figure, in the order of their measurement."""
+    end = f", {section.figures[0]}"
+    found = [name.removesuffix(end) for row in figures.tables[section.name].values() for name in row if name.endswith(end)]
+    return sorted(dict.fromkeys(found), key=lambda name: (FULL, BARE, NGINX).index(name) if name in (FULL, BARE, NGINX) else len(found))
+
+
+def _short(name: str) -> str:
+    """Return a column without the name of its figure."""
+    target, _, figure = name.rpartition(", ")
+    return target if figure in (CPU, RATE, INSTRUCTIONS, LATENCY) and not target.endswith(("p50", "p99")) else name
+
+
+def _added(name: str, base: str) -> str:
+    return f"{_short(name)}, added" if name.endswith("ms") else f"{_short(name)} - {_short(base)}, us"
+
+
+def _rows(heads: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield f"| {' | '.join('---' for _ in heads)} |"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"
+
+
+def shown(spread: Spread | None) -> str:
+    """Return median and range with three significant digits, or a dash if there is no figure."""
+    if spread is None:
+        return "-"
+    digits = 0 if abs(spread.median) >= 100 else 1 if abs(spread.median) >= 10 else 2
+    if spread.low == spread.high:
+        return f"{spread.median:,.{digits}f}"
+    between = "-" if spread.low >= 0 else " to "
+    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f}{between}{spread.high:,.{digits}f})"

@@ -119,8 +119,15 @@ def cost_of(attempt: Attempt, usage: Usage) -> int | None:
     return attempt.price.usage_cost(usage) if attempt.price is not None else None
 
 
+def answered_at_once(call: Call) -> bool:
+    """Return whether the only attempt answered the call."""
+    return len(call.attempts) == 1 and call.attempts[0] is call.answered_by
+
+
 def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int | None]]:
     """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars if it is known."""
+    if answered_at_once(call):
+        return
     for attempt in call.attempts:
         if attempt is not call.answered_by:
             for usage in billed_usages(attempt):
@@ -129,6 +136,8 @@ def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int | None]]
 
 def billed_attempts(call: Call) -> list[dict[str, Any]]:
     """Return the bills of attempts that did not answer the call, as receipts and log lines show them."""
+    if answered_at_once(call):
+        return []
     return [
         {"target": attempt.target.name, "usage": usage.as_record(), "cost_usd": None if cost is None else cost / NANO_PER_USD}
         for attempt, usage, cost in unanswered_usages(call)

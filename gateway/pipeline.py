@@ -109,16 +109,16 @@ class Pipeline:
         self._call_metrics = CallMetrics(metrics)
         self.failover = Failover(metrics, limits, health, budget, hedges)
         self._log = log
-        self._watch = watch
+        self.watch = watch
         self.deadlines = deadlines
         self.calls = 0
         """Number of calls in flight. A generation that no longer serves ends when this number is 0."""
-        self._max_body = max_body
-        self._strict = strict
+        self.max_body = max_body
+        self.strict = strict
         self._mirrors = mirrors
-        self._tracer = tracer
-        self._default_output = default_output
-        self._ledger = ledger
+        self.tracer = tracer
+        self.default_output = default_output
+        self.ledger = ledger
         self.storage = storage
 
     def serve(
@@ -172,10 +172,18 @@ class Pipeline:
 
         return self._serve(call, caller, answer)
 
-    async def _serve(self, call: Call, caller: AnyCaller, answer: Callable[[Call, AnyCaller], Awaitable[None]]) -> None:
-        self._watch.add(caller)
+    def begin(self, caller: Caller) -> None:
+        """Count a call as in flight, and watch its caller."""
+        self.watch.add(caller)
         self.metrics.begin()
         self.calls += 1
+
+    async def _serve(self, call: Call, caller: AnyCaller, answer: Callable[[Call, AnyCaller], Awaitable[None]]) -> None:
+        self.begin(caller)
+        await self.finish(call, caller, answer)
+
+    async def finish(self, call: Call, caller: AnyCaller, answer: Callable[[Call, AnyCaller], Awaitable[None]]) -> None:
+        """Answer a call that has begun, and account for it."""
         try:
             await answer(call, caller)
         except GatewayError as error:
@@ -190,23 +198,28 @@ class Pipeline:
             _uncancel()
             await self._leave(call, caller)
         except Exception as error:  # every call ends with a response and a log line
-            self._log.write(internal_error(call.id, error))
-            self.metrics.count("lockgate_internal_errors")
+            self.report_internal(call, error)
             message = "Internal error: the gateway's log has the details under this request id."
             await self._refuse(call, caller, GatewayError(message))
         finally:
-            self._watch.discard(caller)
+            self.watch.discard(caller)
             caller.close()
             try:
                 await accounting.count_missing(call)
             finally:
-                self._account(call, caller)
+                self.account(call, caller)
+
+    def report_internal(self, call: Call, error: Exception) -> None:
+        """Log and count an error of the gateway itself."""
+        self._log.write(internal_error(call.id, error))
+        self.metrics.count("lockgate_internal_errors")
 
     def begin_trace(self, headers: Headers) -> Trace | None:
         """Return the trace of a call, or None if calls are not traced."""
-        return self._tracer.begin(headers) if self._tracer is not None else None
+        return self.tracer.begin(headers) if self.tracer is not None else None
 
-    def _account(self, call: Call, caller: Caller) -> None:
+    def account(self, call: Call, caller: Caller) -> None:
+        """Account for a call that has ended."""
         ended = time.monotonic()
         self.metrics.end(stream=call.stream)
         self.calls -= 1
@@ -217,7 +230,7 @@ class Pipeline:
             self.limits.settle(call, call.reservation)
         if call.answered_by is not None:
             call.answered_by.cost = accounting.answer_cost(call.answered_by)
-        self._ledger.book(call, ended)
+        self.ledger.book(call, ended)
         self._call_metrics.record(call, ended)
         self._log.add(call, ended)
         if call.trace is not None:
@@ -257,7 +270,7 @@ class Pipeline:
         read_parameters(call)
         if call.stream:
             self.metrics.begin_stream()
-        query = RouteQuery(call, caller.headers, self._default_output)
+        query = RouteQuery(call, caller.headers, self.default_output)
         if self.router.compares_costs(model):
             await query.count(candidate.backend.target for candidate in self.router.all_candidates(model))
         candidates = self.router.candidates(model, query)
@@ -272,7 +285,7 @@ class Pipeline:
         if mirror is not None and self._mirrors is not None:
             candidates_of = partial(self.router.candidates_of, mirror.target, query)
             self._mirrors.offer(call, caller.headers, mirror, candidates_of, self.failover)
-        self._ledger.track(call)
+        self.ledger.track(call)
         await self.failover.run(call, caller, candidates, alternates)
 
     async def _accept(self, call: Call, caller: Caller) -> None:
@@ -282,14 +295,16 @@ class Pipeline:
             self._authenticate(call, caller)
         except SigningKeyUnknownError:
             await self._identify(call, caller)
-        check_body_headers(headers, self._max_body)
+        check_body_headers(headers, self.max_body)
         source = caller.take_body()
-        source = await read_body(caller.receive, self._max_body) if source is None else check_size(source, self._max_body)
+        source = await read_body(caller.receive, self.max_body) if source is None else check_size(source, self.max_body)
         caller.reading_body = False
         call.read_at = time.monotonic()
+        if call.key is not None and call.key.captures_content:
+            call.content = caller.capture(source)
         if call.translator is not None:
             await self.storage.begin(call, caller, source)
-        read_request(call, headers, source, self.known_headers, strict=self._strict)
+        read_request(call, headers, source, self.known_headers, strict=self.strict)
 
     def _authenticate(self, call: Call, caller: Caller) -> None:
         try:

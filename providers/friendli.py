@@ -110,17 +110,17 @@ class Friendli(OpenAICompatible):
         if options.operation == "embeddings" and base_path(target.base_url).endswith("/serverless/v1"):
             raise Refusal("Friendli offers embeddings at dedicated endpoints only.", None, "unsupported_operation")
         adjustments = super().adapt(body, target, options)
+        if options.operation == "embeddings" and _token_ids(body) is not None:
+            adjustments.append(Adjustment("input", "rename", to="tokens"))
         if options.operation == "chat" and _has_built_in_tools(body) and _tools_path(target) is None:
             raise Refusal(f"'tools' cannot be sent to Friendli: {_NO_BUILT_IN}.", "tools", "unsupported_parameter")
         return adjustments
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request, at the path for built-in tools if there are any. Token ids have a field of their own."""
-        if options.operation == "embeddings" and "input" in body and type(value := body.get("input")) is list:
-            flat = value[0] if type(value[0]) is list else value
-            if is_token_array(flat):
-                body.pop("input")
-                body.set("tokens", flat)
+        if options.operation == "embeddings" and (tokens := _token_ids(body)) is not None:
+            body.pop("input")
+            body.set("tokens", tokens)
         request = super().encode(body, target, options)
         if options.operation == "chat" and _has_built_in_tools(body):
             options.memo[_ASSISTED] = True
@@ -134,6 +134,13 @@ class Friendli(OpenAICompatible):
 
 _ASSISTED = "friendli_tools"
 _NO_BUILT_IN = "built-in tools exist at https://api.friendli.ai/serverless/v1 only"
+
+
+def _token_ids(body: Body) -> list[int] | None:
+    """Return the first token array of an embeddings request, or None if its inputs are text."""
+    value = body.get("input")
+    flat = value[0] if type(value) is list and type(value[0]) is list else value
+    return flat if is_token_array(flat) else None
 
 
 def _has_built_in_tools(body: Body) -> bool:

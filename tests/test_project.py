@@ -51,7 +51,7 @@ def test_lock_file_has_hashes_and_names_no_index(lock: Path) -> None:
 AGENTS = [f"tests/clients/agents/{name}" for name in ("codex", "opencode", "claude-code")]
 
 
-@pytest.mark.parametrize("folder", ["tests/clients", "tests/deploy/grafana", "tests/page", *AGENTS])
+@pytest.mark.parametrize("folder", ["tests/clients", "tests/deploy/grafana", "tests/page", "benchmarks/portkey", *AGENTS])
 def test_javascript_lock_file_has_hashes_and_names_no_registry(folder: str) -> None:
     text = (ROOT / folder / "package-lock.json").read_text()
     assert text.count('"node_modules/') == text.count('"integrity": "sha512-')

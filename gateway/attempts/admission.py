@@ -84,6 +84,20 @@ class Admission:
         self.began = time.monotonic()
         self._is_probe = health.start_attempt()
 
+    @staticmethod
+    def is_open(health: TargetHealth) -> bool:
+        """Return whether `enter_now` may be called: the target is live and has a free slot."""
+        return health.is_available and not health.ejected and (health.bulkhead is None or health.bulkhead.has_room)
+
+    def enter_now(self, reservation: Reservation | None) -> None:
+        """Do what `enter` does for a target with a free slot and without an engine, whose limits have admitted the attempt."""
+        self._reservation = reservation
+        bulkhead = self._bulkhead = self._health.bulkhead
+        if bulkhead is not None:
+            bulkhead.enter()
+        self.began = time.monotonic()
+        self._is_probe = self._health.start_attempt()
+
     async def _wait_for_slot(self, bulkhead: Bulkhead, timeout_s: float) -> bool:
         """Wait for a slot of the target. Return False if the queue is full or the wait takes too long."""
         since = time.monotonic()
@@ -132,6 +146,11 @@ class Admission:
     def too_silent(self) -> Reason | None:
         """Count a silence that was too long as a slow failure. Return the reason for the cooldown that this starts, if any."""
         return self._health.record_silence(time.monotonic() - self.began, probe=self._is_probe)
+
+    @property
+    def reservation(self) -> Reservation | None:
+        """The reservation under the limits of the provider and the target, or None if they have none."""
+        return self._reservation
 
     def leave(self, attempt: Attempt) -> None:
         """Give everything back, and settle the target's limits with the usage of the attempt."""

@@ -18,7 +18,7 @@ from itertools import count
 
 from gateway import accounting
 from gateway.attempts import continuation
-from gateway.attempts.admission import NotAdmittedError
+from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.overflow import is_too_small, note_overflow
@@ -26,16 +26,18 @@ from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
-from gateway.attempts.send_attempt import AttemptSender
-from gateway.call import Call
+from gateway.attempts.send_attempt import AttemptSender, BegunAttempt
+from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
 from gateway.http.caller import Caller
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
+from gateway.response.upstream_exchange import UpstreamExchange
+from gateway.store.limit import Reservation
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
-from providers.base import Failure, Refusal
+from providers.base import Failure, Refusal, Target
 
 ARRIVAL_SPREAD_S = 0.05
 """Calls that waited for the same target are sent at random moments within this time."""
@@ -57,17 +59,24 @@ class Failover:
         self.fit = Fit()
         self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
-        target_limits = limits if limits is not None and limits.has_target_limits else None
-        self._sender = AttemptSender(self.requests, metrics, target_limits, budget)
+        self._limits = limits if limits is not None and limits.has_target_limits else None
+        self._sender = AttemptSender(self.requests, metrics, self._limits, budget)
         self._health = health
         self._budget = budget
         self._hedges = hedges
         self._draw = draw
 
     async def run(
-        self, call: Call, caller: Caller, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]
+        self,
+        call: Call,
+        caller: Caller,
+        candidates: Sequence[Candidate],
+        alternates: Callable[[], list[Candidate]],
+        begun: BegunAttempt | None = None,
     ) -> None:
         """Send to one candidate after another until one answers. If none does, raise the final error.
+
+        `begun` is the first attempt of the first candidate, if its request has been sent.
 
         `alternates` returns every candidate of the model. Those that a split did not choose are tried after a failure of the
         chosen ones, but before targets in cooldown.
@@ -78,17 +87,23 @@ class Failover:
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
         cooling: list[Candidate] = []
-        if await self._try_healthy(progress, candidates, cooling):
-            return self._answered(call, candidates[0])
+        if begun is None:
+            is_answered = await self._try_healthy(progress, candidates, cooling)
+        else:
+            health = self._health.health_of(candidates[0].backend.target)
+            is_answered = await self._try(progress, candidates[0], health, begun)
+            is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
+        if is_answered:
+            return self.answered(call, candidates[0])
         others = _not_chosen(candidates, alternates) if progress.failure is not None else []
         if await self._try_healthy(progress, others, cooling):
-            return self._answered(call, candidates[0])
+            return self.answered(call, candidates[0])
         if cooling and await self._try_cooling(progress, cooling):
-            return self._answered(call, candidates[0])
+            return self.answered(call, candidates[0])
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
 
-    def _answered(self, call: Call, first: Candidate) -> None:
+    def answered(self, call: Call, first: Candidate) -> None:
         """Count an answer that did not come from the first target of the route. A hedge that answered first is not a fallback."""
         name = first.backend.target.name
         if call.answered_by is None or (call.answered_by.target.name == name and not call.is_diverted):
@@ -96,6 +111,33 @@ class Failover:
         if any(each.outcome == "lost" and each.target.name == name for each in call.attempts):
             return
         self._metrics.count("lockgate_fallback_answers", (self._metrics.model_label(call.model),))
+
+    def is_open(self, candidate: Candidate) -> bool:
+        """Return whether `enter` may be called: the target is live and has a free slot."""
+        return Admission.is_open(self._health.health_of(candidate.backend.target))
+
+    def pick_target(self, candidate: Candidate) -> Target:
+        """Return the target with the credential for the next attempt."""
+        return self._health.health_of(candidate.backend.target).pick_credential(candidate.backend.targets)
+
+    def enter(self, call: Call, attempt: Attempt, candidate: Candidate, reservation: Reservation | None) -> Admission:
+        """Admit an attempt at an open target without an engine. `reservation` is that of the target's limits, if it has any."""
+        admission = Admission(call, attempt, self._health.health_of(candidate.backend.target), self._limits)
+        candidate.backend.latency.in_flight += 1
+        admission.enter_now(reservation)
+        return admission
+
+    def answered_at_once(self, call: Call, candidate: Candidate, exchange: UpstreamExchange, admission: Admission) -> None:
+        """Record that the first attempt of a call, admitted with `enter`, has answered it."""
+        attempt, latency = exchange.attempt, candidate.backend.latency
+        admission.succeeded(call.first_byte_at)
+        self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), "ok"))
+        attempt.ms = exchange.elapsed_ms()
+        latency.in_flight -= 1
+        latency.record_attempt(attempt.sent_at, call.first_byte_at, stream=call.stream)
+        admission.leave(attempt)
+        self._budget.earn()
+        self.answered(call, candidate)
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
         """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if it is not sent."""
@@ -138,9 +180,11 @@ class Failover:
             return False
         return await self._try(progress, candidate, health)
 
-    async def _try(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> bool:
+    async def _try(
+        self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
+    ) -> bool:
         """Send to one candidate, with retries. Return whether the caller was answered. A GatewayError ends the call."""
-        if not self._may_send(progress, candidate):
+        if begun is None and not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
             if retries:
@@ -149,7 +193,11 @@ class Failover:
                 self._metrics.count("lockgate_fallbacks", (self._metrics.model_label(progress.call.model),))
             progress.has_tried = True
             try:
-                if candidate.settings.hedge is None or progress.sent:
+                if begun is not None:
+                    this, begun = begun, None
+                    progress.attempt, progress.sent = this.exchange.attempt, 1
+                    failure = await self._sender.send(progress, candidate, health, this)
+                elif candidate.settings.hedge is None or progress.sent:
                     failure = await self._sender.send(progress, candidate, health)
                 else:
                     failure, candidate = await self._send_hedged(progress, candidate, health)

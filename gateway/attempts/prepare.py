@@ -122,6 +122,18 @@ async def adapt(
     return AdaptedRequest(adapted, adjustments, context)
 
 
+def adapt_now(call: Call, candidate: Candidate, target: Target) -> AdaptedRequest:
+    """Do what `adapt` does for a chat completion that is neither fitted nor continued, without a reserved output cap."""
+    assert call.body is not None
+    settings = candidate.settings
+    strict = call.strict or bool(settings.strict)
+    try:
+        adapted = adapt_body(call.body.copy(), target, call.operation, strict=strict, stream=call.stream)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise unreadable(error) from None
+    return AdaptedRequest(adapted, adapted.adjustments, None)
+
+
 def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool, cap: int | None) -> AdaptedRequest:
     """Return the caller's own request as the target gets it. Raise Refusal if the target cannot honour it."""
     assert call.source is not None

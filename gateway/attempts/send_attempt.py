@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.attempts import billing
 from gateway.attempts.admission import Admission, NotAdmittedError
@@ -30,6 +30,14 @@ MIN_TIME_LEFT_S = 0.001
 """The minimum deadline of a request whose time passed in the queue."""
 
 
+class BegunAttempt(NamedTuple):
+    """An attempt that has begun. If gateway.fast began it, its request has been sent."""
+
+    exchange: UpstreamExchange
+    admission: Admission
+    body: Body
+
+
 class AttemptSender:
     """Sends the attempts of all calls of one configuration."""
 
@@ -40,25 +48,22 @@ class AttemptSender:
         self._limits = limits
         self._budget = budget
 
-    async def send(self, progress: Progress, candidate: Candidate, health: TargetHealth) -> Failure | None:
-        """Send one request. Return None if the caller was answered, else the failure. Raise Refusal or NotAdmittedError."""
+    async def send(
+        self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
+    ) -> Failure | None:
+        """Send one request, unless it has `begun`. Return None if the caller was answered, else the failure.
+
+        Raise Refusal or NotAdmittedError.
+        """
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
-        target = health.pick_credential(backend.targets)
-        broken = call.answered_by  # the attempt whose stream this one continues
-        exchange, body = await self._start(progress, candidate, target, left)
-        attempt = exchange.attempt
-        admission = Admission(call, attempt, health, self._limits)
-        backend.latency.in_flight += 1
-        ended = "left"
+        broken = call.answered_by if begun is None else None  # the attempt whose stream this one continues
+        exchange, admission, body = begun or await self._begin(progress, candidate, health, left)
+        attempt, target, ended = exchange.attempt, exchange.target, "left"
         try:
-            try:
-                await admission.enter(backend.engine, left)
-            except NotAdmittedError:
+            if begun is None:
                 ended = "turned_away"
-                if progress.sent:
-                    self._budget.give_back()
-                raise
-            self._admitted(progress, candidate, exchange, admission)
+                await self._enter(progress, candidate, exchange, admission, left)
+                ended = "left"
             await deliver(exchange, body)
         except UpstreamError as error:
             failure = upstream_failure(error, call, attempt, caller)
@@ -114,6 +119,25 @@ class AttemptSender:
     def _count_cooldown(self, target: Target, reason: Reason | None) -> None:
         if reason is not None:
             self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
+
+    async def _begin(self, progress: Progress, candidate: Candidate, health: TargetHealth, left: float) -> BegunAttempt:
+        """Begin an attempt that is not yet admitted. Raise Refusal if the target cannot honour the call."""
+        target = health.pick_credential(candidate.backend.targets)
+        exchange, body = await self._start(progress, candidate, target, left)
+        candidate.backend.latency.in_flight += 1
+        return BegunAttempt(exchange, Admission(progress.call, exchange.attempt, health, self._limits), body)
+
+    async def _enter(
+        self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float
+    ) -> None:
+        """Wait until the attempt is admitted. Raise NotAdmittedError if it is not."""
+        try:
+            await admission.enter(candidate.backend.engine, left)
+        except NotAdmittedError:
+            if progress.sent:
+                self._budget.give_back()
+            raise
+        self._admitted(progress, candidate, exchange, admission)
 
     async def _start(
         self, progress: Progress, candidate: Candidate, target: Target, left: float

@@ -174,11 +174,12 @@ class ProviderConfig(Struct, frozen=True):
     ] = 60.0
     timeout: Annotated[Duration, Meta(description="Maximum time for one attempt.", examples=["2m"])] = 600.0
     max_connections: Annotated[
-        int,
+        Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            ge=1, le=100_000, description="Maximum number of connections to one address, per process.", examples=[200]
+            description="Maximum number of connections to one address, per process. Default: half of the files that the process may open.",
+            examples=[200],
         ),
-    ] = 1000
+    ] = None
     max_concurrent: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(

@@ -5,7 +5,6 @@ Source: openai 2.x, AzureOpenAI.
 
 from __future__ import annotations
 
-from gateway.errors import refuse
 from providers.base import Body
 
 DEPLOYMENTS = "/openai/deployments/"
@@ -22,9 +21,9 @@ def deployment_of(path: str) -> str:
 
 
 def set_deployment(body: Body, deployment: str) -> None:
-    """Set the model of a request to its deployment. Raise BadRequest if the body names another model."""
-    model = body.get("model")
-    if model is None:
-        body.set("model", deployment)
-    elif model != deployment:
-        raise refuse("model", f"'model' is {str(model)[:100]!r}, but the path names the deployment {deployment[:100]!r}. Remove 'model'.")
+    """Set the model of a request to its deployment.
+
+    As at Azure, `model` in the body has no effect: clients with a fixed deployment send any text there
+    (openai-python, examples/azure.py: `model="<ignored>"`).
+    """
+    body.set("model", deployment)

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.dialects.described import described
 from gateway.dialects.embeddings import check_inputs, schema_of_inputs
-from gateway.dialects.parameters import CHECKS, MAX_LOGPROBS, check_fields, integer
+from gateway.dialects.parameters import CHECKS, MAX_LOGPROBS, MAX_TOKENS, check_fields, integer
 from gateway.errors import refuse
 from gateway.streams.chunk_filter import ChunkFilter
 from providers.base import Body, Operation, StreamDecoder
@@ -196,6 +196,7 @@ def _suffix(param: str, value: Any) -> None:
 FIELDS = {
     **CHECKS,
     "prompt": _prompt,
+    "max_tokens": integer(0, MAX_TOKENS),  # with `echo` and `logprobs`, 0 scores the prompt
     "logprobs": integer(0, MAX_LOGPROBS),
     "best_of": integer(1, MAX_BEST_OF),
     "echo": _echo,

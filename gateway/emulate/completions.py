@@ -24,6 +24,8 @@ def to_chat(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         if value is not None and value != plain:
             raise _refusal(name, target, "a chat has no such parameter", "unsupported_parameter")
     why = "sent as a user message in a chat: the model answers the prompt instead of continuing it"
+    if body.get("max_tokens") == 0:
+        raise _refusal("max_tokens", target, "a chat generates at least one token", "invalid_value")
     adjustments = [Adjustment("prompt", "downgrade", to="messages", why=why)]
     body.set("messages", [{"role": "user", "content": prompt}])
     listed = body.pop("logprobs")

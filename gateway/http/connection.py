@@ -25,7 +25,7 @@ from typing import Any, cast
 import httptools
 
 from gateway.http.chunk_framing import NO_TRAILERS, ChunkFraming
-from gateway.http.cycle import RequestCycle
+from gateway.http.cycle import FastCall, RequestCycle
 from gateway.http.head import check_head, split_url
 from gateway.http.page_guard import PageGuard
 from gateway.http.rejection import (
@@ -56,31 +56,37 @@ KEEP_ALIVE_S = 75.0
 """Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that the proxies close first."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
 """Seconds between probes of a caller that has closed its writing side. They are few, as clients accept few interim responses."""
+ServeFast = Callable[[RequestCycle], bool]
+"""Serves a complete request without a task. Returns False if the request needs the application."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class CallerConnection(UpgradableConnection):
-    """One caller's connection. It starts no timers: `close_overdue` checks all connections about once a second."""
+    """One caller's connection, without timers: `close_overdue` checks all connections about once a second."""
 
     def __init__(
         self,
         *args: Any,
         on_reject: Callable[[str], None] | None = None,
         guard: PageGuard | None = None,
+        serve_fast: ServeFast | None = None,
         **kwargs: Any,
     ) -> None:
         """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
 
+        `serve_fast` is offered each complete request, and the application gets those that it does not serve.
         `guard` holds the rules that keep web pages away. With `serves_websockets`, handshakes become calls.
         """
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
         self._guard = guard or PageGuard()
+        self._serve_fast = serve_fast
+        self.fast_call: FastCall | None = None
+        """The call that is served without a task, if there is one."""
+        self._ready: RequestCycle | None = None
+        """The request that began in the data being parsed and has not been started."""
         self.awaits_head = True
-        """Whether the connection waits for a request head.
-
-        An idle connection that already served a request does not.
-        """
+        """Whether the connection waits for a request head. An idle connection that already served a request does not."""
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False
@@ -97,8 +103,7 @@ class CallerConnection(UpgradableConnection):
         """The framing of the current body, or None if it is not chunked."""
         self._current: RequestCycle | None = None
         self.url = b""
-        self.idle_since = 0.0
-        """The time at which the last response was finished."""
+        self.idle_since = 0.0  # when the last response was finished
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the current request of the disconnect, and release the parser."""
@@ -107,6 +112,8 @@ class CallerConnection(UpgradableConnection):
         if cycle is not None:
             cycle.disconnected = cycle.disconnected or not cycle.response_complete
             cycle.notify()
+        if self.fast_call is not None:
+            self.fast_call.on_disconnect()
         self.flow.resume_writing()
         self.transport.close()
         self.parser = None  # type: ignore[assignment]
@@ -125,13 +132,22 @@ class CallerConnection(UpgradableConnection):
             after_offer = memoryview(data)[offer.args[0] :]
         except httptools.HttpParserError as error:
             self.reject(problem_of(error))
-        if after_offer is not None:  # not in the handler: `problem_of` reads the context of an error
-            self.follow_offer(after_offer)
+        if after_offer is not None:
+            self.follow_offer(after_offer)  # not in the handler: `problem_of` reads the context of an error
         if self._in_body:
             if before is self._current:  # all of `data` belongs to the same body
                 self._check_body(len(data))
         elif self._head_size > MAX_HEAD_BYTES and not self._rejected:
             self.reject(HEAD_TOO_LARGE)
+        if self._ready is not None:
+            self._start_ready(self._ready)
+
+    def _start_ready(self, cycle: RequestCycle) -> None:
+        """Start a request after the data that its head came with was parsed, so that a short body is complete."""
+        self._ready = None
+        is_whole = cycle is self._current and not (cycle.more_body or cycle.disconnected or self._rejected)
+        if not (is_whole and self._serve_fast is not None and self._serve_fast(cycle)):
+            cycle.start_task(self.app)
 
     def _check_body(self, size: int) -> None:
         """Limit the rest of a body whose response is complete, and the framing of a chunked body."""
@@ -203,7 +219,7 @@ class CallerConnection(UpgradableConnection):
         self.headers = self._framing.trailers if self._framing is not None else NO_TRAILERS
         previous, self._current = self._current, cycle
         if previous is None or previous.response_complete:
-            self._start(cycle)
+            self._ready = cycle
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
@@ -213,12 +229,8 @@ class CallerConnection(UpgradableConnection):
         scope = self.handshake_scope(version)
         cycle = self._current = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
         cycle.more_body = False
-        self._start(cycle)
+        cycle.start_task(self.app)
         return cycle
-
-    def _start(self, cycle: RequestCycle) -> None:
-        cycle.task = self.loop.create_task(cycle.run(self.app))
-        self.tasks.add(cycle.task)
 
     def on_body(self, body: bytes) -> None:
         """Buffer a piece of the request body. Discard it if the response is already complete."""
@@ -246,10 +258,10 @@ class CallerConnection(UpgradableConnection):
 
     def shutdown(self) -> None:
         """Close the connection when the server stops, after the response in flight."""
-        if self._current is None or self._current.response_complete:
-            self.transport.close()
-        else:
+        if self._current is not None and not self._current.response_complete:
             self._current.keep_alive = False
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Start the next pipelined request, or send the rejection that waited for this response."""
@@ -258,8 +270,7 @@ class CallerConnection(UpgradableConnection):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            cycle, _ = self.pipeline.pop()
-            self._start(cast("RequestCycle", cycle))
+            cast("RequestCycle", self.pipeline.pop()[0]).start_task(self.app)
             return
         self.idle_since = time.monotonic()
         if self._in_body:
@@ -332,7 +343,6 @@ class CallerConnection(UpgradableConnection):
         self._linger()
 
     def _is_busy(self) -> bool:
-        """Return whether a response is in flight."""
         return self._current is not None and not self._current.response_complete
 
     def _report_rejection(self, reason: str) -> None:

@@ -51,9 +51,22 @@ class Connection(Protocol):
     flow: FlowControl
     server_state: ServerState
     tasks: set[asyncio.Task[None]]
+    fast_call: FastCall | None
 
     def on_response_complete(self) -> None:
         """Start the next request if one is waiting, or read the rest of a body whose response is complete."""
+        ...
+
+
+class FastCall(Protocol):
+    """A call that is served without a task (gateway.fast)."""
+
+    def on_disconnect(self) -> None:
+        """Continue with a task: the caller has disconnected."""
+        ...
+
+    def continue_in_task(self) -> None:
+        """Continue with a task, because only tasks can be cancelled."""
         ...
 
 
@@ -117,6 +130,15 @@ class RequestCycle:
             self.send_heartbeat = None  # it refers to this cycle
             if not self.response_complete and not self.disconnected:
                 self._fail()
+
+    def set_fast_call(self, call: FastCall | None) -> None:
+        """Tell the connection which call is served without a task; None if it has ended or has a task now."""
+        self._connection.fast_call = call
+
+    def start_task(self, app: App) -> None:
+        """Run the application in a task of its own."""
+        self.task = asyncio.get_running_loop().create_task(self.run(app))
+        self._connection.tasks.add(self.task)
 
     def _fail(self) -> None:
         if not self.response_started and not self.transport.is_closing():
@@ -191,6 +213,21 @@ class RequestCycle:
             self._head = self._encode_head(status, headers)
             self._write_body(body, more=False)
         return True
+
+    @property
+    def accepts_data(self) -> bool:
+        """Whether the caller's connection accepts more data now."""
+        return not self._flow.write_paused
+
+    def begin_response(self, status: int, headers: Headers) -> None:
+        """Encode the head of a response. It is sent with the first bytes of the body."""
+        if not self.disconnected:
+            self._head = self._encode_head(status, headers)
+
+    def write_body(self, body: bytes, *, more: bool) -> None:
+        """Send a piece of the body without waiting, even if the connection accepts no more data now."""
+        if not self.disconnected:
+            self._write_body(body, more=more)
 
     async def send(self, message: Message) -> None:
         """Keep the response head until the body starts, or send a piece of the body. Return when the connection accepts more."""

@@ -15,7 +15,7 @@ import uvicorn
 from gateway.config import pem
 from gateway.config.formats import Address
 from gateway.config.listener import TlsConfig
-from gateway.http.connection import CallerConnection
+from gateway.http.connection import CallerConnection, ServeFast
 from gateway.http.page_guard import PageGuard
 
 BACKLOG = 4096
@@ -94,6 +94,13 @@ def close_overdue(connections: Iterable[object], deadline: float) -> None:
             connection.close_if_overdue(now, deadline)
 
 
+def continue_in_tasks(connections: Iterable[object]) -> None:
+    """Give each call that is served without a task one, so that it can be cancelled."""
+    for connection in list(connections):
+        if isinstance(connection, CallerConnection) and connection.fast_call is not None:
+            connection.fast_call.continue_in_task()
+
+
 def _tls_context(tls: TlsConfig, config: uvicorn.Config, default: object) -> ssl.SSLContext:
     """Return a context with the certificate and key that were read with the configuration."""
     context = ssl.SSLContext(config.ssl_version)
@@ -111,18 +118,20 @@ def make_server(
     on_reject: Callable[[str], None] | None = None,
     guard: PageGuard | None = None,
     serves_websockets: bool = False,
+    serve_fast: ServeFast | None = None,
 ) -> Server:
     """Return the server of one listener: httptools, no access log, forwarded headers only from trusted proxies.
 
     `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this function.
     `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a connection is
     rejected before there is a call. `guard` holds the rules that keep web pages away from a listener without keys. With
-    `serves_websockets` the application gets WebSocket handshakes.
+    `serves_websockets` the application gets WebSocket handshakes. `serve_fast` is offered each request before the application.
     """
+    connection = partial(CallerConnection, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets, serve_fast=serve_fast)
     config = uvicorn.Config(
         app,
         loop="none",
-        http=cast("Any", partial(CallerConnection, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets)),
+        http=cast("Any", connection),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -74,7 +74,10 @@ def max_output_tokens(call: Call, default: int) -> int:
     """
     body = call.body
     assert body is not None
-    return 0 if call.operation in WITHOUT_OUTPUT else (requested_cap(body) or default) * generated_count(body, call.operation)
+    if call.operation in WITHOUT_OUTPUT:
+        return 0
+    cap = requested_cap(body)
+    return (default if cap is None else cap) * generated_count(body, call.operation)
 
 
 def search_units(call: Call) -> int:

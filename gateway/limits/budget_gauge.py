@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Literal
 
 import msgspec
 
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal
+from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
 
 MAX_READ = 500
 """Maximum number of budgets that one refresh reads. Others wait for the next one."""
@@ -47,8 +47,10 @@ class BudgetGauge:
         self._refusals: dict[str, LimitUsage] = {}
         """Budgets that refused a call since `take_news`, by key."""
 
-    def note(self, limits: Iterable[Limit]) -> None:
+    def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
+        if not needs_of(tuple(limits)).has_budgets:
+            return
         for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
                 if len(self._noted) >= MAX_BUDGETS and limit.key not in self._noted:

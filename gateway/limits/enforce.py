@@ -12,7 +12,7 @@ from gateway.config.issuer import policy_keys
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, GatewayError
 from gateway.keys.virtual_key import VirtualKey, limits_for
 from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
 from gateway.limits.budget_gauge import BudgetGauge
@@ -21,7 +21,6 @@ from gateway.limits.refusal import UNNAMED, rate_limit_headers, refusal_error, t
 from gateway.store.from_config import limits_in, needs_token_count
 from gateway.store.limit import (
     NO_COSTS,
-    TOKEN_KINDS,
     Costs,
     Limit,
     Limiter,
@@ -29,6 +28,7 @@ from gateway.store.limit import (
     Reservation,
     has_strict_limit,
     needed_estimates,
+    needs_of,
 )
 from gateway.store.memory import MemoryLimiter
 from gateway.tokens.estimate import output_cap, requested_cap
@@ -92,7 +92,18 @@ class Limits:
         call.strict_limits = has_strict_limit(limits)
         await _count_prompt(call, targets, limits)
         costs = self._costs(call, targets, limits)
-        decision = await self.limiter.admit(limits, costs, call.id)
+        self.decided(call, limits, costs, await self.limiter.admit(limits, costs, call.id))
+
+    def costs_now(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> Costs | None:
+        """Return the amounts to reserve, or None if the prompt must be counted in a thread or a limit is strict."""
+        if has_strict_limit(limits):
+            return None
+        if needed_estimates(limits)[0] and not all(map(call.prompt.is_known, targets)):
+            return None
+        return self._costs(call, targets, limits)
+
+    def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:
+        """Record the decision on a call. Raise LimitReached or Unavailable if it is refused."""
         call.limit_headers = rate_limit_headers(decision)
         self.budget_gauge.note(limits)
         self._count(limits, decision)
@@ -109,16 +120,14 @@ class Limits:
 
         Return None if there are no limits, or a Failure if a limit refuses the attempt, so that the next candidate is tried.
         """
-        limits = self._of_target(target)
+        limits = self.of_target(target)
         if not limits:
             return None
         await _count_prompt(call, (target,), limits)
         costs = self._costs(call, (target,), limits)
         decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
-        self.budget_gauge.note(limits)
-        self._count(limits, decision)
+        self.note_target(limits, decision)
         if isinstance(decision, Reservation):
-            self._in_flight.add(decision)
             return decision
         call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
         decision = self._in_flight.judge(decision, costs)
@@ -130,7 +139,15 @@ class Limits:
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
         return Failure(kind, text, retry_after=told_wait(decision))
 
-    def _of_target(self, target: Target) -> tuple[Limit, ...]:
+    def note_target(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
+        """Count the decision on an attempt."""
+        self.budget_gauge.note(limits)
+        self._count(limits, decision)
+        if isinstance(decision, Reservation):
+            self._in_flight.add(decision)
+
+    def of_target(self, target: Target) -> tuple[Limit, ...]:
+        """Return the limits of a target and its provider."""
         limits = self._targets.get(target.name)
         return limits if limits is not None else self._providers.get(target.provider, ())
 
@@ -138,7 +155,7 @@ class Limits:
         """Return the output cap that a strict limit reserved for a call without its own cap, else None."""
         if call.operation not in ("chat", "completions") or call.body is None or requested_cap(call.body) is not None:
             return None
-        is_strict = call.strict_limits or has_strict_limit(self._of_target(target))
+        is_strict = call.strict_limits or has_strict_limit(self.of_target(target))
         return self._config.default_output_tokens if is_strict else None
 
     def settle(self, call: Call, reservation: Reservation) -> None:
@@ -169,19 +186,29 @@ class Limits:
         if bill is None:
             self.limiter.settle(reservation, unused)
             return
-        is_strict = any(limit.strict and limit.kind in TOKEN_KINDS for limit in reservation.limits)
-        if is_strict and accounting.is_estimated(attempts):
+        if needs_of(tuple(reservation.limits)).has_strict_tokens and accounting.is_estimated(attempts):
             reserved = reservation.costs
             prompt, output = max(bill.prompt, reserved.prompt_tokens), max(bill.output, reserved.output_tokens)
             bill = accounting.Bill(prompt, output, bill.cost)
-        self.limiter.settle(reservation, Costs(1, bill.prompt, bill.output, bill.cost - uncounted, bill.cached))
+        self.limiter.settle(reservation, remaining_costs(reservation, bill, bill.cost - uncounted))
+
+    @staticmethod
+    def budgets_count(call: Call, target: Target) -> bool:
+        """Return whether the budgets of the caller count the cost of a call at a target."""
+        return not target.brought or _budgets_brought(call)
+
+    def used_up(self, refusal: Refusal) -> GatewayError:
+        """Count the end of a running call by a limit, and return the error that describes the limit."""
+        self._count((), refusal)
+        self.budget_gauge.note_refusal(refusal)
+        return refusal_error(refusal)
 
     def _count(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count a decision once for every limit that admitted the call, or for the one that refused it."""
         outcome = "admitted" if isinstance(decision, Reservation) else "refused"
         for limit in limits if isinstance(decision, Reservation) else (decision.limit,):
             mode = limit.outage if decision.degraded else self._mode
-            self._metrics.count("lockgate_limit_decisions", (limit.owner.partition(":")[0], limit.kind, outcome, mode))
+            self._metrics.count("lockgate_limit_decisions", (limit.scope, limit.kind, outcome, mode))
 
     def _of_user(self, call: Call, key: VirtualKey, block: LimitsConfig) -> tuple[Limit, ...]:
         """Return the limits of the call's end user. Calls that name none count as one user."""
@@ -239,6 +266,13 @@ class Limits:
             text = f"{target.name} has no known price, so this call cannot be charged to a budget. Ask for another model."
             raise Forbidden(text, code="price_unknown", param="model")
         return price
+
+
+def remaining_costs(reservation: Reservation, bill: accounting.Bill, spend: int) -> Costs:
+    """Return the amounts of a bill that were not charged while the call was running."""
+    done = reservation.charged
+    prompt, output = bill.prompt - done.prompt_tokens, bill.output - done.output_tokens
+    return Costs(1, prompt, output, spend - done.spend, bill.cached - done.cached_tokens)
 
 
 async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> None:

@@ -6,7 +6,7 @@ import math
 import random
 
 from gateway.errors import Headers, LimitReached, Unavailable, retry_after_headers
-from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, Refusal, Reservation
+from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, LimitStatus, Refusal, Reservation
 
 DEGRADED = (b"x-gateway-limits", b"degraded")
 UNNAMED = "-"
@@ -16,6 +16,11 @@ RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
 MAX_CLIENT_WAIT_S = 60.0
 """OpenAI's clients ignore a longer Retry-After and retry at once, or give up."""
+
+
+_REQUEST_HEADERS, _TOKEN_HEADERS = (
+    tuple(b"x-ratelimit-%b-%b" % (field, word) for field in (b"limit", b"remaining", b"reset")) for word in (b"requests", b"tokens")
+)
 
 
 def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
@@ -93,18 +98,28 @@ def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
     The tightest limit is the one that refuses the call, else the one with the smallest remaining amount, and of several
     such limits the one that is reset last.
     """
-    headers: list[tuple[bytes, bytes]] = []
     refusing = decision.limit if isinstance(decision, Refusal) else None
-    for word, kinds in ((b"requests", frozenset({"requests"})), (b"tokens", TOKEN_KINDS)):
-        own = [status for status in decision.statuses if status.limit.kind in kinds]
-        if own:
-            tightest = min(own, key=lambda status: (status.limit is not refusing, status.remaining, -status.reset_s))
-            headers.append((b"x-ratelimit-limit-" + word, b"%d" % tightest.limit.amount))
-            headers.append((b"x-ratelimit-remaining-" + word, b"%d" % tightest.remaining))
-            headers.append((b"x-ratelimit-reset-" + word, go_duration(tightest.reset_s).encode()))
+    requests: LimitStatus | None = None
+    tokens: LimitStatus | None = None
+    for status in decision.statuses:
+        kind = status.limit.kind
+        if kind == "requests":
+            requests = status if requests is None else _tighter(requests, status, refusing)
+        elif kind in TOKEN_KINDS:
+            tokens = status if tokens is None else _tighter(tokens, status, refusing)
+    headers: list[tuple[bytes, bytes]] = []
+    for names, tightest in ((_REQUEST_HEADERS, requests), (_TOKEN_HEADERS, tokens)):
+        if tightest is not None:
+            headers.append((names[0], b"%d" % tightest.limit.amount))
+            headers.append((names[1], b"%d" % tightest.remaining))
+            headers.append((names[2], go_duration(tightest.reset_s).encode()))
     if decision.degraded:
         headers.append(DEGRADED)
     return headers
+
+
+def _tighter(first: LimitStatus, second: LimitStatus, refusing: Limit | None) -> LimitStatus:
+    return min(first, second, key=lambda status: (status.limit is not refusing, status.remaining, -status.reset_s))
 
 
 def go_duration(seconds: float) -> str:

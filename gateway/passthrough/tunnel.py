@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from gateway.streams.frames import GOING_AWAY, SERVICE_RESTART, FrameReader, close_frame
+from gateway.streams.frames import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameReader, close_frame
 
 CLOSE_TIMEOUT_S = 5.0
 """Seconds for both sides to close, once one side has closed or the gateway has sent its close frames."""
 
-Outcome = Literal["ok", "caller", "caller_stalled", "idle", "drain", "truncated", "reset", "stalled"]
-"""How a tunnel ended. `caller`: the caller disconnected without a close frame. `truncated`, `reset` and `stalled`: the upstream failed."""
+Outcome = Literal["ok", "caller", "caller_stalled", "idle", "drain", "limit", "truncated", "reset", "stalled"]
+"""How a tunnel ended.
+
+`limit`: a limit is used up. `caller`: the caller disconnected without a close frame. `truncated`, `reset` and `stalled`:
+the upstream failed.
+"""
 
 
 class End(asyncio.Protocol):
@@ -110,7 +114,7 @@ class End(asyncio.Protocol):
             other.finish()
             return True
         if not other.transport.is_closing():
-            other.transport.write_eof()
+            _write_eof(other.transport)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -132,7 +136,7 @@ class End(asyncio.Protocol):
         if self.reader.is_closed or self.has_ended or not has_close_frame:
             self.transport.close()
         elif not _is_secure(self.transport):
-            self.transport.write_eof()
+            _write_eof(self.transport)
 
 
 class Tunnel:
@@ -175,8 +179,8 @@ class Tunnel:
         if not self._closing_at:
             self._closing_at = time.monotonic()
 
-    def go_away(self, outcome: Outcome = "drain") -> None:
-        """Send both sides a close frame."""
+    def go_away(self, outcome: Outcome = "drain", told: str = "") -> None:
+        """Send both sides a close frame. `told` is the reason that the caller gets for `limit`."""
         if self.outcome is not None:
             return
         if not (self.caller.reader.is_closed or self.upstream.reader.is_closed):
@@ -184,8 +188,10 @@ class Tunnel:
         code, reason = GOING_AWAY, "no frames for too long"
         if outcome == "drain":
             code, reason = SERVICE_RESTART, "the gateway is restarting"
+        elif outcome == "limit":
+            code, reason = POLICY_VIOLATION, "a limit of the caller is used up"
         self._closing_at = time.monotonic()
-        self.upstream.say_farewell(close_frame(code, reason, masked=False))
+        self.upstream.say_farewell(close_frame(code, told or reason, masked=False))
         self.caller.say_farewell(close_frame(GOING_AWAY, reason, masked=True))
 
     def check_done(self) -> None:
@@ -218,6 +224,12 @@ class Tunnel:
 
     def _is_stalled(self, end: End, now: float) -> bool:
         return bool(end.paused_since) and now - end.paused_since > self._stall_s
+
+
+def _write_eof(transport: asyncio.Transport) -> None:
+    """End the output. A connection that was reset raises an error here before its protocol learns of the reset."""
+    with contextlib.suppress(OSError):
+        transport.write_eof()
 
 
 def _is_secure(transport: asyncio.Transport) -> bool:

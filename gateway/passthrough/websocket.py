@@ -11,11 +11,12 @@ from urllib.parse import parse_qsl
 from gateway.attempts.admission import Admission
 from gateway.call import Attempt, Call
 from gateway.catalog.prices import price_of
-from gateway.errors import Headers
+from gateway.errors import GatewayError, Headers
 from gateway.http.caller import CallerDeadlines, Send
 from gateway.http.handshake import CallerSocket
 from gateway.http.json_body import CallerDisconnectedError, Receive
 from gateway.keys.authenticate import api_key
+from gateway.limits.running_charges import RunningCharges
 from gateway.passthrough.caller import PassthroughCaller
 from gateway.passthrough.headers import response_headers
 from gateway.passthrough.rules import Rule
@@ -94,7 +95,7 @@ class WebSocketPassthrough(Passthrough):
             finally:
                 attempt.is_written = request.written
             attempt.head_at = time.monotonic()
-            await self._answer(call, caller, rule, socket)
+            await self._answer(call, caller, rule, socket, admission)
         except asyncio.CancelledError:
             if caller.has_gone:
                 attempt.outcome = "left"
@@ -104,7 +105,9 @@ class WebSocketPassthrough(Passthrough):
                 socket.abort()
             end_attempt(attempt, admission)
 
-    async def _answer(self, call: Call, caller: WebSocketCaller, rule: Rule, socket: UpstreamSocket) -> None:
+    async def _answer(
+        self, call: Call, caller: WebSocketCaller, rule: Rule, socket: UpstreamSocket, admission: Admission
+    ) -> None:
         """Answer the handshake as the provider did, and relay the connection if there is one."""
         attempt = call.attempts[-1]
         call.answered_by, call.status = attempt, socket.status
@@ -114,10 +117,12 @@ class WebSocketPassthrough(Passthrough):
         if socket.status != SWITCHING_PROTOCOLS:
             await self._refuse(call, caller, socket, headers)
             return
-        tunnel = self._join(call, caller, rule, socket, headers)
+        charges = RunningCharges(self._limits, call, attempt, admission.reservation)
+        tunnel = self._join(call, caller, rule, socket, headers, charges)
         try:
             await tunnel.run()
         finally:
+            charges.stop()
             assert call.passed is not None
             call.passed.request_bytes, call.passed.response_bytes = tunnel.caller.size, tunnel.upstream.size
             attempt.ended_at = time.monotonic()
@@ -134,7 +139,13 @@ class WebSocketPassthrough(Passthrough):
         await caller.respond(socket.status, [*kept, (b"content-length", b"%d" % len(body))], body)
 
     def _join(
-        self, call: Call, caller: WebSocketCaller, rule: Rule, socket: UpstreamSocket, headers: Headers
+        self,
+        call: Call,
+        caller: WebSocketCaller,
+        rule: Rule,
+        socket: UpstreamSocket,
+        headers: Headers,
+        charges: RunningCharges,
     ) -> Tunnel:
         """Answer 101 and connect the two sides."""
         assert socket.transport is not None
@@ -151,8 +162,15 @@ class WebSocketPassthrough(Passthrough):
             if usage is not None:
                 attempt.usage = usage if attempt.usage is None else attempt.usage.plus(usage)
                 attempt.price = price
+                charges.update()
 
         tunnel = Tunnel(rule.websocket_idle, caller.write_stall)
+
+        def close(error: GatewayError) -> None:
+            call.error = error
+            tunnel.go_away("limit", error.message)
+
+        charges.on_used_up = close
         theirs = End(tunnel, socket.transport, MessageReader(RESPONSE_DONE.encode(), add_usage), socket.connection_lost)
         ours = End(tunnel, caller.socket.transport, FrameReader(), caller.socket.connection_lost)
         tunnel.join(ours, theirs)

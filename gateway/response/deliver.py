@@ -22,7 +22,9 @@ __all__ = ["UpstreamExchange", "deliver", "upstream_bodies"]
 async def deliver(exchange: UpstreamExchange, body: Body) -> None:
     """Send an adapted body and answer the caller. Raise UpstreamError or StreamFailure if the attempt fails."""
     call, upstream_calls = exchange.call, exchange.upstream_calls
-    if exchange.logits_request is not None:
+    if exchange.rest is not None:
+        await exchange.rest()
+    elif exchange.logits_request is not None:
         await logits_response.send_logits(exchange, body, exchange.logits_request)
     elif call.operation == "embeddings" and exchange.native is None:
         await embeddings_response.send_embeddings(exchange, upstream_bodies(body, exchange.attempt))

@@ -72,7 +72,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
     """Read a JSON answer in the caller's format, with its usage and finish reasons."""
-    attempt, target, options = exchange.attempt, exchange.target, exchange.options
+    target, options = exchange.target, exchange.options
     is_stream = target.kind.always_streams and options.operation not in WITHOUT_OUTPUT and exchange.native is None
     relay = upstream_answer.collecting_relay(target, options) if is_stream else None
     try:
@@ -83,6 +83,12 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
     except (UpstreamError, asyncio.CancelledError):
         _report_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
         raise
+    return finish_answer(exchange, answer)
+
+
+def finish_answer(exchange: UpstreamExchange, answer: Answer) -> ReadAnswer:
+    """Record a complete answer, and apply the features that the provider lacks."""
+    attempt = exchange.attempt
     attempt.ended_at = time.monotonic()
     if answer.adjustments:
         receipt.add_notes(exchange.call, attempt, answer.adjustments)

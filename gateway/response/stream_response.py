@@ -29,6 +29,7 @@ from gateway.streams.native_relay import EventReader, NativeRelay
 from gateway.streams.relay import DONE, Relay
 from gateway.streams.resumed import ResumedStream
 from gateway.tokens.inputs import answer_count
+from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body, StreamDecoder, Usage
 
@@ -68,9 +69,12 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
 
 
 def _max_events(body: Body) -> float:
-    """Return the number of content events that an adapted body allows: about one per token, infinity without an output limit."""
+    """Return the number of content events that an adapted body allows: about one per token, infinity without an output limit.
+
+    With `echo`, the events contain the prompt as well.
+    """
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
-    if type(cap) is not int:
+    if type(cap) is not int or ("echo" in body and body.get("echo")):
         return float("inf")
     return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * answer_count(body, "completions" if "prompt" in body else "chat")
 
@@ -120,15 +124,41 @@ class UpstreamStream:
             try:
                 piece = await self.response.read()
             except UpstreamError as error:
-                if error.kind != "truncated" or not relay.finished:
-                    raise
-                break  # the answer is complete, and only the end of the framing is missing
+                self._check_cut(error)
+                break
             if not piece:
                 break
             out = relay.feed(piece)
             if out:
                 return out
-        out = relay.end()
+        return self._end()
+
+    def read_now(self, response: NativeResponse) -> bytes | None:
+        """Return what `read` returns, or None where it would wait. `response` is that of the stream."""
+        relay = self.relay
+        while not relay.done:
+            try:
+                piece = response.take()
+            except UpstreamError as error:
+                self._check_cut(error)
+                break
+            if not piece:
+                if piece is None:
+                    return None
+                break
+            out = relay.feed(piece)
+            if out:
+                return out
+        return self._end()
+
+    def _check_cut(self, error: UpstreamError) -> None:
+        """Raise the error, unless the answer is complete and only the end of its framing is missing."""
+        if error.kind != "truncated" or not self.relay.finished:
+            raise error
+
+    def _end(self) -> bytes:
+        """Return the last events of a stream that was read completely."""
+        out = self.relay.end()
         self.ended = True
         if self._stops is None or self._stops.matched_stop is None:
             self.response.finish(self._discard)
@@ -194,12 +224,24 @@ async def open_upstream(exchange: UpstreamExchange, body: Body, *, usage_asked: 
 async def _begin(exchange: UpstreamExchange, body: Body, usage_asked: bool) -> UpstreamStream:
     response = await exchange.send(body)
     stream = UpstreamStream(exchange, response, body, usage_asked=usage_asked)
+    stream.first = await _read_first(stream)
+    return stream
+
+
+async def _read_first(stream: UpstreamStream) -> bytes:
     try:
-        stream.first = await stream.read()
+        return await stream.read()
     except BaseException:
         stream.close()
         raise
-    return stream
+
+
+async def continue_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
+    """Send what is left of a stream that was read, and sent if it had content, without a task (gateway.fast)."""
+    stream.first = b""
+    if not exchange.caller.head_sent:
+        stream.first = await _read_first(stream)
+    await send_stream(exchange, stream)
 
 
 async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:

@@ -46,7 +46,11 @@ async def read_json(
     response: Response, target: Target, options: Options, limit: int, native: NativeApi | None = None
 ) -> Answer:
     """Read a JSON answer, in the `native` API if it is given. Raise StreamFailure if it is an error or unreadable."""
-    body = await response.body(limit)
+    return decode_json(await response.body(limit), target, options, native)
+
+
+def decode_json(body: bytes, target: Target, options: Options, native: NativeApi | None = None) -> Answer:
+    """Decode a JSON answer as `read_json` does."""
     if b'"error"' in body[:512]:
         failure = _disguised(target, body)
         if failure is not None:

@@ -27,9 +27,9 @@ class UpstreamExchange:
     """One attempt in progress."""
 
     __slots__ = (
-        "attempt", "backend", "call", "caller", "checked_streams", "deadlines",
+        "attempt", "backend", "begun", "call", "caller", "checked_streams", "deadlines",
         "goes_on_if_filtered", "json_validator", "logits_request", "metrics",
-        "native", "on_begin", "options", "sent_at", "stop_found", "target", "tool_calls",
+        "native", "on_begin", "options", "rest", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,10 @@ class UpstreamExchange:
         self.sent_at = time.monotonic()
         self.goes_on_if_filtered = False
         """Whether the next target is tried after an answer that a content filter withheld completely."""
+        self.begun: Awaitable[Response] | None = None
+        """The response to the first request, if it has been sent already."""
+        self.rest: Callable[[], Awaitable[None]] | None = None
+        """Delivers what is left of the response, if a part of it has been delivered already."""
         self.stop_found: str | None = None
         """The stop string that ended the latest JSON answer."""
 
@@ -106,6 +110,9 @@ class UpstreamExchange:
 
     def transmit(self, request: WireRequest) -> Awaitable[Response]:
         """Pass one request to the transport. Return the head of any response."""
+        if self.begun is not None:
+            begun, self.begun = self.begun, None
+            return begun
         self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
         if self.call.headers is not None or self.call.trace is not None:
             add_trace_headers(self.call, self.target, request)

@@ -16,11 +16,11 @@ import msgspec
 
 from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
-from gateway.config.types import matching_wildcard
 from gateway.errors import NotFound
 from gateway.routing import balance
 from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.passed_names import model_for_name, passes_names
+from gateway.routing.pattern_index import PatternIndex
 from gateway.routing.settings import merge_deadlines, merge_settings
 from gateway.targets.candidate import Candidate, Model
 
@@ -73,6 +73,7 @@ class Router:
         self._models = models
         self._passing = frozenset(name for name, model in models.items() if passes_names(model.route))
         """The patterns whose targets contain the caller's name, or a part of it."""
+        self._patterns = PatternIndex(models)
         self._backend_of = backend_of
         self._providers = providers if expose_targets else frozenset()
         self._draw = draw
@@ -116,7 +117,7 @@ class Router:
             return model
         if not name.isprintable():  # the name could become part of a target's name, which is sent in headers
             raise unknown_model(name, self.names())
-        pattern = matching_wildcard(name, self._models)
+        pattern = self._patterns.longest_match(name)
         if pattern in (None, "*") and (listed := self._discovered.find(name)) is not None:
             return listed
         provider, slash, _ = name.partition("/")

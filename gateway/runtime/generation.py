@@ -21,6 +21,7 @@ from gateway.config.provider import ProviderConfig
 from gateway.config.route import refs
 from gateway.config.types import Config
 from gateway.explain.request import DryRun
+from gateway.fast.lane import FastLane
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
@@ -77,6 +78,7 @@ class Generation:
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
         self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.pipeline = _new_pipeline(self, shared)
+        self.fast_lane = FastLane(self.pipeline, is_open=not config.cors)
 
     def set_discovered(self, lists: Mapping[str, tuple[str, ...] | None]) -> None:
         """Replace the models that providers list. None is a list that has not been read."""

@@ -10,6 +10,7 @@ from gateway.config.files import fingerprint
 from gateway.config.issuer import IssuerConfig
 from gateway.config.provider import ProviderConfig
 from gateway.upstream.fetch import fetch
+from gateway.upstream.file_limit import MIN_CONNECTIONS
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_address
@@ -53,7 +54,7 @@ class Resources:
         self.loopback = NativeTransport(connections=64)
         """For calls of the admin listener's page to the callers' listener of this gateway."""
         self.sockets = sockets
-        self._httpx: dict[tuple[str, int, str], Transport] = {}
+        self._httpx: dict[tuple[str, int | None, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []
         self._unstarted: list[AnyEngine] = []
         self._report = report
@@ -69,7 +70,7 @@ class Resources:
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 
-            self._httpx[key] = HttpxTransport(provider.max_connections, self._resolver, is_allowed_address)
+            self._httpx[key] = HttpxTransport(provider.max_connections or MIN_CONNECTIONS, self._resolver, is_allowed_address)
         return self._httpx[key]
 
     async def fetch(self, issuer: IssuerConfig, url: str, limit: int) -> bytes:

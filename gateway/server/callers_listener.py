@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 from gateway.config import pem
 from gateway.config.source import LoadedConfig
+from gateway.http.connection import ServeFast
 from gateway.http.listener import Server, make_server
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Follower
 from gateway.server.app import build_app
+
+PIPELINE_ONLY = "LOCKGATE_PIPELINE_ONLY"
+"""Environment variable with which the tests turn the fast lane off, so that every call takes the pipeline."""
 
 
 def make_callers_server(gateway: Gateway) -> Server:
@@ -25,7 +30,15 @@ def make_callers_server(gateway: Gateway) -> Server:
         on_reject=gateway.count_edge_refusal,
         guard=gateway.page_guard,
         serves_websockets=True,
+        serve_fast=serve_fast(gateway),
     )
+
+
+def serve_fast(gateway: Gateway) -> ServeFast | None:
+    """Return the fast lane, or None if every request takes the pipeline: behind a proxy, the application reads the caller's address."""
+    if gateway.config.trusted_proxies or PIPELINE_ONLY in os.environ:
+        return None
+    return lambda cycle: gateway.generation.fast_lane.serve(cycle)
 
 
 def _head_timeout_s(gateway: Gateway) -> float:

@@ -14,7 +14,7 @@ import socket
 from typing import Literal
 
 from gateway.admin.health import Readiness
-from gateway.http.listener import Server
+from gateway.http.listener import Server, continue_in_tasks
 from gateway.metrics import Metrics
 from gateway.runtime.gateway import Gateway
 
@@ -90,6 +90,8 @@ def close_after_responses(callers: Server) -> None:
 
 async def abort_calls(callers: Server, timeout_s: float) -> None:
     """Cancel the remaining calls. Each sends its error and is accounted for, even if its caller does not read."""
+    continue_in_tasks(callers.server_state.connections)
+    await asyncio.sleep(0)  # a task that is cancelled before its first step would not account for its call
     for wait_s in (timeout_s, 0.1):
         calls = list(callers.server_state.tasks)
         for call in calls:

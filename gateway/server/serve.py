@@ -27,6 +27,7 @@ from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.startup import announce, download_bundled_model, report
 from gateway.telemetry.call_log import CallLog
+from gateway.upstream.file_limit import raise_file_limit
 from providers.local.worker_engine import WorkerEngine
 
 
@@ -36,6 +37,7 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
     The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until a handler is set, because the default action ends the process
+    raise_file_limit()
     source = ConfigSource(config_path, over)
     try:
         loaded = source.read()

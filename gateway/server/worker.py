@@ -29,12 +29,14 @@ from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest
 from gateway.server.worker_usage import serve_usage
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
+from gateway.upstream.file_limit import raise_file_limit
 
 PUBLISH_INTERVAL_S = 1.0
 
 
 def main() -> int:
     """Run one worker with the start-up data (WorkerOrder) on standard input. Return the exit code."""
+    raise_file_limit()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
     load = order.load
     try:

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.periods import NEVER_US, PeriodClock, period_clock
 from gateway.store.periods import US_PER_S as US_PER_S
 
@@ -74,7 +76,7 @@ class Limit:
     """
 
     __slots__ = (
-        "_clock", "amount", "key", "kind", "model", "outage", "owner", "side", "slot", "slots", "strict", "timezone", "ttl",
+        "_clock", "amount", "key", "kind", "model", "outage", "owner", "scope", "side", "slot", "slots", "strict", "timezone", "ttl",
         "window",
     )  # fmt: skip
 
@@ -98,6 +100,7 @@ class Limit:
         of the models whose calls count, "" for all. `timezone` is that of a budget's periods.
         """
         self.owner = owner
+        self.scope = owner.partition(":")[0]
         self.kind: Kind = kind
         self.amount = amount
         self.window = window
@@ -192,6 +195,8 @@ class Reservation(msgspec.Struct, eq=False):
     decided_at: int
     degraded: bool = False
     """Whether the outage modes of the limits decided, because the shared store was unavailable."""
+    charged: Costs = NO_COSTS
+    """The part of the call's usage that was charged while the call was running."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -214,6 +219,10 @@ class Refusal(msgspec.Struct, frozen=True):
 
 class Limiter(Protocol):
     """Counts limits."""
+
+    def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal | None:
+        """Do what `admit` does. Return the decision, or None if `waiter` receives it later."""
+        ...
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
         """Reserve `costs` under all limits or under none. A repeated id returns the same reservation."""
@@ -247,12 +256,38 @@ def seconds_until(until: int, now: int) -> float:
     return math.inf if until >= NEVER_US else max(0, until - now) / US_PER_S
 
 
+class Needs(NamedTuple):
+    """What a set of limits needs to know about a call, computed once for each set."""
+
+    tokens: bool
+    """Whether an estimate of its tokens is needed."""
+    cost: bool
+    """Whether an estimate of its cost is needed."""
+    is_strict: bool
+    """Whether a strict limit on tokens or spend is among the limits."""
+    has_strict_tokens: bool
+    """Whether a strict limit on tokens is among them."""
+    has_budgets: bool
+    """Whether a budget is among them that is not that of a user."""
+
+
+@lru_cache(4096)
+def needs_of(limits: tuple[Limit, ...]) -> Needs:
+    """Return what these limits need."""
+    cost = any(limit.kind == "spend" for limit in limits)
+    counted = [limit for limit in limits if limit.kind in TOKEN_KINDS]
+    strict_tokens = any(limit.strict for limit in counted)
+    strict = strict_tokens or any(limit.strict and limit.kind == "spend" for limit in limits)
+    budgets = any(limit.kind == "spend" and not limit.owner.startswith("user:") for limit in limits)
+    return Needs(cost or bool(counted), cost, strict, strict_tokens, budgets)
+
+
 def needed_estimates(limits: Sequence[Limit]) -> tuple[bool, bool]:
     """Return whether these limits need an estimate of a call's tokens, and whether they need one of its cost."""
-    cost = any(limit.kind == "spend" for limit in limits)
-    return cost or any(limit.kind in TOKEN_KINDS for limit in limits), cost
+    needs = needs_of(tuple(limits))
+    return needs.tokens, needs.cost
 
 
 def has_strict_limit(limits: Sequence[Limit]) -> bool:
     """Return whether a strict limit on tokens or spend is among these limits."""
-    return any(limit.strict and (limit.kind in TOKEN_KINDS or limit.kind == "spend") for limit in limits)
+    return needs_of(tuple(limits)).is_strict

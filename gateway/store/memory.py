@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.limit import NO_SLOT, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
 from gateway.store.settled_spend import Period, SettledSpend
 
@@ -80,6 +81,10 @@ class MemoryLimiter:
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
         """Reserve `costs` under all limits or under none."""
+        return self.decide(limits, costs, id)
+
+    def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal:
+        """Decide at once."""
         return self.decide(limits, costs, id)
 
     def decide(

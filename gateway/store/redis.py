@@ -21,6 +21,7 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
+from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
 from gateway.store.limit_usage import usage_over
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
@@ -121,21 +122,25 @@ class RedisLimiter:
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
         """Reserve `costs` under all limits or under none."""
+        future: asyncio.Future[Reservation | Refusal] = asyncio.get_running_loop().create_future()
+        decision = self.request(limits, costs, id, future)
+        return decision if decision is not None else await wait_for_decision(future, self.give_back)
+
+    def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal | None:
+        """Do what `admit` does. Return None if `waiter` receives the decision."""
         if self._refused and (refused := self._recent_refusal(limits, costs)) is not None:
             return refused
         if not self.connections.up:
             return self.outage.decide(limits, costs, id)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reservation | Refusal] = loop.create_future()
         if not self._queued:
-            loop.call_soon(self._flush)
-        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, future))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and isinstance(decision := future.result(), Reservation):
-                self.settle(decision, NO_COSTS)  # the decision arrived just as the caller disconnected
-            raise
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter))
+        return None
+
+    def give_back(self, decision: Reservation | Refusal) -> None:
+        """Undo a reservation whose caller has disconnected."""
+        if isinstance(decision, Reservation):
+            self.settle(decision, NO_COSTS)
 
     async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits without charging them. Raise StoreUnavailableError if the store fails."""
@@ -216,12 +221,8 @@ class RedisLimiter:
                 self._on_unanswered(pending)
                 continue
             decision = self._read_decision(pending, entry)
-            if pending.future is None:
-                continue
-            if not pending.future.done():
-                pending.future.set_result(decision)
-            elif isinstance(decision, Reservation):  # the caller has disconnected meanwhile
-                self.settle(decision, NO_COSTS)
+            if pending.future is not None:
+                (self.give_back if pending.future.done() else pending.future.set_result)(decision)
         self.outage.clock_offset_us = reply[0][1] - steady_now()
 
     def _on_unanswered(self, pending: PendingDecision) -> None:

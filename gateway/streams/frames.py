@@ -8,6 +8,7 @@ from collections.abc import Callable
 MAX_MESSAGE_BYTES = 1 << 20
 """Maximum size of a message that is searched for a mark. Longer ones pass without being read."""
 GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012
 _FINAL = 0x80
 _MASKED = 0x80
@@ -113,7 +114,7 @@ class MessageReader(FrameReader):
 
 def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
     """Return a close frame. Frames of a client, and only those, are masked."""
-    payload = code.to_bytes(2, "big") + reason.encode()[:123]
+    payload = code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()  # at most 125 bytes of UTF-8
     if not masked:
         return bytes((_FINAL | _CLOSE, len(payload))) + payload
     mask = os.urandom(4)

@@ -21,7 +21,9 @@ import msgspec
 from gateway.tokens import ids as token_ids
 from gateway.tokens.encodings import CountTexts, count_bytes, load_tokenizer
 from gateway.tokens.messages import (
+    COUNTED_BESIDE,
     COUNTED_FIELDS,
+    PLAIN_MESSAGE_TOKENS,
     REPLY_TOKENS,
     TOKENS_PER_MESSAGE,
     MessageParts,
@@ -40,8 +42,8 @@ MAX_INLINE_BYTES = 16 << 10
 Measured time: 0.2 ms for text, under 3 ms for random letters.
 """
 MAX_CACHED_COUNTS = 20_000
-MIN_CACHED_CHARS = 32
-"""Shorter texts are counted in less time than their digest takes."""
+MIN_DIGESTED_CHARS = 32
+"""The counts of shorter texts are cached by the texts themselves."""
 
 T = TypeVar("T")
 
@@ -134,6 +136,19 @@ class TokenCounter:
             tokenizer=tokenizer.label(),
         )
 
+    def total_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> int:
+        """Return the tokens of a chat body as `count_now` counts them. Plain text, which most bodies are, takes fewer steps."""
+        if any(name in body for name in COUNTED_BESIDE):
+            return self.count_now(body, tokenizer, rules).total()
+        texts: list[str] = []
+        for message in messages_of(body):
+            if type(message) is not dict or len(message) != 2 or "role" not in message or type(message.get("content")) is not str:
+                return self.count_now(body, tokenizer, rules).total()
+            texts.append(message["content"])
+        tokenizer, batch = self._use(tokenizer)
+        counts = self._counts(texts, tokenizer, batch)
+        return math.ceil((sum(counts) + PLAIN_MESSAGE_TOKENS * len(texts) + REPLY_TOKENS) * tokenizer.factor)
+
     def count_texts(self, texts: list[str], tokenizer: Tokenizer) -> list[int]:
         """Count the tokens of plain texts in this thread, without the tokenizer's factor."""
         return self._use(tokenizer)[1](texts)
@@ -141,7 +156,7 @@ class TokenCounter:
     def _counts(self, texts: list[str], tokenizer: Tokenizer, batch: CountTexts) -> list[int]:
         """Return the tokens of each text. Uncached texts are counted in one batch."""
         salt, cached = _salt(tokenizer.name), self._cached
-        keys = [_digest(text, salt) if len(text) >= MIN_CACHED_CHARS else b"" for text in texts]
+        keys = [_digest(text, salt) if len(text) >= MIN_DIGESTED_CHARS else salt + text.encode("utf-8", "surrogatepass") for text in texts]
         counts = [cached.get(key) for key in keys]
         new = [index for index, count in enumerate(counts) if count is None]
         if new:
@@ -149,7 +164,7 @@ class TokenCounter:
             for index, count in zip(new, found, strict=True):
                 counts[index] = count
             with self._lock:
-                cached.update({key: count for index, count in zip(new, found, strict=True) if (key := keys[index])})
+                cached.update({keys[index]: count for index, count in zip(new, found, strict=True)})
                 while len(cached) > MAX_CACHED_COUNTS:
                     del cached[next(iter(cached))]
         return cast("list[int]", counts)

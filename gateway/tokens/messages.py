@@ -14,7 +14,11 @@ from providers.media.table import MediaRules
 
 # OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting).
 TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
+PLAIN_MESSAGE_TOKENS = TOKENS_PER_MESSAGE + 1
+"""Tokens around a message that has only a role and text."""
 COUNTED_FIELDS = ("tools", "functions", "response_format")
+COUNTED_BESIDE = (*COUNTED_FIELDS, "system_prompt")
+"""The fields that are counted besides the messages."""
 _MESSAGE_FIELDS = ("tool_calls", "function_call", "refusal", "reasoning_content", "tool_call_id")
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
@@ -51,7 +55,7 @@ def read_message(message: Any, rules: MediaRules) -> MessageParts:
     if type(message) is not dict:  # not text that a tokenizer accepts
         size = len(message) if type(message) is bytes else 0
         return MessageParts([], TOKENS_PER_MESSAGE + size // MIN_BYTES_PER_TOKEN, plain=False)
-    found = MessageParts([], TOKENS_PER_MESSAGE + 1)
+    found = MessageParts([], PLAIN_MESSAGE_TOKENS)
     content = message.get("content")
     if type(content) is str:
         found.texts.append(content)
@@ -81,7 +85,7 @@ def read_message(message: Any, rules: MediaRules) -> MessageParts:
 
 def is_short(body: Body, most: int) -> bool:
     """Return whether the texts of a chat body have at most `most` characters, so that counting them takes little time."""
-    size = sum(len(body.raw(name) or b"") for name in (*COUNTED_FIELDS, "system_prompt") if name in body)
+    size = sum(len(body.raw(name) or b"") for name in COUNTED_BESIDE if name in body)
     for length in _lengths(messages_of(body)):
         size += length
         if size > most:

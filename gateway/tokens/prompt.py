@@ -96,7 +96,7 @@ class PromptCounts:
         if (field := _INPUT_FIELDS.get(self._operation)) is not None:
             return count_inputs(self._body, target, field, self._counter)
         tokenizer = tokenizer_for(target.kind.type, target.model)
-        return self._counter.count_now(self._body, tokenizer, media_rules(target.kind.type, target.model)).total()
+        return self._counter.total_now(self._body, tokenizer, media_rules(target.kind.type, target.model))
 
     def _by_size(self, target: Target, bytes_per_token: int) -> int:
         """Estimate texts by their size. Images, audio and files are counted."""

@@ -91,20 +91,24 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
 
     def send(self, exchange: NativeResponse, head: bytes, body: bytes) -> asyncio.Future[None]:
         """Send a request. The future completes when the head of the response is in `exchange`, or fails with the reason."""
+        exchange.waiter = waiter = asyncio.get_running_loop().create_future()
+        self.begin(exchange, head, body)
+        return waiter
+
+    def begin(self, exchange: NativeResponse, head: bytes, body: bytes) -> None:
+        """Send a request. The listener of `exchange` is called when a part of the response arrives."""
         transport = self._transport
         assert transport is not None
         self._begin()
         self._exchange = exchange
         exchange.source = exchange.connection = self
         self._set_deadline(exchange.deadlines.first_byte)
-        exchange.waiter = waiter = asyncio.get_running_loop().create_future()
         if len(body) <= WRITE_SLICE_BYTES:
             transport.write(head + body)
         else:
             transport.write(head)
             self._upload = memoryview(body)
             self._write_upload()
-        return waiter
 
     def send_upload(self, exchange: NativeResponse, head: bytes, upload: Upload) -> asyncio.Future[None]:
         """Send a request with a body in pieces. The result is that of `send`."""
@@ -195,13 +199,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
 
     def _end(self, exchange: NativeResponse, error: Exception | None) -> None:
         """Pass an error to the sender if the head has not arrived, else end the body for its reader."""
-        if exchange.status:
-            exchange.end(error)
-            return
-        exchange.ended = True
-        exchange.source = None
-        if error is not None and exchange.waiter is not None and not exchange.waiter.done():
-            exchange.waiter.set_exception(error)
+        (exchange.end if exchange.status else exchange.fail_head)(error)
 
     def _close(self, keep_slot: bool = False) -> None:
         self.closed = True

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Clock, Ticker
 from gateway.upstream.dial import Dialer
+from gateway.upstream.file_limit import affordable_connections
 from gateway.upstream.pool import Pool
-from gateway.upstream.request_head import encode_head, encode_upgrade_head, encode_upload_head, origin_part
+from gateway.upstream.request_head import HeadCache, encode_head, encode_upgrade_head, encode_upload_head, origin_part
 from gateway.upstream.resolver import Resolver, ThreadResolver
 from gateway.upstream.response import NativeResponse, StaleConnectionError
 from gateway.upstream.stats import TransportStats
@@ -18,23 +21,34 @@ from gateway.upstream.websocket import SocketDestination, UpstreamSocket
 from providers.base import WireRequest
 
 
+class SentRequest(NamedTuple):
+    """A request that was written to a connection, and the response that will arrive on it."""
+
+    pool: Pool
+    connection: UpstreamConnection
+    request: WireRequest
+    head: bytes
+    response: NativeResponse
+
+
 class NativeTransport:
     """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
 
-    `connections` limits each origin's pool. `keepalive` is how long a connection may stay idle, in seconds. `resolver` and `clock`
-    can be replaced in tests; `is_allowed` decides whether an address may be connected to.
+    `connections` limits each origin's pool; by default, the limit on open files decides. `keepalive` is how long a connection
+    may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed` decides whether an address may be
+    connected to.
     """
 
     def __init__(
         self,
-        connections: int = 1000,
+        connections: int | None = None,
         keepalive: float = 60.0,
         resolver: Resolver | None = None,
         clock: Clock = time.monotonic,
         is_allowed: Callable[[str], bool] | None = None,
     ) -> None:
         self.stats = TransportStats()
-        self.connections = connections
+        self.connections = connections if connections is not None else affordable_connections()
         self._keepalive = keepalive
         self._clock = clock
         self._ticker = Ticker(clock)
@@ -54,7 +68,7 @@ class NativeTransport:
             return await self._send_upload(origin, request, deadlines, upload)
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
-        head = encode_head(request, pool.origin_part)
+        head = encode_head(request, pool.heads.lines)
         total = self._clock() + deadlines.total
         connection = pool.take_idle() or await pool.acquire(deadlines, total)
         response = NativeResponse(request.method, deadlines, total)
@@ -62,9 +76,55 @@ class NativeTransport:
         try:
             await connection.send(response, head, request.body)
         except StaleConnectionError:
-            response = await self._resend(pool, connection, request, head, deadlines, total)
+            response = await self._resend(SentRequest(pool, connection, request, head, response))
         except BaseException:
             _abandon(pool, connection, response)
+            raise
+        response.waiter = None
+        return response
+
+    def has_idle(self, origin: Origin) -> bool:
+        """Return whether a connection is idle, so that `begin` can send a request on it."""
+        pool = self._pools.get(origin)
+        return pool is not None and bool(pool.idle)
+
+    def begin(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
+        """Send a request on an idle connection, without waiting. `listener` is called whenever something has arrived.
+
+        Raise UpstreamError if the request cannot be encoded.
+        """
+        pool = self._pools[origin]
+        self._ticker.tune(deadlines)
+        head = pool.heads.encode(request)
+        connection = pool.take_idle()
+        assert connection is not None
+        return _begin(SentRequest(pool, connection, request, head, self._new_response(request, deadlines)), listener)
+
+    async def open(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
+        """Do what `begin` does, on a connection that is opened or released first. Raise UpstreamError if there is none in time."""
+        pool = self._pools.get(origin) or self._open(origin)
+        self._ticker.tune(deadlines)
+        head = pool.heads.encode(request)
+        response = self._new_response(request, deadlines)
+        connection = await pool.acquire(deadlines, response.total)
+        return _begin(SentRequest(pool, connection, request, head, response), listener)
+
+    def _new_response(self, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
+        return NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
+
+    async def wait(self, sent: SentRequest) -> NativeResponse:
+        """Return the response to a request sent with `begin`, as `send` does. Its listener must be removed before."""
+        response = sent.response
+        try:
+            if response.head_error is not None:
+                raise response.head_error
+            if not response.status:
+                response.waiter = asyncio.get_running_loop().create_future()
+                await response.waiter
+        except StaleConnectionError:
+            response = await self._resend(sent)
+        except BaseException:
+            _abandon(sent.pool, sent.connection, response)
             raise
         response.waiter = None
         return response
@@ -141,15 +201,15 @@ class NativeTransport:
         """Number of senders that wait for a connection, over all origins."""
         return sum(pool.waiting for pool in self._pools.values())
 
-    async def _resend(
-        self, pool: Pool, connection: UpstreamConnection, request: WireRequest, head: bytes, deadlines: Deadlines, total: float
-    ) -> NativeResponse:
-        pool.keep_slot(connection)
+    async def _resend(self, sent: SentRequest) -> NativeResponse:
+        """Send a request once more, on a new connection in the slot of the one that was closed."""
+        pool, request, deadlines, total = sent.pool, sent.request, sent.response.deadlines, sent.response.total
+        pool.keep_slot(sent.connection)
         self.stats.stale_retries += 1
         connection = await pool.connect(deadlines, total)
         response = NativeResponse(request.method, deadlines, total)
         try:
-            await connection.send(response, head, request.body)
+            await connection.send(response, sent.head, request.body)
         except BaseException:
             _abandon(pool, connection, response)
             raise
@@ -159,9 +219,17 @@ class NativeTransport:
         if origin.proxy is not None or origin.scheme not in ("http", "https"):
             raise UpstreamError("connect", "the native transport supports http and https without a proxy")
         pool = Pool(origin, origin.connections or self.connections, self._keepalive, self._ticker, self._dialer.dial, self.stats)
-        pool.origin_part = origin_part(origin)
+        pool.heads = HeadCache(origin_part(origin))
         self._pools[origin] = pool
         return pool
+
+
+def _begin(sent: SentRequest, listener: Callable[[], None]) -> SentRequest:
+    """Write a request, and call `listener` whenever something of its response has arrived."""
+    sent.response.listener = listener
+    sent.request.written = True
+    sent.connection.begin(sent.response, sent.head, sent.request.body)
+    return sent
 
 
 def _abandon(pool: Pool, connection: UpstreamConnection, response: NativeResponse) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker
+from gateway.upstream.request_head import HeadCache
 from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 
@@ -42,7 +43,7 @@ class Pool:
         self.max_connections = max_connections
         self.stats = stats
         self.ticker = ticker
-        self.origin_part = ""
+        self.heads = HeadCache("")
         self.size = 0
         """Number of connections that are open (including idle ones) or being opened."""
         self.idle: list[UpstreamConnection] = []

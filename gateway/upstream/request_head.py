@@ -8,6 +8,7 @@ from providers.base import WireRequest
 CONNECTION_HEADERS = frozenset({"host", "content-length", "accept-encoding", "transfer-encoding", "connection", "expect", "upgrade", "te"})
 """Headers of the connection or the framing. Only transports set them; those in a request are left out."""
 
+MAX_CACHED_HEADS, MAX_CACHED_HEAD_BYTES = 256, 2048
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
@@ -38,6 +39,34 @@ def body_headers(upload: Upload) -> list[tuple[str, str]]:
 def encode_head(request: WireRequest, lines: str) -> bytes:
     """Encode the request head. Raise UpstreamError("protocol") if a value would inject another header or line."""
     return _encode(request, f"{lines}{len(request.body)}", 5)
+
+
+class HeadCache:
+    """The heads of requests to one origin that differ only in the size of their body.
+
+    A head contains a credential, so only those with a credential of the configuration may be cached.
+    """
+
+    __slots__ = ("_heads", "lines")
+
+    def __init__(self, lines: str) -> None:
+        """`lines` is the part of a head that depends only on the origin, up to the size of the body."""
+        self.lines = lines
+        self._heads: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
+
+    def encode(self, request: WireRequest) -> bytes:
+        """Return what `encode_head` returns."""
+        key = (request.method, request.path, *request.headers)
+        parts = self._heads.get(key)
+        if parts is None:
+            size = str(len(request.body)).encode()
+            head = encode_head(request, self.lines)
+            mark = self.lines.rpartition("\r\n")[2].encode()
+            start = head.index(mark + size) + len(mark)
+            if len(self._heads) >= MAX_CACHED_HEADS or len(head) > MAX_CACHED_HEAD_BYTES:
+                return head
+            parts = self._heads[key] = head[:start], head[start + len(size) :]
+        return b"%b%d%b" % (parts[0], len(request.body), parts[1])
 
 
 def encode_upload_head(request: WireRequest, origin: Origin, upload: Upload) -> bytes:

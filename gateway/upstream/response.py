@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.upstream.transport import Deadlines, OnTrailing, UpstreamError, in_seconds
@@ -43,8 +44,8 @@ class NativeResponse:
     """The `Response` of the native transport. Its connection fills it from the read callback."""
 
     __slots__ = (
-        "collecting", "connection", "deadlines", "discarding", "ended", "error", "headers", "limit", "may_be_encoded", "method",
-        "on_trailing", "paused", "pieces", "size", "source", "started", "status", "total", "waiter",
+        "collecting", "connection", "deadlines", "discarding", "ended", "error", "head_error", "headers", "limit", "listener",
+        "may_be_encoded", "method", "on_trailing", "paused", "pieces", "size", "source", "started", "status", "total", "waiter",
     )  # fmt: skip
 
     def __init__(self, method: str, deadlines: Deadlines, total: float, *, may_be_encoded: bool = False) -> None:
@@ -68,6 +69,10 @@ class NativeResponse:
         """Whether the rest of the body is discarded."""
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
+        self.head_error: Exception | None = None
+        """Why the head of the response did not arrive."""
+        self.listener: Callable[[], None] | None = None
+        """Called in the read callback whenever something has arrived, in place of a waiter."""
         self.source: Source | None = None
         """The connection, until the response has ended."""
         self.connection: Source | None = None
@@ -103,6 +108,32 @@ class NativeResponse:
         self._take()
         return data
 
+    def collect(self, limit: int) -> bytes | None:
+        """Return the whole body, or None if it has not arrived: then the listener is called at its end.
+
+        None is also returned for a body that failed or exceeds `limit` bytes. `body` then raises the error.
+        """
+        self.collecting, self.limit = True, limit
+        if not self.ended or self.error is not None or self.size > limit:
+            if self.paused and self.size <= limit:
+                self._resume()
+            return None
+        data = b"".join(self.pieces)
+        self._take()
+        return data
+
+    def take(self) -> bytes | None:
+        """Return what `read` returns, or None where it would wait."""
+        pieces = self.pieces
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._take()
+            return data
+        if self.ended:
+            self._check()
+            return b""
+        return None
+
     def unread(self) -> bytes:
         """Return the received part of a body that was not read to its end."""
         return b"".join(self.pieces)
@@ -132,6 +163,9 @@ class NativeResponse:
 
     def wake(self) -> None:
         """Wake the reader, or the sender that waits for the head."""
+        if self.listener is not None:
+            self.listener()
+            return
         waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -144,6 +178,16 @@ class NativeResponse:
         self.error = error
         self.source = self.on_trailing = None
         self.wake()
+
+    def fail_head(self, error: Exception | None) -> None:
+        """End a response whose head is missing, and tell its sender why."""
+        self.ended = True
+        self.source = None
+        self.head_error = error
+        if self.listener is not None:
+            self.listener()
+        elif error is not None and self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)
 
     def timeout_error(self, now: float) -> UpstreamError:
         """Return the error for the deadline that has passed."""

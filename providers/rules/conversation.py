@@ -17,7 +17,7 @@ from providers.rules.rule import Work
 _SYSTEM = ("system", "developer")
 _ID_LETTERS = re.compile(r"[^a-zA-Z0-9_-]")
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_IDS = "tool-call ids must match the vendor's pattern and be used only once"
+INVALID_ID = "tool-call ids must match the vendor's pattern and be used only once"
 ACKNOWLEDGEMENT = "OK."
 """Text of an assistant message that the vendor requires between tool results and a user message."""
 
@@ -73,7 +73,7 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
                 new = id
                 if not _fits(pattern, id) or id in beside or (row.unique_ids and id in taken):
                     new = _new_id(id, f"{index}.{number}.{id}", pattern, used | taken)
-                    report.change(index, f".tool_calls[{number}].id", "reshape", _IDS, from_=id, to=new)
+                    report.change(index, f".tool_calls[{number}].id", "reshape", INVALID_ID, from_=id, to=new)
                 taken.add(new)
                 beside.add(new)
                 current[id].append(new)
@@ -85,7 +85,7 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
             open_ids = current.get(id) or [id]
             new = open_ids.pop(0) if len(open_ids) > 1 else open_ids[0]
             if new != id:
-                report.change(index, ".tool_call_id", "reshape", _IDS, from_=id, to=new)
+                report.change(index, ".tool_call_id", "reshape", INVALID_ID, from_=id, to=new)
                 result[position] = Turn(index, {**message, "tool_call_id": new})
     return result
 

@@ -184,6 +184,8 @@ class ForModels(msgspec.Struct, frozen=True):
 
 
 _PASSES: tuple[int, ...] = ()
+MAX_PLANS, MAX_PLANNED_CHARS = 500, 500
+"""Number of sets of parameters whose rules are remembered for each model, and length of their names, which callers choose."""
 
 
 class CompiledRules:
@@ -209,31 +211,40 @@ class CompiledRules:
                     continue
                 table[param] = tuple({index for name in (param, *rule.may_add) for index in table.get(name, ())})
         self._table = table
+        self._plans: dict[tuple[str | bool, ...], tuple[tuple[str, ...], tuple[Rule, ...]]] = {}
+        """What is done to a body, by the names of its parameters and whether it is a stream."""
         self._always = tuple(always)
         self._streams = tuple(streams)
 
     def apply(self, body: Body, label: str, options: Options, settings: Mapping[str, Any]) -> list[Adjustment]:
         """Adjust `body` in place and return the adjustments in order. Raises Refusal if the body cannot be sent."""
-        due: list[int] = [*self._always, *self._streams] if options.stream else list(self._always)
-        table = self._table
-        unknown: list[str] | None = None
-        for name in body:
-            indexes = table.get(name)
-            if indexes is None:
-                if self._drops(name):
-                    unknown = [*(unknown or ()), name]
-            elif indexes:
-                due += indexes
-        if not due and unknown is None:
+        names = (*body, options.stream)
+        plan = self._plans.get(names)
+        if plan is None:
+            plan = self._plan(body, stream=options.stream)
+            if len(self._plans) < MAX_PLANS and sum(map(len, body)) < MAX_PLANNED_CHARS:
+                self._plans[names] = plan
+        unknown, due = plan
+        if not due and not unknown:
             return []
         work = Work(body, label, options, settings)
-        if unknown is not None:
-            for name in unknown:
-                drop_unlisted(work, name)
-        rules = self.rules
-        for index in sorted(set(due)):
-            rules[index].apply(work)
+        for name in unknown:
+            drop_unlisted(work, name)
+        for rule in due:
+            rule.apply(work)
         return work.adjustments
+
+    def _plan(self, names: Iterable[str], *, stream: bool) -> tuple[tuple[str, ...], tuple[Rule, ...]]:
+        """Return the parameters without a rule that are dropped, and the rules that apply, for a body with these parameters."""
+        due = {*self._always, *self._streams} if stream else set(self._always)
+        unknown: list[str] = []
+        for name in names:
+            indexes = self._table.get(name)
+            if indexes is not None:
+                due.update(indexes)
+            elif self._drops(name):
+                unknown.append(name)
+        return tuple(unknown), tuple(self.rules[index] for index in sorted(due))
 
     def _drops(self, name: str) -> bool:
         return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL_PARAMS)

@@ -22,6 +22,7 @@ from gateway.http.listener import bind, make_server, url_of
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.server.app import build_app
+from gateway.server.callers_listener import serve_fast
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.resolver import Resolver
 
@@ -106,6 +107,7 @@ async def live(
             guard=gateway.page_guard,
             serves_websockets=True,
             trusted_proxies=gateway.config.trusted_proxies,
+            serve_fast=serve_fast(gateway),
         )
         servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
         await gateway.start()

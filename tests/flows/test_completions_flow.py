@@ -108,6 +108,34 @@ async def test_provider_without_completions_gets_a_chat_and_the_caller_is_told(
     assert len(up.requests) == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_prompt_can_be_scored_without_an_answer(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+    words = [f" w{number}" for number in range(400)]
+    up.on("/v1/completions", sse(*text_chunks(*words)) if stream else canned(text_answer("".join(words))))
+    keys = f"keys:\n  team: {{ hash: '{digest(TOKEN)}', limits: {{ output_tokens: 100/h }} }}\n"
+    fields = {"echo": True, "max_tokens": 0, "logprobs": 1}
+    for kind in ("openai", "vllm", "fireworks"):
+        async with serving(up, keys, kind=kind) as gateway:
+            answer = await complete(client, gateway, headers=bearer(TOKEN), stream=stream, **fields)
+        assert answer.status_code == 200, answer.text
+        sent = up.requests[-1].json
+        assert {name: sent.get(name) for name in fields} == fields
+        texts = [choice["text"] for chunk in chunks_of(answer) for choice in chunk["choices"]] if stream else [
+            choice["text"] for choice in answer.json()["choices"]
+        ]  # fmt: skip
+        assert "".join(texts) == "".join(words)
+        if stream:
+            assert answer.headers["x-ratelimit-remaining-tokens"] == "100"
+
+
+@pytest.mark.parametrize("kind", CHAT_ONLY)
+async def test_chat_cannot_answer_without_output(up: FaultUpstream, client: httpx.AsyncClient, kind: str) -> None:
+    async with serving(up, kind=kind) as gateway:
+        refused = await complete(client, gateway, max_tokens=0)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "max_tokens")
+    assert up.requests == []
+
+
 async def test_streams_of_both_kinds_have_the_same_text(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/completions", sse(*text_chunks(" upon", " a", " time")))
     up.on("/v1/chat/completions", sse(*chat_chunks(" upon", " a", " time")))
@@ -282,7 +310,7 @@ INVALID_FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"best_of": 2, "stream": True}, "best_of"),
     ({"logprobs": True}, "logprobs"),
     ({"logprobs": -1}, "logprobs"),
-    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
     ({"stop": 5}, "stop"),
     ({"api_base": "http://x"}, "api_base"),
 )

@@ -246,7 +246,7 @@ models: { m: [a/x, a/y, b/x, c/x] }
     ],
 )
 def test_the_limits_of_a_target_follow_those_of_its_provider(target: str, owners: list[str]) -> None:
-    found = limits_with(TARGETS)._of_target(target_named(target))
+    found = limits_with(TARGETS).of_target(target_named(target))
     assert [(limit.owner, limit.side) for limit in found] == [(owner, "target") for owner in owners]
 
 

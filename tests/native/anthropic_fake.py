@@ -6,6 +6,7 @@ It checks each request, and answers with content that a chat completion cannot e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +87,36 @@ def problem(request: Request) -> str | None:
     if type(body.get("max_tokens")) is not int:
         return "max_tokens: Field required"
     roles = [message["role"] for message in body["messages"]]
-    return "messages: unknown role" if set(roles) - {"user", "assistant"} else None
+    return "messages: unknown role" if set(roles) - {"user", "assistant"} else problem_of_history(body["messages"])
+
+
+def problem_of_history(messages: list[dict[str, Any]]) -> str | None:
+    """Return why Anthropic would refuse the turns of a conversation, or None.
+
+    Sources: claude-code#23440 (blank text), cc-switch#1181 (ids), litellm#21964 (ids used twice).
+    """
+    open_ids: set[str] = set()
+    seen: set[str] = set()
+    for index, message in enumerate(messages):
+        content = message["content"]
+        if not (content.strip() if isinstance(content, str) else content) and index < len(messages) - 1:
+            return f"messages.{index}: all messages must have non-empty content except for the optional final assistant message"
+        blocks = [{"type": "text", "text": content or "-"}] if isinstance(content, str) else content
+        results = {block["tool_use_id"] for block in blocks if block["type"] == "tool_result"}
+        if unknown := results - open_ids:
+            return f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks: {min(unknown)}"
+        open_ids = set()
+        for block in blocks:
+            if block["type"] == "text" and not block["text"].strip():
+                return "messages: text content blocks must contain non-whitespace text"
+            if block["type"] == "tool_use":
+                if re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", block["id"]) is None:
+                    return f"messages.{index}: tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+                if block["id"] in seen:
+                    return "messages: `tool_use` ids must be unique"
+                open_ids.add(block["id"])
+                seen.add(block["id"])
+    return None
 
 
 def refused(kind: str, message: str, code: int, headers: Mapping[str, str] | None = None) -> Script:

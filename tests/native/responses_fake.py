@@ -92,6 +92,8 @@ def problem(request: Request) -> str | None:
     if "reasoning.encrypted_content" in body.get("include", []) and (body["model"].startswith("gpt-4") or "-chat" in body["model"]):
         return "Encrypted content is not supported with this model."
     for item in body["input"] if type(body["input"]) is list else []:
+        if len(item.get("call_id", "")) > 64:
+            return "Invalid 'input[0].call_id': string too long. Expected a string with maximum length 64."
         if "extra_content" in item:
             return "Unknown parameter: 'input[0].extra_content'."
         if item.get("type") == "reasoning" and not str(item.get("encrypted_content", "")).startswith("gAAAA"):

@@ -151,6 +151,18 @@ async def test_a_side_that_got_a_close_frame_may_answer_it_after_the_other_side_
     assert ours.closing
 
 
+async def test_connection_that_was_reset_is_no_error_at_its_end() -> None:
+    joined, ours, _ = await tunnel()
+
+    def write_eof() -> None:
+        raise OSError(107, "Transport endpoint is not connected")
+
+    ours.write_eof = write_eof
+    joined.upstream.data_received(encode(CLOSE, b"\x0f\xa0"))
+    joined.upstream.connection_lost(None)
+    assert joined.outcome == "ok"
+
+
 async def test_both_sides_end_before_the_tunnel_does() -> None:
     joined, _, theirs = await tunnel()
     assert joined.caller.eof_received() is True

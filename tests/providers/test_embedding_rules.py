@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import providers
-from providers.base import Adjustment, Body, Options, Refusal
+from providers.base import Adjustment, Body, Options, Refusal, Target
 from providers.embedding_table import EMBEDDINGS, EmbeddingRow
+from providers.friendli import FRIENDLI
 from providers.rules.embeddings import Inputs, batch_sizes, batches, input_count
 from providers.rules.rule import Work
 from tests.providers.adapting import target_for
@@ -97,6 +98,16 @@ def test_plain_request_loses_nothing_in_strict_mode(kind: str) -> None:
     for encoding in ("float", "base64"):
         body = Body(json.dumps({"model": "m", "input": ["x"], "encoding_format": encoding}).encode())
         providers.get(kind).adapt(body, target, Options(strict=True, operation="embeddings"))
+
+
+@pytest.mark.parametrize("ids", [[7, 8], [[7, 8]]])
+def test_token_ids_for_friendli_are_renamed_and_the_caller_is_told(ids: object) -> None:
+    target = Target("friendli/m", "friendli", FRIENDLI, "m", "https://api.friendli.ai/dedicated/v1", "KEY")
+    body = Body(json.dumps({"model": "m", "input": ids}).encode())
+    options = Options(operation="embeddings")
+    adjustments = FRIENDLI.adapt(body, target, options)
+    assert [(each.param, each.action, each.to) for each in adjustments] == [("input", "rename", "tokens")]
+    assert json.loads(FRIENDLI.encode(body, target, options).body) == {"model": "m", "tokens": [7, 8]}
 
 
 def test_cohere_gets_what_it_requires_and_the_caller_is_told() -> None:

@@ -88,6 +88,8 @@ def test_a_close_frame_counts_once_it_is_complete() -> None:
 def test_close_frames_are_masked_for_servers_only() -> None:
     plain = close_frame(1012, "restart" * 100, masked=False)
     assert (plain[:2], plain[2:4]) == (bytes((0x88, 125)), b"\x03\xf4")
+    cut = close_frame(1008, "\u00e9" * 100, masked=False)
+    assert cut[4:].decode() == "\u00e9" * 61, "a character is not cut in half"
     masked = close_frame(1001, "bye", masked=True)
     assert masked[:2] == bytes((0x88, 0x80 | 5))
     assert xor(masked[6:], masked[2:6]) == b"\x03\xe9bye"

@@ -16,6 +16,7 @@ from gateway.dialects.responses_api.reasoning import PREFIX
 from gateway.streams.native_relay import EventKind
 from providers.anthropic.answers import FINISH_REASONS, openai_usage, service_tier, stream_failure
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
+from providers.native_history import repair_messages, without_gaps
 from providers.plain_usage import read_mapped
 
 _NAMES = (
@@ -136,20 +137,22 @@ class MessageReader:
 
 
 def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
-    """Leave out thinking that Anthropic did not sign, which it would reject.
+    """Repair earlier turns that another provider made, and leave out their thinking: Anthropic would reject both.
 
     In strict mode, raise Refusal for such thinking.
     """
     source = body.raw("messages") or b""
-    if not any(mark in source for mark in _UNSIGNED):
-        return []
-    made: list[Adjustment] = []
-    messages = [_signed(message, f"messages[{index}]", made) for index, message in enumerate(body.get("messages"))]
-    if made and strict:
-        raise Refusal(f"'{made[0].param}' cannot be honoured: {_NOT_SIGNED}.", made[0].param, "unsupported_content")
-    if made:
-        body.set("messages", [message for message in messages if message is not None])
-    return made
+    repairs = repair_messages(body, strict=strict)
+    unsigned: list[Adjustment] = []
+    if any(mark in source for mark in _UNSIGNED):
+        messages = [_signed(message, f"messages[{index}]", unsigned) for index, message in enumerate(body.get("messages"))]
+        if unsigned and strict:
+            raise Refusal(f"'{unsigned[0].param}' cannot be honoured: {_NOT_SIGNED}.", unsigned[0].param, "unsupported_content")
+        if unsigned:
+            body.set("messages", [message for message in messages if message is not None])
+    if repairs:
+        body.set("messages", without_gaps(body.get("messages")))
+    return [*repairs, *unsigned]
 
 
 def _signed(message: Any, param: str, made: list[Adjustment]) -> Any:

@@ -19,6 +19,7 @@ from gateway.dialects.responses_api.values import ABSENT, Raw, encode
 from gateway.streams.native_relay import EventKind
 from providers.base import Adjustment, Answer, Body, Failure, Refusal, StreamFailure, Usage
 from providers.failures import read_failure, read_inband_failure
+from providers.native_history import ID_TOO_LONG, MAX_CALL_ID, has_long_ids, valid_call_id
 from providers.plain_usage import read_mapped
 from providers.usage import COST_FIELDS
 
@@ -68,34 +69,48 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[Adjustment]:
-    """Put the earlier conversation into `input`, and leave out reasoning and fields that only other providers can read.
+    """Put the earlier conversation into `input`. Leave out reasoning and fields that only other providers can read.
+
+    Tool-call ids of other providers that OpenAI refuses are replaced.
 
     In strict mode, raise Refusal for such reasoning.
     """
     source = body.raw("input") or b"[]"
     earlier = translator.earlier
-    if earlier is None and (source[:1] == b'"' or not any(word in source for word in _OWN_WORDS)):
+    if earlier is None and (source[:1] == b'"' or not (any(word in source for word in _OWN_WORDS) or has_long_ids(source))):
         return []
     items = [*(earlier or ()), *input_items(Raw(source))]
     kept: list[Raw] = []
     made: list[Adjustment] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(items, -len(earlier or ())):
         members = _decode_fields(item)
+        param = f"input[{index}]" if index >= 0 else "previous_response_id"
         if bytes(members.get("type", ABSENT)) == b'"reasoning"' and not _is_readable(members):
-            own = index - len(earlier or ())
-            param = f"input[{own}]" if own >= 0 else "previous_response_id"
             if strict:
                 raise Refusal(f"'{param}' cannot be honoured: {_NOT_READABLE}.", param, "unsupported_content")
             made.append(Adjustment(param, "drop", why=_NOT_READABLE))
-        elif members.pop("extra_content", None) is not None:
-            kept.append(Raw(encode(members)))
-        else:
-            kept.append(item)
+            continue
+        is_changed = members.pop("extra_content", None) is not None
+        if (new := _new_call_id(members)) is not None:
+            is_changed = True
+            members["call_id"] = Raw(encode(new))
+            made.append(Adjustment(f"{param}.call_id" if index >= 0 else param, "reshape", to=new, why=ID_TOO_LONG))
+        kept.append(Raw(encode(members)) if is_changed else item)
     if earlier is not None:
         body.pop("previous_response_id")
     if earlier is not None or len(kept) < len(items) or any(old is not new for old, new in zip(items, kept, strict=True)):
         body.set("input", kept)
     return made
+
+
+def _new_call_id(members: dict[str, Raw]) -> str | None:
+    """Return the id that replaces the `call_id` of an item, or None if OpenAI accepts it."""
+    given = members.get("call_id", ABSENT)
+    if len(given) <= MAX_CALL_ID + 2 or bytes(given)[:1] != b'"':
+        return None
+    id = _decode_any(given)
+    new = valid_call_id(id)
+    return new if new != id else None
 
 
 def _is_readable(members: dict[str, Raw]) -> bool:

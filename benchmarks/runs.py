@@ -1,0 +1,199 @@
+"""The measurements of memory, latency, workers and size of the configuration."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from benchmarks import targets
+from benchmarks.apis import messages, responses
+from benchmarks.bench import CPU, DIRECT, RATE, Bench, column
+from benchmarks.bodies import CHAT_EVENTS, request_body
+from benchmarks.measure import cost, memory_kib
+from benchmarks.processes import (
+    ALL_CORES,
+    LOAD_CORE,
+    BrokenTargetError,
+    Launch,
+    Pace,
+    Request,
+    Target,
+    finish_load,
+    run_load,
+    start_load,
+    start_target,
+    stop,
+)
+from benchmarks.targets import BARE, FULL, NGINX
+
+START, IDLE = "start, s", "idle, MB"
+KIB, FIRST_P50, FIRST_P99 = "KiB per stream", "first byte p50, ms", "first byte p99, ms"
+P50, P99 = "p50, ms", "p99, ms"
+LATENCY = "ms"
+ALONE = "alone on the machine"
+MEMORY = "PSS, MB"
+PROBE_ALONE, PROBE_P99 = "health check without load, p99, ms", "health check, p99, ms"
+ONE_WORKER, TWO_WORKERS = "1 worker", "2 workers"
+FEW, MANY = "10", "more"
+SLOW_STREAMS, SLOW_EVENTS, SLOW_DELAY_S = 2000, 20, 0.5
+PROMPT_BYTES, PROMPT_RATE, PROBE_RATE = 400_000, 100, 200
+SCALES = {
+    "10,000 models": (10_000, 10),
+    "100,000 models": (100_000, 10),
+    "10,000 keys": (10, 10_000),
+    "100,000 keys": (10, 100_000),
+}
+LARGE_START_S = 60
+
+
+def megabytes(target: Target) -> float:
+    """Return the memory of a target (PSS) in MB."""
+    return memory_kib(target.process.pid) * 1024 / 1e6
+
+
+def idle(bench: Bench) -> None:
+    """Measure the start and the memory after one second without load. Only this target runs, because PSS shares common pages."""
+    for name in bench.names() * (1 if bench.quick or bench.peers else 3):
+        with bench.alone(name) as target:
+            if target:
+                time.sleep(1)
+                bench.figures.add("idle", ALONE, column(name, START), target.started)
+                bench.figures.add("idle", ALONE, column(name, IDLE), megabytes(target))
+
+
+def slow_streams(bench: Bench) -> None:
+    """Measure memory and the time to the first byte of many slow streams, at the default settings. All streams must complete."""
+    count = SLOW_STREAMS // 10 if bench.quick else SLOW_STREAMS
+    text = f"#chunks={SLOW_EVENTS}##delay={SLOW_DELAY_S * 1e6:.0f}#"
+    request = Request(request_body(True, text), events=SLOW_EVENTS)
+    row = f"{count:,} streams of 10 s"
+    for name in bench.names(heavy=True):
+        with bench.alone(name) as target:
+            if target is None:
+                continue
+            before = memory_kib(target.process.pid)
+            loading = start_load(bench.folder, target, request, Pace(count, 60, times=1))
+            time.sleep(SLOW_EVENTS * SLOW_DELAY_S * 0.7)
+            during = memory_kib(target.process.pid)
+            try:
+                load = finish_load(loading, target, request)
+            except BrokenTargetError as error:
+                bench.refuse("slow", row, name, error)
+                continue
+            for figure, value in ((KIB, (during - before) / count), (FIRST_P50, load.first_p50_ms), (FIRST_P99, load.first_p99_ms)):
+                bench.figures.add("slow", row, column(name, figure), value)
+
+
+def _unpinned(bench: Bench, name: str, workers: int, *, full: bool = True) -> Target:
+    """Return a gateway whose workers run on all cores, as do its mock and its load."""
+
+    def launch() -> Launch:
+        return targets.gateway(name, bench.place(name, ALL_CORES), full=full, workers=workers, cores=ALL_CORES)
+
+    target = bench.target(name, launch)
+    assert target
+    return target
+
+
+def workers(bench: Bench) -> None:
+    """Measure one and two workers under as much load as they can take. Mock and load use the same cores."""
+    for row, request in (("JSON c=64", Request(request_body(False))), ("SSE c=64", Request(request_body(True), events=CHAT_EVENTS))):
+        for name, count in ((ONE_WORKER, 1), (TWO_WORKERS, 2)):
+            target = _unpinned(bench, name, count)
+            bench.add("workers", row, name, cost(bench.folder, target, request, Pace(64, bench.seconds), ALL_CORES))
+
+
+def harness(bench: Bench) -> None:
+    """Measure six workloads with ten connections and two workers: request rate, 99th percentile and memory under load."""
+    calls = {
+        "chat": (Request(request_body(False)), Request(request_body(True), events=CHAT_EVENTS)),
+        "responses": (responses(False).request, responses(True).request),
+        "messages": (messages(False).request, messages(True).request),
+    }
+    for full, variant in ((True, FULL), (False, BARE)):
+        name = TWO_WORKERS if full else f"{TWO_WORKERS}, {BARE}"
+        target = _unpinned(bench, name, 2, full=full)
+        for row, requests in calls.items():
+            for form, request in zip(("JSON", "SSE"), requests, strict=True):
+                spent = cost(bench.folder, target, request, Pace(10, bench.seconds), ALL_CORES)
+                for figure, value in ((RATE, spent.load.per_second), (P99, spent.load.p99_ms), (MEMORY, megabytes(target))):
+                    bench.figures.add("harness", f"{row} {form}", column(variant, figure), value)
+
+
+def scale(bench: Bench) -> None:
+    """Measure a call and the start with few and with many models and keys, at the same limits."""
+    with_few = bench.target("few", lambda: _scaled(bench, "few", 10, 10))
+    assert with_few
+    for row, (models, keys) in SCALES.items():
+        if bench.quick and max(models, keys) > 10_000:
+            continue
+        launch = _scaled(bench, row, models, keys)
+        launch.deadline = LARGE_START_S
+        try:
+            with_many = start_target(bench.folder, launch)
+        except BrokenTargetError as error:
+            bench.figures.note("scale", f"{row}: the gateway does not start ({_reason(error)}).")
+            continue
+        try:
+            for name, target in ((FEW, with_few), (MANY, with_many)):
+                bench.figures.add("scale", f"{row}, exact name", column(name, START), target.started)
+            for _ in range(1 if bench.quick else 3):
+                for form, model in (("exact name", "bench"), ('through "*"', "some-other-name")):
+                    request = Request(request_body(False, model=model))
+                    for name, target in ((FEW, with_few), (MANY, with_many)):
+                        spent = cost(bench.folder, target, request, Pace(32, bench.seconds * 0.6))
+                        bench.figures.add("scale", f"{row}, {form}", column(name, CPU), spent.microseconds)
+        finally:
+            stop(with_many.process)
+
+
+def _reason(error: BrokenTargetError) -> str:
+    """Return the last line of what a target printed, without the place in its configuration."""
+    return re.sub(r"^.*gateway\.yaml:\S* ", "", str(error).splitlines()[-1])[:300]
+
+
+def _scaled(bench: Bench, name: str, models: int, keys: int) -> Launch:
+    return targets.gateway(name, bench.place(name), more=targets.many(models, keys))
+
+
+def latency(bench: Bench) -> None:
+    """Measure the latency that a proxy adds: at a fixed low rate, and with 16 callers of an upstream that takes 20 ms."""
+    quiet, waiting = Request(request_body(False)), Request(request_body(False, "#delay=20000#"))
+    seconds = 1.0 if bench.quick else 6.0
+    paces = {
+        "25 requests/s": (quiet, Pace(4, seconds, rate=25)),
+        "16 callers, upstream of 20 ms": (waiting, Pace(16, seconds / 3)),
+    }
+    for row, (request, pace) in paces.items():
+        for name in (DIRECT, NGINX, FULL, BARE):
+            target = bench.direct() if name == DIRECT else bench.target(name)
+            if target:
+                load = run_load(bench.folder, target, request, pace)
+                for figure, value in (("p50", load.p50_ms), ("p99", load.p99_ms)):
+                    bench.figures.add("latency", f"{row}: {figure}", column(name, LATENCY), value)
+
+
+def prompts(bench: Bench) -> None:
+    """Measure 100 prompts of 400 KB per second with token limits: whether they all pass, and how long they hold the event loop.
+
+    The admin listener uses the same event loop, so the latency of its health check is that of the loop, plus the check itself.
+    """
+    target = bench.target(FULL)
+    assert target
+    request, row = Request(request_body(False, size=PROMPT_BYTES)), f"{PROMPT_RATE} prompts/s of {PROMPT_BYTES // 1000} KB"
+    seconds = 1.5 if bench.quick else 4.0
+    probe, health = Target("the health check", target.admin_port, target.process, 0), Request(b"", "/healthz")
+    probing = Pace(4, seconds, rate=PROBE_RATE)
+    alone = run_load(bench.folder, probe, health, probing)
+    run_load(bench.folder, target, request, Pace(16, 0.3, rate=PROMPT_RATE))
+    loading = start_load(bench.folder, target, request, Pace(64, seconds, rate=PROMPT_RATE), LOAD_CORE)
+    stalls = run_load(bench.folder, probe, health, probing)
+    load = finish_load(loading, target, request)
+    for figure, value in (
+        (RATE, load.per_second),
+        (P50, load.p50_ms),
+        (P99, load.p99_ms),
+        (PROBE_ALONE, alone.p99_ms),
+        (PROBE_P99, stalls.p99_ms),
+    ):
+        bench.figures.add("prompts", row, figure, value)

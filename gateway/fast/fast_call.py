@@ -1,0 +1,283 @@
+"""One call in the fast lane, from the decision of its limits to the end of its answer.
+
+    start           asks the limits, unless there are none
+    set_result      takes their decision, from the callback that read it
+    _request        adapts the call, asks the limits of the target if there are any, and sends the request
+    _on_response    takes what has arrived of the response: sends the answer, or the next events of a stream
+    _end            accounts for the call
+
+Each step that meets anything else hands the call over (gateway.fast.hand_over).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from gateway import accounting
+from gateway.attempts.prepare import adapt_now, attempt_deadlines
+from gateway.call import Attempt, Call
+from gateway.fast.hand_over import LaneCall, Prepared, TargetDecision
+from gateway.response import headers
+from gateway.response.json_response import finish_answer, send_json
+from gateway.response.stream_response import UpstreamStream, finish, record_stream
+from gateway.response.upstream_answer import decode_json, is_event_stream
+from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
+from gateway.store.limit import Costs, Limit, Reservation
+from gateway.streams.native_relay import NativeRelay
+from gateway.streams.relay import DONE
+from gateway.targets.candidate import Candidate
+from gateway.upstream.native_transport import SentRequest
+from providers.base import WireRequest
+
+
+class FastCall(LaneCall):
+    """A call, and its caller, while no task serves it."""
+
+    __slots__ = ()
+
+    def start(self, limits: Sequence[Limit], costs: Costs | None) -> None:
+        """Serve the call. `costs` are the amounts to reserve, if it has limits."""
+        pipeline, call, cycle = self._pipeline, self._call, self._own_cycle
+        cycle.take_body()
+        cycle.set_fast_call(self)
+        self.reading_body = False
+        pipeline.begin(self)
+        if call.stream:
+            pipeline.metrics.begin_stream()
+        if costs is None or pipeline.limits is None:
+            self.step(self._request)
+            return
+        self._limits, self._costs = limits, costs
+        decision = pipeline.limits.limiter.request(limits, costs, call.id, self)
+        if decision is not None:
+            self.set_result(decision)
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the decision of the limits."""
+        if self._decision is not None:
+            self._decision.set_result(result)
+        else:
+            self.step(partial(self._decided, result))
+
+    def _decided(self, decision: Any) -> None:
+        assert self._pipeline.limits is not None
+        assert self._costs is not None
+        costs, self._costs = self._costs, None
+        self._pipeline.limits.decided(self._call, self._limits, costs, decision)
+        self._request()
+
+    # --- the request -----------------------------------------------------------------------------------------------
+
+    def _request(self) -> None:
+        """Send the request, or hand the call over if it cannot be sent as it is."""
+        pipeline, call, first = self._pipeline, self._call, self._route.candidates[0]
+        pipeline.ledger.track(call)
+        prepared = self._prepare(first)
+        if prepared is None:
+            self._continue(self._attempt)
+            return
+        limits, target = pipeline.limits, first.backend.target
+        own = limits.of_target(target) if limits is not None else ()
+        if limits is None or not own:
+            self._transmit(prepared, None)
+            return
+        costs = limits.costs_now(call, own, (target,))
+        if costs is None:
+            self._continue(self._attempt)
+            return
+        self._target_decision = waiter = TargetDecision(self, prepared, own)
+        decision = limits.limiter.request(own, costs, f"{call.id}.1", waiter)
+        if decision is not None:
+            waiter.set_result(decision)
+
+    def take_target_decision(self, waiter: TargetDecision, decision: Any) -> None:
+        """Take the decision of the limits of the target."""
+        self.step(partial(self._target_decided, waiter, decision))
+
+    def _target_decided(self, waiter: TargetDecision, decision: Any) -> None:
+        """Send the request if the limits of its target admit it, else hand the call over, which asks them again."""
+        self._target_decision = None
+        if not isinstance(decision, Reservation) or not self._pipeline.failover.is_open(self._route.candidates[0]):
+            self._give_back(decision)
+            self._continue(self._attempt)
+            return
+        assert self._pipeline.limits is not None
+        self._pipeline.limits.note_target(waiter.limits, decision)
+        self._transmit(waiter.prepared, decision)
+
+    def _transmit(self, prepared: Prepared, reservation: Reservation | None) -> None:
+        """Send the request."""
+        pipeline, call, route = self._pipeline, self._call, self._route
+        first, attempt, adapted = route.candidates[0], prepared.attempt, prepared.request.adapted
+        deadlines = attempt_deadlines(first, call, prepared.left)
+        call.attempts.append(attempt)
+        self._body = adapted.body
+        for body in (call.body, adapted.body):
+            if body is not None:
+                body.forget_values()  # decoded messages take several times the memory of their bytes
+        exchange = UpstreamExchange(call, attempt, self, first.backend, adapted, deadlines, pipeline.metrics)
+        admission = self._admission = pipeline.failover.enter(call, attempt, first, reservation)
+        exchange.sent_at = attempt.sent_at = admission.began
+        self._exchange = exchange
+        pipeline.metrics.count("lockgate_upstream_requests", (pipeline.metrics.target_label(prepared.target),))
+        if route.transport.has_idle(first.backend.origin):
+            self._sent = route.transport.begin(first.backend.origin, prepared.wire, deadlines, self._on_response)
+            attempt.is_written = True
+        else:
+            opening = route.transport.open(first.backend.origin, prepared.wire, deadlines, self._on_response)
+            self._opening = asyncio.get_running_loop().create_task(opening)
+            self._opening.add_done_callback(self._on_open)
+
+    def _on_open(self, opening: asyncio.Task[SentRequest]) -> None:
+        """Take the request that was sent on a new connection, or the error."""
+        if self._opening is opening:
+            self._opening = None
+            self.step(partial(self._opened, opening))
+
+    def _opened(self, opening: asyncio.Task[SentRequest]) -> None:
+        assert self._exchange is not None
+        sent = self._sent = opening.result()
+        self._exchange.attempt.is_written = True
+        if sent.response.status or sent.response.ended:
+            self._read()
+
+    def _prepare(self, first: Candidate) -> Prepared | None:
+        """Return the request for the first candidate. Return None, and record nothing, if it is not a plain one."""
+        call, failover = self._call, self._pipeline.failover
+        left = min(first.deadlines.total, call.deadline) - (time.monotonic() - call.started)
+        if left <= 0 or not failover.is_open(first):
+            return None
+        target = failover.pick_target(first)
+        try:
+            request = adapt_now(call, first, target)
+            adapted = request.adapted
+            if adapted.logits_request or adapted.json_validator or adapted.tool_calls:
+                return None
+            if target.kind.chained(adapted.body, adapted.options) is not None:
+                return None
+            wire = target.kind.encode(adapted.body, target, adapted.options)
+        except Exception:
+            return None  # the pipeline meets the same error, and reports it
+        attempt = Attempt(target, first.backend.price, request.adjustments)
+        return Prepared(target, request, wire, attempt, left) if attempt.upstream_calls == 1 else None
+
+    # --- the response ----------------------------------------------------------------------------------------------
+
+    def _on_response(self) -> None:
+        if self._sent is not None:  # else `_on_open` follows
+            self.step(self._read)
+
+    def _read(self) -> None:
+        """Take what has arrived of the response."""
+        assert self._exchange is not None
+        assert self._sent is not None
+        exchange, response = self._exchange, self._sent.response
+        if self._stream is not None:
+            self._relay(self._stream)
+            return
+        if response.status != 200 or (self._call.stream and not is_event_stream(response)):
+            self._continue_attempt()
+            return
+        if not exchange.attempt.head_at:
+            exchange.attempt.head_at = time.monotonic()
+        if self._call.stream:
+            assert self._body is not None
+            self._stream = UpstreamStream(exchange, response, self._body, usage_asked=self._call.wants_usage)
+            self._relay(self._stream)
+            return
+        body = response.collect(MAX_ANSWER_BYTES)
+        if body is not None:
+            self._answer(exchange, body)
+        elif response.ended or response.size > MAX_ANSWER_BYTES:
+            self._continue_attempt()
+
+    def _answer(self, exchange: UpstreamExchange, body: bytes) -> None:
+        """Send a JSON answer."""
+        assert self._sent is not None
+        call, attempt, response = self._call, exchange.attempt, self._sent.response
+        try:
+            answer = finish_answer(exchange, decode_json(body, exchange.target, exchange.options))
+        finally:
+            response.close()
+        body, attempt.usage, attempt.finish_reasons = answer
+        if not self._own_cycle.accepts_data:
+            exchange.rest = partial(send_json, exchange, body, response)
+            self._continue_attempt()
+            return
+        call.status, call.answered_by = 200, attempt
+        body = call.dialect.response(body)
+        call.first_byte_at = time.monotonic()
+        self.head_sent = True
+        self._own_cycle.try_respond(200, headers.json_headers(call, attempt, response, len(body)), body)
+        self._end(exchange)
+
+    def _relay(self, stream: UpstreamStream) -> None:
+        """Send the events that have arrived."""
+        assert self._exchange is not None
+        assert self._sent is not None
+        exchange, response, cycle = self._exchange, self._sent.response, self._own_cycle
+        try:
+            while (out := stream.read_now(response)) is not None:
+                if not self.head_sent:
+                    self._begin_stream(exchange)
+                if stream.ended:
+                    break
+                self._active_at = time.monotonic()
+                cycle.write_body(out, more=True)
+                if not cycle.accepts_data:
+                    self._continue_attempt()
+                    return
+        except BaseException:
+            response.listener = None  # closing would call it
+            stream.close()
+            if self.head_sent:
+                record_stream(exchange, stream)
+            raise
+        if out is None:
+            return
+        response.listener = None
+        stream.close()
+        record_stream(exchange, stream)
+        assert not isinstance(stream.relay, NativeRelay)
+        if self._call.wants_usage and accounting.needs_count(self._call):
+            exchange.rest = partial(finish, exchange, out, stream.relay.opening)
+            self._continue_attempt()
+            return
+        self._call.stream_end = "ok"
+        self._active_at = exchange.attempt.ended_at = time.monotonic()
+        cycle.write_body(out + DONE, more=False)
+        self._end(exchange)
+
+    def _begin_stream(self, exchange: UpstreamExchange) -> None:
+        """Encode the head of the stream, which is sent with the first events."""
+        assert self._sent is not None
+        call, attempt = self._call, exchange.attempt
+        call.status, call.answered_by = 200, attempt
+        call.first_byte_at = time.monotonic()
+        self._prepare_stream()
+        self._body = None  # frees the request, which is not sent again
+        self._sent = self._sent._replace(request=WireRequest("", [], b""), head=b"")
+        self._own_cycle.begin_response(200, headers.stream_headers(call, attempt, self._sent.response))
+
+    def _end(self, exchange: UpstreamExchange) -> None:
+        """Account for the answered call."""
+        assert self._admission is not None
+        self.finished = True
+        pipeline, call, admission = self._pipeline, self._call, self._admission
+        self._release()
+        pipeline.failover.answered_at_once(call, self._route.candidates[0], exchange, admission)
+        if accounting.needs_count(call):
+            self._continue(_nothing)
+            return
+        pipeline.watch.discard(self)
+        self.close()
+        self._own_cycle.send_heartbeat = None
+        pipeline.account(call, self)
+
+
+async def _nothing(call: Call, caller: Any) -> None:
+    """Answer a call that is answered already."""

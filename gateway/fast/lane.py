@@ -1,0 +1,107 @@
+"""The fast lane: serves a call from the callback that read it to the callback that reads its answer, without a task.
+
+What may enter: a complete chat completion of at most MAX_BODY_BYTES whose key, model and parameters are valid, without
+headers that the gateway reads, stop strings, JSON mode or a context window to fit into. Its first target is live, is reached
+over the native transport, and has no hedge, mirror, engine or continuation. No limit is strict, and the key captures no content.
+
+Why it is equal to the pipeline: it takes the same steps in the same order, with the functions that the pipeline uses for
+them. Nothing is recorded before a call has entered, so the pipeline serves a call that may not enter from its beginning.
+After that, anything irregular (a refusal, an error of the upstream, an answer that cannot be read, a caller that disconnects
+or reads slowly, a shutdown) hands the call over to a task of the pipeline. The task finds the state that it would have made
+itself: see `gateway.fast.hand_over`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from gateway.attempts.read_request import read_caller, read_parameters, read_request
+from gateway.call import Call
+from gateway.dialects.table import CHAT
+from gateway.fast.fast_call import FastCall
+from gateway.fast.hand_over import Route
+from gateway.http.caller import address_of
+from gateway.http.cycle import RequestCycle
+from gateway.http.json_body import check_body_headers
+from gateway.keys.virtual_key import may_use
+from gateway.pipeline import Pipeline
+from gateway.routing.route_query import RouteQuery
+from gateway.store.limit import Costs, Limit
+from gateway.targets.candidate import Candidate
+from gateway.upstream.native_transport import NativeTransport
+
+MAX_BODY_BYTES = 256 << 10
+_PATHS = frozenset(CHAT.paths)
+
+
+class FastLane:
+    """The fast lane of one configuration."""
+
+    def __init__(self, pipeline: Pipeline, *, is_open: bool) -> None:
+        """`is_open` is False if every call of this configuration takes the pipeline."""
+        self._pipeline = pipeline
+        self._is_open = is_open and pipeline.tracer is None
+        self._max_body = min(MAX_BODY_BYTES, pipeline.max_body)
+
+    def serve(self, cycle: RequestCycle) -> bool:
+        """Serve a complete request. Return False, and record nothing, if it needs the pipeline."""
+        scope = cycle.scope
+        if not self._is_open or scope["path"] not in _PATHS or scope["method"] != "POST" or len(cycle.body) > self._max_body:
+            return False
+        try:
+            ready = self._read(cycle)
+        except Exception:
+            return False  # the pipeline meets the same error, and reports it
+        if ready is None:
+            return False
+        call, route, limits, costs = ready
+        FastCall(self._pipeline, cycle, call, route).start(limits, costs)
+        return True
+
+    def _read(self, cycle: RequestCycle) -> tuple[Call, Route, Sequence[Limit], Costs | None] | None:
+        """Return the call of a request, its route, its limits and the amounts to reserve; None if it may not enter."""
+        pipeline, headers = self._pipeline, cycle.scope["headers"]
+        call = Call(CHAT.operation, cycle.scope["path"], client=address_of(cycle.scope))
+        call.key = pipeline.keys.authenticate(headers, cycle.scope["query_string"])
+        check_body_headers(headers, pipeline.max_body)
+        call.read_at = time.monotonic()
+        read_request(call, headers, bytes(cycle.body), pipeline.known_headers, strict=pipeline.strict)
+        if call.headers is not None:
+            return None
+        model = pipeline.router.find(call.model)
+        call.route = model.name
+        if call.key is not None and call.key.captures_content:
+            return None
+        if not may_use(call.key, call.model) or pipeline.router.compares_costs(model):
+            return None
+        read_parameters(call)
+        read_caller(call, headers, pipeline.known_headers)
+        if call.stops or call.wants_fit or call.credentials or call.body is None or "response_format" in call.body:
+            return None
+        query = RouteQuery(call, headers, pipeline.default_output)
+        candidates = pipeline.router.candidates(model, query)
+        first = candidates[0]
+        if not self._is_plain(first) or not pipeline.failover.is_open(first):
+            return None
+        transport = first.backend.transport
+        assert isinstance(transport, NativeTransport)
+        limits = pipeline.limits.of_caller(call, model.name) if pipeline.limits is not None else ()
+        costs = None
+        if pipeline.limits is not None and limits:
+            targets = [candidate.backend.target for candidate in candidates]
+            costs = pipeline.limits.costs_now(call, limits, targets)
+            if costs is None:
+                return None
+        return call, Route(model, query, candidates, transport), limits, costs
+
+    def _is_plain(self, candidate: Candidate) -> bool:
+        """Return whether nothing about a candidate needs the pipeline."""
+        settings, backend = candidate.settings, candidate.backend
+        if settings.mirror is not None or settings.hedge is not None or settings.context is not None or settings.fallback_on is not None:
+            return False
+        if settings.continue_on_cut or settings.json_repair or backend.engine is not None or backend.finishes_reading:
+            return False
+        if not isinstance(backend.transport, NativeTransport):
+            return False
+        return not (backend.target.kind.always_streams or backend.target.brought)
