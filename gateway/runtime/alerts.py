@@ -99,6 +99,13 @@ def _target_down(read: Readings) -> Found:
             yield target, f"{target} is down: its calls go to other targets, or fail."
 
 
+def _target_silent(read: Readings) -> Found:
+    attempts = read.increase("lockgate_attempts", 30, "target")
+    for target, left in read.increase("lockgate_attempts", 30, "target", outcome="left").items():
+        if left >= 10 and left > 0.9 * attempts.get(target, 0.0):
+            yield target, f"Nearly all callers disconnect before {target} begins its answer."
+
+
 def _all_targets_down(read: Readings) -> Found:
     states = read.gauge("lockgate_target_state", "target", state="live")
     if states and not any(states.values()):
@@ -224,6 +231,7 @@ def _keys_guessed(read: Readings) -> Found:
 RULES = (
     Rule("LockgateErrorRate", "page", 300, _error_rate),
     Rule("LockgateTargetDown", "page", 30, _target_down),
+    Rule("LockgateTargetSilent", "page", 10, _target_silent),
     Rule("LockgateAllTargetsDown", "page", 30, _all_targets_down),
     Rule("LockgateTargetCooling", "ticket", 300, _target_cooling),
     Rule("LockgateFallbacks", "ticket", 180, _fallbacks),
