@@ -7,7 +7,7 @@ from benchmarks.apis import CALLS
 from benchmarks.bench import Bench
 from benchmarks.bodies import CHAT_EVENTS, conversation, request_body, with_tools
 from benchmarks.measure import cost
-from benchmarks.processes import Launch, Pace, Request
+from benchmarks.processes import BrokenTargetError, Launch, Pace, Request
 from benchmarks.targets import CONTROL, FULL, NGINX
 
 JSON = Request(request_body(False))
@@ -16,6 +16,7 @@ LONE = Request(request_body(True, "#delay=20000#"), events=CHAT_EVENTS)
 CONNECTIONS = (1, 32, 256)
 QUICK_CONNECTIONS = (32,)
 LONE_STREAMS = 64
+LONE_ROW = "an event"
 REPAIRS = {
     "object, created and index missing, role repeated": "#form=1#",
     "id, created and usage new in every chunk": "#form=2#",
@@ -51,7 +52,10 @@ def lone_events(bench: Bench) -> None:
     for name in bench.names():
         target = bench.target(name)
         if target:
-            bench.add("lone", "an event", name, cost(bench.folder, target, LONE, Pace(LONE_STREAMS, 0.5)), CHAT_EVENTS)
+            try:
+                bench.add("lone", LONE_ROW, name, cost(bench.folder, target, LONE, Pace(LONE_STREAMS, 0.5)), CHAT_EVENTS)
+            except BrokenTargetError as error:
+                bench.refuse("lone", LONE_ROW, name, error)
 
 
 def bodies(bench: Bench) -> None:
