@@ -15,6 +15,8 @@ SSE = Request(request_body(True), events=CHAT_EVENTS)
 LONE = Request(request_body(True, "#delay=20000#"), events=CHAT_EVENTS)
 CONNECTIONS = (1, 32, 256)
 QUICK_CONNECTIONS = (32,)
+HEAVY = 32
+"""Peers that need 10 ms or more per call are left out with more connections."""
 LONE_STREAMS = 64
 LONE_ROW = "an event"
 REPAIRS = {
@@ -38,13 +40,13 @@ def control(bench: Bench) -> None:
 def json_calls(bench: Bench) -> None:
     """Measure JSON calls."""
     for connections in QUICK_CONNECTIONS if bench.quick else CONNECTIONS:
-        bench.compare("json", f"c={connections}", bench.names(), JSON, connections)
+        bench.compare("json", f"c={connections}", bench.names(heavy=connections > HEAVY), JSON, connections)
 
 
 def streams(bench: Bench) -> None:
     """Measure streams whose events follow each other without a pause."""
     for connections in QUICK_CONNECTIONS if bench.quick else CONNECTIONS:
-        bench.compare("sse", f"c={connections}", bench.names(), SSE, connections)
+        bench.compare("sse", f"c={connections}", bench.names(heavy=connections > HEAVY), SSE, connections)
 
 
 def lone_events(bench: Bench) -> None:
@@ -53,7 +55,7 @@ def lone_events(bench: Bench) -> None:
         target = bench.target(name)
         if target:
             try:
-                bench.add("lone", LONE_ROW, name, cost(bench.folder, target, LONE, Pace(LONE_STREAMS, 0.5)), CHAT_EVENTS)
+                bench.add("lone", LONE_ROW, name, cost(bench.folder, target, LONE, Pace(LONE_STREAMS, bench.seconds)), CHAT_EVENTS)
             except BrokenTargetError as error:
                 bench.refuse("lone", LONE_ROW, name, error)
 
