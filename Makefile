@@ -163,7 +163,7 @@ tests/page/node_modules/.installed: tests/page/package-lock.json $(CLIENTS)/.ins
 
 # Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, Chromium, tools that build an image without a container
 # engine, and the compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
-PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc chromium:chromium
+PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc chromium:chromium
 install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed tests/page/node_modules/.installed
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
 	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \

@@ -26,7 +26,7 @@ from benchmarks.processes import (
 )
 from benchmarks.targets import BARE, CONTROL, FULL, NGINX
 
-CPU, INSTRUCTIONS, RATE = "CPU us", "instructions", "requests/s"
+CPU, INSTRUCTIONS, RATE, CORE = "CPU us", "instructions", "requests/s", "share of a core"
 """Names of figures. The column of a figure is its name after the target and a comma."""
 
 DIRECT = "no proxy"
@@ -168,5 +168,6 @@ class Bench:
         """Add what a request costs a target to a row. `parts` divides it, for example into events."""
         self.figures.add(table, row, column(name, CPU), spent.microseconds / parts)
         self.figures.add(table, row, column(name, RATE), spent.load.per_second)
+        self.figures.add(table, row, column(name, CORE), spent.microseconds * spent.load.per_second / 1e6)
         if spent.instructions is not None:
             self.figures.add(table, row, column(name, INSTRUCTIONS), spent.instructions / parts)

@@ -44,7 +44,8 @@ def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] =
         notes = figures.notes.get(section.name, [])
         if rows or notes:
             lines += [f"## {section.title}", "", section.text, ""]
-            lines += _by_target(figures, section) if compared else [*_table(figures, section), ""] if rows else []
+            by_target = bool(compared) and section.name != "control"
+            lines += _by_target(figures, section) if by_target else [*_table(figures, section), ""] if rows else []
             lines += [f"![{section.title}]({plot_name(section, bool(compared))})", ""] if section.plotted and rows else []
             lines += [*(f"- {note}" for note in notes), ""] if notes else []
     return "\n".join(lines)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.catalog.prices import TokenPrice
     from gateway.config.secret import Secret
     from gateway.errors import GatewayError, Headers
+    from gateway.http.captured import CapturedContent
     from gateway.keys.virtual_key import VirtualKey
     from gateway.store.limit import Reservation
     from gateway.streams.native_relay import NativeRelay
@@ -185,6 +186,8 @@ class Call(Struct, eq=False):
     """The amounts reserved from the caller's limits until the call is settled."""
     limit_headers: Headers = ()
     """The response headers that show the caller's limits."""
+    content: CapturedContent | None = None
+    """The content of the call, if its key captures it."""
     limit_states: list[dict[str, Any]] = []
     """The states of the limits that refused the call or one of its attempts, for its record."""
     deadline: float = float("inf")

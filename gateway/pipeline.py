@@ -300,6 +300,8 @@ class Pipeline:
         source = await read_body(caller.receive, self.max_body) if source is None else check_size(source, self.max_body)
         caller.reading_body = False
         call.read_at = time.monotonic()
+        if call.key is not None and call.key.captures_content:
+            call.content = caller.capture(source)
         if call.translator is not None:
             await self.storage.begin(call, caller, source)
         read_request(call, headers, source, self.known_headers, strict=self.strict)

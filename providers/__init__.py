@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 SHARED = frozenset(
     {"aggregate", "answers", "base", "body", "chunk_errors", "chunk_leaves", "chunk_template", "chunk_templates"}
     | {"chunk_values", "clean_chunks", "completion_table", "conformance", "embedding_table", "failures"}
-    | {"finish_reasons", "media", "message_tables", "model_list", "plain_usage", "plugins", "rules", "schema_dialects", "stream_choices"}
-    | {"streams", "rerank_answers", "rerank_table", "responses_wire", "service_tiers", "table", "times", "token_usage"}
-    | {"request_failures", "tokenizer_apis", "tool_calls", "usage", "vectors"}
+    | {"finish_reasons", "media", "message_tables", "model_list", "native_history", "plain_usage", "plugins"}
+    | {"request_failures", "rerank_answers", "rerank_table", "responses_wire", "rules", "schema_dialects"}
+    | {"service_tiers", "stream_choices", "streams", "table", "times", "token_usage", "tokenizer_apis", "tool_calls"}
+    | {"usage", "vectors"}
 )
 """Modules of this package that are not providers. Every other module defines a provider: a constant with its name in capitals."""
 

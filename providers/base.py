@@ -22,7 +22,8 @@ from providers.body import Body as Body
 from providers.token_usage import Usage as Usage
 
 Operation = Literal[
-    "chat", "cohere_chat", "cohere_embed", "completions", "embeddings", "logits", "messages", "rerank", "responses", "passthrough",
+    "chat", "cohere_chat", "cohere_embed", "cohere_embed_v1", "completions", "embeddings", "logits", "messages", "rerank",
+    "responses", "passthrough",
 ]  # fmt: skip
 """The kind of a request to a provider. `passthrough` is for passed calls; those in `NATIVE_APIS` are native."""
 

@@ -97,6 +97,11 @@ class Body:
         body.places = self.places
         return body
 
+    def forget_values(self) -> None:
+        """Free the memory of decoded values that have not changed. They are decoded again when they are needed."""
+        raw = self._raw
+        self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
+
     def encode(self) -> bytes:
         """Return the JSON bytes: the source itself if nothing has changed."""
         if self._source is None:

@@ -49,7 +49,7 @@ PATHS: Mapping[str, str] = MappingProxyType({"chat": "/chat/completions", "compl
 """Path of each operation below a base URL that ends in the version."""
 RERANK_PATH = {"rerank": "/rerank"}
 
-NATIVE_APIS = frozenset({"cohere_chat", "cohere_embed", "messages", "responses"})
+NATIVE_APIS = frozenset({"cohere_chat", "cohere_embed", "cohere_embed_v1", "messages", "responses"})
 """Operations with native requests. Only the provider's rules for the operation apply; other fields are passed."""
 USER_AGENT = "lockgate"
 _HEADERS = "headers sent"

@@ -9,9 +9,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TypeVar
+from weakref import finalize
 
+import msgspec
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +31,7 @@ from gateway.telemetry.record_copy import COPY_NAME, RecordCopy
 from gateway.telemetry.record_query import (
     PARAMS,
     BadRecordQueryError,
+    find_content,
     find_record,
     find_records,
     found_json,
@@ -42,8 +47,6 @@ class CallEndpoints:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._copy: RecordCopy | None = None
-        self._folder: TemporaryDirectory[str] | None = None
-        """The folder of the copy if the gateway has no folder for state."""
 
     async def list_calls(self, request: Request) -> Response:
         """List the calls that match the query, the latest first, with the totals of all that match."""
@@ -62,10 +65,24 @@ class CallEndpoints:
 
     async def show_call(self, request: Request) -> Response:
         """Show the calls with one request id. Several calls may share an id that the caller chose."""
+        wanted = request.query_params.get("content", "false")
+        if wanted not in ("true", "false") or len(request.query_params) > ("content" in request.query_params):
+            raise BadRequest("The only query parameter is 'content', which is true or false.", param="content")
         found = await self._read(partial(find_record, id=request.path_params["id"]))
         if not found:
             raise NotFound("No call with this id is recorded.", code="call_not_found")
+        if wanted == "true":
+            found = await self._read(lambda path: [self._with_content(record, path) for record in found])
         return json_response({"object": "list", "data": found})
+
+    def _with_content(self, record: Raw, path: Path) -> Raw:
+        """Return a record with the captured content of its call, which is null if there is none."""
+        fields, kept = msgspec.json.decode(record), self._gateway.config.calls
+        if self._copy is not None:
+            content = self._copy.content(fields["id"])
+        else:
+            content = find_content(path, fields["id"], time.time() - kept.content_ttl)
+        return Raw(msgspec.json.encode({**fields, "content": content}))
 
     async def _read(self, find: Callable[[Path], T]) -> T:
         """Wait until all calls of this process that have ended are written, and return what `find` finds in the file."""
@@ -94,5 +111,6 @@ class CallEndpoints:
     def _copy_folder(self, config: Config) -> Path:
         if (folder := state_folder(config, os.environ)) is not None:
             return folder
-        self._folder = TemporaryDirectory(prefix="lockgate-calls-", ignore_cleanup_errors=True)
-        return Path(self._folder.name)
+        temporary = mkdtemp(prefix="lockgate-calls-")
+        finalize(self, rmtree, temporary, ignore_errors=True)
+        return Path(temporary)

@@ -87,6 +87,8 @@ def key_to_json(key: KeyConfig) -> dict[str, Any]:
         entry["budget_brought_credentials"] = False
     if key.require_end_user:
         entry["require_end_user"] = True
+    if key.capture != "none":
+        entry["capture"] = key.capture
     for field, block in (("limits", key.limits), ("limits_per_user", key.limits_per_user)):
         if block != LimitsConfig():
             entry[field] = _limits_to_json(block)

@@ -8,7 +8,7 @@ import click
 
 from gateway.commands.options import admin_option, json_option
 from gateway.commands.output import print_json
-from gateway.commands.waterfall import printable, waterfall
+from gateway.commands.waterfall import content_text, printable, waterfall
 
 
 @click.command(short_help="List past calls, or show where the time of one call went.")
@@ -24,10 +24,11 @@ from gateway.commands.waterfall import printable, waterfall
 @click.option("--until", metavar="TIME", help="Only calls that ended before this time, as in --since.")
 @click.option("--adjusted", is_flag=True, help="Only calls whose request was adjusted.")
 @click.option("--cost", is_flag=True, help="The most expensive calls first.")
+@click.option("--content", is_flag=True, help="With an id: show the captured request and response as well.")
 @click.option("--limit", metavar="NUMBER", help="Maximum number of calls listed. Default: 50.")
 @admin_option
 @json_option
-def calls(id: str | None, url: str, as_json: bool, **options: Any) -> None:
+def calls(id: str | None, url: str, as_json: bool, content: bool, **options: Any) -> None:
     """List past calls, the latest first, or show one call with all its attempts.
 
     \b
@@ -35,6 +36,7 @@ def calls(id: str | None, url: str, as_json: bool, **options: Any) -> None:
     lockgate calls --key search --status 429
     lockgate calls --team search --since 1d --cost
     lockgate calls req_7d8691f996790000000001
+    lockgate calls req_7d8691f996790000000001 --content
 
     If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
     """
@@ -45,16 +47,18 @@ def calls(id: str | None, url: str, as_json: bool, **options: Any) -> None:
     params = {name: value for name, value in options.items() if value not in (None, False)}
     if id is not None and params:
         raise click.UsageError("give the id of a call, or options that select calls, not both")
+    if content and id is None:
+        raise click.UsageError("--content needs the id of a call")
     if params.pop("cost", False):
         params["sort"] = "cost"
     if params.pop("adjusted", False):
         params["adjusted"] = "true"
     path = f"/{quote(id, safe='')}" if id is not None else f"?{urlencode(params)}" if params else ""
-    found = request_json("GET", url, f"/admin/calls{path}")
+    found = request_json("GET", url, f"/admin/calls{path}{'?content=true' if content else ''}")
     if as_json:
         print_json(found)
     elif id is not None:
-        click.echo("\n\n".join(map(waterfall, found["data"])))
+        click.echo("\n\n".join(waterfall(call) + (content_text(call) if content else "") for call in found["data"]))
     else:
         click.echo(_table(found))
 

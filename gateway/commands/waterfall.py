@@ -24,6 +24,19 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
+def content_text(call: dict[str, Any]) -> str:
+    """Return the captured content of a call as text, after a blank line."""
+    content = call.get("content")
+    if content is None:
+        return "\n\nThe content of this call is not kept: its key does not capture content, or the content has been deleted."
+    parts = [f"{name}\n{_lines(content[name])}" for name in ("request", "response")]
+    return "\n\n" + "\n\n".join(parts) + ("\n\nThe content is longer than what is kept." if content.get("cut") else "")
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def _facts(call: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the lines above the bars."""
     caller = [call.get("client") or ""]

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.config.secret import Secret, read_secret
 from gateway.config.yamlfile import MAX_BYTES
 
+MAX_SECRET_BYTES = 1 << 20
 MISSING = "missing"
 
 
@@ -41,7 +42,7 @@ class Files:
         """Return the content of a file, as first read. Raise OSError or ValueError if it is unreadable."""
         name = str(path)
         if name not in self.secrets:
-            self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_BYTES].decode()
+            self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_SECRET_BYTES].decode()
         return self.secrets[name]
 
     def is_given(self, path: Path) -> bool:

@@ -86,6 +86,14 @@ class PolicyConfig(Struct, frozen=True):
     require_end_user: Annotated[
         bool, Meta(description="Reject calls that name no end user (400).", examples=[True])
     ] = False
+    capture: Annotated[
+        Literal["none", "content"],
+        Meta(
+            description="`content`: keep the text of requests and responses in the call records, for `calls.content_ttl`. It is not "
+            "encrypted.",
+            examples=["content"],
+        ),
+    ] = "none"
 
 
 class IssuerConfig(Struct, frozen=True):
@@ -235,6 +243,7 @@ def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfi
         bring_credentials=policy.bring_credentials,
         budget_brought_credentials=policy.budget_brought_credentials,
         require_end_user=policy.require_end_user,
+        capture=policy.capture,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -125,6 +125,14 @@ class KeyConfig(Struct, frozen=True):
     require_end_user: Annotated[
         bool, Meta(description="Reject calls that name no end user (400).", examples=[True])
     ] = False
+    capture: Annotated[
+        Literal["none", "content"],
+        Meta(
+            description="`content`: keep the text of requests and responses in the call records, for `calls.content_ttl`. It is not "
+            "encrypted.",
+            examples=["content"],
+        ),
+    ] = "none"
 
 
 def model_limits(entry: KeyConfig | TeamConfig) -> dict[str, LimitsConfig]:

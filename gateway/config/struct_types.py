@@ -16,12 +16,19 @@ def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
     return info
 
 
+_keys: dict[tuple[type, int], dict[str, mi.Field]] = {}
+
+
 def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
     """Return the fields that are keys in the YAML, by key.
 
-    Names of entries and `options` are not included.
+    Names of entries and `options` are not included. The result is cached, because a file may have many entries of one kind.
     """
-    keys = {}
+    names = (kind.cls, len(kind.fields))  # the reader of a split leaves out one field
+    known = _keys.get(names)
+    if known is not None:
+        return known
+    keys = _keys[names] = {}
     for field in kind.fields:
         extra = field.type.extra if isinstance(field.type, mi.Metadata) else None
         if not (extra and extra.get("form") == "outside"):

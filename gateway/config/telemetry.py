@@ -75,3 +75,11 @@ class CallsConfig(Struct, frozen=True):
         Size,
         Meta(description="Maximum size of all records; the oldest are deleted first. With `0`, no calls are recorded.", examples=["1GiB"]),
     ] = 256 << 20
+    content_ttl: Annotated[
+        Lifetime,
+        Meta(description="Time after which the captured content of a call is deleted (`capture` of a key).", examples=["12h"]),
+    ] = 24 * 3600.0
+    content_max_bytes: Annotated[
+        Size,
+        Meta(description="Maximum size of the captured content of all calls; the oldest is deleted first.", examples=["256MiB"]),
+    ] = 64 << 20

@@ -122,7 +122,7 @@ class Config(Struct, frozen=True):
     calls: Annotated[
         CallsConfig,
         Meta(
-            description="Records of past calls, without prompts and answers, for `lockgate calls`.",
+            description="Records of past calls for `lockgate calls`, without prompts and answers unless a key captures them.",
             examples=[{"ttl": "30d", "max_bytes": "1GiB"}],
         ),
     ] = CallsConfig()

@@ -12,9 +12,12 @@ import msgspec
 import yaml
 from yaml.reader import Reader as _Characters
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 16 << 20
+"""Maximum size of a file: that of 100,000 virtual keys is about 11 MiB."""
 MAX_DEPTH = 32
-MAX_NODES = 50_000
+MIN_MAX_NODES = 50_000
+BYTES_PER_NODE = 8
+"""A file may have one value for each of these bytes, and in any case MIN_MAX_NODES."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "tag:yaml.org,2002:merge"
@@ -76,8 +79,9 @@ def parse(data: bytes) -> Node:
     if len(data) > MAX_BYTES:
         raise YamlError(f"the file is larger than {MAX_BYTES >> 20} MiB", Place(1, 1))
     text = _decode(data)
+    max_nodes = max(MIN_MAX_NODES, len(data) // BYTES_PER_NODE)
     try:
-        _check_events(text)
+        _check_events(text, max_nodes)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise _friendly(error, text) from None
@@ -85,7 +89,7 @@ def parse(data: bytes) -> Node:
         raise YamlError(f"not valid YAML: {error}", Place(1, 1)) from None
     if root is None or (isinstance(root, yaml.ScalarNode) and not root.style and root.tag == _NULL):
         raise YamlError("the file is empty", Place(1, 1))
-    return _Tree().node(root, 0)
+    return _Tree(max_nodes).node(root, 0)
 
 
 def _decode(data: bytes) -> str:
@@ -109,7 +113,7 @@ def _place_after(text: str) -> Place:
     return Place(text.count("\n") + 1, len(text) - (text.rfind("\n") + 1) + 1)
 
 
-def _check_events(text: str) -> None:
+def _check_events(text: str, max_nodes: int) -> None:
     """Refuse excessive depth, too many values, tags and several documents before a tree is built."""
     depth = documents = 0
     for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
@@ -122,8 +126,8 @@ def _check_events(text: str) -> None:
             documents += 1
         if depth > MAX_DEPTH:
             raise YamlError(f"nested deeper than {MAX_DEPTH} levels", place)
-        if count > 2 * MAX_NODES:
-            raise YamlError(f"more than {MAX_NODES} values", place)
+        if count > 2 * max_nodes:
+            raise YamlError(f"more than {max_nodes} values", place)
         if documents > 1:
             raise YamlError("more than one document ('---'): a file must contain only one", place)
         tag = getattr(event, "tag", None)
@@ -134,15 +138,16 @@ def _check_events(text: str) -> None:
 class _Tree:
     """Converts PyYAML's nodes, counting aliases by their expanded size."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_nodes: int) -> None:
         self._count = 0
+        self._max_nodes = max_nodes
 
     def node(self, node: yaml.Node, depth: int) -> Node:
         """Convert one node with everything below it."""
         place = _place(node)
         self._count += 1
-        if self._count > MAX_NODES:
-            raise YamlError(f"aliases expand to more than {MAX_NODES} values", place)
+        if self._count > self._max_nodes:
+            raise YamlError(f"aliases expand to more than {self._max_nodes} values", place)
         if depth > MAX_DEPTH:
             raise YamlError("an alias contains itself, or is nested too deeply", place)
         if isinstance(node, yaml.ScalarNode):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gateway.dialects.parameters import CHECKS
 from gateway.streams.native_relay import EventReader
-from providers.base import Adjustment, Answer, Body, Operation
+from providers.base import Adjustment, Answer, Body, Operation, Target
 from providers.rules.rule import CANONICAL_PARAMS
 
 GATEWAY_FIELDS = frozenset({"timeout_microseconds"})
@@ -49,6 +49,8 @@ class NativeApi(NamedTuple):
     """
     unsuited: Callable[[Body], str | None] | None = None
     """Returns why a request is translated although a chat completion can express it, or None."""
+    unsuited_target: Callable[[Target], str | None] | None = None
+    """Returns why calls to a target are translated although its provider has the API, or None."""
     token_count: TokenCount | None = None
     """None if the API has no request that only counts tokens."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from gateway.dialects.azure import CHAT_PATH, deployment_of
 from gateway.dialects.cohere_api.dialect import CohereChatTranslator
 from gateway.dialects.cohere_api.embed import NATIVE as EMBED_NATIVE
+from gateway.dialects.cohere_api.embed import NATIVE_V1 as EMBED_V1_NATIVE
 from gateway.dialects.cohere_api.embed import EmbedTranslator, EmbedV1Translator
 from gateway.dialects.cohere_api.native import NATIVE as COHERE_NATIVE
 from gateway.dialects.completions import CompletionsApi
@@ -114,6 +115,7 @@ COHERE_EMBED_V1 = PlainDialect(
     can_continue=False,
     check=check_embeddings,
     new_translator=EmbedV1Translator,
+    native=EMBED_V1_NATIVE,
 )
 
 DIALECTS: tuple[Dialect, ...] = (

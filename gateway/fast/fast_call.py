@@ -31,6 +31,7 @@ from gateway.streams.native_relay import NativeRelay
 from gateway.streams.relay import DONE
 from gateway.targets.candidate import Candidate
 from gateway.upstream.native_transport import SentRequest
+from providers.base import WireRequest
 
 
 class FastCall(LaneCall):
@@ -115,6 +116,9 @@ class FastCall(LaneCall):
         deadlines = attempt_deadlines(first, call, prepared.left)
         call.attempts.append(attempt)
         self._body = adapted.body
+        for body in (call.body, adapted.body):
+            if body is not None:
+                body.forget_values()  # decoded messages take several times the memory of their bytes
         exchange = UpstreamExchange(call, attempt, self, first.backend, adapted, deadlines, pipeline.metrics)
         admission = self._admission = pipeline.failover.enter(call, attempt, first, reservation)
         exchange.sent_at = attempt.sent_at = admission.began
@@ -255,6 +259,8 @@ class FastCall(LaneCall):
         call.status, call.answered_by = 200, attempt
         call.first_byte_at = time.monotonic()
         self._prepare_stream()
+        self._body = None  # frees the request, which is not sent again
+        self._sent = self._sent._replace(request=WireRequest("", [], b""), head=b"")
         self._own_cycle.begin_response(200, headers.stream_headers(call, attempt, self._sent.response))
 
     def _end(self, exchange: UpstreamExchange) -> None:

@@ -150,7 +150,7 @@ class LaneCall(Caller):
 
     def _continue_attempt(self) -> None:
         """Hand over a call whose request has been sent."""
-        exchange, admission, body = self._exchange, self._admission, self._body
+        exchange, admission, body = self._exchange, self._admission, self._body or self._call.body
         assert exchange is not None
         assert admission is not None
         assert body is not None

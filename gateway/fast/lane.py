@@ -2,7 +2,7 @@
 
 What may enter: a complete chat completion of at most MAX_BODY_BYTES whose key, model and parameters are valid, without
 headers that the gateway reads, stop strings, JSON mode or a context window to fit into. Its first target is live, is reached
-over the native transport, and has no hedge, mirror, engine or continuation. No limit is strict.
+over the native transport, and has no hedge, mirror, engine or continuation. No limit is strict, and the key captures no content.
 
 Why it is equal to the pipeline: it takes the same steps in the same order, with the functions that the pipeline uses for
 them. Nothing is recorded before a call has entered, so the pipeline serves a call that may not enter from its beginning.
@@ -71,6 +71,8 @@ class FastLane:
             return None
         model = pipeline.router.find(call.model)
         call.route = model.name
+        if call.key is not None and call.key.captures_content:
+            return None
         if not may_use(call.key, call.model) or pipeline.router.compares_costs(model):
             return None
         read_parameters(call)

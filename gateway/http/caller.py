@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.config.listener import CallersConfig
 from gateway.errors import Headers
+from gateway.http.captured import CapturedContent
 from gateway.http.cycle import RequestCycle
 from gateway.http.json_body import Receive
 
@@ -58,6 +59,7 @@ class Caller:
     __slots__ = (
         "_active_at",
         "_body_bytes",
+        "_captured",
         "_cycle",
         "_deadlines",
         "_heartbeat",
@@ -88,6 +90,7 @@ class Caller:
         self._task = self._cycle.task if self._cycle is not None else asyncio.current_task()
         self._listener: asyncio.Task[None] | None = None
         self._heartbeat: asyncio.Task[None] | None = None
+        self._captured: CapturedContent | None = None
         self._sending = False
         self._body_bytes = 0
         self._started_at = self._active_at = time.monotonic()
@@ -101,6 +104,12 @@ class Caller:
         """Whether the caller disconnected before the response was complete."""
         self.stalled = False
         """Whether the caller was disconnected because it stopped sending or reading for too long."""
+
+    def capture(self, request: bytes) -> CapturedContent:
+        """Keep the content of the call from now on. `request` is its body."""
+        self._captured = CapturedContent(request)
+        self._send = functools.partial(self._captured.send, send=self._send)
+        return self._captured
 
     def take_body(self) -> bytes | None:
         """Return the whole request body if it has arrived.
@@ -134,7 +143,7 @@ class Caller:
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a complete response."""
         self.head_sent = True
-        if self._cycle is not None and self._cycle.try_respond(status, headers, body):
+        if self._cycle is not None and self._captured is None and self._cycle.try_respond(status, headers, body):
             self.finished = True
             return
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -50,6 +50,7 @@ def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         frozenset(key.bring_credentials),
         key.budget_brought_credentials,
         key.require_end_user,
+        captures_content=key.capture == "content",
     )
 
 

@@ -43,6 +43,8 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """The end user that a token names."""
     tags: tuple[str, ...] = ()
     """Tags of all calls."""
+    captures_content: bool = False
+    """Whether the content of calls is kept in their records."""
 
 
 def may_use(key: VirtualKey | None, model: str) -> bool:

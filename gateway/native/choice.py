@@ -62,6 +62,8 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
         return f"{target.kind.type} does not have this API"
     if target.options.get(f"native_{api.operation}") is False:
         return f"'native_{api.operation}' of the provider is false"
+    if api.unsuited_target is not None and (reason_of_target := api.unsuited_target(target)) is not None:
+        return reason_of_target
     for part in target.kind.chat_only:
         if part in target.model:
             return "the model serves only chat completions"

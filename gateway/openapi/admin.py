@@ -156,7 +156,13 @@ def paths() -> dict[str, dict[str, Any]]:
         **_paths_of("team"),
         "/admin/usage": {"get": _usage()},
         "/admin/calls": {"get": {**operation_of("Past calls", "Calls", keyed), "parameters": query_of(**dict.fromkeys(PARAMS, _TEXT))}},
-        "/admin/calls/{id}": {"parameters": [{**_NAMED, "name": "id"}], "get": operation_of("The call with this id", "Calls", keyed)},
+        "/admin/calls/{id}": {
+            "parameters": [{**_NAMED, "name": "id"}],
+            "get": {
+                **operation_of("The call with this id", "Calls", keyed | errors.READ),
+                "parameters": query_of(content={"type": "boolean"}),
+            },
+        },
         "/admin/limits": {
             "get": {
                 **operation_of("Show the usage of the limits", "Limits", errors.KEYED),

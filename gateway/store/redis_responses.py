@@ -1,4 +1,4 @@
-"""Responses of the Responses API in Redis, shared by all processes that use the same store.
+"""Responses of the Responses API in Redis, shared by all processes that use the same store, and the contents of calls.
 
 Each record is one key that expires by itself. An index contains the sizes of all records, so that their sum can be
 limited. All keys share one hash tag, so that one script can change them together.
@@ -74,8 +74,12 @@ return deleted
 class RedisResponses:
     """Records in Redis."""
 
-    def __init__(self, address: RedisAddress, report: OutageReporter, now: Callable[[], float] = time.monotonic) -> None:
-        """`report` gets a line for each failure of the store, and one when the store works again."""
+    def __init__(
+        self, address: RedisAddress, report: OutageReporter, now: Callable[[], float] = time.monotonic, *, tag: str = TAG
+    ) -> None:
+        """`report` gets a line for each failure of the store, and one when the store works again. `tag` is the hash tag."""
+        self._tag = tag
+        self._index, self._sizes = f"lockgate:{{{tag}}}:index", f"lockgate:{{{tag}}}:sizes"
         self._address = address
         self._report = report
         self._now = now
@@ -90,17 +94,17 @@ class RedisResponses:
 
     async def load(self, owner: str, id: str) -> bytes | None:
         """Return a record, or None if it is unknown or expired."""
-        record: bytes | None = await self._run("get", _key(owner, id))
+        record: bytes | None = await self._run("get", self._key(owner, id))
         return record
 
     async def save(self, owner: str, id: str, record: bytes, bounds: Bounds) -> None:
         """Store a record, and delete the oldest ones if this is needed to make room for it."""
         ttl_ms, size = max(1, int(bounds.ttl_s * 1000)), len(record) + OVERHEAD_BYTES
-        await self._run("eval", _SAVE, 3, INDEX, SIZES, _key(owner, id), record, ttl_ms, size, bounds.max_bytes)
+        await self._run("eval", _SAVE, 3, self._index, self._sizes, self._key(owner, id), record, ttl_ms, size, bounds.max_bytes)
 
     async def delete(self, owner: str, id: str) -> bool:
         """Delete a record. Return False if it is unknown or expired."""
-        return bool(await self._run("eval", _DELETE, 3, INDEX, SIZES, _key(owner, id)))
+        return bool(await self._run("eval", _DELETE, 3, self._index, self._sizes, self._key(owner, id)))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -120,7 +124,7 @@ class RedisResponses:
                 raise StoreUnavailableError(self._failure)
             try:
                 if self._client is None:
-                    self._client = open_client(self._address, TAG)
+                    self._client = open_client(self._address, self._tag)
                 result = await getattr(self._client, command)(*arguments)
             except (RedisError, OSError, ValueError) as error:
                 reason = str(error)[:200] or type(error).__name__
@@ -134,6 +138,5 @@ class RedisResponses:
             self._report("store: responses can be stored and read again", False)
         return result
 
-
-def _key(owner: str, id: str) -> str:
-    return f"lockgate:{{{TAG}}}:kept:{owner}:{id}"
+    def _key(self, owner: str, id: str) -> str:
+        return f"lockgate:{{{self._tag}}}:kept:{owner}:{id}"

@@ -22,6 +22,7 @@ import msgspec
 from gateway import accounting
 from gateway.call import Attempt, Call, PassedRequest, in_ms, phases
 from gateway.errors import Forbidden, GatewayError, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
+from gateway.telemetry.call_content import content_of
 from gateway.telemetry.line_writer import LineWriter
 from providers.base import Adjustment, Usage
 
@@ -72,7 +73,7 @@ class CallLog:
             return
         line = json_line(call, ended)
         if self.records is not None:
-            self.records.add(line)
+            self.records.add(line, content_of(call))
         self.write(human_line(call, ended) if self._human else line)
 
     def write(self, line: bytes) -> None:

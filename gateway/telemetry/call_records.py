@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +21,16 @@ from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.store.errors import StoreUnavailableError
+from gateway.store.responses import Bounds
+from gateway.telemetry.call_content import CallContent
 from gateway.telemetry.record_file import FILE_NAME, RecordFile
 from gateway.telemetry.record_stream import RecordStream
 
 MAX_LINES = 10_000
 WRITE_INTERVAL_S = 0.5
 RETRY_INTERVAL_S = 1.0
+MAX_WAITING_CONTENT_BYTES = 64 << 20
+_Work = tuple[list[bytes], "list[CallContent]", Callable[[], object]]
 
 
 def records_path(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -46,20 +50,25 @@ class Recorder(Protocol):
     def drops(self) -> int:
         """Number of waiting lines that were dropped."""
 
-    def append(self, lines: list[bytes], now: float) -> None:
-        """Add lines. Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError."""
+    def append(self, lines: list[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
+        """Add lines and the contents of calls. Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError."""
 
     def close(self) -> None:
         """Release the file or the connection."""
+
+
+def content_bounds(config: Config) -> Bounds:
+    """Return the limits on the captured contents of calls."""
+    return Bounds(config.calls.content_ttl, config.calls.content_max_bytes)
 
 
 def recorder_of(config: Config, environ: Mapping[str, str]) -> Recorder | None:
     """Return the recorder of a configuration, or None if calls are not recorded."""
     kept = config.calls
     if kept.store == "redis":
-        return RecordStream(store_address(config), kept.ttl, kept.max_bytes) if kept.max_bytes else None
+        return RecordStream(store_address(config), kept.ttl, kept.max_bytes, content_bounds(config)) if kept.max_bytes else None
     path = records_path(config, environ)
-    return RecordFile(path, kept.ttl, kept.max_bytes) if path is not None else None
+    return RecordFile(path, kept.ttl, kept.max_bytes, content_bounds(config)) if path is not None else None
 
 
 class CallRecords:
@@ -73,8 +82,10 @@ class CallRecords:
         self._recorder = recorder
         self._report = report
         self._lines: list[bytes] = []
+        self._contents: list[CallContent] = []
+        self._content_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._work: queue.SimpleQueue[tuple[list[bytes], Callable[[], object]] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._writing = False
         self._failing = False
@@ -83,15 +94,21 @@ class CallRecords:
 
     @property
     def drops(self) -> int:
-        """Number of calls that were not recorded."""
+        """Number of calls that were not recorded, or whose content was not."""
         return self._dropped + self._unwritten + self._recorder.drops
 
-    def add(self, line: bytes) -> None:
-        """Queue a log line. Drop and count it if MAX_LINES lines are waiting."""
+    def add(self, line: bytes, content: CallContent | None = None) -> None:
+        """Queue a log line, and the content of the call. Drop and count what exceeds MAX_LINES or MAX_WAITING_CONTENT_BYTES."""
         if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
         self._lines.append(line)
+        if content is not None:
+            if self._content_bytes + content.size > MAX_WAITING_CONTENT_BYTES:
+                self._dropped += 1
+            else:
+                self._contents.append(content)
+                self._content_bytes += content.size
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WRITE_INTERVAL_S, self._on_timer)
 
@@ -113,29 +130,29 @@ class CallRecords:
             self._writer = threading.Thread(target=self._write_queued, name="call records", daemon=True)
             self._writer.start()
         self._writing = True
-        self._work.put((self._lines, when_written))
-        self._lines = []
+        self._work.put((self._lines, self._contents, when_written))
+        self._lines, self._contents, self._content_bytes = [], [], 0
 
     def _write_queued(self) -> None:
         """Write queued lines until None is queued. This runs in the thread."""
         while (item := self._next_work()) is not None:
-            lines, when_written = item
+            lines, contents, when_written = item
             if lines or self._recorder.waits:
-                self._write(lines)
+                self._write(lines, contents)
             self._writing = False
             when_written()
         self._recorder.close()
 
-    def _next_work(self) -> tuple[list[bytes], Callable[[], object]] | None:
+    def _next_work(self) -> _Work | None:
         """Return the next lines, or none after RETRY_INTERVAL_S if lines wait to be written."""
         try:
             return self._work.get(timeout=RETRY_INTERVAL_S if self._recorder.waits else None)
         except queue.Empty:
-            return [], _do_nothing
+            return [], [], _do_nothing
 
-    def _write(self, lines: list[bytes]) -> None:
+    def _write(self, lines: list[bytes], contents: list[CallContent]) -> None:
         try:
-            self._recorder.append(lines, time.time())
+            self._recorder.append(lines, time.time(), contents)
         except (OSError, sqlite3.Error, msgspec.MsgspecError, StoreUnavailableError) as error:
             self._unwritten += 0 if self._recorder.waits else len(lines)
             if not self._failing:

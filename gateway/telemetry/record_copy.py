@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import open_client
 from gateway.telemetry.record_file import INSERT, SCHEMA, row_of
-from gateway.telemetry.record_stream import FIELD, STREAM, TAG
+from gateway.telemetry.record_stream import CONTENT_OWNER, FIELD, STREAM, TAG, contents_at
 
 COPY_NAME = "calls-shared-1.db"
 BATCH = 500
@@ -45,6 +46,19 @@ class RecordCopy:
                     raise
                 self.path.unlink()  # a damaged copy is made again
                 self._copy_new()
+
+    def content(self, id: str) -> Raw | None:
+        """Return the captured content of the call with this request id. Raise StoreUnavailableError if Redis fails."""
+
+        async def load() -> bytes | None:
+            contents = contents_at(self._address)
+            try:
+                return await contents.load(CONTENT_OWNER, id)
+            finally:
+                await contents.close()
+
+        found = asyncio.run(load())
+        return Raw(found) if found is not None else None
 
     def _copy_new(self) -> None:
         with closing(self._open()) as database:

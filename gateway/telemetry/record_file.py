@@ -9,13 +9,16 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+
+from gateway.store.responses import OVERHEAD_BYTES, Bounds
+from gateway.telemetry.call_content import CallContent, stored_content
 
 FILE_NAME = "calls-1.db"
 """The number is that of the schema: a version with another schema begins another file."""
@@ -31,6 +34,7 @@ PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 PRAGMA journal_size_limit = 4194304;
+PRAGMA secure_delete = ON;
 CREATE TABLE IF NOT EXISTS calls (
     number INTEGER PRIMARY KEY, id TEXT, client_id TEXT, ended REAL, key TEXT, team TEXT, user TEXT, model TEXT,
     targets TEXT, status INTEGER, ms REAL, cost INTEGER, unpriced INTEGER, adjusted INTEGER, line BLOB
@@ -38,10 +42,17 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE INDEX IF NOT EXISTS calls_ended ON calls (ended);
 CREATE INDEX IF NOT EXISTS calls_id ON calls (id);
 CREATE INDEX IF NOT EXISTS calls_client_id ON calls (client_id) WHERE client_id IS NOT NULL;
+CREATE TABLE IF NOT EXISTS contents (number INTEGER PRIMARY KEY, id TEXT, written REAL, size INTEGER, content BLOB);
+CREATE INDEX IF NOT EXISTS contents_id ON contents (id);
+CREATE INDEX IF NOT EXISTS contents_written ON contents (written, size);
 """
 INSERT = f"INSERT INTO calls VALUES (?{', ?' * 14})"
 """The number comes first; None takes the next one."""
-_PRUNE = "DELETE FROM calls WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM calls)"
+_PRUNE = [
+    f"DELETE FROM {table} WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM {table})"
+    for table in ("calls", "contents")
+]
+NO_CONTENT = Bounds(0.0, 0)
 
 
 class _Attempt(Struct):
@@ -87,25 +98,29 @@ class RecordFile:
     drops = 0
     """The lines of a failed call are counted by its caller."""
 
-    def __init__(self, path: Path, ttl_s: float, max_bytes: int) -> None:
+    def __init__(self, path: Path, ttl_s: float, max_bytes: int, content_bounds: Bounds = NO_CONTENT) -> None:
         self._path = path
         self._ttl_s = ttl_s
         self._max_bytes = max_bytes
+        self._content_bounds = content_bounds
         self._database: sqlite3.Connection | None = None
         self._pruned_at = 0.0
 
-    def append(self, lines: Iterable[bytes], now: float) -> None:
-        """Add the records of log lines. Raise OSError or sqlite3.Error, and add none, if the file cannot be written.
+    def append(self, lines: Iterable[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
+        """Add the records of log lines, and the contents of calls.
 
-        A damaged file is moved aside, so that the next lines begin a new one.
+        Raise OSError or sqlite3.Error, and add none, if the file cannot be written. A damaged file is moved aside, so that the
+        next lines begin a new one.
         """
         try:
             database = self._open()
             with database:
                 database.executemany(INSERT, [(None, *row_of(line)) for line in lines])
+                self._add_contents(database, contents, now)
                 if not self._pruned_at <= now < self._pruned_at + PRUNE_INTERVAL_S:
                     self._pruned_at = now
                     database.execute("DELETE FROM calls WHERE ended < ?", (now - self._ttl_s,))
+                    database.execute("DELETE FROM contents WHERE written < ?", (now - self._content_bounds.ttl_s,))
             self._prune(database)
         except sqlite3.DatabaseError as error:
             self.close()
@@ -135,13 +150,27 @@ class RecordFile:
                     time.sleep(OPEN_PAUSE_S)
         return self._database
 
+    def _add_contents(self, database: sqlite3.Connection, contents: Sequence[CallContent], now: float) -> None:
+        """Add contents, and delete the oldest ones beyond their maximum size."""
+        stored = [(content.id, stored_content(content)) for content in contents]
+        if not stored:
+            return
+        rows = [(id, now, len(text) + OVERHEAD_BYTES, text) for id, text in stored]
+        database.executemany("INSERT INTO contents VALUES (NULL, ?, ?, ?, ?)", rows)
+        (size,) = database.execute("SELECT sum(size) FROM contents").fetchone()
+        while size > self._content_bounds.max_bytes:
+            number, oldest = database.execute("SELECT number, size FROM contents ORDER BY number LIMIT 1").fetchone()
+            database.execute("DELETE FROM contents WHERE number = ?", (number,))
+            size -= oldest
+
     def _prune(self, database: sqlite3.Connection) -> None:
         """Delete the oldest rows until the file has at most its maximum size."""
         is_pruned = False
         while _used_bytes(database) > self._max_bytes:
             with database:
-                if not database.execute(_PRUNE, (PRUNED_SHARE,)).rowcount:
-                    break
+                deleted = [database.execute(statement, (PRUNED_SHARE,)).rowcount for statement in _PRUNE]
+            if not any(deleted):
+                break
             is_pruned = True
         if is_pruned:
             database.executescript("PRAGMA incremental_vacuum;")  # `execute` would take one step, which frees one page

@@ -137,6 +137,16 @@ def find_record(path: Path, id: str) -> list[Raw]:
         return [Raw(line) for (line,) in database.execute(select, (id, id, DEFAULT_COUNT))]
 
 
+def find_content(path: Path, id: str, written_after: float) -> Raw | None:
+    """Return the captured content of the call with this request id. Raise sqlite3.Error as above."""
+    with _reading(path) as database:
+        if database is None:
+            return None
+        select = "SELECT content FROM contents WHERE id = ? AND written >= ? LIMIT 1"
+        row = database.execute(select, (id, written_after)).fetchone()
+    return Raw(row[0]) if row is not None else None
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     """Open the file for reading; None if no call has been recorded."""

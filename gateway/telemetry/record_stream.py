@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.redis_client import open_client
+from gateway.store.redis_responses import RedisResponses
+from gateway.store.responses import Bounds
+from gateway.telemetry.call_content import CallContent, stored_content
+from gateway.telemetry.record_file import NO_CONTENT
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 TAG = "calls"
 STREAM, SIZE = f"lockgate:{{{TAG}}}:records", f"lockgate:{{{TAG}}}:size"
 FIELD = b"line"
+CONTENT_OWNER = "content"
 MAX_LINES = 10_000
 """Maximum number of lines that wait while Redis is unavailable."""
 MAX_BATCH = 200
@@ -57,10 +62,12 @@ return 1
 class RecordStream:
     """Adds records to the stream. Only one thread uses it; it has an event loop of its own."""
 
-    def __init__(self, address: RedisAddress, ttl_s: float, max_bytes: int) -> None:
+    def __init__(self, address: RedisAddress, ttl_s: float, max_bytes: int, content_bounds: Bounds = NO_CONTENT) -> None:
         self._address = address
         self._ttl_ms = int(ttl_s * 1000)
         self._max_bytes = max_bytes
+        self._content_bounds = content_bounds
+        self._contents = contents_at(address)
         self._runner = asyncio.Runner()
         self._client: Redis | None = None
         self._writer = f"lockgate:{{{TAG}}}:writer:{os.urandom(8).hex()}"
@@ -75,17 +82,17 @@ class RecordStream:
         """Whether lines wait until Redis is available again."""
         return bool(self._unsent or self._batch)
 
-    def append(self, lines: Iterable[bytes], now: float) -> None:
-        """Add the records of log lines.
+    def append(self, lines: Iterable[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
+        """Add the records of log lines, and the contents of calls.
 
-        Raise StoreUnavailableError if Redis fails. The lines then wait for the next call; those beyond MAX_LINES are dropped
-        and counted.
+        Raise StoreUnavailableError if Redis fails. The lines then wait for the next call; those beyond MAX_LINES, and the
+        contents, are dropped and counted.
         """
         self._unsent += [line.rstrip(b"\n") for line in lines]
         surplus = max(0, len(self._unsent) - MAX_LINES)
         del self._unsent[MAX_LINES:]
         self.drops += surplus
-        self._runner.run(self._send_all())
+        self._runner.run(self._send_all(contents))
 
     def close(self) -> None:
         """Close the connection. Lines that still wait are dropped."""
@@ -93,7 +100,17 @@ class RecordStream:
         self._runner.close()
         self.drops += len(self._unsent) + len(self._batch)
 
-    async def _send_all(self) -> None:
+    async def _send_all(self, contents: Sequence[CallContent]) -> None:
+        unsaved = list(contents)
+        try:
+            await self._send_lines()
+            while unsaved:
+                await self._contents.save(CONTENT_OWNER, unsaved[0].id, stored_content(unsaved[0]), self._content_bounds)
+                del unsaved[0]
+        finally:
+            self.drops += len(unsaved)
+
+    async def _send_lines(self) -> None:
         from redis.exceptions import RedisError
 
         try:
@@ -111,7 +128,13 @@ class RecordStream:
             raise StoreUnavailableError(str(error)[:200] or type(error).__name__) from None
 
     async def _disconnect(self) -> None:
+        await self._contents.close()
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):  # closing a lost connection may fail
                 await client.aclose()
+
+
+def contents_at(address: RedisAddress) -> RedisResponses:
+    """Return the captured contents of calls in a Redis, under CONTENT_OWNER and the request id."""
+    return RedisResponses(address, lambda line, failed: None, tag=TAG)

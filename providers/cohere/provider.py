@@ -10,7 +10,7 @@ import msgspec
 
 from providers.base import Answer, Failure, Options, StreamDecoder, Target
 from providers.cohere.answers import ChatStream, read_chat, read_vectors
-from providers.openai_compatible import OpenAICompatible, Wire
+from providers.openai_compatible import OpenAICompatible, Wire, base_path
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.legacy_functions import LegacyFunctions
 from providers.rules.messages import ContentParts, Message, MessageRule, Roles
@@ -140,8 +140,18 @@ class Texts(Rule, frozen=True):
             work.body.set("texts", [value])
 
 
+def first_version(base_path: str) -> str | None:
+    """Return the path of version 1 of the API for the path of a base URL, or None if that does not end in the version."""
+    return base_path[:-1] + "1" if base_path.endswith("/v2") else None
+
+
 class Cohere(OpenAICompatible):
     """Cohere's answers, streams and errors."""
+
+    def path(self, target: Target, operation: str) -> str:
+        """Return the absolute path of an operation. Calls of version 1 go beside the base URL, which ends in `/v2`."""
+        first = first_version(base_path(target.base_url)) if operation == "cohere_embed_v1" else None
+        return super().path(target, operation) if first is None else first + self.wire.paths[operation]
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         if options.operation == "embeddings":
@@ -166,6 +176,7 @@ class Cohere(OpenAICompatible):
 
 
 MAX_STOPS = 5
+_NATIVE_EMBED = (EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),)
 _NATIVE_CHAT = (
     EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
     Range("temperature", 0),
@@ -182,7 +193,14 @@ COHERE = Cohere(
     Wire(
         label="Cohere",
         base_url="https://api.cohere.com/v2",
-        paths={"chat": "/chat", "cohere_chat": "/chat", "cohere_embed": "/embed", "embeddings": "/embed", "rerank": "/rerank"},
+        paths={
+            "chat": "/chat",
+            "cohere_chat": "/chat",
+            "cohere_embed": "/embed",
+            "cohere_embed_v1": "/embed",
+            "embeddings": "/embed",
+            "rerank": "/rerank",
+        },
         source="cohere 7.3.1",
     ),
     (
@@ -227,6 +245,7 @@ COHERE = Cohere(
             Texts("input"),
         ),
         "cohere_chat": _NATIVE_CHAT,
-        "cohere_embed": (EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),),
+        "cohere_embed": _NATIVE_EMBED,
+        "cohere_embed_v1": _NATIVE_EMBED,
     },
 )

@@ -18,13 +18,16 @@ from tests.providers.strict_embeddings import script, vector_of
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(120)]
 CONFIG = """\
 providers:
-  co: {{ type: cohere, base_url: "{base_url}", api_key: "${{UPSTREAM_KEY}}" }}
+  co: {{ type: cohere, base_url: "{base_url}/v2", api_key: "${{UPSTREAM_KEY}}" }}
   up: {{ type: openai, base_url: "{base_url}", api_key: "${{UPSTREAM_KEY}}" }}
 models: {{ command: co/command-a-03-2025, embed: co/embed-v4.0, other: up/text-embedding-3-small }}
 keys: {{ clients: {{ hash: "sha256:{key}" }} }}
 """
 VECTORS = b'{"id":"e1","embeddings":{"int8":[[1,-2]],"float":[[0.5,0.25]]},"meta":{"billed_units":{"input_tokens":3}}}'
 PLAIN = b'{"id":"e1","embeddings":{"float":[[0.5],[0.25]]},"texts":["a","b"],"meta":{"billed_units":{"input_tokens":3}}}'
+
+_FLOATS = b'{"id":"e1","response_type":"embeddings_floats","embeddings":[[0.5],[0.25]],"texts":["a","b"],"meta":META}'
+FLOATS = _FLOATS.replace(b"META", b'{"billed_units":{"input_tokens":3}}')
 
 
 async def chat(exchange: Exchange) -> None:
@@ -47,13 +50,20 @@ async def embed(exchange: Exchange) -> None:
     await canned(VECTORS if exchange.request.json.get("embedding_types") == ["int8", "float"] else PLAIN)(exchange)
 
 
+async def embed_first(exchange: Exchange) -> None:
+    """Answer as version 1: with plain vectors unless types are requested."""
+    by_type = VECTORS.replace(b"{", b'{"response_type":"embeddings_by_type",', 1)
+    await canned(by_type if exchange.request.json.get("embedding_types") == ["int8", "float"] else FLOATS)(exchange)
+
+
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     """Start a gateway with models at Cohere and at OpenAI."""
     folder: Path = tmp_path_factory.mktemp("cohere")
     with fronted(CONFIG, folder) as front:
-        front.upstream.on("/v1/chat", chat)
-        front.upstream.on("/v1/embed", embed)
+        front.upstream.on("/v1/v2/chat", chat)
+        front.upstream.on("/v1/v2/embed", embed)
+        front.upstream.on("/v1/v1/embed", embed_first)
         front.upstream.on("/v1/embeddings", script("openai"))
         yield front
 
@@ -65,7 +75,7 @@ def test_nothing_is_lost_at_cohere(front: Front) -> None:
     assert found["plan"] == ["I will call f.", "f", "TOOL_CALL"]
     assert found["after_tool"] == "COMPLETE"
     assert found["stream"] == [fake.TEXT, True, "message-end", 8]
-    assert found["native_vectors"] == [[[1, -2]], [[0.5, 0.25]]]
+    assert found["native_vectors"] == found["native_vectors_v1"] == [[[1, -2]], [[0.5, 0.25]]]
     assert found["one embed"] == ["EmbeddingsFloatsEmbedResponse", [[0.5], [0.25]], 3]
     assert found["two embed"] == ["EmbedByTypeResponse", [[0.5], [0.25]], 3]
     vectors = [vector_of("a"), vector_of("b")]

@@ -262,7 +262,7 @@ YAML = [
     ("[" * 100_000, "nested deeper than 32 levels"),
     ("a: " * 50_000, "not valid YAML: "),
     ("models: [" + "a," * 100_000 + "]", "more than 50000 values"),
-    ("x" * (MAX_BYTES + 1), "1:1: the file is larger than 1 MiB"),
+    ("x" * (MAX_BYTES + 1), "1:1: the file is larger than 16 MiB"),
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ async def embed(
 ) -> httpx.Response:
     """Make one call as Cohere's client does."""
     body = {"model": "m", "texts": ["a", "b"], "input_type": "search_query", **more}
+    body = {name: value for name, value in body.items() if value is not None}
     return await client.post(gateway.url + path, json=body, headers=headers)
 
 
@@ -101,6 +102,32 @@ models: {{ m: [v/x, co/x], only: v/x, first: [co/x, v/x] }}
         assert all(word in answer.json()["message"] for word in ("'embedding_types'", "passthrough"))
     assert fallback.json()["embeddings"] == {"float": [vector_of("a"), vector_of("b")]}
     assert [target["native"] for target in plan.json()["targets"]] == [True, False]
+
+
+async def test_first_version_passes_beside_a_base_url_of_the_second(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    floats = b'{"id": "e2",\n "response_type": "embeddings_floats", "embeddings": [[0.5]], "meta": {"billed_units": {"input_tokens": 3.0}}}'
+    up.on("/v1/embed", canned(floats))
+    up.on("/v2/embed", script("cohere"))
+    keys = f"keys: {{ team: {{ hash: '{digest(TOKEN)}', limits: {{ tokens: 1000/h }} }} }}"
+    text = f'providers: {{ co: {{ type: cohere, base_url: "{up.origin}/v2", api_key: "${{K}}" }} }}\nmodels: {{ m: co/x }}\n{keys}\n'
+    given = {"authorization": f"Bearer {TOKEN}"}
+    async with live(text, environ={"K": "k"}) as gateway:
+        plain = await embed(client, gateway, {**STRICT, **given}, "/v1/embed", texts=["a"], truncate="START")
+        receipt = (await embed(client, gateway, {**RECEIPT, **given}, "/v1/embed", images=["data:,x"], texts=None)).json()["gateway"]
+        sent = [(request.path, request.json) for request in up.requests]
+        many = await embed(client, gateway, given, "/v1/embed", texts=["a"] * 100)
+        plan = await client.post(gateway.url + "/v1/embed/explain", json={"model": "m", "texts": ["a"]}, headers=given)
+        records = await gateway.records(3)
+    assert (plain.status_code, plain.content) == (200, floats)
+    assert sent == [
+        ("/v1/embed", {"model": "x", "texts": ["a"], "input_type": "search_query", "truncate": "START"}),
+        ("/v1/embed", {"model": "x", "images": ["data:,x"], "input_type": "search_query"}),
+    ]
+    assert (receipt["usage_source"], receipt["target"]) == ("reported", "co/x")
+    assert many.json()["embeddings"] == [vector_of("a")] * 100, "more texts than Cohere accepts are sent to its version 2"
+    assert [target["native"] for target in plan.json()["targets"]] == [True]
+    assert [record["prompt_tokens"] for record in records] == [3, 3, 100]
+    assert int(many.headers["x-ratelimit-remaining-tokens"]) <= 1000 - 6
 
 
 async def test_limits_and_errors_are_those_of_embeddings(up: FaultUpstream, client: httpx.AsyncClient) -> None:

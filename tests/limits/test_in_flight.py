@@ -106,6 +106,16 @@ async def test_calls_in_flight_of_another_process_count_as_reserved_until_they_e
     assert not InFlight().judge(used_up, costs).busy
 
 
+async def test_reservations_of_a_dead_process_do_not_count(redis: RedisAddress, start: LimiterStarter) -> None:
+    store = await start(redis)
+    decision = await store.admit([LIMIT], Costs(1, 800), "a")
+    assert isinstance(decision, Reservation)
+    await run_command(redis, "HINCRBY", LIMIT.key, f"r:{decision.slots[0]}:dead", 500)
+    refusal = await store.admit([LIMIT], Costs(1, 300), "b")
+    assert isinstance(refusal, Refusal)
+    assert [status.reserved for status in refusal.statuses] == [800]
+
+
 async def test_reserved_tokens_leave_no_trace_in_the_store(redis: RedisAddress, start: LimiterStarter) -> None:
     store = await start(redis)
     for id in ("a", "b"):

@@ -27,7 +27,6 @@ from tests.support.plain_http import WITHOUT_AUTHORITIES
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
-PICTURES = ("page-now", "page-break", "page-call", "page-playground")
 MAX_PAGE_BYTES = 200_000
 MAX_FIRST_PAINT_MS = 1000
 ADMIN_KEY = "admin-key-of-the-page-test-0123456789"
@@ -39,8 +38,9 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(240)]
 async def browse(scenario: str, url: str, folder: Path, **args: Any) -> dict[str, Any]:
     """Run a scenario at the admin listener at `url` and return its result. Fail with its report if it fails."""
     assert shutil.which("chromium"), "Chromium is missing: make install-tools installs it as root"
-    pictures = str(DOCS if os.environ.get("PICTURES") else folder)
-    given = json.dumps({"url": url, "pictures": pictures, "failures": str(folder), **args})
+    documents = bool(os.environ.get("PICTURES"))
+    pictures = str(DOCS if documents else folder)
+    given = json.dumps({"url": url, "pictures": pictures, "documents": documents, "failures": str(folder), **args})
     node = await asyncio.create_subprocess_exec(
         "node", str(HERE / "scenarios" / f"{scenario}.mjs"), given, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -99,7 +99,7 @@ models:
   broken: p/refusing
   "<img src=x onerror=window.canary=3>": p/mock
 keys:
-  file: {{ hash: "sha256:{caller}" }}
+  file: {{ hash: "sha256:{caller}", capture: content }}
 """
 
 

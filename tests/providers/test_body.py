@@ -35,3 +35,13 @@ def test_changes_are_those_of_a_dict(source: dict[str, Any], changes: list[tuple
     for name in source:
         if name in expected and name not in dict(changes):
             assert body.raw(name) == Body(spaced).raw(name)
+
+
+def test_forgotten_values_are_decoded_again_and_changed_ones_are_kept() -> None:
+    body = Body(b'{"a": [1, 2], "b": {"c": 3}}')
+    assert body.get("a") == [1, 2]
+    body.set("b", {"d": 4})
+    body.forget_values()
+    assert body._values == {"b": {"d": 4}}
+    assert (body.get("a"), body.get("b")) == ([1, 2], {"d": 4})
+    assert body.encode() == b'{"a":[1, 2],"b":{"d":4}}'

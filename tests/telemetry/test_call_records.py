@@ -22,7 +22,7 @@ class ScriptedFile(RecordFile):
         self.errors = list(errors)
         self.batches: list[list[bytes]] = []
 
-    def append(self, lines: Iterable[bytes], now: float) -> None:
+    def append(self, lines: Iterable[bytes], now: float, contents: object = ()) -> None:
         """Take a batch, or fail."""
         if (error := self.errors.pop(0) if self.errors else None) is not None:
             raise error

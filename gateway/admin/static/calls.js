@@ -2,6 +2,7 @@
 import { api, clock, count, get, hashOf, html, moment, ms, plural, query, useEffect, useLoaded, useState, usd } from "./base.js";
 import { Card, Code, Copy, Empty, Failure, Field, Note, Pill, Route, Select } from "./parts.js";
 import { commandOf } from "./code.js";
+import { Plan } from "./playground.js";
 
 const FILTERS = ["key", "team", "user", "model", "target", "status", "slow", "cost", "since", "adjusted", "sort", "limit"];
 const STATUSES = [["", "any"], ["2xx", "2xx"], ["4xx", "4xx"], ["429", "429"], ["499", "499 (left)"], ["5xx", "5xx"]];
@@ -124,31 +125,51 @@ function factsOf(call) {
   ].filter(([, value]) => value);
 }
 
+/** The captured request of a call, if it is complete. */
+export function bodyOfCall(call) {
+  if (!call.content || call.content.cut) return null;
+  try { return JSON.parse(call.content.request); } catch { return null; }
+}
+
+const RouteToday = ({ call, plan }) => (plan.refused ? html`<${Note} tone="bad">Today this call would be refused: ${plan.refused}<//>` : html`<div class="today">
+  <p>The route of <b>${call.model}</b> today (found ${plan.found}), with the shares of ${count(plan.calls)} simulated calls:</p>
+  <${Route} node=${plan.route} shares=${plan.first} total=${plan.calls} />
+  <p>${plan.first[call.target] ? `${call.target}, which served this call, would still be first for ${Math.round(plan.first[call.target] / plan.calls * 100)} % of the calls.` : call.target ? `${call.target}, which served this call, would not be first today.` : ""}</p></div>`);
+
+const RequestToday = ({ body, plan }) => (plan.refused ? html`<${Note} tone="bad">Today this call would be refused with ${plan.status}: ${plan.refused.message}<//>`
+  : html`<p>What each target would receive today:</p><div class="plans">${plan.targets.map((target) => html`<${Plan} key=${target.target} target=${target} original=${body} />`)}</div>`);
+
 const Today = ({ call }) => {
   const [state, setState] = useState(null);
+  const body = bodyOfCall(call);
   const ask = async () => {
     setState({ busy: true });
-    try { setState({ plan: await api("POST", "/admin/route", { model: call.model, n: 1000 }) }); } catch (error) { setState({ error }); }
+    try {
+      const route = await api("POST", "/admin/route", { model: call.model, n: 1000 });
+      setState({ route, request: body && await api("POST", "/admin/explain", { path: call.path, body }) });
+    } catch (error) { setState({ error }); }
   };
   return html`<button type="button" onClick=${ask}>Explain again today</button>
     <div aria-live="polite">${state?.busy && "Planning…"}<${Failure} error=${state?.error} />
-    ${state?.plan && (state.plan.refused ? html`<${Note} tone="bad">Today this call would be refused: ${state.plan.refused}<//>` : html`<div class="today">
-      <p>The route of <b>${call.model}</b> today (found ${state.plan.found}), with the shares of ${count(state.plan.calls)} simulated calls:</p>
-      <${Route} node=${state.plan.route} shares=${state.plan.first} total=${state.plan.calls} />
-      <p>${state.plan.first[call.target] ? `${call.target}, which served this call, would still be first for ${Math.round(state.plan.first[call.target] / state.plan.calls * 100)} % of the calls.` : call.target ? `${call.target}, which served this call, would not be first today.` : ""}</p></div>`)}</div>`;
+      ${state?.route && html`<${RouteToday} call=${call} plan=${state.route} />`}${state?.request && html`<${RequestToday} body=${body} plan=${state.request} />`}</div>`;
 };
 
+const Content = ({ content }) => html`<${Card} title="Content" more=${content.cut && html`<${Pill} tone="warn">not complete<//>`}>
+  <details><summary>Request</summary><${Code} label="Request">${content.request}<//></details>
+  <details><summary>Response</summary><${Code} label="Response">${content.response}<//></details><//>`;
+
 const Detail = ({ id }) => {
-  const { value, error } = useLoaded((signal) => get(`/admin/calls/${encodeURIComponent(id)}`, { signal }), [id]);
+  const { value, error } = useLoaded((signal) => get(`/admin/calls/${encodeURIComponent(id)}?content=true`, { signal }), [id]);
   return html`<p class="crumbs"><a href=${hashOf("calls")}>← all calls</a></p><h1>Call <code>${id}</code></h1><${Failure} error=${error} />
     ${value?.data.map((call, index) => html`<div key=${index} class="stack">
-      <${Card} title=${html`<span class="status ${toneOf(call.status)}">${call.status}</span> in ${ms(call.ms)}`} more=${html`<a class="button" href=${hashOf("playground", "", { model: call.model, door: call.path })}>Open in the playground</a> <${Copy} label="Copy as curl" text=${commandOf(call.path, { model: call.model, ...(call.stream ? { stream: true } : {}), messages: [{ role: "user", content: "…" }] })} />`}>
+      <${Card} title=${html`<span class="status ${toneOf(call.status)}">${call.status}</span> in ${ms(call.ms)}`} more=${html`<a class="button" href=${hashOf("playground", "", { model: call.model, door: call.path })}>Open in the playground</a> <${Copy} label="Copy as curl" text=${commandOf(call.path, bodyOfCall(call) ?? { model: call.model, ...(call.stream ? { stream: true } : {}), messages: [{ role: "user", content: "…" }] })} />`}>
         <${Waterfall} call=${call} />
         <dl class="facts">${factsOf(call).map(([name, fact]) => html`<div key=${name}><dt>${name}</dt><dd>${fact}</dd></div>`)}</dl>
         ${call.adjustments?.length > 0 && html`<${Adjusted} lines=${call.adjustments} />`}
         ${call.model && !call.method && html`<${Today} call=${call} />`}
       <//>
-      <details><summary>The record as JSON</summary><${Code} label="The record as JSON">${JSON.stringify(call, null, 2)}<//></details>
+      ${call.content && html`<${Content} content=${call.content} />`}
+      <details><summary>The record as JSON</summary><${Code} label="The record as JSON">${JSON.stringify({ ...call, content: undefined }, null, 2)}<//></details>
     </div>`)}`;
 };
 

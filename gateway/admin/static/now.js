@@ -2,19 +2,22 @@
 import { clock, count, get, hashOf, html, moment, ms, percent, plural, seconds, short, usd, useEffect, useLive, useLoaded, useState } from "./base.js";
 import { Card, Chart, Empty, Failure, Meter, Note, Pill, Route } from "./parts.js";
 
-const BAR_S = 15;
+const BARS = 60;
+const MIN_SPAN_S = 180;
 
-/** Group the points into bars of BAR_S seconds that cover the whole window. */
+/** Group the points into about BARS bars, from the first point, but at least MIN_SPAN_S, to now. */
 export function barsOf(data) {
-  const { points, now, window_seconds: span } = data;
-  const first = Math.floor((now - span) / BAR_S) + 1;
-  const length = Math.floor(now / BAR_S) - first + 1;
-  const at = Array.from({ length }, (_, index) => (first + index) * BAR_S);
+  const { points, now, step_seconds: step, window_seconds: window } = data;
+  const span = Math.min(window, Math.max(MIN_SPAN_S, now - (points.at[0] ?? now)));
+  const width = Math.max(1, Math.ceil(span / BARS / step)) * step;
+  const first = Math.floor((now - span) / width) + 1;
+  const length = Math.floor(now / width) - first + 1;
+  const at = Array.from({ length }, (_, index) => (first + index) * width);
   const sums = {};
   for (const name of ["calls", "errors", "refused", "prompt_tokens", "output_tokens", "cost_usd", "seconds"]) sums[name] = new Array(length).fill(0);
   const worst = { first_token_p50_ms: new Array(length).fill(null), first_token_p95_ms: new Array(length).fill(null) };
   points.at.forEach((time, index) => {
-    const bar = Math.floor(time / BAR_S) - first;
+    const bar = Math.floor(time / width) - first;
     if (bar < 0 || bar >= length) return;
     for (const name of Object.keys(sums)) sums[name][bar] += points[name][index];
     for (const name of Object.keys(worst)) {
@@ -119,7 +122,7 @@ const Routes = ({ data }) => {
   <//>`;
 };
 
-const Alerts = ({ alerts }) => html`<${Card} title="Alerts" more=${html`<${Pill} tone=${alerts.length ? "bad" : "good"}>${alerts.length || "none"}<//>`}>
+const Alerts = ({ alerts }) => html`<${Card} title="Alerts" more=${html`<${Pill} tone=${alerts.some((alert) => alert.state === "firing") ? "bad" : alerts.length ? "warn" : "good"}>${alerts.length || "none"}<//>`}>
   ${alerts.length === 0 && html`<${Empty}>No alert would fire now.<//>`}
   <ul class="alerts">${alerts.map((alert) => html`<li key=${alert.alert + alert.subject}>
     <${Pill} tone=${alert.state}>${alert.state}<//> <b>${alert.alert}</b> <small>${alert.severity}</small>

@@ -135,6 +135,7 @@ export const Chart = ({ label, at, bars = [], lines = [], format, height = HEIGH
       ${lines.map((series) => html`<path key=${series.name} class="line ${series.color}" d=${pathOf(series.values, step, y)} />`)}
       ${shown !== null && html`<line class="cursor" x1=${(shown + 0.5) * step} x2=${(shown + 0.5) * step} y1="0" y2=${height - 4} />`}
     </svg>
+    <div class="chart-times" aria-hidden="true"><span>${length ? clock(at[0]).slice(0, 5) : ""}</span><span>now</span></div>
   </div>`;
 };
 

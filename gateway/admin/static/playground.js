@@ -128,7 +128,7 @@ function linesOf(sent, original) {
 const MARKS = { add: "+", remove: "−", change: "~", "": " " };
 const SAID = { add: "added: ", remove: "removed: ", change: "changed: ", "": "" };
 
-const Plan = ({ target, original }) => html`<section class="plan card" aria-label="Request to ${target.target}">
+export const Plan = ({ target, original }) => html`<section class="plan card" aria-label="Request to ${target.target}">
   <header class="plan-head"><b>${target.target}</b> <small>${target.type}</small> ${"native" in target && html`<${Pill} tone=${target.native ? "good" : ""}>${target.native ? "native" : "translated"}<//>`}</header>
   ${target.translated_because && html`<p class="why">translated because ${target.translated_because}</p>`}
   ${target.error && html`<${Note} tone="bad">${target.error.param ? `${target.error.param}: ` : ""}${target.error.message}<//>`}

@@ -1,4 +1,4 @@
-"""Cohere's embed API (v1 and v2): the translator of one call, and the native attempts for calls of v2.
+"""Cohere's embed API (v1 and v2): the translator of one call, and the native attempts.
 
 Source: cohere 7.3.1 (EmbedByTypeResponse, EmbedFloatsResponse, ApiMeta), as of 2026-11.
 """
@@ -18,13 +18,16 @@ from gateway.errors import BadRequest
 from gateway.streams.native_relay import EventReader
 from providers.base import Adjustment, Answer, Body, Operation, Refusal, Target
 from providers.cohere.answers import embed_usage
+from providers.cohere.provider import first_version
 from providers.embedding_table import ANY_SERVER, EMBEDDINGS
+from providers.openai_compatible import base_path
 from providers.vectors import encode_vector
 
 NATIVE_OPERATION: Operation = "cohere_embed"
 FIELDS = frozenset(
     ["model", "input_type", "texts", "images", "inputs", "max_tokens", "output_dimension", "embedding_types", "truncate", "priority"]
 )
+FIELDS_V1 = frozenset(["model", "input_type", "texts", "images", "embedding_types", "truncate"])
 COHERE_ONLY = ("input_type", "truncate", "max_tokens", "priority")
 _NEUTRAL = {"truncate": (None, "NONE"), "priority": (None, 0)}
 """Values that can be left out for targets without the field: such targets have no priorities and always reject texts that are too long."""
@@ -43,7 +46,7 @@ class _Answer(msgspec.Struct):
 
 
 class _Native(msgspec.Struct):
-    embeddings: dict[str, msgspec.Raw]
+    embeddings: msgspec.Raw
     meta: dict[str, Any] | None = None
 
 
@@ -126,8 +129,21 @@ class EmbedV1Translator(EmbedTranslator):
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read an answer, which keeps its bytes. Raise ValueError for any other body."""
-    return Answer(body, embed_usage(_read_native(body).meta))
+    """Read an answer, which keeps its bytes. Raise ValueError for any other body.
+
+    The vectors are in an object by type or, in version 1, in a list.
+    """
+    found = _read_native(body)
+    if bytes(memoryview(found.embeddings)[:1]) not in (b"{", b"["):
+        raise ValueError("the answer has no vectors")
+    return Answer(body, embed_usage(found.meta))
+
+
+def without_first_version(target: Target) -> str | None:
+    """Return why calls of version 1 are translated at a target, or None."""
+    if first_version(base_path(target.base_url)) is None:
+        return "the base_url of the provider does not end in /v2, so the address of version 1 is unknown"
+    return None
 
 
 def unsuited(body: Body) -> str | None:
@@ -144,6 +160,16 @@ def _no_stream() -> EventReader:
     raise NotImplementedError("embeddings are not streamed")
 
 
+NATIVE_V1 = NativeApi(
+    operation="cohere_embed_v1",
+    fields=FIELDS_V1,
+    output_cap="",
+    headers=(),
+    read_answer=read_answer,
+    new_reader=_no_stream,
+    unsuited=unsuited,
+    unsuited_target=without_first_version,
+)
 NATIVE = NativeApi(
     operation=NATIVE_OPERATION,
     fields=FIELDS,

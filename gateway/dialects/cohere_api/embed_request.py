@@ -18,7 +18,7 @@ CONVERTED = frozenset({"float", "base64"})
 CALLERS_NAMES = {"dimensions": "output_dimension", "encoding_format": "embedding_types"}
 _ONE_OF = ("texts", "images", "inputs")
 _NOT_EXPRESSED = (
-    "Only targets of the type cohere support this, in calls of /v2/embed. "
+    "Only targets of the type cohere support this. "
     "To send the request to another address of Cohere, declare the path under 'passthrough:'."
 )
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

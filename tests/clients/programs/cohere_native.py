@@ -25,6 +25,8 @@ for event in second.chat_stream(model="command", messages=ASKED, documents=["Ber
 found["stream"] = [text, "citation-start" in kinds, kinds[-1], event.delta.usage.billed_units.output_tokens]
 vectors = second.embed(model="embed", texts=["a"], input_type="search_query", embedding_types=["int8", "float"])
 found["native_vectors"] = [vectors.embeddings.int8, vectors.embeddings.float_]
+vectors = first.embed(model="embed", texts=["a"], input_type="search_query", embedding_types=["int8", "float"])
+found["native_vectors_v1"] = [vectors.embeddings.int8, vectors.embeddings.float_]
 for name, client in (("one", first), ("two", second)):
     for model in ("embed", "other"):
         got = client.embed(model=model, texts=["a", "b"], input_type="search_document")

@@ -23,7 +23,7 @@ async function breakNorth({ page, accessible, picture }) {
   await until(async () => (await rows(page)).some((row) => row.includes("continued")), "a stream that is continued");
 }
 
-async function now({ page, accessible, picture }) {
+async function now({ page, args, accessible, picture }) {
   await page.getByRole("link", { name: "Now", exact: true }).click();
   await page.getByText("IN THIS ORDER", { exact: false }).first().waitFor();
   const requests = page.getByRole("region", { name: "Requests" });
@@ -36,6 +36,7 @@ async function now({ page, accessible, picture }) {
   await until(async () => (await page.locator(".route-row").first().innerText()).match(/[1-9]\d* %/), "the shares of the targets");
   check((await page.getByRole("region", { name: "Configuration" }).innerText()).includes("demo.yaml"), "the file of the configuration");
   await accessible("Now");
+  if (args.documents) await page.waitForTimeout(100_000); // the picture for the documents needs some history
   await picture("page-now");
   await page.setViewportSize({ width: 390, height: 844 });
   await until(() => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "no scrolling to the side on a phone");

@@ -100,6 +100,17 @@ async function errors({ page, problems }) {
   problems.splice(problems.findIndex((problem) => problem.includes("400")), 1);
 }
 
+/** The content of the call, which its key captures, is shown and explained. */
+async function content({ page, accessible }) {
+  await page.getByRole("region", { name: "Answer of broken" }).getByRole("link", { name: "This call in the record" }).click();
+  const shown = page.getByRole("region", { name: "Content" });
+  await shown.getByText("Request", { exact: true }).click();
+  await until(async () => (await shown.innerText()).includes("window.canary=1"), "the captured prompt as text");
+  await page.getByRole("button", { name: "Explain again today" }).click();
+  await until(async () => (await page.getByRole("region", { name: "Request to p/refusing" }).innerText()).includes("window.canary=1"), "the prompt that the target would receive today");
+  await accessible("captured content");
+}
+
 async function reload({ page, args, accessible }) {
   await page.getByRole("link", { name: "Now", exact: true }).click();
   const card = page.getByRole("region", { name: "Configuration" });
@@ -123,6 +134,7 @@ run(async (tools) => {
   await watch(tools);
   await change(tools);
   await errors(tools);
+  await content(tools);
   await reload(tools);
   check((await page.evaluate(() => window.canary)) === undefined, "no markup runs");
   check((await page.evaluate(() => document.querySelectorAll('img[src="x"], main script, main b b, main i').length)) === 0, "no markup becomes an element");
