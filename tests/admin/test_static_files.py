@@ -63,6 +63,7 @@ async def test_other_files_are_not_served(admin: Admin, name: str) -> None:
 
 
 def test_vendored_files_are_those_of_their_packages() -> None:
-    listed = dict(reversed(line.split("  ")) for line in re.findall(r"^[0-9a-f]{64}  .*$", (FOLDER / "vendor/LIBRARIES.txt").read_text(), re.M))
+    notes = (FOLDER / "vendor/LIBRARIES.txt").read_text()
+    listed = dict(reversed(line.split("  ")) for line in re.findall(r"^[0-9a-f]{64}  .*$", notes, re.M))
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (FOLDER / "vendor").glob("*.mjs")}
     assert listed == found
