@@ -1,21 +1,25 @@
 """Create the secrets of the stack, once: a virtual key, an admin key, and the passwords of Redis and Grafana.
 
+With --alerts, each start also writes the configuration of Alertmanager, with the webhook in the variable ALERT_WEBHOOK.
+
 There are no default secrets. Each secret is 256 random bits in its own file, readable only by the services' user, in the folder
 of the one service that needs it. The virtual key is printed once; only its hash is stored.
 
     first_start.py --secrets FOLDER               create the secrets unless they exist
     first_start.py --secrets FOLDER --new-key     replace the virtual key
 
-    FOLDER/gateway/     key.sha256, admin-key.sha256, store-password
-    FOLDER/redis/       users.acl, health-password
-    FOLDER/prometheus/  admin-key
-    FOLDER/grafana/     admin-password
+    FOLDER/gateway/       key.sha256, admin-key.sha256, store-password
+    FOLDER/redis/         users.acl, health-password
+    FOLDER/prometheus/    admin-key
+    FOLDER/alertmanager/  alertmanager.yml
+    FOLDER/grafana/       admin-password
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import secrets
 import sys
@@ -25,7 +29,7 @@ from pathlib import Path
 GATEWAY_RIGHTS = (
     "~lockgate:* resetchannels -@all +evalsha +eval +script|load +ping +time +exists +set +get +del +pexpire +expire "
     "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrangebyscore +zrem "
-    "+zremrangebyscore +info +role"
+    "+zremrangebyscore +info +role +xadd +xdel +xrange +xrevrange"
 )
 
 
@@ -35,12 +39,16 @@ def main() -> None:
     parser.add_argument("--secrets", type=Path, required=True, help="folder for the secrets, with one subfolder per service")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway's URL, used in the printed example")
     parser.add_argument("--new-key", action="store_true", help="replace the virtual key; the next reload revokes the old one")
+    parser.add_argument("--alerts", type=Path, help="the configuration of Alertmanager, without the webhook")
     parser.add_argument("keep", nargs="*", type=Path, help="data folders of the services, to which a marker file is added")
     given = parser.parse_args()
     os.umask(0o077)
     for folder in given.keep:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lockgate").touch()  # a container engine keeps the owner of a volume that is not empty
+    if given.alerts is not None:
+        text = with_webhook(given.alerts.read_text(), os.environ.get("ALERT_WEBHOOK", ""))
+        write(given.secrets / "alertmanager" / "alertmanager.yml", text)
     marker: Path = given.secrets / "gateway" / "key.sha256"
     if not marker.exists():
         make_all(given.secrets)
@@ -57,6 +65,15 @@ Your virtual key, shown only once (the gateway keeps only its hash):
   curl {given.url}/v1/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\
     -d '{{"model": "local", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
 """)
+
+
+def with_webhook(text: str, url: str) -> str:
+    """Return the configuration of Alertmanager with this webhook. Without one, its receiver sends nothing."""
+    if not url:
+        return text.partition("    webhook_configs:")[0]
+    if not url.startswith(("http://", "https://")) or not url.isprintable():
+        sys.exit("ALERT_WEBHOOK must be an http or https URL.")
+    return text.replace("- url: ALERT_WEBHOOK", f"- url: {json.dumps(url)}")
 
 
 def make_all(folder: Path) -> None:

@@ -99,6 +99,13 @@ def _target_down(read: Readings) -> Found:
             yield target, f"{target} is down: its calls go to other targets, or fail."
 
 
+def _target_silent(read: Readings) -> Found:
+    attempts = read.increase("lockgate_attempts", 30, "target")
+    for target, left in read.increase("lockgate_attempts", 30, "target", outcome="left").items():
+        if left >= 10 and left > 0.9 * attempts.get(target, 0.0):
+            yield target, f"Nearly all callers disconnect before {target} begins its answer."
+
+
 def _all_targets_down(read: Readings) -> Found:
     states = read.gauge("lockgate_target_state", "target", state="live")
     if states and not any(states.values()):
@@ -224,6 +231,7 @@ def _keys_guessed(read: Readings) -> Found:
 RULES = (
     Rule("LockgateErrorRate", "page", 300, _error_rate),
     Rule("LockgateTargetDown", "page", 30, _target_down),
+    Rule("LockgateTargetSilent", "page", 10, _target_silent),
     Rule("LockgateAllTargetsDown", "page", 30, _all_targets_down),
     Rule("LockgateTargetCooling", "ticket", 300, _target_cooling),
     Rule("LockgateFallbacks", "ticket", 180, _fallbacks),
@@ -258,6 +266,8 @@ RULES = (
         "lockgate_call_record_drops", 600, "", "{count} calls were not recorded in ten minutes.")),
     Rule("LockgateNotificationsLost", "ticket", 0, _notifications_lost),
     Rule("LockgateIssuerUnreachable", "ticket", 600, _issuer_unreachable),
+    Rule("LockgateModelListUnreadable", "ticket", 600, _zero(
+        "lockgate_discovery_up", "provider", "The models that the provider {subject} lists cannot be read.")),
     Rule("LockgateKeysGuessed", "ticket", 600, _keys_guessed),
 )  # fmt: skip
 
@@ -267,7 +277,8 @@ FAMILIES = (
     "lockgate_worker_restarts", "lockgate_log_drops", "lockgate_target_state", "lockgate_store_up", "lockgate_budget_used_ratio",
     "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds", "lockgate_call_record_drops",
     "lockgate_attempts", "lockgate_upstream_errors", "lockgate_stream_end", "lockgate_upstream_connections", "lockgate_draining",
-    "lockgate_issuer_key_fetches", "lockgate_target_down", "lockgate_notifications", "first_token", "overhead",
+    "lockgate_issuer_key_fetches", "lockgate_target_down", "lockgate_notifications", "lockgate_discovery_up",
+    "first_token", "overhead",
 )  # fmt: skip
 """The counters, gauges and histograms that the rules read."""
 

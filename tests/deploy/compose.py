@@ -6,7 +6,7 @@ health check, dependencies and stop grace of the file. Container features are tr
     a path in the container   a file or folder under the stack's folder, in arguments, files and health checks
     a published port          the published host port; other ports are free ports
     HOST:PORT of a service    127.0.0.1 and that port
-    an image                  its program: redis-server, prometheus, the gateway of this checkout
+    an image                  its program: redis-server, prometheus, alertmanager, the gateway of this checkout
 
 Users, capabilities, limits and read-only roots need a container engine and are not applied; test_compose.py checks their text.
 """
@@ -133,6 +133,8 @@ class Service:
         if result[0] == "/opt/lockgate/bin/python":
             # -I would hide this checkout from the interpreter; -P keeps the relevant part
             result = [sys.executable, *("-P" if word == "-I" else word for word in result[1:])]
+        if result[0] == "/bin/alertmanager":
+            result[0] = tools.debian("prometheus-alertmanager")
         if result[0] == "redis-server":
             result[0] = redis_server_program() or tools.debian("redis-server")
         return result

@@ -18,7 +18,7 @@ from tests.support.redis import free_port
 class PrometheusServer:
     """One Prometheus that scrapes one gateway's admin listener."""
 
-    def __init__(self, folder: Path, admin_url: str, *, key: str = "none") -> None:
+    def __init__(self, folder: Path, admin_url: str, *, key: str = "none", alertmanager: str = "127.0.0.1:1") -> None:
         (folder / "admin-key").write_text(key)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -26,6 +26,7 @@ class PrometheusServer:
         for container, here in (
             ("/secrets/prometheus/admin-key", str(folder / "admin-key")),
             ("gateway:8081", admin_url.removeprefix("http://")),
+            ("alertmanager:9093", alertmanager),
             ("127.0.0.1:9090", f"127.0.0.1:{port}"),
             ("rules/*.yml", f"{tools.DEPLOY}/rules/*.yml"),
         ):

@@ -28,7 +28,7 @@ def test_file_matches_the_compose_schema() -> None:
 
 
 def test_expected_services_exist() -> None:
-    assert set(SERVICES) == {"init", "redis", "gateway", "prometheus", "grafana"}
+    assert set(SERVICES) == {"init", "redis", "gateway", "prometheus", "alertmanager", "grafana"}
 
 
 @each("name", SERVICES)

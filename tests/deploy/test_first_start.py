@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from gateway.config import load as config
 from tests.deploy import tools
 
@@ -21,6 +23,12 @@ def start(folder: Path, *more: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout
+
+
+def alerts_of(folder: Path, webhook: str) -> subprocess.CompletedProcess[str]:
+    """Run the script with the configuration of Alertmanager and a webhook."""
+    command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), "--alerts", str(tools.DEPLOY / "alertmanager.yml")]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={"ALERT_WEBHOOK": webhook})
 
 
 def read(folder: Path, path: str) -> str:
@@ -91,6 +99,20 @@ def test_interrupted_first_start_creates_all_secrets_again(tmp_path: Path) -> No
     after = files(tmp_path)
     assert before.keys() == after.keys()
     assert [path for path in before if before[path] == after[path]] == []
+
+
+def test_each_start_writes_the_receiver_of_alerts(tmp_path: Path) -> None:
+    receivers = []
+    for webhook in ("", "https://hooks.example.com/a?b=\\\"c", ""):
+        assert alerts_of(tmp_path, webhook).returncode == 0
+        (receiver,) = yaml.safe_load(read(tmp_path, "alertmanager/alertmanager.yml"))["receivers"]
+        receivers.append([one["url"] for one in receiver.get("webhook_configs", [])])
+    assert receivers == [[], ["https://hooks.example.com/a?b=\\\"c"], []]
+
+
+def test_receiver_that_is_not_a_url_is_refused(tmp_path: Path) -> None:
+    done = alerts_of(tmp_path, "ftp://x")
+    assert (done.returncode, done.stderr) == (1, "ALERT_WEBHOOK must be an http or https URL.\n")
 
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import time
@@ -14,12 +15,15 @@ import pytest
 
 from tests.deploy import tools
 from tests.deploy.compose import Stack
+from tests.faults.behaviours import canned
+from tests.faults.upstream_server import FaultUpstream
 from tests.running import UNCLEAN, Figure
 from tests.support.redis import free_port
+from tests.support.upstream_thread import UpstreamThread
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(400)]
 QUESTION = {"model": "local", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
-PUBLISHED = ("LOCKGATE_PORT", "LOCKGATE_ADMIN_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
+PUBLISHED = ("LOCKGATE_PORT", "LOCKGATE_ADMIN_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
 
 
 class Running:
@@ -27,18 +31,22 @@ class Running:
 
     def __init__(self, folder: Path) -> None:
         self.ports = {name: free_port() for name in PUBLISHED}
-        variables = {name: str(port) for name, port in self.ports.items()}
+        self.hook = UpstreamThread(FaultUpstream())
+        self.hook.server.on(lambda request: True, canned(b"ok"))
+        variables = {name: str(port) for name, port in self.ports.items()} | {"ALERT_WEBHOOK": f"{self.hook.server.origin}/alerts"}
         self.stack = Stack(folder, tools.ROOT / "docker-compose.yml", without=("grafana",), variables=variables)
         began = time.monotonic()
         try:
             self.stack.up()
         except BaseException:
             self.stack.down()
+            self.hook.stop()
             raise
         self.seconds = time.monotonic() - began
         self.url = f"http://127.0.0.1:{self.ports['LOCKGATE_PORT']}"
         self.admin = f"http://127.0.0.1:{self.ports['LOCKGATE_ADMIN_PORT']}"
         self.prometheus = f"http://127.0.0.1:{self.ports['PROMETHEUS_PORT']}"
+        self.alertmanager = f"http://127.0.0.1:{self.ports['ALERTMANAGER_PORT']}"
         (self.key,) = set(re.findall(r"\blg-[\w-]{43}\b", self.stack.services["init"].output))
 
     def query(self, text: str) -> list[Any]:
@@ -53,6 +61,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     found = Running(tmp_path_factory.mktemp("stack"))
     yield found
     codes = found.stack.down()
+    found.hook.stop()
     assert set(codes.values()) == {0}, {name: (code, found.stack.services[name].output) for name, code in codes.items()}
     output = found.stack.services["gateway"].output
     assert [sign for sign in UNCLEAN if sign in output] == [], output
@@ -88,6 +97,26 @@ def test_prometheus_scrapes_and_has_loaded_every_rule(running: Running) -> None:
     rules = [rule for group in groups for rule in group["rules"]]
     assert len(rules) > 30
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
+
+
+def test_alertmanager_gets_alerts_from_prometheus_and_sends_them_to_the_webhook(running: Running) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        answer = httpx.get(f"{running.prometheus}/api/v1/alertmanagers", timeout=10, trust_env=False).json()
+        if answer["data"]["activeAlertmanagers"]:
+            break
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.2)
+    (active,) = answer["data"]["activeAlertmanagers"]
+    assert active["url"].startswith(running.alertmanager)
+    page = {"labels": {"alertname": "LockgateTargetDown", "severity": "page", "target": "a/m"}, "annotations": {"summary": "down"}}
+    posted = httpx.post(f"{running.alertmanager}/api/v2/alerts", json=[page], timeout=10, trust_env=False)
+    assert posted.status_code == 200, posted.text
+    while not (requests := list(running.hook.server.requests)):
+        assert time.monotonic() < deadline, running.stack.services["alertmanager"].output
+        time.sleep(0.2)
+    body = json.loads(requests[0].body)
+    assert (body["receiver"], body["alerts"][0]["labels"]["alertname"]) == ("operators", "LockgateTargetDown")
 
 
 def test_key_appears_only_in_the_output_of_the_first_start(running: Running) -> None:

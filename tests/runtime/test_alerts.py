@@ -62,6 +62,7 @@ def test_rules_read_the_families_that_are_kept() -> None:
 ROWS: dict[str, Rows] = {
     "LockgateErrorRate": [("lockgate_requests", (*REQUEST, "2xx", "ok"), 0, 90), ("lockgate_requests", (*REQUEST, "5xx", "e"), 0, 10)],
     "LockgateTargetDown": [("lockgate_target_down", ("a/x",), 0, 1), ("lockgate_target_down", ("b/y",), 0, 0)],
+    "LockgateTargetSilent": [("lockgate_attempts", ("a/x", "left"), 0, 20), ("lockgate_attempts", ("a/x", "ok"), 0, 1)],
     "LockgateAllTargetsDown": [("lockgate_target_state", ("a/x", "live"), 1, 0)],
     "LockgateTargetCooling": [("lockgate_target_state", ("a/x", "cooling"), 0, 1)],
     "LockgateFallbacks": [("lockgate_requests", (*REQUEST, "2xx", "ok"), 0, 10), ("lockgate_fallback_answers", ("m",), 0, 3)],
@@ -93,6 +94,7 @@ ROWS: dict[str, Rows] = {
         ("lockgate_issuer_key_fetches", ("staff", "failed"), 0, 3), ("lockgate_issuer_key_fetches", ("staff", "ok"), 2, 2),
         ("lockgate_issuer_key_fetches", ("other", "failed"), 0, 1), ("lockgate_issuer_key_fetches", ("other", "ok"), 0, 1),
     ],
+    "LockgateModelListUnreadable": [("lockgate_discovery_up", ("box",), 1, 0)],
     "LockgateKeysGuessed": [("lockgate_auth_failures", ("unknown",), 0, 400)],
 }
 
