@@ -129,6 +129,10 @@ def bundled_vendors() -> frozenset[str]:
     return frozenset(path.stem for path in Path(__file__).parent.glob("*.json"))
 
 
+_BUNDLED = "bundled entry"
+"""Key in `Target.__dict__` of the entry in the bundled catalog, which does not change."""
+
+
 def vendor_names(kind: str, provider: str) -> tuple[str, str]:
     """Return the names that a provider's vendor may have in the catalog: by its type, then by its own name."""
     return VENDOR_OF_TYPE.get(kind, kind), provider
@@ -156,7 +160,10 @@ def entry_of(target: Target) -> ModelEntry | None:
     """Return the entry of a target's model, or None."""
     if isinstance(target.facts, ModelEntry):
         return target.facts
-    return find(target.kind.type, target.model, target.provider)
+    found: ModelEntry | bool | None = target.__dict__.get(_BUNDLED, False)
+    if isinstance(found, bool):
+        found = target.__dict__[_BUNDLED] = find(target.kind.type, target.model, target.provider)
+    return found
 
 
 def undated(model: str) -> str:

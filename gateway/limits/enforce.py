@@ -239,6 +239,8 @@ class Limits:
             prices = [self._budget_price(call, target) for target in targets] if money else []
             spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
             return Costs(1, prompt, output, spend)
+        if len(targets) == 1 and not money:  # the usual case
+            return Costs(1, call.prompt.bound(targets[0]), output_cap(body, targets[0], default, call.operation))
         prompts = [call.prompt.bound(target) for target in targets]
         output = max(output_cap(body, target, default, call.operation) for target in targets)
         units = search_units(call)

@@ -45,17 +45,17 @@ def output_cap(body: Body, target: Target, default: int, operation: Operation = 
     cap = requested_cap(body)
     if cap is None:
         cap = default
-    return (min(cap, model_cap) if model_cap else cap) * generated_count(body, operation)
+    if model_cap and model_cap < cap:
+        cap = model_cap
+    return cap * generated_count(body, operation)
 
 
 def requested_cap(body: Body) -> int | None:
     """Return the output cap that a request sets, or None."""
-    caps = [
-        value
-        for name in ("max_completion_tokens", "max_tokens")
-        if name in body and type(value := body.get(name)) is int
-    ]
-    return max(caps) if caps else None
+    new, old = body.get("max_completion_tokens"), body.get("max_tokens")
+    if type(new) is int and type(old) is int:
+        return max(new, old)
+    return new if type(new) is int else old if type(old) is int else None
 
 
 def estimate_output(answer: bytes) -> int:
