@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.messages import check_count
 from gateway.dialects.messages_api.changes import Changes, missing, wrong_type
 from gateway.dialects.messages_api.conversation import Conversation, Origin
 from gateway.dialects.messages_api.fields import (
@@ -117,6 +118,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
     turns = list_of_fields(given["messages"], "messages")
     if not turns:
         raise refuse("messages", "'messages' must contain at least one message.")
+    check_count(len(turns))
     for index, turn in enumerate(turns):
         conversation.add_turn(turn, index)
     body: dict[str, Any] = {}
