@@ -90,9 +90,9 @@ class Conversation:
         param = f"messages[{index}]"
         role = text(turn.get("role", ABSENT), f"{param}.role")
         content = turn.get("content", ABSENT)
-        if not len(content):
+        if content == ABSENT:
             raise missing(f"{param}.content")
-        more = {name: raw for name, raw in turn.items() if name not in ("role", "content")}
+        more = {name: raw for name, raw in turn.items() if name not in ("role", "content")} if len(turn) > 2 else {}
         if role == "system":
             parts = self._texts(content, f"{param}.content")
             self._add({"role": role, "content": parts, **more}, Origin(param, _numbers(parts)))
