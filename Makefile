@@ -15,7 +15,7 @@ INSTALL := $(PIP) install -qq --require-hashes
 # PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
 FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
-.PHONY: help run demo test prove bench bench-peers lint docs lock clean install-dev install-clients install-tools
+.PHONY: help run demo test prove bench bench-peers lint docs lock clean install-dev install-clients install-tools install-programs
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,7 @@ bench: $(VENV)/.installed-dev ## Measure CPU, memory and latency, compared with 
 	@$(BIN)/python -m benchmarks.stops
 	@$(BIN)/python -m benchmarks.metrics
 
-bench-peers: $(VENV)/.installed-dev $(PEERS)/.installed install-tools ## Compare with other gateways, installed from their registries
+bench-peers: $(VENV)/.installed-dev $(PEERS)/.installed install-programs ## Compare with other gateways, installed from their registries
 	@$(BIN)/python -m benchmarks --peers $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Run ruff, mypy and the import contracts
@@ -164,7 +164,9 @@ tests/page/node_modules/.installed: tests/page/package-lock.json $(CLIENTS)/.ins
 # Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, Chromium, tools that build an image without a container
 # engine, and the compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
 PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc chromium:chromium
-install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed tests/page/node_modules/.installed
+install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed tests/page/node_modules/.installed install-programs
+
+install-programs:
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \
 	case "$$missing" in *gcc*) missing="$$missing libc6-dev";; esac; \
 	case "$$missing" in *chromium*) missing="$$missing fonts-inter";; esac; \

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--peers", action="store_true", help="compare with other gateways, which `make bench-peers` installs")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement")
+    parser.add_argument("--seconds", type=float, default=0.8, help="length of one measurement")
     parser.add_argument("--output", type=Path, help="file for the Markdown report; plots are written next to it")
     return parser
 

@@ -26,10 +26,10 @@ from benchmarks.processes import (
 )
 from benchmarks.targets import BARE, CONTROL, FULL, NGINX
 
-CPU, INSTRUCTIONS, RATE = "CPU us", "instructions", "requests/s"
+CPU, INSTRUCTIONS, RATE, CORE = "CPU us", "instructions", "requests/s", "share of a core"
 """Names of figures. The column of a figure is its name after the target and a comma."""
 
-DIRECT = "no proxy"
+DIRECT, STORE = "no proxy", "Redis"
 
 
 def column(target: str, figure: str) -> str:
@@ -51,6 +51,7 @@ class Bench:
     _running: list[Process] = field(default_factory=list)
     _targets: dict[str, Target | None] = field(default_factory=dict)
     _ports: dict[str, int | None] = field(default_factory=dict)
+    _servers: dict[str, Process] = field(default_factory=dict)
     _launched: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +83,7 @@ class Bench:
             self._ports[name] = started[1] if started else None
             if started:
                 self._running.append(started[0])
+                self._servers[name] = started[0]
         return self._ports[name]
 
     def place(self, name: str, cores: set[int] = LOAD_CORE) -> targets.Place:
@@ -147,14 +149,15 @@ class Bench:
         others = ["haproxy", *(name for name in self.peers if not (heavy and PEERS[name].slow))] if self.peers else []
         return [*ours, NGINX, *others]
 
-    def compare(self, table: str, row: str, names: list[str], request: Request, connections: int, seconds: float | None = None) -> None:
+    def compare(self, table: str, row: str, names: list[str], request: Request, connections: int) -> None:
         """Measure a request on several targets in turn, and add CPU time, instructions and rate to a row of the table."""
         for name in names:
             target = self.target(name)
             if target is None:
                 continue
             try:
-                self.add(table, row, name, cost(self.folder, target, request, Pace(connections, seconds or self.seconds)))
+                store = self._servers["redis"].pid if name == FULL else None
+                self.add(table, row, name, cost(self.folder, target, request, Pace(connections, self.seconds), store=store))
             except BrokenTargetError as error:
                 self.refuse(table, row, name, error)
 
@@ -168,5 +171,8 @@ class Bench:
         """Add what a request costs a target to a row. `parts` divides it, for example into events."""
         self.figures.add(table, row, column(name, CPU), spent.microseconds / parts)
         self.figures.add(table, row, column(name, RATE), spent.load.per_second)
+        self.figures.add(table, row, column(name, CORE), spent.microseconds * spent.load.per_second / 1e6)
+        if spent.store_microseconds is not None:
+            self.figures.add(table, row, column(STORE, CPU), spent.store_microseconds / parts)
         if spent.instructions is not None:
             self.figures.add(table, row, column(name, INSTRUCTIONS), spent.instructions / parts)

@@ -92,7 +92,7 @@ COMPARED = (
 GOALS = (
     Goal("JSON c=32 against nginx", 5, "x", _ratio("json", "c=32", FULL, NGINX)),
     Goal("SSE c=32 against nginx", 1.5, "x", _ratio("sse", "c=32", FULL, NGINX)),
-    Goal("event that arrives alone, against nginx", 2, "x", _ratio("lone", "an event", FULL, NGINX)),
+    Goal("event that arrives alone, against nginx", 2, "x", _ratio("lone", calls.LONE_ROW, FULL, NGINX)),
     Goal("added p99, 16 callers, upstream of 20 ms", 0.5, "ms", _added("16 callers, upstream of 20 ms: p99")),
     # the rate is that of whole seconds, so the last request of a run may miss it by a hundredth
     Goal("400 KB prompts with token limits on one core", 99, "per second", _median("prompts", PROMPTS_ROW, RATE), at_least=True),

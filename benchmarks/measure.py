@@ -21,6 +21,8 @@ class Cost(NamedTuple):
     microseconds: float
     instructions: float | None
     load: Load
+    store_microseconds: float | None = None
+    """CPU time of the target's store, which is not part of its process tree."""
 
 
 def process_tree(root: int) -> list[int]:
@@ -63,22 +65,23 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / TICKS
 
 
-def cost(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE) -> Cost:
-    """After a short warm-up, return what a request costs the target's process tree.
+def cost(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE, store: int | None = None) -> Cost:
+    """After a short warm-up, return what a request costs the target's process tree, and the process `store` if given.
 
     Raise BrokenTargetError if any answer is wrong.
     """
     run_load(folder, target, request, Pace(pace.connections, min(WARM_UP_S, pace.seconds), pace.times, pace.rate), cores)
     tree = process_tree(target.process.pid)
     counter = count_instructions(tree)
-    before = cpu_seconds(target.process.pid)
+    before, store_before = cpu_seconds(target.process.pid), cpu_seconds(store) if store else 0.0
     load = run_load(folder, target, request, pace, cores)
     spent = max(cpu_seconds(target.process.pid) - before, 1 / TICKS)  # the kernel reports whole ticks
     instructions = None
     if counter:
         instructions = counter.read() / load.completed
         counter.close()
-    return Cost(spent / load.completed * 1e6, instructions, load)
+    of_store = (cpu_seconds(store) - store_before) / load.completed * 1e6 if store else None
+    return Cost(spent / load.completed * 1e6, instructions, load, of_store)
 
 
 def _stat(pid: int) -> list[str]:

@@ -19,7 +19,7 @@ INSTALLED = HERE.parent / ".peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """Another gateway: how to start it, what it is, and whether 2,000 streams would take it minutes."""
+    """Another gateway: how to start it, what it is, and whether many connections would take it minutes."""
 
     about: str
     launch: Callable[[Path, int], Launch | None]

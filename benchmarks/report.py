@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.bench import CPU, INSTRUCTIONS, RATE, column
+from benchmarks.bench import CPU, INSTRUCTIONS, RATE, STORE, column
 from benchmarks.conditions import Conditions, machine
 from benchmarks.figures import Figures, Spread
 from benchmarks.goals import COMPARED, GOALS, Goal
@@ -19,9 +19,9 @@ Written by `{command}`. The targets run on one core unless a table says otherwis
 share another core. A request has 2,000 B: a system message, five turns and spaces, as SDKs write them, and no two requests are the
 same. A JSON response has 591 B, and a stream 51 events of about 200 B. Every answer is checked.
 
-CPU is the user and system time of the target's process tree. Figures are medians of all repetitions, with the lowest and the
-highest in brackets. Ratios are computed within a repetition, in which the targets take turns. Absolute figures depend on the
-machine.
+CPU is the user and system time of the target's process tree. Redis is not part of it; where a call with everything on needs Redis,
+the tables of JSON calls and of streams show its CPU time, too. Figures are medians of all repetitions, with the lowest and the highest
+in brackets. Ratios are computed within a repetition, in which the targets take turns. Absolute figures depend on the machine.
 
 - *everything on*: a key with limits for requests and tokens in Redis, the journal, metrics, the log and call records
 - *bare*: no key, limits, journal or call records; metrics and the log cannot be turned off
@@ -44,7 +44,8 @@ def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] =
         notes = figures.notes.get(section.name, [])
         if rows or notes:
             lines += [f"## {section.title}", "", section.text, ""]
-            lines += _by_target(figures, section) if compared else [*_table(figures, section), ""] if rows else []
+            by_target = bool(compared) and section.name != "control"
+            lines += _by_target(figures, section) if by_target else [*_table(figures, section), ""] if rows else []
             lines += [f"![{section.title}]({plot_name(section, bool(compared))})", ""] if section.plotted and rows else []
             lines += [*(f"- {note}" for note in notes), ""] if notes else []
     return "\n".join(lines)
@@ -98,7 +99,10 @@ def _state(figures: Figures, conditions: Conditions) -> str:
 
 
 def _goals(figures: Figures, goals: Sequence[Goal]) -> Iterator[str]:
-    yield from _rows(["goal", "limit", "measured", ""], ([goal.name, *goal.verdict(figures)] for goal in goals))
+    """Return the table of goals. A run of some sections shows only the goals that it measured."""
+    complete = all(section.name in figures.tables for section in SECTIONS)
+    verdicts = [[goal.name, *goal.verdict(figures)] for goal in goals]
+    yield from _rows(["goal", "limit", "measured", ""], [row for row in verdicts if complete or row[-1] != "not measured"])
 
 
 def _table(figures: Figures, section: Section) -> Iterator[str]:
@@ -141,6 +145,8 @@ def _by_target(figures: Figures, section: Section) -> Iterator[str]:
                 for name in names
             ),
         )
+        if store := figures.spread(section.name, row, column(STORE, first)):
+            yield f"| Redis, for *{FULL}* | {shown(store)} |{' |' * (len(kinds) + len(ours) - 1)}"
         yield ""
 
 
@@ -148,6 +154,7 @@ def _targets(figures: Figures, section: Section) -> list[str]:
     """Return the names of all targets that have the section's first figure, in the order of their measurement."""
     end = f", {section.figures[0]}"
     found = [name.removesuffix(end) for row in figures.tables[section.name].values() for name in row if name.endswith(end)]
+    found = [name for name in found if name != STORE]
     return sorted(dict.fromkeys(found), key=lambda name: (FULL, BARE, NGINX).index(name) if name in (FULL, BARE, NGINX) else len(found))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks import calls, runs
-from benchmarks.bench import CPU, DIRECT, INSTRUCTIONS, RATE, Bench, column
+from benchmarks.bench import CORE, CPU, DIRECT, INSTRUCTIONS, RATE, STORE, Bench, column
 from benchmarks.targets import BARE, CONTROL, FULL, NGINX
 
 Pair = tuple[str, str]
@@ -43,7 +43,7 @@ def _each(names: tuple[str, ...], *figures: str) -> tuple[str, ...]:
 
 _OURS = (FULL, BARE, NGINX)
 _OF_NGINX = ((_cpu(FULL), _cpu(NGINX)), (_cpu(BARE), _cpu(NGINX)))
-_COST = (*_each(_OURS, CPU), column(FULL, RATE), column(FULL, INSTRUCTIONS), column(NGINX, INSTRUCTIONS))
+_COST = (*_each((*_OURS, STORE), CPU), column(FULL, RATE), column(FULL, CORE), column(FULL, INSTRUCTIONS), column(NGINX, INSTRUCTIONS))
 _WORKERS = (runs.ONE_WORKER, runs.TWO_WORKERS)
 
 SECTIONS = (
@@ -72,7 +72,8 @@ SECTIONS = (
     Section(
         "json",
         "JSON calls",
-        "CPU time per call, by the number of connections.",
+        "CPU time per call, by the number of connections. A share of a core below 1 means that the target waits for its upstream, "
+        "for Redis or for the load generator.",
         calls.json_calls,
         _COST,
         _OF_NGINX,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,13 +101,14 @@ class KeyAdmin:
         The response says which fields were removed and changed.
         """
         fields = await read_fields(request)
-        runtime_key = self._find_runtime_key(request.path_params["name"])
-        before = key_to_json(runtime_key.entry)
-        entry = self._read(runtime_key.entry.name, merge(before, fields), check_expiry="expires" in fields)
-        changed = msgspec.structs.replace(runtime_key, entry=entry)
-        await self._replace(changed, "key_changed")
-        told = changes({"disabled": False, **before}, {"disabled": False, **key_to_json(entry)})
-        return await self._answer(changed, told)
+
+        def merged(key: RuntimeKey) -> RuntimeKey:
+            entry = self._read(key.entry.name, merge(key_to_json(key.entry), fields), check_expiry="expires" in fields)
+            return msgspec.structs.replace(key, entry=entry)
+
+        before, after = await self._change(request.path_params["name"], merged, "key_changed")
+        shown = ({"disabled": False, **key_to_json(key.entry)} for key in (before, after))
+        return await self._answer(after, changes(*shown))
 
     async def rotate(self, request: Request) -> Response:
         """POST /admin/keys/{name}/rotate: give a key a new secret. The old secret stays valid for the time `grace`."""
@@ -115,11 +117,10 @@ class KeyAdmin:
             return await self.change(request)
         has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
         grace_s = _read_grace(await read_fields(request) if has_body else {})
-        runtime_key = self._find_runtime_key(request.path_params["name"])
         secret, hash, shown = _new_secret()
-        changed = rotated(runtime_key, hash, shown, grace_s)
-        await self._replace(changed, "key_rotated")
-        return await self._answer(changed, {"key": secret})
+        name = request.path_params["name"]
+        _, after = await self._change(name, lambda key: rotated(key, hash, shown, grace_s), "key_rotated")
+        return await self._answer(after, {"key": secret})
 
     async def revoke(self, request: Request) -> Response:
         """DELETE /admin/keys/{name}: revoke a key. Every process rejects it within two seconds."""
@@ -133,13 +134,17 @@ class KeyAdmin:
         self._log_change("key_revoked", runtime_key)
         return json_response({"object": "key", "name": name, "revoked": True})
 
-    async def _replace(self, key: RuntimeKey, event: str) -> None:
+    async def _change(self, name: str, changed: Callable[[RuntimeKey], RuntimeKey], event: str) -> tuple[RuntimeKey, RuntimeKey]:
+        """Change a key. Return it as it was before and after the change."""
+        self._refuse_configured(name)
         try:
-            if not await self._gateway.runtime_keys.replace(key):
-                raise not_found("key", key.entry.name, code="key_not_found")
+            both = await self._gateway.runtime_keys.change(name, changed)
         except StoreUnavailableError as error:
             raise store_unavailable("key", error) from None
-        self._log_change(event, key)
+        if both is None:
+            raise not_found("key", name, code="key_not_found")
+        self._log_change(event, both[1])
+        return both
 
     async def _answer(self, key: RuntimeKey, told: dict[str, Any] | None = None, status: int = 200) -> Response:
         shown = (await with_usage(self._gateway, [(_runtime_key_json(key), key.entry)]))[0]
@@ -150,13 +155,16 @@ class KeyAdmin:
         log_change(self._gateway, event, key=key.entry.name, shown=key.shown, disabled=key.entry.disabled)
 
     def _find_runtime_key(self, name: str) -> RuntimeKey:
+        self._refuse_configured(name)
         runtime_key = self._gateway.runtime_keys.keys.get(name)
-        if runtime_key is None and name in self._gateway.config.keys:
-            text = f"The key '{name}' is defined in the configuration. Change it there and reload; 'disabled: true' disables it."
-            raise conflict(text, code="key_exists")
         if runtime_key is None:
             raise not_found("key", name, code="key_not_found")
         return runtime_key
+
+    def _refuse_configured(self, name: str) -> None:
+        if name in self._gateway.config.keys and name not in self._gateway.runtime_keys.keys:
+            text = f"The key '{name}' is defined in the configuration. Change it there and reload; 'disabled: true' disables it."
+            raise conflict(text, code="key_exists")
 
     def _read(self, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
         config, teams = self._gateway.config, self._gateway.runtime_teams.by_name

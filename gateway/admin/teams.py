@@ -78,17 +78,21 @@ class TeamAdmin:
     async def change(self, request: Request) -> Response:
         """PATCH /admin/teams/{name}: merge the request into the team (RFC 7396); null removes a field."""
         fields = await read_fields(request)
-        team = self._find(request.path_params["name"])
-        before = team_to_json(team.entry)
-        entry = self._read(team.entry.name, merge(before, fields))
-        changed = msgspec.structs.replace(team, entry=entry)
+        name = request.path_params["name"]
+        self._refuse_configured(name)
+
+        def merged(team: RuntimeTeam) -> RuntimeTeam:
+            return msgspec.structs.replace(team, entry=self._read(name, merge(team_to_json(team.entry), fields)))
+
         try:
-            if not await self._gateway.runtime_teams.replace(changed):
-                raise not_found("team", entry.name, code="team_not_found")
+            both = await self._gateway.runtime_teams.change(name, merged)
         except StoreUnavailableError as error:
             raise store_unavailable("team", error) from None
-        log_change(self._gateway, "team_changed", team=entry.name, disabled=entry.disabled)
-        return await self._answer(changed, changes({"disabled": False, **before}, {"disabled": False, **team_to_json(entry)}))
+        if both is None:
+            raise not_found("team", name, code="team_not_found")
+        log_change(self._gateway, "team_changed", team=name, disabled=both[1].entry.disabled)
+        shown = ({"disabled": False, **team_to_json(team.entry)} for team in both)
+        return await self._answer(both[1], changes(*shown))
 
     async def remove(self, request: Request) -> Response:
         """DELETE /admin/teams/{name}: remove a team that no key uses."""
@@ -112,9 +116,12 @@ class TeamAdmin:
         shown = (await with_usage(self._gateway, [(_runtime_team_json(team), team.entry)]))[0]
         return json_response({**shown, **(told or {})}, status)
 
-    def _find(self, name: str) -> RuntimeTeam:
+    def _refuse_configured(self, name: str) -> None:
         if name in self._gateway.config.teams:
             raise conflict(f"The team '{name}' is defined in the configuration. Change it there and reload.", code="team_exists")
+
+    def _find(self, name: str) -> RuntimeTeam:
+        self._refuse_configured(name)
         team = self._gateway.runtime_teams.by_name.get(name)
         if team is None:
             raise not_found("team", name, code="team_not_found")

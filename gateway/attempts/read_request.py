@@ -13,7 +13,7 @@ from gateway.dialects.end_user import check_required, end_user
 from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
 from gateway.dialects.tags import tags_of_metadata
-from gateway.http.json_body import parse_body
+from gateway.http.json_body import parse_body, parse_request
 from gateway.keys.brought import brought_credentials
 from gateway.response.headers import linked_id
 from gateway.tokens.inputs import WITHOUT_OUTPUT
@@ -44,13 +44,16 @@ def read_request(
     if call.translator is not None:
         if found is not None:
             found.used |= call.translator.used_headers
-        given = parse_body(source)  # rejects a body that is not a JSON object before the translator reads it
+        given = parse_request(source)  # rejects a body that is not a JSON object before the translator reads it
         if call.dialect.native is not None:
             call.source = given
         source = call.translator.request(source, strict=call.strict)
         # includes earlier turns of a stored conversation; a native request is larger than its incomplete translation
         call.body_bytes = len(source) if call.translator.refusal is None else max(len(source), call.body_bytes)
-    body = call.body = parse_body(source)
+        body = parse_body(source)
+    else:
+        body = parse_request(source)
+    call.body = body
     if call.path.startswith(DEPLOYMENTS):
         set_deployment(body, deployment_of(call.path))
     call.model = read_model(body)

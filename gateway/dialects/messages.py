@@ -72,6 +72,12 @@ _decode_parts = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
+def check_count(count: int, param: str = "messages") -> None:
+    """Raise BadRequest if a conversation has too many messages."""
+    if count > MAX_MESSAGES:
+        raise refuse(param, f"'{param}' must contain at most {MAX_MESSAGES} messages, not {count}.")
+
+
 def check_messages(source: bytes) -> None:
     """Check the roles, the content and the tool results of a conversation. Raise BadRequest for the first error."""
     try:
@@ -82,8 +88,7 @@ def check_messages(source: bytes) -> None:
         raise refuse("messages", f"'messages' contains a value that cannot be decoded: {error}.") from None
     if not messages:
         raise refuse("messages", "'messages' must contain at least one message.")
-    if len(messages) > MAX_MESSAGES:
-        raise refuse("messages", f"'messages' must contain at most {MAX_MESSAGES} messages, not {len(messages)}.")
+    check_count(len(messages))
     called: set[str] = set()
     for index, message in enumerate(messages):
         if message.role not in ROLES:

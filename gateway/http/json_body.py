@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import BadRequest, GatewayError, RequestTooLarge
-from gateway.http.json_depth import PARSERS_ALLOW_MORE, is_deep
+from gateway.http.json_depth import MAX_CONTAINERS, PARSERS_ALLOW_MORE, has_many_containers, is_deep
 from gateway.streams.mended_json import has_escaped_half
 from providers.base import Body
 
@@ -18,6 +18,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 _decode_key = msgspec.json.Decoder(str).decode
 _BODY_HEADERS = frozenset({b"content-length", b"content-encoding", b"content-type"})
+MAX_FIELDS = 1_000
+"""Maximum number of top-level fields of a request."""
 _SPACE = b" \t\r\n"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MALFORMED = re.compile(r"JSON is malformed: (.*) \(byte (\d+)\)")
@@ -94,6 +96,25 @@ def body_timeout() -> GatewayError:
         type="invalid_request_error",
         headers=((b"connection", b"close"),),
     )
+
+
+def parse_request(source: bytes) -> Body:
+    """Parse the JSON object of a caller. Raise BadRequest if it is invalid, or if it has too many fields, objects or lists.
+
+    Such a body would stop the event loop, and with it all other calls, for seconds.
+    """
+    body = parse_body(source)
+    if len(source) > 5 * MAX_FIELDS and (count := sum(1 for _ in body)) > MAX_FIELDS:
+        raise BadRequest(f"The request body has {count} fields. At most {MAX_FIELDS} are allowed.", code="request_too_complex")
+    if has_many_containers(source):
+        largest = max(body.items(), key=lambda item: len(item[1]))[0]
+        raise BadRequest(
+            f"The request has more than {MAX_CONTAINERS} objects and lists, most of them in {largest[:80]!r}. "
+            "Split the request, or shorten the conversation.",
+            param=largest[:80],
+            code="request_too_complex",
+        )
+    return body
 
 
 def parse_body(source: bytes) -> Body:

@@ -28,9 +28,9 @@ class FileStore(Generic[Entry]):
         self._version: tuple[int, int, int] | None = None
         self._entries: dict[str, Entry] = {}
 
-    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+    async def put(self, name: str, entry: Entry | None, *, new: bool, before: Entry | None = None) -> bool:
         """Add, replace or remove an entry. The change is on disk when this returns."""
-        return await asyncio.to_thread(self._put, name, entry, new)
+        return await asyncio.to_thread(self._put, name, entry, new, before)
 
     async def read_if_changed(self) -> Mapping[str, Entry] | None:
         """Return all entries if the file has been replaced since the last call, else None."""
@@ -43,14 +43,14 @@ class FileStore(Generic[Entry]):
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
-    def _put(self, name: str, entry: Entry | None, new: bool) -> bool:
+    def _put(self, name: str, entry: Entry | None, new: bool, before: Entry | None) -> bool:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
                 entries = dict(self._entries) if self._file_version() is None else self._read()
-                if (name in entries) == new:
+                if (name in entries) == new or (before is not None and entries[name] != before):
                     return False
                 if entry is not None:
                     entries[name] = entry

@@ -28,6 +28,7 @@ _PUT = """
 local version = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[1])) + 1
 if ARGV[4] == 'new' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then return 0 end
 if ARGV[4] == 'known' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then return 0 end
+if ARGV[5] ~= '' and redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[5] then return 0 end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[2]) else redis.call('HSET', KEYS[1], ARGV[2], ARGV[3]) end
 redis.call('SET', KEYS[2], version)
 return version
@@ -55,10 +56,11 @@ class RedisStore(Generic[Entry]):
         self._raw: dict[str, bytes] = {}
         self._entries: dict[str, Entry] = {}
 
-    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+    async def put(self, name: str, entry: Entry | None, *, new: bool, before: Entry | None = None) -> bool:
         """Add, replace or remove an entry. The next `read_if_changed` returns the change."""
         text = b"" if entry is None else encode_entry(entry)
-        is_done = await self._run("eval", _PUT, 2, *self._names, self._version, name, text, "new" if new else "known")
+        expected = self._raw[name] if before is not None else b""
+        is_done = await self._run("eval", _PUT, 2, *self._names, self._version, name, text, "new" if new else "known", expected)
         return bool(is_done)
 
     async def read_if_changed(self) -> Mapping[str, Entry] | None:

@@ -26,6 +26,8 @@ from gateway.store.errors import StoreUnavailableError
 from gateway.store.outage_log import OutageReporter
 
 POLL_INTERVAL_S = 1.0
+MAX_CHANGE_TRIES = 20
+"""Maximum number of tries to change an entry that other processes change at the same time."""
 MAX_PREVIOUS_SECRETS = 8
 """Maximum number of replaced secrets of a key that are accepted. Beyond it, the oldest is rejected."""
 
@@ -80,9 +82,23 @@ class RuntimeEntries(Generic[Entry]):
             await asyncio.gather(self._polling, return_exceptions=True)
         await self.store.close()
 
-    async def replace(self, entry: Entry) -> bool:
-        """Store a changed entry. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""
-        return await self._put(entry.entry.name, entry, new=False)
+    async def change(self, name: str, changed: Callable[[Entry], Entry]) -> tuple[Entry, Entry] | None:
+        """Replace an entry with the result of `changed` for its latest version, which any process may have stored.
+
+        Return the entry before and after the change, or None if the name is unknown. Raise StoreUnavailableError if the store
+        fails.
+        """
+        async with self._lock:
+            for _ in range(MAX_CHANGE_TRIES):
+                await self._refresh()
+                before = self.by_name.get(name)
+                if before is None:
+                    return None
+                after = changed(before)
+                if await self.store.put(name, after, new=False, before=before):
+                    await self._refresh()
+                    return before, after
+        raise StoreUnavailableError(f"other processes keep changing '{name}'")
 
     async def revoke(self, name: str) -> bool:
         """Remove an entry. Return False if the name is unknown. Raise StoreUnavailableError if the store fails."""

@@ -49,11 +49,11 @@ class EntryStore(Protocol[Entry]):
     is_volatile: bool
     """Whether the entries are lost when the process ends."""
 
-    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+    async def put(self, name: str, entry: Entry | None, *, new: bool, before: Entry | None = None) -> bool:
         """Add a new entry, replace a known one, or remove it if `entry` is None.
 
-        Return False if the name of a new entry is taken, or if the entry to replace or remove does not exist. Raise
-        StoreUnavailableError if the store fails.
+        Return False if the name of a new entry is taken, if the entry to replace or remove does not exist, or if it is no
+        longer the entry `before`, which `read_if_changed` returned. Raise StoreUnavailableError if the store fails.
         """
         ...
 
@@ -75,9 +75,9 @@ class MemoryStore(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
         self._has_changed = False
 
-    async def put(self, name: str, entry: Entry | None, *, new: bool) -> bool:
+    async def put(self, name: str, entry: Entry | None, *, new: bool, before: Entry | None = None) -> bool:
         """Add, replace or remove an entry."""
-        if (name in self._entries) == new:
+        if (name in self._entries) == new or (before is not None and self._entries[name] != before):
             return False
         if entry is None:
             del self._entries[name]

@@ -266,6 +266,8 @@ RULES = (
         "lockgate_call_record_drops", 600, "", "{count} calls were not recorded in ten minutes.")),
     Rule("LockgateNotificationsLost", "ticket", 0, _notifications_lost),
     Rule("LockgateIssuerUnreachable", "ticket", 600, _issuer_unreachable),
+    Rule("LockgateModelListUnreadable", "ticket", 600, _zero(
+        "lockgate_discovery_up", "provider", "The models that the provider {subject} lists cannot be read.")),
     Rule("LockgateKeysGuessed", "ticket", 600, _keys_guessed),
 )  # fmt: skip
 
@@ -275,7 +277,8 @@ FAMILIES = (
     "lockgate_worker_restarts", "lockgate_log_drops", "lockgate_target_state", "lockgate_store_up", "lockgate_budget_used_ratio",
     "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds", "lockgate_call_record_drops",
     "lockgate_attempts", "lockgate_upstream_errors", "lockgate_stream_end", "lockgate_upstream_connections", "lockgate_draining",
-    "lockgate_issuer_key_fetches", "lockgate_target_down", "lockgate_notifications", "first_token", "overhead",
+    "lockgate_issuer_key_fetches", "lockgate_target_down", "lockgate_notifications", "lockgate_discovery_up",
+    "first_token", "overhead",
 )  # fmt: skip
 """The counters, gauges and histograms that the rules read."""
 

@@ -118,8 +118,8 @@ class Discovery:
             try:
                 self._take(lister, await read_list(lister.backend, attempt))
                 wait_s = lister.settings.every
-            except ListError as error:
-                self._fail(lister, error)
+            except Exception as error:  # a plugin may fail in any way, and the next request may succeed
+                self._fail(lister, str(error) if isinstance(error, ListError) else type(error).__name__)
                 wait_s = min(RETRY_INTERVAL_S, lister.settings.every)
             lister.tried.set()
             attempt += 1
@@ -137,11 +137,11 @@ class Discovery:
         elif recovered:
             self._report(f"provider {lister.name}: the list of models can be read again")
 
-    def _fail(self, lister: _Lister, error: ListError) -> None:
+    def _fail(self, lister: _Lister, reason: str) -> None:
         if not lister.failing:
             lister.failing = True
             kept = "there is no earlier list" if lister.models is None else f"its last list of {in_words(len(lister.models))} stays in use"
-            self._report(f"provider {lister.name}: the list of models cannot be read: {error}; {kept}")
+            self._report(f"provider {lister.name}: the list of models cannot be read: {reason}; {kept}")
 
 
 def in_words(count: int) -> str:

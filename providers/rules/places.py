@@ -22,7 +22,13 @@ class Place(NamedTuple):
     """False if its parts have other numbers in the caller's request, or if the caller did not write it."""
 
 
-_MENTIONED = re.compile(r"messages\[\d+\](?:\.\w+|\[\d+\])*")
+_MENTIONED = re.compile(r"messages\[\d+\](?:\.\w+|\[\d+\])*|(?<=')messages\.\d+(?:\.\w+)*(?=')")
+"""The name of a message, or of a part of it, in the text of an error: `messages[1].content`, or `'messages.1.content'` at Groq.
+
+Anthropic writes `messages.1.content` without quotes. Its numbers are those of the request that the provider encodes, not of
+the body.
+"""
+_DOTTED = re.compile(r"\.(\d+)")
 _MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)
 
 
@@ -55,7 +61,7 @@ def callers_failure(body: Body, failure: Failure) -> Failure:
     """Return the failure of a request with the caller's names for the messages."""
     if body.places is None:
         return failure
-    message = _MENTIONED.sub(lambda found: callers_param(body, found[0]), failure.message)
+    message = _MENTIONED.sub(lambda found: callers_param(body, _DOTTED.sub(r"[\1]", found[0])), failure.message)
     param = failure.param and callers_param(body, failure.param)
     return msgspec.structs.replace(failure, message=message, param=param)
 

@@ -104,7 +104,9 @@ class Work:
         self.adjustments.append(Adjustment(param, action, from_, to, why))
 
     def drop(self, param: str, why: str = UNSUPPORTED, code: str = "unsupported_parameter") -> None:
-        """Remove a parameter. The change is lossy unless the value is neutral."""
+        """Remove a parameter that the body has. The change is lossy unless the value is neutral."""
+        if param not in self.body:
+            return  # a rule may run for a parameter that another rule could have added
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from benchmarks.bench import CPU, DIRECT, RATE, column
+from benchmarks.bench import CPU, DIRECT, RATE, STORE, column
 from benchmarks.conditions import Conditions
 from benchmarks.figures import Figures, Spread
 from benchmarks.goals import GOALS, Goal
@@ -74,6 +74,12 @@ def test_goal_is_met_up_to_its_limit(values: list[list[float]], verdict: tuple[s
     assert goal("JSON c=32 against nginx").verdict(figures_of(*values)) == verdict
 
 
+def test_part_of_a_run_shows_only_the_goals_that_it_measured() -> None:
+    text = markdown(figures_of([100], [20]), QUIET)
+    assert cells(text, "JSON c=32 against nginx")[-1] == "met"
+    assert "| not measured |" not in text
+
+
 def test_goal_of_several_rows_takes_the_worst_row() -> None:
     figures = Figures()
     for row, rate in (("chat JSON", 9000.0), ("chat SSE", 1200.0), ("messages JSON", 5000.0)):
@@ -121,7 +127,9 @@ def test_comparison_shows_the_share_of_each_target() -> None:
     for value in (200, 200):
         figures.add("json", "c=32", column("smg", CPU), value)
     figures.note("json", "smg has no figure for c=256: it gave wrong answers.")
+    figures.add("json", "c=32", column(STORE, CPU), 30)
     text = markdown(figures, QUIET, ["smg"])
+    assert cells(text, "Redis, for *everything on*") == ["Redis, for *everything on*", "30.0", ""]
     assert cells(text, "smg") == ["smg", "200", "1.00 (0.50-1.50)"]
     assert cells(text, NGINX)[2] == "7.50 (5.00-10.00)"
     assert "- smg has no figure for c=256: it gave wrong answers." in text

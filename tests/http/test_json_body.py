@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, GatewayError, RequestTooLarge
-from gateway.http.json_body import CallerDisconnectedError, check_body_headers, parse_body, read_body
+from gateway.http.json_body import MAX_FIELDS, CallerDisconnectedError, check_body_headers, parse_body, parse_request, read_body
+from gateway.http.json_depth import MAX_CONTAINERS
 from providers.base import Body
 from tests.support.each import each
 
@@ -211,3 +212,20 @@ def test_the_message_says_what_is_wrong_and_where(source: bytes, message: str) -
     with pytest.raises(BadRequest) as refused:
         parse_body(source)
     assert (refused.value.message, refused.value.code) == (message, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("largest", "one_more"),
+    [
+        ({"a": [{}] * (MAX_CONTAINERS - 2)}, {"a": [{}] * (MAX_CONTAINERS - 1)}),
+        ({str(at): 1 for at in range(MAX_FIELDS)}, {str(at): 1 for at in range(MAX_FIELDS + 1)}),
+    ],
+    ids=["objects", "fields"],
+)
+def test_request_with_too_many_parts_is_refused(largest: dict[str, Any], one_more: dict[str, Any]) -> None:
+    source = json.dumps(largest, separators=(",", ":")).encode()
+    assert parse_request(source).encode() == source
+    with pytest.raises(BadRequest) as refused:
+        parse_request(json.dumps(one_more).encode())
+    assert refused.value.code == "request_too_complex"
+    assert refused.value.param == ("a" if "a" in one_more else None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.json_depth import CANCEL_ROUNDS, MAX_DEPTH, is_deep
+from gateway.http.json_depth import CANCEL_ROUNDS, MAX_DEPTH, has_many_containers, is_deep
 
 
 def depth_of(value: Any) -> int:
@@ -48,3 +48,29 @@ def test_the_depth_agrees_with_walking_the_value() -> None:
         depth = depth_of(nested)
         for most in (depth - 1, depth, depth + 1):
             assert is_deep(json.dumps(nested).encode(), most) is (depth > most)
+
+
+def containers_in(value: Any) -> int:
+    """Return the number of objects and lists by walking the value."""
+    if isinstance(value, dict | list):
+        return 1 + sum(map(containers_in, value.values() if isinstance(value, dict) else value))
+    return 0
+
+
+def test_the_number_of_objects_and_lists_agrees_with_walking_the_value() -> None:
+    draw = random.Random(5)
+
+    def value(depth: int) -> Any:
+        """Return a value with brackets and escapes in its strings."""
+        if depth == 0 or draw.random() < 0.2:
+            return draw.choice([1, "[", '"', "\\", "}{", '\\"]', 'a"{', None])
+        inner = [value(depth - 1) for _ in range(draw.randint(0, 4))]
+        return inner if draw.random() < 0.5 else {f'{at}"[\\': each for at, each in enumerate(inner)}
+
+    for _ in range(300):
+        drawn = [value(5)]
+        source = json.dumps(drawn).encode()
+        count = containers_in(drawn)
+        for most in (count - 1, count):
+            assert has_many_containers(source + b" " * 2 * count, most) is (count > most), source
+    assert not has_many_containers(json.dumps(["[{" * 200_000]).encode())

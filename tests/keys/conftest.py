@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.redis_fixtures import own_redis
+from tests.support.redis_fixtures import own_redis, redis, shared_redis
 
-__all__ = ["own_redis"]
+__all__ = ["own_redis", "redis", "shared_redis"]

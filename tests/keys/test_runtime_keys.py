@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from gateway.config import load
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.keys.file_store import FileKeyStore, FileStore
 from gateway.keys.redis_store import RedisKeyStore, RedisStore
 from gateway.keys.runtime_keys import MAX_PREVIOUS_SECRETS, RuntimeKeys, RuntimeTeams, key_store, rotated, team_store
-from gateway.keys.store import MemoryKeyStore, MemoryStore, PreviousSecret, RuntimeKey
+from gateway.keys.store import EntryStore, MemoryKeyStore, MemoryStore, PreviousSecret, RuntimeKey
 from gateway.keys.stored_key import TEAMS
 from gateway.store.errors import StoreUnavailableError
 from tests.flows.live import eventually
@@ -40,6 +42,18 @@ class Observed:
         self.reports.append((line, unavailable))
 
 
+Stores = tuple[EntryStore[RuntimeKey], EntryStore[RuntimeKey]]
+
+
+@pytest.fixture(params=["file", "redis"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    """Return the stores of two gateways that share their keys."""
+    if request.param == "file":
+        return FileKeyStore(tmp_path), FileKeyStore(tmp_path)
+    address = request.getfixturevalue("redis")
+    return RedisKeyStore(address), RedisKeyStore(address)
+
+
 class FailingStore(MemoryKeyStore):
     """A store that can be made to fail, as a Redis that restarts."""
 
@@ -61,10 +75,11 @@ async def test_a_key_is_added_replaced_and_revoked() -> None:
     assert key is not None
     assert await keys.add(entry("app"), "lg-...abcd") is None
     assert keys.entries == [entry("app")]
-    assert await keys.replace(key)
+    other = replace(key, shown="lg-...efgh")
+    assert await keys.change("app", lambda _: other) == (key, other)
     assert await keys.revoke("app")
     assert not await keys.revoke("app")
-    assert not await keys.replace(key)
+    assert await keys.change("app", lambda _: other) is None
     assert (keys.entries, keys.revoked, observed.changes) == ([], 1, 4)
 
 
@@ -154,11 +169,10 @@ def test_rotations_keep_the_secrets_whose_grace_lasts_and_only_the_latest_of_man
 async def test_a_rotation_counts_as_a_revocation_only_without_grace() -> None:
     keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
     await keys.start()
-    key = await keys.add(entry("app"), "s")
-    assert key is not None
-    await keys.replace(key := rotated(key, "sha256:1", "s", 60.0))
+    assert await keys.add(entry("app"), "s")
+    await keys.change("app", lambda key: rotated(key, "sha256:1", "s", 60.0))
     assert keys.revoked == 0
-    await keys.replace(rotated(key, "sha256:2", "s", 0.0))
+    await keys.change("app", lambda key: rotated(key, "sha256:2", "s", 0.0))
     assert keys.revoked == 1
 
 
@@ -183,3 +197,37 @@ def test_teams_have_the_same_kind_of_store_as_keys(yaml: str, kind: type, tmp_pa
     text = f"{yaml}providers: {{local: {{}}}}\nmodels: {{m: local/x}}\n"
     config = load.parse(text.encode(), "g.yaml", environ={})
     assert type(team_store(config, {"XDG_STATE_HOME": str(tmp_path)})) is kind
+
+
+async def test_a_change_keeps_what_another_gateway_has_just_changed(stores: Stores) -> None:
+    observed = Observed()
+    one, other = (RuntimeKeys(store, observed.on_change, observed.report) for store in stores)
+    await one.start()
+    added = await one.add(entry("app"), "lg-...abcd")
+    await other.start()
+    assert added is not None
+    assert await one.change("app", lambda key: replace(key, entry=replace(key.entry, disabled=True)))
+    changed = await other.change("app", lambda key: rotated(key, "sha256:" + "1" * 64, "lg-...efgh", 60))
+    assert changed is not None
+    assert [key.entry.disabled for key in changed] == [True, True]
+    assert [each.hash for each in changed[1].previous] == [added.entry.hash]
+    await one.stop()
+    await other.stop()
+
+
+async def test_changes_by_several_gateways_at_once_are_all_kept(stores: Stores) -> None:
+    observed = Observed()
+    gateways = [RuntimeKeys(store, observed.on_change, observed.report) for store in stores]
+    await gateways[0].start()
+    assert await gateways[0].add(entry("app"), "lg-...abcd")
+    await gateways[1].start()
+
+    def append(number: int) -> Callable[[RuntimeKey], RuntimeKey]:
+        return lambda key: replace(key, previous=(*key.previous, PreviousSecret(f"sha256:{number:064}", time.time() + 60)))
+
+    await asyncio.gather(*(gateways[number % 2].change("app", append(number)) for number in range(8)))
+    changed = await gateways[0].change("app", lambda key: key)
+    assert changed is not None
+    assert {each.hash for each in changed[1].previous} == {f"sha256:{number:064}" for number in range(8)}
+    for gateway in gateways:
+        await gateway.stop()

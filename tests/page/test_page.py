@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from gateway.admin.static_files import files
+from tests.clients.client_programs import MAIN_BIN
 from tests.faults.behaviours import chat_chunk, sse, status
 from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
@@ -41,8 +42,9 @@ async def browse(scenario: str, url: str, folder: Path, **args: Any) -> dict[str
     documents = bool(os.environ.get("PICTURES"))
     pictures = str(DOCS if documents else folder)
     given = json.dumps({"url": url, "pictures": pictures, "documents": documents, "failures": str(folder), **args})
+    script, path = HERE / "scenarios" / f"{scenario}.mjs", f"{MAIN_BIN}:{os.environ['PATH']}"
     node = await asyncio.create_subprocess_exec(
-        "node", str(HERE / "scenarios" / f"{scenario}.mjs"), given, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        "node", str(script), given, env={**os.environ, "PATH": path}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     out, problems = await node.communicate()
     assert node.returncode == 0, f"{problems.decode()}\n(a picture of the page: {folder}/failure.png)"

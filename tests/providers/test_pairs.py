@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import providers
-from providers.base import Adjustment, Body, Options, Refusal
+from providers.base import Adjustment, Body, Options, Refusal, Target
 from providers.rules.common import CONTEXT_POLICY, GATEWAY_RULES
 from providers.rules.pairs import Discouraged, Excludes, Requires
 from providers.rules.rule import Rule, compile_rules
@@ -28,6 +28,15 @@ def test_a_parameter_without_the_one_it_requires_is_refused_unless_it_is_neutral
     assert _run(rule, {"top_logprobs": 0})[0] == {}
     with pytest.raises(Refusal, match="it requires 'logprobs'"):
         _run(rule, {"top_logprobs": 3})
+
+
+@pytest.mark.parametrize("kind", providers.OURS)
+def test_no_adjustment_names_a_parameter_that_the_request_lacks(kind: str) -> None:
+    """`logprobs` may be a number, from which a rule makes `top_logprobs`; `false` is none."""
+    body = Body(b'{"model":"m","messages":[{"role":"user","content":"x"}],"logprobs":false}')
+    provider = providers.get(kind)
+    made = provider.adapt(body, Target(f"{kind}/m", kind, provider, "m", "http://x/v1", "k"), Options())
+    assert "top_logprobs" not in {adjustment.param for adjustment in made}
 
 
 def test_an_excluded_parameter_is_dropped_and_refused_in_strict_mode() -> None:

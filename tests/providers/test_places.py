@@ -76,6 +76,16 @@ def test_failure_of_the_upstream_names_the_callers_message() -> None:
     assert (named.message, named.param) == ("Invalid 'messages[0].content[0].text', see system_prompt.", "messages[0].content")
 
 
+def test_name_with_dots_in_a_failure_is_the_callers_too() -> None:
+    body = Body(b'{"messages":[1,2,3]}')
+    body.places = [Place("documents", is_exact=False), *places_of(body, [0, 1])]
+    text = "'messages.1' : for 'role:user' the following must be satisfied[('messages.1.content.0' : value must be a string)]"
+    named = callers_failure(body, Failure("client_error", text, 400))
+    assert named.message == text.replace("messages.1.content.0", "messages[0].content[0]").replace("messages.1", "messages[0]")
+    unquoted = Failure("client_error", "messages.1.content: too long, as in www.messages.1", 400)
+    assert callers_failure(body, unquoted).message == unquoted.message
+
+
 def test_places_of_a_body() -> None:
     body = Body(b'{"messages":[1,2,3,4]}')
     assert callers_param(body, "messages[2].content[1]") == "messages[2].content[1]"

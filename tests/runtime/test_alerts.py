@@ -94,6 +94,7 @@ ROWS: dict[str, Rows] = {
         ("lockgate_issuer_key_fetches", ("staff", "failed"), 0, 3), ("lockgate_issuer_key_fetches", ("staff", "ok"), 2, 2),
         ("lockgate_issuer_key_fetches", ("other", "failed"), 0, 1), ("lockgate_issuer_key_fetches", ("other", "ok"), 0, 1),
     ],
+    "LockgateModelListUnreadable": [("lockgate_discovery_up", ("box",), 1, 0)],
     "LockgateKeysGuessed": [("lockgate_auth_failures", ("unknown",), 0, 400)],
 }
 

@@ -88,6 +88,28 @@ async def test_an_unavailable_server_does_not_delay_the_start_and_has_no_list() 
     assert "there is no earlier list" in reports[0]
 
 
+async def test_a_defect_of_a_plugin_is_reported_and_the_list_is_asked_for_again(
+    up: FaultUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, reports = [KeyError("secret"), None], list[str]()
+
+    def headers(target: object) -> list[tuple[str, str]]:
+        if (error := failures.pop(0) if failures else None) is not None:
+            raise error
+        return []
+
+    one = backend(up.port)
+    monkeypatch.setattr(one.target.kind, "probe_headers", headers, raising=False)
+    up.on("/v1/models", listing("a"))
+    discovery = Discovery(reports.append, lambda: None)
+    discovery.configure(config(up.port), lambda provider, model: one)
+    await eventually(lambda: discovery.lists == {"p": ("a",)}, 30)
+    await discovery.stop()
+    assert reports == [
+        "provider p: the list of models cannot be read: KeyError; there is no earlier list", "provider p lists 1 model",
+    ]  # fmt: skip
+
+
 async def test_a_reload_keeps_the_list_of_the_same_server_and_applies_the_new_filter(up: FaultUpstream) -> None:
     discovery = Discovery(lambda line: None, lambda: None)
     up.on("/v1/models", listing("a-1", "b-1"))

@@ -7,7 +7,7 @@ import { Plan } from "./playground.js";
 const FILTERS = ["key", "team", "user", "model", "target", "status", "slow", "cost", "since", "adjusted", "sort", "limit"];
 const STATUSES = [["", "any"], ["2xx", "2xx"], ["4xx", "4xx"], ["429", "429"], ["499", "499 (left)"], ["5xx", "5xx"]];
 const SORTS = [["", "latest"], ["ms", "slowest"], ["cost", "most expensive"]];
-const SPANS = [["", "all"], ["15m", "15 minutes"], ["1h", "1 hour"], ["1d", "1 day"], ["7d", "7 days"]];
+const SPANS = [["", "any time"], ["15m", "15 minutes"], ["1h", "1 hour"], ["1d", "1 day"], ["7d", "7 days"]];
 
 const toneOf = (status) => (status < 300 ? "good" : status < 500 ? "warn" : "bad");
 
@@ -30,9 +30,9 @@ const Filters = ({ params }) => {
   return html`<form class="filters" onSubmit=${(event) => { event.preventDefault(); apply({}); }}>
     ${["key", "team", "user", "model", "target"].map((name) => html`<${Field} key=${name} label=${name}><input type="search" autocomplete="off" spellcheck=${false} ...${typed(name)} /><//>`)}
     <${Field} label="status"><${Select} options=${STATUSES} value=${draft.status ?? ""} onChange=${(status) => apply({ status })} /><//>
-    <${Field} label="at least"><input type="search" placeholder="2s" ...${typed("slow")} /><//>
-    <${Field} label="cost from"><input type="search" inputmode="decimal" placeholder="0.01" ...${typed("cost")} /><//>
-    <${Field} label="within"><${Select} options=${SPANS} value=${draft.since ?? ""} onChange=${(since) => apply({ since })} /><//>
+    <${Field} label="takes at least"><input type="search" placeholder="2s" ...${typed("slow")} /><//>
+    <${Field} label="costs at least"><input type="search" inputmode="decimal" placeholder="0.01" ...${typed("cost")} /><//>
+    <${Field} label="in the last"><${Select} options=${SPANS} value=${draft.since ?? ""} onChange=${(since) => apply({ since })} /><//>
     <${Field} label="order"><${Select} options=${SORTS} value=${draft.sort ?? ""} onChange=${(sort) => apply({ sort })} /><//>
     <label class="check"><input type="checkbox" checked=${draft.adjusted === "true"} onChange=${(event) => apply({ adjusted: event.currentTarget.checked ? "true" : "" })} /> adjusted only</label>
     <div class="actions"><button type="submit">Filter</button><button type="button" class="ghost" onClick=${() => { location.hash = hashOf("calls"); }}>Clear</button></div>

@@ -1,6 +1,7 @@
 // The same call as a command or a program.
 
-const origin = () => globalThis.lockgateCallers?.url ?? location.origin;
+/** The address of the callers' API as this browser would reach it: a listener on all interfaces has the host of the page. */
+const origin = () => (globalThis.lockgateCallers?.url ?? location.origin).replace(/\/\/(0\.0\.0\.0|\[::\])(?=:|$)/, `//${location.hostname}`);
 const needsKey = () => globalThis.lockgateCallers?.requires_keys ?? false;
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 

@@ -11,7 +11,7 @@ const amount = (state, value) => (state.kind === "spend" ? usd(value) : short(va
 export const LimitBar = ({ state }) => {
   const used = state.used ?? 0;
   const value = `${amount(state, used)} of ${amount(state, state.limit)}`;
-  const reset = state.reset_at ? `full again at ${moment(state.reset_at)}` : state.reset_seconds ? `full again in ${seconds(state.reset_seconds)}` : "";
+  const reset = state.reset_at ? `resets at ${moment(state.reset_at)}` : state.reset_seconds ? `resets in ${seconds(state.reset_seconds)}` : "";
   return html`<div class="limit" data-limit="${state.owner}:${state.name}:${state.kind}" data-used=${used}>
     <div class="limit-head"><span>${state.kind}${state.window ? ` per ${state.window}` : ""}${state.model ? ` of ${state.model}` : ""}</span><b>${value}${state.kind === "spend" ? "" : ` ${state.unit}`}</b></div>
     <${Meter} share=${state.limit ? used / state.limit : 0} label="${state.kind} of ${state.name}" value=${value} />

@@ -48,10 +48,23 @@ export const Tabs = ({ label, options, value, onChange, controls }) => {
   </div>`;
 };
 
+/** Copy a text. Without TLS, browsers offer the clipboard only through a selection, except on loopback. */
+async function copyText(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = document.createElement("textarea");
+  area.value = text;
+  (document.querySelector("dialog[open]") ?? document.body).append(area);
+  area.select();
+  const isDone = document.execCommand("copy");
+  area.remove();
+  if (!isDone) throw new Error("The browser does not copy.");
+  return undefined;
+}
+
 export const Copy = ({ text, label = "Copy" }) => {
   const [done, setDone] = useState("");
   const copy = async () => {
-    try { await navigator.clipboard.writeText(text); setDone("Copied"); } catch { setDone("Select and copy the text"); }
+    try { await copyText(text); setDone("Copied"); } catch { setDone("The browser did not copy"); }
     setTimeout(() => setDone(""), 2500);
   };
   return html`<button type="button" class="ghost" onClick=${copy}><span aria-live="polite">${done || label}</span></button>`;

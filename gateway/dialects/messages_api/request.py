@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.messages import check_count
 from gateway.dialects.messages_api.changes import Changes, missing, wrong_type
 from gateway.dialects.messages_api.conversation import Conversation, Origin
 from gateway.dialects.messages_api.fields import (
@@ -117,6 +118,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
     turns = list_of_fields(given["messages"], "messages")
     if not turns:
         raise refuse("messages", "'messages' must contain at least one message.")
+    check_count(len(turns))
     for index, turn in enumerate(turns):
         conversation.add_turn(turn, index)
     body: dict[str, Any] = {}
@@ -190,7 +192,11 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
         if origin.thoughts and rest.startswith(_THOUGHTS):
             only = f"[{origin.thoughts[0]}]" if len(origin.thoughts) == 1 else ""
             return f"{origin.param}.content{only}"
+        if origin.mark is not None and rest.startswith(".cache_control"):
+            return f"{origin.param}.content[{origin.mark}]{rest}"
         rest = rest.replace(".tool_call_id", ".tool_use_id")
+        if rest == ".role" and origin.param.endswith("]") and ".content[" in origin.param:  # a tool result has no role
+            rest = ".tool_use_id"
         # the system prompt and a tool result are themselves the content
         return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest
     blocks = origin.parts if list_name == "content" else origin.calls

@@ -58,7 +58,7 @@ async function watch({ page, accessible }) {
   await page.getByRole("link", { name: "Keys and budgets" }).click();
   const limit = page.locator(`[data-limit="key:${KEY}:requests"]`);
   await until(async () => (await limit.getAttribute("data-used")) === "5", "the filled limit");
-  check((await limit.innerText()).includes("full again"), "when the limit is full again");
+  check((await limit.innerText()).includes("resets"), "when the limit resets");
   await page.locator(".usage li").first().waitFor();
   await page.getByLabel("by").selectOption("key");
   await until(async () => (await page.locator(".usage").innerText()).includes(KEY), "the usage of the key");
@@ -101,13 +101,17 @@ async function errors({ page, problems }) {
 }
 
 /** The content of the call, which its key captures, is shown and explained. */
-async function content({ page, accessible }) {
+async function content({ page, context, accessible }) {
   await page.getByRole("region", { name: "Answer of broken" }).getByRole("link", { name: "This call in the record" }).click();
   const shown = page.getByRole("region", { name: "Content" });
   await shown.getByText("Request", { exact: true }).click();
   await until(async () => (await shown.innerText()).includes("window.canary=1"), "the captured prompt as text");
   await page.getByRole("button", { name: "Explain again today" }).click();
   await until(async () => (await page.getByRole("region", { name: "Request to p/refusing" }).innerText()).includes("window.canary=1"), "the prompt that the target would receive today");
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await page.getByRole("button", { name: "Copy as curl" }).click();
+  const command = await until(() => page.evaluate(() => navigator.clipboard.readText()), "a copied command");
+  check(command.startsWith("curl http://127.0.0.1:") && command.includes("window.canary=1") && command.includes("YOUR-KEY"), `the call as a command: ${command}`);
   await accessible("captured content");
 }
 
