@@ -16,7 +16,7 @@ from msgspec import Meta
 from providers.base import Answer, Failure, StreamFailure
 from providers.chunk_errors import drop_empty_errors
 from providers.finish_reasons import FailedFinishError, finish_reason
-from providers.plain_usage import PlainUsage
+from providers.plain_usage import PlainUsage, read_of_inputs
 from providers.tool_calls import arguments_text, calls_of, repair_calls
 from providers.usage import normalize_usage, read_usage
 
@@ -296,7 +296,7 @@ def read_embeddings(body: bytes) -> Answer:
     answer = _decode_embeddings(body)
     if answer.data is None:
         raise ValueError("the answer has no data")
-    return Answer(body, read_usage(answer.usage))
+    return Answer(body, read_of_inputs(answer.usage))
 
 
 def read_logits(body: bytes) -> Answer:

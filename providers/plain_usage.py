@@ -71,6 +71,15 @@ class PlainUsage(msgspec.Struct):
         )
 
 
+def read_of_inputs(usage: Any) -> Usage | None:
+    """Return what `read_usage` returns, for an answer without output such as that of embeddings."""
+    if type(usage) is dict and len(usage) == 2:
+        prompt = usage.get("prompt_tokens")
+        if type(prompt) is int and 0 < prompt <= MAX_TOKENS and prompt == usage.get("total_tokens"):
+            return Usage(prompt, 0)
+    return read_usage(usage)
+
+
 def read_mapped(usage: dict[str, Any] | None, tier: Any) -> Usage | None:
     """Return what `read_usage` returns. A usage in the usual form takes half the time."""
     if usage is None:

@@ -125,6 +125,8 @@ def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
     """Add up usages. Return None unless all are known."""
+    if len(usages) == 1:
+        return usages[0]
     known = [usage for usage in usages if usage is not None]
     if len(known) != len(usages):
         return None

@@ -37,6 +37,8 @@ MAX_LINE_BYTES = 8192
 CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
+NAMES = ("key", "team", "end_user", "model")
+"""Fields that are never cut, because queries of past calls compare them with whole names. Each has at most 320 characters."""
 # messages of other errors may quote a prompt, so they are not logged
 LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
 """Errors whose message is written by the gateway and is therefore logged."""
@@ -123,7 +125,8 @@ def json_line(call: Call, ended: float) -> bytes:
     full = record(call, ended)
     line: bytes = _encode(full)
     if len(line) >= MAX_LINE_BYTES:
-        line = _encode({**_cut(msgspec.to_builtins(full)), "cut": True})
+        names = {name: full[name] for name in NAMES if name in full}
+        line = _encode({**_cut(msgspec.to_builtins(full)), **names, "cut": True})
     return line + b"\n"
 
 

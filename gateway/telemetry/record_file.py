@@ -46,8 +46,8 @@ CREATE TABLE IF NOT EXISTS contents (number INTEGER PRIMARY KEY, id TEXT, writte
 CREATE INDEX IF NOT EXISTS contents_id ON contents (id);
 CREATE INDEX IF NOT EXISTS contents_written ON contents (written, size);
 """
-INSERT = f"INSERT INTO calls VALUES (?{', ?' * 14})"
-"""The number comes first; None takes the next one."""
+INSERT = f"INSERT OR IGNORE INTO calls VALUES (?{', ?' * 14})"
+"""The number comes first; None takes the next one. A row whose number exists was copied by another process."""
 _PRUNE = [
     f"DELETE FROM {table} WHERE number <= (SELECT min(number) + (max(number) - min(number)) / ? FROM {table})"
     for table in ("calls", "contents")

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from gateway.config.formats import read_duration, read_lifetime
+from gateway.telemetry.call_log import shown_user
 from gateway.telemetry.record_file import LOCK_TIMEOUT_S, NANO_PER_USD
 
 DEFAULT_COUNT, MAX_COUNT = 50, 1000
@@ -55,7 +56,8 @@ def read_record_query(params: Mapping[str, str], now: float) -> RecordQuery:
     for name in NAMES:
         if name in params:
             column = "instr(targets, char(10) || ? || char(10)) > 0" if name == "target" else f"{name} = ?"
-            conditions.append((column, (params[name],)))
+            value = shown_user(params[name]) if name == "user" else params[name]
+            conditions.append((column, (value,)))
     if "status" in params:
         conditions.append(("status BETWEEN ? AND ?", _read_statuses(params["status"])))
     if "slow" in params:

@@ -57,12 +57,13 @@ async def test_file_is_compressed_and_cached(admin: Admin, name: str) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
-@pytest.mark.parametrize("name", ["", "nothing.js", "../app.py", "%2e%2e/app.py", "vendor/README.md", "vendor/LICENSE.htm"])
+@pytest.mark.parametrize("name", ["", "nothing.js", "../app.py", "%2e%2e/app.py", "vendor/LIBRARIES.txt", "vendor/LICENSE.htm"])
 async def test_other_files_are_not_served(admin: Admin, name: str) -> None:
     assert (await admin.client.get(f"/page/{name}")).status_code == 404
 
 
 def test_vendored_files_are_those_of_their_packages() -> None:
-    listed = dict(reversed(line.split("  ")) for line in re.findall(r"^[0-9a-f]{64}  .*$", (FOLDER / "vendor/README.md").read_text(), re.M))
+    notes = (FOLDER / "vendor/LIBRARIES.txt").read_text()
+    listed = dict(reversed(line.split("  ")) for line in re.findall(r"^[0-9a-f]{64}  .*$", notes, re.M))
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (FOLDER / "vendor").glob("*.mjs")}
     assert listed == found

@@ -41,10 +41,12 @@ class Scene:
 FAILING = CallKind(2, {"model": "failing", "messages": [{"role": "user", "content": "hello"}]})
 
 
-def with_more(text: str) -> str:
-    """Add the embedded engine and a model that always fails, so that their panels have data."""
+def with_more(text: str, base_url: str) -> str:
+    """Add the embedded engine, a model that always fails, and a provider that lists its models, so that their panels have data."""
     models = "models:\n  local: local/smollm2-135m-instruct\n  failing: sick/500\n"
-    return text.replace("providers:\n", "providers:\n  local: {}\n", 1).replace("models:\n", models, 1)
+    free = 'prices: { "*": { prompt: 0, output: 0 } }'
+    listing = f'  listing: {{ type: openai-compatible, base_url: "{base_url}", discover: true, {free} }}\n'
+    return text.replace("providers:\n", f"providers:\n  local: {{}}\n{listing}", 1).replace("models:\n", models, 1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ async def _staged(folder: Path, redis: RedisServer, ending: ExitStack) -> Scene:
     """Start the gateway and Prometheus, and run the traffic against an upstream."""
     async with FaultUpstream() as upstream:
         config = folder / "gateway.yaml"
-        config.write_text(with_more(configuration(upstream.base_url, redis.url)))
+        config.write_text(with_more(configuration(upstream.base_url, redis.url), upstream.base_url))
         gateway = await asyncio.to_thread(RunningGateway, config, folder, None, ("--workers", "2"))
         ending.callback(gateway.stop)
         await asyncio.to_thread(gateway.wait_ready, 120)

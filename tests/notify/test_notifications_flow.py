@@ -52,13 +52,13 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield caller
 
 
-def configuration(up: FaultUpstream, hook: FaultUpstream | None, store: str = "memory://", **notify: Any) -> str:
+def configuration(up: FaultUpstream, hook: FaultUpstream | None, store: str = "memory://", cooldown: str = "100ms") -> str:
     """Return a configuration with a key whose team has a daily budget of one dollar."""
     sections = {
         "store": store,
         "providers": {
             "up": {
-                "type": "openai-compatible", "base_url": up.base_url, "cooldown": {"failures": 2, "time": "100ms", "max": "100ms"},
+                "type": "openai-compatible", "base_url": up.base_url, "cooldown": {"failures": 2, "time": cooldown, "max": cooldown},
                 "prices": {"mock": {"prompt": 0, "output": 100_000}},
             }
         },
@@ -67,7 +67,7 @@ def configuration(up: FaultUpstream, hook: FaultUpstream | None, store: str = "m
         "keys": {"app": {"hash": digest(TOKEN), "team": "search"}},
     }  # fmt: skip
     if hook is not None:
-        sections["notify"] = {"webhook": f"{hook.origin}/hook", "down_after": "50ms", **notify}
+        sections["notify"] = {"webhook": f"{hook.origin}/hook", "down_after": "50ms"}
     return json.dumps(sections)
 
 
@@ -140,7 +140,7 @@ async def test_reload_starts_and_ends_notifications(up: FaultUpstream, hook: Fau
 async def test_one_of_several_gateways_on_one_redis_sends_each_notification(
     up: FaultUpstream, hook: FaultUpstream, client: httpx.AsyncClient, own_redis: RedisServer
 ) -> None:
-    text = configuration(up, hook, own_redis.url)
+    text = configuration(up, hook, own_redis.url, cooldown="3s")  # long enough for every gateway to read it
     async with live(text) as one, live(text) as two, live(text) as three:
         assert await call(client, one) == 200
         up.chunks = 1
@@ -151,9 +151,15 @@ async def test_one_of_several_gateways_on_one_redis_sends_each_notification(
         for gateway in (one, two, three) * 3:
             await call(client, gateway, max_tokens=1)
         await eventually(lambda: events(hook).count("target_down") == 1, WITHIN_S)
+        up.reset()
+        up.chunks = 1
+        while await call(client, one, max_tokens=1) != 200:  # noqa: ASYNC110 - only a call ends the outage
+            await asyncio.sleep(0.05)
+        await eventually(lambda: "target_recovered" in events(hook), WITHIN_S)
+        await eventually(lambda: all(not health.is_down for each in (one, two, three) for health in each.gateway.health.all()), WITHIN_S)
     thresholds = [body["budget"]["threshold"] for body in bodies(hook) if body["event"] == "budget"]
     assert len(thresholds) == len(set(thresholds)), "each threshold once"
-    assert events(hook).count("target_down") == 1
+    assert [events(hook).count(event) for event in ("target_down", "target_recovered")] == [1, 1]
 
 
 async def test_command_sends_a_test_notification(tmp_path: Path, hook: FaultUpstream) -> None:

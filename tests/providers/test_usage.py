@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from providers.answers import read_answer
 from providers.anthropic.answers import openai_usage, service_tier
-from providers.plain_usage import PlainUsage, read_mapped
+from providers.plain_usage import PlainUsage, read_mapped, read_of_inputs
 from providers.token_usage import Usage
 from providers.usage import normalize_usage, read_usage
 from tests.support.each import each
@@ -170,3 +170,14 @@ def test_a_sum_keeps_its_parts() -> None:
         "prompt_tokens": 10, "completion_tokens": 1, "cached_tokens": 0, "reasoning_tokens": 0, "estimated": False,
         "service_tier": "flex",
     }  # fmt: skip
+
+
+@settings(max_examples=examples(300))
+@given(
+    prompt=st.integers(-2, 3) | st.sampled_from([True, None, "7", 2.0, 1 << 60]),
+    total=st.integers(-2, 3) | st.sampled_from([True, None, 2.0, 1 << 60]),
+    more=st.sampled_from([{}, {"completion_tokens": 1}, {"cost": 0.5}, {"prompt_tokens_details": {"image_tokens": 1}}]),
+)
+def test_usage_without_output_is_read_as_any_other(prompt: Any, total: Any, more: dict[str, Any]) -> None:
+    for raw in ({"prompt_tokens": prompt, "total_tokens": total, **more}, {"prompt_tokens": prompt, **more}, prompt):
+        assert read_of_inputs(raw) == read_usage(raw)

@@ -15,6 +15,7 @@ import pytest
 import providers
 from gateway.call import Attempt, Call
 from gateway.errors import BadRequest, Unavailable
+from gateway.keys.virtual_key import VirtualKey
 from gateway.telemetry import call_log
 from gateway.telemetry.call_log import CallLog, human_line, record, shown_user
 from providers.base import Adjustment, Target, Usage
@@ -82,6 +83,19 @@ def test_s11_record_is_one_line_of_at_most_8_kib_whatever_it_contains(name: str,
         found = json.loads(line)
         assert (found["id"], found["status"], found["cut"]) == (call.id, 200, True)
         assert not any(byte < 32 for byte in line[:-1])
+
+
+def test_a_cut_record_keeps_the_names_by_which_calls_are_found() -> None:
+    subject = "\U0001f600" * 255
+    call = finished_call()
+    call.key = VirtualKey(f"{'i' * 64}/{subject}", team="t" * 64)
+    call.end_user, call.model = "u" * 128, "\x7f\x01" * 128
+    call.attempts = [Attempt(target("a/" + "x" * 200), outcome="500")] * 50
+    line = call_log.json_line(call, call.started + 1)
+    assert len(line) <= 8192
+    found = json.loads(line)
+    assert found["cut"]
+    assert [found[name] for name in ("key", "team", "end_user", "model")] == [call.key.name, "t" * 64, "u" * 128, call.model]
 
 
 def test_short_record_is_not_cut() -> None:

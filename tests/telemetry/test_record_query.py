@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.telemetry.call_log import shown_user
 from gateway.telemetry.record_file import RecordFile
 from gateway.telemetry.record_query import BadRecordQueryError, find_record, find_records, found_json, read_record_query
 from tests.support.each import each
@@ -22,7 +23,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = RecordFile(found, 1e6, 1 << 20)
     lines = [
         line("1", NOW - 3 * 3600, key="app", team="search", ms=2500.0, attempts=TWO, cost_usd=0.25),
-        line("2", NOW - 2 * 3600, key="app", end_user="u'; --", status=429, client_id="mine"),
+        line("2", NOW - 2 * 3600, key="app", end_user=shown_user("u'; --"), status=429, client_id="mine"),
         line("3", NOW - 3600, key="other", model="big", attempts=TWO[1:], cost_usd=0.5, adjustments=["n:drop"]),
         line("4", NOW, status=502, ms=2000.0, attempts=TWO[:1], cost_usd=None, client_id="mine"),
     ]
@@ -41,6 +42,7 @@ def found(path: Path, **params: str) -> list[str]:
     ("param", "value", "ids"),
     [
         ("key", "app", "21"), ("key", "ap", ""), ("key", "app' OR 1", ""), ("team", "search", "1"), ("user", "u'; --", "2"),
+        ("user", shown_user("u'; --"), "2"),
         ("model", "big", "3"), ("target", "a/x", "41"), ("target", "b/y", "31"), ("target", "b", ""), ("target", "%", ""),
         ("status", "429", "2"), ("status", "5xx", "4"), ("status", "2xx", "31"), ("slow", "2s", "41"), ("slow", "2001ms", "1"),
         ("cost", "0.25", "31"), ("cost", "0.250000001", "3"), ("cost", "1", ""),

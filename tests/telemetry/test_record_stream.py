@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from gateway.config.load import ConfigError, parse
 from gateway.config.redis_address import RedisAddress, read_address
 from gateway.store.errors import StoreUnavailableError
-from gateway.telemetry import record_stream
+from gateway.telemetry import record_copy, record_stream
 from gateway.telemetry.call_records import CallRecords, recorder_of
 from gateway.telemetry.record_copy import RecordCopy
 from gateway.telemetry.record_query import find_record, find_records, read_record_query
@@ -147,6 +148,28 @@ async def test_a_copy_follows_a_redis_that_lost_its_records(redis: RedisServer, 
     assert await asyncio.to_thread(append, "3") == ["3"]
     copy.path.write_bytes(b"this is no database" * 1000)
     assert await asyncio.to_thread(found, copy) == ["3"]
+
+
+async def test_two_processes_may_update_one_copy_at_the_same_time(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use() -> None:
+        one, other = (RecordCopy(redis.address, tmp_path / "calls.db") for _ in range(2))
+        with stream(redis.address) as store:
+            store.append([line("1"), line("2")], NOW)
+        row = record_copy._row
+
+        def row_after_the_other_process(id: bytes, fields: dict[bytes, bytes]) -> tuple[object, ...] | None:
+            monkeypatch.setattr(record_copy, "_row", row)
+            thread = Thread(target=other.refresh)
+            thread.start()
+            thread.join()
+            return row(id, fields)
+
+        monkeypatch.setattr(record_copy, "_row", row_after_the_other_process)
+        assert found(one) == ["2", "1"]
+
+    await asyncio.to_thread(use)
 
 
 async def test_a_record_of_another_version_is_skipped(redis: RedisServer, tmp_path: Path) -> None:

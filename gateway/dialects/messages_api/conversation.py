@@ -39,6 +39,8 @@ class Origin(msgspec.Struct):
     """The block of each tool call."""
     thoughts: list[int] = []
     """The blocks of thinking."""
+    mark: int | None = None
+    """The block whose cache mark became that of the message."""
 
 
 class Conversation:
@@ -88,9 +90,9 @@ class Conversation:
         param = f"messages[{index}]"
         role = text(turn.get("role", ABSENT), f"{param}.role")
         content = turn.get("content", ABSENT)
-        if not len(content):
+        if content == ABSENT:
             raise missing(f"{param}.content")
-        more = {name: raw for name, raw in turn.items() if name not in ("role", "content")}
+        more = {name: raw for name, raw in turn.items() if name not in ("role", "content")} if len(turn) > 2 else {}
         if role == "system":
             parts = self._texts(content, f"{param}.content")
             self._add({"role": role, "content": parts, **more}, Origin(param, _numbers(parts)))
@@ -166,6 +168,7 @@ class Conversation:
                     self._changes.lose(f"{where}.cache_control", "only the last block of an assistant's message can have a cache mark")
                 elif is_given(mark):
                     more = {**more, "cache_control": mark}
+                    origin.mark = index
                 calls.append(self._call(block, where))
                 origin.calls.append(index)
             else:

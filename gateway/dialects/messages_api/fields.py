@@ -13,7 +13,7 @@ Fields = dict[str, msgspec.Raw]
 """A JSON object whose values keep their bytes."""
 
 ABSENT = msgspec.Raw(b"")
-NULL = b"null"
+NULL = msgspec.Raw(b"null")
 
 _decode_text = msgspec.json.Decoder(str).decode
 decode_object = msgspec.json.Decoder(Fields).decode
@@ -24,17 +24,17 @@ encode = msgspec.json.Encoder().encode
 
 def is_text(raw: msgspec.Raw) -> bool:
     """Return whether a value is a string."""
-    return bytes(raw)[:1] == b'"'
+    return raw != ABSENT and memoryview(raw)[0] == ord('"')
 
 
 def is_given(raw: msgspec.Raw) -> bool:
     """Return whether a value is neither absent nor null."""
-    return len(raw) != 0 and bytes(raw) != NULL
+    return raw not in (NULL, ABSENT)
 
 
 def text(raw: msgspec.Raw, param: str) -> str:
     """Return a required string."""
-    if not len(raw):
+    if raw == ABSENT:
         raise missing(param)
     if not is_text(raw):
         raise wrong_type(param, "a string")
@@ -52,14 +52,14 @@ def raw_text(raw: msgspec.Raw, param: str) -> msgspec.Raw:
 
 def fields(raw: msgspec.Raw, param: str) -> Fields:
     """Return an object."""
-    if bytes(raw)[:1] != b"{":
+    if raw == ABSENT or memoryview(raw)[0] != ord("{"):
         raise wrong_type(param, "an object")
     return decode_object(raw)
 
 
 def list_of_fields(raw: msgspec.Raw, param: str) -> list[Fields]:
     """Return a list of objects."""
-    if bytes(raw)[:1] != b"[":
+    if raw == ABSENT or memoryview(raw)[0] != ord("["):
         raise wrong_type(param, "a list of objects")
     try:
         return decode_objects(raw)

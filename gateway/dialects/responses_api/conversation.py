@@ -19,11 +19,11 @@ from gateway.dialects.responses_api.values import (
     ABSENT,
     Raw,
     decode,
-    elements,
     encode,
     fields,
     is_absent,
     is_string,
+    objects,
     others,
     string,
     text,
@@ -80,8 +80,8 @@ class Conversation:
         elif memoryview(raw)[0] != ord("["):
             raise wrong_type("input", "a string or a list of items")
         else:
-            for index, item in enumerate(elements("input", raw)):
-                self._item(f"input[{index}]", fields(f"input[{index}]", item))
+            for index, members in enumerate(objects("input", raw)):
+                self._item(f"input[{index}]", members)
         for message in self.messages:
             if message["role"] == "assistant" and "content" not in message:
                 message["content"] = None if "tool_calls" in message else ""
@@ -108,7 +108,7 @@ class Conversation:
         if role not in _ROLES:
             raise refuse(f"{param}.role", f"'{param}.role' must be one of {', '.join(_ROLES)}, not '{role[:40]}'.")
         content = read_content(f"{param}.content", item.get("content", ABSENT), self._changes)
-        if not is_absent(item.get("phase", ABSENT)):
+        if "phase" in item and not is_absent(item["phase"]):
             self._changes.loss(f"{param}.phase", "messages of a chat completion have no phase")
         self._lose_others(param, item, _MESSAGE_FIELDS)
         if role != "assistant":

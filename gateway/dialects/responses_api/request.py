@@ -15,6 +15,7 @@ from gateway.dialects.responses_api.stored import not_found
 from gateway.dialects.responses_api.tools import Tools, read_choice
 from gateway.dialects.responses_api.values import (
     ABSENT,
+    NULL,
     Raw,
     choice,
     elements,
@@ -148,17 +149,17 @@ class RequestReader:
         if "model" in given:
             self.chat["model"] = self.model = given["model"]
         for name, raw in given.items():
-            if name in ECHOED and not is_absent(raw):
+            if name in ECHOED and raw != NULL:
                 self.echo[name] = raw
             read = READERS.get(name)
             if read is not None:
-                if not is_absent(raw):
+                if raw != NULL:
                     read(self, raw)
             elif name in INSTEAD:
                 instead = f": use '{INSTEAD[name]}'" if INSTEAD[name] else ""
                 raise refuse(name, f"'{name}' is not a parameter of this API{instead}.", "unsupported_parameter")
             elif name in NOT_SUPPORTED:
-                if not is_absent(raw):
+                if raw != NULL:
                     raise refuse(name, f"'{name}' is not supported: {NOT_SUPPORTED[name]}.", "unsupported_parameter")
             elif name not in ("input", "instructions", "model"):
                 self.chat[name] = raw

@@ -12,6 +12,7 @@ from gateway.errors import BadRequest, refuse
 Raw = msgspec.Raw
 
 ABSENT: Final = Raw(b"")
+NULL: Final = Raw(b"null")
 _QUOTE = ord('"')
 
 decode = msgspec.json.Decoder().decode
@@ -19,16 +20,17 @@ encode = msgspec.json.Encoder().encode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_objects = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 
 
 def is_absent(raw: Raw) -> bool:
     """Return whether a value is absent or null."""
-    return len(raw) == 0 or bytes(raw) == b"null"
+    return raw in (NULL, ABSENT)
 
 
 def is_string(raw: Raw) -> bool:
     """Return whether a value is a string."""
-    return len(raw) != 0 and memoryview(raw)[0] == _QUOTE
+    return raw != ABSENT and memoryview(raw)[0] == _QUOTE
 
 
 def wrong_type(param: str, what: str) -> BadRequest:
@@ -59,6 +61,14 @@ def fields(param: str, raw: Raw) -> dict[str, Raw]:
         raise _missing_or_wrong(param, raw, "an object") from None
 
 
+def objects(param: str, raw: Raw) -> list[dict[str, Raw]]:
+    """Return the members of each object in a list."""
+    try:
+        return _decode_objects(raw)
+    except msgspec.DecodeError:
+        return [fields(f"{param}[{index}]", item) for index, item in enumerate(elements(param, raw))]
+
+
 def elements(param: str, raw: Raw) -> list[Raw]:
     """Return the elements of a list."""
     try:
@@ -85,6 +95,8 @@ def choice(param: str, raw: Raw, allowed: tuple[str, ...]) -> str:
 
 def others(source: Mapping[str, Raw], known: frozenset[str]) -> dict[str, Raw]:
     """Return the members that are neither known nor null."""
+    if source.keys() <= known:
+        return {}
     return {name: raw for name, raw in source.items() if name not in known and not is_absent(raw)}
 
 
