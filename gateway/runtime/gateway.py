@@ -155,6 +155,8 @@ class Gateway:
 
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
+        if self._dependencies_started:  # the first limit on tokens may be that of a new key
+            self._spawn(self._preload_tokenizers(self.generation, serving=True), "tokenizers")
 
     def _on_discovered(self) -> None:
         """Serve the models that providers list now."""

@@ -7,8 +7,8 @@ from functools import partial
 
 from gateway.config import pem
 from gateway.config.source import LoadedConfig
-from gateway.http.connection import ServeFast
 from gateway.http.listener import Server, make_server
+from gateway.http.request_start import ServeFast
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Follower
 from gateway.server.app import build_app

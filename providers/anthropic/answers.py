@@ -131,6 +131,7 @@ class MessageStream(StreamDecoder):
     def __init__(self, created: int) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": None}
         self._usage: dict[str, Any] = {}
+        self._usage_sent: dict[str, Any] = {}
         self._calls = 0
         self._block: dict[str, Any] = {}
         self._length = self._block_start = 0
@@ -208,22 +209,29 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Record the tokens counted so far, and send the finish reason."""
+        """Record the tokens counted so far. With the finish reason, send all usage, in case `message_stop` does not arrive."""
         used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
         self._usage |= used
         self._has_output_count = self._has_output_count or "output_tokens" in used
         delta = event.get("delta") or {}
         reason, stop = delta.get("stop_reason"), delta.get("stop_sequence")
         more = {"stop_sequence": stop} if stop is not None else {}
-        return self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more) if reason is not None else ()
+        if reason is None:
+            return ()
+        return (*self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more), *self._new_usage())
 
     def on_message_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Send usage and [DONE]."""
-        usage = openai_usage(self._usage) if self._has_output_count else None
-        tier = service_tier(self._usage)
+        """Send [DONE], after the usage unless it was sent already."""
+        return (*self._new_usage(), b"[DONE]")
+
+    def _new_usage(self) -> Sequence[bytes]:
+        """Return the chunk with all usage, if output was counted and the last such chunk had other counts."""
+        if not self._has_output_count or self._usage == self._usage_sent:
+            return ()
+        self._usage_sent = dict(self._usage)
+        usage, tier = openai_usage(self._usage), service_tier(self._usage)
         frame = self._frame if tier is None else {**self._frame, "service_tier": tier}
-        last = [_encode({**frame, "choices": [], "usage": usage})] if usage is not None else []
-        return (*last, b"[DONE]")
+        return (_encode({**frame, "choices": [], "usage": usage}),) if usage is not None else ()
 
     def on_error(self, event: dict[str, Any]) -> Sequence[bytes]:
         raise StreamFailure(stream_failure(event))

@@ -119,7 +119,7 @@ async def test_errors_of_paths_have_anthropics_form(
         ({"temperature": "hot"}, "temperature"),
         ({"stop_sequences": [1]}, "stop_sequences[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": ""}]}]},
-         "messages[0].content[0].role"),
+         "messages[0].content[0].tool_use_id"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
         ({"api_base": "http://x"}, "api_base"),
         ({"model": 1}, "model"),

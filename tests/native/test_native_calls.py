@@ -345,6 +345,38 @@ async def test_a_mirror_gets_the_native_request(up: FaultUpstream, client: httpx
     assert sent == body(model="claude-opus-4-6", metadata={"user_id": "u"})
 
 
+@pytest.mark.parametrize("events", [fake.EVENTS, fake.EVENTS[:-1]], ids=["complete", "without message_stop"])
+async def test_usage_is_known_once_the_answer_has_a_stop_reason(
+    up: FaultUpstream, client: httpx.AsyncClient, events: tuple[bytes, ...]
+) -> None:
+    up.on(MESSAGES, fake.speaks_messages(events=events))
+    asked = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True, "stream_options": {"include_usage": True}}
+    async with served(config(up)) as gateway:
+        answer = await client.post(gateway.url + CHAT, json=asked)
+        await send(client, gateway, stream=True)
+        records = await gateway.records(2)
+    *chunks, done = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    usages = [usage for chunk in chunks if (usage := json.loads(chunk).get("usage"))]
+    assert done == "[DONE]"
+    assert [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in usages] == [(13, 9)]
+    assert [(record["prompt_tokens"], record["output_tokens"]) for record in records] == [(13, 9), (13, 9)]
+
+
+async def test_a_translated_message_divides_cache_writes_as_anthropic_does(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    cache = {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}
+    said = {**fake.MESSAGE, "usage": {"input_tokens": 1, "output_tokens": 3, "cache_creation_input_tokens": 7, "cache_creation": cache}}
+    final = {**fake.MESSAGE["usage"], "cache_creation_input_tokens": 7, "cache_creation": cache}
+    finish = fake.event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=final)
+    events = (*fake.EVENTS[:-2], finish, fake.STOP)
+    up.on(MESSAGES, fake.speaks_messages(json.dumps(said).encode(), events))
+    async with served(config(up)) as gateway:
+        answer = await send(client, gateway, seed=1)
+        streamed = await send(client, gateway, seed=1, stream=True)
+    assert answer.json()["usage"]["cache_creation"] == cache
+    last = next(each for each in streamed.text.split("\n\n") if "message_delta" in each)
+    assert json.loads(last.split("data: ")[1])["usage"]["cache_creation"] == cache
+
+
 async def test_a_chat_call_to_anthropic_is_translated_as_before(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(MESSAGES, fake.speaks_messages())
     up.on(CHAT, canned(completion("chat")))

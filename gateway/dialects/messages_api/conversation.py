@@ -39,6 +39,8 @@ class Origin(msgspec.Struct):
     """The block of each tool call."""
     thoughts: list[int] = []
     """The blocks of thinking."""
+    mark: int | None = None
+    """The block whose cache mark became that of the message."""
 
 
 class Conversation:
@@ -166,6 +168,7 @@ class Conversation:
                     self._changes.lose(f"{where}.cache_control", "only the last block of an assistant's message can have a cache mark")
                 elif is_given(mark):
                     more = {**more, "cache_control": mark}
+                    origin.mark = index
                 calls.append(self._call(block, where))
                 origin.calls.append(index)
             else:

@@ -192,7 +192,11 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
         if origin.thoughts and rest.startswith(_THOUGHTS):
             only = f"[{origin.thoughts[0]}]" if len(origin.thoughts) == 1 else ""
             return f"{origin.param}.content{only}"
+        if origin.mark is not None and rest.startswith(".cache_control"):
+            return f"{origin.param}.content[{origin.mark}]{rest}"
         rest = rest.replace(".tool_call_id", ".tool_use_id")
+        if rest == ".role" and origin.param.endswith("]") and ".content[" in origin.param:  # a tool result has no role
+            rest = ".tool_use_id"
         # the system prompt and a tool result are themselves the content
         return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest
     blocks = origin.parts if list_name == "content" else origin.calls

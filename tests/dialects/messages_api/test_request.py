@@ -336,7 +336,9 @@ def test_only_the_first_losses_of_a_kind_are_listed() -> None:
         ("messages[1].content[0]", "messages[0].content[2]"),
         ("messages[2].tool_calls[0].function", "messages[1].content[1]"),
         ("messages[2].tool_calls[0].function.arguments", "messages[1].content[1].input"),
-        ("messages[3].role", "messages[2].content[0].role"),
+        ("messages[3].role", "messages[2].content[0].tool_use_id"),
+        ("messages[4].role", "messages[3].role"),
+        ("messages[4].cache_control", "messages[3].content[5].cache_control"),
         ("messages[9]", "messages[9]"),
         ("messages", "messages"),
         ("temperature", "temperature"),
@@ -348,6 +350,7 @@ def test_names_are_those_of_the_caller(name: str, expected: str) -> None:
         Origin("messages[0]", [2]),
         Origin("messages[1]", [], [1]),
         Origin("messages[2].content[0]"),
+        Origin("messages[3]", mark=5),
     ]
     assert callers_name(name, origins) == expected
 
@@ -359,3 +362,8 @@ def test_a_conversation_knows_where_its_messages_come_from() -> None:
         conversation.add_turn(decode_object(encode(turn)), index)
     params = [origin.param for origin in conversation.origins]
     assert params == ["messages[0]", "messages[1]", "messages[2].content[0]", "messages[2]"]
+
+
+def test_a_cache_mark_of_a_tool_call_keeps_its_name() -> None:
+    result = translated(user("look"), assistant(text("ok"), {**USE, **MARK}), user([RESULT]))
+    assert callers_name("messages[1].cache_control", result.origins) == "messages[1].content[1].cache_control"
