@@ -133,6 +133,33 @@ def test_the_number_of_budgets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert names(budgets[4:]) == ["staff/4", "staff/5"]
 
 
+def test_the_number_of_news_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits.budget_gauge.MAX_BUDGETS", 3)
+    gauge = BudgetGauge(lambda: 0.0)
+    budgets = [Limit(f"key:staff/{number}", "spend", 10 * DOLLAR, "day") for number in range(5)]
+    for reset_s in (60.0, 50.0):
+        gauge.record([LimitUsage(budget, DOLLAR, 0, reset_s) for budget in budgets])
+        for budget in budgets:
+            gauge.note_refusal(Refusal(budget, reset_s))
+    read, refused = gauge.take_news()
+    assert [(usage.limit, usage.reset_s) for usage in read] == [(budget, 50.0) for budget in budgets[:3]]
+    assert refused == [LimitUsage(budget, budget.amount, 0, 50.0) for budget in budgets[:3]]
+
+
+def test_shares_are_shown_and_kept_until_exactly_the_next_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits.budget_gauge.MAX_BUDGETS", 2)
+    now = 0.0
+    gauge = BudgetGauge(lambda: now)
+    first, second, third = (Limit(f"key:{name}", "spend", 10 * DOLLAR, "day") for name in ("first", "second", "third"))
+    gauge.record([LimitUsage(first, DOLLAR, 0, 60.0), LimitUsage(second, DOLLAR, 0, 60.5)])
+    now = 59.5
+    assert gauge.values("used") == {("key", "first"): 0.1, ("key", "second"): 0.1}
+    now = 60.0
+    assert gauge.values("used") == {("key", "first"): 0.0, ("key", "second"): 0.1}
+    gauge.record([LimitUsage(third, DOLLAR, 0, 60.0)])
+    assert gauge.values("used") == {("key", "second"): 0.1, ("key", "third"): 0.1}
+
+
 async def test_a_budget_of_zero_is_fully_used() -> None:
     gauge = BudgetGauge()
     gauge.note([Limit("model:free", "spend", 0, "day")])
@@ -196,5 +223,6 @@ async def test_news_are_the_usages_read_since_the_last_time() -> None:
 def test_only_a_budget_that_is_used_up_is_noted_as_refusing(refusal: Refusal, is_noted: bool) -> None:
     gauge = BudgetGauge()
     gauge.note_refusal(refusal)
-    assert [usage.limit for usage in gauge.take_news()[1]] == [refusal.limit] * is_noted
+    limit = refusal.limit
+    assert gauge.take_news() == ([], [LimitUsage(limit, limit.amount, 0, refusal.retry_after or 0.0)] * is_noted)
     assert gauge.take_news() == ([], [])
