@@ -34,6 +34,19 @@ class FailingOnce(MemoryLimiter):
         return await super().usage(limits)
 
 
+class CountingReads(MemoryLimiter):
+    """A limiter that lists the limits of each read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[list[Limit]] = []
+
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage."""
+        self.reads.append(list(limits))
+        return await super().usage(limits)
+
+
 async def admitted(limiter: MemoryLimiter, gauge: BudgetGauge, spend: int, id: str, budget: Limit = BUDGET) -> Reservation:
     """Reserve an amount, and note the budget as a decision does."""
     found = await limiter.admit((budget,), Costs(spend=spend), id)
@@ -177,6 +190,23 @@ async def test_a_failed_read_is_repeated_by_the_next_refresh(error: type[Excepti
     assert gauge.values("used") == {TEAM: 0.1}
 
 
+async def test_a_budget_is_read_once_after_it_is_settled() -> None:
+    limiter, gauge = CountingReads(), BudgetGauge()
+    await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, "one"), DOLLAR)
+    for _ in range(3):
+        await gauge.refresh(limiter)
+    assert limiter.reads == [[BUDGET]]
+
+
+def test_a_budget_that_ended_is_shown_as_unused_while_there_is_room() -> None:
+    now = 0.0
+    gauge = BudgetGauge(lambda: now)
+    gauge.record([LimitUsage(BUDGET, DOLLAR, 0, 60.0)])
+    now = 61.0
+    gauge.record([LimitUsage(Limit("key:app", "spend", 10 * DOLLAR, "day"), DOLLAR, 0, 60.0)])
+    assert gauge.values("used") == {TEAM: 0.0, ("key", "app"): 0.1}
+
+
 async def test_many_budgets_are_read_in_turn() -> None:
     limiter, gauge = MemoryLimiter(), BudgetGauge()
     budgets = [Limit(f"key:{number}", "spend", DOLLAR, "day") for number in range(MAX_READ + 2)]
@@ -212,6 +242,7 @@ async def test_news_are_the_usages_read_since_the_last_time() -> None:
     [
         (Refusal(BUDGET, 60.0), True),
         (Refusal(Limit("key:app", "spend", DOLLAR, "total"), math.inf), True),
+        (Refusal(BUDGET, 0.0), True),
         (Refusal(BUDGET, None), False),
         (Refusal(BUDGET, 60.0, busy=True), False),
         (Refusal(BUDGET, 60.0, unavailable=True), False),

@@ -151,6 +151,15 @@ async def test_expired_slots_are_deleted(me: Process) -> None:
     assert me.usage(TOKENS, last * TOKENS.slot)[0] == 3
 
 
+async def test_a_clock_that_goes_back_adds_to_the_latest_slot(me: Process) -> None:
+    ahead = START + 3 * TOKENS.slot
+    latest = me.admit([TOKENS], Costs(prompt_tokens=10), "a", ahead)[3]
+    assert me.admit([TOKENS], Costs(prompt_tokens=5), "b", START)[3] == latest
+    assert me.client.hget(TOKENS.key, latest) == b"15"
+    assert me.usage(TOKENS, ahead)[0] == 15
+    assert me.usage(TOKENS, ahead + (TOKENS.slots + 1) * TOKENS.slot)[0] == 0
+
+
 async def test_each_key_is_kept_as_long_as_it_counts(me: Process) -> None:
     limits = [TOKENS, BUDGET, CALLS, TOTAL]
     me.admit(limits, Costs(prompt_tokens=30, spend=20), "a")
