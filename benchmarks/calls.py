@@ -16,7 +16,7 @@ LONE = Request(request_body(True, "#delay=20000#"), events=CHAT_EVENTS)
 CONNECTIONS = (1, 32, 256)
 QUICK_CONNECTIONS = (32,)
 HEAVY = 32
-"""Peers that need 10 ms or more per call are left out with more connections."""
+"""Slow peers are left out of JSON calls and streams with more connections."""
 LONE_STREAMS = 64
 LONE_ROW = "an event"
 REPAIRS = {
@@ -86,10 +86,10 @@ def repairs(bench: Bench) -> None:
         _pair(bench, "repair", row, (REPAIRED, repaired), (UNTOUCHED, SSE))
 
 
-def doors(bench: Bench) -> None:
+def other_apis(bench: Bench) -> None:
     """Measure the other APIs."""
     for row, call in CALLS.items():
-        _pair(bench, "doors", row, (CALL, call.request), (CHAT, call.chat))
+        _pair(bench, "apis", row, (CALL, call.request), (CHAT, call.chat))
 
 
 def tls(bench: Bench) -> None:

@@ -76,8 +76,8 @@ def _worst(table: str, each: Callable[[str], Measured], pick: Callable[[Iterable
     return measured
 
 
-def _door(row: str) -> Measured:
-    return _ratio("doors", row, calls.CALL, calls.CHAT)
+def _api(row: str) -> Measured:
+    return _ratio("apis", row, calls.CALL, calls.CHAT)
 
 
 _SCALED = _worst("scale", lambda row: _ratio("scale", row, runs.MANY, runs.FEW), max)
@@ -130,7 +130,7 @@ GOALS = (
         _worst("repair", lambda row: _ratio("repair", row, calls.REPAIRED, calls.UNTOUCHED), max),
     ),
     *(
-        Goal(f"{api} {form}, {way}, against a chat completion", limit, "x", _door(f"{api} {form}, {way}"))
+        Goal(f"{api} {form}, {way}, against a chat completion", limit, "x", _api(f"{api} {form}, {way}"))
         for api, way, json_limit, stream_limit in (
             ("Responses", "translated", 2, 2.5),
             ("Responses", "native", 1.2, 1.2),

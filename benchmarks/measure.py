@@ -70,7 +70,7 @@ def cost(folder: Path, target: Target, request: Request, pace: Pace, cores: set[
 
     Raise BrokenTargetError if any answer is wrong.
     """
-    run_load(folder, target, request, Pace(pace.connections, min(WARM_UP_S, pace.seconds), pace.times, pace.rate), cores)
+    run_load(folder, target, request, Pace(pace.connections, min(WARM_UP_S, pace.seconds / 2), pace.times, pace.rate), cores)
     tree = process_tree(target.process.pid)
     counter = count_instructions(tree)
     before, store_before = cpu_seconds(target.process.pid), cpu_seconds(store) if store else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.bench import CPU, INSTRUCTIONS, RATE, STORE, column
+from benchmarks.calls import HEAVY
 from benchmarks.conditions import Conditions, machine
 from benchmarks.figures import Figures, Spread
 from benchmarks.goals import COMPARED, GOALS, Goal
@@ -35,6 +36,10 @@ def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] =
     title = "Comparison with other gateways" if compared else "Cost of a call"
     lines = [f"# {title}", "", *INTRODUCTION.format(command=command).splitlines()]
     lines += [f"- *{name}*: {PEERS[name].about}" for name in compared]
+    slow = [name for name in compared if PEERS[name].slow]
+    if slow:
+        names = " and ".join(slow)
+        lines += ["", f"{names} would take minutes for the slow streams and for more than {HEAVY} connections, and are left out there."]
     lines += ["", f"Machine: {machine()}. {_instructions(figures)}", "", _state(figures, conditions), "", "## Goals", ""]
     lines += [*_goals(figures, COMPARED if compared else GOALS), ""]
     notes = figures.notes.get("targets", [])

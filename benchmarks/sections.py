@@ -121,10 +121,10 @@ SECTIONS = (
         ((_cpu(calls.REPAIRED), _cpu(calls.UNTOUCHED)),),
     ),
     Section(
-        "doors",
+        "apis",
         "Other APIs",
         "CPU time per call with everything on, and of a chat completion just before it. 32 connections.",
-        calls.doors,
+        calls.other_apis,
         _each((calls.CALL, calls.CHAT), CPU),
         ((_cpu(calls.CALL), _cpu(calls.CHAT)),),
     ),

@@ -42,7 +42,7 @@ from gateway.http.sweeper import Sweeper
 from gateway.keys.authenticate import Keys
 from gateway.keys.brought import brought_credentials
 from gateway.keys.token_callers import SigningKeyUnknownError
-from gateway.keys.virtual_key import may_use
+from gateway.keys.virtual_key import KeyRejectedError, may_use
 from gateway.ledger.ledger import Ledger
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
@@ -310,20 +310,26 @@ class Pipeline:
         try:
             call.key = self.keys.authenticate(caller.headers, caller.query)
         except (Unauthorized, Forbidden) as error:
-            self.metrics.count("lockgate_auth_failures", (str(error.code),))
+            self._count_rejection(call, error)
             raise
 
     async def _identify(self, call: Call, caller: Caller) -> None:
-        """Authenticate the caller, after fetching the keys of its token's issuer if they are outdated."""
+        """Authenticate the caller. If the keys of its token's issuer are outdated, fetch them first."""
         try:
             call.key = await self.keys.identify(caller.headers, caller.query)
         except (Unauthorized, Forbidden) as error:
-            self.metrics.count("lockgate_auth_failures", (str(error.code),))
+            self._count_rejection(call, error)
             raise
+
+    def _count_rejection(self, call: Call, error: Unauthorized | Forbidden) -> None:
+        """Count a rejected caller. The records of the call name its key if the credential is that of a known key."""
+        self.metrics.count("lockgate_auth_failures", (str(error.code),))
+        if isinstance(error, KeyRejectedError):
+            call.key = error.key
 
 
 def _brought_later(alternates: Callable[[], list[Candidate]], call: Call) -> Callable[[], list[Candidate]]:
-    """Return a function that returns the alternates with the credentials that the caller brought."""
+    """Return `alternates` with the credentials that the caller brought, which are read when the function is called."""
     return lambda: list(with_brought(alternates(), call.credentials))
 
 

@@ -22,28 +22,28 @@ def merge(target: Any, patch: Any) -> Any:
 
 def removed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return the members that are no longer there, by path, with the values that they had."""
-    return {path: value for path, value in _leaves(before).items() if not _has(after, path)}
+    now = _members(after)
+    return {path: value for path, value in _leaves(before).items() if path not in now}
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return the members that have another value, by path, with the value before and after as `from` and `to`."""
-    now = _leaves(after)
+    now = _members(after)
     both = {path: value for path, value in _leaves(before).items() if path in now and now[path] != value}
     return {path: {"from": value, "to": now[path]} for path, value in both.items()}
 
 
-def _has(document: dict[str, Any], path: str) -> bool:
-    """Return whether the document has the member, possibly as an object with members."""
-    return any(leaf == path or leaf.startswith((f"{path}.", f"{path}[")) for leaf in _leaves(document))
-
-
-def _leaves(document: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """Return the members that are not objects with members, by path."""
-    leaves: dict[str, Any] = {}
+def _members(document: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """Return all members by path."""
+    members: dict[str, Any] = {}
     for name, value in document.items():
         path = join(where, name) if where else name
-        if isinstance(value, dict) and value:
-            leaves |= _leaves(value, path)
-        else:
-            leaves[path] = value
-    return leaves
+        members[path] = value
+        if isinstance(value, dict):
+            members |= _members(value, path)
+    return members
+
+
+def _leaves(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the members that are not objects with members, by path."""
+    return {path: value for path, value in _members(document).items() if not isinstance(value, dict) or not value}

@@ -263,9 +263,11 @@ class Conversion:
         """Build the routes: a split of the deployments, then the fallbacks."""
         for name, split in self._splits.items():
             settings = self._fallback_settings.get(name, {})
-            others = [other for other in settings.get("targets", ()) if other in self._splits]
+            others = []
             for other, (place, path) in settings.get("targets", {}).items():
-                if other not in self._splits:
+                if (found := self._find_fallback(other)) is not None:
+                    others.append(found)
+                else:
                     self._note(place, path, f"no model '{other}' in model_list")
             first: Any = next(iter(split)) if len(split) == 1 else {target: _weight(weight) for target, weight in split.items()}
             route = [first, *others] if others else first
@@ -273,6 +275,17 @@ class Conversion:
             if "fallback_on" in settings:
                 extra["fallback_on"] = settings["fallback_on"]
             self._models[name] = {"targets": route, **extra} if extra else route
+
+
+    def _find_fallback(self, name: str) -> str | None:
+        """Return a model, or the target to which the longest matching pattern of one deployment leads, or None."""
+        if name in self._splits:
+            return name
+        patterns = [pattern for pattern in self._splits if pattern.endswith("*") and name.startswith(pattern[:-1])]
+        pattern = max(patterns, key=len, default="")
+        if not pattern or len(self._splits[pattern]) > 1:
+            return None
+        return next(iter(self._splits[pattern])).replace("*", name[len(pattern) - 1 :])
 
 
 Entries = dict[str, tuple[Place, Node]]

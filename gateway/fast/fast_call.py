@@ -26,7 +26,7 @@ from gateway.response.json_response import finish_answer, send_json
 from gateway.response.stream_response import UpstreamStream, finish, record_stream
 from gateway.response.upstream_answer import decode_json, is_event_stream
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
-from gateway.store.limit import Costs, Limit, Reservation
+from gateway.store.limit import Costs, Limit, Limiter, Reservation
 from gateway.streams.native_relay import NativeRelay
 from gateway.streams.relay import DONE
 from gateway.targets.candidate import Candidate
@@ -52,9 +52,14 @@ class FastCall(LaneCall):
             self.step(self._request)
             return
         self._limits, self._costs = limits, costs
-        decision = pipeline.limits.limiter.request(limits, costs, call.id, self)
+        self.step(partial(self._ask, pipeline.limits.limiter))
+
+    def _ask(self, limiter: Limiter) -> None:
+        """Request the decision of the limits."""
+        assert self._costs is not None
+        decision = limiter.request(self._limits, self._costs, self._call.id, self)
         if decision is not None:
-            self.set_result(decision)
+            self._decided(decision)
 
     def set_result(self, result: Any, /) -> None:
         """Take the decision of the limits."""
@@ -107,7 +112,12 @@ class FastCall(LaneCall):
             return
         assert self._pipeline.limits is not None
         self._pipeline.limits.note_target(waiter.limits, decision)
-        self._transmit(waiter.prepared, decision)
+        try:
+            self._transmit(waiter.prepared, decision)
+        except BaseException:
+            if self._admission is None:
+                self._give_back(decision)
+            raise
 
     def _transmit(self, prepared: Prepared, reservation: Reservation | None) -> None:
         """Send the request."""

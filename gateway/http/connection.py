@@ -25,7 +25,7 @@ from typing import Any, cast
 import httptools
 
 from gateway.http.chunk_framing import NO_TRAILERS, ChunkFraming
-from gateway.http.cycle import FastCall, RequestCycle
+from gateway.http.cycle import RequestCycle
 from gateway.http.head import check_head, split_url
 from gateway.http.page_guard import PageGuard
 from gateway.http.rejection import (
@@ -38,7 +38,7 @@ from gateway.http.rejection import (
     error_response,
     problem_of,
 )
-from gateway.http.upgrade import UpgradableConnection
+from gateway.http.request_start import StartingConnection
 
 LINGER_S = 1.0
 """Seconds to keep reading and discarding input after an error, so that the error reaches the caller."""
@@ -56,12 +56,10 @@ KEEP_ALIVE_S = 75.0
 """Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that the proxies close first."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
 """Seconds between probes of a caller that has closed its writing side. They are few, as clients accept few interim responses."""
-ServeFast = Callable[[RequestCycle], bool]
-"""Serves a complete request without a task. Returns False if the request needs the application."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
-class CallerConnection(UpgradableConnection):
+class CallerConnection(StartingConnection):
     """One caller's connection, without timers: `close_overdue` checks all connections about once a second."""
 
     def __init__(
@@ -69,22 +67,15 @@ class CallerConnection(UpgradableConnection):
         *args: Any,
         on_reject: Callable[[str], None] | None = None,
         guard: PageGuard | None = None,
-        serve_fast: ServeFast | None = None,
         **kwargs: Any,
     ) -> None:
         """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
 
-        `serve_fast` is offered each complete request, and the application gets those that it does not serve.
         `guard` holds the rules that keep web pages away. With `serves_websockets`, handshakes become calls.
         """
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
         self._guard = guard or PageGuard()
-        self._serve_fast = serve_fast
-        self.fast_call: FastCall | None = None
-        """The call that is served without a task, if there is one."""
-        self._ready: RequestCycle | None = None
-        """The request that began in the data being parsed and has not been started."""
         self.awaits_head = True
         """Whether the connection waits for a request head. An idle connection that already served a request does not."""
         self.head_begun = False
@@ -112,6 +103,7 @@ class CallerConnection(UpgradableConnection):
         if cycle is not None:
             cycle.disconnected = cycle.disconnected or not cycle.response_complete
             cycle.notify()
+        self.start_call()
         if self.fast_call is not None:
             self.fast_call.on_disconnect()
         self.flow.resume_writing()
@@ -139,15 +131,8 @@ class CallerConnection(UpgradableConnection):
                 self._check_body(len(data))
         elif self._head_size > MAX_HEAD_BYTES and not self._rejected:
             self.reject(HEAD_TOO_LARGE)
-        if self._ready is not None:
-            self._start_ready(self._ready)
-
-    def _start_ready(self, cycle: RequestCycle) -> None:
-        """Start a request after the data that its head came with was parsed, so that a short body is complete."""
-        self._ready = None
-        is_whole = cycle is self._current and not (cycle.more_body or cycle.disconnected or self._rejected)
-        if not (is_whole and self._serve_fast is not None and self._serve_fast(cycle)):
-            cycle.start_task(self.app)
+        if self.ready is not None:
+            self.start_or_wait(self.ready, is_alone=self.ready is self._current and not self._rejected)
 
     def _check_body(self, size: int) -> None:
         """Limit the rest of a body whose response is complete, and the framing of a chunked body."""
@@ -219,7 +204,7 @@ class CallerConnection(UpgradableConnection):
         self.headers = self._framing.trailers if self._framing is not None else NO_TRAILERS
         previous, self._current = self._current, cycle
         if previous is None or previous.response_complete:
-            self._ready = cycle
+            self.ready = cycle
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]

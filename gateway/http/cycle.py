@@ -77,7 +77,6 @@ class RequestCycle:
         "_bytes_left",
         "_chunked",
         "_connection",
-        "_expects_continue",
         "_flow",
         "_has_event",
         "_head",
@@ -85,6 +84,7 @@ class RequestCycle:
         "_waiter",
         "body",
         "disconnected",
+        "expects_continue",
         "keep_alive",
         "more_body",
         "response_complete",
@@ -114,7 +114,7 @@ class RequestCycle:
         self._waiter: asyncio.Future[None] | None = None
         self._connection = connection
         self._flow = connection.flow
-        self._expects_continue = expects_continue
+        self.expects_continue = expects_continue
         self._head = b""
         self._chunked = self._omits_body = False
         self._bytes_left = 0
@@ -147,9 +147,9 @@ class RequestCycle:
 
     async def receive(self) -> Message:
         """Return the next piece of the request body, or `http.disconnect` after a disconnect or a complete response."""
-        if self._expects_continue and not self.transport.is_closing():
+        if self.expects_continue and not self.transport.is_closing():
             self.transport.write(_CONTINUE)
-            self._expects_continue = False
+            self.expects_continue = False
         if not self.disconnected and not self.response_complete:
             self._flow.resume_reading()
             if not self._has_event:
@@ -264,7 +264,7 @@ class RequestCycle:
 
     def _encode_head(self, status: int, headers: Headers) -> bytes:
         """Encode the response head and decide how the end of the body is marked. Header names must be lower case."""
-        self.response_started, self._expects_continue, self.status = True, False, status
+        self.response_started, self.expects_continue, self.status = True, False, status
         defaults = self._connection.server_state.default_headers
         parts, lines = [_STATUS.get(status) or b"HTTP/1.1 %d\r\n" % status, _defaults.read(defaults)], 2 + len(defaults) + len(headers)
         self._bytes_left, closes = UNKNOWN_LENGTH, False

@@ -36,7 +36,8 @@ def has_many_containers(source: bytes, most: int = MAX_CONTAINERS) -> bool:
     """Return whether valid JSON has more than `most` objects and lists. Brackets in strings do not count."""
     if len(source) < 2 * most or source.count(b"[") + source.count(b"{") <= most:
         return False
-    for part in (source[:FIRST_BYTES], source):  # most bodies with too many have too many in the first part
+    # a body with too many usually has too many in its first part
+    for part in (source[:FIRST_BYTES], source) if len(source) > FIRST_BYTES else (source,):
         outside = _outside_strings(part)
         if outside.count(b"[") + outside.count(b"{") > most:
             return True

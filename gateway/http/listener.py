@@ -15,8 +15,9 @@ import uvicorn
 from gateway.config import pem
 from gateway.config.formats import Address
 from gateway.config.listener import TlsConfig
-from gateway.http.connection import CallerConnection, ServeFast
+from gateway.http.connection import CallerConnection
 from gateway.http.page_guard import PageGuard
+from gateway.http.request_start import ServeFast
 
 BACKLOG = 4096
 MAX_UNSENT_BYTES = 64 << 10

@@ -7,9 +7,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from gateway.errors import Forbidden, Unauthorized, Unavailable
+from gateway.errors import Unauthorized, Unavailable
 from gateway.keys.token_callers import SigningKeyUnknownError, TokenCallers, is_token
-from gateway.keys.virtual_key import VirtualKey
+from gateway.keys.virtual_key import KeyRejectedError, VirtualKey
 
 _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
@@ -74,9 +74,9 @@ class Keys:
         if key is None:
             raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
-            raise Forbidden(f"The key '{key.name}' is disabled. Ask the operator to enable it.", code="key_disabled")
+            raise KeyRejectedError(f"The key '{key.name}' is disabled. Ask the operator to enable it.", key, code="key_disabled")
         if key.expires is not None and self._clock() >= key.expires:
-            raise Forbidden(f"The key '{key.name}' has expired. Ask the operator for a new key.", code="key_expired")
+            raise KeyRejectedError(f"The key '{key.name}' has expired. Ask the operator for a new key.", key, code="key_expired")
         return key
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:

@@ -19,7 +19,7 @@ from gateway.errors import Forbidden, GatewayError, InvalidToken, Unavailable
 from gateway.keys.issuer_keys import IssuerKeys
 from gateway.keys.token_claims import TokenIdentity, read_identity
 from gateway.keys.verify_token import UnverifiedToken, read_token, verify
-from gateway.keys.virtual_key import VirtualKey
+from gateway.keys.virtual_key import KeyRejectedError, VirtualKey
 
 MAX_REMEMBERED = 10_000
 """Maximum number of verified tokens that are remembered. The oldest ones are verified again."""
@@ -91,7 +91,8 @@ class TokenCallers:
         claims, until = verify(given, issuer, _signing_key(given, source), self._decoder)
         key = msgspec.structs.replace(self._key_of(read_identity(issuer, claims)), expires=until)
         if key.disabled:
-            raise Forbidden(f"Callers like '{key.name}' are disabled. Ask the operator for access.", code="key_disabled")
+            text = f"Callers like '{key.name}' are disabled. Ask the operator for access."
+            raise KeyRejectedError(text, key, code="key_disabled")
         self._verified.pop(digest, None)
         while len(self._verified) >= MAX_REMEMBERED:
             del self._verified[next(iter(self._verified))]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from gateway.config.limit import LimitsConfig
+from gateway.errors import Forbidden
 from gateway.store.from_config import ModelLimits
 from gateway.store.limit import Limit
 
@@ -45,6 +46,14 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """Tags of all calls."""
     captures_content: bool = False
     """Whether the content of calls is kept in their records."""
+
+
+class KeyRejectedError(Forbidden):
+    """A valid credential whose key is disabled or has expired. The records of such calls name the key."""
+
+    def __init__(self, message: str, key: VirtualKey, *, code: str) -> None:
+        super().__init__(message, code=code)
+        self.key = key
 
 
 def may_use(key: VirtualKey | None, model: str) -> bool:

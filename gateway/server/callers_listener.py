@@ -7,8 +7,8 @@ from functools import partial
 
 from gateway.config import pem
 from gateway.config.source import LoadedConfig
-from gateway.http.connection import ServeFast
 from gateway.http.listener import Server, make_server
+from gateway.http.request_start import ServeFast
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Follower
 from gateway.server.app import build_app
@@ -35,7 +35,7 @@ def make_callers_server(gateway: Gateway) -> Server:
 
 
 def serve_fast(gateway: Gateway) -> ServeFast | None:
-    """Return the fast lane, or None if every request takes the pipeline: behind a proxy, the application reads the caller's address."""
+    """Return the fast lane, or None if every request takes the pipeline, as behind a proxy, where a header has the caller's address."""
     if gateway.config.trusted_proxies or PIPELINE_ONLY in os.environ:
         return None
     return lambda cycle: gateway.generation.fast_lane.serve(cycle)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
+from gateway.store.limit import NO_SLOT, TOKEN_KINDS, US_PER_S, Costs, Limit, Refusal, Reservation, seconds_until
 from gateway.store.memory import is_longer, steady_now
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 
@@ -46,7 +46,7 @@ def member_info_key(side: str) -> str:
 
 
 def reserved_key(key: str) -> str:
-    """Return the key of the hash with the amounts that processes have reserved from a budget."""
+    """Return the key of the hash with the amounts that processes have reserved from a budget or a window of tokens."""
     return f"{key}:held"
 
 
@@ -70,6 +70,7 @@ def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease:
                 keys.append(reserved_key(limit.key))
                 arguments += (limit.slot, BUDGET_SLOTS, limit.amount, cost, limit.ttl, *known_spend(limit, spent))
             else:
+                keys += (reserved_key(limit.key),) if limit.kind in TOKEN_KINDS else ()
                 arguments += (limit.slot, limit.slots, limit.amount, cost, lease if limit.slot == NO_SLOT else limit.ttl)
     return keys, arguments
 
@@ -94,6 +95,7 @@ def settle_args(settlements: Sequence[Settlement], spent: SettledSpend) -> tuple
                 period = reservation.slots[index] if reservation.slots else 0
                 arguments += (limit.slot, BUDGET_SLOTS, period, spent.own_amount(limit.key, period))
             else:
+                keys += (reserved_key(limit.key),) if limit.kind in TOKEN_KINDS else ()
                 arguments += (limit.slot, limit.slots, getattr(actual, limit.kind), limit.ttl)
     return keys, arguments
 

@@ -3,11 +3,13 @@
 The scripts for membership are in gateway.store.member_scripts. An instance is one run of a process. Times are in
 microseconds and taken from Redis. Keys and their types:
 
-- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; a number is
-  a slot with the amount charged to it. In windows of tokens, `r:SLOT:INSTANCE` is the part of it that calls in flight reserve.
+- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; every other
+  field is a slot number with the amount charged to it.
 - Budget: a hash. `p` is the period, `t` the total settled in it; every other field is an instance with the amount it settled.
 - Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts while its instance
   is a member, and only that instance writes it.
+- Reserved amounts of a window of tokens (key `...:held`): a hash with one field `SLOT:INSTANCE` per instance with calls in flight, which
+  are part of the amount charged to the slot. A field counts while its instance is a member.
 - Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
 - Reservation: a string under the id of the reservation. Because of it, repeated admissions and settlements have no effect. An empty
   string marks a cancelled call, whose admission got no reply and may arrive late.
@@ -51,7 +53,8 @@ end
     + RESERVED
     + """
 -- Admit or refuse calls.
--- KEYS: members, member info; for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
+-- KEYS: members, member info; for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved
+-- amounts).
 -- ARGV: number of calls, instance; for each call: id, number of limits, 1 to charge even if limits are exceeded (0 otherwise); for each
 -- limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, cost, time to live in ms (for
 -- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
@@ -76,6 +79,8 @@ for i = 1, tonumber(ARGV[1]) do
       limit.held, limit.at, limit.mine = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
       limit.now = period(limit.width, tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4]))
       a, k = a + 5, k + 1
+    elseif counts_tokens(limit.key) then
+      limit.open, k = KEYS[k], k + 1
     end
     limits[j] = limit
   end
@@ -133,7 +138,7 @@ for i = 1, tonumber(ARGV[1]) do
     elseif reply[1] == 0 then
       for j = 1, m do
         local limit = limits[j]
-        if limit.low and counts_tokens(limit.key) then reserves[j] = reserved_tokens(limit.key, limit.low) end
+        if limit.open then reserves[j] = reserved_tokens(limit.open, limit.low) end
         reply[3 * m + 2 + j] = reserves[j] or -1
       end
     else
@@ -143,8 +148,8 @@ for i = 1, tonumber(ARGV[1]) do
         reply[3 * j] = reply[3 * j] - cost
         kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[3 * j + 1], cost, reply[3 * j]
       end
-      -- The first write must be a SET: if Redis is out of memory it rejects the SET and so the whole script. After a DEL as the first
-      -- write, Redis would let the script run on.
+      -- The first write must be a SET: if Redis is out of memory, it rejects the SET and therefore the whole script. If the first
+      -- write were a DEL, Redis would run the rest of the script.
       redis.call('SET', rkey, cmsgpack.pack(kept), 'PX', 90000000)
       for j = 1, m do
         local limit = limits[j]
@@ -162,7 +167,10 @@ for i = 1, tonumber(ARGV[1]) do
           redis.call('PEXPIRE', limit.held, BUDGET_TTL_MS)
         else
           charge_window(limit.key, limit.sum, limit.slot, limit.here, limit.low, limit.past, limit.cost, limit.ttl)
-          if counts_tokens(limit.key) then redis.call('HINCRBY', limit.key, 'r:' .. limit.slot .. ':' .. me, limit.cost) end
+          if limit.open and limit.cost > 0 then
+            local held = redis.pcall('HINCRBY', limit.open, limit.slot .. ':' .. me, limit.cost)
+            if held == limit.cost then redis.call('PEXPIRE', limit.open, limit.ttl) end
+          end
         end
       end
     end
@@ -177,7 +185,7 @@ SETTLE = (
     SHARED
     + """
 -- Replace the reserved amounts with the used amounts.
--- KEYS: for each call: its reservation, then the key of each limit (for a budget also its reserved amounts).
+-- KEYS: for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved amounts).
 -- ARGV: number of calls, instance; for each call: id, number of limits, 1 if its admission got no reply (else 0); for each limit: slot
 -- width, number of slots, used amount, time to live in ms; for a budget the last two are the period of the admission and the amount that
 -- the instance has settled in it in total.
@@ -199,6 +207,8 @@ for i = 1, tonumber(ARGV[1]) do
     local key, width, n = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
     local actual, ttl = tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
     a, k = a + 4, k + 1
+    local open
+    if counts_tokens(key) then open, k = KEYS[k], k + 1 end
     if n < 0 then
       local held = KEYS[k]
       k = k + 1
@@ -212,10 +222,9 @@ for i = 1, tonumber(ARGV[1]) do
       redis.pcall('ZREM', key, me .. ' ' .. id)
     elseif kept then
       local slot, change = kept[3 * j - 2], actual - kept[3 * j - 1]
-      if counts_tokens(key) then
-        local field = 'r:' .. slot .. ':' .. me
-        local left = redis.pcall('HINCRBY', key, field, -kept[3 * j - 1])
-        if type(left) == 'number' and left <= 0 then redis.call('HDEL', key, field) end
+      if open and kept[3 * j - 1] > 0 then
+        local left = redis.pcall('HINCRBY', open, slot .. ':' .. me, -kept[3 * j - 1])
+        if type(left) == 'number' and left <= 0 then redis.call('HDEL', open, slot .. ':' .. me) end
       end
       if change ~= 0 then
         local sum, at, here, low, past = read_window(key, width, n)

@@ -14,7 +14,7 @@ end
 local function reserved_tokens(key, low)
   local all, sum = redis.pcall('HGETALL', key), 0
   for x = 1, #all, 2 do
-    local slot, instance = string.match(all[x], '^r:(%d+):(.*)$')
+    local slot, instance = string.match(all[x], '^(%d+):(.*)$')
     if slot and tonumber(slot) >= low and lives(instance) then sum = sum + math.max(tonumber(all[x + 1]) or 0, 0) end
   end
   return sum

@@ -64,5 +64,7 @@ def test_a_change_names_what_it_removed_and_changed() -> None:
     assert changed(before, after) == {"limits.requests": {"from": "5/min", "to": ["1/s", "5/min"]}}
 
 
-def test_a_list_that_becomes_an_object_is_not_removed() -> None:
-    assert removed({"models": ["a"]}, {"models": {"a": {"limits": {"requests": "1/s"}}}}) == {}
+def test_a_list_that_becomes_an_object_is_changed() -> None:
+    before, after = {"models": ["a", "b"]}, {"models": {"a": {"limits": {"requests": "1/s"}}}}
+    assert removed(before, after) == {}
+    assert changed(before, after) == {"models": {"from": before["models"], "to": after["models"]}}

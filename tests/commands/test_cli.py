@@ -180,7 +180,8 @@ def test_models_are_listed_with_their_routes(folder: Path) -> None:
         "models": [
             {"name": "local", "targets": "local/x"},
             {"name": "both", "targets": ["local", {"local/y": 3, "local/z": 1}]},
-        ]
+        ],
+        "discovered": [],
     }
 
 

@@ -65,6 +65,16 @@ model_list:
 """
 
 
+def test_a_fallback_that_a_pattern_matches_becomes_its_target() -> None:
+    models = deployment("gpt-4o", "model: openai/gpt-4o") + deployment("claude-*", "model: anthropic/claude-*")
+    _, values, notes = converted(
+        f"model_list:\n{models}" + "router_settings:\n  fallbacks: [{ gpt-4o: [claude-sonnet-4, gone] }]\n"
+    )
+    route = values["models"]["gpt-4o"]
+    assert (route["targets"] if isinstance(route, dict) else route) == ["openai/gpt-4o", "anthropic/claude-sonnet-4"]
+    assert [message for _, _, message in notes if "model_list" in message] == ["no model 'gone' in model_list"]
+
+
 def test_deployments_of_one_name_become_a_split_and_fallbacks_an_order() -> None:
     rest = """\
 router_settings: { routing_strategy: least-busy, num_retries: 2, timeout: 30, allowed_fails: 3, cooldown_time: 60 }

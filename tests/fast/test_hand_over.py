@@ -162,7 +162,8 @@ async def test_a_slow_reader_gets_the_whole_stream(up: FaultUpstream, entered: l
 
 
 async def test_both_ways_charge_the_same_in_redis(start_pair: StartPair, up: FaultUpstream, own_redis: RedisServer) -> None:
-    first, second = [await start_pair(configuration(up, f"store: redis://127.0.0.1:{own_redis.port}/{database}")) for database in (0, 1)]
+    stores = [f"store: redis://127.0.0.1:{own_redis.port}/{database}\nstore_deadline: 5s" for database in (0, 1)]
+    first, second = [await start_pair(configuration(up, store)) for store in stores]
     fast, slow = await _answers(first.fast), await _answers(second.slow)
     assert [shown(answer) for answer in fast] == [shown(answer) for answer in slow]
     assert [answer.status for answer in fast] == [200] * 20 + [429] * 5

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import json
 from typing import Any
 
 import pytest
 
 from gateway.fast.fast_call import FastCall
 from gateway.fast.lane import MAX_BODY_BYTES
-from tests.faults.client import ask, chat
+from gateway.http import request_start
+from gateway.http.connection import CallerConnection
+from gateway.http.request_start import MAX_AWAITED_BYTES
+from tests.faults.client import FaultClient, ask, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
-from tests.flows.live import live
+from tests.flows.live import eventually, live
 
 MODELS = """
   plain: up/mock
@@ -22,11 +27,21 @@ MODELS = """
 LONG = [{"role": "user", "content": "x" * MAX_BODY_BYTES}]
 
 
+def configuration(up: FaultUpstream, top: str = "") -> str:
+    """Return a configuration with these models."""
+    providers = f'up: {{ type: openai-compatible, base_url: "{up.base_url}" }}\n  vllm: {{ type: vllm, base_url: "{up.base_url}" }}'
+    return f"{top}\nproviders:\n  {providers}\nmodels:{MODELS}"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls wait for their bodies without end."""
+    monkeypatch.setattr(request_start, "MAX_WAIT_S", 3600.0)
+
+
 async def enters(entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: tuple[tuple[str, str], ...], top: str) -> bool:
     """Return whether a call entered, and check that it was answered."""
-    providers = f'up: {{ type: openai-compatible, base_url: "{up.base_url}" }}\n  vllm: {{ type: vllm, base_url: "{up.base_url}" }}'
-    text = f"{top}\nproviders:\n  {providers}\nmodels:{MODELS}"
-    async with live(text) as gateway:
+    async with live(configuration(up, top)) as gateway:
         assert (await ask(gateway.port, body, headers)).status == 200
     return bool(entered)
 
@@ -56,3 +71,47 @@ async def test_a_call_with_anything_special_takes_the_pipeline(
     entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: tuple[tuple[str, str], ...], top: str
 ) -> None:
     assert not await enters(entered, up, body, headers, top)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_call_whose_body_arrives_after_its_head_enters(entered: list[FastCall], up: FaultUpstream) -> None:
+    body = json.dumps(chat("plain")).encode()
+    async with live(configuration(up)) as gateway, await FaultClient.connect(gateway.port) as client:
+        connection = await _connection_after(client, request_head(len(body)))
+        assert connection.ready is not None
+        await client.send(body[:20])
+        await client.send(body[20:])
+        assert (await client.answer()).status == 200
+    assert len(entered) == 1
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("header", [("expect", "100-continue"), ("content-length", "")])
+async def test_a_call_does_not_wait_for_a_long_body_or_one_that_must_be_requested(up: FaultUpstream, header: tuple[str, str]) -> None:
+    head = request_head(None, [header]) if header[0] != "content-length" else request_head(MAX_AWAITED_BYTES + 1)
+    async with live(configuration(up)) as gateway, await FaultClient.connect(gateway.port) as client:
+        connection = await _connection_after(client, head)
+        assert connection.ready is None
+        assert connection._wait is None
+
+
+async def test_a_call_starts_without_its_body_after_a_moment(entered: list[FastCall], up: FaultUpstream) -> None:
+    keys = "keys:\n  k: { hash: 'sha256:a7b89a45e2d8bba2175e3cf7d20e67811ef365c7f918abcf24be2b488b816e74' }"
+    async with live(configuration(up, keys)) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.send(request_head(1000))
+        assert (await client.answer()).status == 401
+    assert entered == []
+
+
+async def _connection_after(client: FaultClient, head: bytes) -> CallerConnection:
+    """Return the gateway's side of a connection after it has read a head."""
+    await client.send(head)
+    address = client.socket.getsockname()
+    connections: list[CallerConnection] = []
+
+    def is_read() -> bool:
+        connections[:] = [each for each in gc.get_objects() if isinstance(each, CallerConnection) and each.client == address]
+        return any(connection._in_body for connection in connections)
+
+    await eventually(is_read)
+    return connections[0]

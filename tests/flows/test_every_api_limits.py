@@ -129,8 +129,7 @@ async def test_a_strict_limit_caps_the_output_of_every_api(up: FaultUpstream, cl
         picture = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
         for api, stream in ALL_WAYS:
             answer, told = await call(client, gateway, api, stream=stream, messages=[{"role": "user", "content": picture}])
-            place = "input[0].content" if api.name == "responses" else "messages[0].content"
-            assert (answer.status_code, error_of(told)[1]) == (400, place), api.name
+            assert answer.status_code == 429, (api.name, told.text)  # the upper bound of an unread image exceeds the limit
 
 
 LOSSY: tuple[dict[str, Any], ...] = ({"reasoning_effort": "low"}, {"user": "u"}, {"service_tier": "flex"}, {"top_k": 3})

@@ -107,6 +107,15 @@ async def test_auth_failures_are_counted_by_reason(gateway: Live, client: httpx.
     assert gateway.count("lockgate_auth_failures", "key_disabled") == 1
 
 
+async def test_the_record_of_a_call_names_the_key_that_was_rejected(gateway: Live, client: httpx.AsyncClient) -> None:
+    for token in (TOKENS["off"], TOKENS["late"], "lg-unknown"):
+        await post_chat(client, gateway, headers=bearer(token))
+    records = await gateway.records(3)
+    assert [(record["key"], record["status"], record["error"]) for record in records] == [
+        ("off", 403, "key_disabled"), ("late", 403, "key_expired"), (None, 401, "invalid_api_key"),
+    ]  # fmt: skip
+
+
 async def test_metrics_require_the_admin_key(gateway: Live, client: httpx.AsyncClient) -> None:
     for path in ("/healthz", "/readyz"):
         answer = await client.get(gateway.admin_url + path)

@@ -97,7 +97,7 @@ async def test_log_contains_no_prompt_answer_or_secret(up: FaultUpstream, client
             await client.post(gateway.base_url + "/chat/completions", json=body, headers=headers)
         lines = json.dumps(await gateway.records(3))
         metrics = (await client.get(gateway.admin_url + "/metrics")).text
-    assert lines.count("u-1") == 1  # the end user of an accepted call is logged, a prompt is not
+    assert lines.count("u-1") == 2  # the end users of an accepted and of a rejected call are logged, a prompt is not
     for text in (lines, metrics):
         assert "CANARY" not in text
         assert CREDENTIAL not in text

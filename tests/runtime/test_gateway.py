@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
+from gateway.config.key import TeamConfig
+from gateway.config.limit import LimitsConfig, Rate
+from gateway.runtime import gateway as module
 from gateway.runtime.gateway import Gateway
+from gateway.tokens.counter import TokenCounter
+from gateway.tokens.encodings import load_tokenizer
+from tests.flows.live import eventually
 from tests.runtime.conftest import YAML, config_of
+
+ADMIN = f"admin: {{ key_hash: \"sha256:{64 * chr(97)}\" }}\nauth: keys\n"
 
 
 async def test_applied_configuration_serves_new_calls_and_keeps_what_is_shared(
@@ -19,6 +29,21 @@ async def test_applied_configuration_serves_new_calls_and_keeps_what_is_shared(
     assert gateway.shared is shared
     assert shared.retry_budget.share == 0.5
     assert gateway.generation.pipeline is not first.pipeline
+    await gateway.stop()
+
+
+async def test_a_tokenizer_is_loaded_when_a_team_with_the_first_limit_on_tokens_is_created(
+    new_gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = TokenCounter(load_tokenizer)
+    monkeypatch.setattr(module, "SHARED_COUNTER", counter)
+    gateway = new_gateway(YAML + ADMIN)
+    await gateway.start()
+    assert gateway.generation.tokenizers() == set()
+    assert await gateway.runtime_teams.add(TeamConfig("search", limits=LimitsConfig(tokens=(Rate(1000, "min"),))))
+    tokenizers = gateway.generation.tokenizers()
+    assert tokenizers
+    await eventually(lambda: all(map(counter.is_loaded, tokenizers)))
     await gateway.stop()
 
 

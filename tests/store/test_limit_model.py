@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from msgspec import structs
-from redis import Redis
 
-from gateway.config.redis_address import RedisAddress
 from gateway.store import script_args
 from gateway.store.limit import NO_COSTS, TOKEN_KINDS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
@@ -19,11 +17,11 @@ from gateway.store.script_args import PendingDecision
 from gateway.store.scripts import ADMIT, PUBLISH, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
+from tests.store.frozen_scripts import run_at
 from tests.store.limit_model import START, Course, Model, Verdict
 from tests.support.search import examples
 
 STEPS = 40
-CLOCK = "lockgate:{caller}:clock"
 LEASE = 10**15
 
 
@@ -63,12 +61,7 @@ class ScriptStore:
         self._spent = SettledSpend("me")
 
     def _run(self, script: str, keys: list[str], arguments: list[Any], now: int) -> Any:
-        head, _, rest = script.partition("local floor = math.floor")
-        assert rest
-        assert "TIME" in head
-        self._client.set(CLOCK, now)
-        frozen = f"local now = tonumber(redis.call('GET', '{CLOCK}'))\nlocal floor = math.floor{rest}"
-        return self._client.eval(frozen, len(keys), *keys, *arguments)
+        return run_at(self._client, script, keys, arguments, now)
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Reservation | Refusal:
         """Decide about a call."""
@@ -159,15 +152,6 @@ async def test_memory_decides_as_the_model() -> None:
     for seed in range(examples(400)):
         course = Course(seed)  # its clock never goes back
         await run(course, MemoryStore(course))
-
-
-@pytest.fixture
-def client(redis: RedisAddress) -> Iterator[Any]:
-    """A client of the shared Redis that waits for each reply."""
-    where: dict[str, Any] = {"unix_socket_path": redis.path} if redis.path else {"host": redis.host, "port": redis.port}
-    found = Redis(**where)
-    yield found
-    found.close()
 
 
 @pytest.mark.search

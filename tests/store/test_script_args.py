@@ -30,7 +30,7 @@ TARGET = Limit("provider:p", "requests", 5, "h", side="target")
 def test_all_keys_of_one_decision_share_a_hash_tag() -> None:
     keys, _ = admit_args([PendingDecision([CALLS, TOKENS, BUDGET], Costs(), "id")], SettledSpend("me"), 30)
     assert {side_of(key) for key in keys} == {"caller"}
-    assert len(keys) == 2 + 1 + 3 + 1  # members and their info, the reservation, three limits, the reserved amounts
+    assert len(keys) == 2 + 1 + 3 + 2  # members and their info, the reservation, three limits, the reserved amounts of tokens and budget
 
 
 def test_arguments_mark_concurrency_and_budgets() -> None:
@@ -45,7 +45,7 @@ def test_arguments_mark_concurrency_and_budgets() -> None:
 def test_a_decision_without_a_future_is_forced() -> None:
     decisions = [PendingDecision([TOKENS], Costs(2, 3, 4), "a", object()), PendingDecision([TARGET], Costs(2, 3, 4), "b")]
     keys, arguments = admit_args(decisions, SettledSpend("me"), 30)
-    assert keys[2:] == ["lockgate:{caller}:r:a", TOKENS.key, "lockgate:{target}:r:b", TARGET.key]
+    assert keys[2:] == ["lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", "lockgate:{target}:r:b", TARGET.key]
     assert arguments[:7] == [2, "me", "a", 1, 0, TOKENS.slot, TOKENS.slots]
     assert arguments[7:12] == [100, 7, TOKENS.ttl, "b", 1]
     assert arguments[12:] == [1, TARGET.slot, TARGET.slots, 5, 2, TARGET.ttl]
@@ -65,7 +65,7 @@ def test_a_settlement_sends_the_usage_of_rates_and_the_settled_amount_of_budgets
     unanswered = Reservation("b", [BUDGET], Costs(), (), (), 0)
     keys, arguments = settle_args([(held, Costs(1, 3, 4, 99)), (unanswered, Costs())], spent)
     assert keys == [
-        "lockgate:{caller}:r:a", TOKENS.key, BUDGET.key, f"{BUDGET.key}:held", CALLS.key,
+        "lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", BUDGET.key, f"{BUDGET.key}:held", CALLS.key,
         "lockgate:{caller}:r:b", BUDGET.key, f"{BUDGET.key}:held",
     ]  # fmt: skip
     assert arguments == [

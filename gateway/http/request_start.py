@@ -1,0 +1,59 @@
+"""When the call of a request starts: with its whole body if that arrives soon, because it can then be served without a task.
+
+Many clients write head and body separately, so a short body arrives just after its head. Its call waits for it, for at most
+MAX_WAIT_S. Until then nothing depends on the call: not even its deadlines have begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from gateway.http.cycle import FastCall, RequestCycle
+from gateway.http.upgrade import UpgradableConnection
+
+MAX_WAIT_S = 0.02
+MAX_AWAITED_BYTES = 64 << 10
+"""Size of a body above which its call starts at once, because it may have to be rejected before it is read."""
+ServeFast = Callable[[RequestCycle], bool]
+"""Serves a complete request without a task. Returns False if the request needs the application."""
+
+
+class StartingConnection(UpgradableConnection):
+    """A connection that offers each complete request to `serve_fast`, and otherwise starts the application in a task."""
+
+    def __init__(self, *args: Any, serve_fast: ServeFast | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._serve_fast = serve_fast
+        self.fast_call: FastCall | None = None
+        """The call that is served without a task, if there is one."""
+        self.ready: RequestCycle | None = None
+        """The request whose head has arrived and whose call has not started."""
+        self._wait: asyncio.TimerHandle | None = None
+
+    def start_or_wait(self, cycle: RequestCycle, *, is_alone: bool) -> None:
+        """Start the call of `ready` after data was parsed, or wait for the rest of its body.
+
+        `is_alone`: the request is valid, and no other request follows it.
+        """
+        if is_alone and cycle.more_body and self._awaits_body(cycle):
+            if self._wait is None:
+                self._wait = asyncio.get_running_loop().call_later(MAX_WAIT_S, self.start_call)
+            return
+        self.start_call(is_whole=is_alone and not (cycle.more_body or cycle.disconnected))
+
+    def start_call(self, *, is_whole: bool = False) -> None:
+        """Start the call of `ready`, if there is one."""
+        cycle, self.ready = self.ready, None
+        if self._wait is not None:
+            self._wait.cancel()
+            self._wait = None
+        if cycle is not None and not (is_whole and self._serve_fast is not None and self._serve_fast(cycle)):
+            cycle.start_task(self.app)
+
+    def _awaits_body(self, cycle: RequestCycle) -> bool:
+        if self._serve_fast is None or cycle.expects_continue or cycle.disconnected:
+            return False
+        size = next((value for name, value in cycle.scope["headers"] if name == b"content-length"), b"")
+        return size.isdigit() and len(size) < 6 and int(size) <= MAX_AWAITED_BYTES
