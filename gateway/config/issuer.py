@@ -28,7 +28,7 @@ _Models = tuple[_Text, ...] | dict[str, ModelAccess]
 
 
 class PolicyConfig(Struct, frozen=True):
-    """What callers with a token of an issuer may use. Its settings are those of a key."""
+    """A policy of an issuer: the settings of a key, for callers with a token of this issuer."""
 
     name: Name
     models: Annotated[
@@ -154,12 +154,12 @@ class IssuerConfig(Struct, frozen=True):
     ] = 600.0
     algorithms: Annotated[
         tuple[Algorithm, ...],
-        Meta(description="Signature algorithms that are accepted. Default: all of these.", examples=[["RS256", "ES256"]]),
+        Meta(description="Signature algorithms that are accepted. Default: all that the gateway supports.", examples=[["RS256", "ES256"]]),
     ] = ALGORITHMS
     leeway: Annotated[
         Pause,
         Meta(
-            description="Difference of the clocks that is tolerated for the times in tokens, at most 5m.",
+            description="Tolerated difference between the clocks of the issuer and of the gateway, at most 5m.",
             examples=["10s"],
         ),
     ] = 30.0
@@ -182,7 +182,7 @@ class IssuerConfig(Struct, frozen=True):
     blocked: Annotated[
         tuple[_Text, ...],
         Meta(
-            description="Callers that are rejected although their tokens are valid (403), by value of `caller_claim`.",
+            description="Blocked callers, by value of `caller_claim`. Their calls are rejected (403) even with a valid token.",
             examples=[["mallory"]],
         ),
     ] = ()
@@ -196,7 +196,7 @@ class IssuerConfig(Struct, frozen=True):
     team_claim: Annotated[
         _Text | None,
         Meta(
-            description="Claim that names the team, or a list of groups of which the first known one is the team. Default: the "
+            description="Claim with the name of the team, or with a list of groups, of which the first known one applies. Default: the "
             "team of the policy.",
             examples=["department"],
         ),
@@ -219,7 +219,8 @@ class IssuerConfig(Struct, frozen=True):
         dict[str, PolicyConfig],
         Meta(
             description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in this order "
-            "applies. `*` applies to tokens that have none; without it, they are rejected (403). Default: one policy without "
+            "applies. `*` applies to tokens that have none of them; without `*`, such tokens are rejected (403). "
+            "Default: one policy without "
             "restrictions.",
             examples=[{"ml-engineer": {"models": ["smart"]}, "*": {"models": ["fast"]}}],
         ),
@@ -248,7 +249,7 @@ def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfi
 
 
 def policies_of(issuer: IssuerConfig) -> dict[str, PolicyConfig]:
-    """Return the policies by value of the claim. An issuer without any has one for all tokens, without restrictions."""
+    """Return the policies by value of the claim. An issuer without policies has one policy without restrictions for all tokens."""
     return issuer.policies or {OTHERS: PolicyConfig(OTHERS)}
 
 
