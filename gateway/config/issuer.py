@@ -28,7 +28,7 @@ _Models = tuple[_Text, ...] | dict[str, ModelAccess]
 
 
 class PolicyConfig(Struct, frozen=True):
-    """A policy of an issuer: the settings of a key, for callers with a token of this issuer."""
+    """A policy for callers with a token of an issuer. Its settings have the same meaning as those of a key."""
 
     name: Name
     models: Annotated[
@@ -67,7 +67,7 @@ class PolicyConfig(Struct, frozen=True):
     limits_per_user: Annotated[
         LimitsConfig,
         Meta(
-            description="Limits for each end user of a caller: the one in `user_claim`, else the one that the call names.",
+            description="Limits for each end user of a caller. The end user is taken from `user_claim`, or else from the call.",
             examples=[{"requests": "20/min"}],
         ),
     ] = LimitsConfig()
@@ -159,7 +159,7 @@ class IssuerConfig(Struct, frozen=True):
     leeway: Annotated[
         Pause,
         Meta(
-            description="Tolerated difference between the clocks of the issuer and of the gateway, at most 5m.",
+            description="Clock difference that is tolerated when the times in a token are checked, at most 5m.",
             examples=["10s"],
         ),
     ] = 30.0
@@ -182,7 +182,7 @@ class IssuerConfig(Struct, frozen=True):
     blocked: Annotated[
         tuple[_Text, ...],
         Meta(
-            description="Blocked callers, by value of `caller_claim`. Their calls are rejected (403) even with a valid token.",
+            description="Values of `caller_claim` that are rejected (403) even in a valid token.",
             examples=[["mallory"]],
         ),
     ] = ()
@@ -196,8 +196,8 @@ class IssuerConfig(Struct, frozen=True):
     team_claim: Annotated[
         _Text | None,
         Meta(
-            description="Claim with the name of the team, or with a list of groups, of which the first known one applies. Default: the "
-            "team of the policy.",
+            description="Claim with the name of the team or a list of groups. In a list, the first name of a known team applies. "
+            "Default: the team of the policy.",
             examples=["department"],
         ),
     ] = None
@@ -218,10 +218,9 @@ class IssuerConfig(Struct, frozen=True):
     policies: Annotated[
         dict[str, PolicyConfig],
         Meta(
-            description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in this order "
-            "applies. `*` applies to tokens that have none of them; without `*`, such tokens are rejected (403). "
-            "Default: one policy without "
-            "restrictions.",
+            description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in the order "
+            "of this mapping applies. `*` applies to tokens that have none; without `*`, they are rejected (403). Default: one policy "
+            "without restrictions.",
             examples=[{"ml-engineer": {"models": ["smart"]}, "*": {"models": ["fast"]}}],
         ),
     ] = {}

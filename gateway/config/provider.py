@@ -222,7 +222,7 @@ class ProviderConfig(Struct, frozen=True):
     discover: Annotated[
         Annotated[DiscoverConfig, Meta(extra={"short": "enabled"})] | None,
         Meta(
-            description="Make the models that the provider lists callable as `PROVIDER/NAME`. Default: off.",
+            description="Let callers use the models that the provider lists, as `PROVIDER/NAME`. Default: off.",
             examples=[{"as": "box-*", "every": "1m"}],
         ),
     ] = None
