@@ -154,7 +154,7 @@ class IssuerConfig(Struct, frozen=True):
     ] = 600.0
     algorithms: Annotated[
         tuple[Algorithm, ...],
-        Meta(description="Signature algorithms that are accepted. Default: all of these.", examples=[["RS256", "ES256"]]),
+        Meta(description="Signature algorithms that are accepted. Default: all that the gateway supports.", examples=[["RS256", "ES256"]]),
     ] = ALGORITHMS
     leeway: Annotated[
         Pause,
@@ -219,7 +219,7 @@ class IssuerConfig(Struct, frozen=True):
         dict[str, PolicyConfig],
         Meta(
             description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in the order "
-            "of this mapping applies. `*` applies to tokens that have none; without it, they are rejected (403). Default: one policy "
+            "of this mapping applies. `*` applies to tokens that have none; without `*`, they are rejected (403). Default: one policy "
             "without restrictions.",
             examples=[{"ml-engineer": {"models": ["smart"]}, "*": {"models": ["fast"]}}],
         ),
@@ -248,7 +248,7 @@ def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfi
 
 
 def policies_of(issuer: IssuerConfig) -> dict[str, PolicyConfig]:
-    """Return the policies by value of the claim. An issuer without any has one for all tokens, without restrictions."""
+    """Return the policies by value of the claim. An issuer without policies has one policy without restrictions for all tokens."""
     return issuer.policies or {OTHERS: PolicyConfig(OTHERS)}
 
 

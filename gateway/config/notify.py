@@ -54,7 +54,7 @@ class NotifyConfig(Struct, frozen=True):
     secret: Annotated[
         Secrets,
         Meta(
-            description="Secret with which each request is signed (HMAC-SHA256 of Standard Webhooks): `whsec_` and the base64 of "
+            description="Secret with which each request is signed (HMAC-SHA256, as in Standard Webhooks): `whsec_` and the base64 of "
             "at least 24 random bytes. With a list, each request has one signature per secret.",
             examples=["${NOTIFY_SECRET}"],
         ),

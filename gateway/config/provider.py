@@ -176,7 +176,8 @@ class ProviderConfig(Struct, frozen=True):
     max_connections: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            description="Maximum number of connections to one address, per process. Default: half of the files that the process may open.",
+            description="Maximum number of connections to one address, per process. Default: half of the number of files that the "
+            "process may open.",
             examples=[200],
         ),
     ] = None
