@@ -314,7 +314,7 @@ class Pipeline:
             raise
 
     async def _identify(self, call: Call, caller: Caller) -> None:
-        """Authenticate the caller, after fetching the keys of its token's issuer if they are outdated."""
+        """Authenticate the caller. If the keys of its token's issuer are outdated, fetch them first."""
         try:
             call.key = await self.keys.identify(caller.headers, caller.query)
         except (Unauthorized, Forbidden) as error:
@@ -329,7 +329,7 @@ class Pipeline:
 
 
 def _brought_later(alternates: Callable[[], list[Candidate]], call: Call) -> Callable[[], list[Candidate]]:
-    """Return a function that returns the alternates with the credentials that the caller brought."""
+    """Return `alternates` with the credentials that the caller brought, which are read when the function is called."""
     return lambda: list(with_brought(alternates(), call.credentials))
 
 

@@ -1,7 +1,7 @@
-"""Marks of notifications that were sent, so that of all processes with the same store only one sends each.
+"""Marks of sent notifications, so that only one of the processes with the same store sends each notification.
 
-Without Redis, marks are kept in memory. While Redis is unavailable, each process decides alone, so that a notification may
-be repeated, but none is lost.
+Without Redis, marks are kept in memory. While Redis is unavailable, each process decides alone: a notification may be
+repeated, but none is lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TAG = "notify"
 """The hash tag of all marks."""
 MAX_MARKS = 10_000
-"""Maximum number of marks in memory. Beyond it, expired marks are dropped, then the oldest ones."""
+"""Maximum number of marks in memory. When it is reached, expired marks are dropped, then the oldest ones."""
 _Reply = TypeVar("_Reply")
 
 
@@ -30,7 +30,7 @@ class _Mark(msgspec.Struct):
 
 
 class Marks:
-    """The marks of one process, and of all processes if `open_client` is given."""
+    """The marks of one process. If `open_client` is given, it shares them with other processes through Redis."""
 
     def __init__(self, open_client: Callable[[], Redis] | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._open = open_client
@@ -39,7 +39,7 @@ class Marks:
         self._known: dict[str, _Mark] = {}
 
     async def claim(self, name: str, ttl_s: float) -> bool:
-        """Set a mark for `ttl_s` seconds. Return whether no process had set it before."""
+        """Set a mark for `ttl_s` seconds. Return False if a process has already set it."""
         now = self._now()
         known = self._known.get(name)
         if known is not None and now < known.until:
@@ -51,14 +51,14 @@ class Marks:
         return is_own
 
     async def renew(self, name: str, ttl_s: float) -> None:
-        """Keep a mark that some process set for another `ttl_s` seconds."""
+        """Extend the life of a mark, set by any process, to `ttl_s` seconds from now."""
         known = self._known.get(name)
         if known is not None:
             known.until = self._now() + ttl_s
         await self._ask(lambda client: client.pexpire(_key(name), max(1, round(ttl_s * 1000))), 0)
 
     async def release(self, name: str) -> bool:
-        """Remove a mark. Return whether it existed, which is true for only one of all processes."""
+        """Remove a mark. Return whether it existed: if several processes remove it, only the first gets True."""
         known = self._known.pop(name, None)
         is_own = known is not None and known.is_own
         return bool(await self._ask(lambda client: client.delete(_key(name)), is_own))

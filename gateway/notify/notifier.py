@@ -1,4 +1,4 @@
-"""Watches budgets and targets at a fixed interval and sends notifications, apart from the path of calls."""
+"""Checks budgets and targets at a fixed interval and sends notifications. Calls do not wait for this."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gateway.targets.registry import TargetRegistry
 INTERVAL_S = 1.0
 
 ReadBudgets = Callable[[], Awaitable[tuple[list[LimitUsage], list[LimitUsage]]]]
-"""Returns the budgets whose usage has changed, and those that refused a call, since the last time."""
+"""Returns the budgets whose usage has changed since the last time, and those that have refused a call since then."""
 
 
 def new_notifier(
     config: Config, registry: TargetRegistry, metrics: Metrics, report: Callable[[str], None], read_budgets: ReadBudgets
 ) -> Notifier:
-    """Return the notifier of a process. The configuration's store, which a reload cannot change, keeps its marks."""
+    """Return the notifier of a process. Its marks are in the configured store, which a reload cannot change."""
     client = None if config.store.startswith("memory:") else partial(open_client, store_address(config), TAG)
     return Notifier(registry, Marks(client), Sender(metrics, report), read_budgets)
 
 
 class Notifier:
-    """The notifications of one process. Without `notify` in the configuration, it does nothing."""
+    """Sends the notifications of one process. Without `notify` in the configuration, it does nothing."""
 
     def __init__(
         self, registry: TargetRegistry, marks: Marks, sender: Sender, read_budgets: ReadBudgets, interval_s: float = INTERVAL_S
@@ -57,7 +57,7 @@ class Notifier:
             await self._end()
 
     async def stop(self, timeout_s: float) -> None:
-        """Send what is due now, for at most `timeout_s` seconds."""
+        """Send what is due now, then stop. The last check and the sending take at most `timeout_s` seconds each."""
         if self._task is not None and self._config is not None:
             await self._end()
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Sends notifications to the webhook, one at a time, with retries. Calls never wait for it: its queue is bounded."""
+"""Sends notifications to the webhook, one at a time, with retries. Calls never wait: a full queue drops new ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.upstream.transport import Deadlines, Origin, TlsFiles, Transport, U
 from providers.base import WireRequest
 
 MAX_WAITING = 100
-"""Maximum number of notifications that wait. Further ones are dropped and counted."""
+"""Maximum number of waiting notifications. Further ones are dropped and counted."""
 RETRY_DELAYS_S = (1.0, 4.0, 16.0, 60.0)
 """Delays between the attempts to send one notification. A Retry-After of the receiver may lengthen them."""
 MAX_RETRY_AFTER_S = 120.0
@@ -35,11 +35,11 @@ RETRIED_STATUSES = frozenset({408, 425, 429})
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """The reason why one attempt failed. It contains neither the URL nor the answer of the receiver."""
+    """The reason why one attempt failed. It contains neither the receiver's URL nor its answer."""
 
     reason: str
     is_final: bool = False
-    """Whether further attempts cannot succeed."""
+    """Whether further attempts would fail as well."""
     retry_after: float = 0.0
 
 
@@ -60,7 +60,7 @@ class Sender:
         self._is_failing = False
 
     def configure(self, config: NotifyConfig | None) -> None:
-        """Send to the webhook of this configuration from now on. Without one, drop what waits."""
+        """Send to the webhook of this configuration from now on. If it is None, drop the waiting notifications."""
         self._config = config
         if config is None:
             while self._waiting:
@@ -78,7 +78,7 @@ class Sender:
         self._has_work.set()
 
     async def stop(self, timeout_s: float) -> None:
-        """Send what waits, for at most `timeout_s` seconds. Count the rest as dropped."""
+        """Send the waiting notifications for at most `timeout_s` seconds, then stop. Count the rest as dropped."""
         if self._task is None:
             return
         try:

@@ -29,7 +29,7 @@ Send = Callable[[Notification], None]
 
 
 class BudgetWatch:
-    """Notifies once per budget, period and threshold."""
+    """Notifies when a budget reaches a threshold or refuses a call: at most once per period for each."""
 
     def __init__(self, marks: Marks, send: Send, now: Callable[[], float] = time.time) -> None:
         self._marks = marks
@@ -37,7 +37,7 @@ class BudgetWatch:
         self._now = now
 
     async def check(self, config: NotifyConfig, usages: Iterable[LimitUsage], refused: Iterable[LimitUsage]) -> None:
-        """Send what is due. `refused` has the budgets that refused a call."""
+        """Send what is due. `refused` are the budgets that refused a call."""
         if "budget" in config.events:
             for usage in usages:
                 if usage.limit.amount:
@@ -48,7 +48,7 @@ class BudgetWatch:
                     self._send(budget_refused(usage.limit))
 
     async def _check_thresholds(self, thresholds: Iterable[float], usage: LimitUsage) -> None:
-        """Send the highest threshold that was reached. Mark the lower ones as well, so that they do not follow it."""
+        """Notify of the highest threshold reached. Mark the lower ones as well, so that no notification of them follows."""
         share = spent_share(usage)
         reached = sorted((threshold for threshold in thresholds if share >= threshold), reverse=True)
         is_new = [await self._claim(usage, f"{threshold:g}") for threshold in reached]
@@ -56,7 +56,7 @@ class BudgetWatch:
             self._send(budget_reached(usage, reached[0], self._now()))
 
     async def _claim(self, usage: LimitUsage, what: str) -> bool:
-        """Mark an event of a budget in its period. A budget with another amount has its own marks."""
+        """Mark an event of a budget in its period. Return whether it is new. After a change of the amount, all events are new."""
         limit = usage.limit
         if usage.reset_s == math.inf:
             return await self._marks.claim(f"{limit.key}:{limit.amount}:{what}", TOTAL_MARK_S)
@@ -65,7 +65,7 @@ class BudgetWatch:
 
 
 class _Outage(msgspec.Struct):
-    """A target that is down: since when, and when its notification was decided; all on the process's clock."""
+    """The outage of a target. `marked_at` is when its mark was last set or renewed. Times are those of the registry's clock."""
 
     since: float
     reason: str | None = None

@@ -252,7 +252,7 @@ def _query(**schemas: Schema) -> list[dict[str, Any]]:
 
 
 def _stored() -> list[tuple[str, str, dict[str, Any]]]:
-    """Return the operations of stored responses: the path below the response, the method and the operation."""
+    """Return the operations on stored responses, as (path below `/responses/{id}`, method, operation)."""
     named = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     page: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
     pages = _query(limit=page, order={"type": "string", "enum": ["asc", "desc"]}, after={"type": "string"})

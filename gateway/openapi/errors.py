@@ -52,15 +52,15 @@ def _statuses(*errors: type[GatewayError]) -> frozenset[int]:
 
 
 ANY = frozenset(problem[0] for problem in _CONNECTION) | _statuses(GatewayError, NotFound) | {405}
-"""The statuses of errors of every path."""
+"""Error statuses of every path."""
 KEYED = ANY | _statuses(Unauthorized, Forbidden, Unavailable)
-"""Those of a path that requires a key."""
+"""Error statuses of a path that requires a key."""
 READ = KEYED | _statuses(BadRequest, RequestTooLarge) | {408, 415}
-"""Those of a request with a body."""
+"""Error statuses of a request with a body."""
 CALL = READ | _statuses(LimitReached) | {row.status for row in FAILURES.values()}
-"""Those of a model call."""
+"""Error statuses of a model call."""
 OTHERS = frozenset({409})
-"""Those of some paths of the admin listener."""
+"""Error statuses of some paths of the admin listener."""
 
 _FORMS: Mapping[str, Schema] = {
     "Error": {"$ref": "#/components/schemas/Error"},

@@ -1,4 +1,4 @@
-"""The operations of the admin listener: an answer in JSON, errors in one form, an optional body, and query parameters."""
+"""Builds the operations of the admin listener: a JSON answer, errors in one form, an optional body, and query parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations of the admin listener's page: its files, its sessions, and what its views read and send."""
+"""The operations of the admin listener's page: its files, its sessions, and the data that its views read and send."""
 
 from __future__ import annotations
 

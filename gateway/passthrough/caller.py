@@ -26,7 +26,7 @@ class PassthroughCaller(Caller):
         """Whether the caller disconnected before its body was complete."""
 
     def end_body(self) -> None:
-        """Record that the whole body has been read: from now on, a disconnect is detected by listening."""
+        """Record that the whole body has been read: from now on, `sweep` listens for a disconnect."""
         self.reading_body = False
 
     async def read_piece(self) -> tuple[bytes, bool]:
@@ -51,11 +51,11 @@ class PassthroughCaller(Caller):
         await self.write(b"")
 
     async def fail(self, error: bytes) -> None:
-        """Break off a response that has begun: the caller must not take it for a complete one."""
+        """Break off a response that has begun, so that the caller does not take it for a complete one."""
         self.abort()
 
     def sweep(self, now: float) -> None:
-        """Check both deadlines: a response may begin before the body of the request is complete.
+        """Check the deadlines of the request body and of the response, because a response may begin before the body is complete.
 
         The time in which the upstream accepts no more of the body does not count against the caller.
         """

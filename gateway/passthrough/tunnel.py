@@ -118,7 +118,7 @@ class End(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Close the other side once it has been sent all data that this side received."""
+        """Close the other side once all data that this side received has been sent to it."""
         self.is_lost = True
         self._tunnel.begin_closing(self, exc)
         self._on_lost(exc)
@@ -128,7 +128,7 @@ class End(asyncio.Protocol):
     def finish(self) -> None:
         """Close this side once all data for it has been sent. If that data includes a close frame, wait for the answer.
 
-        Closing at once would reset a side that is still sending, and it could lose the close frame.
+        If a side is still sending, closing at once would reset its connection, and the close frame could be lost.
         """
         if self.is_lost or self.transport.is_closing():
             return
@@ -180,7 +180,7 @@ class Tunnel:
             self._closing_at = time.monotonic()
 
     def go_away(self, outcome: Outcome = "drain", told: str = "") -> None:
-        """Send both sides a close frame. `told` is the reason that the caller gets for `limit`."""
+        """Send both sides a close frame. `told` replaces the reason that the caller gets."""
         if self.outcome is not None:
             return
         if not (self.caller.reader.is_closed or self.upstream.reader.is_closed):
@@ -227,7 +227,7 @@ class Tunnel:
 
 
 def _write_eof(transport: asyncio.Transport) -> None:
-    """End the output. A connection that was reset raises an error here before its protocol learns of the reset."""
+    """End the output. On a connection that was reset, this raises an error, possibly before `connection_lost` is called."""
     with contextlib.suppress(OSError):
         transport.write_eof()
 

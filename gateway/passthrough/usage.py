@@ -43,7 +43,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class AnswerCopy:
-    """A copy of one JSON answer, given up when it becomes too large."""
+    """A copy of one JSON answer, discarded if it becomes too large."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -87,7 +87,7 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
 
 
 def usage_of_response(event: bytes) -> Usage | None:
-    """Return the usage of a `response.done` event of the realtime API, or None if it is another event or reports none."""
+    """Return the usage of a `response.done` event of the realtime API, or None if the event is another one or reports no usage."""
     try:
         found = _decode_event(event)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -134,7 +134,7 @@ class UpstreamStream:
         return self._end()
 
     def read_now(self, response: NativeResponse) -> bytes | None:
-        """Return what `read` returns, or None where it would wait. `response` is that of the stream."""
+        """Return what `read` returns, or None if it would wait. `response` is the response of this stream."""
         relay = self.relay
         while not relay.done:
             try:
@@ -237,7 +237,7 @@ async def _read_first(stream: UpstreamStream) -> bytes:
 
 
 async def continue_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Send what is left of a stream that was read, and sent if it had content, without a task (gateway.fast)."""
+    """Send the rest of a stream that the fast lane opened. It has sent the first events if they had content."""
     stream.first = b""
     if not exchange.caller.head_sent:
         stream.first = await _read_first(stream)

@@ -1,4 +1,4 @@
-"""Models that providers list (`discover`): the names under which callers use them, and what is known about other names."""
+"""Models that providers list (`discover`): their names for callers, and whether another name may belong to an unread list."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class DiscoveredModels:
     """The models that the providers of one configuration list."""
 
     def __init__(self, models: Mapping[str, Model] | None = None, unread: Mapping[str, DiscoverConfig] | None = None) -> None:
-        """`unread` are the settings of the providers whose list has not been read, by provider."""
+        """`unread` has the settings of each provider whose list has not been read, by its name."""
         self.models = models or {}
         self._unread = unread or {}
         self.assumes: bool = False
-        """Whether a name counts as listed if its list has not been read. This is for dry runs, which send no request."""
+        """Whether every name that an unread list may contain counts as listed: True in dry runs, which read no lists."""
 
     def find(self, name: str) -> Model | None:
         """Return the listed model with this name, or None."""
@@ -47,7 +47,7 @@ class DiscoveredModels:
 def discovered_models(
     providers: Mapping[str, ProviderConfig], configured: Iterable[str], lists: Mapping[str, tuple[str, ...] | None]
 ) -> DiscoveredModels:
-    """Return the models of the lists. Names and prefixes that the file configures take precedence, then the first provider."""
+    """Return the models of the lists. Configured names and prefixes take precedence; of several providers, the first one does."""
     configured = set(configured)
     models: dict[str, Model] = {}
     unread: dict[str, DiscoverConfig] = {}

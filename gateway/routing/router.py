@@ -223,7 +223,7 @@ class Router:
         return candidate
 
     def _is_cacheable(self, path: tuple[Model, ...]) -> bool:
-        """Return whether the path contains no name that a caller chose: callers can choose any number of names."""
+        """Return whether the path has only known names: those that callers make up would fill the cache."""
         listed = self._discovered.models
         return all(each.name not in self._passing and (each.name in self._models or each.name in listed) for each in path)
 
@@ -274,7 +274,7 @@ class Router:
         assert_never(policy)
 
     def expected_cost(self, option: SplitOption, query: RouteQuery) -> float:
-        """Return the maximum cost of the call in nano-dollars at the cheapest candidate that the option may try first."""
+        """Return the maximum cost of the call, in nano-dollars, at the cheapest candidate that the option may try first."""
         return min(query.cost(candidate.backend.target, candidate.backend.price) for candidate in option.first_candidates)
 
 
@@ -284,7 +284,7 @@ def attempts_in_flight(option: SplitOption) -> int:
 
 
 def expected_wait(option: SplitOption, *, stream: bool) -> float:
-    """Return the expected seconds to a first token at the fastest candidate that the option may try first."""
+    """Return the shortest expected time to first token, in seconds, of the candidates that the option may try first."""
     return min(candidate.backend.latency.expected_wait(stream=stream) for candidate in option.first_candidates)
 
 

@@ -1,7 +1,7 @@
 """The alerts of deploy/rules/alerts.yml that one instance can decide from its own metrics of the last 15 minutes.
 
-The page shows them to operators without Prometheus. Name, severity, threshold and duration are those of the file. Alerts that need
-more than 15 minutes, other instances or Prometheus itself are left out.
+The page shows them to operators without Prometheus. Name, severity, threshold and duration are those of the file.
+Alerts that need a longer time, metrics of other instances, or Prometheus itself are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Found = Iterator[tuple[str, str]]
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """The rows of FAMILIES at one time, in seconds since the epoch."""
+    """The rows of FAMILIES at one time. `at` is in seconds since the epoch."""
 
     at: float
     rows: Snapshot
@@ -35,7 +35,7 @@ class Readings:
         self._now = moments[-1]
 
     def gauge(self, name: str, by: str = "", **labels: str) -> dict[str, float]:
-        """Return the current values of a gauge by the value of the label `by`, for the largest series of each."""
+        """Return the current values of a gauge by the value of the label `by`: the largest if several series have it."""
         values: dict[str, float] = {}
         for key, cell in _selected(self._now.rows, name, GAUGES[name][1], by, labels):
             if cell != ABSENT:
@@ -53,7 +53,7 @@ class Readings:
         return {key: value for key, value in sums.items() if value > 0}
 
     def quantile(self, source: str, seconds: float, share: float, by: str = "") -> dict[str, float]:
-        """Return a quantile of the values of the last `seconds` in seconds, by the value of the label `by`."""
+        """Return a quantile, in seconds, of the values of the last `seconds`, by the value of the label `by`."""
         start = self._now.at - seconds
         before = next((moment for moment in reversed(self._moments) if moment.at <= start), self._moments[0])
         bounds, names = SOURCES[source].buckets, SOURCES[source].labels
@@ -122,7 +122,7 @@ def _fallbacks(read: Readings) -> Found:
     calls = read.increase("lockgate_requests", 120, "model")
     for model, count in read.increase("lockgate_fallback_answers", 120, "model").items():
         if count > 0.2 * calls.get(model, 0.0):
-            yield model, f"Another target than the first answers {count / max(calls.get(model, 0), count):.0%} of the calls to {model}."
+            yield model, f"A target other than the first answers {count / max(calls.get(model, 0), count):.0%} of the calls to {model}."
 
 
 def _counted(name: str, seconds: float, by: str, text: str, more_than: float = 0.0) -> Callable[[Readings], Found]:
@@ -284,7 +284,7 @@ FAMILIES = (
 
 
 class Alerts:
-    """The alerts whose condition holds, each with the time since when it holds."""
+    """The alerts whose condition holds, each with the time at which it began to hold."""
 
     def __init__(self) -> None:
         self._since: dict[tuple[str, str], float] = {}

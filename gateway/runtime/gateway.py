@@ -56,7 +56,7 @@ from gateway.upstream.resolver import Resolver
 RETIRE_INTERVAL_S = 0.5
 """Interval at which replaced generations are checked for calls in flight."""
 OUTAGE_DETECTION_S = 2.0
-"""Time, added to the store deadline, by which reports of other subsystems are delayed, so that the limit store detects an outage first."""
+"""Other subsystems delay their reports by this time plus the store deadline, so that the limit store reports an outage first."""
 
 class Gateway:
     """One process: log, counters, upstream connections, engines, limit store, and the serving generation.
@@ -155,11 +155,11 @@ class Gateway:
 
     def _on_runtime_keys(self) -> None:
         self.generation.set_runtime_keys(self.runtime_keys.accepted)
-        if self._dependencies_started:  # the first limit on tokens may be that of a new key
+        if self._dependencies_started:  # a new key may have the first limit on tokens
             self._spawn(self._preload_tokenizers(self.generation, serving=True), "tokenizers")
 
     def _on_discovered(self) -> None:
-        """Serve the models that providers list now."""
+        """Apply the new lists of the models that providers offer."""
         self.generation.set_discovered(self.discovery.lists)
         self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
         self._configure_probes()
@@ -174,7 +174,7 @@ class Gateway:
             await limits.budget_gauge.refresh(limits.limiter)
 
     async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
-        """Return the budgets whose usage has changed, and those that refused a call, since the last time."""
+        """Return the budgets whose usage has changed since the last time, and those that have refused a call since then."""
         await self.refresh_budgets()
         limits = self.generation.limits
         return limits.budget_gauge.take_news() if limits is not None else ([], [])

@@ -78,7 +78,7 @@ def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, 
 
 
 def _targets_down(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """Return 1 for each target that is down, else 0. Targets without a separate label are down if one of them is."""
+    """Return 1 for each target that is down, else 0. Targets that share a label count as down if one of them is."""
     values: dict[tuple[str, ...], float] = {}
     for target in health.all():
         label = (metrics.target_named(target.name),)
@@ -87,7 +87,7 @@ def _targets_down(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, .
 
 
 def _target_values(health: TargetRegistry, metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
-    """Return one number for each target. The numbers of targets without a separate label are added up."""
+    """Return one number for each target. The numbers of targets that share a label are added up."""
     values: dict[tuple[str, ...], float] = {}
     for target in health.all():
         label = (metrics.target_named(target.name),)

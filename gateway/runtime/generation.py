@@ -81,7 +81,7 @@ class Generation:
         self.fast_lane = FastLane(self.pipeline, is_open=not config.cors)
 
     def set_discovered(self, lists: Mapping[str, tuple[str, ...] | None]) -> None:
-        """Replace the models that providers list. None is a list that has not been read."""
+        """Replace the models that providers list. None stands for a list that has not been read."""
         self.router.discovered = discovered_models(self.config.providers, self.config.models, lists)
 
     def dry_run(self) -> DryRun:

@@ -55,7 +55,7 @@ class Issuers:
         return source
 
     def _path_of(self, issuer: IssuerConfig) -> Path | None:
-        """Return the file that keeps the keys. Its name depends on the issuer, so that no other issuer's keys are read."""
+        """Return the file that keeps the keys. Its name depends on the issuer, so that it never has the keys of another one."""
         if self._folder is None or issuer.jwks_file is not None:
             return None
         digest = hashlib.sha256(repr((issuer.issuer, issuer.jwks_url)).encode()).hexdigest()[:16]
@@ -63,6 +63,6 @@ class Issuers:
 
 
 def _source_of(issuer: IssuerConfig) -> _Source:
-    """Return the settings from which the keys follow."""
+    """Return the settings that determine the keys."""
     proxy = None if issuer.proxy is None else str(issuer.proxy)
     return issuer.name, issuer.issuer, issuer.jwks_url, issuer.key_set, issuer.ca, proxy, issuer.refresh

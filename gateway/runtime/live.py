@@ -1,7 +1,7 @@
 """The last 15 minutes of this instance, for the page of the admin listener: calls, errors, tokens, cost and latency over time.
 
-Every STEP_S seconds a sample of the counters is taken, and every MOMENT_S seconds a copy of the families that alerts and shares
-need. Samples are also taken while no page is open, so that a page has a history from the start.
+Every STEP_S seconds a sample of the counters is taken, and every MOMENT_S seconds a copy of the metrics that the alerts
+and `shares` need. Samples are also taken while no page is open, so that a page has a history from the start.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class LiveSeries:
             await asyncio.sleep(STEP_S)
 
     def sample(self) -> None:
-        """Take a sample and, if it is due, the rows for alerts and shares."""
+        """Take a sample and, if they are due, the rows for the alerts and for `shares`."""
         now = self._clock()
         before, self._last = self._last, sample_of(self._metrics.merged_rows(_SAMPLED), now)
         if before is not None:
@@ -110,7 +110,7 @@ class LiveSeries:
         return {name: list(column) for name, column in zip(COLUMNS, columns, strict=True)}
 
     def shares(self) -> dict[str, dict[str, int]]:
-        """Return the calls of the last 15 minutes by model, and by the target that served them."""
+        """Return the number of calls in the last 15 minutes by model, then by the target that served them."""
         before = self._moments[0].rows.get("lockgate_requests", {}) if self._moments else {}
         shares: dict[str, dict[str, int]] = {}
         for labels, (count, *_) in self._metrics.merged_rows({"lockgate_requests"}).get("lockgate_requests", {}).items():

@@ -52,7 +52,7 @@ class Reloader:
         self.problems: tuple[Problem, ...] = ()
         """The problems of the last reload; empty if it succeeded."""
         self.changes: list[Change] = []
-        """What the last reload that was applied has changed."""
+        """The changes that the last successful reload made."""
         self.rejected: list[str] = []
         """What the rejected file would change, as paths without values; empty if the last reload succeeded."""
         self.needs_restart: list[Change] = []
@@ -109,7 +109,7 @@ class Reloader:
         return "failed"
 
     def _rejected_changes(self) -> list[str]:
-        """Compare the file with the serving configuration. An unreadable file has no changes."""
+        """Return the paths at which the file differs from the serving configuration; none if it cannot be read."""
         try:
             return changed_paths(self.loaded.text.data, read_config_bytes(self._source.path))
         except ConfigError:

@@ -52,7 +52,7 @@ class Resources:
         self._resolver = resolver or ThreadResolver()
         self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
         self.loopback = NativeTransport(connections=64)
-        """For calls of the admin listener's page to the callers' listener of this gateway."""
+        """The transport for calls from the admin listener's page to this gateway's callers' listener."""
         self.sockets = sockets
         self._httpx: dict[tuple[str, int | None, str], Transport] = {}
         self._engines: list[tuple[str, AnyEngine]] = []

@@ -32,7 +32,7 @@ from providers.local.worker_engine import WorkerEngine
 
 
 def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto", demo: Demo | None = None) -> int:
-    """Serve until a signal stops the process. Return the exit code. `demo` has the providers that the configuration names.
+    """Serve until a signal stops the process. Return the exit code. `demo` serves the providers of a demo configuration.
 
     The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """

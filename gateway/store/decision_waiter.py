@@ -1,4 +1,4 @@
-"""Waiting for a decision of a limiter: with a future, or with any object that takes the result in its place."""
+"""Waiting for a decision of a limiter, with a future or another object that receives the decision."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class DecisionWaiter(Protocol):
-    """Receives a decision; a future is one."""
+    """An object that receives a decision, such as a future."""
 
     def done(self) -> bool:
-        """Return whether the decision is no longer wanted. A reservation is then given back."""
+        """Return whether the decision is no longer needed, so that a reservation must be given back."""
         ...
 
     def set_result(self, result: Any, /) -> None:
@@ -24,7 +24,7 @@ class DecisionWaiter(Protocol):
 
 
 async def wait_for_decision(future: asyncio.Future[T], give_back: Callable[[T], None]) -> T:
-    """Return the decision. Give it back if it arrives just as the caller disconnects."""
+    """Return the decision. If it arrives just as the caller disconnects, call `give_back` with it."""
     try:
         return await future
     except BaseException:

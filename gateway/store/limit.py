@@ -161,7 +161,7 @@ class LimitStatus(msgspec.Struct, frozen=True):
     remaining: int
     reset_s: float
     reserved: int | None = None
-    """The part of the used amount that calls in flight reserve, of all processes together. None if the store does not say."""
+    """The part of the used amount that calls in flight of all processes reserve; None if it is unknown."""
 
 
 class LimitUsage(msgspec.Struct, frozen=True):
@@ -257,23 +257,23 @@ def seconds_until(until: int, now: int) -> float:
 
 
 class Needs(NamedTuple):
-    """What a set of limits needs to know about a call, computed once for each set."""
+    """Properties of a set of limits, computed once for each set: the estimates that it needs, and the kinds of limits in it."""
 
     tokens: bool
-    """Whether an estimate of its tokens is needed."""
+    """Whether an estimate of a call's tokens is needed."""
     cost: bool
-    """Whether an estimate of its cost is needed."""
+    """Whether an estimate of a call's cost is needed."""
     is_strict: bool
     """Whether a strict limit on tokens or spend is among the limits."""
     has_strict_tokens: bool
-    """Whether a strict limit on tokens is among them."""
+    """Whether a strict limit on tokens is among the limits."""
     has_budgets: bool
-    """Whether a budget is among them that is not that of a user."""
+    """Whether the limits include a budget of an owner other than an end user."""
 
 
 @lru_cache(4096)
 def needs_of(limits: tuple[Limit, ...]) -> Needs:
-    """Return what these limits need."""
+    """Return the properties of these limits."""
     cost = any(limit.kind == "spend" for limit in limits)
     counted = [limit for limit in limits if limit.kind in TOKEN_KINDS]
     strict_tokens = any(limit.strict for limit in counted)

@@ -148,8 +148,7 @@ class OutageLimiter:
         """Return this process's share of a limit on concurrent calls.
 
         While the store still counts the calls from before the outage, the share is their number plus a part of the
-        remaining amount, but no more than the regular share unless their number alone exceeds it. Later it is the
-        regular share.
+        remaining amount. It exceeds the regular share only if their number alone does. After that time, it is the regular share.
         """
         leases_ended = self._now() - self._began > LEASES_HELD_US
         share = self._shares.get(limit.key)

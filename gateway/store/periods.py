@@ -42,9 +42,9 @@ class PeriodClock:
         self._valid_from, self._valid_until = (0, NEVER_US) if self._zone is UTC else (0, 0)
 
     def offsets(self, now: int) -> Offsets:
-        """Return the offsets around `now`, including the shift of weeks.
+        """Return the offsets around `now` and the moment between them. The offsets include the shift of weeks.
 
-        The moment between them is the next change after the day before `now`, so that clocks may differ by a day.
+        The moment is the first change that is later than a day before `now`, because clocks may differ by a day.
         """
         if not self._valid_from <= now < self._valid_until:
             first = max(0, now - DAY_US)

@@ -1,4 +1,4 @@
-"""Responses of the Responses API in Redis, shared by all processes that use the same store, and the contents of calls.
+"""Stores responses of the Responses API, and captured contents of calls, in Redis for all processes that use it.
 
 Each record is one key that expires by itself. An index contains the sizes of all records, so that their sum can be
 limited. All keys share one hash tag, so that one script can change them together.

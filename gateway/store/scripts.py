@@ -148,8 +148,8 @@ for i = 1, tonumber(ARGV[1]) do
         reply[3 * j] = reply[3 * j] - cost
         kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[3 * j + 1], cost, reply[3 * j]
       end
-      -- The first write must be a SET: if Redis is out of memory it rejects the SET and so the whole script. After a DEL as the first
-      -- write, Redis would let the script run on.
+      -- The first write must be a SET: if Redis is out of memory, it rejects the SET and therefore the whole script. If the first
+      -- write were a DEL, Redis would run the rest of the script.
       redis.call('SET', rkey, cmsgpack.pack(kept), 'PX', 90000000)
       for j = 1, m do
         local limit = limits[j]

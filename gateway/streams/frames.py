@@ -35,7 +35,7 @@ class FrameReader:
 
     @property
     def is_between_frames(self) -> bool:
-        """Return whether the last frame is complete, so that another frame may be inserted."""
+        """Whether the last frame is complete, so that another frame may be inserted."""
         return self._in_head and not self._head
 
     def feed(self, data: bytes) -> None:

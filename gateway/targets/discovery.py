@@ -50,7 +50,7 @@ class _Lister:
 
     @property
     def models(self) -> tuple[str, ...] | None:
-        """The listed models that the settings take; None until a list has been read."""
+        """The listed models that the settings select; None until a list has been read."""
         return None if self.listed is None else tuple(filter(self.settings.takes, self.listed))[:MAX_MODELS]
 
     @property
@@ -63,7 +63,7 @@ class Discovery:
     """The lists of models of one process, as its current generation configures them."""
 
     def __init__(self, report: Callable[[str], None], on_change: Callable[[], None]) -> None:
-        """`report` receives a line when a list changes, fails or is read again. `on_change` is called after each change."""
+        """`report` receives a line when a list changes, cannot be read, or can be read again. `on_change` is called after each change."""
         self._report = report
         self._on_change = on_change
         self._listers: dict[str, _Lister] = {}
@@ -74,7 +74,7 @@ class Discovery:
         return {name: lister.models for name, lister in self._listers.items()}
 
     def states(self) -> dict[tuple[str, ...], float]:
-        """Return 1 for each provider whose last list was read, and 0 for the others, by provider."""
+        """Return, by provider, 1 if the last attempt to read its list succeeded, else 0."""
         return {(name,): float(lister.models is not None and not lister.failing) for name, lister in self._listers.items()}
 
     def counts(self) -> dict[tuple[str, ...], float]:
@@ -82,7 +82,7 @@ class Discovery:
         return {(name,): float(len(lister.models or ())) for name, lister in self._listers.items()}
 
     def configure(self, config: Config, backend_of: Callable[[str, str], Backend]) -> None:
-        """Read the lists of this configuration's providers. The list of a server that is still used stays in use."""
+        """Read the lists of this configuration's providers. Until a list has been read, use the last one of the same server."""
         known = {lister.source: lister for lister in self._listers.values()}
         self._cancel()
         self._listers = {}
@@ -95,7 +95,7 @@ class Discovery:
                 lister.task = asyncio.create_task(self._read_repeatedly(lister), name=f"discover {name}")
 
     async def wait_for_first(self) -> None:
-        """Wait until each provider has answered or failed once, at most START_TIMEOUT_S."""
+        """Wait until each provider has answered or failed once, but at most START_TIMEOUT_S."""
         waits = [lister.tried.wait() for lister in self._listers.values()]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*waits), START_TIMEOUT_S)
@@ -123,7 +123,7 @@ class Discovery:
                 wait_s = min(RETRY_INTERVAL_S, lister.settings.every)
             lister.tried.set()
             attempt += 1
-            await asyncio.sleep(wait_s * (0.9 + 0.2 * random.random()))  # keeps processes from asking in step
+            await asyncio.sleep(wait_s * (0.9 + 0.2 * random.random()))  # so that processes do not ask at the same moments
 
     def _take(self, lister: _Lister, listed: list[str]) -> None:
         before, lister.listed = lister.models, listed

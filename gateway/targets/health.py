@@ -114,7 +114,7 @@ class TargetHealth:
 
     @property
     def is_down(self) -> bool:
-        """Whether calls fail or would fail: not live, except in a cooldown after a 429 while nothing else is wrong."""
+        """Whether the target is out of service because of failures, or in a cooldown for a reason other than a 429."""
         if self.ejected:
             return True
         return self.cooldown.reason != "rate_limit" and self._clock() < self.cooldown.until

@@ -62,7 +62,7 @@ class Probes:
     async def _probe_repeatedly(self, probe: ProbeConfig, backends: list[Backend]) -> None:
         timeout_s = min(max(MIN_TIMEOUT_S, probe.every), MAX_TIMEOUT_S)
         while True:
-            await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # keeps processes from probing in step
+            await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # so that several processes do not probe at the same moments
             failure = await send_probe(backends[0], probe.path, timeout_s)
             for backend in backends:
                 self._registry.health_of(backend.target).record_probe(failure)

@@ -1,4 +1,4 @@
-"""The secrets of a target, which are masked in every text that comes back from it."""
+"""The secrets of a target, which are masked in every text that it returns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The captured content of a call: its request and response as text, without secrets, images and audio.
+"""The captured content of a call: its request and response as text, without secrets, images or audio.
 
-The text is made by the thread that writes records, not by the event loop.
+The thread that writes records makes the text, not the event loop.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from gateway.call import Call
 
 MAX_CONTENT_BYTES = 64 << 10
-"""Maximum size of the request, and of the response, that is kept of a call."""
+"""Maximum size of the text that is kept of a request or a response."""
 MIN_DATA_CHARS = 256
-"""Length from which text without spaces counts as the data of an image, a recording or a file."""
+"""Minimum length at which text without spaces counts as the data of an image, a recording or a file."""
 MASK = "***"
 _DATA = re.compile(rf"(?:data:[\w/.+-]{{0,64}};base64,)?[A-Za-z0-9+/_-]{{{MIN_DATA_CHARS},}}={{0,2}}")
 _SECRET = re.compile(
     r"\b(?:sk|pk|rk|lg|xai|gsk|ghp|gho|github_pat|glpat|hf|xox[abps]|AKIA|AIza)[-_A-Za-z0-9]{16,}"
     r"|(?<=Bearer )[^\s\"\\]{8,}"
 )
-"""Credentials by their usual beginnings."""
+"""Matches credentials by their usual prefixes."""
 
 
 class CallContent(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ def content_of(call: Call) -> CallContent | None:
 
 
 def stored_content(content: CallContent) -> bytes:
-    """Return the content as the JSON object that is stored: `request`, `response`, and `cut` if one of them is not complete."""
+    """Return the content as the JSON object that is stored: `request`, `response`, and `cut` if either is incomplete."""
     request, is_request_cut = _shown(content.request, content.secrets)
     response, is_response_cut = _shown(content.response, content.secrets)
     shown: dict[str, Any] = {"request": request, "response": response}

@@ -69,7 +69,7 @@ class CallLog:
         return self._dropped + self._output.dropped
 
     def add(self, call: Call, ended: float) -> None:
-        """Queue the line of a finished call, and record it."""
+        """Queue the log line of a finished call, and also record it if calls are recorded."""
         if self.records is None and self._human:
             self.write(human_line(call, ended))
             return
@@ -182,7 +182,7 @@ def _of_other_targets(call: Call) -> dict[str, Any]:
 
 
 def _adjustment_text(adjustment: Adjustment) -> str:
-    """Return `param:action`, with the old and new value if both are numbers: texts may quote the request."""
+    """Return `param:action`, with the old and new value if both are numbers, because texts may quote the request."""
     text = f"{safe_name(adjustment.param)}:{adjustment.action}"
     numbers = [value for value in (adjustment.from_, adjustment.to) if type(value) in (int, float)]
     return f"{text} {numbers[0]:.12g} -> {numbers[1]:.12g}" if len(numbers) == 2 else text

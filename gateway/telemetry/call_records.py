@@ -44,14 +44,14 @@ class Recorder(Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether lines of earlier calls wait to be written."""
+        """Whether lines of earlier calls to `append` wait to be written."""
 
     @property
     def drops(self) -> int:
         """Number of waiting lines that were dropped."""
 
     def append(self, lines: list[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
-        """Add lines and the contents of calls. Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError."""
+        """Add lines and the contents of calls. Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError if that fails."""
 
     def close(self) -> None:
         """Release the file or the connection."""
@@ -94,7 +94,7 @@ class CallRecords:
 
     @property
     def drops(self) -> int:
-        """Number of calls that were not recorded, or whose content was not."""
+        """Number of lines and contents of calls that were dropped."""
         return self._dropped + self._unwritten + self._recorder.drops
 
     def add(self, line: bytes, content: CallContent | None = None) -> None:
@@ -144,7 +144,7 @@ class CallRecords:
         self._recorder.close()
 
     def _next_work(self) -> _Work | None:
-        """Return the next lines, or none after RETRY_INTERVAL_S if lines wait to be written."""
+        """Return the next work. If earlier lines wait to be written, return empty work after RETRY_INTERVAL_S."""
         try:
             return self._work.get(timeout=RETRY_INTERVAL_S if self._recorder.waits else None)
         except queue.Empty:

@@ -1,4 +1,4 @@
-"""A local copy of the call records in Redis, which queries use.
+"""A local copy, for queries, of the call records in Redis.
 
 The copy is an SQLite file with the rows of a file of call records. Each query first reads the records that are new in the
 stream, and deletes those that are no longer in it.
@@ -37,14 +37,14 @@ class RecordCopy:
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
-        """Bring the copy up to date. Raise StoreUnavailableError if Redis fails, and OSError or sqlite3.Error if the file does."""
+        """Update the copy. Raise StoreUnavailableError if Redis fails, and OSError or sqlite3.Error if the file cannot be written."""
         with self._lock:
             try:
                 self._copy_new()
             except sqlite3.DatabaseError as error:
-                if type(error) is not sqlite3.DatabaseError:  # one of its subclasses, such as that for a full disk
+                if type(error) is not sqlite3.DatabaseError:  # a subclass is another error, such as a full disk
                     raise
-                self.path.unlink()  # a damaged copy is made again
+                self.path.unlink()  # the copy is damaged: make it again
                 self._copy_new()
 
     def content(self, id: str) -> Raw | None:
@@ -109,7 +109,7 @@ def _row(id: bytes, fields: dict[bytes, bytes]) -> tuple[Any, ...] | None:
 
 
 def _number(id: bytes) -> int:
-    """Return a number for an id of the stream (`milliseconds-sequence`); later ids have greater numbers."""
+    """Return the number of an id in the stream (`milliseconds-sequence`); later ids have greater numbers."""
     milliseconds, _, sequence = id.partition(b"-")
     return (int(milliseconds) << _SEQUENCE_BITS) + int(sequence)
 

@@ -124,7 +124,7 @@ class RecordFile:
             self._prune(database)
         except sqlite3.DatabaseError as error:
             self.close()
-            if type(error) is sqlite3.DatabaseError:  # not one of its subclasses, such as that for a full disk or a lock
+            if type(error) is sqlite3.DatabaseError:  # a subclass is another error, such as a full disk or a lock
                 self._path.replace(self._path.with_suffix(".damaged"))
             raise
 

@@ -89,7 +89,7 @@ def _read(read: Any, params: Mapping[str, str], name: str) -> float:
 
 
 def _read_statuses(text: str) -> tuple[int, int]:
-    """Return the first and the last status of `429` or `4xx`."""
+    """Return the first and the last of the statuses that a text such as `429` or `4xx` selects."""
     if re.fullmatch(r"[1-5]xx", text):
         return int(text[0]) * 100, int(text[0]) * 100 + 99
     if not re.fullmatch(r"[1-5][0-9]{2}", text):
@@ -131,7 +131,7 @@ def find_records(path: Path, query: RecordQuery) -> FoundRecords:
 
 
 def find_record(path: Path, id: str) -> list[Raw]:
-    """Return the records with this request id, or with this id of the caller's own. Raise sqlite3.Error as above."""
+    """Return the records with this request id, or with this id of the caller's choice. Raise sqlite3.Error if the file cannot be read."""
     with _reading(path) as database:
         if database is None:
             return []
@@ -140,7 +140,7 @@ def find_record(path: Path, id: str) -> list[Raw]:
 
 
 def find_content(path: Path, id: str, written_after: float) -> Raw | None:
-    """Return the captured content of the call with this request id. Raise sqlite3.Error as above."""
+    """Return the captured content of the call with this request id. Raise sqlite3.Error if the file cannot be read."""
     with _reading(path) as database:
         if database is None:
             return None

@@ -85,8 +85,8 @@ class RecordStream:
     def append(self, lines: Iterable[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
         """Add the records of log lines, and the contents of calls.
 
-        Raise StoreUnavailableError if Redis fails. The lines then wait for the next call; those beyond MAX_LINES, and the
-        contents, are dropped and counted.
+        Raise StoreUnavailableError if Redis fails. The lines then wait for the next `append`; those beyond MAX_LINES,
+        and the contents, are dropped and counted.
         """
         self._unsent += [line.rstrip(b"\n") for line in lines]
         surplus = max(0, len(self._unsent) - MAX_LINES)
@@ -136,5 +136,5 @@ class RecordStream:
 
 
 def contents_at(address: RedisAddress) -> RedisResponses:
-    """Return the captured contents of calls in a Redis, under CONTENT_OWNER and the request id."""
+    """Return the captured contents of calls in this Redis. Their owner is CONTENT_OWNER, and their ids are request ids."""
     return RedisResponses(address, lambda line, failed: None, tag=TAG)
