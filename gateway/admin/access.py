@@ -125,17 +125,27 @@ def _digest(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie for the port that the browser called: cookies of a host are sent to all its ports.
+
+    With one name, signing in to a second gateway on the same host would end the session of the first.
+    """
+    port = request.headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
+
+
 def _cookie(request: Request) -> str:
     """Return the token in the cookie of a request, or "" without one."""
+    name = cookie_name(request)
     cookies: SimpleCookie = SimpleCookie()
     try:
         cookies.load(request.headers.get("cookie", ""))
     except CookieError:
         return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    return cookies[name].value if name in cookies else ""
 
 
 def _set_cookie(answer: Response, request: Request, token: str, max_age: int) -> None:
     # a reverse proxy with TLS says so in this header; a caller that forges it only makes its own cookie stricter
     secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
-    answer.set_cookie(COOKIE, token, max_age=max_age, path="/", secure=secure, httponly=True, samesite="strict")
+    answer.set_cookie(cookie_name(request), token, max_age=max_age, path="/", secure=secure, httponly=True, samesite="strict")

@@ -16,10 +16,13 @@ from gateway.http.request_id import next_id
 from gateway.runtime.gateway import Gateway
 from gateway.telemetry.call_log import internal_error
 
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+"""Headers of every JSON response: some contain a secret, and all contain text from callers and providers."""
+
 
 def json_response(value: Any, status: int = 200) -> Response:
     """Return a value as a JSON response."""
-    return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")
+    return Response(msgspec.json.encode(value), status, {**_HEADERS, "x-request-id": next_id()}, "application/json")
 
 
 async def answer_error(request: Request, error: GatewayError) -> Response:
@@ -55,4 +58,4 @@ def answer_internal_error(gateway: Gateway) -> Callable[[Request, Exception], Aw
 
 def _error_response(error: GatewayError, id: str) -> Response:
     headers = {name.decode(): value.decode() for name, value in error.headers}
-    return Response(error.as_body(), error.status, {"x-request-id": id, **headers}, "application/json")
+    return Response(error.as_body(), error.status, {**_HEADERS, "x-request-id": id, **headers}, "application/json")

@@ -6,6 +6,7 @@ These endpoints answer with the operator's rights: no virtual key is needed, and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from gateway.explain.request import explain
 from gateway.explain.route import plan_route, simulated_bodies
 from gateway.http.json_body import parse_body, read_body_in_time
 from gateway.runtime.gateway import Gateway
+from gateway.targets.status import TargetView
 
 DOORS = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
 """The APIs that the playground offers."""
@@ -44,21 +46,26 @@ class PlaygroundAdmin:
 
     async def models(self, request: Request) -> Response:
         """GET /admin/models: list the models, each with its route as a tree, its targets, and whether the configuration names it."""
+        not_live = [view for view in self._gateway.target_views() if view.state != "live"]
         models = []
         for number, name in enumerate(self._gateway.generation.router.names()):
             if number % MODELS_PER_SLICE == MODELS_PER_SLICE - 1:
                 await asyncio.sleep(0)
-            models.append(await self._model(name))
+            models.append(await self._model(name, not_live))
         return json_response({"object": "list", "data": models})
 
-    async def _model(self, name: str) -> dict[str, Any]:
+    async def _model(self, name: str, not_live: Sequence[TargetView]) -> dict[str, Any]:
+        """Describe one model. `not_live` has the targets in cooldown or being probed.
+
+        Reading the state of all targets again for each of 10,000 models takes minutes.
+        """
         gateway = self._gateway
-        router, views = gateway.generation.router, gateway.target_views()
+        router = gateway.generation.router
         model: dict[str, Any] = {"id": name, "configured": name in gateway.config.models, "targets": [], "route": None}
         try:
             model["targets"] = [candidate.backend.target.name for candidate in router.all_candidates(router.find(name))]
             bodies = simulated_bodies(name, 1, None, None)
-            plan = await plan_route(router, gateway.config, name, bodies, {}, require_parameters=False, views=views)
+            plan = await plan_route(router, gateway.config, name, bodies, {}, require_parameters=False, views=not_live)
         except GatewayError as error:
             return {**model, "refused": error.message}
         return {**model, "route": plan["route"]}

@@ -13,6 +13,7 @@ from gateway.admin.access import COOKIE, CSRF_HEADER, LIFETIME_S, MAX_SESSIONS, 
 from tests.admin.conftest import Admin
 
 KEY = "admin-key-of-this-test-0123456789"
+COOKIE_OF_PORT = f"{COOKIE}_8081"
 
 
 @pytest.fixture
@@ -74,12 +75,12 @@ async def test_form_of_another_site_cannot_sign_in(keyed: Admin) -> None:
 
 async def test_session_ends_when_it_is_closed(keyed: Admin) -> None:
     csrf = (await sign_in(keyed)).json()["csrf"]
-    token = keyed.client.cookies[COOKIE]
+    token = keyed.client.cookies[COOKIE_OF_PORT]
     assert (await keyed.client.delete("/admin/session")).status_code == 403
     ended = await keyed.client.delete("/admin/session", headers={CSRF_HEADER: csrf})
     assert ended.json()["open"] is False
     assert "max-age=0" in ended.headers["set-cookie"].lower()
-    keyed.client.cookies.set(COOKIE, token)
+    keyed.client.cookies.set(COOKIE_OF_PORT, token)
     assert (await keyed.client.get("/admin/keys")).status_code == 401
 
 
@@ -125,7 +126,15 @@ def request_of(body: bytes = b"", cookie: str = "") -> Request:
     return Request({"type": "http", "method": "POST", "path": "/", "headers": headers, "query_string": b"", "scheme": "http"}, receive)
 
 
-@pytest.mark.parametrize("cookie", ["", "a=b", f"{COOKIE}=", f'{COOKIE}="', "=;;", "\x7f"])
+@pytest.mark.parametrize("cookie", ["", "a=b", f"{COOKIE_OF_PORT}=", f'{COOKIE_OF_PORT}="', "=;;", "\x7f"])
 async def test_strange_cookies_open_no_session(keyed: Admin, cookie: str) -> None:
     answer = await Access(keyed.gateway).show(request_of(cookie=cookie))
     assert msgspec.json.decode(answer.body)["open"] is False
+
+
+async def test_gateways_on_two_ports_of_a_host_have_cookies_of_their_own(keyed: Admin) -> None:
+    names = []
+    for host in ("localhost:8081", "localhost:9081", "gateway.example", "[::1]"):
+        answer = await sign_in(keyed, host=host)
+        names.append(answer.headers["set-cookie"].partition("=")[0])
+    assert names == [COOKIE_OF_PORT, f"{COOKIE}_9081", COOKIE, COOKIE]

@@ -15,6 +15,12 @@ def test_a_json_response_has_a_request_id_of_its_own() -> None:
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("path", ["/admin/keys", "/admin/session", "/v1/models"])
+async def test_no_answer_is_kept_by_a_browser_or_read_as_another_type(admin: Admin, path: str) -> None:
+    headers = (await admin.client.get(path)).headers
+    assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+
+
 async def test_an_unknown_path_names_the_paths_that_exist(admin: Admin) -> None:
     answer = await admin.client.get("/v1/models")
     assert answer.status_code == 404

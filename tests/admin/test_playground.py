@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from gateway.admin.playground import DOORS
+from gateway.targets.status import TargetView
 from tests.admin.conftest import Admin
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -21,6 +23,21 @@ async def test_state_of_a_target_is_part_of_the_route(admin: Admin) -> None:
     admin.gateway.health.apply_remote("up/mock", None, 30.0, "rate_limit")
     (model,) = (await admin.client.get("/admin/models")).json()["data"]
     assert (model["route"]["state"], model["route"]["reason"]) == ("cooling", "rate_limit")
+
+
+async def test_targets_are_read_once_for_all_models(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = "".join(f"  m{number}: up/mock{number}\n" for number in range(20))
+    admin.path.write_text(admin.path.read_text().replace("models:\n", f"models:\n{more}"))
+    assert await admin.reloader.reload() == "applied"
+    read, asked = admin.gateway.target_views, Mock()
+
+    def counted() -> list[TargetView]:
+        asked()
+        return read()
+
+    monkeypatch.setattr(admin.gateway, "target_views", counted)
+    assert len((await admin.client.get("/admin/models")).json()["data"]) == 21
+    assert asked.call_count == 1
 
 
 async def test_parameters_are_those_of_each_api(admin: Admin) -> None:

@@ -25,6 +25,21 @@ def test_only_unlocked_journals_are_abandoned(tmp_path: Path) -> None:
     os.close(owner)
 
 
+def test_a_journal_that_is_locked_does_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.close(replace_file(tmp_path / f"alive{JOURNAL_SUFFIX}", b"alive\n"))
+    opened: list[int] = []
+
+    def is_locked(descriptor: int) -> bool:
+        opened.append(descriptor)
+        return False
+
+    monkeypatch.setattr("gateway.ledger.journal_files.try_lock", is_locked)
+    assert list(abandoned_journals(tmp_path)) == []
+    (descriptor,) = opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
 def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
     old, recent = tmp_path / "old.new", tmp_path / "recent.new"
     for path in (old, recent):

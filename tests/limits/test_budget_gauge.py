@@ -34,6 +34,19 @@ class FailingOnce(MemoryLimiter):
         return await super().usage(limits)
 
 
+class CountingReads(MemoryLimiter):
+    """A limiter that lists the limits of each read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[list[Limit]] = []
+
+    async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
+        """Return the usage."""
+        self.reads.append(list(limits))
+        return await super().usage(limits)
+
+
 async def admitted(limiter: MemoryLimiter, gauge: BudgetGauge, spend: int, id: str, budget: Limit = BUDGET) -> Reservation:
     """Reserve an amount, and note the budget as a decision does."""
     found = await limiter.admit((budget,), Costs(spend=spend), id)
@@ -133,6 +146,33 @@ def test_the_number_of_budgets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert names(budgets[4:]) == ["staff/4", "staff/5"]
 
 
+def test_the_number_of_news_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits.budget_gauge.MAX_BUDGETS", 3)
+    gauge = BudgetGauge(lambda: 0.0)
+    budgets = [Limit(f"key:staff/{number}", "spend", 10 * DOLLAR, "day") for number in range(5)]
+    for reset_s in (60.0, 50.0):
+        gauge.record([LimitUsage(budget, DOLLAR, 0, reset_s) for budget in budgets])
+        for budget in budgets:
+            gauge.note_refusal(Refusal(budget, reset_s))
+    read, refused = gauge.take_news()
+    assert [(usage.limit, usage.reset_s) for usage in read] == [(budget, 50.0) for budget in budgets[:3]]
+    assert refused == [LimitUsage(budget, budget.amount, 0, 50.0) for budget in budgets[:3]]
+
+
+def test_shares_are_shown_and_kept_until_exactly_the_next_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.limits.budget_gauge.MAX_BUDGETS", 2)
+    now = 0.0
+    gauge = BudgetGauge(lambda: now)
+    first, second, third = (Limit(f"key:{name}", "spend", 10 * DOLLAR, "day") for name in ("first", "second", "third"))
+    gauge.record([LimitUsage(first, DOLLAR, 0, 60.0), LimitUsage(second, DOLLAR, 0, 60.5)])
+    now = 59.5
+    assert gauge.values("used") == {("key", "first"): 0.1, ("key", "second"): 0.1}
+    now = 60.0
+    assert gauge.values("used") == {("key", "first"): 0.0, ("key", "second"): 0.1}
+    gauge.record([LimitUsage(third, DOLLAR, 0, 60.0)])
+    assert gauge.values("used") == {("key", "second"): 0.1, ("key", "third"): 0.1}
+
+
 async def test_a_budget_of_zero_is_fully_used() -> None:
     gauge = BudgetGauge()
     gauge.note([Limit("model:free", "spend", 0, "day")])
@@ -148,6 +188,23 @@ async def test_a_failed_read_is_repeated_by_the_next_refresh(error: type[Excepti
     assert gauge.values("used") == {}
     await gauge.refresh(limiter)
     assert gauge.values("used") == {TEAM: 0.1}
+
+
+async def test_a_budget_is_read_once_after_it_is_settled() -> None:
+    limiter, gauge = CountingReads(), BudgetGauge()
+    await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, "one"), DOLLAR)
+    for _ in range(3):
+        await gauge.refresh(limiter)
+    assert limiter.reads == [[BUDGET]]
+
+
+def test_a_budget_that_ended_is_shown_as_unused_while_there_is_room() -> None:
+    now = 0.0
+    gauge = BudgetGauge(lambda: now)
+    gauge.record([LimitUsage(BUDGET, DOLLAR, 0, 60.0)])
+    now = 61.0
+    gauge.record([LimitUsage(Limit("key:app", "spend", 10 * DOLLAR, "day"), DOLLAR, 0, 60.0)])
+    assert gauge.values("used") == {TEAM: 0.0, ("key", "app"): 0.1}
 
 
 async def test_many_budgets_are_read_in_turn() -> None:
@@ -185,6 +242,7 @@ async def test_news_are_the_usages_read_since_the_last_time() -> None:
     [
         (Refusal(BUDGET, 60.0), True),
         (Refusal(Limit("key:app", "spend", DOLLAR, "total"), math.inf), True),
+        (Refusal(BUDGET, 0.0), True),
         (Refusal(BUDGET, None), False),
         (Refusal(BUDGET, 60.0, busy=True), False),
         (Refusal(BUDGET, 60.0, unavailable=True), False),
@@ -196,5 +254,6 @@ async def test_news_are_the_usages_read_since_the_last_time() -> None:
 def test_only_a_budget_that_is_used_up_is_noted_as_refusing(refusal: Refusal, is_noted: bool) -> None:
     gauge = BudgetGauge()
     gauge.note_refusal(refusal)
-    assert [usage.limit for usage in gauge.take_news()[1]] == [refusal.limit] * is_noted
+    limit = refusal.limit
+    assert gauge.take_news() == ([], [LimitUsage(limit, limit.amount, 0, refusal.retry_after or 0.0)] * is_noted)
     assert gauge.take_news() == ([], [])

@@ -13,7 +13,7 @@ from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.member_scripts import HEARTBEAT
 from gateway.store.periods import DAY_US
 from gateway.store.script_args import PendingDecision, member_info_key, members_key, reserved_key
-from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, SETTLE
+from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, REPLAY_USAGE, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
 from tests.store.frozen_scripts import run_at
@@ -107,6 +107,7 @@ async def test_tokens_of_calls_in_flight_are_reserved_until_they_end(me: Process
 async def test_the_own_settled_amount_counts_even_before_its_publication(me: Process) -> None:
     me.publish(BUDGET, 30)
     me.spent.add(BUDGET.key, BUDGET.slot_at(START), 50)
+    assert me.usage(BUDGET) == (50, 0)
     assert me.admit([BUDGET], Costs(spend=10), "a")[2] == 100 - 50 - 10
     assert me.usage(BUDGET) == (60, 10)
     me.publish(BUDGET, 55)  # a larger amount of the same process than it remembers
@@ -150,6 +151,15 @@ async def test_expired_slots_are_deleted(me: Process) -> None:
     assert me.usage(TOKENS, last * TOKENS.slot)[0] == 3
 
 
+async def test_a_clock_that_goes_back_adds_to_the_latest_slot(me: Process) -> None:
+    ahead = START + 3 * TOKENS.slot
+    latest = me.admit([TOKENS], Costs(prompt_tokens=10), "a", ahead)[3]
+    assert me.admit([TOKENS], Costs(prompt_tokens=5), "b", START)[3] == latest
+    assert me.client.hget(TOKENS.key, latest) == b"15"
+    assert me.usage(TOKENS, ahead)[0] == 15
+    assert me.usage(TOKENS, ahead + (TOKENS.slots + 1) * TOKENS.slot)[0] == 0
+
+
 async def test_each_key_is_kept_as_long_as_it_counts(me: Process) -> None:
     limits = [TOKENS, BUDGET, CALLS, TOTAL]
     me.admit(limits, Costs(prompt_tokens=30, spend=20), "a")
@@ -173,6 +183,32 @@ async def test_a_published_reserved_amount_replaces_the_earlier_one(me: Process,
     me.publish(BUDGET, 5, amount)
     assert me.usage(BUDGET) == (5 + amount, amount)
     assert me.client.exists(reserved_key(BUDGET.key)) == (amount > 0)
+
+
+@pytest.mark.parametrize("rubbish", [("set", "x"), ("hset", "p", "many"), ("rpush", "x")])
+async def test_a_published_amount_replaces_a_value_that_is_no_budget(me: Process, rubbish: tuple[str, ...]) -> None:
+    command, *arguments = rubbish
+    getattr(me.client, command)(BUDGET.key, *arguments)
+    me.publish(BUDGET, 5)
+    assert me.usage(BUDGET) == (5, 0)
+    assert me.client.hget(BUDGET.key, "t") == b"5"
+
+
+async def test_a_replay_puts_each_amount_into_its_slot(me: Process) -> None:
+    last, ttl = TOKENS.slot_at(START), TOKENS.ttl
+    pairs = [(0, 1), (0, 2), (3, 4), (TOKENS.slots, 8)]
+    arguments = [TOKENS.slot, TOKENS.slots, ttl, len(pairs), *(part for pair in pairs for part in pair)]
+    other = Limit("other", "requests", 100, "min")
+    keys = ["lockgate:{caller}:done 1", TOKENS.key, "lockgate:{caller}:done 2", other.key]
+    me.client.set(TOKENS.key, "x")
+    for _ in range(2):
+        assert run_at(me.client, REPLAY_USAGE, keys, [*arguments, other.slot, other.slots, other.ttl, 1, 2, 16], START) == 1
+    stored = {field.decode(): int(value) for field, value in me.client.hgetall(TOKENS.key).items()}
+    oldest = last - TOKENS.slots
+    assert stored == {"h": last, "s": 15, "l": oldest, str(last): 3, str(last - 3): 4, str(oldest): 8}
+    assert me.client.hgetall(other.key)[b"s"] == b"16"
+    assert ttl - 30_000 < me.lives_ms(TOKENS.key) <= ttl
+    assert 80_000_000 < me.lives_ms(keys[0]) <= 90_000_000
 
 
 @pytest.mark.parametrize(

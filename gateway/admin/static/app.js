@@ -1,5 +1,5 @@
 // The frame of the page: signing in, navigation, colours.
-import { api, get, hashOf, html, render, setCsrf, store, stored, useEffect, useHash, useLive, useRef, useState, whenSignedOut } from "./base.js";
+import { api, Component, forget, get, hashOf, html, render, setCsrf, store, stored, useEffect, useHash, useLive, useRef, useState, whenSignedOut } from "./base.js";
 import { Failure, Field, Pill } from "./parts.js";
 import { Now } from "./now.js";
 
@@ -28,10 +28,22 @@ const SignIn = ({ onOpen }) => {
     try { onOpen(await api("POST", "/admin/session", { key })); } catch (failure) { setError(failure); }
   };
   return html`<main class="sign-in"><form class="card" onSubmit=${signIn}><h1><img src="/page/icon.svg" alt="" width="28" height="28" /> Lockgate</h1>
-    <p>This gateway's admin listener needs the admin key.</p>
+    <p>Enter the admin key of this gateway.</p>
     <${Field} label="Admin key"><input type="password" required autocomplete="current-password" value=${key} onInput=${(event) => setKey(event.currentTarget.value)} /><//>
     <${Failure} error=${error} /><button type="submit" class="primary">Sign in</button></form></main>`;
 };
+
+/** Shows the error of a view in its place, so that the other views still work. */
+class Guard extends Component {
+  constructor(props) { super(props); this.state = { error: null }; }
+
+  static getDerivedStateFromError(error) { return { error }; }
+
+  render({ children }, { error }) {
+    const reset = () => { forget("draft"); this.setState({ error: null }); };
+    return error ? html`<${Failure} error=${error} /><p>The page could not show this view.</p><button type="button" onClick=${reset}>Reset the view</button>` : children;
+  }
+}
 
 const View = ({ hash }) => {
   const [views, setViews] = useState({ now: Now });
@@ -46,7 +58,7 @@ const View = ({ hash }) => {
     document.title = `${VIEWS.find(([view]) => view === name)[1]} · Lockgate`;
   }, [name]);
   const Shown = views[name];
-  return html`<main id="main" tabindex="-1" ref=${main} data-view=${name}><${Failure} error=${error} />${Shown ? html`<${Shown} key=${name} rest=${hash.rest} params=${hash.params} />` : html`<p class="loading" role="status">Loading…</p>`}</main>`;
+  return html`<main id="main" tabindex="-1" ref=${main} data-view=${name}><${Failure} error=${error} />${Shown ? html`<${Guard} key=${name}><${Shown} rest=${hash.rest} params=${hash.params} /><//>` : html`<p class="loading" role="status">Loading…</p>`}</main>`;
 };
 
 const State = () => {
@@ -62,7 +74,7 @@ const Frame = ({ session, onClose }) => {
   const [theme, setTheme] = useState(stored("theme", "auto"));
   useEffect(() => { document.documentElement.dataset.theme = theme; store("theme", theme); }, [theme]);
   const next = () => setTheme(Object.keys(THEMES)[(Object.keys(THEMES).indexOf(theme) + 1) % 3]);
-  const signOut = async () => { try { await api("DELETE", "/admin/session"); } finally { onClose(); } };
+  const signOut = async () => { try { await api("DELETE", "/admin/session"); } finally { forget("draft"); onClose(); } };
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the content</a>
     <header class="top"><a class="brand" href=${hashOf("now")}><img src="/page/icon.svg" alt="" width="26" height="26" /><span>Lockgate</span></a>
       <nav aria-label="Views">${VIEWS.map(([view, label, path]) => html`<a key=${view} href=${hashOf(view)} aria-current=${(hash.view || "now") === view ? "page" : undefined}><${Icon} path=${path} /><span>${label}</span></a>`)}</nav>

@@ -5,6 +5,7 @@ import htm from "./vendor/htm.mjs";
 
 export const html = htm.bind(preact.h);
 export const { render } = preact;
+export const { Component } = preact;
 export const { useState, useEffect, useLayoutEffect, useMemo, useRef, useCallback, useId } = hooks;
 
 // ---- requests
@@ -52,6 +53,7 @@ export const isAborted = (error) => error?.name === "AbortError";
 // ---- the last 15 minutes, polled for all views
 
 const POLL_MS = 2000;
+const POLL_TIMEOUT_MS = 20000; // a gateway that does not answer must not leave old figures on the page unmarked
 const live = { data: null, error: null, listeners: new Set(), timer: 0, busy: false };
 
 function tellLive() { for (const listener of live.listeners) listener(); }
@@ -69,13 +71,13 @@ async function poll() {
   live.busy = true;
   try {
     const last = live.data?.points.at.at(-1);
-    const fresh = await get(query("/admin/live", { since: last }));
+    const fresh = await get(query("/admin/live", { since: last }), { signal: AbortSignal.timeout(POLL_TIMEOUT_MS) });
     if (last !== undefined && last < fresh.now - fresh.window_seconds) live.data = null;
     fresh.points = mergePoints(live.data?.points, fresh.points, fresh.now - fresh.window_seconds);
     live.data = fresh;
     live.error = null;
   } catch (error) {
-    live.error = error;
+    live.error = error.name === "TimeoutError" ? new Error("The gateway does not answer.") : error;
   }
   live.busy = false;
   tellLive();
@@ -121,10 +123,15 @@ export function useLoaded(load, keys, everyMs = 0) {
 
 // ---- addresses: #/view/rest?params
 
+/** Decode a part of an address. A part with an incomplete escape, as in a truncated address, stays as it is. */
+function decoded(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
+}
+
 export function readHash() {
   const [path, params = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view, ...rest] = path.split("/");
-  return { view: view || "now", rest: rest.map(decodeURIComponent).join("/"), params: Object.fromEntries(new URLSearchParams(params)) };
+  return { view: view || "now", rest: rest.map(decoded).join("/"), params: Object.fromEntries(new URLSearchParams(params)) };
 }
 
 export const hashOf = (view, rest = "", params = {}) => query(`#/${view}${rest ? `/${encodeURIComponent(rest)}` : ""}`, params);
@@ -147,6 +154,10 @@ export function stored(name, fallback) {
 
 export function store(name, value) {
   try { localStorage.setItem(`lockgate.${name}`, JSON.stringify(value)); } catch { /* a private window keeps nothing */ }
+}
+
+export function forget(name) {
+  try { localStorage.removeItem(`lockgate.${name}`); } catch { /* nothing is kept */ }
 }
 
 // ---- formats

@@ -5,7 +5,7 @@ import { commandOf } from "./code.js";
 import { Plan } from "./playground.js";
 
 const FILTERS = ["key", "team", "user", "model", "target", "status", "slow", "cost", "since", "adjusted", "sort", "limit"];
-const STATUSES = [["", "any"], ["2xx", "2xx"], ["4xx", "4xx"], ["429", "429"], ["499", "499 (left)"], ["5xx", "5xx"]];
+const STATUSES = [["", "any"], ["2xx", "2xx"], ["4xx", "4xx"], ["429", "429"], ["499", "499 (disconnected)"], ["5xx", "5xx"]];
 const SORTS = [["", "latest"], ["ms", "slowest"], ["cost", "most expensive"]];
 const SPANS = [["", "any time"], ["15m", "15 minutes"], ["1h", "1 hour"], ["1d", "1 day"], ["7d", "7 days"]];
 
@@ -18,7 +18,7 @@ function notesOf(call) {
   if (call.queue_ms >= 1) notes.push(`queued ${ms(call.queue_ms)}`);
   if (call.adjustments?.length) notes.push(`${call.adjustments.length} adjusted`);
   if (call.continued) notes.push("continued");
-  if (call.aborted) notes.push("caller left");
+  if (call.aborted) notes.push("caller disconnected");
   return notes;
 }
 

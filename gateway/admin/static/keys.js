@@ -1,9 +1,11 @@
 // Keys and budgets: virtual keys and teams with their limits, and usage as charts.
 import { api, count, get, html, moment, query, seconds, short, usd, useLoaded, useState } from "./base.js";
-import { Card, Copy, Dialog, Empty, Failure, Field, Meter, Note, Pill, Select } from "./parts.js";
+import { Card, Copy, Dialog, Empty, Failure, Field, LongList, Meter, Note, Pill, Select } from "./parts.js";
 
 const GRACES = [["0s", "at once"], ["1h", "1 hour"], ["24h", "1 day"], ["7d", "7 days"]];
 const LIMITS = [["requests", "Requests", "600/min"], ["tokens", "Tokens", "200k/min"], ["spend", "Spend", "50 USD/month"], ["concurrent", "At the same time", "20"]];
+const FEW = 12;
+const CAPTURES = [["none", "nothing"], ["content", "requests and responses"]];
 const at = (name) => `/admin/keys/${encodeURIComponent(name)}`;
 
 const amount = (state, value) => (state.kind === "spend" ? usd(value) : short(value));
@@ -33,7 +35,7 @@ export function fieldsOf(draft) {
   return {
     name: draft.name?.trim() ?? "",
     ...(draft.team ? { team: draft.team } : {}), ...(models.length ? { models } : {}), ...(draft.expires ? { expires: draft.expires } : {}),
-    ...(Object.keys(limits).length ? { limits } : {}),
+    ...(Object.keys(limits).length ? { limits } : {}), ...(draft.capture && draft.capture !== "none" ? { capture: draft.capture } : {}),
   };
 }
 
@@ -51,6 +53,7 @@ const Create = ({ teams, onDone, onClose }) => {
     <${Field} label="Models" hint="Names, separated by commas. Empty: all models."><input spellcheck=${false} ...${typed("models")} /><//>
     <div class="pair">${LIMITS.map(([name, label, example]) => html`<${Field} key=${name} label=${label}><input placeholder=${example} spellcheck=${false} ...${typed(name)} /><//>`)}</div>
     <${Field} label="Expires"><input type="date" ...${typed("expires")} /><//>
+    <${Field} label="Captured content" hint="Captured text is shown with each call and is not encrypted."><${Select} options=${CAPTURES} value=${draft.capture ?? "none"} onChange=${(capture) => setDraft({ ...draft, capture })} /><//>
     <${Failure} error=${error} />
     <div class="actions"><button type="submit" class="primary">Create</button><button type="button" class="ghost" onClick=${onClose}>Cancel</button></div>
   </form><//>`;
@@ -105,13 +108,13 @@ const Usage = () => {
     <${Failure} error=${error} />
     ${value && html`<p class="summary">${count(value.total.requests)} requests, ${short(value.total.prompt_tokens)} prompt and ${short(value.total.output_tokens)} output tokens, ${usd(value.total.cost_usd)}${value.total.unpriced ? `, ${count(value.total.unpriced)} without a known price` : ""}</p>`}
     ${rows.length === 0 && value && html`<${Empty}>No usage in this time.<//>`}
-    <ul class="usage">${sorted.map((row) => html`<li key=${row[by]}><span class="name">${row[by] || "(none)"}</span><${Meter} tone="plain" share=${row[measure] / top} label="${row[by] || "none"}" value=${shown(row[measure])} /><b>${shown(row[measure])}</b></li>`)}</ul>
+    <${LongList} class="usage" items=${sorted}>${(row) => html`<li key=${row[by]}><span class="name">${row[by] || "(none)"}</span><${Meter} tone="plain" share=${row[measure] / top} label="${row[by] || "none"}" value=${shown(row[measure])} /><b>${shown(row[measure])}</b></li>`}<//>
   <//>`;
 };
 
 const Others = ({ limits }) => {
   const others = limits.filter((state) => state.owner !== "key" && state.owner !== "team");
-  return others.length > 0 && html`<${Card} title="Limits of models, providers and targets" class="wide"><ul class="entries">${others.map((state, index) => html`<li key=${index} class="entry"><b>${state.owner} ${state.name}</b><${LimitBar} state=${state} /></li>`)}</ul><//>`;
+  return others.length > 0 && html`<${Card} title="Limits of models, providers and targets" class="wide"><${LongList} class="entries" items=${others}>${(state, index) => html`<li key=${index} class="entry"><b>${state.owner} ${state.name}</b><${LimitBar} state=${state} /></li>`}<//><//>`;
 };
 
 export const Keys = () => {
@@ -121,6 +124,8 @@ export const Keys = () => {
   const [open, setOpen] = useState(null);
   const [secret, setSecret] = useState(null);
   const [error, setError] = useState(null);
+  const [wanted, setWanted] = useState("");
+  const found = (keys.value?.data ?? []).filter((entry) => `${entry.name} ${entry.team ?? ""}`.toLowerCase().includes(wanted.trim().toLowerCase()));
   const close = () => setOpen(null);
   const done = (answer) => { setOpen(null); if (answer?.key) setSecret({ secret: answer.key, name: answer.name }); keys.reload(); };
   const toggle = async (entry) => {
@@ -130,8 +135,9 @@ export const Keys = () => {
   return html`<h1>Keys and budgets</h1><${Failure} error=${error ?? keys.error ?? teams.error ?? limits.error} />
     <${Card} title="Keys" class="wide" more=${html`<button type="button" class="primary" onClick=${() => setOpen({ kind: "create" })}>New key</button>`}>
       ${keys.value?.data.length === 0 && html`<${Empty}>There are no keys.${globalThis.lockgateCallers?.requires_keys === false ? " Callers need none: authentication is off." : ""}<//>`}
-      <ul class="entries">${keys.value?.data.map((entry) => html`<${Entry} key=${entry.name} entry=${entry} isKey=${true} onOpen=${(kind, name) => setOpen({ kind, name })} onToggle=${toggle} />`)}</ul><//>
-    ${teams.value?.data.length > 0 && html`<${Card} title="Teams" class="wide"><ul class="entries">${teams.value.data.map((entry) => html`<${Entry} key=${entry.name} entry=${entry} />`)}</ul><//>`}
+      ${keys.value?.data.length > FEW && html`<div class="actions"><${Field} label="Find a key" hint="A part of its name or of its team."><input type="search" autocomplete="off" spellcheck=${false} value=${wanted} onInput=${(event) => setWanted(event.currentTarget.value)} /><//></div>`}
+      <${LongList} class="entries" items=${found}>${(entry) => html`<${Entry} key=${entry.name} entry=${entry} isKey=${true} onOpen=${(kind, name) => setOpen({ kind, name })} onToggle=${toggle} />`}<//><//>
+    ${teams.value?.data.length > 0 && html`<${Card} title="Teams" class="wide"><${LongList} class="entries" items=${teams.value.data}>${(entry) => html`<${Entry} key=${entry.name} entry=${entry} />`}<//><//>`}
     ${limits.value && html`<${Others} limits=${limits.value.data} />`}
     <${Usage} />
     ${open?.kind === "create" && html`<${Create} teams=${teams.value?.data ?? []} onDone=${done} onClose=${close} />`}

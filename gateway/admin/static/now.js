@@ -1,6 +1,6 @@
 // Now: what the gateway is doing. Charts of the last 15 minutes, targets, routes, alerts, and the configuration.
 import { clock, count, get, hashOf, html, moment, ms, percent, plural, seconds, short, usd, useEffect, useLive, useLoaded, useState } from "./base.js";
-import { Card, Chart, Empty, Failure, Meter, Note, Pill, Route } from "./parts.js";
+import { Card, Chart, Empty, Failure, LongList, Meter, Note, Pill, Route } from "./parts.js";
 
 const BARS = 60;
 const MIN_SPAN_S = 180;
@@ -91,7 +91,7 @@ export const Targets = ({ data }) => {
   const served = {};
   for (const targets of Object.values(data.shares)) for (const [target, calls] of Object.entries(targets)) served[target] = (served[target] ?? 0) + calls;
   return html`<${Card} title="Targets" class="wide">
-    <ul class="targets">${data.targets.map((target) => html`<li key=${target.target} class="target ${target.state}" data-target=${target.target} data-state=${target.state}>
+    <${LongList} class="targets" items=${[...data.targets].sort((one, next) => (one.state === "live") - (next.state === "live"))}>${(target) => html`<li key=${target.target} class="target ${target.state}" data-target=${target.target} data-state=${target.state}>
       <div class="target-head"><b class="target-name">${target.target}</b><${Pill} tone=${target.state}>${STATES[target.state] ?? target.state}<//></div>
       ${target.reason && html`<p class="target-why">${target.reason} <${Until} target=${target} now=${data.now} /></p>`}
       <dl class="figures">
@@ -102,7 +102,7 @@ export const Targets = ({ data }) => {
       </dl>
       ${target.last_failure && html`<p class="target-last">last failure: ${target.last_failure}</p>`}
       ${target.credentials.length > 1 && html`<p class="target-last">${target.credentials.map((one) => html`<${Pill} tone=${one.state}>key ${one.index + 1}<//> `)}</p>`}
-    </li>`)}</ul>
+    </li>`}<//>
     ${data.targets.length === 0 && html`<${Empty}>The configuration names no target.<//>`}
   <//>`;
 };
@@ -112,12 +112,12 @@ const Routes = ({ data }) => {
   const { value, error } = useLoaded((signal) => get("/admin/models", { signal }), [data.configuration.generation, states]);
   return html`<${Card} title="Routes" more=${html`<small>shares of the last 15 minutes</small>`}>
     <${Failure} error=${error} />
-    <div class="routes">${value?.data.filter((model) => model.configured || data.shares[model.id]).map((model) => {
+    <${LongList} class="routes" items=${value?.data.filter((model) => model.configured || data.shares[model.id]) ?? []}>${(model) => {
       const shares = data.shares[model.id] ?? {};
       const calls = total(Object.values(shares));
-      return html`<div key=${model.id} class="route-row"><div class="route-model"><a href=${hashOf("playground", "", { model: model.id })}>${model.id}</a><small>${plural(calls, "call")}</small></div>
-        <div>${model.route ? html`<${Route} node=${model.route} shares=${shares} total=${calls} />` : html`<${Note} tone="warn">${model.refused}<//>`}</div></div>`;
-    })}</div>
+      return html`<li key=${model.id} class="route-row"><div class="route-model"><a href=${hashOf("playground", "", { model: model.id })}>${model.id}</a><small>${plural(calls, "call")}</small></div>
+        <div>${model.route ? html`<${Route} node=${model.route} shares=${shares} total=${calls} />` : html`<${Note} tone="warn">${model.refused}<//>`}</div></li>`;
+    }}<//>
     ${value && !value.data.some((model) => model.configured) && html`<${Empty}>The configuration has no model with a name.<//>`}
   <//>`;
 };

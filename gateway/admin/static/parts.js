@@ -1,5 +1,5 @@
 // Parts that several views use: cards, buttons, dialogs, meters, charts.
-import { clock, html, useEffect, useLayoutEffect, useId, useRef, useState } from "./base.js";
+import { clock, count, html, useEffect, useLayoutEffect, useId, useRef, useState } from "./base.js";
 
 export const Card = ({ title, more, children, class: name = "" }) => {
   const id = useId();
@@ -89,6 +89,15 @@ export const Dialog = ({ title, onClose, children }) => {
     <header class="card-head"><h2 id=${id}>${title}</h2><button type="button" class="ghost" aria-label="Close" onClick=${onClose}>✕</button></header>
     ${children}
   </dialog>`;
+};
+
+const AT_FIRST = 100;
+
+/** A list of which the first entries are shown, and the others on demand: a browser cannot redraw thousands every few seconds. */
+export const LongList = ({ items, class: name, children: draw }) => {
+  const [length, setLength] = useState(AT_FIRST);
+  return html`<ul class=${name}>${items.slice(0, length).map(draw)}</ul>
+    ${items.length > length && html`<button type="button" class="ghost" onClick=${() => setLength(length + AT_FIRST)}>Show more (${count(items.length - length)} not shown)</button>`}`;
 };
 
 /** A bar that shows which part of a whole is used. */

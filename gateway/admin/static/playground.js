@@ -183,7 +183,7 @@ const Answer = ({ model, state }) => html`<section class="answer card" aria-labe
   <header class="plan-head"><b>${model}</b> ${state.target && html`<small>${state.target}</small>`} <${Pill} tone=${PHASES[state.phase]}>${state.phase}<//></header>
   ${state.reasoning && html`<details><summary>Reasoning</summary><p class="prose">${state.reasoning}</p></details>`}
   <p class="prose answer-text" aria-live="off">${state.text}${state.phase === "streaming" && html`<span class="caret" aria-hidden="true"></span>`}</p>
-  ${state.tools.length > 0 && html`<${Code} label="Tool calls">${state.tools.join("")}<//>`}
+  ${state.tools.length > 0 && html`<${Code} label="Tool calls">${state.tools.join("").trimStart()}<//>`}
   ${state.error && html`<${Note} tone="bad">${state.status && state.status !== 200 ? `${state.status}: ` : ""}${state.error}<//>`}
   <dl class="figures">
     <div><dt>first token</dt><dd>${ms(state.firstMs)}</dd></div><div><dt>total</dt><dd>${ms(state.totalMs)}</dd></div>
@@ -196,6 +196,9 @@ const Answer = ({ model, state }) => html`<section class="answer card" aria-labe
 </section>`;
 
 // ---- token probabilities
+
+/** Return the tokens and their probabilities, the likeliest first. JavaScript moves keys such as "7" to the front of an object. */
+export const likeliest = (logits) => Object.entries(logits).sort((one, next) => next[1] - one[1]);
 
 const Tokens = ({ draft, models, virtualKey }) => {
   const [written, setWritten] = useState("");
@@ -211,7 +214,7 @@ const Tokens = ({ draft, models, virtualKey }) => {
       const answer = await response.json();
       if (!response.ok) throw new Error(answer.error?.message ?? `The gateway answered with ${response.status}.`);
       setWritten(continued);
-      setState({ bars: Object.entries(answer.logits), emulated: answer.emulated, error: null, busy: false });
+      setState({ bars: likeliest(answer.logits), emulated: answer.emulated, error: null, busy: false });
     } catch (error) { setState({ bars: null, error, busy: false }); }
   };
   return html`<div class="tokens"><p class="summary">The likeliest next tokens of the answer. Choose one to continue with it.</p>
@@ -254,12 +257,13 @@ export const Playground = ({ params }) => {
   const schemas = useLoaded((signal) => get("/admin/parameters", { signal }), []);
   const names = models.value?.data.map((model) => model.id) ?? [];
   const [draft, setDraft] = useState(() => ({ ...START, ...stored("draft", {}), ...(params.model ? { model: params.model } : {}), ...(DOORS.some(([path]) => path === params.door) ? { door: params.door } : {}) }));
-  const [other, setOther] = useState("");
+  const [wantedOther, setOther] = useState("");
   const [key, setKey] = useState("");
   const [tab, setTab] = useState("explain");
   const calls = useCalls();
   const set = (fields) => setDraft((before) => { const next = { ...before, ...fields }; store("draft", { ...next, messages: next.messages.map((message) => ({ ...message, images: [] })) }); return next; });
   const model = names.includes(draft.model) || (draft.model && params.model === draft.model) ? draft.model : names[0] ?? "";
+  const other = wantedOther !== model && names.includes(wantedOther) ? wantedOther : "";
   const { body, problems } = useMemo(() => bodyOf({ ...draft, model }, schemas.value), [draft, model, schemas.value]);
   const isReady = Boolean(model) && Boolean(schemas.value) && Object.keys(problems).length === 0;
   const needsKey = globalThis.lockgateCallers?.requires_keys;

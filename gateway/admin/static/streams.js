@@ -32,18 +32,30 @@ export function read(value) {
     const part = choice.delta ?? choice.message ?? {};
     found.text += textsOf(part.content);
     found.reasoning += part.reasoning_content ?? part.reasoning ?? "";
-    found.tools.push(...(part.tool_calls ?? []).map((call) => `${call.function?.name ?? ""}${call.function?.arguments ?? ""}`));
+    found.tools.push(...(part.tool_calls ?? []).map((call) => `${call.function?.name ? `\n${call.function.name} ` : ""}${call.function?.arguments ?? ""}`));
     found.finish = choice.finish_reason ?? found.finish;
   }
   if (value.type === "content_block_delta") {
     found.text += value.delta?.text ?? "";
     found.reasoning += value.delta?.thinking ?? "";
     if (value.delta?.partial_json) found.tools.push(value.delta.partial_json);
-  } else if (value.type === "message") found.text += textsOf(value.content);
+  } else if (value.type === "content_block_start" && value.content_block?.type === "tool_use") found.tools.push(`\n${value.content_block.name} `);
+  else if (value.type === "message") {
+    found.text += textsOf(value.content);
+    for (const block of value.content ?? []) if (block.type === "tool_use") found.tools.push(`\n${block.name} ${JSON.stringify(block.input)}`);
+  }
   else if (value.type === "message_delta") found.finish = value.delta?.stop_reason ?? null;
   else if (value.type === "response.output_text.delta") found.text += value.delta;
   else if (value.type === "response.failed") found.error = value.response?.error?.message ?? "The response failed.";
-  if (value.object === "response") for (const item of value.output ?? []) found.text += textsOf(item.content);
+  else if (value.type === "response.output_item.done" && value.item?.type === "function_call") found.tools.push(`\n${value.item.name} ${value.item.arguments}`);
+  else if (value.type === "response.reasoning_text.delta" || value.type === "response.reasoning_summary_text.delta") found.reasoning += value.delta;
+  if (value.object === "response") {
+    for (const item of value.output ?? []) {
+      if (item.type === "message") found.text += textsOf(item.content);
+      else if (item.type === "reasoning") found.reasoning += textsOf(item.summary) + textsOf(item.content);
+      else if (item.type === "function_call") found.tools.push(`\n${item.name} ${item.arguments}`);
+    }
+  }
   return found;
 }
 

@@ -25,6 +25,7 @@ async function create({ page, accessible }) {
   await page.getByRole("button", { name: "New key" }).click();
   await page.getByLabel("Name").fill(KEY);
   await page.getByLabel("Requests").fill("5/day");
+  await page.getByLabel("Captured content").selectOption("content");
   await accessible("New key");
   await page.getByRole("button", { name: "Create" }).click();
   const secret = await page.locator(".secret code").innerText();
@@ -69,6 +70,7 @@ async function watch({ page, accessible }) {
   await page.getByLabel("status").selectOption("429");
   await page.locator("tbody tr", { hasText: "429" }).first().getByRole("link").click();
   await page.getByText("rate_limit_exceeded").first().waitFor();
+  await page.getByRole("region", { name: "Content" }).waitFor();
   check((await page.getByRole("main").innerText()).includes(KEY), "the key of the refused call");
 }
 
@@ -130,6 +132,21 @@ async function reload({ page, args, accessible }) {
   writeFileSync(args.config, file);
 }
 
+/** An address that was cut and a damaged draft do not leave the page empty. */
+async function damage({ page, args, problems }) {
+  await page.goto(`${args.url}/#/calls/%`);
+  await page.reload();
+  await page.getByText("No call with this id is recorded.").waitFor();
+  await until(() => problems.some((problem) => problem.includes("404")), "the browser reports the unknown call");
+  problems.splice(problems.findIndex((problem) => problem.includes("404")), 1);
+  await page.evaluate(() => localStorage.setItem("lockgate.draft", '{"messages": null}'));
+  await page.goto(`${args.url}/#/playground`);
+  await page.getByText("The page could not show this view.").waitFor();
+  await page.getByRole("link", { name: "Now", exact: true }).waitFor();
+  await page.getByRole("button", { name: "Reset the view" }).click();
+  await page.getByRole("textbox", { name: "Message 1" }).waitFor();
+}
+
 run(async (tools) => {
   const { page, context, args } = tools;
   await signIn(tools);
@@ -148,8 +165,11 @@ run(async (tools) => {
   check(!kept.includes(secret) && !kept.includes(args.key), "no secret is kept in the browser");
   await page.reload();
   await page.getByRole("link", { name: "Now", exact: true }).waitFor();
+  await damage(tools);
+  await page.getByRole("textbox", { name: "Message 1" }).fill("a draft");
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByLabel("Admin key").waitFor();
+  check((await page.evaluate(() => localStorage.getItem("lockgate.draft"))) === null, "no draft is kept after signing out");
   await page.reload();
   await page.getByLabel("Admin key").waitFor();
 });

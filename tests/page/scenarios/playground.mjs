@@ -103,11 +103,38 @@ async function programs({ page, accessible }) {
   return { command, python, node };
 }
 
+/** What the page reads from the events and answers of each API. */
+async function reads({ page }) {
+  const found = await page.evaluate(async () => {
+    const [{ read }, { likeliest }] = await Promise.all([import("/page/streams.js"), import("/page/playground.js")]);
+    const tools = [
+      { choices: [{ delta: { tool_calls: [{ function: { name: "weather", arguments: "{}" } }] } }] },
+      { choices: [{ message: { tool_calls: [{ function: { name: "weather", arguments: "{}" } }] } }] },
+      { type: "content_block_start", content_block: { type: "tool_use", name: "weather", input: {} } },
+      { type: "message", content: [{ type: "tool_use", name: "weather", input: {} }] },
+      { type: "response.output_item.done", item: { type: "function_call", name: "weather", arguments: "{}" } },
+      { object: "response", output: [{ type: "function_call", name: "weather", arguments: "{}" }] },
+    ].map((value) => read(value).tools.join(""));
+    return { tools, tokens: likeliest({ a: 0.6, 7: 0.3, b: 0.1 }).map(([token]) => token).join("") };
+  });
+  check(found.tools.every((text) => text.includes("weather")), `the tool call of each API: ${JSON.stringify(found.tools)}`);
+  check(found.tokens === "a7b", `the likeliest token first: ${found.tokens}`);
+}
+
+/** A model is never compared with itself. */
+async function swap({ page }) {
+  await page.getByRole("combobox", { name: "Model", exact: true }).selectOption("local");
+  check((await page.getByRole("combobox", { name: "Compare with" }).inputValue()) === "", "no second model after it became the first");
+  await page.getByRole("combobox", { name: "Model", exact: true }).selectOption("smart");
+}
+
 run(async (tools) => {
   await tools.page.goto(`${tools.args.url}/#/playground`);
   await explain(tools);
   await attach(tools);
   await send(tools);
+  await swap(tools);
+  await reads(tools);
   await tokens(tools);
   return programs(tools);
 });
