@@ -1,7 +1,7 @@
 """Relays a stream in the caller's own format: the bytes of the upstream, in pieces of any size.
 
 After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
-error, the end), and it is split into events only if it contains one. The rules are those of `gateway.streams.relay`:
+error, the end), and it is split into events only if it contains one of them. The rules are those of `gateway.streams.relay`:
 nothing is released before the first content; a stream succeeds if it has a finish reason; events that arrived before a
 failure are sent.
 
