@@ -148,7 +148,7 @@ def scale(bench: Bench) -> None:
 
 
 def _reason(error: BrokenTargetError) -> str:
-    """Return the last line of what a target printed, without the place in its configuration."""
+    """Return the last line that a target printed, without the file name and the line of its configuration."""
     return re.sub(r"^.*gateway\.yaml:\S* ", "", str(error).splitlines()[-1])[:300]
 
 
@@ -174,9 +174,9 @@ def latency(bench: Bench) -> None:
 
 
 def prompts(bench: Bench) -> None:
-    """Measure 100 prompts of 400 KB per second with token limits: whether they all pass, and how long they hold the event loop.
+    """Measure 100 prompts of 400 KB per second with token limits: whether all are answered, and how long they block the event loop.
 
-    The admin listener uses the same event loop, so the latency of its health check is that of the loop, plus the check itself.
+    The admin listener uses the same event loop, so the latency of its health check is the delay of the loop plus the time of the check.
     """
     target = bench.target(FULL)
     assert target

@@ -46,7 +46,7 @@ models:
   native-cohere: cohere/bench-model
 {models}"""
 FIT_MODEL = "  bench-fit: { targets: mock/bench-model, context: { overflow: truncate, max_prompt_tokens: 8000 } }\n"
-"""A model that counts prompts, for which a gateway loads a tokenizer."""
+"""A model whose prompts are counted, so that the gateway loads a tokenizer."""
 FULL_YAML = """\
 store: {store}
 journal: {folder}/journal
@@ -137,7 +137,7 @@ def gateway(
 ) -> Launch:
     """Return how to start the gateway: with everything on, or without keys, limits, journal and call records.
 
-    The log goes to a file, because a gateway always has one. Several workers need Redis, even if nothing is counted.
+    The log goes to a file, because a gateway always writes a log. Several workers need Redis, even if nothing is counted.
     """
     more = more or More(models=FIT_MODEL if full else "")
     folder = place.folder

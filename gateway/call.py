@@ -189,7 +189,7 @@ class Call(Struct, eq=False):
     content: CapturedContent | None = None
     """The content of the call, if its key captures it."""
     limit_states: list[dict[str, Any]] = []
-    """The states of the limits that refused the call or one of its attempts, for its record."""
+    """The states of the limits that refused the call or one of its attempts, for the record of the call."""
     deadline: float = float("inf")
     """The caller's own time limit for the whole call in seconds (timeout_microseconds)."""
     strict: bool = False

@@ -86,11 +86,11 @@ class Admission:
 
     @staticmethod
     def is_open(health: TargetHealth) -> bool:
-        """Return whether `enter_now` may be called: the target is live and has a free slot."""
+        """Return whether `enter_now` may be called: the state of the target is `live`, and it has a free slot."""
         return health.is_available and not health.ejected and (health.bulkhead is None or health.bulkhead.has_room)
 
     def enter_now(self, reservation: Reservation | None) -> None:
-        """Do what `enter` does for a target with a free slot and without an engine, whose limits have admitted the attempt."""
+        """Enter, without a wait, a target with a free slot and without an engine. Its limits have already admitted the attempt."""
         self._reservation = reservation
         bulkhead = self._bulkhead = self._health.bulkhead
         if bulkhead is not None:

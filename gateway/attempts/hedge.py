@@ -69,7 +69,7 @@ class HedgeBudget:
         self._credit = min(MAX_SAVED_HEDGES * MILLION, self._credit + int(share * MILLION + 0.5))
 
     def take(self) -> bool:
-        """Pay for a second attempt. Return False if the budget is exhausted."""
+        """Charge a second attempt to the budget. Return False if the budget is exhausted."""
         if self._credit < MILLION:
             return False
         self._credit -= MILLION

@@ -51,7 +51,7 @@ class AttemptSender:
     async def send(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
     ) -> Failure | None:
-        """Send one request, unless it has `begun`. Return None if the caller was answered, else the failure.
+        """Send one request, or finish the attempt `begun` if it is given. Return None if the caller was answered, else the failure.
 
         Raise Refusal or NotAdmittedError.
         """

@@ -222,7 +222,7 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 
 
 def _unnamed_targets(config: Config, model: str) -> list[Ref]:
-    """Return the targets that a key allows by a name or pattern without a model of this file.
+    """Return the targets that a key may use because it lists a name or pattern that matches no model of this file.
 
     They are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may list.
     """
