@@ -105,7 +105,7 @@ def has_error(body: bytes) -> bool:
 
 
 def read_inband_failure(data: bytes, read: Callable[[int, bytes], Failure]) -> Failure:
-    """Return the failure of an error without an HTTP status. `read` gets the status named or implied by the error, else 500."""
+    """Return the failure of an error without an HTTP status. `read` gets the status that the error names or implies, else 500."""
     status = 500
     try:
         value = _first(_decode(data))

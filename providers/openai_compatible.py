@@ -55,7 +55,7 @@ USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
 _PASSED_TOO: Mapping[str, tuple[str, ...]] = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
-"""Fields that are passed together with another one: their own rules would drop them, because they do not see the other field."""
+"""Fields that are passed together with another one: their own rules would drop them, because those rules do not see the other field."""
 NO_TEAM = Drop("team", why="it names an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
@@ -124,7 +124,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
     chat_only: tuple[str, ...] = ()
-    """Parts of the names of models to which calls of other APIs are sent as chat completions."""
+    """Calls of other APIs become chat completions for models with one of these texts in their names."""
     hides_output: bool = False
     """Whether `total_tokens` may be the only field of `usage` that includes reasoning tokens."""
     reports_cost: bool = False

@@ -164,7 +164,7 @@ class Pool:
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
     async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
-        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next one gets it."""
+        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next sender is served."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
         front = False

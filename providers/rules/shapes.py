@@ -235,7 +235,7 @@ class Choices(Rule, frozen=True):
         return ("n", "seed")
 
     def apply(self, work: Work) -> None:
-        """Send n and seeds as they are, or let the gateway send one request for each choice."""
+        """Send n and seeds as they are, or have the gateway send one request for each choice."""
         n, seed = work.body.get("n"), work.body.get("seed")
         count = 1 if n is None else n
         if type(seed) is list:
