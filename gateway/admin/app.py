@@ -1,7 +1,7 @@
 """The admin listener's route table. The listener is on loopback by default; any other address requires an admin key.
 
-Each group of endpoints has a module of its own; gateway.admin.access checks who may use them. Requests to /healthz, /readyz and the
-files of the page are not checked.
+Each group of endpoints has a module of its own; gateway.admin.access checks the access to them. Requests to /healthz,
+/readyz and the files of the page are not checked.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def check_entry(section: str, name: str, read: Callable[[], Config_]) -> Config_
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of the answer that say what a change removed and changed."""
+    """Return the fields of the response that list the settings that a change has removed and changed."""
     return {"removed": merge_patch.removed(before, after), "changed": merge_patch.changed(before, after)}
 
 

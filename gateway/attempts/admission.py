@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_ENGINE_WAIT_S = 10.0
 """Maximum time for which a call waits for an engine that is loading its model."""
 MIN_ENGINE_WAIT_S = 0.001
-"""An engine with a free slot admits a call within this time, which does not count as a wait."""
+"""Maximum time in which an engine with a free slot admits a call. This time does not count as a wait."""
 
 
 class NotAdmittedError(Exception):
@@ -139,7 +139,7 @@ class Admission:
         return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
 
     def is_too_silent(self) -> bool:
-        """Return whether the target has not answered for too long, compared with its earlier answers."""
+        """Return whether the target has been silent for too long, compared with its earlier answers."""
         waited = time.monotonic() - self.began
         return self._health.silence.is_too_long(waited, stream=self._call.stream, probe=self._is_probe)
 

@@ -6,7 +6,7 @@ The attempt that responds first answers the call; the other one is cancelled.
     HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
 
 Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
-usually only the prompt of the loser is known.
+of the loser, usually only the prompt is known.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class AttemptSender:
             if call.answered_by is not attempt:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
-        # a timeout does not count as a failure of the target if at most half of its usual time was left
+        # a timeout does not count as a failure of the target if the attempt had at most half of the usual time
         if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
             self._count_cooldown(target, admission.failed(failure, first_byte_at))
         elif _is_silent(exchange, broken) and admission.is_too_silent():

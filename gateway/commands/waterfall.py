@@ -1,4 +1,4 @@
-"""One past call as text: what it was, how it ended, and a bar for each part of its time."""
+"""One past call as text: the request, the outcome, and a bar for each part of its time."""
 
 from __future__ import annotations
 

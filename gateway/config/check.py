@@ -79,7 +79,7 @@ def check_keys(config: Config, problems: Problems) -> None:
 
 
 def _check_access(config: Config, key: KeyConfig, where: str, problems: Problems) -> None:
-    """Refuse providers, models and patterns that the file does not have."""
+    """Refuse a key or policy that names providers, models or patterns that the file does not have."""
     check_brought(config, key, where, problems)
     _check_models(config, key.models, where, problems)
     check_allowed_patterns(config, key.passthrough, where, problems)

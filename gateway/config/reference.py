@@ -201,7 +201,7 @@ def _key(field: mi.Field) -> Key:
 
 
 def _unwrap(kind: mi.Type) -> tuple[mi.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type without its metadata and without `| None`, with the metadata of all its layers."""
+    """Return a type without its metadata and without `| None`, and the metadata of all its layers."""
     extra: dict[str, Any] = {}
     words: dict[str, Any] = {}
     while isinstance(kind, mi.Metadata | mi.UnionType):
