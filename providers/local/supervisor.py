@@ -90,7 +90,7 @@ class Engine:
         self.state: State = "stopped"
         self.reason = "the engine has not been started"
         self.code: Code | None = None
-        """The code of the reason why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
+        """The code for the reason why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
         self.causes: Counter[Cause] = Counter()
         """Number of restarts by cause."""
         self.load_seconds: float | None = None

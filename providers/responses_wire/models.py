@@ -20,9 +20,9 @@ class Family(NamedTuple):
     parallel_calls: bool = True
     web_search: bool = False
     only_responses: bool = False
-    """The models have only the Responses API."""
+    """Whether the models have only the Responses API."""
     max_effort: bool = False
-    """The Responses API accepts the effort `max`, which chat completions reject."""
+    """Whether the Responses API accepts the effort `max`, which chat completions reject."""
 
 
 _ALL = ("none", "low", "medium", "high", "xhigh")
