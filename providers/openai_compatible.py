@@ -147,8 +147,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams,
-        `timeout_microseconds` and `team`.
+        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage, `timeout_microseconds` and `team`.
 
         Embeddings and rerank also have the rules of their rows in `embedding_table` and `rerank_table`.
         """

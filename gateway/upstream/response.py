@@ -17,7 +17,7 @@ MAX_REST_BYTES = 64 * 1024
 
 
 class StaleConnectionError(Exception):
-    """A reused connection was closed before it received any byte. The request may be sent once more on a new connection."""
+    """A reused connection was closed before any byte of the response arrived. The request may be sent once more on a new connection."""
 
 
 class Source(Protocol):

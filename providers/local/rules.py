@@ -24,7 +24,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """Adds a neutral system message if the caller sends none. The default in the bundled model's template degrades answers."""
+    """Adds a neutral system message if the caller sends none: the default in the bundled model's template degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"

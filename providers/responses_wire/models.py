@@ -86,7 +86,7 @@ NEWEST = (
 
 
 class ForFamily(ForModels, frozen=True):
-    """Rules for a family. The prefix must end at a version: `gpt-5` does not match `gpt-5.7`."""
+    """Rules for a family. A prefix must not end inside a version: `gpt-5` does not match `gpt-5.7`."""
 
     def matches(self, model: str) -> bool:
         return any(model.startswith(prefix) and not _DIGITS.match(model, len(prefix)) for prefix in self.prefixes)
