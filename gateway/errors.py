@@ -86,7 +86,7 @@ class Unauthorized(GatewayError):
 
 
 class InvalidToken(Unauthorized):
-    """The signed token is not valid. The response has the header by which clients know that they need a new one (RFC 6750)."""
+    """The signed token is not valid. A response header tells clients that they need a new token (RFC 6750)."""
 
     code = "invalid_token"
 

@@ -130,7 +130,7 @@ def bundled_vendors() -> frozenset[str]:
 
 
 _BUNDLED = "bundled entry"
-"""Key in `Target.__dict__` of the entry in the bundled catalog, which does not change."""
+"""Key in `Target.__dict__` under which the target's entry of the bundled catalog is kept; this entry never changes."""
 
 
 def vendor_names(kind: str, provider: str) -> tuple[str, str]:

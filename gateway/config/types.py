@@ -177,8 +177,8 @@ class Config(Struct, frozen=True):
     issuers: Annotated[
         dict[str, IssuerConfig],
         Meta(
-            description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer are accepted as those "
-            "with a key are. Requires `pip install lockgate[jwt]`.",
+            description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer need no virtual key. "
+            "Requires `pip install lockgate[jwt]`.",
             examples=[{"staff": {"issuer": "https://login.example.com", "audience": "lockgate"}}],
         ),
     ] = {}

@@ -1,6 +1,6 @@
 """A scripted provider on loopback: it answers chat completions like OpenAI and fails as its `behaviour` says.
 
-The answer depends on the prompt only. A request whose last message is the beginning of that answer gets the rest, so that a
+The answer depends only on the prompt. A request whose last message is the beginning of that answer gets the rest, so that a
 broken stream can be continued.
 """
 
@@ -18,7 +18,7 @@ import msgspec
 Behaviour = Literal["ok", "slow", "dead", "cut", "busy"]
 BEHAVIOURS: tuple[Behaviour, ...] = get_args(Behaviour)
 SLOW_S = 8.0
-"""Time that a slow provider waits before it answers. It is longer than the demo's `first_byte_timeout`."""
+"""Time for which a slow provider waits before it answers. It is longer than the demo's `first_byte_timeout`."""
 CHUNK_PAUSE_S = 0.03
 RETRY_AFTER_S = 5
 MAX_BODY_BYTES = 64 << 20
@@ -27,14 +27,14 @@ _SENTENCES = (
     "It changes only what the chosen provider cannot accept, and it reports every change on the receipt.",
     "If a provider fails before the first word, the call goes to the next one, and the caller notices nothing.",
     "If a stream breaks in the middle, another provider continues the text from the last word.",
-    "A provider that keeps failing is left out for a while, and a probe finds out when it has recovered.",
+    "A provider that keeps failing is skipped for a while, and a probe finds out when it has recovered.",
     "Limits are counted for keys, teams, users and models together, before anything is sent.",
-    "What a call cost is known when it ends, and it is booked once, whatever happens.",
+    "The cost of a call is known when the call ends, and it is booked once, whatever happens.",
 )
 
 
 def answer_to(messages: list[dict[str, Any]]) -> tuple[str, str]:
-    """Return the answer to a conversation, and the beginning of it that the conversation already contains."""
+    """Return the answer to a conversation, and the part of the answer that the conversation already contains."""
     last = messages[-1] if messages else {}
     begun = str(last.get("content") or "") if last.get("role") == "assistant" else ""
     asked = messages[:-1] if begun else messages
@@ -50,7 +50,7 @@ class DemoProvider:
         self.name = name
         self.behaviour: Behaviour = "ok"
         self.requests = 0
-        """Requests so far, also those that were not answered."""
+        """Requests so far, including those that were not answered."""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         """A free port, known before `start`, so that a configuration can name it."""
@@ -62,7 +62,7 @@ class DemoProvider:
         self._server = await asyncio.start_server(self._accept, sock=self._socket)
 
     async def stop(self) -> None:
-        """Stop listening, and end all connections."""
+        """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.close()
         for task in self._serving:
@@ -71,7 +71,7 @@ class DemoProvider:
         self.close()
 
     def close(self) -> None:
-        """Close the socket. Without `start`, this is all that has to be done."""
+        """Close the socket. If `start` was not called, nothing else has to be closed."""
         self._socket.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -146,7 +146,7 @@ class DemoProvider:
 
 
 def _content_length(head: bytes) -> int:
-    """Return the size of the body of a request. Raise ValueError if the header is not a number."""
+    """Return the size of the body of a request. Raise ValueError if `content-length` is not a number."""
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line.partition(b":")[2])

@@ -120,7 +120,7 @@ def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
 
 
 def _has_chat(data: bytes) -> bool:
-    """Return whether chunks have a form of chat completions."""
+    """Return whether chunks have the form of chunks of a chat completion."""
     return b'"delta"' in data or b'"chat.completion.chunk"' in data or b'"logprobs":{"content"' in data
 
 
@@ -196,7 +196,7 @@ def _suffix(param: str, value: Any) -> None:
 FIELDS = {
     **CHECKS,
     "prompt": _prompt,
-    "max_tokens": integer(0, MAX_TOKENS),  # with `echo` and `logprobs`, 0 scores the prompt
+    "max_tokens": integer(0, MAX_TOKENS),  # with `echo` and `logprobs`, 0 requests the log probabilities of the prompt alone
     "logprobs": integer(0, MAX_LOGPROBS),
     "best_of": integer(1, MAX_BEST_OF),
     "echo": _echo,

@@ -71,7 +71,10 @@ def read_gateway_headers(
 
 
 def _unknown(name: bytes) -> BadRequest:
-    """Return the error for an unknown header with the gateway's prefix. Its message suggests the nearest known name."""
+    """Return the error for an unknown header with the gateway's prefix.
+
+    Its message suggests the nearest known name or lists all of them.
+    """
     param = name[:MAX_SHOWN_BYTES].decode("latin-1")
     prefix = PREFIX.decode()
     own = {known.removeprefix(prefix): known for known in NAMES}

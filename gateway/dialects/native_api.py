@@ -43,7 +43,7 @@ class NativeApi(NamedTuple):
     uncounted: frozenset[str] = frozenset()
     """Fields whose content may add tokens that the gateway cannot count. Under a strict limit, calls with them are translated."""
     prepare: Callable[[Body, Any, bool], list[Adjustment]] | None = None
-    """Changes a copy of the caller's request before the provider's rules apply. Raises Refusal if it cannot be sent.
+    """Changes a copy of the caller's request before the provider's rules apply. Raises Refusal if the request cannot be sent.
 
     The other arguments are the call's translator, and whether the call is strict.
     """
@@ -52,7 +52,7 @@ class NativeApi(NamedTuple):
     unsuited_target: Callable[[Target], str | None] | None = None
     """Returns why calls to a target are translated although its provider has the API, or None."""
     token_count: TokenCount | None = None
-    """None if the API has no request that only counts tokens."""
+    """The request that counts the tokens of a prompt; None if the API has none."""
 
     def foreign_field(self, names: frozenset[str]) -> str | None:
         """Return one of `names` that chat completions have and this API lacks, or None."""

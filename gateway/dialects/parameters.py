@@ -19,7 +19,7 @@ from providers.base import Body
 MAX_TOOLS = 1_024
 MAX_STOP_STRINGS = 256
 MAX_CHOICES = 128
-"""The highest maximum of any provider (Fireworks). Each provider's own maximum is one of its rules."""
+"""The highest maximum of 'n' at any provider (Fireworks). Each provider's own maximum is one of its rules."""
 MAX_LOGPROBS = 20
 MAX_TOKENS = 2**31 - 1
 MAX_NUMBER = 2**53

@@ -1,4 +1,4 @@
-"""Requests of /tokenize and /detokenize, with vLLM's field names. The text may also be in a field of another vendor."""
+"""Requests of /tokenize and /detokenize, with vLLM's field names. The text may also have another vendor's field name."""
 
 from __future__ import annotations
 

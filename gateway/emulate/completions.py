@@ -1,7 +1,7 @@
 """Completions at providers that have only chat: the prompt becomes a user message.
 
-A chat model answers a prompt instead of continuing it, so the change is lossy, and strict mode rejects it. Parameters
-that a chat cannot express at all are refused, so that the next target may take the call.
+A chat model answers a prompt instead of continuing it, so the change is lossy, and strict mode rejects it. Parameters that
+a chat cannot express at all are refused, so that the call can go to the next target.
 """
 
 from __future__ import annotations

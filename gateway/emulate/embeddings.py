@@ -44,9 +44,9 @@ def _index(vector: _Vector) -> int:
 
 
 def merge_answers(answers: Sequence[bytes], counts: Sequence[int], encoding: str) -> bytes:
-    """Return the vectors of all answers in order, with their usage added up. Raise ValueError if one is not an answer.
+    """Return the vectors of all answers in order, with their usage added up. Raise ValueError for an invalid answer.
 
-    `counts` are the numbers of inputs. A single answer that needs no change keeps its bytes.
+    `counts` are the numbers of inputs of the answers. A single answer that needs no change keeps its bytes.
     """
     if len(answers) == 1:
         return _single(answers[0], counts[0], encoding)

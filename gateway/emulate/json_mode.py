@@ -4,7 +4,7 @@ instructed   the provider's rules dropped or downgraded response_format: a syste
 cut          512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
 flagged      JSON that the output limit cut off, or an invalid answer, is returned as it is, with a warning
 unfenced     the code fence around an answer to such an instruction is removed
-repaired     with `json_repair: true`, one more request names the error; JSON answers only, as a stream is already sent
+repaired     with `json_repair: true`, one more request names the error; only for JSON answers, because a stream has already been sent
 
 This module does no I/O. It is used only for calls with response_format.
 """
@@ -131,7 +131,7 @@ class JsonValidator:
     def __init__(
         self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool, removes_fence: bool = False
     ) -> None:
-        """`original` is the body before the provider's rules. Without `is_checked` the provider enforces the format."""
+        """`original` is the body before the provider's rules. If `is_checked` is False, the provider enforces the format."""
         self.format = format
         self.removes_fence = removes_fence
         self.may_repair = may_repair

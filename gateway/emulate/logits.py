@@ -1,7 +1,7 @@
 """Next-token probabilities on providers without an operation for them: one output token with its alternatives.
 
 native     the provider has the operation (Goodfire): nothing here is used
-stepwise   the provider has its own method over several requests (the embedded engine): exact
+stepwise   the provider has its own exact method, which takes several requests (the embedded engine)
 emulated   `logprobs` with `top_logprobs` of a chat completion of one token: only the tokens that the provider lists
 """
 

@@ -22,7 +22,7 @@ _encode = msgspec.json.Encoder().encode
 class StopFilter:
     """Finds stop strings in the text of one choice.
 
-    The one that is complete first applies; of two that end together, the longer one applies.
+    The stop string that is complete first applies; of two that end together, the longer one applies.
     """
 
     __slots__ = ("_held", "_keep", "_stops", "matched_stop")
@@ -71,7 +71,7 @@ class StopStream(ChunkFilter):
     def __init__(
         self, inner: StreamDecoder | None, stops: Sequence[str], choices: int, *, keep: bool, names_stop: bool = False
     ) -> None:
-        """`names_stop` adds the stop string that was found to its choice, as `stop_sequence`."""
+        """`names_stop` adds to each choice, as `stop_sequence`, the stop string that ended it."""
         super().__init__(inner)
         self._names_stop = names_stop
         self._stops = stops
@@ -140,7 +140,7 @@ def cut_answer(
 ) -> tuple[bytes, str | None]:
     """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found.
 
-    `names_stop` adds the stop string to its choice, as `stop_sequence`.
+    `names_stop` adds to each choice, as `stop_sequence`, the stop string that ended it.
     """
     decoded = _decode(answer)
     found: str | None = None

@@ -48,7 +48,7 @@ def hint(body: Any, path: str) -> str | None:
     if found is None:
         return None
     others = " or /v1/embeddings" if found == "/v1/responses" and _could_be_embedded(body) else ""
-    return f"The fields are those of {found}{others}. To explain them as such, add --path {found}."
+    return f"The fields are those of {found}{others}. To explain the body as a request of this API, add --path {found}."
 
 
 def unknown_path(path: str, known: Mapping[str, Dialect]) -> str:

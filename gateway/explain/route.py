@@ -163,7 +163,7 @@ def _query(
 def _how_found(model: Model, name: str, configured: Container[str], discovered: DiscoveredModels) -> str:
     if model.name not in configured:
         if discovered.find(name) is not None:
-            assumed = "" if name in discovered.models else ", if it does: a dry run reads no list"
+            assumed = "" if name in discovered.models else "; a dry run does not check this"
             return f"as a model that its provider lists (discover){assumed}"
         return "as a target (expose_targets)"
     return "by its name" if model.name == name else f"by the pattern '{model.name}', the longest that matches"

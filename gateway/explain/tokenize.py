@@ -39,7 +39,7 @@ async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Hea
 
 
 def _read(run: DryRun, call: Call, source: bytes, headers: Headers) -> tuple[Candidate, Body]:
-    """Read a request. Return the first target of its model, and the body."""
+    """Read a request. Return the first target of the requested model, and the body."""
     model = read_call(call, source, headers, run.router, run.config, run.known)
     assert call.body is not None
     return run.router.all_candidates(model)[0], call.body

@@ -1,1 +1,1 @@
-"""Calls that need nothing special, served without a task: see `gateway.fast.lane`."""
+"""Serves calls that need nothing special without a task: see `gateway.fast.lane`."""

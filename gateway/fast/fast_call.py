@@ -1,12 +1,12 @@
 """One call in the fast lane, from the decision of its limits to the end of its answer.
 
-    start           asks the limits, unless there are none
-    set_result      takes their decision, from the callback that read it
-    _request        adapts the call, asks the limits of the target if there are any, and sends the request
-    _on_response    takes what has arrived of the response: sends the answer, or the next events of a stream
+    start           requests the decision of the limits, if there are any
+    set_result      receives the decision, from the callback that read it
+    _request        adapts the call, requests the decision of the target's limits if there are any, and sends the request
+    _on_response    reads the part of the response that has arrived: sends the answer, or the next events of a stream
     _end            accounts for the call
 
-Each step that meets anything else hands the call over (gateway.fast.hand_over).
+In all other cases, each step hands the call over (gateway.fast.hand_over).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from providers.base import WireRequest
 
 
 class FastCall(LaneCall):
-    """A call, and its caller, while no task serves it."""
+    """A call and its caller, while no task serves the call."""
 
     __slots__ = ()
 
     def start(self, limits: Sequence[Limit], costs: Costs | None) -> None:
-        """Serve the call. `costs` are the amounts to reserve, if it has limits."""
+        """Serve the call. `costs` are the amounts to reserve, or None if the call has no limits."""
         pipeline, call, cycle = self._pipeline, self._call, self._own_cycle
         cycle.take_body()
         cycle.set_fast_call(self)
@@ -62,7 +62,7 @@ class FastCall(LaneCall):
             self._decided(decision)
 
     def set_result(self, result: Any, /) -> None:
-        """Take the decision of the limits."""
+        """Continue with the decision of the limits."""
         if self._decision is not None:
             self._decision.set_result(result)
         else:
@@ -100,11 +100,11 @@ class FastCall(LaneCall):
             waiter.set_result(decision)
 
     def take_target_decision(self, waiter: TargetDecision, decision: Any) -> None:
-        """Take the decision of the limits of the target."""
+        """Continue with the decision of the limits of the target."""
         self.step(partial(self._target_decided, waiter, decision))
 
     def _target_decided(self, waiter: TargetDecision, decision: Any) -> None:
-        """Send the request if the limits of its target admit it, else hand the call over, which asks them again."""
+        """Send the request if the limits of its target admit it. Else hand the call over: the task requests the decision again."""
         self._target_decision = None
         if not isinstance(decision, Reservation) or not self._pipeline.failover.is_open(self._route.candidates[0]):
             self._give_back(decision)
@@ -143,7 +143,7 @@ class FastCall(LaneCall):
             self._opening.add_done_callback(self._on_open)
 
     def _on_open(self, opening: asyncio.Task[SentRequest]) -> None:
-        """Take the request that was sent on a new connection, or the error."""
+        """Continue with the request that was sent on a new connection, or with the error."""
         if self._opening is opening:
             self._opening = None
             self.step(partial(self._opened, opening))
@@ -156,7 +156,7 @@ class FastCall(LaneCall):
             self._read()
 
     def _prepare(self, first: Candidate) -> Prepared | None:
-        """Return the request for the first candidate. Return None, and record nothing, if it is not a plain one."""
+        """Return the request for the first candidate. Return None, and record nothing, if the request needs the pipeline."""
         call, failover = self._call, self._pipeline.failover
         left = min(first.deadlines.total, call.deadline) - (time.monotonic() - call.started)
         if left <= 0 or not failover.is_open(first):
@@ -171,18 +171,18 @@ class FastCall(LaneCall):
                 return None
             wire = target.kind.encode(adapted.body, target, adapted.options)
         except Exception:
-            return None  # the pipeline meets the same error, and reports it
+            return None  # the pipeline gets the same error and reports it
         attempt = Attempt(target, first.backend.price, request.adjustments)
         return Prepared(target, request, wire, attempt, left) if attempt.upstream_calls == 1 else None
 
     # --- the response ----------------------------------------------------------------------------------------------
 
     def _on_response(self) -> None:
-        if self._sent is not None:  # else `_on_open` follows
+        if self._sent is not None:  # else `_on_open` is called later
             self.step(self._read)
 
     def _read(self) -> None:
-        """Take what has arrived of the response."""
+        """Process the part of the response that has arrived."""
         assert self._exchange is not None
         assert self._sent is not None
         exchange, response = self._exchange, self._sent.response
@@ -242,7 +242,7 @@ class FastCall(LaneCall):
                     self._continue_attempt()
                     return
         except BaseException:
-            response.listener = None  # closing would call it
+            response.listener = None  # closing would call the listener
             stream.close()
             if self.head_sent:
                 record_stream(exchange, stream)
@@ -269,7 +269,7 @@ class FastCall(LaneCall):
         call.status, call.answered_by = 200, attempt
         call.first_byte_at = time.monotonic()
         self._prepare_stream()
-        self._body = None  # frees the request, which is not sent again
+        self._body = None  # frees the memory of the request, which is not sent again
         self._sent = self._sent._replace(request=WireRequest("", [], b""), head=b"")
         self._own_cycle.begin_response(200, headers.stream_headers(call, attempt, self._sent.response))
 
@@ -290,4 +290,4 @@ class FastCall(LaneCall):
 
 
 async def _nothing(call: Call, caller: Any) -> None:
-    """Answer a call that is answered already."""
+    """Do nothing: the call has been answered."""

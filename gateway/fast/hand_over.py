@@ -1,7 +1,7 @@
-"""How a call leaves the fast lane: it continues in a task of the pipeline, from wherever it is.
+"""Hands calls over from the fast lane to a task of the pipeline, which continues at the point that the call has reached.
 
-A call that waits for the limits continues with a future for the decision. One whose request was sent continues with the attempt
-that has begun (`BegunAttempt`): the task meets the same response, or the same error, as if it had waited for it.
+A call that waits for the limits continues with a future for the decision. A call whose request was sent continues with that
+attempt (`BegunAttempt`): the task gets the same response or error as if it had sent the request itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Answer = Callable[[Call, Any], Awaitable[None]]
 
 
 class Route(NamedTuple):
-    """Where a call may be sent. `transport` is that of the first candidate."""
+    """The candidates of a call. `transport` is that of the first candidate."""
 
     model: Model
     query: RouteQuery
@@ -70,7 +70,7 @@ class TargetDecision:
         return self.future is not None and self.future.done()
 
     def set_result(self, result: Any, /) -> None:
-        """Take the decision."""
+        """Pass the decision to the task, or to the call if no task serves it."""
         if self.future is not None:
             self.future.set_result(result)
         else:
@@ -78,7 +78,7 @@ class TargetDecision:
 
 
 class LaneCall(Caller):
-    """A call, and its caller, while no task serves it."""
+    """A call and its caller, while no task serves the call."""
 
     __slots__ = (
         "_admission", "_body", "_call", "_costs", "_decision", "_exchange", "_limits", "_opening", "_own_cycle", "_pipeline",
@@ -109,11 +109,11 @@ class LaneCall(Caller):
         return self._decision is not None and self._decision.done()
 
     def take_target_decision(self, waiter: TargetDecision, decision: Any) -> None:
-        """Take the decision of the limits of the target."""
+        """Continue with the decision of the limits of the target."""
         raise NotImplementedError
 
     def step(self, step: Callable[[], None]) -> None:
-        """Take one step. Any error is raised again in a task, which acts on it as the pipeline does."""
+        """Take one step. An error is raised again in a task, where the pipeline handles it."""
         try:
             step()
         except Exception as error:
@@ -131,13 +131,13 @@ class LaneCall(Caller):
                 self._continue_attempt()
 
     def on_disconnect(self) -> None:
-        """Hand the call over to a task, and cancel it."""
+        """Hand the call over to a task, which is then cancelled."""
         if not self.finished and self._task is None:
             self.continue_in_task()
             self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     def continue_in_task(self) -> None:
-        """Hand the call over to a task, because only tasks can be cancelled."""
+        """Hand the call over to a task, so that it can be cancelled."""
         if self._costs is not None:
             self._decision = asyncio.get_running_loop().create_future()
             self._continue(self._await_decision)
@@ -164,14 +164,14 @@ class LaneCall(Caller):
         self._continue(partial(self._attempt, begun=BegunAttempt(exchange, admission, body)))
 
     def _continue(self, answer: Answer) -> None:
-        """Hand the call over to a task, which gets the answer with `answer` and accounts for the call."""
+        """Hand the call over to a task, which calls `answer` and accounts for the call."""
         self._release()
         cycle, pipeline = self._own_cycle, self._pipeline
         cycle.start_task(lambda scope, receive, send: pipeline.finish(self._call, self, answer))
         self._task = cycle.task
 
     def _release(self) -> None:
-        """Let go of the attempt, with which this object forms a reference cycle, and of the connections."""
+        """Drop the references to the attempt, which refers to this object, and to the connections."""
         if self._sent is not None:
             self._sent.response.listener = None
         self._exchange = self._admission = self._body = self._opening = self._sent = self._stream = None

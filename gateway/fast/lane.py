@@ -1,14 +1,15 @@
 """The fast lane: serves a call from the callback that read it to the callback that reads its answer, without a task.
 
-What may enter: a complete chat completion of at most MAX_BODY_BYTES whose key, model and parameters are valid, without
-headers that the gateway reads, stop strings, JSON mode or a context window to fit into. Its first target is live, is reached
-over the native transport, and has no hedge, mirror, engine or continuation. No limit is strict, and the key captures no content.
+It serves complete requests for chat completions of at most MAX_BODY_BYTES whose key, model and parameters are valid. They
+have none of the headers that `gateway.dialects.request_headers` reads, no stop strings and no JSON mode, and they are not
+fitted into a context window. Their first target is live, is reached over the native transport, and has no hedge, mirror,
+engine or continuation. No limit is strict, and the content of the calls is not captured.
 
-Why it is equal to the pipeline: it takes the same steps in the same order, with the functions that the pipeline uses for
-them. Nothing is recorded before a call has entered, so the pipeline serves a call that may not enter from its beginning.
-After that, anything irregular (a refusal, an error of the upstream, an answer that cannot be read, a caller that disconnects
-or reads slowly, a shutdown) hands the call over to a task of the pipeline. The task finds the state that it would have made
-itself: see `gateway.fast.hand_over`.
+The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
+functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
+beginning. A call that has entered is handed over to a task of the pipeline if anything irregular happens: a refusal, an
+error of the upstream, an answer that cannot be read, a caller that disconnects or reads slowly, or a shutdown. The task
+finds the same state as if it had served the call from its beginning: see `gateway.fast.hand_over`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class FastLane:
     """The fast lane of one configuration."""
 
     def __init__(self, pipeline: Pipeline, *, is_open: bool) -> None:
-        """`is_open` is False if every call of this configuration takes the pipeline."""
+        """If `is_open` is False, the pipeline serves every call of this configuration."""
         self._pipeline = pipeline
         self._is_open = is_open and pipeline.tracer is None
         self._max_body = min(MAX_BODY_BYTES, pipeline.max_body)
@@ -52,7 +53,7 @@ class FastLane:
         try:
             ready = self._read(cycle)
         except Exception:
-            return False  # the pipeline meets the same error, and reports it
+            return False  # the pipeline gets the same error and reports it
         if ready is None:
             return False
         call, route, limits, costs = ready
@@ -60,7 +61,7 @@ class FastLane:
         return True
 
     def _read(self, cycle: RequestCycle) -> tuple[Call, Route, Sequence[Limit], Costs | None] | None:
-        """Return the call of a request, its route, its limits and the amounts to reserve; None if it may not enter."""
+        """Return the call of a request, its route, its limits and the amounts to reserve; None if the call needs the pipeline."""
         pipeline, headers = self._pipeline, cycle.scope["headers"]
         call = Call(CHAT.operation, cycle.scope["path"], client=address_of(cycle.scope))
         call.key = pipeline.keys.authenticate(headers, cycle.scope["query_string"])
@@ -96,7 +97,7 @@ class FastLane:
         return call, Route(model, query, candidates, transport), limits, costs
 
     def _is_plain(self, candidate: Candidate) -> bool:
-        """Return whether nothing about a candidate needs the pipeline."""
+        """Return whether calls to a candidate need nothing that only the pipeline offers."""
         settings, backend = candidate.settings, candidate.backend
         if settings.mirror is not None or settings.hedge is not None or settings.context is not None or settings.fallback_on is not None:
             return False

@@ -6,16 +6,19 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 MAX_RESPONSE_BYTES = 72 << 10
-"""Bytes of a response that are kept: more than are shown, so that a secret at the end of the shown part is complete."""
+"""Bytes of a response that are kept.
+
+More are kept than shown, so that a secret at the end of the shown part is complete and can be removed.
+"""
 
 
 class CapturedContent:
-    """The content of one call. The bytes of a response are kept as they are sent, and are not decoded meanwhile."""
+    """The content of one call. The bytes of a response are kept as they are sent, without decoding them."""
 
     def __init__(self, request: bytes) -> None:
         self.request = request
         self.is_cut = False
-        """Whether the response is longer than what is kept."""
+        """Whether the response is longer than the part that is kept."""
         self._pieces: list[bytes] = []
         self._size = 0
 

@@ -53,9 +53,9 @@ MAX_READ_ON_BYTES = 64 << 10
 MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
-"""Seconds that an idle connection is kept open: longer than common proxies keep theirs, so that the proxies close first."""
+"""Seconds for which an idle connection is kept open. Common proxies keep theirs open for less time, so they close first."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
-"""Seconds between probes of a caller that has closed its writing side. They are few, as clients accept few interim responses."""
+"""Seconds between probes of a caller that has closed its writing side. They are few, because clients accept few interim responses."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -71,7 +71,7 @@ class CallerConnection(StartingConnection):
     ) -> None:
         """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
 
-        `guard` holds the rules that keep web pages away. With `serves_websockets`, handshakes become calls.
+        `guard` holds the rules that reject requests from web pages. If `serves_websockets` is True, WebSocket handshakes become calls.
         """
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
@@ -164,7 +164,7 @@ class CallerConnection(StartingConnection):
         return True
 
     def _probe(self, cycle: RequestCycle, count: int) -> None:
-        """Write to a caller. If it has closed the connection as a whole, the second write fails."""
+        """Write to a caller, and again later: if the caller has closed both directions of the connection, the second write fails."""
         if cycle.response_complete or cycle.disconnected or self.pipeline or self.transport.is_closing():
             return
         cycle.probe()

@@ -62,11 +62,11 @@ class FastCall(Protocol):
     """A call that is served without a task (gateway.fast)."""
 
     def on_disconnect(self) -> None:
-        """Continue with a task: the caller has disconnected."""
+        """Continue in a task, because the caller has disconnected."""
         ...
 
     def continue_in_task(self) -> None:
-        """Continue with a task, because only tasks can be cancelled."""
+        """Continue in a task, so that the call can be cancelled."""
         ...
 
 
@@ -132,7 +132,7 @@ class RequestCycle:
                 self._fail()
 
     def set_fast_call(self, call: FastCall | None) -> None:
-        """Tell the connection which call is served without a task; None if it has ended or has a task now."""
+        """Tell the connection which call is served without a task. `call` is None if the call has ended or now has a task."""
         self._connection.fast_call = call
 
     def start_task(self, app: App) -> None:

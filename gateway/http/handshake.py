@@ -12,7 +12,7 @@ from gateway.http.cycle import RequestCycle
 Headers = Sequence[tuple[bytes, bytes]]
 
 MAX_EARLY_BYTES = 64 << 10
-"""Maximum number of bytes kept of a caller that sends before its handshake is answered. Its socket is then no longer read."""
+"""Maximum number of bytes that are kept from a caller that sends before its handshake is answered. After that, its socket is not read."""
 _ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
@@ -42,8 +42,8 @@ def _is_nonce(value: bytes) -> bool:
 class CallerSocket(asyncio.Protocol):
     """A caller's connection from its handshake on. It replaces the connection that parsed the head.
 
-    Nothing that follows the head is ever parsed as a request: until the handshake is accepted the bytes are kept, and
-    if it is refused the connection is closed.
+    Bytes after the head are never parsed as a request. They are kept until the handshake is accepted; if it is refused, the
+    connection is closed.
     """
 
     def __init__(self, connection: Any, cycle: RequestCycle) -> None:

@@ -58,7 +58,7 @@ def check_size(body: bytes, limit: int) -> bytes:
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read the whole body. Raise RequestTooLarge once it exceeds `limit` bytes, CallerDisconnectedError on a disconnect."""
+    """Read the whole body. Raise RequestTooLarge once it exceeds `limit` bytes, and CallerDisconnectedError on a disconnect."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise CallerDisconnectedError
@@ -99,9 +99,10 @@ def body_timeout() -> GatewayError:
 
 
 def parse_request(source: bytes) -> Body:
-    """Parse the JSON object of a caller. Raise BadRequest if it is invalid, or if it has too many fields, objects or lists.
+    """Parse a caller's JSON object.
 
-    Such a body would stop the event loop, and with it all other calls, for seconds.
+    Raise BadRequest if it is invalid, or if it has too many fields, objects or lists. Too many of them would block the
+    event loop, and with it all other calls, for seconds.
     """
     body = parse_body(source)
     if len(source) > 5 * MAX_FIELDS and (count := sum(1 for _ in body)) > MAX_FIELDS:
@@ -157,7 +158,7 @@ def _reject_duplicates(source: bytes, body: Body) -> None:
 
     Parsers differ in the value that they keep, so an upstream could use a model other than the authorized one.
     Compact JSON without duplicates needs no scan: the keys, the values and the punctuation between them add up to its length.
-    JSON with one space after each colon and comma, as Python writes it, is compared as a whole.
+    JSON with one space after each colon and comma, as Python writes it, is compared with the same keys and values written in that form.
     """
     length = 1
     for key, value in body.items():
@@ -182,7 +183,7 @@ def _reject_duplicates(source: bytes, body: Body) -> None:
 
 
 def _as_sdks_write(body: Body) -> bytes:
-    """Return a body with one space after each colon and comma. It differs from its source if a key has an escape."""
+    """Return a body with one space after each colon and comma. The result differs from the source if a key has an escape sequence."""
     return b"{" + b", ".join([b'"%b": %b' % (key.encode("utf-8", "replace"), value) for key, value in body.items()]) + b"}"
 
 

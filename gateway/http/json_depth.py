@@ -8,7 +8,7 @@ from itertools import accumulate
 MAX_DEPTH = 1000
 """The limit of the parsers of Python 3.11. From 3.12 on, their limit is ten thousand."""
 MAX_CONTAINERS = 50_000
-"""Maximum number of objects and lists. Each takes up to ten microseconds of the event loop, whatever its size."""
+"""Maximum number of objects and lists. Each of them blocks the event loop for up to ten microseconds, whatever its size."""
 PARSERS_ALLOW_MORE = sys.version_info >= (3, 12)
 CANCEL_ROUNDS = 8
 FIRST_BYTES = 1 << 20
@@ -36,7 +36,7 @@ def has_many_containers(source: bytes, most: int = MAX_CONTAINERS) -> bool:
     """Return whether valid JSON has more than `most` objects and lists. Brackets in strings do not count."""
     if len(source) < 2 * most or source.count(b"[") + source.count(b"{") <= most:
         return False
-    # a body with too many usually has too many in its first part
+    # a body with too many of them usually has too many in its first part
     for part in (source[:FIRST_BYTES], source) if len(source) > FIRST_BYTES else (source,):
         outside = _outside_strings(part)
         if outside.count(b"[") + outside.count(b"{") > most:

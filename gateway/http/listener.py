@@ -96,7 +96,7 @@ def close_overdue(connections: Iterable[object], deadline: float) -> None:
 
 
 def continue_in_tasks(connections: Iterable[object]) -> None:
-    """Give each call that is served without a task one, so that it can be cancelled."""
+    """Start a task for each call that is served without one, so that it can be cancelled."""
     for connection in list(connections):
         if isinstance(connection, CallerConnection) and connection.fast_call is not None:
             connection.fast_call.continue_in_task()
@@ -123,10 +123,11 @@ def make_server(
 ) -> Server:
     """Return the server of one listener: httptools, no access log, forwarded headers only from trusted proxies.
 
-    `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this function.
-    `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a connection is
-    rejected before there is a call. `guard` holds the rules that keep web pages away from a listener without keys. With
-    `serves_websockets` the application gets WebSocket handshakes. `serve_fast` is offered each request before the application.
+    `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this
+    function. `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a
+    connection is rejected before there is a call. `guard` holds the rules that reject requests from web pages on a listener
+    without keys. If `serves_websockets` is True, the application gets WebSocket handshakes. `serve_fast` is called with
+    each complete request; the application gets the request if `serve_fast` returns False.
     """
     connection = partial(CallerConnection, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets, serve_fast=serve_fast)
     config = uvicorn.Config(

@@ -1,7 +1,7 @@
-"""When the call of a request starts: with its whole body if that arrives soon, because it can then be served without a task.
+"""Starts the call of a request: with the whole body if it arrives soon, because the call can then be served without a task.
 
-Many clients write head and body separately, so a short body arrives just after its head. Its call waits for it, for at most
-MAX_WAIT_S. Until then nothing depends on the call: not even its deadlines have begun.
+Many clients write head and body separately, so a short body arrives just after its head. The call waits for the body, for
+at most MAX_WAIT_S. The deadlines of the call begin only after this wait.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gateway.http.upgrade import UpgradableConnection
 
 MAX_WAIT_S = 0.02
 MAX_AWAITED_BYTES = 64 << 10
-"""Size of a body above which its call starts at once, because it may have to be rejected before it is read."""
+"""Size of a body above which the call starts at once, because the body may have to be rejected before it is read."""
 ServeFast = Callable[[RequestCycle], bool]
 """Serves a complete request without a task. Returns False if the request needs the application."""
 
 
 class StartingConnection(UpgradableConnection):
-    """A connection that offers each complete request to `serve_fast`, and otherwise starts the application in a task."""
+    """A connection that starts calls: in `serve_fast` if that function serves the request, else in a task that runs the application."""
 
     def __init__(self, *args: Any, serve_fast: ServeFast | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -52,8 +52,9 @@ class Keys:
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]], query: bytes = b"") -> VirtualKey | None:
         """Return the caller's key, or None if no key is required. Raise GatewayError if the caller is rejected.
 
-        `query` is searched only to explain that keys in the URL are not accepted. Messages never contain the key.
-        Raise SigningKeyUnknownError if a token can be verified only after its issuer's keys have been fetched; `identify` waits for that.
+        `query` is searched only to explain that keys in the URL are not accepted. Messages never contain the key. Raise
+        SigningKeyUnknownError if a token can be verified only after its issuer's keys have been fetched; `identify` waits
+        for the fetch.
         """
         if self.open_to_all:
             return None

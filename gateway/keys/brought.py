@@ -18,6 +18,6 @@ def brought_credentials(key: VirtualKey | None, headers: Mapping[str, Secret]) -
     allowed = {name.lower(): name for name in (key.bring_credentials if key is not None else ())}
     for name in headers:
         if name not in allowed:
-            text = f"Header '{CREDENTIAL_PREFIX}{name[:64]}': this key may not bring a credential for that provider."
+            text = f"Header '{CREDENTIAL_PREFIX}{name[:64]}': callers with this key may not bring a credential for that provider."
             raise Forbidden(text, param=f"{CREDENTIAL_PREFIX}{name[:64]}", code="credential_not_allowed")
     return {allowed[name]: secret for name, secret in headers.items()}

@@ -16,7 +16,7 @@ from gateway.store.from_config import limits_in, model_limits_in
 def keys_of(config: Config, sources: Mapping[str, IssuerKeys]) -> Keys:
     """Return the keys of a configuration. If the configuration requires no keys, every caller is accepted.
 
-    `sources` are the public keys of its issuers, by name.
+    `sources` are the public keys of its issuers, by the issuer's name.
     """
     keys = virtual_keys(config.keys.values(), config.teams)
     tokens = TokenCallers(config, sources, virtual_key) if config.issuers else None

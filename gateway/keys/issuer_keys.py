@@ -1,6 +1,6 @@
 """The public keys of one issuer: fetched at an interval and after a token with an unknown key, and kept on disk.
 
-If the issuer cannot be reached, the last known keys stay valid, also after a restart.
+If the issuer cannot be reached, the last known keys stay valid, even after a restart.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from gateway.config.key_set import MAX_KEY_SET_BYTES, KeySet, read_key_set
 from gateway.upstream.transport import UpstreamError
 
 MIN_INTERVAL_S = 10.0
-"""Minimum time between two fetches. It limits what tokens with invented key ids can cause."""
+"""Minimum time between two fetches. It limits the number of fetches that tokens with invented key ids can cause."""
 RETRY_S = 15.0
-"""Time until the next fetch after a failure. It doubles up to MAX_RETRY_S or the interval of the configuration."""
+"""Time until the next fetch after a failure. It doubles after each failure, up to MAX_RETRY_S or `refresh`, whichever is shorter."""
 MAX_RETRY_S = 300.0
 MAX_WAIT_S = 5.0
 """Maximum time for which a call waits for a fetch."""
 WELL_KNOWN = "/.well-known/openid-configuration"
 
 Fetch = Callable[[IssuerConfig, str, int], Awaitable[bytes]]
-"""Returns the content of a URL of an issuer. Raises UpstreamError, also if it exceeds the number of bytes."""
+"""Returns the content of a URL of an issuer. Raises UpstreamError if that fails or if the content exceeds the given number of bytes."""
 
 
 class IssuerKeys:
@@ -65,11 +65,11 @@ class IssuerKeys:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the keys are those of a file of the configuration."""
+        """Whether the keys come from a file that the configuration names."""
         return bool(self._issuer.key_set)
 
     def start(self) -> None:
-        """Load the kept keys, then fetch those of the issuer periodically."""
+        """Load the keys that are kept on disk, then fetch the issuer's keys periodically."""
         if not self.is_fixed and self._polling is None:
             self._polling = asyncio.create_task(self._poll(), name=f"keys of issuer {self._issuer.name}")
 
@@ -81,7 +81,7 @@ class IssuerKeys:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refreshed(self) -> bool:
-        """Fetch the keys now and return True. Return False if the fetch fails, or if the last one is too recent.
+        """Fetch the keys now and return True. Return False if the fetch fails, or if the last fetch is too recent.
 
         Concurrent callers wait for the same fetch.
         """
@@ -144,11 +144,11 @@ class IssuerKeys:
         if not isinstance(document, dict) or not isinstance(document.get("jwks_uri"), str):
             raise ValueError(f"its OpenID configuration ({WELL_KNOWN}) is not a JSON object with 'jwks_uri': set jwks_url")
         if document.get("issuer") != self._issuer.issuer:
-            raise ValueError("its OpenID configuration names another issuer: write 'issuer' as it does, or set jwks_url")
+            raise ValueError("its OpenID configuration names another issuer: set 'issuer' to that name, or set jwks_url")
         return read_https_url(document["jwks_uri"])
 
     def _use(self, content: bytes, fetched_at: float) -> None:
-        """Use the keys of a key set from now on. Raise ValueError if it is unusable."""
+        """Use the keys of a key set from now on. Raise ValueError if the set is unusable."""
         if content != self._content or self.key_set is None:
             self.key_set = read_key_set(content)
             self._content = content
@@ -183,7 +183,7 @@ def _load(path: Path) -> tuple[bytes, float]:
 
 
 def _save(path: Path, content: bytes) -> None:
-    """Replace a file atomically. Several processes may do so at once."""
+    """Replace a file atomically. Several processes may replace the same file at once."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

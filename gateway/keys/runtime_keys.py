@@ -85,7 +85,7 @@ class RuntimeEntries(Generic[Entry]):
     async def change(self, name: str, changed: Callable[[Entry], Entry]) -> tuple[Entry, Entry] | None:
         """Replace an entry with the result of `changed` for its latest version, which any process may have stored.
 
-        Return the entry before and after the change, or None if the name is unknown. Raise StoreUnavailableError if the store
+        Return the entries before and after the change, or None if the name is unknown. Raise StoreUnavailableError if the store
         fails.
         """
         async with self._lock:

@@ -53,7 +53,7 @@ class EntryStore(Protocol[Entry]):
         """Add a new entry, replace a known one, or remove it if `entry` is None.
 
         Return False if the name of a new entry is taken, if the entry to replace or remove does not exist, or if it is no
-        longer the entry `before`, which `read_if_changed` returned. Raise StoreUnavailableError if the store fails.
+        longer equal to `before`, which `read_if_changed` returned. Raise StoreUnavailableError if the store fails.
         """
         ...
 

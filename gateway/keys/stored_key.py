@@ -1,4 +1,4 @@
-"""Run-time keys and teams as they are stored: JSON that older versions can read too, if it uses only settings that they support.
+"""Run-time keys and teams as they are stored: JSON that older versions can also read if it uses only settings that they support.
 
 Older versions support one limit per kind, stored as an object, or as null if there is none.
 """

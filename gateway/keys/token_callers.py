@@ -1,7 +1,7 @@
-"""Callers with a signed token (JWT) of an issuer: each is a virtual key whose name is ISSUER/SUBJECT.
+"""Callers with a signed token (JWT) of an issuer: each caller has a virtual key whose name is ISSUER/SUBJECT.
 
 A verified token is remembered by its digest until it expires, so that further calls with it cost one lookup. All tokens of
-a caller share the limits and the usage of its name.
+a caller share the limits and the usage of that name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.keys.verify_token import UnverifiedToken, read_token, verify
 from gateway.keys.virtual_key import KeyRejectedError, VirtualKey
 
 MAX_REMEMBERED = 10_000
-"""Maximum number of verified tokens that are remembered. The oldest ones are verified again."""
+"""Maximum number of verified tokens that are remembered. Older ones are verified again."""
 
 
 class SigningKeyUnknownError(Exception):
@@ -68,14 +68,14 @@ class TokenCallers:
         self._verified: dict[bytes, _Verified] = {}
 
     def set_teams(self, teams: Mapping[str, TeamConfig], *, complete: bool) -> None:
-        """Replace the teams. If `complete` is false, those created at run time are not known yet."""
+        """Replace the teams. If `complete` is false, the teams that were created at run time are not known yet."""
         self._teams, self._knows_all_teams = teams, complete
         self._verified = {}
 
     def authenticate(self, token: bytes, digest: bytes) -> VirtualKey:
-        """Return the virtual key of a token, whose SHA-256 is `digest`.
+        """Return the virtual key of a token. `digest` is the SHA-256 digest of the token.
 
-        Raise InvalidToken, Forbidden or Unavailable if it is rejected, and SigningKeyUnknownError if the issuer's keys have
+        Raise InvalidToken, Forbidden or Unavailable if the token is rejected, and SigningKeyUnknownError if the issuer's keys have
         to be fetched first.
         """
         known = self._verified.get(digest)
@@ -91,7 +91,7 @@ class TokenCallers:
         claims, until = verify(given, issuer, _signing_key(given, source), self._decoder)
         key = msgspec.structs.replace(self._key_of(read_identity(issuer, claims)), expires=until)
         if key.disabled:
-            text = f"Callers like '{key.name}' are disabled. Ask the operator for access."
+            text = f"The key of the caller '{key.name}' is disabled. Ask the operator for access."
             raise KeyRejectedError(text, key, code="key_disabled")
         self._verified.pop(digest, None)
         while len(self._verified) >= MAX_REMEMBERED:
@@ -123,11 +123,11 @@ def _signing_key(token: UnverifiedToken, source: IssuerKeys) -> SigningKey:
         raise SigningKeyUnknownError(source, _not_fetched())
     found = keys.find(token.key_id, token.algorithm)
     if token.key_id is None and len(found) > 1:
-        raise InvalidToken("The token does not name the key that signed it ('kid'), and its issuer has several.")
+        raise InvalidToken("The token does not name the key that signed it ('kid'), and its issuer has several keys.")
     if found:
         return found[0]
     if keys.has_id(token.key_id):
-        raise InvalidToken("The token's algorithm is not one of the key that it names.")
+        raise InvalidToken("The key that the token names does not support the token's algorithm.")
     unknown = InvalidToken("The token is signed with a key that its issuer does not list. Request a new token.")
     raise SigningKeyUnknownError(source, _not_fetched() if source.has_failed else unknown)
 

@@ -11,24 +11,24 @@ from gateway.config.issuer import OTHERS, IssuerConfig, PolicyConfig, caller_nam
 from gateway.errors import Forbidden, InvalidToken
 
 MAX_CLAIM_CHARS = 255
-"""Maximum length of a caller's or end user's name: that of a subject in OpenID Connect."""
+"""Maximum length of the name of a caller or end user: the same as for a subject in OpenID Connect."""
 SCOPES = ("scope", "scp")
-"""Claims whose text is a list with spaces (RFC 8693)."""
+"""Claims whose text is a list separated by spaces (RFC 8693)."""
 
 
 class TokenIdentity(msgspec.Struct, frozen=True):
     """The caller of a token."""
 
     name: str
-    """The name under which its limits and usage are counted: ISSUER/SUBJECT."""
+    """The name under which the caller's limits and usage are counted: ISSUER/SUBJECT."""
     policy: PolicyConfig
     teams: tuple[str, ...]
-    """Names of teams. The first known one is the caller's; it has no team if there are none."""
+    """Names of teams. The first known team is the caller's. If there are no names, the caller has no team."""
     end_user: str
 
 
 def read_identity(issuer: IssuerConfig, claims: dict[str, Any]) -> TokenIdentity:
-    """Return the caller of a token. Raise InvalidToken if a claim is missing or unusable, Forbidden if the caller is not allowed."""
+    """Return the caller of a token. Raise InvalidToken if a claim is missing or unusable, and Forbidden if the caller is not allowed."""
     _check_required(issuer, claims)
     subject = _name_in(claims, issuer.caller_claim)
     name = caller_name(issuer.name, subject)
@@ -40,7 +40,10 @@ def read_identity(issuer: IssuerConfig, claims: dict[str, Any]) -> TokenIdentity
 
 
 def claim(claims: dict[str, Any], path: str) -> Any:
-    """Return a claim, or None. A name with dots is that of a claim, as in `https://example.com/roles`, else a path."""
+    """Return a claim, or None.
+
+    `path` is the name of a claim, such as `https://example.com/roles`, else the names of nested claims, separated by dots.
+    """
     if path in claims:
         return claims[path]
     value: Any = claims
@@ -52,7 +55,7 @@ def claim(claims: dict[str, Any], path: str) -> Any:
 
 
 def claim_values(claims: dict[str, Any], path: str) -> list[str]:
-    """Return the values of a claim as texts: none, one or several."""
+    """Return the values of a claim as a list of texts, which may be empty."""
     value = claim(claims, path)
     if isinstance(value, str) and path in SCOPES:
         return value.split()

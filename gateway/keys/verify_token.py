@@ -45,7 +45,7 @@ def read_token(token: bytes) -> UnverifiedToken:
     header, claims = _read_part(header_part, "header"), _read_part(payload_part, "payload")
     algorithm, key_id, issuer = header.get("alg"), header.get("kid"), claims.get("iss")
     if not isinstance(algorithm, str) or not isinstance(key_id, str | None):
-        raise InvalidToken("The token's header must have the text 'alg', and 'kid' must be a text if it is present.")
+        raise InvalidToken("The token's header must contain the string 'alg'; 'kid', if present, must be a string.")
     if "crit" in header or "b64" in header:
         raise InvalidToken("The token's header requires an extension ('crit' or 'b64') that is not supported.")
     if not isinstance(issuer, str):
@@ -54,7 +54,7 @@ def read_token(token: bytes) -> UnverifiedToken:
 
 
 def verify(token: UnverifiedToken, issuer: IssuerConfig, key: SigningKey, decoder: PyJWT) -> tuple[dict[str, Any], float]:
-    """Return the claims of a token and the Unix time from which it is rejected. Raise InvalidToken if it is not valid."""
+    """Return the claims of a token and the Unix time at which it expires, including the leeway. Raise InvalidToken if it is not valid."""
     from jwt import exceptions
 
     try:
@@ -82,12 +82,12 @@ def verify(token: UnverifiedToken, issuer: IssuerConfig, key: SigningKey, decode
 
 
 def _read_part(part: bytes, name: str) -> dict[str, Any]:
-    """Return a JSON object in base64url. Reject what two readers could read differently: repeated names, and NaN."""
+    """Return a JSON object in base64url. Reject repeated names and NaN, which parsers read differently."""
     try:
         text = base64.b64decode(part.rstrip(b"=") + b"=" * (-len(part.rstrip(b"=")) % 4), b"-_", validate=True)
         found = json.loads(text.decode(), object_pairs_hook=_without_repetition, parse_constant=_reject)
     except (binascii.Error, ValueError, RecursionError):
-        raise InvalidToken(f"The token's {name} is not a JSON object in base64url, or repeats a name in it.") from None
+        raise InvalidToken(f"The token's {name} is not a JSON object in base64url, or it repeats a name.") from None
     if not isinstance(found, dict):
         raise InvalidToken(f"The token's {name} is not a JSON object.")
     return found

@@ -116,7 +116,7 @@ def _media_bound(message: Any, index: int, rules: Collection[MediaRules]) -> int
                 raise refuse(
                     f"messages[{index}].content",
                     f"content of type '{str(part.get('type'))[:40]}' is not allowed under a strict token limit: its token count has no "
-                    "upper bound. Images, and audio and text whose data is in the request, have one.",
+                    "upper bound. Images have an upper bound, and so do audio and text whose data is in the request.",
                     "unsupported_content",
                 )
             total += max(bound.tokens for bound in known) - known[0].data_chars

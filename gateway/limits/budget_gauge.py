@@ -22,7 +22,7 @@ MAX_READ = 500
 """Maximum number of budgets that one refresh reads. Others wait for the next one."""
 READ_TIMEOUT_S = 1.0
 MAX_BUDGETS = 5000
-"""Maximum number of budgets whose shares are kept, because every caller with a token may have budgets."""
+"""Maximum number of budgets whose shares are kept. There may be many, because every caller with a token may have its own."""
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class BudgetGauge:
                 self._noted[limit.key] = limit
 
     def note_refusal(self, refusal: Refusal) -> None:
-        """Note the budget that refused a call, unless its rest is only reserved, or the call alone exceeds it."""
+        """Note the budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it."""
         limit, reset_s = refusal.limit, refusal.retry_after
         is_used_up = not (refusal.busy or refusal.unavailable or refusal.degraded) and reset_s is not None
         has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
@@ -66,13 +66,13 @@ class BudgetGauge:
             self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, reset_s or 0.0)
 
     def take_news(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
-        """Return the budgets whose usage was read, and those that refused a call, since the last time."""
+        """Return the budgets whose usage was read, and those that refused a call, since the last call of this method."""
         news, self._news = self._news, {}
         refusals, self._refusals = self._refusals, {}
         return list(news.values()), list(refusals.values())
 
     async def refresh(self, limiter: Limiter) -> None:
-        """Read the noted budgets. If the store fails or is slow, keep the known shares and read them next time."""
+        """Read the noted budgets. If the store fails or is slow, keep the known shares, and read the budgets next time."""
         if not self._noted:
             return
         asked = dict(islice(self._noted.items(), MAX_READ))

@@ -29,9 +29,9 @@ def declared_limits(
 
 
 def caller_limits(config: Config, name: str) -> list[Limit]:
-    """Return the limits of the caller ISSUER/SUBJECT under each policy of its issuer; none if there is no such issuer.
+    """Return the limits of the caller ISSUER/SUBJECT under each policy of the issuer; none if there is no such issuer.
 
-    Its policy is known only while it calls, because its token has the claims that select it.
+    The caller's policy is known only during a call, because the claims of the token select it.
     """
     issuer = config.issuers.get(name.partition("/")[0]) if "/" in name else None
     policies = policies_of(issuer).values() if issuer is not None else ()

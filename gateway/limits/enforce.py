@@ -198,7 +198,7 @@ class Limits:
         return not target.brought or _budgets_brought(call)
 
     def used_up(self, refusal: Refusal) -> GatewayError:
-        """Count the end of a running call by a limit, and return the error that describes the limit."""
+        """Count a running call that a limit ends, and return the error that describes the limit."""
         self._count((), refusal)
         self.budget_gauge.note_refusal(refusal)
         return refusal_error(refusal)

@@ -14,7 +14,7 @@ BUSY_RETRY_S = 1.0
 
 
 class InFlight:
-    """The reservations of this process. They are used if the store does not know those of all processes."""
+    """The reservations of this process. They are used if the store does not return the reservations of all processes."""
 
     def __init__(self) -> None:
         self._open: dict[str, dict[str, tuple[int, int]]] = {}
@@ -54,7 +54,7 @@ class InFlight:
         return sum(amount for decided_at, amount in self._open.get(limit.key, {}).values() if decided_at >= begin)
 
     def states(self, refusal: Refusal) -> list[dict[str, Any]]:
-        """Return the states of all limits of a refused call as JSON values, the one that refuses it marked. Money is in USD."""
+        """Return the states of all limits of a refused call as JSON values. The limit that refuses the call is marked. Money is in USD."""
         return [self._state(status, refusal) for status in refusal.statuses]
 
     def _state(self, status: LimitStatus, refusal: Refusal) -> dict[str, Any]:

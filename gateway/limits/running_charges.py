@@ -1,7 +1,7 @@
-"""Charges the usage of a call that may last for hours while it is running, so that a limit that is used up ends it.
+"""Charges the usage of a long call while the call is running, so that a used-up limit ends it.
 
-Each charge settles a small reservation of its own and makes the next one. The next reservation is refused if a limit is
-used up. At the end of the call, its first reservation is charged with the rest, so that the sum is exact.
+Each charge settles a small reservation and makes the next one, which is refused if a limit is used up. At the end of the
+call, its first reservation is settled with the rest of the usage, so that the sum is exact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.limits.enforce import Limits
 
 NEXT_COSTS = Costs(0, 1, 1, 1)
-"""The amounts that are reserved until the next charge: enough for a limit that is used up to refuse them."""
+"""The amounts that are reserved until the next charge: enough for a used-up limit to refuse them."""
 
 
 class _Side:
@@ -38,7 +38,7 @@ class _Side:
         if self._next is None and (refusal := await self._reserve()) is not None:
             return refusal
         if self._next is None:
-            return None  # the store is unavailable: the next charge, or the end of the call, includes this one
+            return None  # the store is unavailable: the next charge or the settlement of the call includes this one
         total = Costs(0, bill.prompt, bill.output, bill.cost if self._counts_spend else 0, bill.cached)
         done, held, self._next = self.first.charged, self._next, None
         self._limiter.settle(held, _difference(total, done))
@@ -54,7 +54,7 @@ class _Side:
         return None if decision.unavailable else decision
 
     def stop(self) -> None:
-        """Give back what is reserved for the next charge."""
+        """Release the reservation for the next charge."""
         if self._next is not None:
             self._limiter.settle(self._next, NO_COSTS)
             self._next = None
@@ -95,7 +95,7 @@ class RunningCharges:
                     return
 
     def stop(self) -> None:
-        """End the charges. What has not been charged is charged when the first reservation is settled."""
+        """End the charges. The rest of the usage is charged when the first reservation is settled."""
         if self._task is not None:
             self._task.cancel()
         for side in self._sides:

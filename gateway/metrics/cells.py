@@ -38,7 +38,7 @@ class Cells:
     """An array of integer cells. Code that runs for every call writes to `values` directly."""
 
     def __init__(self, path: Path | None = None, size: int = CELL_COUNT) -> None:
-        """Keep the cells in the file `path`; without it, in memory only."""
+        """Keep the cells in the file `path`, or in memory if `path` is None."""
         self._used = 0
         self._size = size
         self._names_fd = -1

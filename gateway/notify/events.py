@@ -1,4 +1,4 @@
-"""The notifications that are sent: their JSON bodies, which docs/notifications.md describes."""
+"""The JSON bodies of notifications, which docs/notifications.md describes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BudgetBody(msgspec.Struct, omit_defaults=True):
 
 
 class TargetBody(msgspec.Struct, omit_defaults=True):
-    """The target of an event. `seconds` is how long it has been, or was, down."""
+    """The target of an event. `seconds` is the time for which it has been or was down."""
 
     name: str
     seconds: int
@@ -43,7 +43,7 @@ class TargetBody(msgspec.Struct, omit_defaults=True):
 
 
 class Notification(msgspec.Struct, omit_defaults=True):
-    """One notification. `text` says everything in one sentence, for chat programs."""
+    """One notification. `text` describes the event for chat programs."""
 
     event: Event | Literal["test"]
     text: str
@@ -77,7 +77,7 @@ def budget_reached(usage: LimitUsage, threshold: float, now: float) -> Notificat
 
 def budget_refused(limit: Limit) -> Notification:
     """Return the notification that a call was refused because a budget is used up."""
-    text = f"Calls are refused: what is left of the budget of {_owner(limit)} ({limit}) is too little for a call."
+    text = f"A call was refused because the rest of the budget of {_owner(limit)} ({limit}) does not cover it."
     return Notification("budget_refused", text, budget=_budget(limit))
 
 

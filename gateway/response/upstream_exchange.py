@@ -83,7 +83,7 @@ class UpstreamExchange:
             self.caller.pass_natively()
 
     def elapsed_ms(self) -> float:
-        """Return the time since the request was ready to be sent."""
+        """Return the milliseconds since the request was ready to be sent."""
         return in_ms(time.monotonic() - self.sent_at)
 
     async def send(self, body: Body) -> Response:

@@ -81,4 +81,4 @@ def test_a_dry_run_sends_no_request_and_says_what_it_assumes(tmp_path: Path) -> 
     path.write_text(box(closed_base_url()))
     shown = CliRunner().invoke(route, ["box/any", "-c", str(path)])
     assert shown.exit_code == 0, shown.output
-    assert "as a model that its provider lists (discover), if it does: a dry run reads no list" in shown.output
+    assert "as a model that its provider lists (discover); a dry run does not check this" in shown.output

@@ -134,7 +134,7 @@ def test_a_key_verifies_only_its_own_algorithms() -> None:
     for id, own in (("rsa", ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")), ("p256", ("ES256",)), ("ed", ("EdDSA",))):
         for name in ALGORITHMS:
             text, _ = told(accepting, forged({"alg": name, "kid": id}, b"x" * 64))
-            expected = "signature is not valid" if name in own else "not one of the key that it names"
+            expected = "signature is not valid" if name in own else "does not support the token's algorithm"
             assert expected in text, (id, name)
 
 
@@ -144,7 +144,7 @@ def test_a_key_that_names_its_algorithm_verifies_no_other() -> None:
     accepting = Accepting(issuer)
     assert accepting(issuer.token()).name == "staff/alice"
     token = jwt.encode({"iss": URL, "aud": AUDIENCE, "sub": "a", "exp": time.time() + 60}, private_key("RS256"), "PS256", {"kid": "k1"})
-    assert "not one of the key that it names" in told(accepting, token)[0]
+    assert "does not support the token's algorithm" in told(accepting, token)[0]
 
 
 @each("header", ["jku", "x5u", "jwk", "x5c", "x5t"])
@@ -167,7 +167,7 @@ def test_a_key_id_is_only_compared(kid: str) -> None:
 
 @each("kid", [7, ["k1"], {"k1": 1}, True])
 def test_a_key_id_that_is_not_text_is_rejected(kid: Any) -> None:
-    assert "'kid' must be a text" in told(Accepting(staff()), forged({"alg": "ES256", "kid": kid}, b"x" * 64))[0]
+    assert "'kid', if present, must be a string" in told(Accepting(staff()), forged({"alg": "ES256", "kid": kid}, b"x" * 64))[0]
 
 
 def test_a_token_without_a_key_id_is_verified_if_one_key_fits() -> None:

@@ -49,7 +49,7 @@ def test_total_budget_has_no_end_and_no_time_zone() -> None:
 
 def test_refusal_names_the_budget() -> None:
     body = body_of(events.budget_refused(Limit("team:search", "spend", NANO_PER_USD, "day")))
-    assert body["text"] == "Calls are refused: what is left of the budget of team search (1 USD per day) is too little for a call."
+    assert body["text"] == "A call was refused because the rest of the budget of team search (1 USD per day) does not cover it."
     assert (body["event"], body["budget"]["limit_usd"]) == ("budget_refused", 1.0)
 
 

@@ -30,7 +30,7 @@ FIELDS = frozenset(
 FIELDS_V1 = frozenset(["model", "input_type", "texts", "images", "embedding_types", "truncate"])
 COHERE_ONLY = ("input_type", "truncate", "max_tokens", "priority")
 _NEUTRAL = {"truncate": (None, "NONE"), "priority": (None, 0)}
-"""Values that can be left out for targets without the field: such targets have no priorities and always reject texts that are too long."""
+"""Values that have no effect, so they can be left out: other targets have no priorities, and they always reject texts that are too long."""
 _UNSUPPORTED = "not supported upstream"
 _encode = msgspec.json.Encoder().encode
 

@@ -34,7 +34,7 @@ class EmbedRequest(NamedTuple):
     types: tuple[str, ...]
     """The requested types of vectors, without repetitions."""
     texts: list[str]
-    """The inputs, or one short text for each if they are not texts."""
+    """The inputs. An input that is not a text is represented by a short text."""
     refusal: BadRequest | None
     """The reason why the request can be sent only in native attempts, or None."""
 
@@ -78,7 +78,7 @@ def _types(value: Any) -> tuple[str, ...]:
 
 
 def _texts(name: str, value: Any) -> tuple[list[str], BadRequest | None]:
-    """Return the inputs as texts, and why a provider that embeds only texts cannot get them, or None."""
+    """Return the inputs as texts, and the error for providers that embed only texts if an input is not a text, else None."""
     if type(value) is not list:
         raise refuse(name, f"'{name}' must be a list.", "invalid_type")
     if name == "texts":
@@ -93,12 +93,12 @@ def _texts(name: str, value: Any) -> tuple[list[str], BadRequest | None]:
         parts = each.get("content") if type(each) is dict else None
         if type(parts) is not list or not parts or not all(type(part) is dict for part in parts):
             path = f"inputs[{index}].content"
-            raise refuse(path, f"'{path}' must be a list of objects that is not empty.", "invalid_type")
+            raise refuse(path, f"'{path}' must be a non-empty list of objects.", "invalid_type")
         if len(parts) == 1 and parts[0].get("type") == "text" and type(parts[0].get("text")) is str:
             texts.append(parts[0]["text"])
             continue
         texts.append("image")
-        refusal = refusal or _not_expressed(f"inputs[{index}].content", f"'inputs[{index}].content' is not one text.")
+        refusal = refusal or _not_expressed(f"inputs[{index}].content", f"'inputs[{index}].content' is not a single text.")
     return texts, refusal
 
 

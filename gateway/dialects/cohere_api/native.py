@@ -52,7 +52,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read an answer, which keeps its bytes. Raise StreamFailure for a failed one, ValueError for any other body."""
+    """Read an answer, which keeps its bytes. Raise StreamFailure for a failed answer, and ValueError for any other body."""
     answer = _read_answer(body)
     return Answer(body, read_usage(openai_usage(answer.usage)), (_finish_of(answer.finish_reason),))
 
@@ -65,7 +65,7 @@ def _finish_of(reason: str) -> str:
 
 
 class CohereReader:
-    """Reads the events of a stream that have the finish reason and the usage, an error or the end."""
+    """Reads the events that contain the finish reason and the usage or an error, or that end a stream."""
 
     marks: tuple[bytes, ...] = (b"message-end", _DONE, b'"error"', b"event: error")
     content_mark = b"-delta\n"

@@ -1,4 +1,4 @@
-"""Translates the events of a chat stream to Cohere's, in its order.
+"""Translates the events of a chat stream to Cohere's events, in Cohere's order.
 
     message-start
     content-start, content-delta ..., content-end                        for each text or thinking

@@ -65,7 +65,7 @@ def message_id(id: Any) -> str:
 def blocks_of(message: ChatMessage) -> list[Block]:
     """Return the content blocks: thinking, text, refusal, tool calls.
 
-    Reasoning that only its provider can read is the signature of the thinking.
+    Reasoning that only its provider can read becomes the signature of the thinking.
     """
     blocks: list[Block] = list(message.blocks_of_thinking())
     details = message.details()

@@ -8,7 +8,7 @@ from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
 MAX_LISTED = 8
-"""Maximum number of adjustments of one kind that are listed one by one. One more entry has the number of the others."""
+"""Maximum number of adjustments of one kind that are listed one by one. One more entry gives the number of the others."""
 _INDEX = re.compile(r"\d+")
 
 

@@ -24,7 +24,10 @@ def read_annotations(raw: msgspec.Raw) -> list[dict[str, Any]]:
 
 
 def citation_of(annotation: dict[str, Any], text: str = "") -> dict[str, Any] | None:
-    """Return the original citation of an annotation, or one of its web address in `text`, or None if there is neither."""
+    """Return the original citation of an annotation, else a citation of its web address, or None if it has neither.
+
+    `text` is the text to which the annotation belongs.
+    """
     original = annotation.get("citation")
     if type(original) is dict:
         return original

@@ -40,7 +40,7 @@ class Origin(msgspec.Struct):
     thoughts: list[int] = []
     """The blocks of thinking."""
     mark: int | None = None
-    """The block whose cache mark became that of the message."""
+    """The block whose cache mark became the message's cache mark."""
 
 
 class Conversation:
@@ -76,7 +76,7 @@ class Conversation:
     def add_turn(self, turn: Fields, index: int) -> None:
         """Add the messages of one turn.
 
-        If a chat completion cannot express the turn, record the refusal, and add the turn's JSON to be counted.
+        If a chat completion cannot express the turn, record the refusal, and add the turn's JSON so that its tokens are counted.
         """
         before = len(self.messages)
         try:
@@ -228,7 +228,7 @@ def _thinking(blocks: list[Fields], places: list[str]) -> Message:
 
 
 def _stand_in(turn: Fields) -> Message:
-    """Return a message with the JSON of a turn as its text, and with the turn's tool calls for later results."""
+    """Return a message with the JSON of a turn as its text, and with the turn's tool calls, to which later results refer."""
     content = turn["content"]
     message: Message = {"role": turn["role"], "content": bytes(content).decode(errors="replace")}
     called = [block.get("id") for block in decode_objects(content) if bytes(block.get("type", ABSENT)) == b'"tool_use"']

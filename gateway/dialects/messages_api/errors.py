@@ -27,7 +27,7 @@ TYPE_OF_STATUS: Mapping[int, str] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""Anthropic's error types; other 4xx are `invalid_request_error`, other 5xx `api_error`."""
+"""Anthropic's error types; other 4xx statuses become `invalid_request_error`, and other 5xx statuses `api_error`."""
 
 _TYPE_OF_CODE: Mapping[str, str] = {
     "rate_limit_exceeded": "rate_limit_error",
@@ -95,7 +95,7 @@ def _error(body: bytes, kind: str, request_id: str | None, param: Callable[[str]
 
 
 def translate_headers(headers: Headers, now: float | None = None) -> list[tuple[bytes, bytes]]:
-    """Return the headers with Anthropic's names: request id and rate limits. A reset is a point in time."""
+    """Return the headers with Anthropic's names: request id and rate limits. A reset is given as a point in time."""
     translated: list[tuple[bytes, bytes]] = []
     for name, value in headers:
         if name == b"x-request-id":

@@ -76,5 +76,5 @@ def value(raw: msgspec.Raw, param: str) -> Any:
 
 
 def is_default(raw: msgspec.Raw, *defaults: bytes) -> bool:
-    """Return whether a value is absent, null, or one of some defaults in JSON."""
+    """Return whether a value is absent, null, or one of `defaults`, which are JSON."""
     return not is_given(raw) or bytes(raw) in defaults

@@ -80,7 +80,7 @@ def read_count(body: bytes) -> int:
 
 
 class MessageReader:
-    """Reads the events of a stream that have usage, the stop reason, an error or the end."""
+    """Reads the events that contain usage, the stop reason or an error, or that end a stream."""
 
     marks: tuple[bytes, ...] = (b"message_", b'"error"')
     content_mark = b"event: content_block_delta"
@@ -137,7 +137,7 @@ class MessageReader:
 
 
 def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
-    """Repair earlier turns that another provider made, and leave out their thinking: Anthropic would reject both.
+    """Repair earlier turns that came from another provider, and leave out their thinking, because Anthropic would reject them.
 
     In strict mode, raise Refusal for such thinking.
     """
@@ -156,7 +156,7 @@ def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
 
 
 def _signed(message: Any, param: str, made: list[Adjustment]) -> Any:
-    """Return a message without unsigned thinking, or None if nothing else is in it."""
+    """Return a message without unsigned thinking, or None if it contains nothing else."""
     content = message.get("content") if type(message) is dict else None
     if type(content) is not list:
         return message

@@ -1,4 +1,4 @@
-"""Translates the body of a Messages request to that of a chat completion, and names back to the caller's."""
+"""Translates the body of a Messages request to a chat completion, and the names of parameters back to the caller's names."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ _OF_BLOCK: Mapping[str, str] = {
     ".file": ".source",
     ".file.file_data": ".source",
 }
-"""Fields of a content part or of a tool call, and the fields of a block to which they belong."""
+"""Fields of a content part or of a tool call, and the corresponding fields of a block."""
 _THOUGHTS = (".reasoning", ".thinking_blocks")
 _MESSAGE = re.compile(r"messages\[(\d+)\](?:\.(content|tool_calls)\[(\d+)\])?(.*)", re.DOTALL)
 _TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.DOTALL)

@@ -168,7 +168,7 @@ class MessageStream:
             self._cite(delta)
 
     def _seal(self) -> None:
-        """Write the reasoning that only its provider can read as the signature of the thinking, and end the block."""
+        """End the block of thinking with a signature: the reasoning that only its provider can read."""
         if not self._details:
             return
         if self._blocks.kind != "thinking":

@@ -1,4 +1,4 @@
-"""Fits `thinking` and `output_config.effort` to one target: Anthropic's own fields there, a reasoning effort elsewhere."""
+"""Fits `thinking` and `output_config.effort` to one target: Anthropic's own fields at Anthropic, a reasoning effort elsewhere."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Fit:
         self.adjustments: list[Adjustment] = []
 
     def leave_out(self, why: str) -> None:
-        """Leave out `thinking`, which changes nothing."""
+        """Leave out `thinking`: the target behaves in the same way without it."""
         self._body.pop("thinking")
         self.adjustments.append(Adjustment("thinking", "drop", why=why))
 

@@ -69,10 +69,9 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[Adjustment]:
-    """Put the earlier conversation into `input`. Leave out reasoning and fields that only other providers can read.
+    """Put the earlier conversation into `input`.
 
-    Tool-call ids of other providers that OpenAI refuses are replaced.
-
+    Leave out reasoning and fields that only other providers can read, and replace tool-call ids that OpenAI would reject.
     In strict mode, raise Refusal for such reasoning.
     """
     source = body.raw("input") or b"[]"
@@ -120,7 +119,7 @@ def _is_readable(members: dict[str, Raw]) -> bool:
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read a response, which keeps its bytes. Raise StreamFailure for a failed one, ValueError for any other body."""
+    """Read a response, which keeps its bytes. Raise StreamFailure for a failed response, and ValueError for any other body."""
     response = _read_response(body)
     return Answer(body, _usage(response), _finish_reasons(response))
 
@@ -137,7 +136,7 @@ def _finish_reasons(response: _Response) -> tuple[str | None, ...]:
 
 
 def _usage(response: _Response) -> Usage | None:
-    """Return the usage, whose fields chat completions name differently."""
+    """Return the usage with the field names of chat completions."""
     given = response.usage
     if given is None:
         return None
@@ -153,13 +152,13 @@ def _usage(response: _Response) -> Usage | None:
 
 
 def _failure(error: Any) -> Failure:
-    """Return the failure of an error with `code` and `message`."""
+    """Return the failure for an error with `code` and `message`."""
     data = encode({"error": error if type(error) is dict else {"message": str(error)}})
     return read_inband_failure(data, lambda status, body: read_failure(status, {}, body))
 
 
 class ResponseReader:
-    """Reads the events of a stream that have usage, the finish reason or an error."""
+    """Reads the events of a stream that contain usage, the finish reason or an error."""
 
     marks: tuple[bytes, ...] = (b"response.completed", b"response.incomplete", b"response.failed", b'"error"', b"event: error")
     content_mark = b".delta\n"

@@ -106,7 +106,7 @@ def refusal_part(text: Raw) -> dict[str, Any]:
 
 
 def message_item(identity: str, status: str, content: Sequence[Any], extra: Raw = ABSENT) -> dict[str, Any]:
-    """Return a message of the model. `extra` is data that the provider (Gemini) requires back with the message."""
+    """Return a message of the model. `extra` is data that the provider (Gemini) requires when the message is sent back."""
     item = {"id": identity, "type": "message", "status": status, "content": content, "role": "assistant"}
     return item | {"extra_content": extra} if len(extra) else item
 

@@ -176,7 +176,7 @@ class RequestReader:
         self.changes.without_loss("max_tool_calls", "it applies to hosted tools, which are not offered")
 
     def _metadata(self, raw: Raw) -> None:
-        """Check the metadata. The response repeats it; the chat completion does not contain it."""
+        """Check the metadata, which is repeated in the response and left out of the chat completion."""
         for name, text_ in fields("metadata", raw).items():
             string(f"metadata.{name[:64]}", text_)
 

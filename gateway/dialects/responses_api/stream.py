@@ -148,7 +148,7 @@ class ResponseStream:
         self._sequence += 1
 
     def _chunk(self, data: bytes) -> Frame | None:
-        """Translate a chunk. Return its frame if it has one text and nothing else."""
+        """Translate a chunk. Return the chunk's frame if the chunk has one text and nothing else."""
         chunk = _decode(data)
         if self._response is None:
             self._begin(chunk)

@@ -71,7 +71,7 @@ class Tools:
                 inner["description"] = f"{about}\n\n{own}" if own else about
             self.members[member.flat_name] = member
             self._add(where, tool)
-        self._changes.without_loss(param, "a chat completion has no namespaces; the names contain it", "reshape")
+        self._changes.without_loss(param, "a chat completion has no namespaces; the function names contain the namespace", "reshape")
 
     def _add(self, param: str, tool: dict[str, Any]) -> None:
         self.tools.append(tool)
