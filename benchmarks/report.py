@@ -40,7 +40,8 @@ def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] =
     slow = [name for name in compared if PEERS[name].slow]
     if slow:
         names = " and ".join(slow)
-        lines += ["", f"{names} would take minutes for the slow streams and for more than {HEAVY} connections, and are left out there."]
+        left_out = f"The slow streams and more than {HEAVY} connections are not measured with {names}, because they would take minutes."
+        lines += ["", left_out]
     lines += ["", f"Machine: {machine()}. {_instructions(figures)}", "", _state(figures, conditions), "", "## Goals", ""]
     lines += [*_goals(figures, COMPARED if compared else GOALS), ""]
     notes = figures.notes.get("targets", [])

@@ -103,14 +103,14 @@ class IssuerConfig(Struct, frozen=True):
     issuer: Annotated[
         _Text,
         Meta(
-            description="The issuer as its tokens state it (`iss`), character by character.",
+            description="The issuer exactly as its tokens state it (`iss`).",
             examples=["https://login.example.com/realms/staff"],
         ),
     ]
     audience: Annotated[
         _Texts,
         Meta(
-            description="The audience of tokens for this gateway (`aud`), or a list of them. Tokens for other services are rejected.",
+            description="The audience of tokens for this gateway (`aud`), or a list of audiences. Tokens for other services are rejected.",
             examples=["lockgate"],
         ),
     ]
