@@ -38,7 +38,7 @@ def check_rerank(body: Body) -> None:
 
 
 def _check_object(path: str, document: dict[str, Any], fields: list[str] | None) -> None:
-    """Refuse an object without any of the ranked fields, or, if `rank_fields` is not set, with an image and no text."""
+    """Refuse an object that has none of the ranked fields. If `rank_fields` is not set, also refuse an object with an image and no text."""
     if type(document.get("text")) is not str and not fields and "image" in document:
         raise refuse(path, f"'{path}' has an image: only text is ranked.", "unsupported_content")
     if not ranked_fields(document, fields):

@@ -125,7 +125,7 @@ class CallerConnection(StartingConnection):
         except httptools.HttpParserError as error:
             self.reject(problem_of(error))
         if after_offer is not None:
-            self.follow_offer(after_offer)  # not in the handler: `problem_of` reads the context of an error
+            self.follow_offer(after_offer)  # not in the handler, because `problem_of` reads the context of an error
         if self._in_body:
             if before is self._current:  # all of `data` belongs to the same body
                 self._check_body(len(data))
@@ -147,7 +147,7 @@ class CallerConnection(StartingConnection):
             self.reject(CHUNKS_TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection if the caller has sent a complete request: it may have closed only its writing side.
+        """Keep the connection if the caller has sent a complete request, because the caller may have closed only its writing side.
 
         Callers that use HTTP/1.0 cannot be probed, and TLS has no half-closed state: these callers count as disconnected.
         """

@@ -1,7 +1,7 @@
 """Usage as grow-only counters (a G-counter): one row per day, key, team, model, target and tags, for each incarnation of a process.
 
 An incarnation is one run of a process. A process adds only to its own rows. A reader that gets several copies of a row
-keeps the larger counts, so that rows can be published, journaled and read back any number of times and in any order
+keeps the larger counts. Therefore rows can be published, journaled and read back any number of times and in any order
 without losing usage or counting it twice.
 """
 

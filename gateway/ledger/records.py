@@ -29,7 +29,7 @@ FIRST_COUNTS = 7
 
 
 class CallProgress(msgspec.Struct, frozen=True):
-    """Usage so far of a call in flight, and the budgets (keys and periods) that it is charged to."""
+    """Usage so far of a call in flight, and the budgets (keys and periods) to which the usage is charged."""
 
     id: str
     row: UsageRow
