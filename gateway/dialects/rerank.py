@@ -122,7 +122,7 @@ class RerankTranslator:
         return headers
 
     def answer(self, answer: bytes) -> bytes:
-        """Return an answer with the usage that Cohere's v1 has in `meta`."""
+        """Return an answer with the usage in `meta`, as in Cohere's v1."""
         return _encode(with_meta(_decode(answer), "1"))
 
     def error(self, status: int, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The API to which a request body belongs, as far as its fields show it: a hint for `lockgate explain --path`."""
+"""Finds the API to which a request body belongs, according to its fields: a hint for `lockgate explain --path`."""
 
 from __future__ import annotations
 

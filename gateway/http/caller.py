@@ -29,7 +29,7 @@ MIN_BODY_BYTES_PER_S = 4096
 
 
 def address_of(scope: MutableMapping[str, Any]) -> str:
-    """Return the address of a caller, or an empty text if its connection has none, as on a unix socket."""
+    """Return the address of a caller, or "" if the connection has no address, as on a Unix socket."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 

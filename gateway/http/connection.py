@@ -265,7 +265,7 @@ class CallerConnection(StartingConnection):
             self.reject(problem)
 
     def _read_rest(self) -> None:
-        """Read some more of a body whose response is complete: closing at once could lose the response."""
+        """Read some more of a body whose response is complete, because closing at once could lose the response."""
         cycle = cast("RequestCycle", self._current)
         cycle.body = b""
         if cycle.keep_alive:
@@ -278,7 +278,7 @@ class CallerConnection(StartingConnection):
             self._linger()
 
     def _linger(self, seconds: float = LINGER_S) -> None:
-        """Discard input for a while, then close. Closing at once would reset the connection and lose the response."""
+        """Discard input for a while, then close the connection. Closing at once would reset it and lose the response."""
         self._rejected = True
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -51,7 +51,7 @@ class JournalContents(msgspec.Struct):
 
 
 class Numbering:
-    """Numbers of rows and budgets in one file, assigned at first use."""
+    """The numbers of rows and budgets in one file, which are assigned at first use."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[Any, ...], int] = {}

@@ -26,7 +26,7 @@ MAX_BUDGETS = 5000
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
-    """Shares of a budget, which are valid until the next period begins."""
+    """The spent and the reserved share of a budget, valid until the next period begins."""
 
     used: float
     reserved: float

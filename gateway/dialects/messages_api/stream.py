@@ -237,6 +237,6 @@ class MessageStream:
 
 
 def _has_text(delta: ChatMessage) -> bool:
-    """Return whether a delta has anything besides tool calls."""
+    """Return whether a delta has anything other than tool calls."""
     thought = delta.thinking() or delta.thinking_blocks or delta.details()
     return bool(text_of(delta.content) or thought or text_of(delta.refusal) or len(delta.annotations))
