@@ -73,7 +73,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Section]:
 
 
 def run(bench: Bench, sections: list[Section], repetitions: int) -> None:
-    """Run the sections: those at the beginning that run once, then the repetitions, then the others that run once."""
+    """Run the sections that come before the repetitions, then the repetitions, then the remaining sections."""
     first = list(takewhile(lambda section: not section.repeated, sections))
     last = [section for section in sections if not section.repeated and section not in first]
     repeated = [section for section in sections if section.repeated]

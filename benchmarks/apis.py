@@ -1,4 +1,4 @@
-"""Calls of the APIs other than chat completions, each with a chat completion that takes the same work upstream."""
+"""Calls of the other APIs, each with a chat completion that causes the same work upstream."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _call(path: str, body: dict[str, Any], stream: bool, events: int = CHAT_EVEN
 
 
 def _parts(stream: bool) -> tuple[dict[str, Any], str, list[dict[str, str]]]:
-    """Return a chat completion without its messages, its system text, and its turns."""
+    """Return the parts of a chat completion: its fields without the messages, its system text, and its turns."""
     body = chat(stream)
     system, *turns = body.pop("messages")
     return body, system["content"], turns
 
 
 def responses(stream: bool, *, native: bool = False) -> ApiCall:
-    """Return the call of the Responses API. A native one passes unchanged."""
+    """Return the call of the Responses API. A native call passes unchanged."""
     body, system, turns = _parts(stream)
     body |= {"instructions": system, "input": turns, "max_output_tokens": body.pop("max_tokens")}
     if native:
@@ -42,7 +42,7 @@ def responses(stream: bool, *, native: bool = False) -> ApiCall:
 
 
 def messages(stream: bool, *, native: bool = False) -> ApiCall:
-    """Return the call of the Messages API. The native one has no fields that Anthropic removed."""
+    """Return the call of the Messages API. A native call lacks the fields that Anthropic has removed from its API."""
     body, system, turns = _parts(stream)
     body |= {"system": system, "messages": turns}
     if native:

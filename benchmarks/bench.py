@@ -27,13 +27,13 @@ from benchmarks.processes import (
 from benchmarks.targets import BARE, CONTROL, FULL, NGINX
 
 CPU, INSTRUCTIONS, RATE, CORE = "CPU us", "instructions", "requests/s", "share of a core"
-"""Names of figures. The column of a figure is its name after the target and a comma."""
+"""Names of figures. The name of a column is the target, a comma and the name of the figure."""
 
 DIRECT, STORE = "no proxy", "Redis"
 
 
 def column(target: str, figure: str) -> str:
-    """Return the name of the column of a target's figure."""
+    """Return the name of the column with a figure of a target."""
     return f"{target}, {figure}"
 
 
@@ -87,7 +87,7 @@ class Bench:
         return self._ports[name]
 
     def place(self, name: str, cores: set[int] = LOAD_CORE) -> targets.Place:
-        """Return a new folder for a target, and its servers. The mock runs on `cores`."""
+        """Return a new folder for a target, and the servers that the target needs. The mock runs on `cores`."""
         self._launched += 1
         return targets.Place(self.folder / f"{self._launched}-{name.replace(' ', '-')}", self.upstream(cores), self.redis)
 
@@ -96,7 +96,7 @@ class Bench:
         return Target(DIRECT, self.upstream(), self._running[0], 0)
 
     def launch(self, name: str) -> Launch | None:
-        """Return how to start a target, each time in a folder of its own. None if it is not installed."""
+        """Return how to start a target in a new folder, or None if it is not installed."""
         folder, upstream = self.place(name).folder, self.upstream()
         if name in (NGINX, CONTROL):
             return targets.nginx(name, folder, upstream)
@@ -107,9 +107,9 @@ class Bench:
         return targets.gateway(name, self.place(name), full=name == FULL)
 
     def target(self, name: str, launch: Callable[[], Launch | None] | None = None) -> Target | None:
-        """Return a running target, started on its first use. None if it is not installed.
+        """Return a running target, started on its first use, or None if it is not installed or does not start.
 
-        A peer that does not start is noted in the report; the failure of any other target ends the run.
+        The report notes a peer that does not start; the failure of any other target ends the run.
         """
         if name not in self._targets:
             how = launch() if launch else self.launch(name)
@@ -134,7 +134,7 @@ class Bench:
 
     @contextmanager
     def alone(self, name: str, launch: Callable[[], Launch | None] | None = None) -> Iterator[Target | None]:
-        """Run a target for one measurement."""
+        """Run a target for one measurement only."""
         self.retire(name)
         try:
             yield self.target(name, launch)
@@ -162,13 +162,13 @@ class Bench:
                 self.refuse(table, row, name, error)
 
     def refuse(self, table: str, row: str, name: str, error: BrokenTargetError) -> None:
-        """Note that a peer cannot do this. A wrong answer of any other target ends the run."""
+        """Note that a peer has no figure, because it gave a wrong answer. A wrong answer of any other target ends the run."""
         if name not in PEERS:
             raise error
         self.figures.note(table, f"{name} has no figure for {row}: {str(error).splitlines()[0][:200]}")
 
     def add(self, table: str, row: str, name: str, spent: Cost, parts: int = 1) -> None:
-        """Add what a request costs a target to a row. `parts` divides it, for example into events."""
+        """Add the cost of a request at a target to a row, divided by `parts`, such as the number of events."""
         self.figures.add(table, row, column(name, CPU), spent.microseconds / parts)
         self.figures.add(table, row, column(name, RATE), spent.load.per_second)
         self.figures.add(table, row, column(name, CORE), spent.microseconds * spent.load.per_second / 1e6)

@@ -8,7 +8,7 @@ from pydoc_data.topics import topics
 from typing import Any
 
 NUMBER = "@@@@@@@@@@"
-"""The load generator replaces it by the number of the request, so that no two requests are the same."""
+"""The load generator replaces it with the number of the request, so that no two requests are the same."""
 BODY_BYTES = 2000
 CHAT_EVENTS = 51
 """Events of a stream of chat completions."""
@@ -74,7 +74,7 @@ def _tools(count: int) -> Iterator[Chat]:
 def conversation(model: str, messages: int, size: int, new: bool) -> bytes:
     """Return a conversation of many messages with `size` characters each.
 
-    Every request has another last message. With `new`, all its messages differ from those of other requests.
+    The last message differs in every request. With `new`, all messages do.
     """
     roles = ("user", "assistant")
     text = prose(messages * size)

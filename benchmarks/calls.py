@@ -1,4 +1,4 @@
-"""The measurements of the CPU time of a call, all in repetitions with the targets in turn."""
+"""Measurements of the CPU time of calls. In each repetition, the targets take turns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FULL_TLS, NGINX_TLS = "everything on, TLS", "nginx, TLS"
 
 
 def control(bench: Bench) -> None:
-    """Measure two equal nginx processes: their ratio shows how far the machine can be trusted."""
+    """Measure two equal nginx processes: their ratio shows how reliable the ratios of the run are."""
     for row, request in (("JSON c=32", JSON), ("SSE c=32", SSE)):
         bench.compare("control", row, [NGINX, CONTROL], request, 32)
 
@@ -115,7 +115,7 @@ def tls(bench: Bench) -> None:
 
 
 def fit(bench: Bench) -> None:
-    """Measure conversations of 30,000 tokens that are truncated to 8,000, and the same conversations when they are not."""
+    """Measure conversations of 30,000 tokens that are truncated to 8,000, and the same conversations without truncation."""
     for row, new in (("the next turn of a conversation", False), ("a new conversation", True)):
         fitted, whole = (Request(conversation(model, 200, 640, new)) for model in ("bench-fit", "bench"))
         _pair(bench, "fit", row, (FITTED, fitted), (WHOLE, whole), connections=4)

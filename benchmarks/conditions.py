@@ -1,4 +1,4 @@
-"""What else the machine did during a run, and so whether its absolute figures mean anything."""
+"""The other load of the machine during a run, which decides whether the absolute figures of the run are meaningful."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class Conditions:
     """Share of all cores that processes outside the run used."""
 
     def quiet(self, figures: Figures) -> bool:
-        """Return whether the run was quiet: other processes used little, and two equal nginx processes cost the same."""
+        """Return whether the run was quiet: other processes used little CPU time, and two equal nginx processes cost nearly the same."""
         return self.others <= MAX_OTHERS and self.deviation(figures) <= MAX_DEVIATION
 
     @staticmethod
     def deviation(figures: Figures) -> float:
-        """Return the largest deviation of a control ratio from 1: infinity if the control was not measured."""
+        """Return the largest deviation of a control ratio from 1, or infinity if the control was not measured."""
         rows = figures.tables.get("control", {})
         ratios = [figures.ratio("control", row, column(CONTROL, CPU), column(NGINX, CPU)) for row in rows]
         return max((abs(ratio.median - 1) for ratio in ratios if ratio), default=float("inf"))
 
 
 class Watch:
-    """Measures the conditions of a run. Only children that have ended are known, so `finish` comes after the end of all processes."""
+    """Measures the conditions of a run. The kernel reports the CPU time of ended children only, so end all processes before `finish`."""
 
     def __init__(self) -> None:
         self._load = os.getloadavg()[0]
         self._began, self._busy, self._own = time.monotonic(), busy_seconds(), _own_seconds()
 
     def finish(self) -> Conditions:
-        """Return the conditions so far."""
+        """Return the conditions from the start until now."""
         seconds = time.monotonic() - self._began
         others = busy_seconds() - self._busy - (_own_seconds() - self._own)
         return Conditions(self._load, seconds, max(0.0, others) / seconds / (os.cpu_count() or 1))

@@ -61,7 +61,7 @@ class Figures:
         return self._within(table, row, column, base, lambda value, other: value - other)
 
     def _within(self, table: str, row: str, column: str, base: str, combine: Callable[[float, float], float]) -> Spread | None:
-        """Combine two columns of the same repetitions. A repetition that has only one of them makes the comparison impossible."""
+        """Combine two columns within each repetition, or return None if they have different numbers of values."""
         values, others = self.values(table, row, column), self.values(table, row, base)
         if not values or len(values) != len(others):
             return None

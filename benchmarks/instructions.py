@@ -19,9 +19,9 @@ _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HYPERVISOR = 1 << 1, 1 << 5, 1 << 6
 
 
 class Counter:
-    """Counts an event in all threads of some processes, and in threads and processes that they start, until it is closed.
+    """Counts an event in all threads of some processes, and in the threads and processes that they start, until the counter is closed.
 
-    The count has only instructions in user mode, because unprivileged users may not count those of the kernel.
+    Only instructions in user mode are counted, because unprivileged users may not count those of the kernel.
     """
 
     def __init__(self, processes: Iterable[int], kind: int = HARDWARE, event: int = INSTRUCTIONS) -> None:

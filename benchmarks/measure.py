@@ -59,14 +59,14 @@ def memory_kib(root: int) -> int:
 
 
 def busy_seconds() -> float:
-    """Return the time for which all processes of the machine have used its cores, including time that other machines took from it."""
+    """Return the CPU seconds of all processes of the machine, including time that the hypervisor gave to other machines (steal)."""
     fields = (PROC / "stat").read_text().partition("\n")[0].split()[1:]
     user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[:8])
     return (user + nice + system + irq + softirq + steal) / TICKS
 
 
 def cost(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE, store: int | None = None) -> Cost:
-    """After a short warm-up, return what a request costs the target's process tree, and the process `store` if given.
+    """After a short warm-up, return the cost of a request in the target's process tree, and in the process `store` if given.
 
     Raise BrokenTargetError if any answer is wrong.
     """

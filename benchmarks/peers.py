@@ -27,7 +27,7 @@ class Peer:
 
 
 def _router(name: str, *command: str) -> Callable[[Path, int], Launch | None]:
-    """Return how to start a router for model servers that follows the command line of sglang-router."""
+    """Return how to start a router for model servers that accepts the command line of sglang-router."""
 
     def launch(folder: Path, upstream: int) -> Launch | None:
         path = INSTALLED / name / "bin" / command[0]

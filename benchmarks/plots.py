@@ -1,6 +1,6 @@
 """Bar charts as SVG: one bar per target, with a line from the lowest to the highest value.
 
-The axis begins at zero. Only if the largest value is more than 100 times the smallest one, it is logarithmic, and the title says so.
+The axis begins at zero. If the largest value is more than 100 times the smallest one, it is logarithmic, and the title says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.figures import Spread
 WIDTH, LABELS, VALUES, BAR, GAP, HEAD = 760, 150, 90, 18, 14, 44
 MAX_LINEAR_RATIO = 100
 COLOURS = ("#2563a8", "#7aa6d6", "#8a8a8a", "#b9b9b9", "#c96f3b", "#d99a5b", "#e0b98a", "#7d9c5a", "#a4b98a")
-"""Readable on white and on dark pages."""
+"""Colours that are readable on white and on dark pages."""
 
 
 class Bar(NamedTuple):
@@ -26,7 +26,7 @@ class Bar(NamedTuple):
 
 
 def bars(title: str, groups: Mapping[str, Sequence[Bar]]) -> str:
-    """Return a chart. Every group has a heading and at least one group has a bar."""
+    """Return a chart of the groups by their headings. At least one group must have a bar."""
     values = [value for group in groups.values() for bar in group for value in bar.spread]
     low, high = 10 ** math.floor(math.log10(min(values))), max(values) * 1.05
     logarithmic = max(values) > MAX_LINEAR_RATIO * min(values)

@@ -28,7 +28,7 @@ Process = subprocess.Popen[bytes]
 
 @dataclass
 class Load:
-    """The report of the load generator. `first` is the time to the first byte of a response, and the others are the whole time."""
+    """The report of the load generator. `first` is the time to the first byte of a response; other times are for whole responses."""
 
     completed: int
     errors: int
@@ -67,7 +67,7 @@ class Launch:
     command: Sequence[str]
     port: int
     body: bytes
-    """The request whose first correct answer ends the start."""
+    """The start is complete at the first correct answer to this request."""
     cores: set[int] = field(default_factory=lambda: TARGET_CORE)
     environment: Mapping[str, str] = field(default_factory=dict)
     headers: str = ""
@@ -176,7 +176,7 @@ def run_load(folder: Path, target: Target, request: Request, pace: Pace, cores: 
 
 
 def start_target(folder: Path, launch: Launch) -> Target:
-    """Start a target and wait for its first correct answer. Raise BrokenTargetError with the end of its log if there is none."""
+    """Start a target and wait for its first correct answer. Raise BrokenTargetError with the end of its log if none arrives."""
     log = folder / f"{launch.name.replace(' ', '-')}.log"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **launch.environment}
     began = time.monotonic()

@@ -17,8 +17,9 @@ from benchmarks.targets import BARE, FULL, NGINX
 
 INTRODUCTION = """\
 Written by `{command}`. The targets run on one core unless a table says otherwise. The mock upstream, the load generator and Redis
-share another core. A request has 2,000 B: a system message, five turns and spaces, as SDKs write them, and no two requests are the
-same. A JSON response has 591 B, and a stream 51 events of about 200 B. Every answer is checked.
+share another core. A request body has 2,000 B: a system message and five turns, with spaces after colons and commas as
+SDKs write them. No two requests are the same. A JSON response has 591 B; a stream has 51 events of about 200 B. Every
+answer is checked.
 
 CPU is the user and system time of the target's process tree. Redis is not part of it; where a call with everything on needs Redis,
 the tables of JSON calls and of streams show its CPU time, too. Figures are medians of all repetitions, with the lowest and the highest
@@ -31,7 +32,7 @@ in brackets. Ratios are computed within a repetition, in which the targets take 
 
 
 def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] = ()) -> str:
-    """Return the report. `compared` has the names of the other gateways of a comparison, or none for a run without them."""
+    """Return the report. `compared` contains the names of the other gateways, and is empty for a run without a comparison."""
     command = "make bench-peers" if compared else "make bench"
     title = "Comparison with other gateways" if compared else "Cost of a call"
     lines = [f"# {title}", "", *INTRODUCTION.format(command=command).splitlines()]
@@ -39,7 +40,8 @@ def markdown(figures: Figures, conditions: Conditions, compared: Sequence[str] =
     slow = [name for name in compared if PEERS[name].slow]
     if slow:
         names = " and ".join(slow)
-        lines += ["", f"{names} would take minutes for the slow streams and for more than {HEAVY} connections, and are left out there."]
+        left_out = f"The slow streams and more than {HEAVY} connections are not measured with {names}, because they would take minutes."
+        lines += ["", left_out]
     lines += ["", f"Machine: {machine()}. {_instructions(figures)}", "", _state(figures, conditions), "", "## Goals", ""]
     lines += [*_goals(figures, COMPARED if compared else GOALS), ""]
     notes = figures.notes.get("targets", [])
@@ -111,7 +113,7 @@ def _goals(figures: Figures, goals: Sequence[Goal]) -> Iterator[str]:
 
 
 def _table(figures: Figures, section: Section) -> Iterator[str]:
-    """Return one row per row of the section: its figures, then ratios and differences. Columns without any figure are left out."""
+    """Return the rows of a section: their figures, then ratios and differences. Columns without any figure are left out."""
     rows = figures.tables[section.name]
     columns = [name for name in section.columns if any(name in row for row in rows.values())]
     ratios = [pair for pair in section.ratios if any(figures.ratio(section.name, row, *pair) for row in rows)]
@@ -132,7 +134,7 @@ def _table(figures: Figures, section: Section) -> Iterator[str]:
 
 
 def _by_target(figures: Figures, section: Section) -> Iterator[str]:
-    """Return a table for each row of the section, with one row per target, and the gateway's share of the target's first figure."""
+    """Return a table for each row of the section, with one row per target and the gateway's first figure divided by its own."""
     for row in figures.tables.get(section.name, {}):
         names = _targets(figures, section)
         kinds = [kind for kind in section.figures if any(figures.values(section.name, row, column(name, kind)) for name in names)]

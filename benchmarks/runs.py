@@ -52,7 +52,7 @@ def megabytes(target: Target) -> float:
 
 
 def idle(bench: Bench) -> None:
-    """Measure the start and the memory after one second without load. Only this target runs, because PSS shares common pages."""
+    """Measure the start and the memory after one second without load. No other target runs: PSS divides shared pages."""
     for name in bench.names() * (1 if bench.quick or bench.peers else 3):
         with bench.alone(name) as target:
             if target:
@@ -121,7 +121,7 @@ def harness(bench: Bench) -> None:
 
 
 def scale(bench: Bench) -> None:
-    """Measure a call and the start with few and with many models and keys, at the same limits."""
+    """Measure the CPU time of a call and the start of the gateway with few and with many models and keys."""
     with_few = bench.target("few", lambda: _scaled(bench, "few", 10, 10))
     assert with_few
     for row, (models, keys) in SCALES.items():
@@ -148,7 +148,7 @@ def scale(bench: Bench) -> None:
 
 
 def _reason(error: BrokenTargetError) -> str:
-    """Return the last line of what a target printed, without the place in its configuration."""
+    """Return the last line that a target printed, without the file name and the line of its configuration."""
     return re.sub(r"^.*gateway\.yaml:\S* ", "", str(error).splitlines()[-1])[:300]
 
 
@@ -174,9 +174,9 @@ def latency(bench: Bench) -> None:
 
 
 def prompts(bench: Bench) -> None:
-    """Measure 100 prompts of 400 KB per second with token limits: whether they all pass, and how long they hold the event loop.
+    """Measure 100 prompts of 400 KB per second with token limits: whether all are answered, and how long they block the event loop.
 
-    The admin listener uses the same event loop, so the latency of its health check is that of the loop, plus the check itself.
+    The admin listener uses the same event loop, so the latency of its health check is the delay of the loop plus the time of the check.
     """
     target = bench.target(FULL)
     assert target

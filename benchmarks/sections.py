@@ -62,7 +62,7 @@ SECTIONS = (
     Section(
         "control",
         "Control: nginx and nginx again",
-        "Two equal processes should cost the same. How far their ratio is from 1 shows how far a ratio of this run can be trusted.",
+        "Two equal processes should cost the same. The distance of their ratio from 1 shows how reliable the ratios of this run are.",
         calls.control,
         _each((NGINX, CONTROL), CPU),
         ((_cpu(CONTROL), _cpu(NGINX)),),
@@ -115,7 +115,7 @@ SECTIONS = (
     Section(
         "repair",
         "Streams that need repair",
-        "CPU time per stream of 51 events with everything on, and of an untouched stream just before it. 32 connections.",
+        "CPU time per stream of 51 events with everything on, compared with an untouched stream measured just before. 32 connections.",
         calls.repairs,
         _each((calls.REPAIRED, calls.UNTOUCHED), CPU),
         ((_cpu(calls.REPAIRED), _cpu(calls.UNTOUCHED)),),
@@ -123,7 +123,7 @@ SECTIONS = (
     Section(
         "apis",
         "Other APIs",
-        "CPU time per call with everything on, and of a chat completion just before it. 32 connections.",
+        "CPU time per call with everything on, compared with a chat completion measured just before. 32 connections.",
         calls.other_apis,
         _each((calls.CALL, calls.CHAT), CPU),
         ((_cpu(calls.CALL), _cpu(calls.CHAT)),),
@@ -149,7 +149,7 @@ SECTIONS = (
     Section(
         "latency",
         "Added latency",
-        "Latency of whole JSON calls. The differences are to calls without a proxy in the same repetition.",
+        "Latency of whole JSON calls. The differences are relative to calls without a proxy in the same repetition.",
         runs.latency,
         _each((DIRECT, NGINX, BARE, FULL), runs.LATENCY),
         differences=tuple((column(name, runs.LATENCY), column(DIRECT, runs.LATENCY)) for name in (NGINX, BARE, FULL)),
@@ -157,15 +157,17 @@ SECTIONS = (
     Section(
         "prompts",
         "Long prompts with token limits",
-        "A fixed rate of calls to one core with everything on, for which each prompt is counted. The health check of the admin listener, "
-        "which shares the event loop, is requested 200 times per second at the same time: its latency shows how long the loop is held.",
+        "A fixed rate of calls to a gateway on one core with everything on, which counts the tokens of each prompt. The health check of "
+        "the admin listener, which shares the event loop, is requested 200 times per second at the same time: its latency shows how "
+        "long the loop is blocked.",
         runs.prompts,
         (RATE, runs.P50, runs.P99, runs.PROBE_ALONE, runs.PROBE_P99),
     ),
     Section(
         "workers",
         "Workers",
-        "Saturated by 64 connections with everything on. The workers, Redis, the mock and the load generator share all cores.",
+        "The gateway, with everything on, is saturated by 64 connections. "
+        "The workers, Redis, the mock and the load generator share all cores.",
         runs.workers,
         _each(_WORKERS, RATE, CPU),
         ((column(runs.TWO_WORKERS, RATE), column(runs.ONE_WORKER, RATE)),),
@@ -182,8 +184,8 @@ SECTIONS = (
     Section(
         "scale",
         "Many models and keys",
-        "CPU time per JSON call with 10 models and 10 keys, and with more, for a model that the call names "
-        'exactly and for one that matches only `"*"`. 32 connections.',
+        "CPU time per JSON call with 10 models and 10 keys, and with more, for a model that is configured by its full name and "
+        'for one that only `"*"` matches. 32 connections.',
         runs.scale,
         _each((runs.FEW, runs.MANY), CPU, runs.START),
         ((_cpu(runs.MANY), _cpu(runs.FEW)),),
@@ -193,7 +195,8 @@ SECTIONS = (
     Section(
         "slow",
         "Slow streams",
-        "Streams of 20 events, 0.5 s apart, opened at once, at the default settings: memory (PSS) per stream and time to the first byte.",
+        "Memory (PSS) per stream and time to the first byte of streams that are opened at once. Each has 20 events, 0.5 s apart. "
+        "All settings have their default values.",
         runs.slow_streams,
         _each(_OURS, runs.KIB, runs.FIRST_P50, runs.FIRST_P99),
         ((column(FULL, runs.FIRST_P99), column(NGINX, runs.FIRST_P99)),),
@@ -203,4 +206,5 @@ SECTIONS = (
         quick=False,
     ),
 )
-"""In the order of the report. The sections at the beginning and at the end that are not repeated run before and after the repetitions."""
+"""The sections in the order of the report. Those at the beginning and at the end that are not repeated run before and after the
+repetitions."""

@@ -46,7 +46,7 @@ models:
   native-cohere: cohere/bench-model
 {models}"""
 FIT_MODEL = "  bench-fit: { targets: mock/bench-model, context: { overflow: truncate, max_prompt_tokens: 8000 } }\n"
-"""A model that counts prompts, for which a gateway loads a tokenizer."""
+"""A model whose prompts are counted, so that the gateway loads a tokenizer."""
 FULL_YAML = """\
 store: {store}
 journal: {folder}/journal
@@ -135,9 +135,9 @@ class More:
 def gateway(
     name: str, place: Place, *, full: bool = True, workers: int = 1, cores: set[int] | None = None, more: More | None = None
 ) -> Launch:
-    """Return how to start the gateway: with everything on, or without keys, limits, journal and call records.
+    """Return how to start the gateway with everything on or, without `full`, with no keys, limits, journal and call records.
 
-    The log goes to a file, because a gateway always has one. Several workers need Redis, even if nothing is counted.
+    The log goes to a file, because a gateway always writes a log. Several workers need Redis, even if nothing is counted.
     """
     more = more or More(models=FIT_MODEL if full else "")
     folder = place.folder
@@ -160,7 +160,7 @@ def gateway(
 
 
 def nginx(name: str, folder: Path, upstream: int, *, tls: bool = False) -> Launch | None:
-    """Return how to start nginx as a plain proxy, with `tls` for connections to the upstream. None if it is not installed."""
+    """Return how to start nginx as a plain proxy, with `tls` for connections to the upstream, or None if it is not installed."""
     command = _nginx_command(folder, upstream, port := free_port(), scheme="https" if tls else "http")
     return Launch(name, command, port, request_body(False)) if command else None
 
@@ -241,14 +241,14 @@ def wait_for_port(port: int) -> None:
 
 
 def secure(folder: Path, port: int) -> More:
-    """Return the lines of a provider behind TLS, and of its model."""
+    """Return the configuration of a provider behind TLS and of its model."""
     url = f"https://127.0.0.1:{port}/v1"
     provider = f'  secure: {{ type: openai-compatible, base_url: "{url}", ca: {folder}/tls.crt, api_key: "${{UPSTREAM_KEY}}" }}\n'
     return More(provider, "  bench-tls: secure/bench-model\n")
 
 
 def many(models: int, keys: int) -> More:
-    """Return the lines of models and keys that no call uses, and of the model `*` for all other names."""
+    """Return the configuration of models and keys that no call uses, and of the model `*` for all other names."""
     hashes = (hashlib.sha256(f"benchmark {at}".encode()).hexdigest() for at in range(keys))
     return More(
         models="".join(f"  model-{at}: mock/bench-model\n" for at in range(models)) + '  "*": mock/bench-model\n',

@@ -25,7 +25,8 @@ import secrets
 import sys
 from pathlib import Path
 
-# The rights of the gateway's Redis user, as listed in docs/stores.md: the commands of its scripts, on its own keys.
+# The rights of the gateway's Redis user, as listed in docs/stores.md: the commands of the gateway's scripts, on its
+# keys.
 GATEWAY_RIGHTS = (
     "~lockgate:* resetchannels -@all +evalsha +eval +script|load +ping +time +exists +set +get +del +pexpire +expire "
     "+hget +hset +hmget +hgetall +hincrby +hdel +hlen +hexists +hscan +zadd +zcard +zcount +zscore +zrangebyscore +zrem "

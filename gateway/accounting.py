@@ -120,7 +120,7 @@ def cost_of(attempt: Attempt, usage: Usage) -> int | None:
 
 
 def answered_at_once(call: Call) -> bool:
-    """Return whether the only attempt answered the call."""
+    """Return whether the call had a single attempt, which answered it."""
     return len(call.attempts) == 1 and call.attempts[0] is call.answered_by
 
 

@@ -189,7 +189,7 @@ class Call(Struct, eq=False):
     content: CapturedContent | None = None
     """The content of the call, if its key captures it."""
     limit_states: list[dict[str, Any]] = []
-    """The states of the limits that refused the call or one of its attempts, for its record."""
+    """The states of the limits that refused the call or one of its attempts, for the record of the call."""
     deadline: float = float("inf")
     """The caller's own time limit for the whole call in seconds (timeout_microseconds)."""
     strict: bool = False
@@ -241,7 +241,7 @@ class Call(Struct, eq=False):
             assert self.body is not None
             body, translator = self.body, self.translator
             if translator is not None and translator.refusal is not None and self.source is not None:
-                body = chat_of(self.source)  # the translation lacks what a chat completion cannot express
+                body = chat_of(self.source)  # the translation lacks the parts that a chat completion cannot express
             self.counts = PromptCounts(body, self.body_bytes, self.operation)
         return self.counts
 
@@ -290,7 +290,7 @@ def phases(call: Call, final: Attempt) -> Phases:
     until = final.sent_at - call.started
     queue, retries = final.queue_s, call.paused_s
     if len(call.attempts) > 1:
-        # an attempt that continues a stream has the time of the one that began it, which comes first
+        # an attempt that continues a stream has the `sent_at` of the attempt that began it; that one is first in the list
         began = next((each for each in call.attempts if each.sent_at == final.sent_at), final)
         # the other attempt of a hedge may have begun later
         earlier = [each for each in call.attempts if each.sent_at < final.sent_at]

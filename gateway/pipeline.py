@@ -322,7 +322,7 @@ class Pipeline:
             raise
 
     def _count_rejection(self, call: Call, error: Unauthorized | Forbidden) -> None:
-        """Count a rejected caller. The records of the call name its key if the credential is that of a known key."""
+        """Count a rejected caller. If the credential is that of a known key, the call's records name the key."""
         self.metrics.count("lockgate_auth_failures", (str(error.code),))
         if isinstance(error, KeyRejectedError):
             call.key = error.key

@@ -99,7 +99,7 @@ class Azure(OpenAI):
         return super().takes_responses(body, target)
 
     def responses_path(self, target: Target) -> str:
-        """Return the path, without a deployment: the model of the request names it in both APIs."""
+        """Return the path, which has no deployment: in both APIs, the model of the request names the deployment."""
         path = super().responses_path(target)
         if target.options.get("api") != "classic":
             return path

@@ -165,7 +165,7 @@ class StreamDecoder(Protocol):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """The bytes around the text of events that need no decoding: printable text without quotes or backslashes."""
+        """The bytes around the text of events that need no decoding. Such a text is printable and has no quotes or backslashes."""
         return None
 
     def convert(self, events: bytes) -> bytes | None:
@@ -202,7 +202,7 @@ class Provider(Protocol):
     """The type of the provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
     """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
-    chat_only: tuple[str, ...] = ()  # parts of the names of models to which calls of other APIs are sent as chat completions
+    chat_only: tuple[str, ...] = ()  # calls of other APIs become chat completions for models with one of these texts in their names
     caller_headers: tuple[str, ...] = ()
     """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""
     reports_cost: bool = False
@@ -210,7 +210,7 @@ class Provider(Protocol):
     is_own_server: bool = False
     """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     always_streams: bool = False
-    """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
+    """Whether the upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     probabilities: FindProbabilities | None = None
@@ -243,7 +243,7 @@ class Provider(Protocol):
         return None
 
     def models_path(self, base: str) -> str | None:
-        """Return the path of the list of models, given the path of the base URL, or None if there is no list of models to call."""
+        """Return the path of the list of models that requests may name, or None if there is none. `base` is the base URL's path."""
         return f"{base}/models"
 
     def probe_headers(self, target: Target) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ def has_readable_choices(chunk: Any) -> bool:
 
 
 def drop_empty_errors(chunk: dict[str, Any]) -> bool:
-    """Remove an empty `error`, such as {}, which OpenAI's client for Node would raise. Return whether there was one."""
+    """Remove an empty `error`, such as {}: OpenAI's client for Node would raise it. Return whether there was one."""
     choices = chunk.get("choices")
     changed = False
     for part in (chunk, *(choices if type(choices) is list else ())):

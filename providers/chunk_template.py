@@ -42,7 +42,7 @@ class ChunkTemplate:
         *,
         has_usage: bool,
     ) -> None:
-        """Create a template. `literals` are the texts around the values; `sent` has those to send, and their values."""
+        """Create a template. `literals` are the texts around the values; `sent` has the texts to send, and the values' indexes."""
         self._prefix, *self._middle, suffix = literals
         self._suffix = suffix + END
         self._start = len(self._prefix)
@@ -102,7 +102,7 @@ def around_leaves(event: str, leaves: Sequence[Leaf]) -> list[str]:
 
 
 def text_template(event: str, call_texts: CallTexts) -> ChunkTemplate | None:
-    """Return the template of a chunk that is sent unchanged, or None if a search cannot find its only text."""
+    """Return the template of a chunk that is sent unchanged, or None if a text search does not find exactly one text in it."""
     if '"obfuscation"' in event or '"logprobs":{' in event or len(call_texts) != ('"tool_calls"' in event):
         return None
     texts = list(_find_texts(event))

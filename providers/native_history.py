@@ -1,7 +1,7 @@
-"""Earlier turns in native requests: what another provider made and the vendor refuses.
+"""Repairs native requests with earlier turns of another provider that the vendor would refuse.
 
 A conversation keeps the ids and the texts of the providers that answered its turns. `providers.rules.conversation`
-repairs the same content of chat completions.
+makes the same repairs in chat completions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROW = ROWS["anthropic"]
 _VALID_ID = re.compile(_ROW.call_id or "")
 
 Place = tuple[int, int]
-"""A message and a block in it."""
+"""The index of a message, and the index of a block in it."""
 
 
 class _Block(msgspec.Struct):
@@ -50,10 +50,10 @@ _read_items = msgspec.json.Decoder(list[_Item]).decode
 
 
 def repair_messages(body: Body, *, strict: bool) -> list[Adjustment]:
-    """Replace the ids of tool calls and drop the blank texts of assistants that Anthropic refuses in a Messages request.
+    """Replace tool-call ids and drop blank assistant texts that Anthropic would refuse in a Messages request.
 
-    Nothing is lost. A dropped text leaves None in its place until `without_gaps`, so that later adjustments have the
-    caller's numbers. The vendor reports errors in a request of another form.
+    Nothing is lost. A dropped text leaves None in its place until `without_gaps`, so that later adjustments name the
+    caller's positions. A request that is not in Anthropic's form stays unchanged: the vendor reports its errors.
     """
     try:
         messages = _read_messages(body.raw("messages") or b"")
@@ -106,14 +106,14 @@ def has_long_ids(items: bytes) -> bool:
 
 
 def valid_call_id(id: str) -> str:
-    """Return an id that OpenAI's Responses API accepts. It depends only on the old one, so calls and outputs still match."""
+    """Return an id that OpenAI's Responses API accepts. The new id depends only on the old one, so calls and outputs still match."""
     if len(id) <= MAX_CALL_ID:
         return id
     return f"call_{hashlib.sha256(id.encode(errors='surrogatepass')).hexdigest()[:40]}"
 
 
 def _new_ids(messages: list[_Message], report: Report) -> dict[Place, str]:
-    """Return the new ids of tool calls and results, and report them. Anthropic's table decides which ones are valid."""
+    """Return the new ids of tool calls and results, and report them. Anthropic's row in the table of messages defines valid ids."""
     places: list[list[int]] = []
     turns: list[Turn] = []
     for index, message in enumerate(messages):
@@ -143,9 +143,9 @@ def _ids(turn: Turn) -> list[str]:
 
 
 def _blanks(messages: list[_Message], report: Report) -> dict[int, set[int]]:
-    """Return the blank blocks of each assistant message that has some or is empty, and report them.
+    """Find the assistant messages that are empty or have blank blocks. Report and return the positions of the blocks.
 
-    The last message may be empty.
+    The last message is left out, because Anthropic accepts it if it is empty.
     """
     found: dict[int, set[int]] = {}
     for index, message in enumerate(messages[:-1]):
@@ -179,7 +179,7 @@ def _repaired(message: dict[str, Any], index: int, ids: dict[Place, str], blanks
 
 
 def without_gaps(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return repaired messages without the places of dropped texts, and without messages in which nothing else is left."""
+    """Return repaired messages without the gaps left by dropped texts, and without messages that had no other content."""
     kept = []
     for message in messages:
         content = message["content"]

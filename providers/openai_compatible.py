@@ -55,7 +55,7 @@ USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
 _PASSED_TOO: Mapping[str, tuple[str, ...]] = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
-"""Fields that are passed together with another one: their own rules would drop them, because they do not see the other field."""
+"""Fields that are passed together with another one: their own rules would drop them, because those rules do not see the other field."""
 NO_TEAM = Drop("team", why="it names an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 
@@ -124,7 +124,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     chunk_repairs: tuple[Repair, ...] = ()
     """Repairs of chunks, in addition to those of every stream."""
     chat_only: tuple[str, ...] = ()
-    """Parts of the names of models to which calls of other APIs are sent as chat completions."""
+    """Calls of other APIs become chat completions for models with one of these texts in their names."""
     hides_output: bool = False
     """Whether `total_tokens` may be the only field of `usage` that includes reasoning tokens."""
     reports_cost: bool = False
@@ -147,7 +147,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team.
+        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage, `timeout_microseconds` and `team`.
 
         Embeddings and rerank also have the rules of their rows in `embedding_table` and `rerank_table`.
         """
@@ -196,7 +196,7 @@ class OpenAICompatible(Provider):
         return (*embedding_rules(EMBEDDINGS.get(self.type, ANY_SERVER), model), *own, *team)
 
     def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
-        """Return the rules for operations without rules of their own: usage in streams and Friendli's team."""
+        """Return the rules for operations without rules of their own: usage in streams, `timeout_microseconds` and `team`."""
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
         usage = (rule for rule in own if streams and isinstance(rule, StreamUsage))

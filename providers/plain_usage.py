@@ -72,7 +72,7 @@ class PlainUsage(msgspec.Struct):
 
 
 def read_of_inputs(usage: Any) -> Usage | None:
-    """Return what `read_usage` returns, for an answer without output such as that of embeddings."""
+    """Return what `read_usage` returns, for an answer without output tokens, such as an embeddings answer."""
     if type(usage) is dict and len(usage) == 2:
         prompt = usage.get("prompt_tokens")
         if type(prompt) is int and 0 < prompt <= MAX_TOKENS and prompt == usage.get("total_tokens"):

@@ -172,7 +172,7 @@ def _media() -> list[str]:
         images = [f"{rules.image.tokens(size, None):,}" for size in sizes]
         rows.append([kind, models, *images, f"{rules.audio:g}", f"{rules.page_tokens():,}", rules.source])
     note = (
-        "This table shows the tokens that are counted before a call for an image, a second of audio and a page of a PDF\n"
+        "This table shows how many tokens the gateway counts in advance for an image, a second of audio and a page of a PDF\n"
         "document, as of 2026-11-29: the vendor's published number, or an upper bound where there is none. `azure` is counted\n"
         "like `openai`, and a model at OpenRouter like those of the vendor before the slash. The size of an image is read from\n"
         "its header. An image at an address that only the provider loads counts as the largest possible one, a recording as 10\n"

@@ -114,7 +114,7 @@ def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
 def _with_cached(prompt: int, completion: int, total: int | None, cached: int) -> int:
     """Return the tokens of the prompt, cached ones included.
 
-    A count lower than that of the cached tokens excludes them if the total confirms it.
+    If the count is lower than the cached tokens, and the total shows that it excludes them, they are added.
     """
     return prompt + cached if cached > prompt and total is not None and total >= prompt + cached + completion else prompt
 
@@ -159,7 +159,7 @@ def read_cost(usage: dict[str, Any]) -> int | None:
 
 
 def read_count(value: Any) -> int | None:
-    """Return a number of tokens, or None if the value is not a plausible one."""
+    """Return a number of tokens, or None if the value is not a plausible number of tokens."""
     return _count_up_to(value, MAX_TOKENS)
 
 

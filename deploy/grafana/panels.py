@@ -24,7 +24,7 @@ class Panel:
     stacked: bool = False
     steps: tuple[tuple[float, str], ...] = ()  # thresholds and their colours above green
     words: tuple[tuple[str, str], ...] = ()  # values and the words shown for them
-    colors: tuple[tuple[str, str], ...] = ()  # values and their colours, if a word has one
+    colors: tuple[tuple[str, str], ...] = ()  # values and the colours of their words, where a word has one
 
 
 def stat(

@@ -27,7 +27,7 @@ def _with_scope(part: re.Match[str]) -> str:
     metric, where = part[1], part[2]
     if metric is None:  # a string or a list of labels
         return part[0]
-    # many alerts are aggregated over all instances of a job
+    # many alerts have no instance, because their expressions aggregate all instances of a job
     scope = JOB if metric == "ALERTS" else f"{JOB}, {INSTANCE}"
     return f"{metric}{{{where}, {scope}}}" if where else f"{metric}{{{scope}}}"
 

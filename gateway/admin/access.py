@@ -1,8 +1,9 @@
-"""Who may use the admin listener: the holder of the admin key or of a session of the page, and without a key, programs and own pages.
+"""Checks requests of the admin listener: the admin key or a session of the page; without an admin key, the origin of the request.
 
-A session begins with the admin key and is a random token in a cookie that scripts cannot read. Other sites cannot make a browser send
-the cookie (SameSite=Strict), except pages on the same host with another port, so that a request that changes something also needs
-the session's CSRF token in a header. Sessions are kept in memory: they end with the process, and when the admin key changes.
+The page sends the admin key to begin a session, whose random token is in a cookie that scripts cannot read.
+SameSite=Strict keeps a browser from sending the cookie with requests of other sites, but not with those of pages on
+another port of the same host. Requests that change something therefore also need the session's CSRF token in a header.
+Sessions are kept in memory: they end with the process, and when the admin key changes.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ COOKIE = "lockgate_admin"
 CSRF_HEADER = "x-csrf-token"
 LIFETIME_S = 12 * 3600.0
 MAX_SESSIONS = 100
-"""The oldest session ends if more are open."""
+"""When more sessions are open, the oldest one ends."""
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 class Session(msgspec.Struct, frozen=True):
-    """One session of the page. `key_hash` is that of the admin key with which it began; `ends` is a time of the monotonic clock."""
+    """One session of the page. `key_hash` is the hash of the admin key with which it began; `ends` is a time on the monotonic clock."""
 
     key_hash: str
     csrf: str
@@ -53,7 +54,8 @@ class Access:
     def check(self, request: Request) -> None:
         """Raise Unauthorized unless the admin key was sent or a session is open.
 
-        Without an admin key the listener is on loopback: raise Forbidden if the request may come from the web page of another site.
+        Without an admin key, the listener is on loopback: raise Forbidden if the request may come from a web page of
+        another site.
         """
         admin = self._gateway.config.admin
         if admin.key_hash is None:
@@ -72,7 +74,7 @@ class Access:
         if request.method not in _SAFE_METHODS:
             sent = request.headers.get(CSRF_HEADER, "").encode()
             if not hmac.compare_digest(sent, session.csrf.encode()):
-                message = f"The header {CSRF_HEADER} does not have the token of this session. Reload the page."
+                message = f"The header {CSRF_HEADER} does not contain the token of this session. Reload the page."
                 raise Forbidden(message, code="csrf_token_invalid")
 
     async def show(self, request: Request) -> Response:
@@ -88,7 +90,7 @@ class Access:
         fields = await read_fields(request, read_only=())
         key, key_hash = fields.get("key"), self._gateway.config.admin.key_hash
         if type(key) is not str or set(fields) != {"key"}:
-            raise BadRequest("The request must have the field 'key' only, with the admin key.", param="key")
+            raise BadRequest("The request body must have the single field 'key', the admin key.", param="key")
         if key_hash is None:
             return await self.show(request)
         if not _is_admin_key(key.encode("utf-8", "surrogatepass"), key_hash):
@@ -126,16 +128,17 @@ def _digest(text: bytes) -> str:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the name of the cookie for the port that the browser called: cookies of a host are sent to all its ports.
+    """Return the name of the cookie for the port that the browser called.
 
-    With one name, signing in to a second gateway on the same host would end the session of the first.
+    A browser sends the cookies of a host to all its ports, so with a single name, signing in to a second gateway on the same
+    host would end the session at the first one.
     """
     port = request.headers.get("host", "").rpartition(":")[2]
     return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
 
 
 def _cookie(request: Request) -> str:
-    """Return the token in the cookie of a request, or "" without one."""
+    """Return the token in the cookie of a request, or "" if there is none."""
     name = cookie_name(request)
     cookies: SimpleCookie = SimpleCookie()
     try:

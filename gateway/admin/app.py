@@ -1,7 +1,7 @@
 """The admin listener's route table. The listener is on loopback by default; any other address requires an admin key.
 
-Each group of endpoints has a module of its own; gateway.admin.access checks who may use them. Requests to /healthz, /readyz and the
-files of the page are not checked.
+Each group of endpoints has a module of its own; gateway.admin.access checks the access to them. Requests to /healthz,
+/readyz and the files of the page are not checked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def build_admin(
 ) -> Starlette:
     """Return the admin ASGI application.
 
-    `callers` is the address of the callers' listener, to which the page's calls are sent; `demo` has the scripted providers of a demo.
+    `callers` is the address of the callers' listener, to which the page's calls are sent; `demo` contains the scripted
+    providers, if the gateway runs a demo.
     """
     access = Access(gateway)
 
@@ -105,7 +106,7 @@ def _routes_of_entries(gateway: Gateway, keyed: Keyed) -> list[BaseRoute]:
 def _routes_of_page(
     gateway: Gateway, reloader: Reloader, callers: tuple[str, int], demo: Demo | None, keyed: Keyed
 ) -> list[BaseRoute]:
-    """Return the routes that the page needs in addition to the others."""
+    """Return the routes that only the page needs."""
     playground, broken = PlaygroundAdmin(gateway), DemoAdmin(demo)
     return [
         keyed("/admin/live", live.live(gateway, reloader, callers, has_demo=demo is not None)),

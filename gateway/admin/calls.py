@@ -85,7 +85,7 @@ class CallEndpoints:
         return Raw(msgspec.json.encode({**fields, "content": content}))
 
     async def _read(self, find: Callable[[Path], T]) -> T:
-        """Wait until all calls of this process that have ended are written, and return what `find` finds in the file."""
+        """Wait until the records of all ended calls of this process are written, and return the result of `find` on the file."""
         records = self._gateway.log.records
         if records is not None:
             await records.flush()

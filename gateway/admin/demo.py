@@ -22,11 +22,11 @@ class DemoAdmin:
         self._demo = demo
 
     async def show(self, request: Request) -> Response:
-        """GET /admin/demo: return the providers of the demo, and whether calls are sent."""
+        """GET /admin/demo: return the providers of the demo, and whether the demo sends calls."""
         return json_response(self._found().describe())
 
     async def change(self, request: Request) -> Response:
-        """POST /admin/demo: change the behaviour of a provider, or start and stop the calls."""
+        """POST /admin/demo: change the behaviour of a provider, or start or stop the calls."""
         demo = self._found()
         source = await read_body_in_time(request.receive, MAX_BODY_BYTES, BODY_TIMEOUT_S)
         parse_body(source)
@@ -35,7 +35,7 @@ class DemoAdmin:
         except msgspec.DecodeError as error:
             raise BadRequest(f"Invalid request body: {error}.") from None
         if change.behaviour is not None and change.provider is None:
-            raise BadRequest("'behaviour' needs 'provider', the name of the provider that changes.", param="provider")
+            raise BadRequest("'behaviour' requires 'provider', the name of the provider to change.", param="provider")
         try:
             demo.apply(change)
         except KeyError:

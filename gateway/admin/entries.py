@@ -26,7 +26,7 @@ Config_ = TypeVar("Config_", KeyConfig, TeamConfig)
 
 
 async def read_fields(request: Request, read_only: Sequence[str] = READ_ONLY_FIELDS) -> dict[str, Any]:
-    """Return the JSON object of a request. Reject the fields `read_only`, which only the gateway sets."""
+    """Return the JSON object of a request. Reject the fields in `read_only`, which only the gateway sets."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # a cross-site page cannot send this type without a CORS preflight
         raise BadRequest("The content-type must be application/json.", status=415, code="unsupported_media_type")
@@ -72,7 +72,7 @@ def check_entry(section: str, name: str, read: Callable[[], Config_]) -> Config_
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of the answer that say what a change removed and changed."""
+    """Return the fields of the response that list the settings that a change has removed and changed."""
     return {"removed": merge_patch.removed(before, after), "changed": merge_patch.changed(before, after)}
 
 

@@ -135,7 +135,7 @@ class KeyAdmin:
         return json_response({"object": "key", "name": name, "revoked": True})
 
     async def _change(self, name: str, changed: Callable[[RuntimeKey], RuntimeKey], event: str) -> tuple[RuntimeKey, RuntimeKey]:
-        """Change a key. Return it as it was before and after the change."""
+        """Change a key. Return the key before and after the change."""
         self._refuse_configured(name)
         try:
             both = await self._gateway.runtime_keys.change(name, changed)

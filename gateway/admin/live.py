@@ -1,4 +1,4 @@
-"""GET /admin/live: what the page shows of the last 15 minutes, in one response."""
+"""GET /admin/live: the data of the last 15 minutes that the page shows, in one response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.runtime.reload import Reloader
 
 
 def live(gateway: Gateway, reloader: Reloader, callers: tuple[str, int], *, has_demo: bool) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. With `since`, the response has only the points that ended later (seconds since the epoch).
+    """Return the endpoint. With `since` (seconds since the epoch), the response has only the points that ended after that time.
 
     `callers` is the address of the callers' listener, which the page names in its examples; `has_demo` is true if there are scripted
     providers.

@@ -34,7 +34,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 def _members(document: dict[str, Any], where: str = "") -> dict[str, Any]:
-    """Return all members by path."""
+    """Return all members by path, at every depth."""
     members: dict[str, Any] = {}
     for name, value in document.items():
         path = join(where, name) if where else name
@@ -45,5 +45,5 @@ def _members(document: dict[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def _leaves(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that are not objects with members, by path."""
+    """Return the members without members of their own, by path."""
     return {path: value for path, value in _members(document).items() if not isinstance(value, dict) or not value}

@@ -1,4 +1,4 @@
-"""What the playground of the page needs besides the callers' API: models with their routes, parameters, and explanations.
+"""Endpoints for the playground of the page, besides the callers' API: models with their routes, parameters, and explanations.
 
 These endpoints answer with the operator's rights: no virtual key is needed, and all models are shown.
 """
@@ -26,7 +26,7 @@ from gateway.targets.status import TargetView
 DOORS = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
 """The APIs that the playground offers."""
 MODELS_PER_SLICE = 50
-"""Number of models after which the event loop serves callers again. Providers may list hundreds."""
+"""Number of models that are described before the event loop serves callers again. Providers may list hundreds."""
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,7 +89,7 @@ class PlaygroundAdmin:
             raise BadRequest(f"Invalid request body: {error}.") from None
         dialect = self._dialects.get(question.path)
         if dialect is None:
-            raise BadRequest(f"'path' is not the path of a call to a model, such as {DOORS[0]}.", param="path")
+            raise BadRequest(f"'path' must be the path of a call to a model, such as {DOORS[0]}.", param="path")
         try:
             plan = await explain(gateway.generation.dry_run(), bytes(question.body), headers, None, None, dialect, question.path)
         except GatewayError as error:

@@ -1,8 +1,8 @@
-"""POST /admin/relay/PATH: sends a call of the playground to the callers' listener of this gateway, and its response to the page.
+"""POST /admin/relay/PATH: sends a call of the playground to the callers' listener of this gateway, and returns the response to the page.
 
-A page may only send requests to its own origin, so the admin listener passes them on. The call is an ordinary one: it is checked,
-limited, recorded and billed as if its caller had sent it, and needs a virtual key (`x-virtual-key`) if callers need one. The
-operator's own key is never sent. Only the paths of calls to models can be reached.
+The page may send requests only to its own origin, so the admin listener forwards its calls. Each call is checked,
+limited, recorded and billed like any other, and needs a virtual key (`x-virtual-key`) if callers need one. The admin
+key is never forwarded. Only the paths of calls to models can be reached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.upstream.transport import Response as UpstreamResponse
 from providers.base import WireRequest
 
 DEADLINES = Deadlines(connect=2.0, first_byte=3600.0, idle=3600.0, total=24 * 3600.0)
-"""The gateway's own deadlines end a call much earlier."""
+"""Generous values: the callers' listener applies the deadlines of the configuration, which end a call much earlier."""
 KEY_HEADER = "x-virtual-key"
 _SENT = frozenset({"content-type", "accept", "anthropic-version", "anthropic-beta", "x-session-id"})
 _NOT_RETURNED = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"date", b"server", b"set-cookie"})
@@ -84,7 +84,7 @@ class RelayedResponse(Response):
 
     async def _pass_on(self, send: Any) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        with contextlib.suppress(UpstreamError):  # if the response breaks off, the page misses its end or its end event
+        with contextlib.suppress(UpstreamError):  # if the response breaks off, the page detects that its end or its end event is missing
             while piece := await self._answer.read():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,4 +1,4 @@
-"""GET / and /page/NAME: the files of the page. They contain no data, so they need no key; the page asks for it."""
+"""GET / and /page/NAME: the files of the page. They contain no data, so they can be read without the admin key; the page asks for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 FOLDER = Path(__file__).parent / "static"
 SERVED = frozenset({".css", ".html", ".js", ".mjs", ".svg"})
-"""Suffixes of the files that are served. Licences and notes are not."""
+"""Suffixes of the files that are served. Licences and notes are not served."""
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
@@ -30,7 +30,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-"""Headers of every file. No script or style can come from elsewhere or be inline, and no other site can show the page in a frame."""
+"""Headers of every file. Scripts and styles cannot be inline or come from another origin, and no site can show the page in a frame."""
 
 
 class StaticFile(msgspec.Struct, frozen=True):

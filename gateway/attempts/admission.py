@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAX_ENGINE_WAIT_S = 10.0
 """Maximum time for which a call waits for an engine that is loading its model."""
 MIN_ENGINE_WAIT_S = 0.001
-"""An engine with a free slot admits a call within this time, which does not count as a wait."""
+"""Maximum time in which an engine with a free slot admits a call. This time does not count as a wait."""
 
 
 class NotAdmittedError(Exception):
@@ -86,11 +86,11 @@ class Admission:
 
     @staticmethod
     def is_open(health: TargetHealth) -> bool:
-        """Return whether `enter_now` may be called: the target is live and has a free slot."""
+        """Return whether `enter_now` may be called: the state of the target is `live`, and it has a free slot."""
         return health.is_available and not health.ejected and (health.bulkhead is None or health.bulkhead.has_room)
 
     def enter_now(self, reservation: Reservation | None) -> None:
-        """Do what `enter` does for a target with a free slot and without an engine, whose limits have admitted the attempt."""
+        """Enter, without a wait, a target with a free slot and without an engine. Its limits have already admitted the attempt."""
         self._reservation = reservation
         bulkhead = self._bulkhead = self._health.bulkhead
         if bulkhead is not None:
@@ -139,7 +139,7 @@ class Admission:
         return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
 
     def is_too_silent(self) -> bool:
-        """Return whether the target has not answered for too long, compared with its earlier answers."""
+        """Return whether the target has been silent for too long, compared with its earlier answers."""
         waited = time.monotonic() - self.began
         return self._health.silence.is_too_long(waited, stream=self._call.stream, probe=self._is_probe)
 

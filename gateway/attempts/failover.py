@@ -113,7 +113,7 @@ class Failover:
         self._metrics.count("lockgate_fallback_answers", (self._metrics.model_label(call.model),))
 
     def is_open(self, candidate: Candidate) -> bool:
-        """Return whether `enter` may be called: the target is live and has a free slot."""
+        """Return whether `enter` may be called, as `Admission.is_open` does."""
         return Admission.is_open(self._health.health_of(candidate.backend.target))
 
     def pick_target(self, candidate: Candidate) -> Target:
@@ -121,14 +121,17 @@ class Failover:
         return self._health.health_of(candidate.backend.target).pick_credential(candidate.backend.targets)
 
     def enter(self, call: Call, attempt: Attempt, candidate: Candidate, reservation: Reservation | None) -> Admission:
-        """Admit an attempt at an open target without an engine. `reservation` is that of the target's limits, if it has any."""
+        """Admit an attempt at a target for which `is_open` is true and which has no engine.
+
+        `reservation` is that of the target's limits, if any.
+        """
         admission = Admission(call, attempt, self._health.health_of(candidate.backend.target), self._limits)
         candidate.backend.latency.in_flight += 1
         admission.enter_now(reservation)
         return admission
 
     def answered_at_once(self, call: Call, candidate: Candidate, exchange: UpstreamExchange, admission: Admission) -> None:
-        """Record that the first attempt of a call, admitted with `enter`, has answered it."""
+        """Record that the first attempt of a call, admitted with `enter`, has answered the call."""
         attempt, latency = exchange.attempt, candidate.backend.latency
         admission.succeeded(call.first_byte_at)
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), "ok"))

@@ -119,7 +119,10 @@ class Fit:
         return Counting(after, counted.total(), counted.exact, counted.tokenizer, counted.factor)
 
     def _support(self, target: Target, *, own: bool) -> tuple[bool, bool]:
-        """Return whether the provider handles each of the two parameters. With `own` (the model has settings), "passed" does not count."""
+        """Return whether the provider handles each of the two parameters.
+
+        With `own` (the model has settings), support of the kind "passed" does not count.
+        """
         found = self._native.get(target.name)
         if found is None:
             known = target.kind.capabilities(target.model)

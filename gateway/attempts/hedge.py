@@ -6,7 +6,7 @@ The attempt that responds first answers the call; the other one is cancelled.
     HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
 
 Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
-usually only the prompt of the loser is known.
+of the loser, usually only the prompt is known.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class HedgeBudget:
         self._credit = min(MAX_SAVED_HEDGES * MILLION, self._credit + int(share * MILLION + 0.5))
 
     def take(self) -> bool:
-        """Pay for a second attempt. Return False if the budget is exhausted."""
+        """Charge a second attempt to the budget. Return False if the budget is exhausted."""
         if self._credit < MILLION:
             return False
         self._credit -= MILLION

@@ -123,7 +123,7 @@ async def adapt(
 
 
 def adapt_now(call: Call, candidate: Candidate, target: Target) -> AdaptedRequest:
-    """Do what `adapt` does for a chat completion that is neither fitted nor continued, without a reserved output cap."""
+    """Return the result of `adapt` for a chat completion that is neither fitted nor continued and has no reserved output cap."""
     assert call.body is not None
     settings = candidate.settings
     strict = call.strict or bool(settings.strict)

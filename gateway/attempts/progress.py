@@ -89,7 +89,7 @@ def _says_more(earlier: Failure, later: Failure) -> bool:
     """Return whether an earlier failure is more useful to the caller than a later one.
 
     Failures after which a retry may succeed come first, then errors in the request, then faults of the configuration.
-    Of equal failures, and if neither concerns the request or the configuration, the later one counts.
+    The later failure counts if both are equally useful, or if neither concerns the request or the configuration.
     """
     if later.kind in _FINAL or not {earlier.kind, later.kind} & (_OF_THE_REQUEST | _OF_THE_CONFIGURATION):
         return False

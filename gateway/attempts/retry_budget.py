@@ -12,8 +12,8 @@ SHARE = 0.2
 FLOOR = 10.0
 """Tokens at the start.
 
-If fewer are left, the budget refills to this number at FLOOR_PER_SECOND, so that a single call can always retry. The
-shares of calls first repay these tokens and only then add new ones.
+If fewer are left, tokens are lent at FLOOR_PER_SECOND up to this number, so that a gateway with few calls can still
+retry. The shares that calls earn first repay the lent tokens and only then add new ones.
 """
 FLOOR_PER_SECOND = 1.0
 MOST = 100.0

@@ -51,7 +51,7 @@ class AttemptSender:
     async def send(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
     ) -> Failure | None:
-        """Send one request, unless it has `begun`. Return None if the caller was answered, else the failure.
+        """Send one request, or finish the attempt `begun` if it is given. Return None if the caller was answered, else the failure.
 
         Raise Refusal or NotAdmittedError.
         """
@@ -96,7 +96,7 @@ class AttemptSender:
             if call.answered_by is not attempt:
                 billing.bill_unanswered(call, attempt, backend, ended)
             admission.leave(attempt)
-        # a timeout does not count as a failure of the target if at most half of its usual time was left
+        # a timeout does not count as a failure of the target if the attempt had at most half of the usual time
         if failure.kind != "timeout" or exchange.deadlines.total > candidate.deadlines.total / 2:
             self._count_cooldown(target, admission.failed(failure, first_byte_at))
         elif _is_silent(exchange, broken) and admission.is_too_silent():

@@ -153,9 +153,9 @@ def _usd(price: Any) -> float:
 
 
 def merged(known: ModelEntry | None, newer: ModelEntry) -> ModelEntry:
-    """Return the newer entry, with the fields that only the known one has, because sources describe different fields.
+    """Return the newer entry, completed with the fields that only the known one has: sources describe different fields.
 
-    Prices of rarer kinds are kept only if prompt and output still cost the same.
+    Known prices of rarer kinds are kept only if the prices of prompt and output have not changed.
     """
     if known is None:
         return newer

@@ -85,7 +85,7 @@ def price_of(provider: PricedProvider, model: str) -> TokenPrice | None:
         if provider.overlay is None:
             return _bundled_price(provider.type, model, provider.name)
         return _catalog_price(provider.type, model, catalog.find(provider.type, model, provider.name, provider.overlay))
-    base = {"prompt": 0, "output": 0, **_rates(price)}  # a price that is being checked may lack either
+    base = {"prompt": 0, "output": 0, **_rates(price)}  # an entry that is still being checked may have neither price
     steps = [(step.over, _rates(step)) for step in price.steps]
     known = _price(base, steps, {name: _rates(tier) for name, tier in price.service_tiers.items()}, FACTORS.get(provider.type, {}))
     return known if price.search is None else msgspec.structs.replace(known, search=_nano_dollars(price.search))
@@ -114,7 +114,7 @@ def _catalog_price(kind: str, model: str, entry: ModelEntry | None) -> TokenPric
 
 
 def _catalog_rates(kind: str, rates: CatalogRates) -> dict[str, int]:
-    """Return the prices of a catalog entry, which writes 0 for unknown prices of special kinds of tokens."""
+    """Return the prices of a catalog entry. In an entry, 0 means that the price of a special kind of token is unknown."""
     given = {name: getattr(rates, theirs) for name, theirs in _CATALOG_NAMES.items()}
     known = {name: _nano_dollars(usd) for name, usd in given.items() if usd or (usd is not None and name in _MAY_BE_FREE)}
     if kind in CACHE_WRITE_1H and "prompt" in known and "cache_write" in known:
@@ -128,7 +128,11 @@ def _price(
     tiers: Mapping[str, dict[str, int]],
     factors: Mapping[str, Fraction],
 ) -> TokenPrice:
-    """Return a price. Kinds that a step or a tier does not set keep the standard price; a tier with a factor has all steps."""
+    """Return a price.
+
+    Kinds that a step or a tier does not set keep the standard price. A factor applies to the standard price and its
+    steps.
+    """
     longer = tuple((over, _plain({**base, **rates})) for over, rates in sorted(steps, key=lambda step: step[0]))
     standard = msgspec.structs.replace(_plain(base), steps=longer)
     named = {name: msgspec.structs.replace(_plain({**base, **rates}), steps=longer) for name, rates in tiers.items()}

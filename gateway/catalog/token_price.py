@@ -30,9 +30,12 @@ class TokenPrice(msgspec.Struct, frozen=True):
     audio_output: int | None = None
     image_output: int | None = None
     steps: tuple[tuple[int, TokenPrice], ...] = ()
-    """Prices of longer prompts, shortest first: each applies to the whole usage if it has more prompt tokens than the number."""
+    """Prices of longer prompts, shortest first, each with a number of tokens.
+
+    A price applies to the whole usage if the prompt has more tokens.
+    """
     tiers: Mapping[str, TokenPrice] = {}
-    """Prices of service tiers, by the name that an answer gives. Other tiers cost as much as this price."""
+    """Prices of service tiers, by the name that an answer gives. In other tiers, this price applies."""
 
     def at(self, prompt: int, tier: str = "") -> TokenPrice:
         """Return the price of a usage with this many prompt tokens in a service tier."""
@@ -113,7 +116,10 @@ class TokenPrice(msgspec.Struct, frozen=True):
         )
 
     def _prompt_total(self, prompt: int, usage: Usage) -> int:
-        """Return the cost of the prompt, times a million. If the parts exceed the prompt, the first ones count."""
+        """Return the cost of the prompt, multiplied by a million.
+
+        If its parts add up to more than the prompt, the last ones are reduced.
+        """
         cached = min(max(usage.cached_tokens, 0), prompt)
         left, total = prompt - cached, cached * self.cached
         if usage.cache_write_tokens > 0:
@@ -131,7 +137,10 @@ class TokenPrice(msgspec.Struct, frozen=True):
         return total + left * self.prompt
 
     def _output_total(self, output: int, usage: Usage) -> int:
-        """Return the cost of the output, times a million. If the parts exceed the output, the first ones count."""
+        """Return the cost of the output, multiplied by a million.
+
+        If its parts add up to more than the output, the last ones are reduced.
+        """
         left, total = output, 0
         for count, price in (
             (usage.reasoning_tokens, self.reasoning),

@@ -9,7 +9,7 @@ from gateway.commands.options import config_option
 
 @click.group(short_help="Test the notifications about budgets and targets.")
 def notify() -> None:
-    """Test the notifications that `notify` in the configuration sends."""
+    """Test the notifications that `notify` in the configuration sets up."""
 
 
 @notify.command("test", short_help="Send a test notification to the configured webhook.")

@@ -1,4 +1,4 @@
-"""One past call as text: what it was, how it ended, and a bar for each part of its time."""
+"""One past call as text: the request, the outcome, and a bar for each part of its time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def content_text(call: dict[str, Any]) -> str:
     if content is None:
         return "\n\nThe content of this call is not kept: its key does not capture content, or the content has been deleted."
     parts = [f"{name}\n{_lines(content[name])}" for name in ("request", "response")]
-    return "\n\n" + "\n\n".join(parts) + ("\n\nThe content is longer than what is kept." if content.get("cut") else "")
+    return "\n\n" + "\n\n".join(parts) + ("\n\nThe content was too long: only a part of it is kept." if content.get("cut") else "")
 
 
 def _lines(text: str) -> str:
@@ -61,7 +61,7 @@ def _facts(call: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _limit(state: dict[str, Any]) -> str:
-    """Return the state of a limit when it was checked."""
+    """Return the state of a limit at the time of the check."""
     whose = f"{state['owner']}, model {state['model']}" if "model" in state else state["owner"]
     used = f"{state['used']:,.9g} of {state['amount']:,.9g} used"
     if state.get("reserved"):

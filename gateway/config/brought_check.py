@@ -11,7 +11,7 @@ WITHOUT_CREDENTIAL = frozenset({"local"})
 
 
 def check_brought(config: Config, key: KeyConfig, where: str, problems: Problems) -> None:
-    """Refuse providers that the file does not have or that accept no credential, and a setting without effect."""
+    """Refuse unknown providers, providers that accept no credential, and a setting without effect."""
     for index, name in enumerate(key.bring_credentials):
         path, provider = f"{where}.bring_credentials[{index}]", config.providers.get(name)
         if provider is None:

@@ -79,7 +79,7 @@ def check_keys(config: Config, problems: Problems) -> None:
 
 
 def _check_access(config: Config, key: KeyConfig, where: str, problems: Problems) -> None:
-    """Refuse providers, models and patterns that the file does not have."""
+    """Refuse a key or policy that names providers, models or patterns that the file does not have."""
     check_brought(config, key, where, problems)
     _check_models(config, key.models, where, problems)
     check_allowed_patterns(config, key.passthrough, where, problems)
@@ -222,7 +222,7 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 
 
 def _unnamed_targets(config: Config, model: str) -> list[Ref]:
-    """Return the targets that a key allows by a name or pattern without a model of this file.
+    """Return the targets that a key may use because it lists a name or pattern that matches no model of this file.
 
     They are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may list.
     """

@@ -1,4 +1,4 @@
-"""Settings of `discover`: a provider's models become callable because the provider lists them."""
+"""Settings of `discover`, which makes the models that a provider lists callable without entries under `models`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ class DiscoverConfig(Struct, frozen=True):
         return (self.pattern or f"{provider}/*").replace("*", model)
 
     def model_for(self, provider: str, name: str) -> str | None:
-        """Return the provider's name for the model that callers use as `name`, or None if there can be no such model."""
+        """Return the provider's name for the model that callers call `name`, or None if there can be no such model."""
         start, _, end = (self.pattern or f"{provider}/*").partition("*")
         model = name[len(start) : len(name) - len(end)]
         is_match = bool(model) and len(name) > len(start) + len(end) and name.startswith(start) and name.endswith(end)
         return model if is_match and self.takes(model) else None
 
     def models_for(self, provider: str, allowed: str) -> str | None:
-        """Return the provider's name, or `*` for several, of the models that `allowed`, a name or a prefix, stands for."""
+        """Return the provider's name for the model that `allowed` names, or `*` if `allowed` is a prefix.
+
+        Return None if there can be no such model.
+        """
         start = (self.pattern or f"{provider}/*").partition("*")[0]
         if allowed.endswith("*") and (allowed[:-1].startswith(start) or start.startswith(allowed[:-1])):
             return "*"

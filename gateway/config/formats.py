@@ -215,12 +215,12 @@ def read_https_url(text: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL contains a credential: remove it")
     if parts.scheme == "http" and not Address(parts.hostname, 0).is_loopback:
-        raise ValueError("keys over http could be replaced on the way: use https")
+        raise ValueError("keys that are sent over http could be replaced in transit: use https")
     return text
 
 
 def read_text(text: str) -> str:
-    """Read a text without line breaks and control characters."""
+    """Read a text without line breaks or control characters."""
     if not text or not text.isprintable():
         raise ValueError("expected printable text of at least one character")
     return text

@@ -28,7 +28,7 @@ _Models = tuple[_Text, ...] | dict[str, ModelAccess]
 
 
 class PolicyConfig(Struct, frozen=True):
-    """What callers with a token of an issuer may use. Its settings are those of a key."""
+    """A policy for callers with a token of an issuer. Its settings have the same meaning as those of a key."""
 
     name: Name
     models: Annotated[
@@ -67,7 +67,7 @@ class PolicyConfig(Struct, frozen=True):
     limits_per_user: Annotated[
         LimitsConfig,
         Meta(
-            description="Limits for each end user of a caller: the one in `user_claim`, else the one that the call names.",
+            description="Limits for each end user of a caller. The end user is taken from `user_claim`, or else from the call.",
             examples=[{"requests": "20/min"}],
         ),
     ] = LimitsConfig()
@@ -103,14 +103,14 @@ class IssuerConfig(Struct, frozen=True):
     issuer: Annotated[
         _Text,
         Meta(
-            description="The issuer as its tokens state it (`iss`), character by character.",
+            description="The issuer exactly as its tokens state it (`iss`).",
             examples=["https://login.example.com/realms/staff"],
         ),
     ]
     audience: Annotated[
         _Texts,
         Meta(
-            description="The audience of tokens for this gateway (`aud`), or a list of them. Tokens for other services are rejected.",
+            description="The audience of tokens for this gateway (`aud`), or a list of audiences. Tokens for other services are rejected.",
             examples=["lockgate"],
         ),
     ]
@@ -154,20 +154,20 @@ class IssuerConfig(Struct, frozen=True):
     ] = 600.0
     algorithms: Annotated[
         tuple[Algorithm, ...],
-        Meta(description="Signature algorithms that are accepted. Default: all of these.", examples=[["RS256", "ES256"]]),
+        Meta(description="Signature algorithms that are accepted. Default: all that the gateway supports.", examples=[["RS256", "ES256"]]),
     ] = ALGORITHMS
     leeway: Annotated[
         Pause,
         Meta(
-            description="Difference of the clocks that is tolerated for the times in tokens, at most 5m.",
+            description="Clock difference that is tolerated when the times in a token are checked, at most 5m.",
             examples=["10s"],
         ),
     ] = 30.0
     require: Annotated[
         dict[str, _Values],
         Meta(
-            description="Claims that tokens must have, with the accepted value or a list of accepted values. Other tokens are "
-            "rejected (403).",
+            description="Claims that tokens must have, with the accepted value or a list of accepted values. A token without the "
+            "claim is rejected with a 401, and one with another value with a 403.",
             examples=[{"email_verified": True, "hd": "example.com"}],
         ),
     ] = {}
@@ -182,7 +182,7 @@ class IssuerConfig(Struct, frozen=True):
     blocked: Annotated[
         tuple[_Text, ...],
         Meta(
-            description="Callers that are rejected although their tokens are valid (403), by value of `caller_claim`.",
+            description="Values of `caller_claim` that are rejected (403) even in a valid token.",
             examples=[["mallory"]],
         ),
     ] = ()
@@ -196,8 +196,8 @@ class IssuerConfig(Struct, frozen=True):
     team_claim: Annotated[
         _Text | None,
         Meta(
-            description="Claim that names the team, or a list of groups of which the first known one is the team. Default: the "
-            "team of the policy.",
+            description="Claim with the name of the team or a list of groups. In a list, the first name of a known team applies. "
+            "Default: the team of the policy.",
             examples=["department"],
         ),
     ] = None
@@ -218,9 +218,9 @@ class IssuerConfig(Struct, frozen=True):
     policies: Annotated[
         dict[str, PolicyConfig],
         Meta(
-            description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in this order "
-            "applies. `*` applies to tokens that have none; without it, they are rejected (403). Default: one policy without "
-            "restrictions.",
+            description="Policies by value of `policy_claim`. If a token has several of these values, the first policy in the order "
+            "of this mapping applies. `*` applies to tokens that have none; without `*`, they are rejected (403). Default: one policy "
+            "without restrictions.",
             examples=[{"ml-engineer": {"models": ["smart"]}, "*": {"models": ["fast"]}}],
         ),
     ] = {}
@@ -248,7 +248,7 @@ def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfi
 
 
 def policies_of(issuer: IssuerConfig) -> dict[str, PolicyConfig]:
-    """Return the policies by value of the claim. An issuer without any has one for all tokens, without restrictions."""
+    """Return the policies by value of the claim. An issuer without policies has one policy without restrictions for all tokens."""
     return issuer.policies or {OTHERS: PolicyConfig(OTHERS)}
 
 

@@ -39,7 +39,7 @@ def with_key_sets(config: Config, files: Files, problems: Problems) -> Config:
 
 
 def check_name(config: Config, name: str, problems: Problems) -> None:
-    """Refuse a key with the name of an issuer's caller, whose usage would be counted together."""
+    """Refuse a key whose name may be that of an issuer's caller: their usage would be counted together."""
     issuer, slash, _ = name.partition("/")
     if slash and issuer in config.issuers:
         text = f"names that begin with '{issuer}/' belong to callers with a token of the issuer '{issuer}': choose another name"
@@ -47,12 +47,12 @@ def check_name(config: Config, name: str, problems: Problems) -> None:
 
 
 def check_issuers(config: Config, problems: Problems) -> None:
-    """Refuse invalid names, sources of keys, bounds, claims without effect, and teams and tags that are not in the file."""
+    """Refuse invalid names, key sources and bounds, claims without effect, and teams and tags that are not in the file."""
     seen: dict[str, str] = {}
     for name, issuer in config.issuers.items():
         where = join("issuers", name)
         if not _NAME.fullmatch(name):
-            problems.add_at_path(where, "an issuer's name must consist of letters, digits and . _ -, at most 64, such as staff")
+            problems.add_at_path(where, "an issuer's name must consist of at most 64 letters, digits and . _ -, such as staff")
         first = seen.setdefault(issuer.issuer, name)
         if first != name and issuer.issuer:
             problems.add_at_path(f"{where}.issuer", f"same issuer as '{first}': list all audiences under '{first}'")
@@ -84,7 +84,7 @@ def _check_source(issuer: IssuerConfig, where: str, problems: Problems) -> None:
 
 
 def _check_claims(issuer: IssuerConfig, where: str, problems: Problems) -> None:
-    """Refuse mappings of claims without the claim, and the other way round."""
+    """Refuse `teams` and `policies` without the claims that select them, and `policy_claim` without policies."""
     if issuer.teams and issuer.team_claim is None:
         problems.add_at_path(f"{where}.teams", "has no effect without team_claim: set the claim that names the team")
     if issuer.policy_claim is None and set(issuer.policies) - {OTHERS}:

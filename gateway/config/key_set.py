@@ -44,7 +44,10 @@ class KeySet:
                 self._by_id.setdefault(key.id, []).append(key)
 
     def find(self, id: str | None, algorithm: str) -> list[SigningKey]:
-        """Return the keys with this id that may verify this algorithm. A token without an id may be signed with any key."""
+        """Return the keys with this id that may verify signatures with this algorithm.
+
+        A token without a key id may be signed with any key.
+        """
         return [key for key in (self._keys if id is None else self._by_id.get(id, ())) if algorithm in key.algorithms]
 
     def has_id(self, id: str | None) -> bool:
@@ -53,7 +56,7 @@ class KeySet:
 
 
 def read_key_set(text: str | bytes) -> KeySet:
-    """Return the keys of a JSON Web Key Set. Raise ValueError with the reason if it has none that can verify signatures.
+    """Return the keys of a JSON Web Key Set. Raise ValueError with the reason if none of them can verify signatures.
 
     Keys of other kinds and for other purposes are skipped, as RFC 7517 requires. A private key is an error.
     """

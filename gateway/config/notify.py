@@ -28,8 +28,8 @@ class NotifyConfig(Struct, frozen=True):
         tuple[Event, ...],
         Meta(
             description="Events to send. `budget`: a budget of a key, team, model, provider or target reaches a threshold. "
-            "`budget_refused`: a call was refused because a budget is used up. `target_down` and `target_recovered`: a "
-            "target was down for `down_after`, and it answers again.",
+            "`budget_refused`: a call was refused because a budget is used up. `target_down`: a target has been "
+            "down for `down_after`. `target_recovered`: it answers again.",
             examples=[["budget", "target_down"]],
         ),
     ] = EVENTS
@@ -54,7 +54,7 @@ class NotifyConfig(Struct, frozen=True):
     secret: Annotated[
         Secrets,
         Meta(
-            description="Secret with which each request is signed (HMAC-SHA256 of Standard Webhooks): `whsec_` and the base64 of "
+            description="Secret with which each request is signed (HMAC-SHA256, as in Standard Webhooks): `whsec_` and the base64 of "
             "at least 24 random bytes. With a list, each request has one signature per secret.",
             examples=["${NOTIFY_SECRET}"],
         ),

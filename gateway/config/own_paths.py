@@ -9,13 +9,13 @@ PREFIXES = (
     "", "/v1", "/v2", "/anthropic", "/anthropic/v1", "/openai", "/openai/v1", "/inference/v1", "/api/inference", "/api/inference/v1",
     "/serverless/v1", "/dedicated/v1", "/v1beta/openai", "/api/v1", "/compatibility/v1",
 )  # fmt: skip
-"""The beginnings of paths that clients use."""
+"""Prefixes that clients put before the paths in APIS."""
 APIS = (
     "/chat/completions", "/chat/completions/explain", "/completions", "/embeddings", "/messages", "/messages/count_tokens",
     "/chat/logits", "/chat-attribution/compute-logits", "/responses/*", "/models/*", "/explain", "/key", "/tcp_warming", "/rerank",
     "/tokenize", "/detokenize",
 )  # fmt: skip
-"""The paths of APIs behind a prefix. `/*` stands for everything below."""
+"""Paths after a prefix. `/*` stands for everything below."""
 OTHERS = ("/openapi.json", "/healthz", "/openai/deployments/*", "/v2/chat", "/v2/embed", "/v1/embed", "/v2/rerank")
 """The paths that have no prefix."""
 OWN_PATHS = (*OTHERS, *(f"{prefix}{path}" for prefix in PREFIXES for path in APIS))

@@ -176,7 +176,8 @@ class ProviderConfig(Struct, frozen=True):
     max_connections: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
-            description="Maximum number of connections to one address, per process. Default: half of the files that the process may open.",
+            description="Maximum number of connections to one address, per process. Default: half of the number of files that the "
+            "process may open.",
             examples=[200],
         ),
     ] = None
@@ -221,7 +222,7 @@ class ProviderConfig(Struct, frozen=True):
     discover: Annotated[
         Annotated[DiscoverConfig, Meta(extra={"short": "enabled"})] | None,
         Meta(
-            description="Make the models that the provider lists callable as `PROVIDER/NAME`. Default: off.",
+            description="Let callers use the models that the provider lists, as `PROVIDER/NAME`. Default: off.",
             examples=[{"as": "box-*", "every": "1m"}],
         ),
     ] = None

@@ -32,7 +32,7 @@ def check_providers(config: Config, problems: Problems) -> None:
             if field in NOT_PASSED or not field.strip():
                 problems.add_at_path(f"{path}.pass[{index}]", f"'{field}' cannot be passed: the gateway adapts it for every provider")
         if provider.discovery is not None and providers.get(provider.type).models_path("") is None:
-            problems.add_at_path(f"{path}.discover", f"{provider.type} has no list of models that can be called: name them under models")
+            problems.add_at_path(f"{path}.discover", f"{provider.type} has no list of callable models: name them under models")
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
                 problems.add_at_path(f"{path}.{key}", "requires max_concurrent")

@@ -84,8 +84,8 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("2027-12-31", "2027-12-31T12:00:00Z"),
     ),
     "https_url": ("https URL", "An https URL without credentials. On loopback, http is accepted as well.", ("https://login.example.com/jwks.json",)),
-    "text": ("text, or list of texts", "Printable text, or a list of several.", ("lockgate", "[chat, batch]")),
-    "claim_value": ("value, or list of values", "Text, a number or a boolean, or a list of several.", ("example.com", "true", "[3, 4]")),
+    "text": ("text, or list of texts", "Printable text, or a list of such texts.", ("lockgate", "[chat, batch]")),
+    "claim_value": ("value, or list of values", "Text, a number or a boolean, or a list of these.", ("example.com", "true", "[3, 4]")),
     "host": ("host name", "A host name or address, without a port.", ("gateway.internal", "192.168.1.10")),
     "origin": ("origin", "The origin of a web page, or `*`.", ("https://app.example.com", "*")),
     "network": ("network", "An IP address or network.", ("10.0.0.0/8", "192.168.1.7")),
@@ -201,7 +201,7 @@ def _key(field: mi.Field) -> Key:
 
 
 def _unwrap(kind: mi.Type) -> tuple[mi.Type, dict[str, Any], dict[str, Any]]:
-    """Return a type without its metadata and without `| None`, with the metadata of all its layers."""
+    """Return a type without its metadata and without `| None`, and the metadata of all its layers."""
     extra: dict[str, Any] = {}
     words: dict[str, Any] = {}
     while isinstance(kind, mi.Metadata | mi.UnionType):

@@ -1,4 +1,4 @@
-"""What a rejected file would change: the paths that it adds, removes and changes, without any value.
+"""The changes in a rejected file: the paths that it adds, removes and changes, without their values.
 
 The file has mistakes, so a value in it may be a secret that is not recognized as one.
 """
@@ -16,7 +16,7 @@ MAX_PATHS = 200
 def changed_paths(serving: bytes, rejected: bytes) -> list[str]:
     """Return lines such as `+ models.fast`, `- keys.app` and `~ models.smart.targets (line 7)`, at most MAX_PATHS.
 
-    Return none if a text is not valid YAML.
+    Return no lines if one of the texts is not valid YAML.
     """
     try:
         before, after = parse(serving), parse(rejected)

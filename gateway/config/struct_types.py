@@ -24,7 +24,7 @@ def keys_of(kind: mi.StructType) -> dict[str, mi.Field]:
 
     Names of entries and `options` are not included. The result is cached, because a file may have many entries of one kind.
     """
-    names = (kind.cls, len(kind.fields))  # the reader of a split leaves out one field
+    names = (kind.cls, len(kind.fields))  # the reader of models also uses a struct without `targets`
     known = _keys.get(names)
     if known is not None:
         return known

@@ -94,8 +94,8 @@ class Config(Struct, frozen=True):
     catalog: Annotated[
         File | None,
         Meta(
-            description="File with prices and limits of models that are newer than the bundled catalog, as written by "
-            "`lockgate catalog update`.",
+            description="File with newer prices and limits of models than those in the bundled catalog, as written by `lockgate "
+            "catalog update`.",
             examples=["catalog.json"],
         ),
     ] = None
@@ -177,8 +177,8 @@ class Config(Struct, frozen=True):
     issuers: Annotated[
         dict[str, IssuerConfig],
         Meta(
-            description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer are accepted as those "
-            "with a key are. Requires `pip install lockgate[jwt]`.",
+            description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer need no virtual key. "
+            "Requires `pip install lockgate[jwt]`.",
             examples=[{"staff": {"issuer": "https://login.example.com", "audience": "lockgate"}}],
         ),
     ] = {}

@@ -13,11 +13,11 @@ import yaml
 from yaml.reader import Reader as _Characters
 
 MAX_BYTES = 16 << 20
-"""Maximum size of a file: that of 100,000 virtual keys is about 11 MiB."""
+"""Maximum size of a file. A file with 100,000 virtual keys has about 11 MiB."""
 MAX_DEPTH = 32
 MIN_MAX_NODES = 50_000
 BYTES_PER_NODE = 8
-"""A file may have one value for each of these bytes, and in any case MIN_MAX_NODES."""
+"""A file may have one value for each BYTES_PER_NODE bytes of its size, and at least MIN_MAX_NODES values."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "tag:yaml.org,2002:merge"

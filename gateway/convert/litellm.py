@@ -278,7 +278,7 @@ class Conversion:
 
 
     def _find_fallback(self, name: str) -> str | None:
-        """Return a model, or the target to which the longest matching pattern of one deployment leads, or None."""
+        """Return the model of this name, or the target of the longest matching pattern if it has a single deployment, or None."""
         if name in self._splits:
             return name
         patterns = [pattern for pattern in self._splits if pattern.endswith("*") and name.startswith(pattern[:-1])]

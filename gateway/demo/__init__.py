@@ -1,1 +1,1 @@
-"""The demo of `lockgate serve --demo`: two scripted providers that fail on demand, a configuration with them, and calls to it."""
+"""The demo of `lockgate serve --demo`: two scripted providers that fail on demand, their configuration, and calls to the gateway."""

@@ -16,19 +16,19 @@ from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 from providers.base import WireRequest
 
 PROVIDERS = {"north": "groq", "south": "mistral"}
-"""The providers of the demo, and the vendors whose requests they take."""
+"""The providers of the demo, and the vendors whose APIs they imitate."""
 MODEL = "smart"
 TRAFFIC_PAUSE_S = 0.5
 MAX_CALLS = 40
-"""Calls in flight after which the traffic waits."""
+"""Maximum number of the demo's calls in flight; at this number, no new ones are sent."""
 YAML = """\
-# The configuration of `lockgate serve --demo`. Changes to this file apply at once, as to any other; it is deleted at the end.
+# The configuration of `lockgate serve --demo`. A change to this file applies at once. The file is deleted when the demo ends.
 store: memory://
 journal: state
 providers:
-  north:                                  # a scripted provider that takes requests as Groq does
+  north:                                  # a scripted provider with the API of Groq
     {{ type: groq, base_url: "http://127.0.0.1:{north}/v1", cooldown: {{ failures: 2, time: 6s }} }}
-  south:                                  # another one, which takes requests as Mistral does
+  south:                                  # another one, with the API of Mistral
     {{ type: mistral, base_url: "http://127.0.0.1:{south}/v1", cooldown: {{ failures: 2, time: 6s }} }}
   local: {{}}                               # the embedded engine and its bundled model
 models:
@@ -93,7 +93,7 @@ class Demo:
         return YAML.format(**{name: provider.port for name, provider in self.providers.items()})
 
     def write(self, folder: Path) -> Path:
-        """Write the configuration into a folder and return its file."""
+        """Write the configuration to a file in a folder, and return its path."""
         file = folder / "demo.yaml"
         file.write_text(self.configuration())
         return file
@@ -130,7 +130,7 @@ class Demo:
             await asyncio.sleep(TRAFFIC_PAUSE_S)
 
     async def _call(self, question: str) -> None:
-        """Send one streamed call and read it to its end. What becomes of it is what the page shows."""
+        """Send one streamed call and read it to its end. Errors need no handling here: the page shows the outcome of every call."""
         body = {"model": MODEL, "stream": True, "max_tokens": 60, "messages": [{"role": "user", "content": question}]}
         request = WireRequest("/v1/chat/completions", [("content-type", "application/json")], msgspec.json.encode(body))
         with contextlib.suppress(UpstreamError):

@@ -73,7 +73,7 @@ class _Outage(msgspec.Struct):
 
 
 class TargetWatch:
-    """Notifies once per outage of a target, and once when the target answers again."""
+    """Notifies once when a target has been down for `down_after`, and once when it answers again."""
 
     def __init__(self, registry: TargetRegistry, marks: Marks, send: Send) -> None:
         self._registry = registry

@@ -1,1 +1,1 @@
-"""The OpenAPI document of both listeners, generated from the tables by which requests are served and checked."""
+"""The OpenAPI document of both listeners, generated from the tables with which the gateway serves and checks requests."""

@@ -94,7 +94,7 @@ def schemas() -> dict[str, Schema]:
 def api_of(dialect: Dialect) -> Api:
     """Return the description of a dialect.
 
-    Without an entry in `APIS`, a dialect of chats is described as `CHAT`, and any other one by JSON objects.
+    A dialect without an entry in `APIS` is described as `CHAT` if its calls are chats, else by arbitrary JSON objects.
     """
     if dialect in APIS:
         return APIS[dialect]
@@ -117,7 +117,7 @@ class Paths:
         self.prefixes: dict[str, list[str]] = {}
 
     def add(self, paths: Iterable[str], method: str, operation: dict[str, Any]) -> None:
-        """Add an operation at these paths. The first operation of a path and a method describes it."""
+        """Add an operation at these paths. If a path already has one for this method, it is kept."""
         for path in paths:
             prefix, rest = split(path)
             self.operations.setdefault(rest, {}).setdefault(method, {**operation, "operationId": _id(method, rest)})

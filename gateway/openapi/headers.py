@@ -28,7 +28,7 @@ RESPONSE: dict[str, tuple[Schema, str]] = {
     "x-request-id": (_TEXT, "The id of the call, as in the log."),
     "x-client-request-id": (_TEXT, "The caller's own x-request-id."),
     "x-gateway-target": (_TEXT, "The target that answered."),
-    "x-gateway-attempts": (_COUNT, "The number of upstream requests."),
+    "x-gateway-attempts": (_COUNT, "The number of attempts, including hedges."),
     "x-gateway-adjusted": (_TEXT, "The adjustments, as an RFC 8941 list of at most 1 KiB."),
     "x-gateway-limits": (_TEXT, "`degraded`: limits were checked without the store."),
     "server-timing": (_TEXT, "Milliseconds in the gateway, in a queue, in earlier attempts (`retries`) and at the upstream."),

@@ -1,4 +1,4 @@
-"""Schemas of request bodies, from the tables by which gateway.dialects checks and translates requests."""
+"""Schemas of request bodies, from the tables with which gateway.dialects checks and translates requests."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def end_attempt(attempt: Attempt, admission: Admission) -> None:
 
 
 def check_call(call: Call, rule: Rule, raw_path: bytes) -> None:
-    """Raise GatewayError unless the key may use the rule, and path and method are allowed."""
+    """Raise GatewayError if the key may not use the rule, or if the path or the method is not allowed."""
     if not may_pass(call.key, rule.pattern):
         name = call.key.name if call.key is not None else ""
         message = f"The key '{name}' may not use the path {rule.pattern}. Its setting 'passthrough' lists the paths it may use."

@@ -31,7 +31,7 @@ from gateway.upstream.websocket import SWITCHING_PROTOCOLS, UpstreamSocket
 
 PROTOCOLS = b"sec-websocket-protocol"
 KEY_PROTOCOL = b"openai-insecure-api-key."
-"""The beginning of the subprotocol in which OpenAI's clients in browsers send their key: browsers cannot set headers."""
+"""The beginning of the subprotocol in which OpenAI's clients in browsers send their key, because browsers cannot set headers."""
 _HANDSHAKE = (b"sec-websocket-key", b"sec-websocket-version")
 _REFRAMED = frozenset({b"content-length", b"sec-websocket-accept"})
 _MODEL_PARAMETERS = ("model", "deployment")
@@ -215,7 +215,7 @@ def read_protocols(headers: Headers) -> tuple[list[bytes], bytes | None]:
 
 
 def handshake_headers(caller: WebSocketCaller) -> list[tuple[str, str]]:
-    """Return the headers of a handshake that reach the provider.
+    """Return the headers of a caller's handshake that are sent to the provider.
 
     Extensions are not offered to the provider, so that frames are not compressed. For the same reason,
     `accept-encoding` is always `identity`.

@@ -22,7 +22,7 @@ from gateway.store.errors import StoreUnavailableError
 from gateway.store.responses import Bounds, ResponseStore
 
 RECORDS_AT_LEAST = 8
-"""Number of records of the maximum size for which there is room."""
+"""Minimum number of records for which there is room; the maximum size of a record follows from it."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 """The form of ids: the gateway's own, and those of providers that have the Responses API."""
 

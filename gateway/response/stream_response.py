@@ -237,7 +237,7 @@ async def _read_first(stream: UpstreamStream) -> bytes:
 
 
 async def continue_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Send the rest of a stream that the fast lane opened. It has sent the first events if they had content."""
+    """Send the rest of a stream that the fast lane began to read. If the first events had content, they have been sent."""
     stream.first = b""
     if not exchange.caller.head_sent:
         stream.first = await _read_first(stream)

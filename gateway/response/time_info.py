@@ -5,8 +5,8 @@ They are part of the receipt, because a field of that name in the body could col
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
 measured   queue_time is the wait for a slot of the target (`max_concurrent`). In a stream, prompt_time lasts from the
            sending of the request to the first content, and completion_time from there to the end. A JSON answer
-           arrives at once: prompt_time is null, and completion_time is all the time upstream. total_time also
-           includes the gateway's own time and earlier attempts
+           arrives at once: prompt_time is null, and completion_time is the whole time at the upstream. total_time
+           also includes the gateway's own time and earlier attempts
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class UpstreamExchange:
         self.begun: Awaitable[Response] | None = None
         """The response to the first request, if it has been sent already."""
         self.rest: Callable[[], Awaitable[None]] | None = None
-        """Delivers what is left of the response, if a part of it has been delivered already."""
+        """Delivers the rest of the response, if a part of it has been delivered already."""
         self.stop_found: str | None = None
         """The stop string that ended the latest JSON answer."""
 
@@ -83,7 +83,7 @@ class UpstreamExchange:
             self.caller.pass_natively()
 
     def elapsed_ms(self) -> float:
-        """Return the time since the request was ready to be sent."""
+        """Return the milliseconds since the request was ready to be sent."""
         return in_ms(time.monotonic() - self.sent_at)
 
     async def send(self, body: Body) -> Response:

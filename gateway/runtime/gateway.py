@@ -248,7 +248,7 @@ class Gateway:
         return any(generation.uses(resource) for generation in self._live_generations())
 
     async def _start_dependencies(self, generation: Generation) -> None:
-        """Start the ledger and the limit store, once, and begin to fetch the keys of issuers, if this process serves calls."""
+        """If this process serves calls, start the ledger, call records and limit store once, and begin to fetch issuers' keys."""
         if self._workers == 1 and not self._dependencies_started:
             self._dependencies_started = True
             self.ledger.start(state_folder(generation.config, os.environ))

@@ -76,7 +76,7 @@ def point_of(before: Sample, now: Sample) -> Point:
 
 
 class LiveSeries:
-    """Samples of one instance, of all its processes together."""
+    """Samples of one instance, with the sums over all its processes."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
         self._metrics = metrics

@@ -24,7 +24,7 @@ class LoadRequest(msgspec.Struct):
 
 
 class LoadReply(msgspec.Struct):
-    """The generation that a worker serves with. `error` says why this is not the requested generation."""
+    """The generation with which a worker serves. `error` says why this is not the requested generation."""
 
     generation: int
     error: str = ""

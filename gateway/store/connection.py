@@ -54,8 +54,8 @@ class RedisConnection:
         """Create a connection; `start` opens it.
 
         `locate` finds the server. `probe` is a key to which the server must accept writes. `on_change` is called after
-        each change of `up` and after each failed connection attempt, with the reason ("" if up); `count_error` is
-        called with the kind of each failure.
+        each change of `up` and after each failed connection attempt. Its argument is the reason ("" if up).
+        `count_error` is called with the kind of each failure.
         """
         self._locate = locate
         self._probe = probe

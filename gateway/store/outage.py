@@ -60,8 +60,8 @@ class OutageLimiter:
     def record_refusal(self, limit: Limit, remaining: int) -> None:
         """Record a refusal by the store.
 
-        If an outage begins soon afterwards, at most `remaining` of the limit counts as free, even if slightly more has
-        become free in the meantime: other calls will soon use it.
+        If an outage begins soon afterwards, at most `remaining` of the limit counts as free. Slightly more may have
+        become free by then, but other calls would soon use it.
         """
         if len(self._refused) < MAX_REMEMBERED_LIMITS or limit.key in self._refused:
             self._refused[limit.key] = (remaining, self._now())

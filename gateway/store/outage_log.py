@@ -1,7 +1,7 @@
 """Logs when a subsystem of this process can no longer use the store, and when it can use the store again.
 
 RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is
-no outage, because they then have a separate cause, such as missing permissions.
+no outage: without one, they have a separate cause, such as missing permissions.
 """
 
 from __future__ import annotations

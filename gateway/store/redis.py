@@ -72,7 +72,7 @@ class RedisLimiter:
         self.instance = self.settled_spend.incarnation
         self.corrupt_keys = 0
         self.on_sync: Callable[[bool], None] | None = None
-        """Called when usage may be published to the store; with True if the store may have lost data."""
+        """Called when usage may be published to the store. The argument is True if the store may have lost data."""
         self._lease = int(lease_s * US_PER_S)
         self._members = Members(self.connections.run, self.instance, self._lease, self._resend_state, hold_back_s=hold_back_s, seat=seat)
         self._usage_replay = UsageReplay(self.connections.run)

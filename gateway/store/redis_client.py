@@ -1,4 +1,4 @@
-"""redis-py clients for everything outside the call path: run-time keys, cooldowns, usage queries and fleet metrics."""
+"""redis-py clients for everything except decisions on limits: run-time keys, cooldowns, the ledger, stored responses and others."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ local function period(width, before, switch, after)
   return width > 0 and floor(at / width) or month(at)
 end
 
--- A budget in total never expires.
+-- A `total` budget never expires.
 local function expire_budget(key)
   if string.sub(key, -6) ~= ':total' then redis.call('PEXPIRE', key, BUDGET_TTL_MS) end
 end

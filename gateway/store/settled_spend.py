@@ -80,11 +80,11 @@ class SettledSpend:
             yield from self.entries_of(period)
 
     def current_entries(self, now: int) -> list[SpendEntry]:
-        """Return the counters of the current and the latest past periods."""
+        """Return the counters of the current period and of the KEPT_PERIODS before it."""
         return [entry for entry in self.all_entries() if entry.period >= period_at(entry.key, now) - KEPT_PERIODS]
 
     def drop_past(self, now: int) -> None:
-        """Drop the counters of periods that are not kept."""
+        """Drop the counters of periods earlier than those that `current_entries` returns."""
         for kept in (self._own, self._inherited):
             for period in [period for period in kept if period[1] < period_at(period[0], now) - KEPT_PERIODS]:
                 del kept[period]

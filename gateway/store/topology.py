@@ -66,7 +66,7 @@ class Topology:
     async def _owner_by_cluster_node(self, node: tuple[str, int]) -> tuple[str, int]:
         """Ask one cluster node which node has the hash slot.
 
-        Remember all nodes in the reply, in case those of the URL fail.
+        Remember all masters in the reply, in case the nodes of the URL fail.
         """
         connection = await connect(self._address.for_server(*node), lambda: None)
         try:

@@ -21,7 +21,7 @@ local function reserved_tokens(key, low)
 end
 
 -- Return the amount of a budget that live members reserve in period `p`, and the fields to delete, which are those of dead members
--- and past periods.
+-- or past periods.
 local function reserved(key, p)
   local held = redis.pcall('HGETALL', key)
   if held.err then return nil end

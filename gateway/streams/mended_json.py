@@ -141,7 +141,7 @@ class EventMender:
         return self._release()
 
     def _join(self, event: _HeldEvent, key: _Key, place: _Place, text: str) -> str:
-        """Return what remains of a text after its first half character went to the event that waits for it."""
+        """Add the second half at the beginning of a text to the event that waits for it. Return the rest of the text."""
         if (half := self._halves.pop(key, None)) is not None:
             holder, (container, name) = half
             start = container[name]

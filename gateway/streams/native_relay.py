@@ -1,13 +1,13 @@
 """Relays a stream in the caller's own format: the bytes of the upstream, in pieces of any size.
 
 After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
-error, the end), and it is split into events only if it contains one. The rules are those of `gateway.streams.relay`:
+error, the end), and it is split into events only if it contains one of them. The rules are those of `gateway.streams.relay`:
 nothing is released before the first content; a stream succeeds if it has a finish reason; events that arrived before a
 failure are sent.
 
-`end` returns the event with the finish reason and all later events, so that a receipt can be added to them. All events
-are rewritten if lines end with CR or CRLF, if events have no names, which Anthropic's clients need, or if a text
-contains half a character.
+`end` returns the event with the finish reason and all later events, so that a receipt can be added to them. All events are
+rewritten if lines end with CR or CRLF, if events lack the names that Anthropic's clients need, or if a text contains half a
+character.
 """
 
 from __future__ import annotations

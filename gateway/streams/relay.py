@@ -6,7 +6,7 @@ bytes. Unused values are not decoded, and a piece that needs no change is return
 
 Rules for every stream:
 
-- Nothing up to MAX_HELD_BYTES is released before the first content, so that another target can still answer.
+- Before the first content, events of up to MAX_HELD_BYTES in total are held, so that another target can still answer.
 - A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
 - Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
   together with it.

@@ -2,7 +2,7 @@
 
 The parser is a pure state machine. Lines end at CR, LF or CRLF and nowhere else (U+2028, U+2029 and U+0085 are ordinary
 text in JSON). The parser removes what OpenAI's clients reject: a byte order mark, other fields (`id:`, `retry:`) and
-empty data. Fields and empty data count as irregularities; a byte order mark, comments and other line ends do not.
+empty data. Such fields and empty data count as irregularities; a byte order mark, comments and other line ends do not.
 """
 
 from __future__ import annotations

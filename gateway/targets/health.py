@@ -67,7 +67,7 @@ class TargetHealth:
         self.silence = Silence()
         self.last_failure: str | None = None
         self.shed = 0
-        """Calls that the bulkhead rejected."""
+        """Number of calls that the bulkhead rejected."""
         self.settings = _DEFAULTS
         self.bulkhead: Bulkhead | None = None
         self._credential_cooldowns: dict[str, Cooldown] = {}
@@ -147,7 +147,7 @@ class TargetHealth:
 
     @property
     def waiting(self) -> int:
-        """Calls in the bulkhead's queue."""
+        """Number of calls in the bulkhead's queue."""
         return self.bulkhead.waiting if self.bulkhead is not None else 0
 
     def pick_credential(self, targets: Sequence[Target]) -> Target:

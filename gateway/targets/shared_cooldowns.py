@@ -113,7 +113,7 @@ class SharedCooldowns:
         while not self._stopping.is_set():
             await self._wait(self._has_news)
             if self._is_unavailable:
-                await self._wait(self._stopping)  # one try per interval; does not delay shutdown
+                await self._wait(self._stopping)  # try once per interval, but do not delay a shutdown
             self._has_news.clear()
             await self._exchange()
 

@@ -145,7 +145,7 @@ def safe_name(text: str | None) -> str | None:
 
 
 def shown_user(user: str) -> str:
-    """Return an end user if it is one word, else the beginning of its SHA-256: callers may put any text there."""
+    """Return an end user if it is one word, else the beginning of its SHA-256, because callers may put any text there."""
     return user if _USER.match(user) else f"sha256:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 

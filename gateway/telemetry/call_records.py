@@ -1,7 +1,7 @@
 """The call records of one process: log lines, kept in a file or in Redis for queries of past calls.
 
-A thread writes the lines, in batches. Lines that cannot be written, and lines beyond MAX_LINES that wait, are dropped and
-counted: a full disk, a locked file or a dead Redis never delays a call.
+A thread writes the lines, in batches. Lines that cannot be written to the file, and waiting lines beyond MAX_LINES, are
+dropped and counted. A full disk, a locked file or a dead Redis therefore never delays a call.
 """
 
 from __future__ import annotations

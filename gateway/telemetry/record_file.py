@@ -27,7 +27,7 @@ OPEN_TRIES = 5
 OPEN_PAUSE_S = 0.1
 PRUNE_INTERVAL_S = 60.0
 PRUNED_SHARE = 10
-"""A file that is too large loses this fraction of its rows, the oldest ones, at a time."""
+"""A file that is too large loses one in this many of its rows at a time, beginning with the oldest."""
 NANO_PER_USD = 10**9
 SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;

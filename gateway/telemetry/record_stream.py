@@ -1,6 +1,6 @@
 """Call records in a Redis stream, which all gateways with the same store share.
 
-All keys have one hash tag, so that one script adds a batch and deletes the oldest records beyond the limits on age and
+All keys have one hash tag, so that one script can add a batch and delete the oldest records beyond the limits on age and
 size. Each batch has a number, so that a batch that is repeated after a lost reply is added once.
 """
 

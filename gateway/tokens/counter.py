@@ -1,8 +1,9 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
-Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the first
-call; the tokenizer process counts with all others. Counting releases the GIL (loading does not), so long texts are counted
-in a thread. Callers send the whole history with every turn, so the counts of texts are cached by a digest of their bytes.
+Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the
+first call; the tokenizer process counts with all others. Counting releases the GIL (loading does not), so long texts
+are counted in a thread. Callers send the whole history with every turn, so the counts of texts are cached: those of
+long texts by a digest, those of short ones by the text.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ Measured time: 0.2 ms for text, under 3 ms for random letters.
 """
 MAX_CACHED_COUNTS = 20_000
 MIN_DIGESTED_CHARS = 32
-"""The counts of shorter texts are cached by the texts themselves."""
+"""Minimum length of texts whose counts are cached by a digest; shorter texts are themselves the keys."""
 
 T = TypeVar("T")
 
 
 class TokenCount(msgspec.Struct, frozen=True):
-    """Token counts of a conversation: each message, and everything else."""
+    """Token counts of a conversation: one for each message, and one for everything else."""
 
     messages: tuple[int, ...]
     overhead: int
@@ -86,7 +87,7 @@ class TokenCounter:
         self._load = load or load_tokenizer
         self._process = process
         self._usable: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
-        """For each tokenizer name, the function that counts, and the tokenizer that replaces this one, if it is unusable."""
+        """For each tokenizer name, the tokenizer that replaces an unusable one (else None), and the function that counts."""
         self._remote: dict[str, tuple[Tokenizer | None, CountTexts]] = {}
         """The same for the tokenizer process."""
         self._cached: dict[bytes, int] = {}
@@ -103,7 +104,7 @@ class TokenCounter:
             await self._in_thread(lambda: self._use_here(tokenizer))
 
     async def warm(self, tokenizer: Tokenizer) -> None:
-        """Prepare the tokenizer while calls are served."""
+        """Prepare the tokenizer without blocking calls: in the tokenizer process unless it is loaded here."""
         await self._in_thread(lambda: self._use(tokenizer))
 
     async def count(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:
@@ -137,7 +138,7 @@ class TokenCounter:
         )
 
     def total_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> int:
-        """Return the tokens of a chat body as `count_now` counts them. Plain text, which most bodies are, takes fewer steps."""
+        """Return the total of `count_now` for a chat body. Bodies of plain text, which are the most common, take fewer steps."""
         if any(name in body for name in COUNTED_BESIDE):
             return self.count_now(body, tokenizer, rules).total()
         texts: list[str] = []
@@ -219,9 +220,9 @@ class TokenCounter:
         return str(self._process.ask("decode", tokenizer, ids))
 
     async def run(self, work: Callable[[], T], size: int, tokenizer: Tokenizer) -> T:
-        """Return the result of `work` on `size` bytes.
+        """Run `work`, which reads `size` bytes, and return its result.
 
-        It runs in a thread if the size is large or the tokenizer is not loaded.
+        `work` runs in a thread if the size is large or the tokenizer is not loaded.
         """
         return work() if size <= MAX_INLINE_BYTES and self.is_loaded(tokenizer) else await self._in_thread(work)
 
@@ -241,7 +242,7 @@ def _digest(text: str, salt: bytes) -> bytes:
 
 
 def _by_message(parts: Sequence[MessageParts], counts: Sequence[int], factor: float) -> tuple[int, ...]:
-    """Return the tokens of each message. The tokens of media are divided by the factor that multiplies the sum."""
+    """Return the tokens of each message. Those of media are divided by `factor`, because the whole sum is multiplied by it."""
     totals: list[int] = []
     position = 0
     for part in parts:

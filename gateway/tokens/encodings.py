@@ -1,4 +1,4 @@
-"""Loads encodings of toktok-rs and tokenizer.json files. It has no other dependencies, because the tokenizer process needs none."""
+"""Loads encodings of toktok-rs and tokenizer.json files. It imports no other module, to keep the tokenizer process small."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Encoding(Protocol):
 
     @property
     def file(self) -> bool:
-        """Whether it is a file."""
+        """Whether the encoding is a tokenizer.json file."""
 
 
 def count_bytes(texts: list[str]) -> list[int]:

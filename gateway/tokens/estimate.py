@@ -34,7 +34,8 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:
-    """Return the maximum output of a request: its own cap or `default`, within the model's cap, times `n`.
+    """Return the maximum number of output tokens: `n` times the request's cap (else `default`), at most the model's
+    cap.
 
     Embeddings and rerank have no output tokens.
     """

@@ -52,13 +52,13 @@ def _id_count(value: Any) -> int | None:
 
 
 def input_count(body: Body, field: str = "input") -> int:
-    """Return the number of inputs of a request in `field`."""
+    """Return the number of inputs in `field` of a request."""
     value = body.get(field)
     return len(value) if type(value) is list and value and type(value[0]) is not int else 1
 
 
 def answer_count(body: Body, operation: Operation) -> int:
-    """Return the number of choices that a request asks for: `n`, for each prompt of a completion."""
+    """Return the number of choices that a request asks for: `n`, or for completions, `n` for each prompt."""
     return choice_count(body) * (input_count(body, "prompt") if operation == "completions" else 1)
 
 
@@ -70,7 +70,7 @@ def generated_count(body: Body, operation: Operation) -> int:
 
 
 def choice_count(body: Body) -> int:
-    """Return the number of answers that a request asks for."""
+    """Return `n`, the number of choices for each prompt, or 1 if it is not set."""
     count = body.get("n") if "n" in body else 1
     return count if type(count) is int and count > 1 else 1
 

@@ -15,10 +15,10 @@ from providers.media.table import MediaRules
 # OpenAI's chat format: tokens around each message, before a name, and before the answer (its cookbook on counting).
 TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
 PLAIN_MESSAGE_TOKENS = TOKENS_PER_MESSAGE + 1
-"""Tokens around a message that has only a role and text."""
+"""Tokens that a message with only a role and a text has in addition to the text."""
 COUNTED_FIELDS = ("tools", "functions", "response_format")
 COUNTED_BESIDE = (*COUNTED_FIELDS, "system_prompt")
-"""The fields that are counted besides the messages."""
+"""Fields that are counted in addition to the messages."""
 _MESSAGE_FIELDS = ("tool_calls", "function_call", "refusal", "reasoning_content", "tool_call_id")
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
@@ -31,7 +31,7 @@ class MessageParts(msgspec.Struct):
     fixed: int
     """Tokens of the chat format, in the units of the tokenizer."""
     media: int = 0
-    """Tokens of images, audio and files, which no factor multiplies."""
+    """Tokens of images, audio and files; the tokenizer's factor does not apply to them."""
     plain: bool = True
 
 

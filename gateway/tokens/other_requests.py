@@ -10,7 +10,7 @@ import msgspec
 from providers.base import Body
 
 NOT_PROMPT = frozenset({"model", "metadata", "user", "safety_identifier", "prompt_cache_key", "include", "previous_response_id"})
-"""Fields of requests that models do not read."""
+"""Request fields that models do not read."""
 MIN_DATA_CHARS = 512
 """Longer strings without a space in their first characters are treated as data."""
 _ADDRESSES = frozenset({"url", "image_url", "file_url"})

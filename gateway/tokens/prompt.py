@@ -19,12 +19,12 @@ _INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
 
 
 class PromptCounts:
-    """The prompt of one call and its counts. Each is made once for all targets that count alike."""
+    """The prompt of one call and its counts. Each count is made once for all targets that count alike."""
 
     __slots__ = ("_body", "_counter", "_counts", "_estimates", "_operation", "_size")
 
     def __init__(self, body: Body, size: int, operation: Operation = "chat", counter: TokenCounter = SHARED_COUNTER) -> None:
-        """`size` is that of the whole request in bytes, of which `body` may be a part."""
+        """`size` is the size of the whole request in bytes; `body` may be a part of the request."""
         self._body = body
         self._size = size
         self._operation = operation
@@ -43,11 +43,11 @@ class PromptCounts:
                 self._counts[target.kind.type, target.model] = await self._counter.run(work, MAX_INLINE_BYTES + 1, tokenizer)
 
     def bound(self, target: Target) -> int:
-        """Return the count for a target. Without one, count now if that is quick, else return an upper bound."""
+        """Return the count for a target. If there is none yet, count now if that is quick, else return an upper bound."""
         return self._known(target, MIN_BYTES_PER_TOKEN)
 
     def typical(self, target: Target, bytes_per_token: int) -> int:
-        """Return the count for a target. Without one, count now if that is quick, else estimate by the size of the texts."""
+        """Return the count for a target. If there is none yet, count now if that is quick, else estimate by the size of the texts."""
         return self._known(target, bytes_per_token)
 
     def is_known(self, target: Target) -> bool:

@@ -1,4 +1,4 @@
-"""A child process that counts tokens with encodings that this process has not loaded.
+"""A child process that counts tokens with encodings that its parent process has not loaded.
 
 Loading an encoding takes half a second, during which no other thread of the same process runs. An encoding that the
 configuration needs is loaded before the first call; any other, such as one for a single request to /v1/tokenize, is loaded in

@@ -80,7 +80,7 @@ def prompt_budget(limits: WindowLimits, cap: int | None) -> PromptBudget | None:
 
 
 def lowered_cap(limits: WindowLimits, cap: int | None, prompt: int) -> int | None:
-    """Return the output cap that fits next to the prompt, or None if the cap already fits."""
+    """Return a lower output cap that fits next to the prompt, or None if the cap need not or must not change."""
     if limits.overflow != "truncate" or cap is None:
         return None
     bounds = [cap] + [bound for bound in (limits.output, limits.window and limits.window - prompt) if bound is not None]
@@ -88,7 +88,7 @@ def lowered_cap(limits: WindowLimits, cap: int | None, prompt: int) -> int | Non
 
 
 def overflows(limits: WindowLimits, cap: int | None, prompt: int) -> bool:
-    """Return whether the prompt and the answer together exceed the window."""
+    """Return whether the prompt is too long for the model, alone or together with the answer."""
     if limits.prompt_window is not None and prompt > limits.prompt_window:
         return True
     return limits.window is not None and prompt + (cap or 1) > limits.window

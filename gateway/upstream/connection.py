@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: sends requests one at a time, receives the responses, and decides whether it may be reused.
 
-A connection is idle (no exchange), busy (one exchange) or closed. It returns to its pool in the read callback that receives the end
-of the response. If anything about it is doubtful, its socket is closed instead:
+A connection is idle (no exchange), busy (one exchange) or closed. It returns to its pool in the read callback that
+receives the end of the response. Its socket is closed instead for one of these reasons:
 
     surplus     bytes after the end of a response or while idle: the next caller could receive another caller's response
     uploading   the response arrived before the request was sent completely
@@ -111,7 +111,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._write_upload()
 
     def send_upload(self, exchange: NativeResponse, head: bytes, upload: Upload) -> asyncio.Future[None]:
-        """Send a request with a body in pieces. The result is that of `send`."""
+        """Send a request whose body is sent in pieces. Return the same future as `send`."""
         waiter = self.send(exchange, head, b"")
         if upload.has_body:
             self._upload = paced = PacedUpload(upload, self)
@@ -123,7 +123,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self._fail("closed_pre" if self._exchange and not self._exchange.status else "truncated", "the attempt was cancelled")
 
     def finish_within(self, timeout_s: float) -> None:
-        """Wait for at most `timeout_s` for the end of a response that is no longer read."""
+        """Wait at most `timeout_s` for the end of a response that is no longer read."""
         self._set_deadline(timeout_s)
         if not self._reading and self._transport is not None:
             self._reading = True

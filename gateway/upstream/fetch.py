@@ -11,7 +11,7 @@ DEADLINES = Deadlines(connect=2.0, tls=3.0, first_byte=4.0, idle=4.0, total=4.5)
 
 
 async def fetch(transport: Transport, url: str, limit: int, *, ca: str | None = None, proxy: str | None = None) -> bytes:
-    """Return the body of a 200 response of at most `limit` bytes. Raise UpstreamError otherwise. Redirects are not followed."""
+    """Return the document at `url`. Raise UpstreamError unless the status is 200 and the body has at most `limit` bytes."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     origin = Origin(parts.scheme, parts.hostname or "", port, tls=TlsFiles(ca), proxy=proxy)
@@ -19,7 +19,7 @@ async def fetch(transport: Transport, url: str, limit: int, *, ca: str | None = 
     response = await transport.send(origin, WireRequest(path, [("accept", "application/json")], b"", "GET"), DEADLINES)
     try:
         if response.status != 200:
-            raise UpstreamError("upstream_error", f"{parts.hostname} answered {response.status} instead of 200")
+            raise UpstreamError("upstream_error", f"{parts.hostname} answered with status {response.status} instead of 200")
         return await response.body(limit)
     finally:
         response.close()

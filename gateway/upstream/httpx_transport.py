@@ -1,9 +1,9 @@
 """The second transport, on httpx, for HTTP/2 and proxies, which the native transport does not support.
 
-It keeps every guarantee of `Transport` but one: after many cancelled calls on a full pool, httpx 0.28 may lose slots forever
-(encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1 connections
-are not reused, because surplus bytes could reach the next caller. The `connect` deadline includes TLS. Addresses are checked
-as in the native transport, unless a proxy resolves the name.
+It keeps every guarantee of `Transport` except one: after many cancelled calls on a full pool, httpx 0.28 may lose slots
+forever (encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1
+connections are not reused, because surplus bytes could reach the next caller. The `connect` deadline includes TLS.
+Addresses are checked as in the native transport, unless a proxy resolves the name.
 """
 
 from __future__ import annotations

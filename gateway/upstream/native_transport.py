@@ -34,9 +34,9 @@ class SentRequest(NamedTuple):
 class NativeTransport:
     """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
 
-    `connections` limits each origin's pool; by default, the limit on open files decides. `keepalive` is how long a connection
-    may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed` decides whether an address may be
-    connected to.
+    `connections` is the maximum for each origin; by default, it follows from the limit on open files. `keepalive` is
+    how long a connection may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed`
+    decides whether an address may be connected to.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class NativeTransport:
         return pool is not None and bool(pool.idle)
 
     def begin(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
-        """Send a request on an idle connection, without waiting. `listener` is called whenever something has arrived.
+        """Send a request on an idle connection, without waiting. `listener` is called when a part of the response
+        arrives.
 
         Raise UpstreamError if the request cannot be encoded.
         """
@@ -101,7 +102,7 @@ class NativeTransport:
         return _begin(SentRequest(pool, connection, request, head, self._new_response(request, deadlines)), listener)
 
     async def open(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
-        """Do what `begin` does, on a connection that is opened or released first. Raise UpstreamError if there is none in time."""
+        """Wait for a new or released connection, then do what `begin` does. Raise UpstreamError if none is available in time."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = pool.heads.encode(request)
@@ -113,7 +114,7 @@ class NativeTransport:
         return NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
 
     async def wait(self, sent: SentRequest) -> NativeResponse:
-        """Return the response to a request sent with `begin`, as `send` does. Its listener must be removed before."""
+        """Return the response to a request sent with `begin`, as `send` does. Remove the response's listener first."""
         response = sent.response
         try:
             if response.head_error is not None:
@@ -202,7 +203,7 @@ class NativeTransport:
         return sum(pool.waiting for pool in self._pools.values())
 
     async def _resend(self, sent: SentRequest) -> NativeResponse:
-        """Send a request once more, on a new connection in the slot of the one that was closed."""
+        """Send a request once more, on a new connection that takes the slot of the closed one."""
         pool, request, deadlines, total = sent.pool, sent.request, sent.response.deadlines, sent.response.total
         pool.keep_slot(sent.connection)
         self.stats.stale_retries += 1
@@ -225,7 +226,7 @@ class NativeTransport:
 
 
 def _begin(sent: SentRequest, listener: Callable[[], None]) -> SentRequest:
-    """Write a request, and call `listener` whenever something of its response has arrived."""
+    """Write a request, and call `listener` whenever a part of its response arrives."""
     sent.response.listener = listener
     sent.request.written = True
     sent.connection.begin(sent.response, sent.head, sent.request.body)

@@ -92,7 +92,7 @@ class Pool:
         return await self.connect(deadlines, total)
 
     async def acquire_recent(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Return a connection as `acquire` does, except one that was idle for a long time: the upstream may have closed it."""
+        """Do what `acquire` does, but never return a connection that was idle for long: the upstream may have closed it."""
         if not self.idle:
             return await self.acquire(deadlines, total)
         latest = self.idle[-1]
@@ -164,7 +164,7 @@ class Pool:
                 waiter.granted.set_exception(UpstreamError("connect", "the transport is closed"))
 
     async def _wait(self, deadlines: Deadlines, total: float) -> UpstreamConnection | None:
-        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next one gets it."""
+        """Wait for a connection, or for permission to open one (None). If this sender is cancelled, the next sender is served."""
         loop = asyncio.get_running_loop()
         deadline = min(self.ticker.clock() + deadlines.first_byte, total)
         front = False

@@ -42,20 +42,20 @@ def encode_head(request: WireRequest, lines: str) -> bytes:
 
 
 class HeadCache:
-    """The heads of requests to one origin that differ only in the size of their body.
+    """A cache of request heads for one origin. Requests that differ only in the size of their body share an entry.
 
-    A head contains a credential, so only those with a credential of the configuration may be cached.
+    Heads contain credentials, so only heads with a credential from the configuration may be cached.
     """
 
     __slots__ = ("_heads", "lines")
 
     def __init__(self, lines: str) -> None:
-        """`lines` is the part of a head that depends only on the origin, up to the size of the body."""
+        """`lines` is the part of a head that depends only on the origin; it ends before the size of the body."""
         self.lines = lines
         self._heads: dict[tuple[object, ...], tuple[bytes, bytes]] = {}
 
     def encode(self, request: WireRequest) -> bytes:
-        """Return what `encode_head` returns."""
+        """Return the same head as `encode_head`, from the cache if possible."""
         key = (request.method, request.path, *request.headers)
         parts = self._heads.get(key)
         if parts is None:

@@ -17,7 +17,7 @@ MAX_REST_BYTES = 64 * 1024
 
 
 class StaleConnectionError(Exception):
-    """A reused connection was closed before it received any byte. The request may be sent once more on a new connection."""
+    """A reused connection was closed before any byte of the response arrived. The request may be sent once more on a new connection."""
 
 
 class Source(Protocol):
@@ -36,7 +36,7 @@ class Source(Protocol):
         ...
 
     def prevent_reuse(self) -> None:
-        """Close the connection instead of using it for another request: the response contained unexpected data."""
+        """Do not use the connection for another request, because the response contained unexpected data."""
         ...
 
 
@@ -49,7 +49,7 @@ class NativeResponse:
     )  # fmt: skip
 
     def __init__(self, method: str, deadlines: Deadlines, total: float, *, may_be_encoded: bool = False) -> None:
-        """`may_be_encoded`: whether the reader accepts a compressed body."""
+        """`may_be_encoded` states whether the reader accepts a compressed body."""
         self.method = method
         self.may_be_encoded = may_be_encoded
         self.deadlines = deadlines
@@ -70,9 +70,9 @@ class NativeResponse:
         self.limit = 0
         self.waiter: asyncio.Future[None] | None = None
         self.head_error: Exception | None = None
-        """Why the head of the response did not arrive."""
+        """The reason why the head of the response did not arrive."""
         self.listener: Callable[[], None] | None = None
-        """Called in the read callback whenever something has arrived, in place of a waiter."""
+        """Called in the read callback whenever a part of the response arrives; without it, a waiter is woken."""
         self.source: Source | None = None
         """The connection, until the response has ended."""
         self.connection: Source | None = None
@@ -109,9 +109,9 @@ class NativeResponse:
         return data
 
     def collect(self, limit: int) -> bytes | None:
-        """Return the whole body, or None if it has not arrived: then the listener is called at its end.
+        """Return the whole body, or None if it has not arrived: the listener is then called when it ends.
 
-        None is also returned for a body that failed or exceeds `limit` bytes. `body` then raises the error.
+        The result is also None if the body failed or exceeds `limit` bytes; `body` then raises the error.
         """
         self.collecting, self.limit = True, limit
         if not self.ended or self.error is not None or self.size > limit:
@@ -123,7 +123,7 @@ class NativeResponse:
         return data
 
     def take(self) -> bytes | None:
-        """Return what `read` returns, or None where it would wait."""
+        """Return what `read` returns, or None if `read` would wait."""
         pieces = self.pieces
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -180,7 +180,7 @@ class NativeResponse:
         self.wake()
 
     def fail_head(self, error: Exception | None) -> None:
-        """End a response whose head is missing, and tell its sender why."""
+        """End a response whose head will not arrive, and pass the reason to its sender."""
         self.ended = True
         self.source = None
         self.head_error = error

@@ -123,8 +123,8 @@ class Transport(Protocol):
     ) -> Response:
         """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed.
 
-        The pieces of `upload` are sent in place of the body of `request`. With an upload, its errors are raised, the response
-        may be compressed, and the request is repeated only if it has no body.
+        The pieces of `upload` are sent in place of the body of `request`. With an upload, errors of the upload are
+        raised, the response may be compressed, and the request is repeated only if the upload has no body.
         """
         ...
 

@@ -209,7 +209,7 @@ class MessageStream(StreamDecoder):
         return ()
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Record the tokens counted so far. With the finish reason, send all usage, in case `message_stop` does not arrive."""
+        """Record the tokens counted so far. Send usage with the finish reason, because `message_stop` may not arrive."""
         used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
         self._usage |= used
         self._has_output_count = self._has_output_count or "output_tokens" in used
@@ -221,11 +221,11 @@ class MessageStream(StreamDecoder):
         return (*self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more), *self._new_usage())
 
     def on_message_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Send [DONE], after the usage unless it was sent already."""
+        """Send the usage, unless it was sent already, and then [DONE]."""
         return (*self._new_usage(), b"[DONE]")
 
     def _new_usage(self) -> Sequence[bytes]:
-        """Return the chunk with all usage, if output was counted and the last such chunk had other counts."""
+        """Return a chunk with the usage if it contains output tokens and has changed since it was last sent."""
         if not self._has_output_count or self._usage == self._usage_sent:
             return ()
         self._usage_sent = dict(self._usage)

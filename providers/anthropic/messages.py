@@ -169,7 +169,7 @@ def _tool_use(work: Work, call: dict[str, Any], param: str) -> Block:
     if type(parsed) is not dict:
         if work.strict or type(arguments) is not str:
             raise work.refuse(f"{param}.function.arguments", "it must be a JSON object as text")
-        why = "the model wrote no JSON object; its text is sent in one, so that the conversation can continue"
+        why = "the arguments are not a JSON object; their text is sent inside one, so that the conversation can continue"
         work.report(f"{param}.function.arguments", "reshape", why=why)
         parsed = {INVALID_JSON: arguments}
     return {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": parsed}

@@ -107,7 +107,7 @@ class LegacySampling(Rule, frozen=True):
             Range(self.param, 0, self.high).apply(work)
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        why = f"version {NEW_VERSION} of the API does not accept {self.param}; anthropic_version 2023-06-01 does for older models"
+        why = f"version {NEW_VERSION} of the API does not accept {self.param}; with anthropic_version 2023-06-01, older models accept it"
         return {self.param: {"support": "no", "why": why}}
 
 

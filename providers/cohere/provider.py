@@ -49,7 +49,7 @@ def _function(function: dict[str, Any]) -> dict[str, Any]:
 
 
 class ForcedChoice(Rule, frozen=True):
-    """Converts tool_choice to REQUIRED or NONE. `auto` is the default."""
+    """Converts tool_choice to REQUIRED or NONE. `auto` is dropped, because it is the default."""
 
     def apply(self, work: Work) -> None:
         """Convert the choice. Drop a named function, which Cohere does not support."""
@@ -141,7 +141,7 @@ class Texts(Rule, frozen=True):
 
 
 def first_version(base_path: str) -> str | None:
-    """Return the path of version 1 of the API for the path of a base URL, or None if that does not end in the version."""
+    """Return the path of version 1 of the API, given the path of a base URL, or None if that path does not end in `/v2`."""
     return base_path[:-1] + "1" if base_path.endswith("/v2") else None
 
 
@@ -149,7 +149,7 @@ class Cohere(OpenAICompatible):
     """Cohere's answers, streams and errors."""
 
     def path(self, target: Target, operation: str) -> str:
-        """Return the absolute path of an operation. Calls of version 1 go beside the base URL, which ends in `/v2`."""
+        """Return the absolute path of an operation. Calls of version 1 use `/v1` instead of the `/v2` at the end of the base URL."""
         first = first_version(base_path(target.base_url)) if operation == "cohere_embed_v1" else None
         return super().path(target, operation) if first is None else first + self.wire.paths[operation]
 
@@ -164,7 +164,7 @@ class Cohere(OpenAICompatible):
         return ChatStream(int(time.time()), target.model)
 
     def models_path(self, base: str) -> str | None:
-        """Return the path of the list, which version 2 of the API does not have. Source: docs.cohere.com/reference/list-models."""
+        """Return the path in version 1: version 2 of the API has no list of models (docs.cohere.com/reference/list-models)."""
         return f"{base.removesuffix('/v2')}/v1/models?page_size=1000"
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:

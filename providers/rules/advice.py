@@ -22,4 +22,4 @@ class NoEffect(Rule, frozen=True):
         return {self.param: {"advice": self._advice()}}
 
     def _advice(self) -> str:
-        return f"it has an effect upstream only if it is {' or '.join(map(str, self.effective))}"
+        return f"it has an effect upstream only with the value {' or '.join(map(str, self.effective))}"

@@ -36,7 +36,7 @@ def tools_as_functions(work: Work, tools: list[dict[str, Any]]) -> list[dict[str
 
 
 def _as_function(work: Work, index: int, custom: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool with one string argument. A grammar is added to the argument's description, which does not enforce it."""
+    """Return a tool with one string argument. The description of the argument contains the grammar, which the upstream does not enforce."""
     where = f"tools[{index}]"
     work.report(where, "reshape", to="function", why="custom tools are not supported; the input is sent as an argument of a function")
     description = str(custom.get("description") or "")

@@ -19,14 +19,14 @@ class Place(NamedTuple):
 
     name: str
     is_exact: bool = True
-    """False if its parts have other numbers in the caller's request, or if the caller did not write it."""
+    """Whether the parts of the message have the same numbers in the caller's request. If not, they are named without numbers."""
 
 
 _MENTIONED = re.compile(r"messages\[\d+\](?:\.\w+|\[\d+\])*|(?<=')messages\.\d+(?:\.\w+)*(?=')")
 """The name of a message, or of a part of it, in the text of an error: `messages[1].content`, or `'messages.1.content'` at Groq.
 
-Anthropic writes `messages.1.content` without quotes. Its numbers are those of the request that the provider encodes, not of
-the body.
+Anthropic writes `messages.1.content` without quotes. The numbers are those in the encoded request, which may differ
+from those in the body.
 """
 _DOTTED = re.compile(r"\.(\d+)")
 _MESSAGE = re.compile(r"messages\[(\d+)\](.*)", re.DOTALL)

@@ -106,7 +106,7 @@ class Work:
     def drop(self, param: str, why: str = UNSUPPORTED, code: str = "unsupported_parameter") -> None:
         """Remove a parameter that the body has. The change is lossy unless the value is neutral."""
         if param not in self.body:
-            return  # a rule may run for a parameter that another rule could have added
+            return  # the rule runs for parameters that another rule may add, even if it added none
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:
@@ -187,7 +187,7 @@ class ForModels(msgspec.Struct, frozen=True):
 
 _PASSES: tuple[int, ...] = ()
 MAX_PLANS, MAX_PLANNED_CHARS = 500, 500
-"""Number of sets of parameters whose rules are remembered for each model, and length of their names, which callers choose."""
+"""Maximum number of parameter sets whose rules are cached for each model, and maximum length of their names: callers choose both."""
 
 
 class CompiledRules:
@@ -214,7 +214,7 @@ class CompiledRules:
                 table[param] = tuple({index for name in (param, *rule.may_add) for index in table.get(name, ())})
         self._table = table
         self._plans: dict[tuple[str | bool, ...], tuple[tuple[str, ...], tuple[Rule, ...]]] = {}
-        """What is done to a body, by the names of its parameters and whether it is a stream."""
+        """The results of `_plan` by the names of the parameters and whether the answer is a stream."""
         self._always = tuple(always)
         self._streams = tuple(streams)
 
@@ -237,7 +237,7 @@ class CompiledRules:
         return work.adjustments
 
     def _plan(self, names: Iterable[str], *, stream: bool) -> tuple[tuple[str, ...], tuple[Rule, ...]]:
-        """Return the parameters without a rule that are dropped, and the rules that apply, for a body with these parameters."""
+        """For a body with these parameters, return those that are dropped because they have no rule, and the rules that apply."""
         due = {*self._always, *self._streams} if stream else set(self._always)
         unknown: list[str] = []
         for name in names:

@@ -81,7 +81,7 @@ class StrictTools(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Rewrite the schemas. The gateway checks the arguments against what the upstream does not enforce."""
+        """Rewrite the schemas. The gateway checks arguments if the upstream does not enforce the whole schema."""
         tools = work.body.get(self.param)
         raw = work.body.raw(self.param) or b""
         if not tools or not (self.dialect.always or b'"strict"' in raw):

@@ -10,7 +10,7 @@ ENCRYPTED = "reasoning.encrypted_content"
 
 
 class StoredByGateway(Rule, frozen=True):
-    """The vendor stores responses unless `store` is false."""
+    """Prevents the vendor from storing responses, which it does unless `store` is false."""
 
     param: str = "store"
     encrypts: bool = False

@@ -46,7 +46,7 @@ def test_a_type_without_a_list_is_refused(kind: str) -> None:
     text = f"providers: {{p: {{type: {kind}, base_url: 'http://b/v1', {more}discover: true}}}}\nmodels: {{m: p/m}}\n"
     with pytest.raises(ConfigError) as refused:
         parse(text.encode(), "g.yaml", environ={})
-    assert "has no list of models that can be called: name them under models" in str(refused.value)
+    assert "has no list of callable models: name them under models" in str(refused.value)
 
 
 @each("model", ["box/any", "box/*", "box/llama-*"])

@@ -43,7 +43,7 @@ def problems(text: str, path: str = "g.yaml") -> str:
         ("audience: lockgate", "issuers.staff.issuer: missing"),
         ("issuer: kubernetes, audience: x", "is not an https URL, so its keys cannot be found: set jwks_url or jwks_file"),
         ("issuer: 'http://login.example.com', audience: x", "issuers.staff.issuer: is not an https URL"),
-        (f"{ISSUER}, jwks_url: 'http://login.example.com/keys'", "keys over http could be replaced on the way: use https"),
+        (f"{ISSUER}, jwks_url: 'http://login.example.com/keys'", "keys that are sent over http could be replaced in transit: use https"),
         (f"{ISSUER}, jwks_url: 'https://u:p@login.example.com/keys'", "issuers.staff.jwks_url: do not write the password into this file"),
         (f"{ISSUER}, jwks_file: missing.json", "issuers.staff.jwks_file: cannot read 'missing.json': no such file"),
         (f"{ISSUER}, algorithms: [HS256]", "issuers.staff.algorithms[0]: expected one of ES256, ES384"),
@@ -80,7 +80,7 @@ def test_valid_settings_have_no_problem() -> None:
 
 @each("name", ["a/b", "a b", "", "ä", "x" * 65])
 def test_the_name_of_an_issuer_is_plain(name: str) -> None:
-    assert "an issuer's name must consist of letters" in problems(f"issuers: {{ {json.dumps(name)}: {{ {ISSUER} }} }}")
+    assert "an issuer's name must consist of at most 64 letters" in problems(f"issuers: {{ {json.dumps(name)}: {{ {ISSUER} }} }}")
 
 
 def test_one_issuer_has_one_entry() -> None:

@@ -194,7 +194,7 @@ async def test_an_error_of_the_server_is_a_failed_fetching(issuer: TokenIssuer, 
     issuer.status = 500
     async with Reading(issuer, transport) as reading:
         await eventually(lambda: reading.keys.fetches["failed"] == 1, 30)
-    reason = "127.0.0.1 answered 500 instead of 200"
+    reason = "127.0.0.1 answered with status 500 instead of 200"
     assert reading.reports == [f"issuer staff: the keys cannot be fetched ({reason}); calls with its tokens are rejected"]
 
 

@@ -129,5 +129,5 @@ async def test_an_unwritable_folder_is_reported_once_and_calls_are_served(
     async with live(yaml(up, tmp_path / "file" / "below"), environ=ENVIRON) as gateway:
         assert (await call(client, gateway)).status_code == 200
         assert (await usage(client, gateway))["total"]["requests"] == 1
-    lines = [line for line in gateway.reports if "journal" in line]
+    lines = [line for line in gateway.reports if line.startswith("journal: ")]
     assert [line.split(" is not writable")[0] for line in lines] == [f"journal: {tmp_path / 'file' / 'below'}"]

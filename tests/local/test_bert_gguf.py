@@ -42,7 +42,7 @@ def test_tensors_are_aligned_and_keep_their_floats() -> None:
 
 
 def test_other_vocabulary_is_an_error() -> None:
-    with pytest.raises(ValueError, match="the vocabulary has 14 tokens, the weights have 13"):
+    with pytest.raises(ValueError, match="the vocabulary has 14 tokens, and the weights have 13"):
         converted(published(), VOCABULARY + "more\n")
 
 
@@ -53,7 +53,7 @@ def test_other_type_of_numbers_is_an_error() -> None:
 
 def test_truncated_weights_are_an_error() -> None:
     whole = safetensors(published())
-    with pytest.raises(ValueError, match="the weights end too early"):
+    with pytest.raises(ValueError, match="the weights are incomplete"):
         write_gguf(io.BytesIO(), io.BytesIO(whole[: len(whole) // 2]), VOCABULARY, MODEL)
 
 

@@ -83,6 +83,6 @@ async def test_rerank_finds_the_document_that_answers(client: openai.AsyncOpenAI
 
 async def test_model_has_512_positions(client: openai.AsyncOpenAI) -> None:
     assert (await client.embeddings.create(model="embedder", input="fox " * 500)).usage.prompt_tokens == 502
-    with pytest.raises(openai.BadRequestError, match=r"an input has 602 tokens, and the local engine's model accepts 512") as refused:
+    with pytest.raises(openai.BadRequestError, match=r"an input has 602 tokens, and .* accepts at most 512") as refused:
         await client.embeddings.create(model="embedder", input=["fox", "fox " * 600])
     assert refused.value.code == "context_length_exceeded"

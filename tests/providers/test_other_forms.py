@@ -42,7 +42,8 @@ def test_a_value_without_effect_is_sent_with_a_warning() -> None:
     rule = NoEffect("tier", ("a", "b"))
     assert applied(rule, {"tier": "a"}) == ({"tier": "a"}, [])
     body, adjustments = applied(rule, {"tier": "c"})
-    assert (body, adjustments[0].action, adjustments[0].why) == ({"tier": "c"}, "warn", "it has an effect upstream only if it is a or b")
+    why = "it has an effect upstream only with the value a or b"
+    assert (body, adjustments[0].action, adjustments[0].why) == ({"tier": "c"}, "warn", why)
 
 
 def test_a_schema_becomes_anthropics_output_format() -> None:

@@ -151,6 +151,15 @@ async def test_expired_slots_are_deleted(me: Process) -> None:
     assert me.usage(TOKENS, last * TOKENS.slot)[0] == 3
 
 
+@pytest.mark.parametrize("key", [TOKENS.key, BUDGET.key, reserved_key(BUDGET.key), CALLS.key])
+async def test_a_decision_deletes_a_value_of_another_type_and_charges_nothing(me: Process, key: str) -> None:
+    limits, costs = [TOKENS, BUDGET, CALLS], Costs(prompt_tokens=30, spend=20)
+    me.client.set(key, "x")
+    assert me.admit(limits, costs, "a") == [-1, START]
+    assert [me.usage(limit)[0] for limit in limits] == [0, 0, 0]
+    assert me.admit(limits, costs, "a")[0] == 1
+
+
 async def test_a_clock_that_goes_back_adds_to_the_latest_slot(me: Process) -> None:
     ahead = START + 3 * TOKENS.slot
     latest = me.admit([TOKENS], Costs(prompt_tokens=10), "a", ahead)[3]

@@ -38,7 +38,7 @@ async def test_a_document_is_returned_with_its_query(up: FaultUpstream, transpor
 @pytest.mark.parametrize("status", [201, 204, 301, 302, 401, 404, 500])
 async def test_another_status_is_an_error(up: FaultUpstream, transport: NativeTransport, status: int) -> None:
     up.on("/keys", play(answer(status, b"", b"location: /other"), FIN))
-    with pytest.raises(UpstreamError, match=f"answered {status} instead of 200"):
+    with pytest.raises(UpstreamError, match=f"answered with status {status} instead of 200"):
         await fetch(transport, f"{up.origin}/keys", 100)
     assert len(up.requests) == 1
 

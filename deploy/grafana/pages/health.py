@@ -35,7 +35,7 @@ HEALTH = Dashboard(
         stat(
             "Log lines dropped",
             "short",
-            "Lines dropped in the last hour because their reader was too slow or they could not be written.",
+            "Lines dropped in the last hour because the reader of the log was too slow or a write failed.",
             rare("sum(increase(lockgate_log_drops_total[1h]))"),
             ANY,
         ),
@@ -55,7 +55,7 @@ HEALTH = Dashboard(
         Panel(
             "Event loop lag",
             "s",
-            "Delay of the last event loop tick of the slowest worker.",
+            "Delay of the latest event loop tick, in the slowest worker.",
             {"max by (instance) (lockgate_event_loop_lag_seconds)": "{{instance}}"},
         ),
         Panel(
@@ -86,7 +86,7 @@ HEALTH = Dashboard(
         Panel(
             "Discovered models",
             "short",
-            "Models that each provider with `discover` lists, and 0 if its last list could not be read.",
+            "Number of models that each provider with `discover` lists, or 0 if its last list could not be read.",
             {
                 "max by (provider) (lockgate_discovered_models)": "{{provider}} models",
                 "min by (provider) (lockgate_discovery_up)": "{{provider}} up",

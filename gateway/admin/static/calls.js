@@ -1,8 +1,8 @@
 // Calls: the last calls from the call record, and one call as a waterfall.
-import { api, clock, count, get, hashOf, html, moment, ms, plural, query, useEffect, useLoaded, useState, usd } from "./base.js";
+import { api, clock, count, get, hashOf, html, moment, ms, plural, query, store, useEffect, useLoaded, useState, usd } from "./base.js";
 import { Card, Code, Copy, Empty, Failure, Field, Note, Pill, Route, Select } from "./parts.js";
 import { commandOf } from "./code.js";
-import { Plan } from "./playground.js";
+import { draftOf, Plan } from "./playground.js";
 
 const FILTERS = ["key", "team", "user", "model", "target", "status", "slow", "cost", "since", "adjusted", "sort", "limit"];
 const STATUSES = [["", "any"], ["2xx", "2xx"], ["4xx", "4xx"], ["429", "429"], ["499", "499 (disconnected)"], ["5xx", "5xx"]];
@@ -158,11 +158,18 @@ const Content = ({ content }) => html`<${Card} title="Content" more=${content.cu
   <details><summary>Request</summary><${Code} label="Request">${content.request}<//></details>
   <details><summary>Response</summary><${Code} label="Response">${content.response}<//></details><//>`;
 
+/** Keep the request of a captured call as the draft of the playground. */
+function keepDraft(call) {
+  const body = bodyOfCall(call);
+  const draft = body && draftOf(call.path, body);
+  if (draft) store("draft", draft);
+}
+
 const Detail = ({ id }) => {
   const { value, error } = useLoaded((signal) => get(`/admin/calls/${encodeURIComponent(id)}?content=true`, { signal }), [id]);
   return html`<p class="crumbs"><a href=${hashOf("calls")}>← all calls</a></p><h1>Call <code>${id}</code></h1><${Failure} error=${error} />
     ${value?.data.map((call, index) => html`<div key=${index} class="stack">
-      <${Card} title=${html`<span class="status ${toneOf(call.status)}">${call.status}</span> in ${ms(call.ms)}`} more=${html`<a class="button" href=${hashOf("playground", "", { model: call.model, door: call.path })}>Open in the playground</a> <${Copy} label="Copy as curl" text=${commandOf(call.path, bodyOfCall(call) ?? { model: call.model, ...(call.stream ? { stream: true } : {}), messages: [{ role: "user", content: "…" }] })} />`}>
+      <${Card} title=${html`<span class="status ${toneOf(call.status)}">${call.status}</span> in ${ms(call.ms)}`} more=${html`<a class="button" onClick=${() => keepDraft(call)} href=${hashOf("playground", "", { model: call.model, door: call.path })}>Open in the playground</a> <${Copy} label="Copy as curl" text=${commandOf(call.path, bodyOfCall(call) ?? { model: call.model, ...(call.stream ? { stream: true } : {}), messages: [{ role: "user", content: "…" }] })} />`}>
         <${Waterfall} call=${call} />
         <dl class="facts">${factsOf(call).map(([name, fact]) => html`<div key=${name}><dt>${name}</dt><dd>${fact}</dd></div>`)}</dl>
         ${call.adjustments?.length > 0 && html`<${Adjusted} lines=${call.adjustments} />`}

@@ -67,6 +67,22 @@ export function bodyOf(draft, schemas) {
   return { body, problems };
 }
 
+/** Return the draft of a request's body, or null if the editor cannot show all its messages. */
+export function draftOf(door, body) {
+  const { model, messages, input, system, instructions, tools, stream, ...params } = body;
+  const given = typeof input === "string" ? [{ role: "user", content: input }] : messages ?? input;
+  const [first, ...rest] = Array.isArray(given) ? given : [];
+  const isSystem = first?.role === "system" && typeof first.content === "string";
+  const turns = isSystem ? rest : given;
+  const isShown = (turn) => (turn.role === "user" || turn.role === "assistant") && typeof turn.content === "string" && Object.keys(turn).every((name) => ["role", "content", "type"].includes(name));
+  const above = system ?? instructions ?? (isSystem ? first.content : "");
+  if (!Array.isArray(turns) || !turns.length || !turns.every(isShown) || typeof above !== "string" || !DOORS.some(([path]) => path === door)) return null;
+  return {
+    model, door, system: above, messages: turns.map(({ role, content }) => ({ role, text: content, images: [] })), tools: tools ? JSON.stringify(tools, null, 2) : "",
+    params: Object.fromEntries(Object.entries(params).map(([name, value]) => [name, text(value)])), stream: stream === true,
+  };
+}
+
 // ---- the editor
 
 const Messages = ({ messages, onChange }) => {

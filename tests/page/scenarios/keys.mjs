@@ -115,6 +115,10 @@ async function content({ page, context, accessible }) {
   const command = await until(() => page.evaluate(() => navigator.clipboard.readText()), "a copied command");
   check(command.startsWith("curl http://127.0.0.1:") && command.includes("window.canary=1") && command.includes("YOUR-KEY"), `the call as a command: ${command}`);
   await accessible("captured content");
+  await page.evaluate(() => localStorage.removeItem("lockgate.draft"));
+  await page.getByRole("link", { name: "Open in the playground" }).click();
+  const message = page.getByRole("textbox", { name: "Message 1" });
+  check((await message.inputValue()).includes("window.canary=1"), "the captured prompt in the playground");
 }
 
 async function reload({ page, args, accessible }) {

@@ -106,7 +106,7 @@ async function programs({ page, accessible }) {
 /** What the page reads from the events and answers of each API. */
 async function reads({ page }) {
   const found = await page.evaluate(async () => {
-    const [{ read }, { likeliest }] = await Promise.all([import("/page/streams.js"), import("/page/playground.js")]);
+    const [{ read }, { bodyOf, draftOf, likeliest }] = await Promise.all([import("/page/streams.js"), import("/page/playground.js")]);
     const tools = [
       { choices: [{ delta: { tool_calls: [{ function: { name: "weather", arguments: "{}" } }] } }] },
       { choices: [{ message: { tool_calls: [{ function: { name: "weather", arguments: "{}" } }] } }] },
@@ -115,9 +115,17 @@ async function reads({ page }) {
       { type: "response.output_item.done", item: { type: "function_call", name: "weather", arguments: "{}" } },
       { object: "response", output: [{ type: "function_call", name: "weather", arguments: "{}" }] },
     ].map((value) => read(value).tools.join(""));
-    return { tools, tokens: likeliest({ a: 0.6, 7: 0.3, b: 0.1 }).map(([token]) => token).join("") };
+    const bodies = [
+      ["/v1/chat/completions", { model: "m", messages: [{ role: "system", content: "S" }, { role: "user", content: "Hi" }], max_tokens: 5, stream: true }],
+      ["/v1/messages", { model: "m", system: "S", messages: [{ role: "user", content: "Hi" }], max_tokens: 5 }],
+      ["/v1/responses", { model: "m", instructions: "S", input: [{ role: "user", content: "Hi" }], temperature: 1 }],
+    ];
+    const drafts = bodies.map(([door, body]) => [bodyOf(draftOf(door, body), {}).body, body].map((each) => JSON.stringify(Object.entries(each).sort())));
+    const other = draftOf("/v1/chat/completions", { model: "m", messages: [{ role: "tool", content: "1", tool_call_id: "a" }] });
+    return { drafts, other, tools, tokens: likeliest({ a: 0.6, 7: 0.3, b: 0.1 }).map(([token]) => token).join("") };
   });
   check(found.tools.every((text) => text.includes("weather")), `the tool call of each API: ${JSON.stringify(found.tools)}`);
+  check(found.drafts.every(([one, next]) => one === next) && found.other === null, `the same request from its draft: ${JSON.stringify(found)}`);
   check(found.tokens === "a7b", `the likeliest token first: ${found.tokens}`);
 }
 
