@@ -147,8 +147,8 @@ class Consequence(NamedTuple):
     """HTTP status and error code for the caller if no other target answers."""
     code: str
     then: Then = "next"
-    """`retry`: the same target again if its model has `retries`, then the next; `next`: the next target at once; `stop`: no
-    further target, because every target would fail in the same way or another attempt cannot help.
+    """`retry`: the same target again if its model has `retries`, then the next target; `next`: the next target at once;
+    `stop`: no other target, because every target would fail in the same way or another attempt cannot help.
     """
     blame: Blame = "failure"
     """The effect on the target's health: one more `failure` in a row, a `rate_limit`, an account out of `quota`, an invalid
@@ -229,7 +229,7 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 
 
 def from_failure(failure: Failure, target: str) -> GatewayError:
-    """Return the error of a failed call: the upstream's own if the request caused it, else the one that FAILURES assigns to the kind.
+    """Return the error of a failed call: the upstream's own error if the request caused it, else the error in FAILURES for the kind.
 
     Some kinds keep the upstream's own status or code.
     """

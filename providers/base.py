@@ -210,7 +210,7 @@ class Provider(Protocol):
     is_own_server: bool = False
     """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
     always_streams: bool = False
-    """The upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
+    """Whether the upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None
     """Fields that make the upstream continue a final assistant message, or None if it cannot continue one."""
     probabilities: FindProbabilities | None = None

@@ -73,7 +73,7 @@ class _UnusualError(Exception):
 
 
 def leaves_of(event: str, start: int) -> list[Leaf] | None:
-    """Return the leaves of the chunk at `start` of `event` in order, or None if it is written in an unusual way."""
+    """Return the leaves of the chunk that begins at `start`, in order, or None if the chunk is written in an unusual way."""
     found: list[Leaf] = []
     try:
         _visit(event, start, _CHUNK, (), found)

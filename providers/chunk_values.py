@@ -15,7 +15,7 @@ _HEX = "[0-9a-fA-F]"
 _UNIT = rf"u(?:(?![dD][89a-fA-F]){_HEX}{{4}}|[dD][89abAB]{_HEX}{{2}}\\u[dD][c-fC-F]{_HEX}{{2}})"
 _TEXT = rf'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|{_UNIT}))*'
 is_text = re.compile(_TEXT).fullmatch
-"""Match the inside of a JSON string without half a surrogate pair."""
+"""Matches the inside of a JSON string that has no unpaired surrogate."""
 
 
 class _Usage(msgspec.Struct):
@@ -42,7 +42,7 @@ def are_filled_texts(values: Sequence[str]) -> bool:
 
 
 def continue_arguments(values: Sequence[str]) -> bool:
-    """Return whether every text continues arguments: a text that may begin an object could belong to another call."""
+    """Return whether every text continues arguments. A text that may begin an object does not: it could belong to another call."""
     return all(value[:1] not in ("", " ", "\\", "{") for value in values) and are_texts(values)
 
 

@@ -58,9 +58,9 @@ _CREDENTIAL_WORDS = re.compile(
     r"|authenticat|unregistered callers",
     re.IGNORECASE,
 )
-"""These and _PERMISSION_WORDS decide whether a 403 concerns the credential. Together and OpenRouter send 403 for a moderated prompt;
-Anthropic (permission_error), Groq, xAI and OpenAI ("Country, region, or territory not supported") send it for a valid
-credential. Google's 403 for a missing credential contains "unregistered callers"."""
+"""These words and _PERMISSION_WORDS decide whether a 403 concerns the credential. Together and OpenRouter send 403 for
+a moderated prompt; Anthropic (permission_error), Groq, xAI and OpenAI ("Country, region, or territory not supported")
+send it for a valid credential. Google's 403 for a missing credential contains "unregistered callers"."""
 _SECRET = re.compile(r"(?i)\b(?:bearer\s+[\w.~+/=*-]{6,}|(?:sk|gsk|csk|fw|flp|xai|pplx|key|siati|tgp)[-_][\w*.-]{8,}|AIza[\w*-]{10,})")
 _KINDS: dict[int, FailureKind] = {
     401: "auth", 402: "quota", 403: "auth", 407: "server_error", 408: "server_error", 421: "server_error",
@@ -146,7 +146,7 @@ def read_failure(
     credential: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Failure:
-    """Classify an error response. Never raises. `clock` returns Unix time, for Retry-After dates."""
+    """Classify an error response. Never raises. `clock` returns the Unix time, for dates in Retry-After."""
     if (fault := connection_fault(status, body)) is not None:
         return Failure("tls", fault, status)
     error = read_error(body)
@@ -202,7 +202,7 @@ def _is_context(status: int, words: set[str | None], message: str) -> bool:
 
 
 def read_error(body: bytes) -> dict[str, Any]:
-    """Return message, type, param and code of an error body, Google's reason and quota, and the retry_after of Google or SIATI."""
+    """Return an error's message, type, param and code, Google's reason and quota, and the retry_after of Google or SIATI."""
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

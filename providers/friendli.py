@@ -47,7 +47,7 @@ class FriendliSettings(Settings, frozen=True, forbid_unknown_fields=True):
 
 
 class EffortNone(Rule, frozen=True):
-    """Effort `none`, which is set in Friendli's chat template as `enable_thinking: false`."""
+    """Sends effort `none` as `enable_thinking: false`, a variable of Friendli's chat templates."""
 
     @property
     def may_add(self) -> tuple[str, ...]:

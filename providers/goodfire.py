@@ -90,7 +90,7 @@ def _intervention(name: str, feature: Any) -> dict[str, Any]:
 
 
 class Goodfire(OpenAICompatible):
-    """Goodfire. A model `NAME@VARIANT` is the model NAME with a variant of the settings."""
+    """Goodfire, where a model `NAME@VARIANT` is the model NAME with a variant from the settings."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules, and add the variant unless the caller sends a `controller`."""

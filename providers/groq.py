@@ -40,7 +40,7 @@ def move_usage(chunk: dict[str, Any]) -> bool:
 
 
 class Groq(OpenAICompatible):
-    """Groq. Status 498 means that the flex tier is at capacity."""
+    """Groq, where status 498 means that the flex tier is at capacity."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         failure = super().failure(status, headers, body, target)

@@ -64,7 +64,7 @@ class DropWhileReasoning(Rule, frozen=True):
     default_on: bool = True
     neutral: Any = 1
     accepts_neutral: bool = False
-    """The neutral value may be sent while the model reasons."""
+    """Whether the neutral value may be sent while the model reasons."""
 
     def apply(self, work: Work) -> None:
         """Drop the parameter unless the effort, set or default, is `none`. An accepted neutral value stays."""

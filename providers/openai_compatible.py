@@ -147,7 +147,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage in streams and Friendli's team.
+        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage, `timeout_microseconds` and `team`.
 
         Embeddings and rerank also have the rules of their rows in `embedding_table` and `rerank_table`.
         """
@@ -196,7 +196,7 @@ class OpenAICompatible(Provider):
         return (*embedding_rules(EMBEDDINGS.get(self.type, ANY_SERVER), model), *own, *team)
 
     def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
-        """Return the rules for operations without rules of their own: usage in streams and Friendli's team."""
+        """Return the rules for operations without rules of their own: usage in streams, `timeout_microseconds` and `team`."""
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
         usage = (rule for rule in own if streams and isinstance(rule, StreamUsage))

@@ -67,7 +67,7 @@ class ChunkNormalizer(StreamDecoder):
         return events if chunks is not None and self._has_text_alone(chunks) else None
 
     def _decode_each(self, events: bytes) -> bytes | None:
-        """Convert events that differ. If one is more than a piece of text, return None and record nothing."""
+        """Convert each event by itself. If an event is more than a piece of text, return None and record nothing."""
         sent = []
         for event in events[:-2].split(b"\n\n"):
             if event[:6] != b"data: " or b"\n" in event:
@@ -135,7 +135,7 @@ class ChunkNormalizer(StreamDecoder):
         return chunk.id == known.get("id") and chunk.model == known["model"] and chunk.created == known["created"]
 
     def _pass_clean(self, data: bytes) -> bytes | None:
-        """Return and record a chunk that needs at most a role, or return None."""
+        """Record and return a chunk that needs at most a role. Return None for any other chunk."""
         given, chunk = data, self._clean.read(data)
         if chunk is None or self._held or (self._identity and not self._is_same_stream(chunk)):
             return None

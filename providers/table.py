@@ -30,7 +30,7 @@ the parameter rules by `python -m providers.table`, and a test compares this pag
 | --- | --- |
 | ✓ | accepted as sent; values outside the supported range are clamped and reported, or rejected with 400 in strict mode |
 | ~ | adjusted: sent under another name or in another form, or carried out by the gateway |
-| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode 400, unless the value has no effect (`n: 1`) |
+| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode rejected with 400, unless the value has no effect |
 | ✗ | rejected with 400 in both modes |
 | → | forwarded without checks |
 | * | the section of the provider has a note on this parameter |
@@ -41,7 +41,7 @@ MESSAGES_HEAD = (
     "",
     "This table lists the fields that only some providers accept. A field that is not supported is dropped and reported,",
     "or rejected in strict mode. Fields without a value (null, an empty list) and the index of a tool call are left out in",
-    "both modes where they are not supported, because nothing is lost.",
+    "both modes if the provider does not support them, because nothing is lost.",
     "",
 )
 CONVERSATIONS_HEAD = (
@@ -57,8 +57,8 @@ CONVERSATIONS_HEAD = (
 SCHEMAS_HEAD = (
     "## Schemas",
     "",
-    "This table shows the JSON Schema that each provider documents for structured output (`json_schema`). The gateway",
-    "rewrites a schema in this dialect, checks the answer against the caller's own schema where the provider does not",
+    "This table shows the dialect of JSON Schema that each provider documents for structured output. The gateway",
+    "rewrites a schema into this dialect, checks the answer against the caller's own schema if the provider does not",
     "enforce all of it, and reports both. Schemas of functions with `strict: true` are treated in the same way. If no",
     "dialect of a provider is known, its schemas are sent as they are, or described in an instruction if the provider has",
     "no such format.",

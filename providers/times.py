@@ -1,7 +1,7 @@
 """Times of an answer's parts, as vendors report them: Cerebras' `time_info`, Groq's `usage`, Fireworks' `perf_metrics`.
 
-As of 2026-11. Source for Fireworks: docs.fireworks.ai on performance metrics. Fireworks reports seconds, as JSON numbers or as
-text. They are in the body if the request has `perf_metrics_in_response`.
+As of 2026-11. Source for Fireworks: docs.fireworks.ai on performance metrics. Fireworks reports seconds, as JSON
+numbers or as text. The metrics are in the body if the request has `perf_metrics_in_response`.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def _named(token: str, logprob: Any) -> dict[str, Any]:
 
 
 class Together(OpenAICompatible):
-    """Together. Status 403 means that the prompt is too long, not that the credential is wrong."""
+    """Together, where status 403 means that the prompt is too long, not that the credential is wrong."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
         failure = super().failure(status, headers, body, target)

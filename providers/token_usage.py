@@ -75,7 +75,7 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
     def as_record(self) -> dict[str, int | bool | str]:
-        """Return the counts as receipts and log lines show them: rare ones only if they are not 0."""
+        """Return the counts as receipts and log lines show them: those that are rare only if they are not 0."""
         record: dict[str, int | bool | str] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

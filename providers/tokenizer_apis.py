@@ -26,7 +26,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The input: `text`, or else the messages of an adapted chat body. None leaves a choice to the server."""
+    """The input: `text`, or else the messages of an adapted chat body. For the other fields, None leaves the choice to the server."""
 
     text: str | None = None
     wants_texts: bool = False

@@ -70,7 +70,7 @@ class _Call:
 
 
 class CallStream:
-    """The tool calls of one choice of a stream, told apart by id, by name where there is no id, and by index."""
+    """The tool calls of one choice of a stream. Ids distinguish them, or, without ids, names and indexes."""
 
     __slots__ = ("_by_id", "_by_index", "_calls", "_shared")
 

@@ -159,7 +159,7 @@ def read_cost(usage: dict[str, Any]) -> int | None:
 
 
 def read_count(value: Any) -> int | None:
-    """Return a number of tokens, or None if the value is not a plausible one."""
+    """Return a number of tokens, or None if the value is not a plausible number of tokens."""
     return _count_up_to(value, MAX_TOKENS)
 
 

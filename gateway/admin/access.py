@@ -3,7 +3,7 @@
 The page sends the admin key to begin a session, whose random token is in a cookie that scripts cannot read.
 SameSite=Strict keeps a browser from sending the cookie with requests of other sites, but not with those of pages on
 another port of the same host. Requests that change something therefore also need the session's CSRF token in a header.
-Sessions are kept in memory: they end with the process, and when the admin key changes.
+Sessions are kept in memory. They end after 12 hours, with the process, or when the admin key changes.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Cand
 
 
 def continued_body(transcript: Transcript, call: Call, body: Body) -> tuple[Body, list[Adjustment]]:
-    """Return the caller's body with the text sent so far and with output limits lowered by the tokens used, and these changes."""
+    """Return the caller's body with the text sent so far and with lower output limits, and the list of these changes."""
     rest = body.copy()
     made: list[Adjustment] = []
     text = transcript.text.rstrip()

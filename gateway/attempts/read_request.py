@@ -48,7 +48,7 @@ def read_request(
         if call.dialect.native is not None:
             call.source = given
         source = call.translator.request(source, strict=call.strict)
-        # includes earlier turns of a stored conversation; a native request is larger than its incomplete translation
+        # earlier turns of a stored conversation are included; if the translation is incomplete, the native request is larger
         call.body_bytes = len(source) if call.translator.refusal is None else max(len(source), call.body_bytes)
         body = parse_body(source)
     else:

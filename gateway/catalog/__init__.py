@@ -139,9 +139,10 @@ def vendor_names(kind: str, provider: str) -> tuple[str, str]:
 
 
 def find(kind: str, model: str, provider: str = "", overlay: Overlay | None = None) -> ModelEntry | None:
-    """Return the entry of `model` for the provider type `kind`, or for the provider's name if the type has no catalog, or None.
+    """Return the entry of `model`, or None.
 
-    Entries of the overlay come first. A dated model without an entry gets the entry of the undated name.
+    The vendor is that of the provider type `kind` or, if it has no catalog, the one with the provider's name. Entries of the
+    overlay come first. A dated model without an entry gets the entry of the undated name.
     """
     name = model.removeprefix("models/")
     for vendor in vendor_names(kind, provider):

@@ -166,8 +166,8 @@ class IssuerConfig(Struct, frozen=True):
     require: Annotated[
         dict[str, _Values],
         Meta(
-            description="Claims that tokens must have, with the accepted value or a list of accepted values. Other tokens are "
-            "rejected (403).",
+            description="Claims that tokens must have, with the accepted value or a list of accepted values. A token without the "
+            "claim is rejected with a 401, and one with another value with a 403.",
             examples=[{"email_verified": True, "hd": "example.com"}],
         ),
     ] = {}

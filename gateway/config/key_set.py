@@ -73,7 +73,7 @@ def read_key_set(text: str | bytes) -> KeySet:
         raise ValueError(f"it has {len(entries)} keys; at most {MAX_KEYS} are allowed")
     keys = [key for entry in entries if isinstance(entry, dict) and (key := _read_key(entry)) is not None]
     if not keys:
-        raise ValueError("it has no public key that can verify signatures (RSA, EC or Ed25519)")
+        raise ValueError("it has no public key that can verify signatures (RSA, EC, Ed25519 or Ed448)")
     return KeySet(keys)
 
 

@@ -58,7 +58,7 @@ class TracesConfig(Struct, frozen=True):
 
 
 class CallsConfig(Struct, frozen=True):
-    """Where call records are kept, and limits on their age and total size. A change needs a restart."""
+    """Storage of call records, and limits on their age and total size. A change needs a restart."""
 
     store: Annotated[
         Literal["file", "redis"],

@@ -94,8 +94,8 @@ class Config(Struct, frozen=True):
     catalog: Annotated[
         File | None,
         Meta(
-            description="File with prices and limits of models that are newer than the bundled catalog, as written by "
-            "`lockgate catalog update`.",
+            description="File with newer prices and limits of models than those in the bundled catalog, as written by `lockgate "
+            "catalog update`.",
             examples=["catalog.json"],
         ),
     ] = None

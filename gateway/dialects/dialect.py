@@ -14,14 +14,14 @@ from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 class Translator(Protocol):
     """Translates one call of another API to a chat completion and back. It has state and does no I/O.
 
-    It works between the caller and the pipeline, which handles only the chat completion. The translators of rerank
+    It works between the caller and the pipeline. The pipeline handles only the chat completion. The translators of rerank
     change only defaults, answers and errors.
     """
 
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
-    """The reason why a chat completion cannot express the request, so that only native attempts can send it; else None."""
+    """The reason why only native attempts can send the request: a chat completion cannot express it. None if it can."""
     used_headers: frozenset[str]
     """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 

@@ -51,7 +51,7 @@ def read_gateway_headers(
 ) -> GatewayHeaders:
     """Read the `x-gateway-*` headers of a request. Raise BadRequest for an unknown name or value.
 
-    `configured` are names that the configuration uses, such as a `session_header`. `tags` are those that it declares.
+    `configured` are names that the configuration uses, such as a `session_header`. `tags` are the tags that the configuration declares.
     """
     settings = GatewayHeaders()
     for name, value in headers:

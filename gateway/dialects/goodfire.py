@@ -1,7 +1,7 @@
 """Goodfire's response format, for calls on Goodfire's paths, whichever provider answers. Source: goodfire 0.3.5.
 
 Goodfire's client rejects an answer without `system_fingerprint`, a chunk without choices, and a chunk whose choices lack
-`gf_token_index`, `role`, `content` or `finish_reason`. It drops chunks with a token index that it has already received.
+`gf_token_index`, `role`, `content` or `finish_reason`. The client drops chunks with a token index that it has already received.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The request headers of a call that the gateway, a provider or tracing uses.
 
-The head of an ordinary call has none of them, and reading it costs one lookup per header.
+The head of an ordinary call has none of these headers; reading such a head costs one lookup per header.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def known_headers(
 ) -> KnownHeaders:
     """Return the names of the headers that are used under one configuration.
 
-    `forwarded` are those that its providers get; `session` are those that identify a conversation,
-    and `end_user` is the one that names the end user. `tags` are those that it declares.
+    `forwarded` are the headers that providers get, `session` those that identify a conversation, and `end_user` the one
+    that names the end user. `tags` are the tags that the configuration declares.
     """
     used = frozenset(name.lower().encode() for name in session)
     names = {name.encode() for name in (*VENDOR_HEADERS, *forwarded)}

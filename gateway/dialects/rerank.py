@@ -38,7 +38,7 @@ def check_rerank(body: Body) -> None:
 
 
 def _check_object(path: str, document: dict[str, Any], fields: list[str] | None) -> None:
-    """Refuse an object without any of the ranked fields, or, if `rank_fields` is not set, with an image and no text."""
+    """Refuse an object that has none of the ranked fields. If `rank_fields` is not set, also refuse an object with an image and no text."""
     if type(document.get("text")) is not str and not fields and "image" in document:
         raise refuse(path, f"'{path}' has an image: only text is ranked.", "unsupported_content")
     if not ranked_fields(document, fields):
@@ -122,7 +122,7 @@ class RerankTranslator:
         return headers
 
     def answer(self, answer: bytes) -> bytes:
-        """Return an answer with the usage that Cohere's v1 has in `meta`."""
+        """Return an answer with the usage in `meta`, as in Cohere's v1."""
         return _encode(with_meta(_decode(answer), "1"))
 
     def error(self, status: int, body: bytes) -> bytes:

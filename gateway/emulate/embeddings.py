@@ -1,6 +1,6 @@
 """Embeddings in the caller's encoding: answers are checked, converted between `float` and `base64`, and merged.
 
-Base64 holds little-endian 32-bit floats, as at OpenAI.
+Base64 contains little-endian 32-bit floats, as in OpenAI's API.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`n` choices from a provider that returns one: several parallel upstream requests, whose answers are merged.
 
-A failure of one request ends all of them. Before the first byte, this is the failure of the attempt; later, it
-becomes an error event. Prompt tokens are added up, because each request bills them.
+A failure of one request ends all of them. Before the first byte, it is the failure of the attempt; later, it becomes an
+error event. Prompt tokens are added up, because each request bills them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
 MAX_PIECES_AHEAD = 4
-"""Number of pieces by which a stream may be ahead of the caller and of streams that have not begun."""
+"""Maximum number of pieces that are read ahead from a stream while the caller is slow or other streams have not begun."""
 
 
 async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:

@@ -126,7 +126,7 @@ def _lowered(place: re.Match[str]) -> str:
 
 
 class JsonValidator:
-    """Validates the answers to one call in JSON mode."""
+    """Validates the answers of one call in JSON mode."""
 
     def __init__(
         self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool, removes_fence: bool = False

@@ -1,7 +1,7 @@
 """Validates JSON against a schema (draft 2020-12, or the one that `$schema` names), and describes the first error.
 
-A schema comes from a caller and must not make the gateway open a connection or search for long: references to other
-documents are not followed, and patterns have a limit on backtracking.
+Schemas come from callers, so they must not cause connections or long searches: references to other documents are not
+followed, and the backtracking of patterns is limited.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 
 MAX_BACKTRACKING = 100_000
-"""Maximum number of steps of one pattern, which take a few milliseconds."""
+"""Maximum number of backtracking steps of one pattern. That many steps take a few milliseconds."""
 MAX_ERROR_CHARS = 300
 SUBJECT = "the value"
 
@@ -19,7 +19,7 @@ _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=MAX_BACKTRACKING)
 
 
 class Schema:
-    """A compiled schema. If it cannot be compiled, `problem` says why, and no value has an error."""
+    """A compiled schema. If the schema cannot be compiled, `problem` is the reason, and every value counts as valid."""
 
     __slots__ = ("_validator", "problem")
 

@@ -4,7 +4,7 @@ legacy    the caller sent `functions`, which were sent as tools: the answer has 
 custom    custom tools were sent as functions with one argument: the answer has calls of custom tools
 checked   functions with `strict: true` that the upstream does not enforce: invalid arguments are reported
 
-This module does no I/O. It is used only for calls of these kinds.
+This module does no I/O. It is used only in these cases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts the prompt tokens of a Messages or Responses request, as the first target of its model reads the prompt.
+"""Counts the prompt tokens of a Messages or Responses request for the first target of the requested model.
 
 A provider with the same API counts them. If the provider has another API or does not answer, the gateway counts or estimates them.
 """

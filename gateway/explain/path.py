@@ -17,7 +17,7 @@ from gateway.upstream.request_head import authority
 def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
     """Return the plan of a path, which may have a query. Return None for the name of a model: it does not begin with a slash.
 
-    Raise NotFound, which says how to declare the path, if no pattern covers it. Raise BadRequest if a provider could
+    Raise NotFound if no pattern covers the path; its message says how to declare the path. Raise BadRequest if a provider could
     read it as a path outside its pattern.
     """
     bare, _, query = path.partition("?")

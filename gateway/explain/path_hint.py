@@ -1,4 +1,4 @@
-"""The API to which a request body belongs, as far as its fields show it: a hint for `lockgate explain --path`."""
+"""Finds the API to which a request body belongs, according to its fields: a hint for `lockgate explain --path`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ APIS: tuple[tuple[str, frozenset[str], frozenset[str]], ...] = (
     })),
     ("/v1/completions", frozenset({"prompt"}), frozenset()),
 )  # fmt: skip
-"""Each API with the fields that all its requests have, and fields that its requests may have but chat completions do not.
+"""Each API with the fields that all its requests have, and optional fields that chat completions lack.
 
 The first API that fits applies; an API without `messages` does not fit a body with `messages`. Sources: the tables of fields in
 gateway/dialects, as of 2026-11-29.

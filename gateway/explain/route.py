@@ -33,7 +33,7 @@ _Headers = Sequence[tuple[bytes, bytes]]
 POLICIES = {
     "weighted": "one of them for each call, drawn by weight",
     "latency": "of two drawn by weight, the one with the shorter time to first token",
-    "least_busy": "of two drawn by weight, the one with fewer attempts in flight for its weight",
+    "least_busy": "of two drawn by weight, the one with fewer attempts in flight in proportion to its weight",
     "cost": "the cheapest for this request; of equally cheap ones, drawn by weight",
 }
 UNMEASURED = {
@@ -130,7 +130,7 @@ def simulated_bodies(model: str, count: int, user: str | None, body: Mapping[str
 
 
 async def _counts(router: Router, model: Model, bodies: Sequence[bytes]) -> PromptCounts | None:
-    """Count the prompt as for a real call, if the simulated calls are the same and the route compares costs."""
+    """Count the prompt as for a real call if all simulated calls have the same body and the route compares costs."""
     if bodies[0] is not bodies[-1] or not router.compares_costs(model):
         return None
     counts = PromptCounts(parse_body(bodies[0]), len(bodies[0]))

@@ -1,4 +1,4 @@
-"""Tokens of a text or of messages, and the text of token ids, as the first target of a model reads them."""
+"""Converts a text or messages to tokens, and token ids to text, with the tokenizer of a model's first target."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The caller of one call: request headers, response, disconnect and stalls.
 
-An ASGI server's `send` silently does nothing after a disconnect and blocks forever on a client that stopped reading,
-so this module watches for both.
+After a disconnect, an ASGI server's `send` silently does nothing. If a client stops reading, `send` blocks forever. This
+module watches for both.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gateway.http.json_body import Receive
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 MAX_UNSENT_BYTES = 16 * 1024
-"""Unsent bytes of a stream, in addition to those in the kernel, above which the upstream is no longer read."""
+"""Number of unsent bytes of a stream, not including those in the kernel, above which the upstream is no longer read."""
 HEARTBEAT_EVENT = b": keepalive\n\n"
 MIN_BODY_BYTES_PER_S = 4096
 """Minimum rate of a request body that takes longer than its deadline."""
 
 
 def address_of(scope: MutableMapping[str, Any]) -> str:
-    """Return the address of a caller, or an empty text if its connection has none, as on a unix socket."""
+    """Return the address of a caller, or "" if the connection has no address, as on a Unix socket."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
@@ -229,7 +229,7 @@ class Caller:
                 transport.abort()
 
     def _transport(self) -> Any:
-        """Return the socket's transport if the server exposes it as RequestCycle does; ASGI has no way to ask for it."""
+        """Return the socket's transport if the server exposes it as RequestCycle does; ASGI does not offer it."""
         send = self._send
         while isinstance(send, functools.partial):  # the CORS middleware wraps `send`
             send = send.keywords["send"]

@@ -1,7 +1,7 @@
 """Limits the framing of a chunked request body: chunk sizes, extensions, line ends and trailers.
 
-The parser reports only bytes of the body, the beginnings of chunks and complete trailers. The size of the other framing
-is computed as the bytes received less those of the body.
+The parser reports only bytes of the body, the beginnings of chunks and complete trailers. The size of all other framing is
+the number of bytes received less the number of bytes of the body.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class CallerConnection(StartingConnection):
         except httptools.HttpParserError as error:
             self.reject(problem_of(error))
         if after_offer is not None:
-            self.follow_offer(after_offer)  # not in the handler: `problem_of` reads the context of an error
+            self.follow_offer(after_offer)  # not in the handler, because `problem_of` reads the context of an error
         if self._in_body:
             if before is self._current:  # all of `data` belongs to the same body
                 self._check_body(len(data))
@@ -147,7 +147,7 @@ class CallerConnection(StartingConnection):
             self.reject(CHUNKS_TOO_LARGE)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection if the caller has sent a complete request: it may have closed only its writing side.
+        """Keep the connection if the caller has sent a complete request, because the caller may have closed only its writing side.
 
         Callers that use HTTP/1.0 cannot be probed, and TLS has no half-closed state: these callers count as disconnected.
         """
@@ -265,7 +265,7 @@ class CallerConnection(StartingConnection):
             self.reject(problem)
 
     def _read_rest(self) -> None:
-        """Read some more of a body whose response is complete: closing at once could lose the response."""
+        """Read some more of a body whose response is complete, because closing at once could lose the response."""
         cycle = cast("RequestCycle", self._current)
         cycle.body = b""
         if cycle.keep_alive:
@@ -278,7 +278,7 @@ class CallerConnection(StartingConnection):
             self._linger()
 
     def _linger(self, seconds: float = LINGER_S) -> None:
-        """Discard input for a while, then close. Closing at once would reset the connection and lose the response."""
+        """Discard input for a while, then close the connection. Closing at once would reset it and lose the response."""
         self._rejected = True
         if self.transport.can_write_eof():
             self.transport.write_eof()

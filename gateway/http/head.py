@@ -33,7 +33,7 @@ _CHECKED_HEADERS = frozenset({b"host", b"expect", b"transfer-encoding", b"origin
 def check_head(
     headers: Headers, url: bytes, version: str, rules: PageRules | None
 ) -> tuple[Problem | None, bool, bool]:
-    """Return the problem of a head (None: it is valid), whether `100 Continue` is expected, and whether the body is chunked."""
+    """Return the problem of a head or None, whether `100 Continue` is expected, and whether the body is chunked."""
     size, hosts, host, origin, site = 4 * len(headers), 0, b"", b"", b""
     expects_continue = is_chunked = is_encoded = False
     for name, value in headers:

@@ -37,7 +37,7 @@ class PageRules:
     """The hosts and origins that one listener without keys accepts."""
 
     def __init__(self, hosts: Iterable[str], origins: Iterable[str] = (), *, any_host: bool = False) -> None:
-        """`hosts` are accepted besides loopback names, `origins` are those of pages that may call (`*`: all).
+        """`hosts` are accepted in addition to loopback names. `origins` are the origins of pages that may call (`*`: all).
 
         `any_host` accepts every Host, for a listener that other machines reach by unknown names.
         """
@@ -81,7 +81,7 @@ class PageRules:
 def page_rules(config: Config) -> PageRules | None:
     """Return the rules of the callers' listener, or None if it requires keys.
 
-    A listener that other machines can reach has unknown names, so it accepts all names unless `hosts` is set.
+    The names of a listener that other machines can reach are unknown, so it accepts all names unless `hosts` is set.
     """
     if config.requires_keys:
         return None

@@ -1,4 +1,4 @@
-"""Errors that a connection sends by itself, before there is a call or instead of one."""
+"""Errors that a connection sends itself, before a call starts or instead of one."""
 
 from __future__ import annotations
 

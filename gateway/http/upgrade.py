@@ -27,7 +27,7 @@ class UpgradableConnection(HttpToolsProtocol):
     def read_offer(self, version: str, *, may_upgrade: bool) -> None:
         """Begin a WebSocket handshake, or prepare the head for parsing it without its offer.
 
-        Raise RejectedRequestError for a WebSocket handshake that is incomplete, or not allowed here.
+        Raise RejectedRequestError for a WebSocket handshake that is incomplete or not allowed on this listener.
         """
         method = self.parser.get_method()
         if self._serves_websockets and may_upgrade and is_handshake(method, version, self.headers):

@@ -55,7 +55,7 @@ def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
 
 
 def _patterns(entry: KeyConfig | TeamConfig) -> tuple[str, ...] | None:
-    """Return the patterns of `passthrough` that an entry allows. If only `models` is set, there are none."""
+    """Return the patterns of `passthrough` that an entry allows. If only `models` is set, no patterns are allowed."""
     return () if entry.passthrough is None and entry.models is not None else entry.passthrough
 
 

@@ -56,7 +56,7 @@ class IssuerKeys:
         self.has_failed = False
         """Whether the last fetch failed."""
         self.fetched_at = 0.0
-        """The Unix time of the last successful fetch, also of an earlier process; 0 if there was none."""
+        """The Unix time of the last successful fetch, including fetches of earlier processes; 0 if there was none."""
         self.fetches = {"ok": 0, "failed": 0}
         """Number of fetches since the start, by outcome."""
         self._last_attempt = -MIN_INTERVAL_S
@@ -160,7 +160,7 @@ class IssuerKeys:
             return
         try:
             content, fetched_at = await asyncio.to_thread(_load, self._path)
-            if self.key_set is None:  # a call may have caused a fetch in the meantime
+            if self.key_set is None:  # unless a call has caused a fetch in the meantime
                 self._use(content, fetched_at)
         except FileNotFoundError:
             pass

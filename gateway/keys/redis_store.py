@@ -1,7 +1,7 @@
 """Run-time keys and teams in Redis, shared by all gateways that use the same store.
 
-Every change increments a version. Each process reads the version about once a second, and the keys only if the version
-has changed, so calls never wait for Redis. If Redis has a lower version after an outage (because it is empty or was
+Every change increments a version. Each process reads the version about once a second, and reads the keys only if the
+version has changed. Calls never wait for Redis. If Redis has a lower version after an outage (because it is empty or was
 restored from an old snapshot), the process writes back its own copy of the keys, so that a revoked key stays revoked.
 """
 

@@ -165,7 +165,7 @@ class RuntimeKeys(RuntimeEntries[RuntimeKey]):
 
     @property
     def accepted(self) -> list[KeyConfig]:
-        """An entry for each secret: the present one of each key, and each replaced one, which expires at the end of its grace."""
+        """An entry for each present secret, and one for each replaced secret, which expires at the end of its grace."""
         return [entry for key in self.by_name.values() for entry in (*_previous_entries(key), key.entry)]
 
     async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:

@@ -1,6 +1,6 @@
 """Callers with a signed token (JWT) of an issuer: each caller has a virtual key whose name is ISSUER/SUBJECT.
 
-A verified token is remembered by its digest until it expires, so that further calls with it cost one lookup. All tokens of
+A verified token is remembered by its digest until it expires, so that further calls with the token cost one lookup. All tokens of
 a caller share the limits and the usage of that name.
 """
 

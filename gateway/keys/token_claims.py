@@ -63,7 +63,7 @@ def claim_values(claims: dict[str, Any], path: str) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """Return a scalar as text, as it is written in JSON, or "" for anything else."""
+    """Return a string, a boolean or an integer as text, as in JSON but without quotes; "" for any other value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str | int) else ""

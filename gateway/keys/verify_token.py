@@ -1,6 +1,6 @@
 """Verifies signed tokens (JWT, RFC 7519) with the public keys of their issuer.
 
-The algorithm is one that the configuration allows and for which the key is meant (RFC 8725, 3.1). Headers that name or
+The algorithm must be allowed by the configuration and must fit the key (RFC 8725, 3.1). Headers that name or
 contain keys (`jku`, `jwk`, `x5u`, `x5c`) are ignored: a key comes only from the issuer's own set.
 """
 

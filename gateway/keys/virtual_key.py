@@ -49,7 +49,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
 
 
 class KeyRejectedError(Forbidden):
-    """A valid credential whose key is disabled or has expired. The records of such calls name the key."""
+    """The credential is valid, but its key is disabled or has expired. The records of such calls name the key."""
 
     def __init__(self, message: str, key: VirtualKey, *, code: str) -> None:
         super().__init__(message, code=code)

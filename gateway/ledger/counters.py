@@ -1,7 +1,7 @@
 """Usage as grow-only counters (a G-counter): one row per day, key, team, model, target and tags, for each incarnation of a process.
 
 An incarnation is one run of a process. A process adds only to its own rows. A reader that gets several copies of a row
-keeps the larger counts, so that rows can be published, journaled and read back any number of times and in any order
+keeps the larger counts. Therefore rows can be published, journaled and read back any number of times and in any order
 without losing usage or counting it twice.
 """
 
@@ -13,9 +13,9 @@ from typing import NamedTuple
 OTHER = "other"
 """Name that replaces the model and the target of a new row once the day has MAX_ROWS_PER_DAY rows."""
 MAX_ROWS_PER_DAY = 20_000
-"""Number of rows per day in one process after which a new combination of names gets no row of its own.
+"""Number of rows per day in one process above which new combinations of names get no rows of their own.
 
-Its usage is added to the `other` row of its key and team.
+The usage of such a combination is added to the `other` row of its key and team.
 """
 KEPT_DAYS = 400
 

@@ -76,7 +76,7 @@ class Ledger:
             self.journal.close()
 
     def track(self, call: Call) -> None:
-        """Journal the usage of a call every second while its answer is streamed, so that a crash loses little of it."""
+        """Journal the usage of a call every second while its answer is streamed, so that a crash loses little of the usage."""
         if self.journal is not None:
             self._open.add(call)
             if self._timer is None:

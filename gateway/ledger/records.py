@@ -29,7 +29,7 @@ FIRST_COUNTS = 7
 
 
 class CallProgress(msgspec.Struct, frozen=True):
-    """Usage so far of a call in flight, and the budgets (keys and periods) that it is charged to."""
+    """Usage so far of a call in flight, and the budgets (keys and periods) to which the usage is charged."""
 
     id: str
     row: UsageRow
@@ -51,7 +51,7 @@ class JournalContents(msgspec.Struct):
 
 
 class Numbering:
-    """Numbers of rows and budgets in one file, assigned at first use."""
+    """The numbers of rows and budgets in one file, which are assigned at first use."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[Any, ...], int] = {}

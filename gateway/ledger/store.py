@@ -16,7 +16,7 @@ from gateway.store.redis_client import open_client
 from gateway.store.scripts import BOOK_USAGE
 
 MAX_ROWS_PER_COMMAND = 50
-"""Largest number of rows in one command, so that it completes within the timeout of the store."""
+"""Maximum number of rows in one command, so that the command completes within the timeout of the store."""
 PAGE_SIZE = 500
 TTL_MS = (KEPT_DAYS + 1) * 86_400_000
 

@@ -1,8 +1,9 @@
 """Upper bounds for strict limits: a call never uses more than it reserves.
 
-A tokenizer that works on bytes makes at most one token per byte, so a prompt is bounded by its size plus the tokens
-that chat templates add around messages and tools. Images and audio are bounded by the rules of the providers to which the
-call may be sent. The output is bounded by a cap that is sent upstream. Content without such a bound is refused.
+A tokenizer that works on bytes makes at most one token per byte. The upper bound of a prompt is therefore its size plus the
+tokens that chat templates add around messages and tools. The bounds of images and audio follow from the rules of the
+providers to which the call may be sent. The output is bounded by a cap that is sent upstream. Content without such a bound
+is refused.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The spent and the reserved share of each budget, for the gauges `lockgate_budget_*_ratio`.
 
-A decision or settlement only notes the budget. Its usage is read from the store before the gauges are shown,
-and again until no call in flight reserves a part of it, because other processes settle calls too.
+A decision or settlement only notes the budget. The usage of a noted budget is read from the store before the gauges are
+shown. It is read again as long as calls in flight reserve a part of it, because other processes settle calls too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_BUDGETS = 5000
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
-    """Shares of a budget, which are valid until the next period begins."""
+    """The spent and the reserved share of a budget, valid until the next period begins."""
 
     used: float
     reserved: float

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 MAX_CACHED_USERS = 10_000
 """Maximum number of users whose `Limit` objects are cached, and of cached prices. The usage of users is counted in the store, not here."""
 PASSED_COSTS = Costs(1, 1, 1, 1)
-"""The amounts that a passed call reserves before its usage is known: enough for a used-up limit to refuse the call."""
+"""The amounts that a passed call reserves before its usage is known, so that a used-up limit refuses the call."""
 _NO_LIMITS = LimitsConfig()
 FREE = TokenPrice(0, 0, 0)
 

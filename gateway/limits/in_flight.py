@@ -1,4 +1,4 @@
-"""The amounts that calls in flight reserve of each token limit, to tell a used-up limit from one that is only reserved."""
+"""The amounts that calls in flight reserve of each token limit, which distinguish a used-up limit from a reserved one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.store.limit import TOKEN_KINDS, Costs, LimitStatus, Refusal, Reserv
 from gateway.store.limit_state import limit_state
 
 BUSY_RETRY_S = 1.0
-"""Retry-After of a refusal that lasts until a call in flight ends, which may happen at any time."""
+"""Retry-After of a refusal that lasts until a call in flight ends, because a call may end at any time."""
 
 
 class InFlight:
@@ -36,7 +36,7 @@ class InFlight:
                     del self._open[limit.key]
 
     def judge(self, refusal: Refusal, costs: Costs) -> Refusal:
-        """Return the refusal with a short wait if the call would fit without the reservations of calls in flight."""
+        """Return the refusal, with a short wait if the call would be admitted without the reservations of calls in flight."""
         limit = refusal.limit
         if limit.kind not in TOKEN_KINDS or refusal.unavailable or (refusal.retry_after or 0) <= BUSY_RETRY_S:
             return refusal

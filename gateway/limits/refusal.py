@@ -55,9 +55,9 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
 def told_wait(refusal: Refusal) -> float | None:
     """Return the seconds after which the caller may retry, or None if no wait helps.
 
-    A random share is added so that refused callers do not all retry at once, but never beyond the reset of the limit.
-    The share does not lengthen a wait of at most MAX_CLIENT_WAIT_S beyond that number. The wait for a window never
-    exceeds the length of the window, although its charges count for one more slot.
+    A random share is added so that refused callers do not all retry at once. The share does not lengthen the wait beyond the
+    reset of the limit, and it does not lengthen a wait of at most MAX_CLIENT_WAIT_S beyond that number. The wait for a window
+    never exceeds the length of the window, although its charges count for one more slot.
     """
     wait, limit = refusal.retry_after, refusal.limit
     if wait is None or math.isinf(wait):
@@ -95,8 +95,8 @@ def _code(limit: Limit) -> str:
 def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
     """Return OpenAI's rate-limit headers for the tightest limit on requests and the tightest limit on tokens.
 
-    The tightest limit is the one that refuses the call, else the one with the smallest remaining amount, and of several
-    such limits the one that is reset last.
+    The tightest limit is the one that refuses the call, else the one with the smallest remaining amount. Of several such
+    limits, it is the one that is reset last.
     """
     refusing = decision.limit if isinstance(decision, Refusal) else None
     requests: LimitStatus | None = None

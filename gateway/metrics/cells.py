@@ -1,8 +1,8 @@
 """The storage of the counters: an array of 64-bit integers, in memory or in a file that outlives the process.
 
 If a worker is killed, its counts are not lost, because its supervisor reads the file. The file is mapped into memory. A
-second file beside it, with one JSON line per series, says which cells belong to which series; a line is written before
-its series is first counted.
+second file next to it has one JSON line per series, with the cells of the series. A line is written before its series is
+first counted.
 """
 
 from __future__ import annotations

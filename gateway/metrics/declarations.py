@@ -240,7 +240,7 @@ HISTOGRAMS: dict[str, View] = {
         "overhead",
     ),
     "lockgate_queue_seconds": View(
-        "Time that attempts waited for a slot of their target; attempts that did not wait are not counted.",
+        "Time for which attempts waited for a slot of their target; attempts that did not wait are not counted.",
         "queue",
         (("target", "target"),),
     ),

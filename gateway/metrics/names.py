@@ -1,4 +1,4 @@
-"""Names that may become label values: configured names, known parameters, and the first keys, teams and error codes.
+"""Names that may become label values: configured names, known parameters, and the first discovered models, keys, teams and error codes.
 
 All other names become `other`.
 """
@@ -30,7 +30,7 @@ def system_of(provider: str, type: str) -> str:
 
 
 class Names:
-    """The names of every configuration so far, and the first keys, teams and error codes that were seen."""
+    """The names of every configuration so far, and the first discovered models, keys, teams and error codes that were seen."""
 
     def __init__(self, params: Iterable[str]) -> None:
         self._params = frozenset(params)
@@ -73,7 +73,7 @@ class Names:
     def target_named(self, name: str) -> str:
         """Return the label value of the target `provider/model`.
 
-        This is its name if it is configured, `provider/other` if only its provider is, and `other` if neither is.
+        This is the target's name if the target is configured, `provider/other` if only the provider is, and `other` if neither is.
         """
         if name in self._targets:
             return name

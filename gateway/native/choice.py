@@ -19,7 +19,7 @@ Reason = Callable[[Call, "ModelSettings"], bool]
 
 
 def is_fitted(call: Call, settings: ModelSettings) -> bool:
-    """Return whether the conversation is fitted into the context window."""
+    """Return whether the gateway fits the conversation into the context window."""
     return call.dialect.has_messages and (call.wants_fit or settings.context is not None)
 
 

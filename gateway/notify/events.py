@@ -15,7 +15,7 @@ from gateway.config.notify import Event
 from gateway.store.limit import NANO_PER_USD, Limit, LimitUsage
 
 VERSION = 1
-"""Version of the body. Later versions may add fields; a field never changes its meaning within a version."""
+"""Version of the body. Fields may be added without a new version, but a field keeps its meaning within a version."""
 
 
 class BudgetBody(msgspec.Struct, omit_defaults=True):

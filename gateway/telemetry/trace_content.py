@@ -1,4 +1,4 @@
-"""Prompt and answer of a call as span attributes of the GenAI conventions, for traces with `capture_content`."""
+"""The prompt and the answer of a call as span attributes of the GenAI conventions, for traces with `capture_content`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CapturedAnswer:
         return capturing_send
 
     def attributes(self, call: Call) -> dict[str, Any]:
-        """Return prompt and answer as span attributes."""
+        """Return the prompt and the answer as span attributes."""
         prompt = _prompt(call)
         answer = _answer(b"".join(self._pieces)) if call.status == 200 else []
         return {

@@ -155,7 +155,7 @@ class Tracer:
     def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> Trace:
         """Begin the trace of a call.
 
-        It continues the caller's trace if the headers have a valid `traceparent`.
+        The trace continues that of the caller if the headers have a valid `traceparent`.
         """
         carrier = {
             name.decode(): value.decode("latin-1") for name, value in headers if name in (b"traceparent", b"tracestate")
@@ -163,7 +163,7 @@ class Tracer:
         return Trace(self._tracer, self._propagator.extract(carrier), captures=self._capture)
 
     def stop(self) -> None:
-        """Send the queued spans; each batch takes at most EXPORT_TIMEOUT_S. This blocks, so call it in a thread."""
+        """Send the queued spans; each batch takes at most EXPORT_TIMEOUT_S. This method blocks, so call it in a thread."""
         self._provider.shutdown()
 
 

@@ -99,7 +99,7 @@ class PromptCounts:
         return self._counter.total_now(self._body, tokenizer, media_rules(target.kind.type, target.model))
 
     def _by_size(self, target: Target, bytes_per_token: int) -> int:
-        """Estimate texts by their size. Images, audio and files are counted."""
+        """Estimate the tokens of texts by their size, and count those of images, audio and files."""
         if self._operation == "rerank":
             return ranked_by_size(self._body, self._size, bytes_per_token)
         if (field := _INPUT_FIELDS.get(self._operation)) is not None:

@@ -61,7 +61,7 @@ class Ticker:
         self._watched.discard(entry)
 
     def stop(self) -> None:
-        """Stop the timer. It starts again when an entry is watched."""
+        """Stop the timer. The next call of `watch` starts it again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

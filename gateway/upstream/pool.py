@@ -92,7 +92,7 @@ class Pool:
         return await self.connect(deadlines, total)
 
     async def acquire_recent(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Return a connection as `acquire` does, except one that was idle for a long time: the upstream may have closed it."""
+        """Do what `acquire` does, but never return a connection that was idle for long: the upstream may have closed it."""
         if not self.idle:
             return await self.acquire(deadlines, total)
         latest = self.idle[-1]

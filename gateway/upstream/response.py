@@ -17,7 +17,7 @@ MAX_REST_BYTES = 64 * 1024
 
 
 class StaleConnectionError(Exception):
-    """A reused connection was closed before it received any byte. The request may be sent once more on a new connection."""
+    """A reused connection was closed before any byte of the response arrived. The request may be sent once more on a new connection."""
 
 
 class Source(Protocol):
@@ -49,7 +49,7 @@ class NativeResponse:
     )  # fmt: skip
 
     def __init__(self, method: str, deadlines: Deadlines, total: float, *, may_be_encoded: bool = False) -> None:
-        """`may_be_encoded`: whether the reader accepts a compressed body."""
+        """`may_be_encoded` states whether the reader accepts a compressed body."""
         self.method = method
         self.may_be_encoded = may_be_encoded
         self.deadlines = deadlines

@@ -114,9 +114,9 @@ class ResponseParser:
 
 
 def has_blank_surplus(data: memoryview, last: bytes) -> bool:
-    """Return whether blank lines, which the parser skips, follow a response.
+    """Return whether a response is followed by blank lines, which the parser skips.
 
-    `last`: the last piece of a body that is not chunked.
+    `last` is the last piece of the body in `data`, or empty if the body is chunked or `data` has no piece of it.
     """
     if last:
         return bytes(data[-len(last) :]) != last  # memoryviews would be compared item by item

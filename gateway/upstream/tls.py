@@ -25,7 +25,7 @@ ALERTS = {
 
 
 def alert_of(error: BaseException | None) -> str | None:
-    """Return the meaning of the alert in an error of a connection, or None if there was none."""
+    """Return the meaning of the alert in a connection's error, or None if the error has no alert."""
     if not isinstance(error, ssl.SSLError) or error.reason is None:
         return None
     known = (text for name, text in ALERTS.items() if error.reason.endswith((f"ALERT_{name}", f"TLSV1_{name}")))
@@ -45,7 +45,7 @@ def lost_before_response(error: Exception | None) -> UpstreamError:
 def make_context(files: TlsFiles, protocols: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
     """Return a client context that uses the files, checks host names and requires TLS 1.2 or later.
 
-    Raise an OSError that names the file if one cannot be used.
+    Raise an OSError that names the file if a file cannot be used.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -46,7 +46,7 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
 
 
 def _counts(reported: Any) -> dict[str, int] | None:
-    """Return the tokens of prompt and output, or None if one of them is missing."""
+    """Return the tokens of the prompt and of the output, or None if one of the two counts is missing."""
     if type(reported) is not dict:
         return None
     prompt, output = _integer(reported.get("input_tokens")), _integer(reported.get("output_tokens"))

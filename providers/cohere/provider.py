@@ -49,7 +49,7 @@ def _function(function: dict[str, Any]) -> dict[str, Any]:
 
 
 class ForcedChoice(Rule, frozen=True):
-    """Converts tool_choice to REQUIRED or NONE. `auto` is the default."""
+    """Converts tool_choice to REQUIRED or NONE. `auto` is dropped, because it is the default."""
 
     def apply(self, work: Work) -> None:
         """Convert the choice. Drop a named function, which Cohere does not support."""

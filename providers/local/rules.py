@@ -24,7 +24,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """Adds a neutral system message if the caller sends none. The default in the bundled model's template degrades answers."""
+    """Adds a neutral system message if the caller sends none: the default in the bundled model's template degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -43,7 +43,7 @@ class DefaultSystemMessage(Rule, frozen=True):
 
 
 class DefaultTemperature(Rule, frozen=True):
-    """The default temperature (0) if the caller sets no sampling parameter: a small model answers best with its likeliest tokens."""
+    """Sets the default temperature (0) if the caller sets no sampling parameter: a small model answers best with its likeliest tokens."""
 
     param: str = "temperature"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -97,7 +97,7 @@ class FoldSeed(Rule, frozen=True):
 
 
 class SlotChoices(Rule, frozen=True):
-    """`n` choices in one request, one per slot. More choices than slots, or a list of seeds, need one request for each choice."""
+    """Requests `n` choices at once, one per slot. More choices than slots, or a list of seeds, need one request for each choice."""
 
     param: str = "n"
 

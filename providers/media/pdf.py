@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from providers.media.encoded import Encoded
 
 STEP_BYTES = 192 << 10
-"""Number of bytes that are decoded or searched at once, because other threads cannot run meanwhile. A multiple of 3."""
+"""Number of bytes that are decoded or searched in one step, during which no other thread runs. A multiple of 3."""
 MAX_INFLATED_BYTES = 8 << 20
 """Maximum number of bytes of inflated object streams in which pages are counted."""
 MIN_PAGE_BYTES = 1_000

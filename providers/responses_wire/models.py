@@ -20,9 +20,9 @@ class Family(NamedTuple):
     parallel_calls: bool = True
     web_search: bool = False
     only_responses: bool = False
-    """The models have only the Responses API."""
+    """Whether the models have only the Responses API."""
     max_effort: bool = False
-    """The Responses API accepts the effort `max`, which chat completions reject."""
+    """Whether the Responses API accepts the effort `max`, which chat completions reject."""
 
 
 _ALL = ("none", "low", "medium", "high", "xhigh")
@@ -86,7 +86,7 @@ NEWEST = (
 
 
 class ForFamily(ForModels, frozen=True):
-    """Rules for a family. The prefix must end at a version: `gpt-5` does not match `gpt-5.7`."""
+    """Rules for a family. A prefix must not end inside a version: `gpt-5` does not match `gpt-5.7`."""
 
     def matches(self, model: str) -> bool:
         return any(model.startswith(prefix) and not _DIGITS.match(model, len(prefix)) for prefix in self.prefixes)

@@ -39,7 +39,7 @@ CONVERSATION: MessageRow = msgspec.structs.replace(
 
 
 class LeastCap(Rule, frozen=True):
-    """The lowest cap on output tokens that the API accepts. Lower ones are raised."""
+    """Raises an output cap below the minimum that the API accepts."""
 
     param: str = "max_completion_tokens"
 
@@ -63,7 +63,7 @@ class LeastCap(Rule, frozen=True):
 
 
 class OwnReasoning(Rule, frozen=True):
-    """Earlier reasoning: the entries that this provider encrypted are sent back in place of the readable reasoning.
+    """Sends back earlier reasoning that this provider encrypted, in place of the readable reasoning.
 
     This rule precedes `MessagePass`.
     """

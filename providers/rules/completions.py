@@ -10,14 +10,14 @@ from providers.rules.values import Default, Range
 DEFAULT_MAX_TOKENS = 16
 """Output tokens of a completion without `max_tokens`, at OpenAI and in vLLM."""
 LEGACY = {"echo": False, "suffix": "", "best_of": 1}
-"""Parameters that change the content of an answer, with their values without effect."""
+"""Parameters that change the content of an answer, each with the value that has no effect."""
 
 
 class Lacks(Rule, frozen=True):
     """A parameter that the provider lacks. It is refused, because the answer would differ without it."""
 
     def apply(self, work: Work) -> None:
-        """Remove a value without effect. Raise Refusal for any other value."""
+        """Remove a value that has no effect. Raise Refusal for any other value."""
         value = work.body.get(self.param)
         if value is not None and value != LEGACY[self.param]:
             raise work.refuse(self.param, "not supported upstream", "unsupported_parameter")

@@ -20,7 +20,7 @@ def is_token_array(value: Any) -> bool:
 
 
 class Inputs(Rule, frozen=True):
-    """The inputs. Lists that exceed a maximum of the provider are sent in several requests."""
+    """Sends lists of inputs that exceed a maximum of the provider in several requests."""
 
     row: EmbeddingRow
 
@@ -91,7 +91,7 @@ def batch_sizes(adjustments: Sequence[Adjustment]) -> Sequence[int] | None:
 
 
 class Encoding(Rule, frozen=True):
-    """The encoding of vectors. The gateway converts them if the provider lacks the requested one."""
+    """The encoding of vectors. The gateway converts the vectors if the provider lacks the requested encoding."""
 
     formats: tuple[str, ...]
 
@@ -108,7 +108,7 @@ class Encoding(Rule, frozen=True):
 
 
 class Dimensions(Rule, frozen=True):
-    """The length of vectors. It is refused if the provider cannot honour it, because other vectors would be useless."""
+    """The length of vectors. Refused if the provider cannot honour it: vectors of another length would be useless."""
 
     row: EmbeddingRow
     model: str

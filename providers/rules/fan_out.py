@@ -1,4 +1,4 @@
-"""The upstream requests, and their seeds, of a call for several choices at a provider that returns one choice per request."""
+"""Upstream requests and seeds for calls that want several choices, at providers that return one choice per request."""
 
 from __future__ import annotations
 

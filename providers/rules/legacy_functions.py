@@ -12,7 +12,7 @@ NO_TOOLS = "there are no tools"
 
 
 class LegacyFunctions(Rule, frozen=True):
-    """Legacy functions, converted before the rules for `tools` and `tool_choice` apply."""
+    """Converts legacy functions before the rules for `tools` and `tool_choice` apply."""
 
     one_call: bool = False
     """Whether the upstream can be asked for one call at a time: a legacy answer can hold only one call."""
@@ -72,7 +72,7 @@ class LegacyAnswers(_Always, frozen=True):
 
 
 class FunctionsBesideTools(_Always, frozen=True):
-    """Legacy functions beside `tools`, which are merged."""
+    """Merges legacy functions into `tools` if a request has both."""
 
     param: str = "functions"
 
@@ -105,7 +105,7 @@ class FunctionsBesideTools(_Always, frozen=True):
 
 
 class ChoiceWithoutTools(_Always, frozen=True):
-    """A tool choice without tools, which vendors reject. It is dropped; strict mode refuses a forced call."""
+    """Drops a tool choice without tools, which vendors reject. Strict mode refuses a forced call."""
 
     param: str = "tool_choice"
 

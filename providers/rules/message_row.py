@@ -35,7 +35,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: ReasoningField = ""
     """The place for earlier reasoning in a request. "" means that the vendor accepts none."""
     pads_reasoning: bool = False
-    """Assistant messages with tool calls must have reasoning, unless the request turns thinking off."""
+    """Whether assistant messages with tool calls must have reasoning, unless the request turns thinking off."""
     reasoning_models: tuple[str, ...] = ()
     """Prefixes of the models that accept earlier reasoning. Empty: all models."""
     calls: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[str, ...] = ()
     """Further fields of content parts."""
     message_cache: bool = False
-    """Accepts `cache_control` on a message. Otherwise it moves to the last part, if parts may have it."""
+    """Whether a message may have `cache_control`. If not, it moves to the last part, if parts may have it."""
     part_types: tuple[str, ...] = ()
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
@@ -57,47 +57,47 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     result_parts: tuple[str, ...] = ("text",)
     """Types of content parts in tool messages; others are sent in a user message after them. Empty: all."""
     functions: bool = False
-    """Accepts the legacy role `function` and the field `function_call`."""
+    """Whether the vendor accepts the legacy role `function` and the field `function_call`."""
     has_tools: bool = True
     custom_tools: bool = False
-    """Accepts custom tools and their calls. If not, they are sent as functions with one string argument."""
+    """Whether the vendor accepts custom tools and their calls. If not, they are sent as functions with one string argument."""
     tool: tuple[str, ...] = ()
     """Further fields of tools, besides type and function."""
     function: tuple[str, ...] = ("strict",)
     """Further fields of functions, besides name, description and parameters."""
     needs_parameters: bool = False
-    """A function must have `parameters`, even if it takes none."""
+    """Whether a function must have `parameters`, even if it takes none."""
     enforces_strict: bool = False
-    """The vendor documents that it enforces `strict: true` on functions. If not, the gateway checks the arguments."""
+    """Whether the vendor documents that it enforces `strict: true` on functions. If not, the gateway checks the arguments."""
     joins: tuple[str, ...] = ()
     """Roles whose lists of texts are joined into a string."""
     developer: Literal["", "system", "setting"] = ""
-    """`developer` becomes `system`: never here (another rule may do it), always, or unless a setting turns it off."""
+    """When the role `developer` becomes `system` here: never, always, or unless a setting turns it off."""
 
     call_id: str | None = None
     """Pattern of tool-call ids. None: any id."""
     unique_ids: bool = False
-    """A tool-call id may be used once in a conversation."""
+    """Whether a tool-call id may be used only once in a conversation."""
     blanks: Blanks = "accepted"
     """Text without a visible character: accepted, refused in assistant messages without tool calls, or refused anywhere."""
     needs_turn: bool = False
-    """A conversation of system messages alone is refused."""
+    """Whether the vendor refuses a conversation that has only system messages."""
     trims_tail: bool = False
-    """A final assistant message must not end in white space."""
+    """Whether the vendor refuses a final assistant message that ends in white space."""
     tail_field: str = ""
     """Field that a final assistant message must have: Mistral's `prefix`."""
     answer_after_results: bool = False
-    """Tool results must be followed by an assistant message, not by a user message."""
+    """Whether an assistant message, not a user message, must follow tool results."""
     needs_results: bool = False
-    """Every tool call must have a result."""
+    """Whether every tool call must have a result."""
     blank_stops: bool = True
-    """Accepts stop strings without a visible character."""
+    """Whether the vendor accepts stop strings without a visible character."""
     function_name: str | None = None
     """Pattern of function names. None: any name."""
     schema_drops: tuple[str, ...] = ()
     """Keywords that do not affect which values are valid, and that the vendor refuses in a function's schema."""
     object_schemas: bool = False
-    """The schema of a function must be an object without anyOf, oneOf or allOf at its top level."""
+    """Whether the schema of a function must be an object without anyOf, oneOf or allOf at its top level."""
 
     def fields_of(self, role: str) -> frozenset[str]:
         """Return the fields that a message of this role may have."""

@@ -96,7 +96,7 @@ class ContentParts(MessageRule, frozen=True):
     accepts: tuple[str, ...] = ("text",)
     as_string: tuple[str, ...] = ()
     remote_images: bool = True
-    """Images may have an http or https address. If not, only data: URIs are accepted."""
+    """Whether images may have an http or https address. If not, only data: URIs are accepted."""
     words: ClassVar[tuple[bytes, ...]] = (b'"type"',)
 
     def rewrite(self, work: Work, messages: list[Message]) -> list[Message] | None:

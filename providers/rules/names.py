@@ -8,7 +8,7 @@ from providers.rules.rule import Rule, Work
 
 
 class Rename(Rule, frozen=True):
-    """The provider's name for a parameter. This rule must come after the other rules for the parameter."""
+    """Renames a parameter to the provider's name for it. This rule must come after the other rules for the parameter."""
 
     to: str
 

@@ -44,7 +44,7 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
 
     param: str = "parallel_tool_calls"
     counts_functions: bool = True
-    """Legacy functions count as tools: they become tools before the request is sent."""
+    """Whether legacy functions count as tools, because they become tools before the request is sent."""
 
     @property
     def replaces(self) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Discouraged(Rule, frozen=True):
 
 
 class MinimumBelowCap(Rule, frozen=True):
-    """A minimum of output tokens above the output cap, which upstreams reject. It is lowered to the cap."""
+    """Lowers a minimum of output tokens to the output cap, because upstreams reject a higher minimum."""
 
     param: str = "min_tokens"
     defines: ClassVar[bool] = False
@@ -78,7 +78,7 @@ class MinimumBelowCap(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Lower each minimum to the smaller one of the output caps."""
+        """Lower each minimum to the smaller of the two output caps."""
         body = work.body
         caps = [cap for cap in (body.get("max_tokens"), body.get("max_completion_tokens")) if type(cap) is int]
         for name in self.params if caps else ():

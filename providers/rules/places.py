@@ -19,7 +19,7 @@ class Place(NamedTuple):
 
     name: str
     is_exact: bool = True
-    """False if the parts of the message have other numbers in the caller's request, or if the caller did not write the message."""
+    """Whether the parts of the message have the same numbers in the caller's request. If not, they are named without numbers."""
 
 
 _MENTIONED = re.compile(r"messages\[\d+\](?:\.\w+|\[\d+\])*|(?<=')messages\.\d+(?:\.\w+)*(?=')")

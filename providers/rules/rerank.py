@@ -43,7 +43,7 @@ def _plain(value: Any) -> str:
 
 
 class Documents(Rule, frozen=True):
-    """The documents. Every vendor ranks texts, so objects are sent as the text of their ranked fields."""
+    """Sends documents as texts, because every vendor ranks texts: an object becomes the text of its ranked fields."""
 
     row: RerankRow
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -53,7 +53,7 @@ class Documents(Rule, frozen=True):
         return ("documents", "rank_fields", "top_n")
 
     def apply(self, work: Work) -> None:
-        """Send texts. Raise Refusal for more documents than the provider accepts."""
+        """Convert objects to texts. Raise Refusal for more documents than the provider accepts."""
         body, row = work.body, self.row
         documents = body.get(self.param)
         if row.max_documents is not None and len(documents) > row.max_documents:

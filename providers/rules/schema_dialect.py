@@ -31,9 +31,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     as_of: str = "2026-11"
     always: bool = False
-    """Applies to every schema, not only to those with `strict: true`."""
+    """Whether the dialect applies to every schema, not only to those with `strict: true`."""
     falls_back: bool = True
-    """The vendor accepts other schemas with `strict: false`. If not, an instruction requests the JSON."""
+    """Whether the vendor accepts other schemas with `strict: false`. If not, an instruction requests the JSON."""
     keeps: frozenset[str] | None = None
     """The supported keywords. None: all except `removes`."""
     removes: frozenset[str] = frozenset()
@@ -42,27 +42,27 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     guarantees: Callable[[str, Any], bool] = _always
     """Whether a supported keyword is enforced. If not, it is sent, and the gateway checks the answer."""
     rewrites_one_of: bool = False
-    """`oneOf` becomes `anyOf`."""
+    """Whether `oneOf` becomes `anyOf`."""
     moves_definitions: bool = False
-    """`definitions` becomes `$defs`."""
+    """Whether `definitions` becomes `$defs`."""
     closes: bool = True
-    """Every object must have `additionalProperties: false`."""
+    """Whether every object must have `additionalProperties: false`."""
     all_required: bool = False
-    """Every property must be required."""
+    """Whether every property must be required."""
     one_required: bool = False
-    """An object with properties must require one of them."""
+    """Whether an object with properties must require at least one of them."""
     empty_objects: bool = True
-    """An object without properties is supported."""
+    """Whether objects without properties are supported."""
     root_object: bool = False
-    """The root must be an object without a union."""
+    """Whether the root must be an object without a union."""
     needs_type: bool = False
-    """Every schema must have a type, a union, a reference or literals."""
+    """Whether every schema must have a type, a union, a reference or literals."""
     type_lists: bool = True
-    """A list of types is supported. If not, it becomes `anyOf`."""
+    """Whether lists of types are supported. If not, they become `anyOf`."""
     tuples: bool = True
-    """A list as `items` is supported. If not, it becomes `prefixItems`."""
+    """Whether `items` may be a list. If not, the list becomes `prefixItems`."""
     booleans: bool = True
-    """`true` and `false` as schemas of properties, and unions without any variant, are supported."""
+    """Whether `true` and `false` as schemas of properties, and unions without any variant, are supported."""
     recursive: bool = True
     max_chars: int | None = None
 

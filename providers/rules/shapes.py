@@ -138,9 +138,9 @@ class ResponseFormat(Rule, frozen=True):
 
     accepts: tuple[str, ...] = ("text", "json_object", "json_schema")
     warn_without_json: bool = False
-    """Warn if no message contains the word JSON: the answer may then be whitespace up to the token limit."""
+    """Whether to warn if no message contains the word JSON: the answer may then be whitespace up to the token limit."""
     schema_only: bool = False
-    """json_schema may contain only `schema`."""
+    """Whether `json_schema` may contain only `schema`."""
 
     def apply(self, work: Work) -> None:
         """Downgrade or drop an unsupported format."""
@@ -177,11 +177,11 @@ class ResponseFormat(Rule, frozen=True):
 
 
 class StreamUsage(Rule, frozen=True):
-    """Usage in streams. `ask`: on request (stream_options); `always`: without that field; `never`: not reported."""
+    """Usage in streams, which the upstream reports on request (`ask`, by stream_options), `always` or `never`."""
 
     how: Literal["ask", "always", "never"] = "ask"
     only_streams: bool = True
-    """The upstream rejects stream_options without a stream."""
+    """Whether the upstream rejects stream_options without a stream."""
     runs: ClassVar[Literal["present", "always", "stream"]] = "stream"
 
     def apply(self, work: Work) -> None:
@@ -224,11 +224,11 @@ class Choices(Rule, frozen=True):
     max_choices: int | None = None
     seed_list: bool = False
     has_seed: bool = True
-    """The provider accepts a seed."""
+    """Whether the provider accepts a seed."""
     accepts_one: bool = False
-    """The provider accepts `n: 1` and rejects a higher number."""
+    """Whether the provider accepts `n: 1` but rejects a higher number."""
     best_effort_seed: bool = False
-    """The same seed may produce another text."""
+    """Whether the same seed may produce another text."""
 
     @property
     def params(self) -> tuple[str, ...]:

@@ -127,7 +127,7 @@ class Drop(Rule, frozen=True):
 class Refuse(Rule, frozen=True):
     """A parameter that cannot be dropped without changing the answer.
 
-    Any value but a neutral one is refused, in strict and in lenient mode.
+    Every value except a neutral one is refused, in strict and in lenient mode.
     """
 
     why: str = UNSUPPORTED
@@ -146,7 +146,7 @@ class Refuse(Rule, frozen=True):
 
 
 class Default(Rule, frozen=True):
-    """A default that is sent explicitly if the caller sets no value. The provider's setting named in `setting` replaces it."""
+    """Sends a default if the caller sets no value. The provider's setting that `setting` names replaces the default."""
 
     value: Any
     why: str = ""
@@ -164,7 +164,7 @@ class Default(Rule, frozen=True):
 
 
 class DefaultFromSetting(Rule, frozen=True):
-    """A default from the provider's settings, used if the caller sets no value."""
+    """Sends a default from the provider's settings if the caller sets no value."""
 
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
@@ -183,7 +183,7 @@ class MapValues(Rule, frozen=True):
     shown_as: str = ""
     """The name in the receipt, if it is not `to`."""
     keep_others: bool = False
-    """Leave values without a mapping to the next rule."""
+    """Whether values without a mapping are left to the next rule."""
 
     @property
     def may_add(self) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ class StopsEnforcedLocally(Rule, frozen=True):
 
 
 class EnforcedLocally(Rule, frozen=True):
-    """A parameter that the gateway enforces itself, or forwards if the provider's setting named in `unless` is true."""
+    """A parameter that the gateway enforces itself, or forwards if the provider's setting that `unless` names is true."""
 
     why: str = ""
     unless: str = ""

@@ -129,7 +129,7 @@ class EmbedV1Translator(EmbedTranslator):
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read an answer, which keeps its bytes. Raise ValueError for any other body.
+    """Read an answer; its bytes stay as they are. Raise ValueError for any other body.
 
     The vectors are in an object by type or, in version 1, in a list.
     """

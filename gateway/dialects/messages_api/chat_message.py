@@ -113,7 +113,7 @@ def read_completion(data: bytes) -> Completion:
 
 
 def text_of(raw: msgspec.Raw) -> msgspec.Raw:
-    """Return the text of `content`, as JSON, empty if there is none. Texts of a list of parts are joined."""
+    """Return the text of `content` as JSON; empty if there is none. Texts of a list of parts are joined."""
     if is_text(raw):
         return raw if bytes(raw) != EMPTY else ABSENT
     if bytes(raw)[:1] != b"[":

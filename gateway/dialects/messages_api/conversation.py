@@ -30,7 +30,7 @@ _DIRECT = b'{"type":"direct"}'
 
 
 class Origin(msgspec.Struct):
-    """The origin of a message of the chat completion, for the caller's names in errors."""
+    """The blocks from which a message of the chat completion comes, for the caller's names in errors."""
 
     param: str
     parts: list[int] = []

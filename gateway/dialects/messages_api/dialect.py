@@ -26,7 +26,7 @@ _PATH = re.compile(r"(?:/anthropic)?(?:/v1)?/messages(?:/.*)?|/anthropic/.*")
 
 
 def is_messages_call(path: str, headers: Headers) -> bool:
-    """Return whether a caller uses Anthropic's API: by its path, or by the header that its clients send."""
+    """Return whether a request belongs to Anthropic's API, according to its path or to the header that Anthropic's clients send."""
     return _PATH.fullmatch(path) is not None or any(name == b"anthropic-version" for name, _ in headers)
 
 

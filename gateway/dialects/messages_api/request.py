@@ -95,7 +95,7 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """The reason why a chat completion cannot express the request, so that `body` lacks a part of it; None if it can."""
+    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if it can."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
@@ -208,7 +208,7 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
 
 
 def callers_receipt(receipt: msgspec.Raw, origins: list[Origin]) -> Any:
-    """Return a receipt whose evicted messages are numbered as in the caller's request."""
+    """Return a receipt that numbers evicted messages as in the caller's request."""
     if b'"evicted":[' not in bytes(receipt) or b'"evicted":[]' in bytes(receipt):
         return receipt
     decoded = decode_any(receipt)

@@ -1,6 +1,6 @@
-"""Signatures that the gateway makes: reasoning that only its provider can read, such as that of OpenAI's Responses API.
+"""Signatures that the gateway makes. They contain reasoning that only its provider can read, such as that of OpenAI's Responses API.
 
-A caller sends thinking back with its signature, so the provider that made the reasoning gets it back unchanged.
+Callers send thinking back with its signature, so the provider gets its reasoning back unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.dialects.messages_api.fields import ABSENT, encode, is_given, raw_t
 from gateway.dialects.responses_api.reasoning import PREFIX, open_sealed, seal
 
 FIELD = "reasoning_details"
-"""The field of a chat message that has such reasoning."""
+"""The field of a chat message that contains such reasoning."""
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 

@@ -196,7 +196,7 @@ class MessageStream:
         self._thinking_is_written = False
 
     def _thinking_block(self, block: Fields, *, has_text: bool) -> None:
-        """Write a block of thinking: its text unless that was streamed, and its signature, which ends the block."""
+        """Write a block of thinking: its text, unless the text was streamed, and its signature, which ends the block."""
         blocks = self._blocks
         if bytes(block["type"]) == b'"redacted_thinking"':
             blocks.open("redacted_thinking", {name: raw for name, raw in block.items() if name != "type"})
@@ -237,6 +237,6 @@ class MessageStream:
 
 
 def _has_text(delta: ChatMessage) -> bool:
-    """Return whether a delta has anything besides tool calls."""
+    """Return whether a delta has anything other than tool calls."""
     thought = delta.thinking() or delta.thinking_blocks or delta.details()
     return bool(text_of(delta.content) or thought or text_of(delta.refusal) or len(delta.annotations))

@@ -1,7 +1,7 @@
 """Puts the tool calls of a chat stream in sequence, because a Messages stream completes one block before the next.
 
-Chat streams may mix the pieces of parallel calls. One call is written as it arrives; the next one waits until
-the arguments of the first are a complete JSON object, or until the stream ends.
+Chat streams may mix the pieces of parallel calls. One call is written as it arrives. The next one waits until the arguments
+of the first are a complete JSON object, or until the stream ends.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class ToolStream:
         self._write()
 
     def _find(self, call: ToolCall) -> StreamedCall:
-        """Return the call that a piece belongs to: that of its index, or without one, the latest unless its id is new."""
+        """Return the call to which a piece belongs: by its index, else by its id, else the latest call."""
         key: Any = call.index
         if type(key) is not int:
             key = call.id if type(call.id) is str and call.id else self._last

@@ -43,7 +43,7 @@ _ROLES = ("user", "assistant", "system", "developer")
 
 
 class Origin(msgspec.Struct):
-    """The origin of a message of the chat completion, for the caller's names in errors and receipts."""
+    """The items from which a message of the chat completion comes, for the caller's names in errors and receipts."""
 
     param: str
     content: str = ""

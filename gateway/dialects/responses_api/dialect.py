@@ -59,7 +59,7 @@ class ResponsesTranslator:
         return self._names.of(name) if self._names is not None else name
 
     def headers(self, headers: Headers) -> Headers:
-        """Return the headers as they are: both APIs have the same."""
+        """Return the headers as they are: both APIs have the same headers."""
         return headers
 
     def answer(self, answer: bytes) -> bytes:

@@ -103,9 +103,9 @@ def to_error(body: bytes, names: Names) -> bytes:
 
 
 def error_event(event: bytes) -> bytes:
-    """Return the `error` event for the error in a chat event. It ends a stream of the provider's own events.
+    """Return the `error` event for the error in a chat event.
 
-    `number_after` gives it its sequence number.
+    It ends a stream of the provider's own events. `number_after` sets the event's sequence number.
     """
     error: dict[str, Any] = _decode(event.removeprefix(b"data: "))["error"]
     said = {"type": "error", "sequence_number": 0, **{name: error.get(name) for name in ("code", "message", "param")}}

@@ -1,4 +1,4 @@
-"""The output items of a stream while they are open: each writes its own events."""
+"""The open output items of a stream. Each item writes its own events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Text:
-    """A text that arrives in pieces, with the bytes that its events have in common."""
+    """A text that arrives in pieces, and the bytes that the events of the text have in common."""
 
     __slots__ = ("head", "pieces")
 

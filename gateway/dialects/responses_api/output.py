@@ -22,7 +22,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class Identity(msgspec.Struct, gc=False):
-    """The common part of the ids of a response and its items, the time of its creation, and its model."""
+    """The identity of a response: the common part of its id and the ids of its items, its creation time, and its model."""
 
     base: str
     created: int

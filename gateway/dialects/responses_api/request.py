@@ -110,7 +110,7 @@ class RequestReader:
         self.earlier = earlier
         self.input = ABSENT
         self.base = ""
-        """The part that all ids of the response have in common if it is stored; else "", and the provider's id is used."""
+        """The part that all ids of a stored response have in common. "" for other responses, which use the provider's id."""
         self.model = Raw(b"null")
         self.summary = False
         """Whether the caller asked for a summary of the reasoning."""
@@ -118,8 +118,8 @@ class RequestReader:
     def read(self, source: bytes) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for the first invalid field.
 
-        Raise InexpressibleError for a field that only a target with this API can honour. A body that is not a JSON
-        object is returned as it is, and is refused later.
+        Raise InexpressibleError for a field that only a target with this API can honour. A body that is not a JSON object
+        is returned as it is and refused later.
         """
         try:
             given = _decode_fields(source)

@@ -1,4 +1,4 @@
-"""The events of a response for the chunks of a chat stream, numbered and in OpenAI's order.
+"""Translates the chunks of a chat stream to the events of a response, numbered and in OpenAI's order.
 
     response.created, response.in_progress
     response.output_item.added, its parts and deltas, response.output_item.done    for each item
