@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from msgspec import structs
 
-from gateway.store.limit import NANO_PER_USD, TOKEN_KINDS, Costs, LimitStatus, Refusal, Reservation
+from gateway.store.limit import TOKEN_KINDS, Costs, LimitStatus, Refusal, Reservation
+from gateway.store.limit_state import limit_state
 
 BUSY_RETRY_S = 1.0
 """Retry-After of a refusal that lasts until a call in flight ends, because a call may end at any time."""
@@ -55,18 +55,7 @@ class InFlight:
 
     def states(self, refusal: Refusal) -> list[dict[str, Any]]:
         """Return the states of all limits of a refused call as JSON values. The limit that refuses the call is marked. Money is in USD."""
-        return [self._state(status, refusal) for status in refusal.statuses]
-
-    def _state(self, status: LimitStatus, refusal: Refusal) -> dict[str, Any]:
-        limit, unit = status.limit, NANO_PER_USD if status.limit.kind == "spend" else 1
-        state: dict[str, Any] = {"limit": str(limit), "owner": limit.owner}
-        if limit.model:
-            state["model"] = limit.model
-        state["used"] = (limit.amount - status.remaining) / unit if unit > 1 else limit.amount - status.remaining
-        if (reserved := self.reserved(status, refusal.decided_at)) is not None:
-            state["reserved"] = reserved / unit if unit > 1 else reserved
-        state["amount"] = limit.amount / unit if unit > 1 else limit.amount
-        state["reset_s"] = None if math.isinf(status.reset_s) else round(status.reset_s, 3)
-        if limit is refusal.limit:
-            state["refused"] = True
-        return state
+        return [
+            limit_state(status, self.reserved(status, refusal.decided_at), refused=status.limit is refusal.limit)
+            for status in refusal.statuses
+        ]

@@ -13,6 +13,7 @@ import re
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ import msgspec
 from gateway import accounting
 from gateway.call import Attempt, Call, PassedRequest, in_ms, phases
 from gateway.errors import Forbidden, GatewayError, LimitReached, NotFound, RequestTooLarge, Unauthorized, Unavailable
+from gateway.store.limit import LimitStatus
+from gateway.store.limit_state import MAX_STATES
 from gateway.telemetry.call_content import content_of
 from gateway.telemetry.line_writer import LineWriter
 from providers.base import Adjustment, Usage
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
 MAX_LINES = 10_000
 FLUSH_INTERVAL_S = 0.1
 MAX_TEXT_CHARS = 256
-MAX_LIMITS = 32
 MAX_LINE_BYTES = 8192
 CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
@@ -75,7 +77,7 @@ class CallLog:
             return
         line = json_line(call, ended)
         if self.records is not None:
-            self.records.add(line, content_of(call))
+            self.records.add(line, content_of(call), _limits_of(call))
         self.write(human_line(call, ended) if self._human else line)
 
     def write(self, line: bytes) -> None:
@@ -118,6 +120,11 @@ class CallLog:
             self._work.put(None)
             self._writer.join(timeout_s)
             self._writer = None
+
+
+def _limits_of(call: Call) -> Sequence[LimitStatus]:
+    """Return the states of the limits that admitted a call. Those of a refused call are in its line."""
+    return call.reservation.statuses if call.reservation is not None and call.error is None else ()
 
 
 def json_line(call: Call, ended: float) -> bytes:
@@ -295,7 +302,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if call.error is not None:
         fields |= _of_error(call.error)
         if call.limit_states:
-            fields["limits"] = call.limit_states[:MAX_LIMITS]
+            fields["limits"] = call.limit_states[:MAX_STATES]
     if attempt is not None and attempt.upstream_id:
         fields["upstream_id"] = attempt.upstream_id
     if call.trace is not None and call.trace.id:

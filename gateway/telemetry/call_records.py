@@ -21,6 +21,8 @@ from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.store.errors import StoreUnavailableError
+from gateway.store.limit import LimitStatus
+from gateway.store.limit_state import MAX_STATES, limit_state
 from gateway.store.responses import Bounds
 from gateway.telemetry.call_content import CallContent
 from gateway.telemetry.record_file import FILE_NAME, RecordFile
@@ -30,7 +32,8 @@ MAX_LINES = 10_000
 WRITE_INTERVAL_S = 0.5
 RETRY_INTERVAL_S = 1.0
 MAX_WAITING_CONTENT_BYTES = 64 << 20
-_Work = tuple[list[bytes], "list[CallContent]", Callable[[], object]]
+_Work = tuple[list[bytes | tuple[bytes, Sequence[LimitStatus]]], "list[CallContent]", Callable[[], object]]
+_encode = msgspec.json.Encoder().encode
 
 
 def records_path(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -81,7 +84,7 @@ class CallRecords:
         """
         self._recorder = recorder
         self._report = report
-        self._lines: list[bytes] = []
+        self._lines: list[bytes | tuple[bytes, Sequence[LimitStatus]]] = []
         self._contents: list[CallContent] = []
         self._content_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -97,12 +100,15 @@ class CallRecords:
         """Number of lines and contents of calls that were dropped."""
         return self._dropped + self._unwritten + self._recorder.drops
 
-    def add(self, line: bytes, content: CallContent | None = None) -> None:
-        """Queue a log line, and the content of the call. Drop and count what exceeds MAX_LINES or MAX_WAITING_CONTENT_BYTES."""
+    def add(self, line: bytes, content: CallContent | None = None, limits: Sequence[LimitStatus] = ()) -> None:
+        """Queue a log line, the content of the call, and the states of the limits that admitted it.
+
+        Drop and count what exceeds MAX_LINES or MAX_WAITING_CONTENT_BYTES.
+        """
         if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
-        self._lines.append(line)
+        self._lines.append((line, limits) if limits else line)
         if content is not None:
             if self._content_bytes + content.size > MAX_WAITING_CONTENT_BYTES:
                 self._dropped += 1
@@ -138,7 +144,7 @@ class CallRecords:
         while (item := self._next_work()) is not None:
             lines, contents, when_written = item
             if lines or self._recorder.waits:
-                self._write(lines, contents)
+                self._write([line if isinstance(line, bytes) else _with_limits(*line) for line in lines], contents)
             self._writing = False
             when_written()
         self._recorder.close()
@@ -175,6 +181,12 @@ class CallRecords:
             self._work.put(None)
             self._writer.join(timeout_s)
             self._writer = None
+
+
+def _with_limits(line: bytes, limits: Sequence[LimitStatus]) -> bytes:
+    """Return a log line with the states of the limits that admitted the call, which the log leaves out."""
+    states = [limit_state(status, status.reserved) for status in limits[:MAX_STATES]]
+    return line[:-2] + b',"limits":' + _encode(states) + b"}\n"
 
 
 def _do_nothing() -> None:

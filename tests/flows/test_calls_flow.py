@@ -66,6 +66,12 @@ async def test_calls_of_an_incident_are_explained(
         assert first["sent_ms"] + first["ms"] <= second["sent_ms"] + 0.02
         assert second["sent_ms"] + SLOW_S * 1000 <= second["head_ms"] <= found["data"][0]["ms"]
 
+        # how much of its limits was used?
+        states = {state["limit"]: state for state in found["data"][0]["limits"]}
+        assert (states["2 requests per min"]["used"], states["2 requests per min"]["owner"]) == (1, "key:app")
+        assert 0 < states["5 USD per day"]["used"] < 5
+        assert "limit 2 requests per min for key:app: 1 of 2 used" in " ".join(text.split())
+
         # why was it refused?
         assert ids[2] in await asked(gateway, capsys, "--status", "429", "--key", "app", "--since", "1d")
         text = await asked(gateway, capsys, ids[2])
