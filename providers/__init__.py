@@ -51,7 +51,7 @@ def is_known(type: str) -> bool:
 
 
 def get(type: str) -> Provider:
-    """Return the provider of a type. Raises KeyError with a readable message if the type is unknown."""
+    """Return the provider of a type. Raise KeyError with a readable message if the type is unknown."""
     provider = _loaded.get(type)
     if provider is None:
         provider = _loaded[type] = _load(type)
@@ -59,7 +59,7 @@ def get(type: str) -> Provider:
 
 
 def options_of(type: str) -> Any:
-    """Return the msgspec Struct of a provider's own settings, or None. Raises KeyError if the type is unknown."""
+    """Return the msgspec Struct of a provider's own settings, or None. Raise KeyError if the type is unknown."""
     return get(type).options_type
 
 

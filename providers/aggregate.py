@@ -30,7 +30,7 @@ class Aggregate:
         self._choices: dict[int, dict[str, Any]] = {}
 
     def feed(self, chunk: bytes) -> None:
-        """Add one chunk. Raises ValueError (or msgspec.DecodeError) for anything else."""
+        """Add one chunk. Raise ValueError (or msgspec.DecodeError) for anything else."""
         if chunk == b"[DONE]":
             return
         data = _decode(chunk)
@@ -44,7 +44,7 @@ class Aggregate:
                 self._top[name] = value
 
     def result(self) -> bytes:
-        """Return the answer as JSON. Raises ValueError if no choice has arrived."""
+        """Return the answer as JSON. Raise ValueError if no choice has arrived."""
         if not self._choices:
             raise ValueError("the stream ended without an answer")
         shape = self._top.get("object")

@@ -98,7 +98,7 @@ def read_answer(
 ) -> Answer:
     """Parse an answer of chat or completions. `model` is the model of an answer that does not name one.
 
-    Raises ValueError if it has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
+    Raise ValueError if it has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
     reports an error, and StreamFailure if a finish reason stands for an error.
     """
     if not repairs and (answer := _read_unchanged(body)) is not None:
@@ -237,7 +237,7 @@ def repair_content(message: dict[str, Any]) -> bool:
 
 
 def repair_finish_reasons(answer: dict[str, Any]) -> bool:
-    """Replace finish reasons with OpenAI's. Raises StreamFailure for one that stands for a failure."""
+    """Replace finish reasons with OpenAI's. Raise StreamFailure for one that stands for a failure."""
     changed = False
     for choice in choices_of(answer):
         reason = choice.get("finish_reason")
@@ -292,7 +292,7 @@ _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
 
 def read_embeddings(body: bytes) -> Answer:
-    """Parse an embeddings answer: an object with `data`. Raises ValueError otherwise. The vectors are not decoded."""
+    """Parse an embeddings answer: an object with `data`. Raise ValueError otherwise. The vectors are not decoded."""
     answer = _decode_embeddings(body)
     if answer.data is None:
         raise ValueError("the answer has no data")
@@ -300,7 +300,7 @@ def read_embeddings(body: bytes) -> Answer:
 
 
 def read_logits(body: bytes) -> Answer:
-    """Parse an answer with next-token values: `logits` maps a token to a number. Raises ValueError otherwise."""
+    """Parse an answer with next-token values: `logits` maps a token to a number. Raise ValueError otherwise."""
     answer = _decode(body)
     if type(answer.get("logits")) is not dict:
         raise ValueError("the answer has no logits")

@@ -173,7 +173,7 @@ class StreamDecoder(Protocol):
         return None
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the JSON chunks (or b"[DONE]") for an event, given its name ("" if it has none) and its data. Raises StreamFailure."""
+        """Return the JSON chunks (or b"[DONE]") for an event, given its name ("" if it has none) and its data. Raise StreamFailure."""
 
     def take_usage(self) -> bytes | None:
         """Return the newest chunk whose usage `convert` left out, as `feed` would return it, and forget it."""
@@ -217,13 +217,13 @@ class Provider(Protocol):
     """Finds exact next-token probabilities with several requests. If None, `top_logprobs` are used."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules to `body` in place. Raises Refusal if a value can be neither sent nor adjusted."""
+        """Apply the rules to `body` in place. Raise Refusal if a value can be neither sent nor adjusted."""
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request for an adapted body, including the headers that rules moved out of it."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
-        """Return the answer in OpenAI's format. Raises ValueError if `body` is not an answer, and StreamFailure for an error."""
+        """Return the answer in OpenAI's format. Raise ValueError if `body` is not an answer, and StreamFailure for an error."""
 
     def decoder(self, target: Target, options: Options) -> StreamDecoder | None:
         """Return a decoder for one stream, or None if the upstream's events are OpenAI chunks that end in [DONE]."""

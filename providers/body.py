@@ -22,7 +22,7 @@ class Body:
     __slots__ = ("_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
-        """Parse `source`. Raises msgspec.DecodeError if it is not JSON, and ValidationError if it is not an object."""
+        """Parse `source`. Raise msgspec.DecodeError if it is not JSON, and ValidationError if it is not an object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}

@@ -59,7 +59,7 @@ class FailedFinishError(Exception):
 
 
 def finish_reason(reason: Any) -> str | None:
-    """Return OpenAI's finish reason: `stop` for an unknown word, None if there is none. Raises FailedFinishError for a failure."""
+    """Return OpenAI's finish reason: `stop` for an unknown word, None if there is none. Raise FailedFinishError for a failure."""
     if type(reason) is not str:
         return None
     if reason in OPENAI_REASONS:

@@ -106,7 +106,7 @@ class Friendli(OpenAICompatible):
     """Friendli, with the path for its built-in tools."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules. Raises Refusal for built-in tools or embeddings at an endpoint that lacks them."""
+        """Apply the rules. Raise Refusal for built-in tools or embeddings at an endpoint that lacks them."""
         if options.operation == "embeddings" and base_path(target.base_url).endswith("/serverless/v1"):
             raise Refusal("Friendli offers embeddings at dedicated endpoints only.", None, "unsupported_operation")
         adjustments = super().adapt(body, target, options)

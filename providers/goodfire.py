@@ -58,7 +58,7 @@ _FEATURE_KEYS = frozenset(("uuid", "label", "index_in_sae", "value", "mode", "ma
 
 
 def controller_of(name: str, features: Any) -> dict[str, Any]:
-    """Return a variant of the configuration as Goodfire's `controller`. Raises ValueError if the variant is invalid."""
+    """Return a variant of the configuration as Goodfire's `controller`. Raise ValueError if the variant is invalid."""
     if type(features) is dict:
         if not features:
             raise ValueError(f"variants: '{name}' has no features")

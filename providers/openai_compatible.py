@@ -203,7 +203,7 @@ class OpenAICompatible(Provider):
         return (*usage, EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"), *team)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules in place. Raises Refusal if the operation is not offered or a value cannot be sent."""
+        """Apply the rules in place. Raise Refusal if the operation is not offered or a value cannot be sent."""
         if options.operation not in self.wire.paths:
             raise Refusal(f"{self.wire.label} does not offer {options.operation}.", None, "unsupported_operation")
         nulls = () if self.wire.accepts_nulls else body.drop_nulls()
@@ -273,7 +273,7 @@ class OpenAICompatible(Provider):
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         """Return the answer, with its original bytes if it needs no repair.
 
-        Raises ValueError if `body` is not an answer, and StreamFailure if it reports an error.
+        Raise ValueError if `body` is not an answer, and StreamFailure if it reports an error.
         """
         if options.operation == "embeddings":
             return read_embeddings(body)

@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 def read_rerank(body: bytes) -> Answer:
     """Parse a rerank answer: `results`, or `data` as at Fireworks.
 
-    Raises ValueError or AttributeError for any other body.
+    Raise ValueError or AttributeError for any other body.
     """
     source = _decode(body)
     listed = source.get("results", source.get("data"))
@@ -33,7 +33,7 @@ def read_rerank(body: bytes) -> Answer:
 def _result(source: Any) -> dict[str, Any]:
     """Return one result without its document, which the gateway takes from the request.
 
-    Raises ValueError if the index or a finite score is missing.
+    Raise ValueError if the index or a finite score is missing.
     """
     index, score = source.get("index"), source.get("relevance_score")
     if type(index) is not int or index < 0 or type(score) not in (int, float) or not math.isfinite(score):

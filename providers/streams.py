@@ -163,7 +163,7 @@ class ChunkNormalizer(StreamDecoder):
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
         """Return the chunk in OpenAI's shape.
 
-        Raises StreamFailure for an error with a status of its own, and ValueError for other data.
+        Raise StreamFailure for an error with a status of its own, and ValueError for other data.
         """
         if self._is_clean and not event:
             if (passed := self._pass_clean(data)) is not None:

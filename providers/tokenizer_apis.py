@@ -51,7 +51,7 @@ class TokenizerApi(Protocol):
         ...
 
     def read_text(self, answer: bytes) -> str:
-        """Return the text of an answer to `detokenize`. Raises ValueError or LookupError for a wrong answer."""
+        """Return the text of an answer to `detokenize`. Raise ValueError or LookupError for a wrong answer."""
         ...
 
 

@@ -176,7 +176,7 @@ class CallStream:
 
 
 def calls_of(value: Any) -> list[Any]:
-    """Return the value of `tool_calls` as a list. Raises ValueError if it is neither a list of calls nor one call."""
+    """Return the value of `tool_calls` as a list. Raise ValueError if it is neither a list of calls nor one call."""
     calls = [value] if type(value) is dict else value
     if type(calls) is not list or not all(call is None or type(call) is dict for call in calls):
         raise ValueError("tool_calls is not a list of objects")

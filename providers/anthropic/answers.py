@@ -74,7 +74,7 @@ def service_tier(reported: Any) -> str | None:
 
 
 def read_message(body: bytes, created: int) -> Answer:
-    """Parse a Messages answer. Raises ValueError for any other body."""
+    """Parse a Messages answer. Raise ValueError for any other body."""
     source = _decode(body)
     blocks = source.get("content")
     if type(blocks) is not list or source.get("type") not in (None, "message"):

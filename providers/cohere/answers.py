@@ -64,7 +64,7 @@ def stream_failure(message: Any) -> StreamFailure:
 
 
 def finish_of(reason: Any) -> str:
-    """Return OpenAI's finish reason. Raises ValueError for ERROR and unknown reasons."""
+    """Return OpenAI's finish reason. Raise ValueError for ERROR and unknown reasons."""
     finish_reason = FINISH_REASONS.get(str(reason))
     if finish_reason is None:
         raise ValueError(f"the answer ended with {reason}")
@@ -96,7 +96,7 @@ def embed_usage(meta: Any) -> Usage | None:
 
 
 def read_vectors(body: bytes, model: str) -> Answer:
-    """Parse a v2 embeddings answer into OpenAI's format. Raises ValueError for any other body."""
+    """Parse a v2 embeddings answer into OpenAI's format. Raise ValueError for any other body."""
     source = _decode_embedded(body)
     data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(source.embeddings.floats)]
     answer: dict[str, Any] = {"object": "list", "data": data, "model": model}
@@ -107,7 +107,7 @@ def read_vectors(body: bytes, model: str) -> Answer:
 
 
 def read_chat(body: bytes, created: int, model: str) -> Answer:
-    """Parse a v2 chat answer. Raises ValueError for any other body, and for an answer that ended with an error."""
+    """Parse a v2 chat answer. Raise ValueError for any other body, and for an answer that ended with an error."""
     source = _decode(body)
     message = source.get("message")
     if type(message) is not dict:

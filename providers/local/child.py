@@ -59,7 +59,7 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
 
 
 def serve(settings: dict[str, Any]) -> dict[str, Any]:
-    """Load the model and start the listener. Raises ChildError on failure."""
+    """Load the model and start the listener. Raise ChildError on failure."""
     model = settings["model"]
     if not os.path.isfile(model):
         raise ChildError("missing_model", f"no model file at {model}")

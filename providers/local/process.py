@@ -62,7 +62,7 @@ class EngineProcess:
         return cls(process)
 
     async def ready(self, timeout_s: float) -> None:
-        """Wait for the child's answer. Raises StartError if the child is not ready."""
+        """Wait for the child's answer. Raise StartError if the child is not ready."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):

@@ -98,7 +98,7 @@ class VectorsOfModel(Rule, frozen=True):
 def read_vectors(body: bytes) -> Answer:
     """Return the rerank answer for an embeddings answer whose first vector is the query's.
 
-    Raises ValueError for any other body.
+    Raise ValueError for any other body.
     """
     found = _decode(body)
     ordered = sorted(found.data, key=lambda each: each.index)
@@ -112,7 +112,7 @@ def read_vectors(body: bytes) -> Answer:
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the cosine of two vectors of the same length, or 0 if one of them is zero. Raises ValueError for other lengths."""
+    """Return the cosine of two vectors of the same length, or 0 if one of them is zero. Raise ValueError for other lengths."""
     if len(one) != len(other):
         raise ValueError("the vectors differ in length")
     lengths = math.hypot(*one) * math.hypot(*other)

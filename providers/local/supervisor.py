@@ -239,7 +239,7 @@ class Engine:
             await asyncio.gather(ready, return_exceptions=True)
 
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
-        """Return the model, the child's settings and the memory limit. Raises UnavailableError. Blocking."""
+        """Return the model, the child's settings and the memory limit. Raise UnavailableError. Blocking."""
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
         model = self._find(self.options)
@@ -257,7 +257,7 @@ class Engine:
         return model, settings, self.options.memory_cap(model.stat().st_size)
 
     def _start_failed(self, error: StartError, process: EngineProcess) -> str:
-        """Return the message for a start that may succeed later. Raises UnavailableError otherwise."""
+        """Return the message for a start that may succeed later. Raise UnavailableError otherwise."""
         if process.signalled(signal.SIGILL):
             raise UnavailableError("this processor lacks an instruction that the engine requires", "processor")
         if error.code in RETRYABLE_CODES:

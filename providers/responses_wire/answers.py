@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_response(body: bytes, origin: str, read: ReadFailure) -> Answer:
-    """Parse an answer. Raises ValueError if `body` is not an answer, and StreamFailure if it reports an error."""
+    """Parse an answer. Raise ValueError if `body` is not an answer, and StreamFailure if it reports an error."""
     source = _decode(body)
     output = source.get("output")
     if source.get("status") == "failed" or (source.get("error") and not output):

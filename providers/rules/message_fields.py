@@ -42,7 +42,7 @@ class Report:
             self.work.report(f"messages[{index}]{field}", action, from_=from_, to=to, why=why)
 
     def loss(self, index: int, field: str, action: Action, why: str, *, code: str = "unsupported_parameter", to: Any = None) -> None:
-        """Report a lossy change. Raises Refusal in strict mode."""
+        """Report a lossy change. Raise Refusal in strict mode."""
         if self.work.strict or self._is_listed(field, action, why):
             self.work.report_lossy(f"messages[{index}]{field}", action, why, to=to, code=code)
 

@@ -46,7 +46,7 @@ class OutputCap(Rule, frozen=True):
         return (self.param, self.other)
 
     def apply(self, work: Work) -> None:
-        """Send one limit: the smaller one if the two differ. Raises Refusal in strict mode if they differ."""
+        """Send one limit: the smaller one if the two differ. Raise Refusal in strict mode if they differ."""
         body, other = work.body, self.other
         cap, second = body.get(self.param), body.get(other)
         if second is None:

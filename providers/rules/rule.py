@@ -97,7 +97,7 @@ class Work:
         self.adjustments.append(Adjustment(callers_param(self.body, param), action, from_, to, why))
 
     def report_lossy(self, param: str, action: Action, why: str, *, from_: Any = None, to: Any = None, code: str = "invalid_value") -> None:
-        """Record a lossy change. Raises Refusal in strict mode."""
+        """Record a lossy change. Raise Refusal in strict mode."""
         param = callers_param(self.body, param)
         if self.strict:
             raise Refusal(f"'{param}' cannot be honoured by {self.label}: {why}.", param, code)
@@ -219,7 +219,7 @@ class CompiledRules:
         self._streams = tuple(streams)
 
     def apply(self, body: Body, label: str, options: Options, settings: Mapping[str, Any]) -> list[Adjustment]:
-        """Adjust `body` in place and return the adjustments in order. Raises Refusal if the body cannot be sent."""
+        """Adjust `body` in place and return the adjustments in order. Raise Refusal if the body cannot be sent."""
         names = (*body, options.stream)
         plan = self._plans.get(names)
         if plan is None:
@@ -289,7 +289,7 @@ def _without(rule: Rule, replaced: set[str]) -> tuple[Rule, ...]:
 
 
 def drop_unlisted(work: Work, name: str) -> None:
-    """Drop a parameter that the provider does not define. Raises Refusal in strict mode, unless the value is neutral."""
+    """Drop a parameter that the provider does not define. Raise Refusal in strict mode, unless the value is neutral."""
     if name in CANONICAL_PARAMS:
         work.drop(name)
     else:

@@ -95,7 +95,7 @@ class Simplifier:
         self.rewritten = False
 
     def simplify(self, schema: Any) -> Any:
-        """Return the schema in the dialect. Raises NotExpressibleError if that is impossible."""
+        """Return the schema in the dialect. Raise NotExpressibleError if that is impossible."""
         dialect = self._dialect
         schema = {} if schema is True or schema is None else schema
         if not dialect.recursive and _is_recursive(schema):
