@@ -96,7 +96,7 @@ def tls(bench: Bench) -> None:
     """Measure upstreams that are reached with TLS."""
     port = bench.tls_front()
     if port is None:
-        bench.figures.note("tls", "It needs nginx and openssl (Debian: apt install nginx-light openssl).")
+        bench.figures.note("tls", "Not measured, because nginx or openssl is missing (Debian: apt install nginx-light openssl).")
         return
 
     def full() -> Launch:

@@ -1,6 +1,6 @@
 """Other gateways, installed from their registries by `make bench-peers`, with their documented settings for one upstream.
 
-Each runs on the same core as the gateway, with its own defaults otherwise. Only LiteLLM checks a key, and none counts limits.
+All other settings keep their defaults. Each runs on the same core as the gateway. Only LiteLLM checks a key, and none counts limits.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ def note_overflow(progress: Progress, candidate: Candidate) -> None:
 
 
 def is_too_small(progress: Progress, candidate: Candidate) -> bool:
-    """Return whether a target's window is known to be smaller than one that the prompt exceeded. Record that it is skipped."""
+    """Return whether a target's window is known to be smaller than one that the prompt exceeded.
+
+    If so, record that the target is skipped.
+    """
     window = known_window(candidate)
     if window is None or progress.overflowed is None or window >= progress.overflowed:
         return False

@@ -115,7 +115,7 @@ def _genai_prices(whole: list[dict[str, Any]], as_of: str) -> Iterator[tuple[str
 
 
 def _equals(match: Any) -> Iterator[str]:
-    """Yield the names that a condition requires exactly."""
+    """Yield the names that a condition matches exactly."""
     if isinstance(match, dict):
         if isinstance(match.get("equals"), str):
             yield match["equals"]

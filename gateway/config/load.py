@@ -101,7 +101,7 @@ def parse(
     files: Files | None = None,
     absent: Problems | None = None,
 ) -> Config:
-    """Parse YAML. `path` is used in messages, and relative file names start at its folder.
+    """Parse YAML. `path` is used in messages, and relative file names are resolved against its folder.
 
     `files` supplies and records the files that the YAML refers to. Variables that are not set and files that do not exist
     are added to `absent` if it is given. The Config is then usable only for comparisons: the keys with these values are missing.

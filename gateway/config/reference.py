@@ -301,7 +301,7 @@ def _section_text(section: Section, found: dict[type[msgspec.Struct], Section]) 
     lines = [f"## {section.title}", "", section.description, ""]
     if len(section.paths) > 1:
         *paths, last = (f"`{path}`" for path in section.paths)
-        lines += [f"The same keys apply to {', '.join(paths)} and {last}.", ""]
+        lines += [f"The following keys apply to {', '.join(paths)} and {last}.", ""]
     lines += ["| key | type | default | description | example |", "| --- | --- | --- | --- | --- |"]
     for key in section.keys:
         kind = key.type_name if key.section is None else f"[{key.type_name}](#{found[key.section].anchor})"

@@ -312,7 +312,7 @@ class CallerConnection(StartingConnection):
         self._rejected = True
         cycle = self._current
         if cycle is not None and cycle.response_complete and self._in_body:
-            self._linger()  # the request has its response
+            self._linger()  # the response to this request is complete
             return
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:

@@ -81,7 +81,7 @@ class IssuerKeys:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refreshed(self) -> bool:
-        """Fetch the keys now and return True. Return False if the fetch fails, or if the last fetch is too recent.
+        """Fetch the keys now and return True. Return False if the fetch fails, or if the last attempt is too recent.
 
         Concurrent callers wait for the same fetch.
         """
@@ -165,7 +165,7 @@ class IssuerKeys:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
-            self._report(f"issuer {self._issuer.name}: the kept keys are unusable ({error})")
+            self._report(f"issuer {self._issuer.name}: the saved keys are unusable ({error})")
 
     async def _keep(self, content: bytes) -> None:
         if self._path is None:
@@ -173,7 +173,7 @@ class IssuerKeys:
         try:
             await asyncio.to_thread(_save, self._path, content)
         except OSError as error:
-            self._report(f"issuer {self._issuer.name}: the keys cannot be kept ({error.strerror})")
+            self._report(f"issuer {self._issuer.name}: the keys cannot be saved ({error.strerror})")
 
 
 def _load(path: Path) -> tuple[bytes, float]:

@@ -299,7 +299,7 @@ class Gateway:
             self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
 
     async def _configure_notifications(self) -> None:
-        """Send the notifications of the serving generation, if this process serves calls."""
+        """Apply the notification settings of the serving generation, if this process serves calls."""
         if self._workers == 1:
             await self._notifier.configure(self.config.notify)
 

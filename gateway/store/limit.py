@@ -165,7 +165,7 @@ class LimitStatus(msgspec.Struct, frozen=True):
 
 
 class LimitUsage(msgspec.Struct, frozen=True):
-    """The used amount of a limit now, including `reserved`, the amount of calls in flight.
+    """The used amount of a limit now, including `reserved`, the amount set aside for calls in flight.
 
     The reserved amount is None for windows, which count it as used. `reset_s` is as in LimitStatus.
     """

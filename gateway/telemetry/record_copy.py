@@ -1,7 +1,7 @@
 """A local copy, for queries, of the call records in Redis.
 
-The copy is an SQLite file with the rows of a file of call records. Each query first reads the records that are new in the
-stream, and deletes those that are no longer in it.
+The copy is an SQLite file with the schema of `gateway.telemetry.record_file`. Each query first reads the records that are
+new in the stream, and deletes those that are no longer in it.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class HttpxResponse:
         self.close()
 
     def close(self) -> None:
-        """Release the connection. The connection is closed unless the body was read to its end."""
+        """Close the HTTP/2 stream or the HTTP/1.1 connection of a body that was not read to its end."""
         if not self._ended:
             self._ended = True
             self._error = UpstreamError("truncated", "the response was closed before its end")

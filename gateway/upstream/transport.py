@@ -111,7 +111,7 @@ class Response(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the connection. Its socket is aborted unless the body was read to its end. Idempotent."""
+        """Release the connection. Unless the body was read to its end, abort its socket or HTTP/2 stream. Idempotent."""
         ...
 
 

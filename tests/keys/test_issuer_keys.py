@@ -158,7 +158,7 @@ async def test_damaged_kept_keys_are_reported_and_replaced(
     path.write_bytes(content)
     async with Reading(issuer, transport, path) as reading:
         await eventually(lambda: reading.has("k1") and path.read_bytes() != content, 30)
-    assert "the kept keys are unusable" in reading.reports[0]
+    assert "the saved keys are unusable" in reading.reports[0]
 
 
 async def test_a_folder_that_cannot_be_written_is_reported(issuer: TokenIssuer, transport: NativeTransport, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_folder_that_cannot_be_written_is_reported(issuer: TokenIssuer, 
     async with Reading(issuer, transport, tmp_path / "file" / "keys.json") as reading:
         await eventually(lambda: len(reading.reports) == 2, 30)
         assert reading.has("k1")
-    assert "the keys cannot be kept" in reading.reports[1]
+    assert "the keys cannot be saved" in reading.reports[1]
 
 
 UNUSABLE = [

@@ -30,7 +30,7 @@ def target_for(kind: str, model: str = "example", **settings: Any) -> Target:
 
 
 def adapt(kind: str, request: dict[str, Any], *, model: str = "example", strict: bool = False, **settings: Any) -> Adapted:
-    """Adapt and encode a request. Raises Refusal as the provider does."""
+    """Adapt and encode a request. Raise Refusal as the provider does."""
     return adapt_with(kind, request, Options(strict=strict, stream=request.get("stream") is True), model=model, **settings)
 
 

@@ -22,7 +22,7 @@ class Message:
         self.has_role = False
 
     def add(self, choice: dict[str, Any]) -> None:
-        """Add a delta. Raises AssertionError if it breaks the grammar."""
+        """Add a delta. Raise AssertionError if it breaks the grammar."""
         delta, reason = choice["delta"], choice.get("finish_reason")
         assert type(delta) is dict
         assert ("role" in delta) is not self.has_role, "a choice has its role once, in its first delta"
@@ -63,7 +63,7 @@ class Message:
 
 
 def read_stream(sent: bytes) -> tuple[dict[int, Message], dict[str, Any] | None]:
-    """Return the messages by choice and the usage of the events before [DONE]. Raises AssertionError if they break the grammar."""
+    """Return the messages by choice and the usage of the events before [DONE]. Raise AssertionError if they break the grammar."""
     messages: dict[int, Message] = {}
     usage: dict[str, Any] | None = None
     identity: tuple[Any, ...] | None = None

@@ -60,7 +60,7 @@ Adapted = tuple[dict[str, Any], list[Adjustment]]
 
 
 def adapted(kind: str, model: str, request: dict[str, Any], *, strict: bool = False, **settings: Any) -> Adapted:
-    """Return the upstream's body for a Messages request, and the adjustments. Raises Refusal as the provider does."""
+    """Return the upstream's body for a Messages request, and the adjustments. Raise Refusal as the provider does."""
     translated = accept(translate_request(json.dumps({"model": model, **request}).encode(), strict=strict))
     target, body = target_for(kind, model, **settings), Body(translated.body)
     options = Options(strict=strict, stream=request.get("stream") is True)
