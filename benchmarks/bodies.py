@@ -15,7 +15,7 @@ CHAT_EVENTS = 51
 SYSTEM = "You are a helpful assistant. Answer in the language of the question, and say so if you do not know the answer."
 TURNS = (
     "What does a load balancer do?",
-    "It distributes requests among several servers, so that none of them becomes a bottleneck and a failure of one goes unnoticed.",
+    "It distributes requests among several servers, so that none of them becomes a bottleneck and clients do not notice a failure.",
     "How does it notice a failure?",
     "It sends a small request to each server every few seconds. A server that does not answer gets no requests until it does.",
 )

@@ -174,7 +174,7 @@ class Call(Struct, eq=False):
     wants_usage: bool = False
     """Whether a stream shows its usage: set by stream_options.include_usage, and always by APIs that are translated.
 
-    If not, usage is requested upstream and hidden.
+    If not, usage is requested from the upstream and hidden from the caller.
     """
     stops: tuple[str, ...] = ()
     """Stop strings. The gateway itself ends the text at them, for every provider."""

@@ -229,7 +229,7 @@ class Provider(Protocol):
         """Return a decoder for one stream, or None if the upstream's events are OpenAI chunks that end in [DONE]."""
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """Classify an error response. Never raises, and never returns the target's credential."""
+        """Classify an error response. Never raise, and never return the target's credential."""
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
         """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""

@@ -146,7 +146,7 @@ def read_failure(
     credential: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Failure:
-    """Classify an error response. Never raises. `clock` returns the Unix time, for dates in Retry-After."""
+    """Classify an error response. Never raise. `clock` returns the Unix time, for dates in Retry-After."""
     if (fault := connection_fault(status, body)) is not None:
         return Failure("tls", fault, status)
     error = read_error(body)

@@ -120,7 +120,7 @@ class ToolsWithoutReasoning(Rule, frozen=True):
         work.body.set("reasoning_effort", "none")
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        return {self.param: {"support": "yes", "advice": "sent through the Responses API, unless the model does not reason"}}
+        return {self.param: {"support": "yes", "advice": "sent through the Responses API if the model reasons"}}
 
 
 def _rules(family: Family, *, by_responses: bool = False) -> tuple[Rule, ...]:

@@ -45,5 +45,5 @@ def _members(document: dict[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def _leaves(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the members without members of their own, by path."""
+    """Return the members that have no members of their own, by path."""
     return {path: value for path, value in _members(document).items() if not isinstance(value, dict) or not value}

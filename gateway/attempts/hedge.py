@@ -77,7 +77,7 @@ class HedgeBudget:
 
 
 class Hedges:
-    """The hedging of a process. The budgets of its models outlive a reload."""
+    """Starts the hedges of one process. The budgets of models outlive a reload."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -155,7 +155,7 @@ def _usd(price: Any) -> float:
 def merged(known: ModelEntry | None, newer: ModelEntry) -> ModelEntry:
     """Return the newer entry, completed with the fields that only the known one has: sources describe different fields.
 
-    Known prices of rarer kinds are kept only if the prices of prompt and output have not changed.
+    Known prices of other kinds of tokens are kept only if the prices of prompt and output have not changed.
     """
     if known is None:
         return newer

@@ -69,7 +69,7 @@ def _values(entry: ModelEntry | None) -> dict[str, Any]:
         return {}
     plain = msgspec.to_builtins(entry)
     prices = plain.get("usd_per_million_tokens") or {}
-    # 0 stands for an unknown price of a rarer kind
+    # except for input and output, 0 stands for an unknown price
     rates = {name: price for name, price in prices.items() if price or name in ("input", "output")}
     return {**{name: plain[name] for name in ("context", "output") if name in plain}, **_prefixed(rates)}
 

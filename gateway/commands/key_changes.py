@@ -40,7 +40,7 @@ def update(
     url: str,
     as_json: bool,
 ) -> None:
-    """Change the given settings of a key. All other settings stay.
+    """Change the given settings of a key. All other settings stay as they are.
 
     \b
     lockgate key update app --limits requests=100/min,spend=none

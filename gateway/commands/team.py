@@ -84,7 +84,7 @@ def list_teams(url: str, as_json: bool) -> None:
 def update(
     name: str, models: str | None, passthrough: str | None, limits: tuple[str, ...], url: str, as_json: bool
 ) -> None:
-    """Change the given settings of a team. All other settings stay; `none` removes a setting, `KIND=none` a limit."""
+    """Change the given settings of a team. All others stay as they are; `none` removes a setting, `KIND=none` a limit."""
     change("team", name, entry_changes(models=models, passthrough=passthrough, limits=limits), url, as_json)
 
 

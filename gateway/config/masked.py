@@ -17,6 +17,7 @@ from gateway.config.secret import Secret, Url
 from gateway.config.types import Config
 
 MASK = "***"
+_DAY_S = 24 * 3600.0
 
 
 def masked(config: Config) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def masked_value(value: Any, form: str | None = None) -> Any:
         return [masked_value(item, form) for item in value]
     if isinstance(value, datetime):
         return value.isoformat()
+    if form == "lifetime" and isinstance(value, float) and value % _DAY_S == 0:
+        return f"{value / _DAY_S:.0f}d"
     if form in ("duration", "lifetime", "pause") and isinstance(value, float):
         return _seconds(value)
     if form == "size" and isinstance(value, int):

@@ -41,7 +41,7 @@ class LoadedConfig(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Pause the garbage collector: it would visit the values of a large file repeatedly, which takes half of the time."""
+    """Pause the garbage collector: it would visit the values of a large file repeatedly, and double the loading time."""
     is_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -62,7 +62,7 @@ def to_goodfire(answer: bytes) -> bytes:
 
 
 class GoodfireStream(ChunkFilter):
-    """Adds the fields that Goodfire's client requires to each chunk, and numbers each choice's chunks.
+    """Adds to each chunk the fields that Goodfire's client requires, and numbers each choice's chunks.
 
     `inner`, if any, converts the provider's events to OpenAI chunks first.
     """

@@ -28,7 +28,7 @@ MAX_REMEMBERED = 10_000
 class SigningKeyUnknownError(Exception):
     """The key that signed a token is not known. It may be known after the issuer's keys have been fetched again.
 
-    `refusal` is the error for the caller if it is not.
+    `refusal` is the error for the caller if the key remains unknown.
     """
 
     def __init__(self, source: IssuerKeys, refusal: GatewayError) -> None:

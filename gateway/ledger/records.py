@@ -90,7 +90,7 @@ def write_totals(
 
 
 def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[CallProgress], lines: list[bytes]) -> None:
-    """Add the usage so far of all calls in flight to `lines`."""
+    """Add to `lines` the usage so far of all calls in flight."""
     entries = []
     for call in calls:
         row = numbering.row(incarnation, call.row, lines)

@@ -305,7 +305,7 @@ def _new_candidate(backend: Backend, path: tuple[Model, ...]) -> Candidate:
 
 
 def unknown_model(name: str, known: list[str]) -> NotFound:
-    """Return a 404 that lists the models, and suggests the nearest one. The caller's name is truncated and escaped."""
+    """Return a 404 that lists the models, and suggests the nearest one. The name in the request is truncated and escaped."""
     shown = name[:80].encode("ascii", "backslashreplace").decode()
     shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
     by_word = {model.lower(): model for model in known[:MAX_COMPARED_MODELS]}

@@ -86,7 +86,7 @@ def period_clock(period: str, timezone: str = "UTC") -> PeriodClock:
 
 
 def period_at(key: str, now: int) -> int:
-    """Return the number of the UTC period of `now` for the budget with this key, which ends in the name of the period."""
+    """Return the number of the UTC period that contains `now`. The last part of the budget's `key` names the kind of period."""
     return period_clock(key.rpartition(":")[2]).number_at(now)
 
 

@@ -29,7 +29,7 @@ _SEQUENCE_BITS = 20
 
 
 class RecordCopy:
-    """The copy of one process. Threads may use it at the same time."""
+    """The copy of the call records that one process keeps. Threads may use it at the same time."""
 
     def __init__(self, address: RedisAddress, path: Path) -> None:
         self._address = address

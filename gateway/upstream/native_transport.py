@@ -133,7 +133,7 @@ class NativeTransport:
     async def _send_upload(
         self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload
     ) -> NativeResponse:
-        """Send a request with an upload; if it has a body, use a connection that the upstream has probably not closed."""
+        """Send a request with an upload; if the upload has a body, use a connection that the upstream has probably not closed."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = encode_upload_head(request, origin, upload)

@@ -123,7 +123,7 @@ def _source(work: Work, address: str, param: str, media_types: tuple[str, ...]) 
         return {"type": "url", "url": address}
     match = _DATA.fullmatch(registered(address))
     if match is None:
-        raise work.refuse(param, "an image or file must be an http address or a base64 data: URI", "invalid_value")
+        raise work.refuse(param, "an image or file must be an http or https address, or a base64 data: URI", "invalid_value")
     if match[1] not in media_types:
         raise work.refuse(param, f"supported media types are {', '.join(media_types)}", "unsupported_content")
     if match[1] == "text/plain":

@@ -139,7 +139,7 @@ class Rule(msgspec.Struct, frozen=True):
 
     @property
     def may_add(self) -> tuple[str, ...]:
-        """Parameters that this rule may add to the body, whose rules then run as well."""
+        """Parameters that this rule may add to the body; their rules then run as well."""
         return ()
 
     @property

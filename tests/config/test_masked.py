@@ -40,6 +40,10 @@ def test_values_are_written_as_in_the_yaml() -> None:
     assert json.dumps(shown)
 
 
+def test_a_lifetime_in_days_is_written_in_days() -> None:
+    assert [masked_value(seconds, "lifetime") for seconds in (30 * 86_400.0, 86_400.0, 43_200.0, 0.5)] == ["30d", "1d", "43200s", "500ms"]
+
+
 def test_secrets_are_masked() -> None:
     shown = masked(parse(YAML.encode(), "gateway.yaml", environ={"S": SECRET}))
     assert shown["providers"]["o"]["api_key"] == [MASK]

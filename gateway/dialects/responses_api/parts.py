@@ -85,7 +85,7 @@ def _file(param: str, part: Mapping[str, Raw], changes: Changes) -> dict[str, An
     }
     if not is_absent(address := part.get("file_url", ABSENT)):
         if not text(f"{param}.file_url", address).startswith(("http://", "https://")):
-            raise refuse(f"{param}.file_url", f"'{param}.file_url' must be an http address.")
+            raise refuse(f"{param}.file_url", f"'{param}.file_url' must be an http or https address.")
         file.setdefault("file_data", address)
         changes.file_addresses.append(f"{param}.file_url")
     if "file_data" not in file and "file_id" not in file:

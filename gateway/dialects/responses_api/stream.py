@@ -112,7 +112,7 @@ class ResponseStream:
         self._frame: Frame | None = None
 
     def feed(self, events: bytes) -> bytes:
-        """Return the events for complete chat events. A comment stays as it is."""
+        """Return the events for complete events of a chat stream. A comment stays as it is."""
         for event in events.split(b"\n\n"):
             frame = self._frame
             if frame is not None and (text := frame.text_of(event)):
