@@ -163,7 +163,7 @@ class Wire:
 
 
 def cost(wire: Wire, base: Wire, seconds: float) -> tuple[float, float]:
-    """Return the CPU time of an event in each of two streams, in microseconds: the best of many alternating readings."""
+    """Return the CPU time per event of each of two streams, in microseconds: the best of many alternating readings."""
     until = time.process_time() + seconds
     while time.process_time() < until:
         base.read()

@@ -46,7 +46,7 @@ class ChunkTemplates:
     )
 
     def __init__(self, *, any_values: bool = True) -> None:
-        """Without `any_values`, only texts, identity and usage may vary: a vendor's repair may depend on the rest."""
+        """Without `any_values`, only texts, identity and usage may vary: the repair of a vendor's chunks may depend on other values."""
         self._any_values = any_values
         self._shapes: dict[tuple[str, ...], tuple[list[str], ChunkTemplate | None]] = {}
         """By the text around the leaves of a chunk: the leaves of the newest chunk like it, and its template."""

@@ -172,7 +172,7 @@ FRIENDLI = Friendli(
         *NOT_GIVEN,
         *OPENAI_FORMS,
         MinimumBelowCap(),
-        EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline", unless="forward_timeout"),
+        EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself", unless="forward_timeout"),
         *CONTEXT_POLICY,
         Accepts("model messages stream eos_token logit_bias logprobs parallel_tool_calls chat_template_kwargs include_reasoning"),
         Accepts("parse_reasoning"),

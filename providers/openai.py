@@ -206,7 +206,7 @@ CHAT_BY_RESPONSES: tuple[Rule | ForModels, ...] = (
 
 _REASONS = (StoredByGateway(encrypts=True),)
 RESPONSES_RULES: tuple[Rule | ForModels, ...] = (
-    EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+    EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
     StoredByGateway(),
     ForModels(("gpt-5-chat",), (StoredByGateway(),)),
     *(ForFamily((family.prefix,), _REASONS) for family in REASONING_FAMILIES),

@@ -200,7 +200,7 @@ class OpenAICompatible(Provider):
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
         usage = (rule for rule in own if streams and isinstance(rule, StreamUsage))
-        return (*usage, EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"), *team)
+        return (*usage, EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"), *team)
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
         """Apply the rules in place. Raise Refusal if the operation is not offered or a value cannot be sent."""

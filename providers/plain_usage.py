@@ -81,7 +81,7 @@ def read_of_inputs(usage: Any) -> Usage | None:
 
 
 def read_mapped(usage: dict[str, Any] | None, tier: Any) -> Usage | None:
-    """Return what `read_usage` returns. A usage in the usual form takes half the time."""
+    """Return what `read_usage` returns, in half the time for a usage in the usual form."""
     if usage is None:
         return None
     try:

@@ -30,7 +30,7 @@ def reported_times(answer: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def _from_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return Fireworks' metrics by Cerebras' names.
+    """Return Fireworks' metrics under Cerebras' names.
 
     Without `prefill-duration`, the prompt time is the time to the first token minus the time in queues.
     """

@@ -345,6 +345,6 @@ async def _pause(call: Call, seconds: float) -> None:
 
 
 def _not_chosen(candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:
-    """Return the candidates of the model that a split did not choose for this call."""
+    """Return the model's candidates that a split did not choose for this call."""
     chosen = {candidate.backend.target.name for candidate in candidates}
     return [candidate for candidate in alternates() if candidate.backend.target.name not in chosen]

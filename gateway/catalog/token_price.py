@@ -118,7 +118,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     def _prompt_total(self, prompt: int, usage: Usage) -> int:
         """Return the cost of the prompt, multiplied by a million.
 
-        If its parts add up to more than the prompt, the last ones are reduced.
+        If the parts of the prompt add up to more than the prompt, the last parts are reduced.
         """
         cached = min(max(usage.cached_tokens, 0), prompt)
         left, total = prompt - cached, cached * self.cached
@@ -139,7 +139,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     def _output_total(self, output: int, usage: Usage) -> int:
         """Return the cost of the output, multiplied by a million.
 
-        If its parts add up to more than the output, the last ones are reduced.
+        If the parts of the output add up to more than the output, the last parts are reduced.
         """
         left, total = output, 0
         for count, price in (

@@ -20,7 +20,11 @@ from gateway.commands.waterfall import content_text, printable, waterfall
 @click.option("--target", metavar="NAME", help="Only calls with an attempt at this target.")
 @click.option("--status", metavar="STATUS", help="Only calls with this status, such as 429, or class, such as 5xx.")
 @click.option("--slow", metavar="DURATION", help="Only calls that took at least this time, such as 2s.")
-@click.option("--since", metavar="TIME", help="Only calls that ended after 2026-11-28T14:00, or within the last 2h or 1d.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only calls that ended after this time (2026-11-28T14:00) or in the latest period of this length (2h, 1d).",
+)
 @click.option("--until", metavar="TIME", help="Only calls that ended before this time, in the format of --since.")
 @click.option("--adjusted", is_flag=True, help="Only calls whose request was adjusted.")
 @click.option("--cost", is_flag=True, help="The most expensive calls first.")

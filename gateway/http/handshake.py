@@ -12,7 +12,7 @@ from gateway.http.cycle import RequestCycle
 Headers = Sequence[tuple[bytes, bytes]]
 
 MAX_EARLY_BYTES = 64 << 10
-"""Maximum number of bytes that are kept from a caller that sends before its handshake is answered. After that, its socket is not read."""
+"""When a caller has sent more bytes than this before its handshake is accepted, its socket is not read until then."""
 _ONCE = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 

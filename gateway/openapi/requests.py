@@ -46,7 +46,7 @@ def any_model() -> Schema:
 
 
 def chat() -> Schema:
-    """Return the schema of a chat completion."""
+    """Return the schema of a chat completion request."""
     return _body({"messages": MESSAGES, **_fields(CHECKS)}, "messages")
 
 
@@ -71,7 +71,7 @@ def logits() -> Schema:
 
 
 def text_completions() -> Schema:
-    """Return the schema of a text completion."""
+    """Return the schema of a text completion request."""
     prompt = schema_of(completions.FIELDS["prompt"])
     return {**_body({**_fields(completions.FIELDS), "prompt": prompt}, "prompt"), "not": {"required": ["messages"]}}
 

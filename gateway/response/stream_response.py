@@ -328,7 +328,7 @@ def _settle_times(exchange: UpstreamExchange) -> None:
 
 
 def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:
-    """Return the usage chunk of a stream that the gateway ended at a stop string or continued, else b""."""
+    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string, else b""."""
     call, attempt = exchange.call, exchange.attempt
     if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)

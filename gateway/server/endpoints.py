@@ -65,7 +65,7 @@ class Endpoints:
         return _json(model_list(request.scope["headers"], (self._describe(generation, name, brief=True) for name in allowed)))
 
     async def model(self, request: Request) -> Response:
-        """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and adjusts."""
+        """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and those that it adjusts."""
         generation, key = await self._authenticate(request)
         name = request.path_params["name"]
         if not name:

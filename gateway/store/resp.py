@@ -55,7 +55,7 @@ class RespConnection(asyncio.Protocol):
         self._transport.write(hiredis.pack_command(tuple(command)))
 
     async def execute(self, *command: Any) -> Any:
-        """Send one command and return its reply. Raise hiredis.ReplyError or ConnectionError."""
+        """Send one command and return its reply. Raise hiredis.ReplyError or ConnectionError if that fails."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def on_reply(reply: Any) -> None:
@@ -75,7 +75,7 @@ class RespConnection(asyncio.Protocol):
 
 
 async def connect(address: RedisAddress, on_lost: Callable[[], None]) -> RespConnection:
-    """Connect to one server and authenticate. Raise OSError, ValueError or hiredis.ReplyError."""
+    """Connect to one server and authenticate. Raise OSError, ValueError or hiredis.ReplyError if that fails."""
     if address.kind != "one":
         raise ValueError(f"{address} is not the address of a single server")
     loop = asyncio.get_running_loop()

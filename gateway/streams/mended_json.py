@@ -30,7 +30,7 @@ _half = re.compile("[\ud800-\udfff]")
 has_escaped_half = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 ).search
-"""Find an escape of half a character without the other half next to it."""
+"""Find an escape of half a character (a surrogate) whose other half is not next to it."""
 _CONTEXT = ("type", "index", "output_index", "content_index", "summary_index", "item_id")
 """Members of an event that identify the text to which its piece belongs."""
 

@@ -172,7 +172,7 @@ class Relay:
                         self._parser.unread(whole[end:])
                         return sent
         if self._parser.plain:
-            at = first_end(whole, 4 if self.started else 2)  # after these, the decoder may have a frame for the others
+            at = first_end(whole, 4 if self.started else 2)  # once these are decoded, the decoder may know the frame of the rest
             self._parser.unread(whole[at:])
             whole = whole[:at]
         out = self._take(self._parser.split(whole), whole if self._parser.plain else None)

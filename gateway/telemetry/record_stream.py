@@ -60,7 +60,7 @@ return 1
 
 
 class RecordStream:
-    """Adds records to the stream. Only one thread uses it; it has an event loop of its own."""
+    """Adds records to the stream. Only one thread, which has its own event loop, uses it."""
 
     def __init__(self, address: RedisAddress, ttl_s: float, max_bytes: int, content_bounds: Bounds = NO_CONTENT) -> None:
         self._address = address

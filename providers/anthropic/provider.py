@@ -277,7 +277,7 @@ ANTHROPIC = Anthropic(
     (
         SystemPrompt(),
         *NOT_GIVEN,
-        EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+        EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
         *CONTEXT_POLICY,
         Accepts("model stream cache_control container context_management diagnostics inference_geo speed stop_sequences"),
         Conversation("messages"),
@@ -302,7 +302,7 @@ ANTHROPIC = Anthropic(
     ),
     {
         "messages": (
-            EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+            EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
             LegacySampling("temperature", 1),
             LegacySampling("top_p", 1),
             LegacySampling("top_k"),

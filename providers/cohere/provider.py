@@ -176,9 +176,9 @@ class Cohere(OpenAICompatible):
 
 
 MAX_STOPS = 5
-_NATIVE_EMBED = (EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),)
+_NATIVE_EMBED = (EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),)
 _NATIVE_CHAT = (
-    EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+    EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
     Range("temperature", 0),
     Range("p", 0.01, 0.99),
     Range("k", 0, 500),

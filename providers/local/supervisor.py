@@ -145,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return the failure with which it is rejected. Waits up to `wait` seconds for an engine that is starting."""
+        """Admit a call, or return the failure with which it is rejected. Wait up to `wait` seconds for an engine that is starting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())

@@ -15,7 +15,7 @@ SHARED_RULES: tuple[Rule, ...] = (
     *NOT_GIVEN,
     MinimumBelowCap(),
     IncludeStop(),
-    EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+    EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
 )
 """Rules for parameters that the gateway handles itself, for every provider."""
 

@@ -135,5 +135,5 @@ def embedding_rules(row: EmbeddingRow, model: str) -> tuple[Rule, ...]:
         Inputs("input", row),
         Encoding("encoding_format", row.formats),
         Dimensions("dimensions", row, model),
-        EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+        EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
     )

@@ -98,5 +98,5 @@ def rerank_rules(row: RerankRow) -> tuple[Rule, ...]:
         Documents("documents", row),
         ReturnDocuments("return_documents", row.returns_documents),
         *(Drop(name) for name in RERANK_FIELDS if name not in accepted),
-        EnforcedLocally("timeout_microseconds", why="limits the gateway's own deadline"),
+        EnforcedLocally("timeout_microseconds", why="the gateway applies this time limit itself"),
     )
