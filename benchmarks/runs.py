@@ -85,7 +85,7 @@ def slow_streams(bench: Bench) -> None:
 
 
 def _unpinned(bench: Bench, name: str, workers: int, *, full: bool = True) -> Target:
-    """Return a gateway whose workers run on all cores, as do its mock and its load."""
+    """Return a gateway whose workers, mock upstream and load generator run on all cores."""
 
     def launch() -> Launch:
         return targets.gateway(name, bench.place(name, ALL_CORES), full=full, workers=workers, cores=ALL_CORES)
