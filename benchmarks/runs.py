@@ -52,7 +52,7 @@ def megabytes(target: Target) -> float:
 
 
 def idle(bench: Bench) -> None:
-    """Measure the start and the memory after one second without load. No other target runs: PSS divides shared pages."""
+    """Measure the start and the memory after one second without load. No other target runs, because PSS divides shared pages."""
     for name in bench.names() * (1 if bench.quick or bench.peers else 3):
         with bench.alone(name) as target:
             if target:
@@ -121,7 +121,7 @@ def harness(bench: Bench) -> None:
 
 
 def scale(bench: Bench) -> None:
-    """Measure the CPU time of a call and the start of the gateway with few and with many models and keys."""
+    """Measure the CPU time of a call, and the start of the gateway, each with few and with many models and keys."""
     with_few = bench.target("few", lambda: _scaled(bench, "few", 10, 10))
     assert with_few
     for row, (models, keys) in SCALES.items():
