@@ -147,7 +147,7 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, and `others` to other operations. Embeddings and rerank also have the rules of their tables' rows.
+        """`rules` apply to chat, and `others` to other operations. The rows of `embedding_table` and `rerank_table` add rules.
 
         Operations without rules of their own get only the rules for usage, `timeout_microseconds` and `team`.
         """
