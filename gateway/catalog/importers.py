@@ -97,7 +97,7 @@ def _known(cost: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tier_of(mode: dict[str, Any]) -> str | None:
-    """Return the service tier of a mode, as an answer names it."""
+    """Return the service tier of a mode, under the name that answers contain, or None if the mode has no tier."""
     body = (mode.get("provider") or {}).get("body") or {}
     tier = body.get("service_tier") or body.get("speed")
     return tier if isinstance(tier, str) else None
