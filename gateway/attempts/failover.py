@@ -186,7 +186,7 @@ class Failover:
     async def _try(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
     ) -> bool:
-        """Send to one candidate, with retries. Return whether the caller was answered. A GatewayError ends the call."""
+        """Send to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
         if begun is None and not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
@@ -289,7 +289,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate and, if it is slow, to the next one. Return the failure (None after an answer) and the candidate concerned."""
+        """Send to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and the candidate concerned."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)

@@ -3,7 +3,7 @@
 The attempt that responds first answers the call; the other one is cancelled.
 
     Hedges       starts second attempts after a fixed time or a quantile of the target's latency, for a share of a model's calls
-    HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
+    HedgeRace    runs both attempts of one call. Each attempt has a HedgedCaller; the first to `claim` the caller answers
 
 Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
 for the losing attempt, usually only the tokens of the prompt are known.

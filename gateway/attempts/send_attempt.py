@@ -31,7 +31,7 @@ MIN_TIME_LEFT_S = 0.001
 
 
 class BegunAttempt(NamedTuple):
-    """An attempt that has begun. If gateway.fast began it, its request has been sent."""
+    """An attempt that has begun. If gateway.fast began the attempt, the request has been sent."""
 
     exchange: UpstreamExchange
     admission: Admission

@@ -153,7 +153,7 @@ def _usd(price: Any) -> float:
 
 
 def merged(known: ModelEntry | None, newer: ModelEntry) -> ModelEntry:
-    """Return the newer entry, completed with the fields that only the known one has: sources describe different fields.
+    """Return the newer entry, completed with the fields that only the known entry has: sources describe different fields.
 
     Known prices of other kinds of tokens are kept only if the prices of prompt and output have not changed.
     """

@@ -175,7 +175,7 @@ def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
 
 
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
-    """Return every limits block: its path, the block, and, for a budget, the targets that its calls can reach."""
+    """Return every limits block: its path, the block, and, for a budget, the targets that calls under this budget can reach."""
     limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
     everything = [Ref(name, "*") for name, one in config.providers.items() if config.expose_targets or one.discovery is not None]
     keys = [*((join("keys", name), key) for name, key in config.keys.items()), *policy_keys(config.issuers)]
