@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m benchmarks`. A wrong answer is an error; a slow one is only reported."""
+"""Run the benchmark: `python -m benchmarks`. A wrong answer is an error; a slow answer is only reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Section]:
-    """Return the sections to run. Exit with one line if a name is unknown."""
+    """Return the sections to run. Exit with a one-line message if the name of a section is unknown."""
     names = [section.name for section in SECTIONS if section.compared or not arguments.peers]
     if arguments.quick:
         names = [section.name for section in SECTIONS if section.name in names and section.quick]

@@ -74,7 +74,7 @@ def _tools(count: int) -> Iterator[Chat]:
 def conversation(model: str, messages: int, size: int, new: bool) -> bytes:
     """Return a conversation of many messages with `size` characters each.
 
-    The last message differs in every request. With `new`, all messages do.
+    The last message differs in every request. With `new`, all messages differ.
     """
     roles = ("user", "assistant")
     text = prose(messages * size)

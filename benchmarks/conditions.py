@@ -44,7 +44,7 @@ class Conditions:
 
 
 class Watch:
-    """Measures the conditions of a run. The kernel reports the CPU time of ended children only, so end all processes before `finish`."""
+    """Measures the conditions of a run. End all processes before `finish`: the kernel adds the CPU time of a child when the child ends."""
 
     def __init__(self) -> None:
         self._load = os.getloadavg()[0]

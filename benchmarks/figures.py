@@ -38,7 +38,7 @@ class Figures:
         self.tables.setdefault(table, {}).setdefault(row, {}).setdefault(column, []).append(value)
 
     def note(self, table: str, text: str) -> None:
-        """Add a sentence about a table, once."""
+        """Add a sentence about a table, unless the table already has this sentence."""
         notes = self.notes.setdefault(table, [])
         if text not in notes:
             notes.append(text)

@@ -67,7 +67,7 @@ def _median(table: str, row: str, name: str) -> Measured:
 
 
 def _worst(table: str, each: Callable[[str], Measured], pick: Callable[[Iterable[float]], float]) -> Measured:
-    """Return the worst figure of all rows of a table that have it."""
+    """Return the worst value of a figure over all rows of a table that have this figure."""
 
     def measured(figures: Figures) -> float | None:
         values = [value for row in figures.tables.get(table, {}) if (value := each(row)(figures)) is not None]

@@ -19,9 +19,10 @@ _INHERIT, _EXCLUDE_KERNEL, _EXCLUDE_HYPERVISOR = 1 << 1, 1 << 5, 1 << 6
 
 
 class Counter:
-    """Counts an event in all threads of some processes, and in the threads and processes that they start, until the counter is closed.
+    """Counts an event in all threads of the given processes, and in the threads and processes that they start.
 
-    Only instructions in user mode are counted, because unprivileged users may not count those of the kernel.
+    The counter runs until it is closed. Only instructions in user mode are counted, because unprivileged users may not count
+    instructions in the kernel.
     """
 
     def __init__(self, processes: Iterable[int], kind: int = HARDWARE, event: int = INSTRUCTIONS) -> None:

@@ -66,7 +66,7 @@ def busy_seconds() -> float:
 
 
 def cost(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE, store: int | None = None) -> Cost:
-    """After a short warm-up, return the cost of a request in the target's process tree, and in the process `store` if given.
+    """After a short warm-up, return the cost of a request in the target's process tree, and, if given, in the process `store`.
 
     Raise BrokenTargetError if any answer is wrong.
     """

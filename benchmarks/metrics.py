@@ -125,7 +125,7 @@ def full() -> Metrics:
 
 
 async def stalls(metrics: Metrics) -> tuple[float, float, float]:
-    """Return the longest block of the event loop and the duration of a scrape in milliseconds, and the turns of the loop: medians."""
+    """Return medians: the longest block of the event loop and the duration of a scrape in ms, and the number of turns of the loop."""
     worst, took, turned = [], [], []
     for _ in range(SCRAPES):
         scraping = asyncio.create_task(scrape(metrics))

@@ -1,6 +1,7 @@
 """Other gateways, installed from their registries by `make bench-peers`, with their documented settings for one upstream.
 
-All other settings keep their defaults. Each runs on the same core as the gateway. Only LiteLLM checks a key, and none counts limits.
+All other settings keep their defaults. Each gateway runs on the same core as Lockgate. Only LiteLLM checks a key, and none of
+them counts limits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ INSTALLED = HERE.parent / ".peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """Another gateway: how to start it, what it is, and whether many connections would take it minutes."""
+    """Another gateway: how to start it, what it is, and whether a measurement with many connections takes minutes."""
 
     about: str
     launch: Callable[[Path, int], Launch | None]

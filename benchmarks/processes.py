@@ -114,7 +114,7 @@ def version_of(name: str, argument: str) -> str | None:
 
 
 def compile_programs(folder: Path) -> None:
-    """Compile the mock and the load generator. Exit with one line if there is no C compiler."""
+    """Compile the mock and the load generator. Exit with a one-line message if there is no C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise SystemExit("the benchmark needs a C compiler for its mock upstream and its load (Debian: apt install gcc libc6-dev)")
@@ -162,7 +162,7 @@ def start_load(folder: Path, target: Target, request: Request, pace: Pace, cores
 
 
 def finish_load(loading: Process, target: Target, request: Request) -> Load:
-    """Return the report. Raise BrokenTargetError if any answer was wrong."""
+    """Wait for the load generator and return its report. Raise BrokenTargetError if any answer was wrong."""
     said, complained = loading.communicate()
     if loading.returncode:
         what = f"{target.name} gave wrong answers to {request.path}"
@@ -176,7 +176,7 @@ def run_load(folder: Path, target: Target, request: Request, pace: Pace, cores: 
 
 
 def start_target(folder: Path, launch: Launch) -> Target:
-    """Start a target and wait for its first correct answer. Raise BrokenTargetError with the end of its log if none arrives."""
+    """Start a target and wait for its first correct answer. If none arrives, raise BrokenTargetError with the end of the target's log."""
     log = folder / f"{launch.name.replace(' ', '-')}.log"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **launch.environment}
     began = time.monotonic()

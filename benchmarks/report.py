@@ -134,7 +134,7 @@ def _table(figures: Figures, section: Section) -> Iterator[str]:
 
 
 def _by_target(figures: Figures, section: Section) -> Iterator[str]:
-    """Return a table for each row of the section, with one row per target and the gateway's first figure divided by its own."""
+    """Return a table for each row of the section, with one row per target, and the ratio of the gateway's first figure to the target's."""
     for row in figures.tables.get(section.name, {}):
         names = _targets(figures, section)
         kinds = [kind for kind in section.figures if any(figures.values(section.name, row, column(name, kind)) for name in names)]

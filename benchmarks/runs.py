@@ -52,7 +52,7 @@ def megabytes(target: Target) -> float:
 
 
 def idle(bench: Bench) -> None:
-    """Measure the start and the memory after one second without load. No other target runs: PSS divides shared pages."""
+    """Measure the start and the memory after one second without load. No other target runs, because PSS divides shared pages."""
     for name in bench.names() * (1 if bench.quick or bench.peers else 3):
         with bench.alone(name) as target:
             if target:
@@ -85,7 +85,7 @@ def slow_streams(bench: Bench) -> None:
 
 
 def _unpinned(bench: Bench, name: str, workers: int, *, full: bool = True) -> Target:
-    """Return a gateway whose workers run on all cores, as do its mock and its load."""
+    """Return a gateway whose workers, mock upstream and load generator run on all cores."""
 
     def launch() -> Launch:
         return targets.gateway(name, bench.place(name, ALL_CORES), full=full, workers=workers, cores=ALL_CORES)
@@ -121,7 +121,7 @@ def harness(bench: Bench) -> None:
 
 
 def scale(bench: Bench) -> None:
-    """Measure the CPU time of a call and the start of the gateway with few and with many models and keys."""
+    """Measure the CPU time of a call, and the start of the gateway, each with few and with many models and keys."""
     with_few = bench.target("few", lambda: _scaled(bench, "few", 10, 10))
     assert with_few
     for row, (models, keys) in SCALES.items():

@@ -1,4 +1,4 @@
-"""Measure stop strings: CPU per chunk in the bare relay, without stops and with stops: `python -m benchmarks.stops`."""
+"""Measure the CPU time per chunk in the bare relay, in calls without stop strings and in calls with them: `python -m benchmarks.stops`."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def chunk(number: int, **more: Any) -> Chunk:
 
 
 def without(number: int, *names: str) -> Chunk:
-    """Return a chunk without some members, of itself or of its choice."""
+    """Return a chunk without the named members, which may be members of the chunk or of its choice."""
     made = chunk(number)
     made["choices"] = [{key: value for key, value in made["choices"][0].items() if key not in names}]
     return {key: value for key, value in made.items() if key not in names}

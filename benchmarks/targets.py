@@ -135,7 +135,7 @@ class More:
 def gateway(
     name: str, place: Place, *, full: bool = True, workers: int = 1, cores: set[int] | None = None, more: More | None = None
 ) -> Launch:
-    """Return how to start the gateway with everything on or, without `full`, with no keys, limits, journal and call records.
+    """Return how to start the gateway with everything on or, if `full` is false, without keys, limits, journal and call records.
 
     The log goes to a file, because a gateway always writes a log. Several workers need Redis, even if nothing is counted.
     """
@@ -192,7 +192,7 @@ def haproxy(folder: Path, upstream: int) -> Launch | None:
 
 
 def _make_certificate(folder: Path) -> bool:
-    """Write a certificate for 127.0.0.1 and its key to `folder`. Return whether openssl is installed."""
+    """Write a certificate for 127.0.0.1 and its key to `folder`. Return False if openssl is not installed or fails."""
     path = program("openssl")
     if path is None:
         return False

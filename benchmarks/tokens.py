@@ -62,7 +62,7 @@ def load_row(counter: TokenCounter) -> Row:
 
 
 def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row:
-    """Return tokens per second in one thread, for the first count and for later ones: toktok-rs caches words that it has seen."""
+    """Return tokens per second in one thread, for the first count and for later counts: toktok-rs caches words that it has seen."""
     counter = TokenCounter()
     body = Body(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
     counter.count_now(Body(b'{"messages": []}'), tokenizer)
@@ -79,7 +79,7 @@ def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row
 
 
 def turn_rows(draw: random.Random, counter: TokenCounter, turns: int, seconds: float) -> list[Row]:
-    """Return the time to count a new conversation, and the same one with one more message."""
+    """Return the times to count a new conversation, and the same conversation with one more message."""
     messages = [{"role": "user", "content": english(draw, 60)} for _ in range(turns)]
     body = chat(messages)
 

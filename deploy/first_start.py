@@ -69,7 +69,7 @@ Your virtual key, shown only once (the gateway keeps only its hash):
 
 
 def with_webhook(text: str, url: str) -> str:
-    """Return the configuration of Alertmanager with this webhook. Without one, its receiver sends nothing."""
+    """Return the configuration of Alertmanager with this webhook. Without a webhook, the receiver in the configuration sends nothing."""
     if not url:
         return text.partition("    webhook_configs:")[0]
     if not url.startswith(("http://", "https://")) or not url.isprintable():

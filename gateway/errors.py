@@ -131,7 +131,7 @@ class Unavailable(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """The error response to a call for which every target failed. It describes the last failure."""
+    """The error response to a call for which every target failed. The error describes the last failure."""
 
     type = "upstream_error"
 
@@ -231,7 +231,7 @@ def from_refusal(refusal: Refusal) -> BadRequest:
 def from_failure(failure: Failure, target: str) -> GatewayError:
     """Return the error of a failed call: the upstream's own error if the request caused it, else the error in FAILURES for the kind.
 
-    Some kinds keep the upstream's own status or code.
+    For some kinds, the error has the upstream's own status or code.
     """
     if FAILURES[failure.kind].blame == "caller":
         type_ = failure.type or "invalid_request_error"

@@ -30,7 +30,7 @@ SHARED = frozenset(
 def _ours() -> dict[str, tuple[str, str]]:
     names = sorted(module.name for module in iter_modules(__path__) if module.name not in SHARED)
     found = {name.replace("_", "-"): (f"providers.{name}", name.upper()) for name in names}
-    # The package `local` is imported by the engine's child process too, which must not load the adapter.
+    # The engine's child process also imports the package `local`, but must not load the adapter.
     return found | {"local": ("providers.local.adapter", "LOCAL")}
 
 

@@ -30,7 +30,7 @@ class Aggregate:
         self._choices: dict[int, dict[str, Any]] = {}
 
     def feed(self, chunk: bytes) -> None:
-        """Add one chunk. Raise ValueError (or msgspec.DecodeError) for anything else."""
+        """Add one chunk. Raise ValueError (or msgspec.DecodeError) if `chunk` is not a chunk."""
         if chunk == b"[DONE]":
             return
         data = _decode(chunk)

@@ -66,7 +66,7 @@ class _GoodChoice(msgspec.Struct):
 
 
 class _GoodChat(msgspec.Struct):
-    """An answer in OpenAI's shape. Most answers that need a repair do not decode as one; `_read_unchanged` finds the others."""
+    """An answer in OpenAI's shape. Most answers that need a repair do not decode as this type; `_read_unchanged` detects those that do."""
 
     id: _Name
     object: Literal["chat.completion", "text_completion"]
@@ -98,7 +98,7 @@ def read_answer(
 ) -> Answer:
     """Parse an answer of chat or completions. `model` is the model of an answer that does not name one.
 
-    Raise ValueError if it has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
+    Raise ValueError if the answer has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
     reports an error, and StreamFailure if a finish reason stands for an error.
     """
     if not repairs and (answer := _read_unchanged(body)) is not None:
@@ -237,7 +237,7 @@ def repair_content(message: dict[str, Any]) -> bool:
 
 
 def repair_finish_reasons(answer: dict[str, Any]) -> bool:
-    """Replace finish reasons with OpenAI's. Raise StreamFailure for one that stands for a failure."""
+    """Replace finish reasons with OpenAI's. Raise StreamFailure for a reason that stands for a failure."""
     changed = False
     for choice in choices_of(answer):
         reason = choice.get("finish_reason")

@@ -1,7 +1,7 @@
 """Azure OpenAI, with both of its APIs. Sources: openai 3.52.0 (AzureOpenAI), azure-ai-docs.
 
 `base_url` is https://RESOURCE.openai.azure.com/openai/v1, or with `api: classic` https://RESOURCE.openai.azure.com/openai.
-The name of a deployment does not identify its model; `base_model` does, so that the rules of reasoning models apply.
+The name of a deployment does not identify its model. `base_model` names the model, so that the rules of reasoning models can apply.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Require `api_version` for the classic API, and have calls of the Responses API translated there."""
+        """For the classic API, require `api_version` and have calls of the Responses API translated."""
         if self.api == "classic" and not self.api_version:
             raise ValueError("api: classic requires an api_version, such as 2024-10-21")
         if self.api == "classic":
@@ -77,20 +77,21 @@ class Azure(OpenAI):
         return [("api-key", target.credential)]
 
     def path(self, target: Target, operation: str) -> str:
-        """Return the deployment's path in the classic API, otherwise OpenAI's."""
+        """Return the path of the deployment in the classic API, otherwise OpenAI's path."""
         if target.options.get("api") != "classic":
             return super().path(target, operation)
         deployment, version = quote(target.model, safe=""), quote(str(target.options.get("api_version")), safe="")
         return f"{base_path(target.base_url)}/deployments/{deployment}{self.wire.paths[operation]}?api-version={version}"
 
     def models_path(self, base: str) -> str | None:
-        """Return None: Azure's list has the models of the region, not the deployments that requests name."""
+        """Return None, because Azure's list has the models of the region, not the deployments that requests name."""
         return None
 
     def takes_responses(self, body: Body, target: Target) -> bool:
         """Return whether a chat completion is sent through the Responses API.
 
-        The result is False for older versions of the classic API, which lack it, unless the configuration requires it.
+        The result is False for older versions of the classic API, which lack the Responses API, unless the configuration requires the
+        Responses API.
         """
         options = target.options
         is_auto, is_classic = options.get("upstream_api", "auto") == "auto", options.get("api") == "classic"
@@ -99,7 +100,7 @@ class Azure(OpenAI):
         return super().takes_responses(body, target)
 
     def responses_path(self, target: Target) -> str:
-        """Return the path, which has no deployment: in both APIs, the model of the request names the deployment."""
+        """Return the path, which does not contain the deployment: in both APIs, the request's `model` names the deployment."""
         path = super().responses_path(target)
         if target.options.get("api") != "classic":
             return path

@@ -173,10 +173,13 @@ class StreamDecoder(Protocol):
         return None
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the JSON chunks (or b"[DONE]") for an event, given its name ("" if it has none) and its data. Raise StreamFailure."""
+        """Return the JSON chunks (or b"[DONE]") for an event, given its name ("" if it has none) and its data.
+
+        Raise StreamFailure for an error.
+        """
 
     def take_usage(self) -> bytes | None:
-        """Return the newest chunk whose usage `convert` left out, as `feed` would return it, and forget it."""
+        """Return the newest chunk whose usage `convert` left out, as `feed` would return it, and forget the chunk."""
         return None
 
     def end(self) -> Sequence[bytes]:
@@ -220,7 +223,7 @@ class Provider(Protocol):
         """Apply the rules to `body` in place. Raise Refusal if a value can be neither sent nor adjusted."""
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """Return the request for an adapted body, including the headers that rules moved out of it."""
+        """Return the request for an adapted body, including the headers that rules moved out of the body."""
 
     def decode(self, body: bytes, target: Target, options: Options) -> Answer:
         """Return the answer in OpenAI's format. Raise ValueError if `body` is not an answer, and StreamFailure for an error."""
@@ -235,7 +238,7 @@ class Provider(Protocol):
         """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
 
     def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
-        """Return why the provider's settings do not fit a model of the configuration, or None."""
+        """Return why the provider's settings do not fit a model of the configuration, or None if they fit the model."""
         return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:

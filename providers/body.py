@@ -22,7 +22,7 @@ class Body:
     __slots__ = ("_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
-        """Parse `source`. Raise msgspec.DecodeError if it is not JSON, and ValidationError if it is not an object."""
+        """Parse `source`. Raise msgspec.DecodeError if the source is not JSON, and ValidationError if it is not a JSON object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Body:
         return iter(self._raw)
 
     def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
-        """Iterate over keys and their JSON bytes. Use it only before the first change."""
+        """Iterate over keys and their JSON bytes. Call this method only before the first change."""
         return iter(self._raw.items())
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -64,7 +64,7 @@ class Body:
         self._values[name] = value
 
     def pop(self, name: str) -> Any:
-        """Remove a key and return its decoded value, or None if it is absent."""
+        """Remove a key and return its decoded value, or None if the key is absent."""
         if name not in self._raw:
             return None
         value = self.get(name)
@@ -98,7 +98,7 @@ class Body:
         return body
 
     def forget_values(self) -> None:
-        """Free the memory of decoded values that have not changed. They are decoded again when they are needed."""
+        """Free the memory of decoded values that have not changed. Such values are decoded again when they are needed."""
         raw = self._raw
         self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
 

@@ -1,6 +1,6 @@
 """Cerebras. Sources: the description of Cerebras' Python package, and cerebras-cloud-sdk 1.91.0.
 
-Its rate limiter counts the prompt and `max_completion_tokens` in advance, so an output cap that is too high can cause a 429.
+Cerebras' rate limiter counts the prompt and `max_completion_tokens` in advance, so an output cap that is too high can cause a 429.
 """
 
 from __future__ import annotations

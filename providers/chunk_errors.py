@@ -14,7 +14,10 @@ def has_readable_choices(chunk: Any) -> bool:
 
 
 def drop_empty_errors(chunk: dict[str, Any]) -> bool:
-    """Remove an empty `error`, such as {}: OpenAI's client for Node would raise it. Return whether there was one."""
+    """Remove an empty `error`, such as {}, and return whether the chunk had one.
+
+    OpenAI's client for Node would raise an exception for it.
+    """
     choices = chunk.get("choices")
     changed = False
     for part in (chunk, *(choices if type(choices) is list else ())):

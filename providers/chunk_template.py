@@ -89,7 +89,7 @@ class ChunkTemplate:
         return "".join([form % values for values in zip(*[columns[slot] for slot in slots], strict=True)]), columns
 
     def receive(self, columns: list[Sequence[str]]) -> None:
-        """Count arguments of tool calls as received."""
+        """Add the arguments of tool calls to those already received."""
         for column, call_text in self.receivers:
             call_text += [_unescaped(text) if "\\" in text else text for text in columns[column]]
 
@@ -102,7 +102,7 @@ def around_leaves(event: str, leaves: Sequence[Leaf]) -> list[str]:
 
 
 def text_template(event: str, call_texts: CallTexts) -> ChunkTemplate | None:
-    """Return the template of a chunk that is sent unchanged, or None if a text search does not find exactly one text in it."""
+    """Return the template of a chunk that is sent unchanged, or None if a text search does not find exactly one text in the chunk."""
     if '"obfuscation"' in event or '"logprobs":{' in event or len(call_texts) != ('"tool_calls"' in event):
         return None
     texts = list(_find_texts(event))

@@ -1,8 +1,8 @@
 """`ChunkTemplates`: chunks that differ from an earlier one only in values without effect are not decoded.
 
-Most chunks of a stream are of this kind. The first one of each kind is decoded. In the later ones, the bytes around the values
-are replaced with those that were sent for the first one, or kept if those were unchanged. At first only the texts of a chunk
-may vary. When a chunk also differs in other values, such as an id of its own, these may vary from then on.
+Most chunks of a stream differ in this way only. The first chunk of each form is decoded. In later chunks of the same form, the bytes around
+the values are replaced with the bytes that were sent for the first chunk, or kept if the first chunk was sent unchanged. At first only the
+texts of a chunk may vary. When a chunk also differs in other values, such as an id of its own, these values may vary from then on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ChunkTemplates:
     )
 
     def __init__(self, *, any_values: bool = True) -> None:
-        """Without `any_values`, only texts, identity and usage may vary: the repair of a vendor's chunks may depend on other values."""
+        """Without `any_values`, only texts, identity and usage may vary, because a vendor's repair of chunks may depend on other values."""
         self._any_values = any_values
         self._shapes: dict[tuple[str, ...], tuple[list[str], ChunkTemplate | None]] = {}
         """By the text around the leaves of a chunk: the leaves of the newest chunk like it, and its template."""
@@ -69,7 +69,8 @@ class ChunkTemplates:
     def convert(self, events: bytes, *, hide_usage: bool = True) -> bytes | None:
         """Return the bytes to send for complete events, or None if one of them fits no template.
 
-        With `hide_usage`, usage is left out and kept: see `take_usage`. Without it, events with usage fit no template.
+        With `hide_usage`, usage is left out of the events and kept for `take_usage`. Without `hide_usage`, events with usage fit no
+        template.
         """
         newest = self._newest
         if newest is None:
@@ -126,7 +127,7 @@ class ChunkTemplates:
         return "".join(sent).encode()
 
     def take_usage(self) -> bytes | None:
-        """Return the newest chunk whose usage was left out, as it was received, and forget it."""
+        """Return the newest chunk whose usage was left out, as it was received, and forget the chunk."""
         source, self._usage_source = self._usage_source, ""
         return source[: -len(END)].rpartition(END)[2][len(START) :].encode() if source else None
 
@@ -150,7 +151,7 @@ class ChunkTemplates:
     def learn(
         self, given: bytes, sent: bytes, call_texts: CallTexts | None = None, *, names_calls: bool = False
     ) -> None:
-        """Remember how a chunk was sent. `names_calls`: whether each piece of arguments comes with the name of its function."""
+        """Remember how a chunk was sent. `names_calls` says whether each piece of arguments comes with the name of its function."""
         self._unused += 1
         event = _read_event(given)
         texts = call_texts or {}

@@ -1,6 +1,6 @@
-"""Recognizes chunks of text that already have OpenAI's shape. Most streams consist of them, and they are passed on unchanged.
+"""Recognizes chunks of text that already have OpenAI's shape. Most streams consist of such chunks, which are passed on unchanged.
 
-A typed decode of such a chunk takes a quarter of the time of a full one, and its values need no further checks.
+A typed decode of such a chunk takes a quarter of the time of a full decode, and the decoded values need no further checks.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CleanTextChoice(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def has_role(self) -> bool:
-        """Whether the choice has a role: completions have none."""
+        """Always False, because choices of completions have no role."""
         return False
 
     @property

@@ -1,4 +1,4 @@
-"""DeepSeek. Its models think by default, except `deepseek-chat`.
+"""DeepSeek, whose models think by default, except `deepseek-chat`.
 
 Sources: DeepSeek's documentation; other projects' notes on ignored fields.
 """

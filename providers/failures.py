@@ -312,7 +312,7 @@ def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
 
 
 def _word(value: Any) -> str | None:
-    """Return a code, param or type as a short string, or None if it is neither a string nor an integer."""
+    """Return a code, param or type as a short string, or None for a value that is neither a string nor an integer."""
     if type(value) is int:
         return str(value)
     return value[:200] if type(value) is str and value else None

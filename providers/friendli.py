@@ -70,7 +70,7 @@ class BuiltInTools(Rule, frozen=True):
         return ("tools", "resume_generation")
 
     def apply(self, work: Work) -> None:
-        """Refuse tools of other types. Drop `resume_generation` without built-in tools."""
+        """Refuse tools of other types. Drop `resume_generation` if the request has no built-in tools."""
         built_in = False
         for index, tool in enumerate(work.body.get("tools") or ()):
             kind = tool.get("type", "function")
@@ -117,7 +117,7 @@ class Friendli(OpenAICompatible):
         return adjustments
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """Return the request, at the path for built-in tools if there are any. Token ids have a field of their own."""
+        """Return the request, at the path for built-in tools if the body contains such tools. Token ids have a field of their own."""
         if options.operation == "embeddings" and (tokens := _token_ids(body)) is not None:
             body.pop("input")
             body.set("tokens", tokens)

@@ -114,7 +114,7 @@ class Goodfire(OpenAICompatible):
         return f"the provider's settings have no variant '{variant}'; known variants: {known}"
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """Return the request with the name of the model, without the variant."""
+        """Return the request, in which the name of the model does not contain the variant."""
         if "@" in target.model:
             target = msgspec.structs.replace(target, model=target.model.partition("@")[0])
         return super().encode(body, target, options)
@@ -185,7 +185,7 @@ class GoodfireChunks(StreamDecoder):
         self._frame: dict[str, Any] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk without repeated tokens, or nothing if all were repeated."""
+        """Return the chunk without repeated tokens, or nothing if all its tokens are repeated."""
         try:
             chunk = _decode(data)
         except msgspec.DecodeError:

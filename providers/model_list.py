@@ -1,4 +1,4 @@
-"""Lists of models: OpenAI's `data` of objects with an `id`, a bare list of them (Together), or Cohere's `models` with a `name`."""
+"""Lists of models: OpenAI's `data` of objects with an `id`, a bare list of such objects (Together), or Cohere's `models` with a `name`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_model_names(body: bytes) -> list[str]:
     models = found if isinstance(found, list) else found.data if found.data is not None else found.models
     if models is None:
         raise ValueError("the response is not a list of models")
-    # Gemini's names begin with `models/`, and its API accepts them without it
+    # Gemini's names begin with `models/`; Gemini's API also accepts names without this prefix
     names = [(model.id or model.name or "").removeprefix("models/") for model in models]
     return list(dict.fromkeys(filter(_is_usable, names)))
 

@@ -1,4 +1,4 @@
-"""Repairs native requests with earlier turns of another provider that the vendor would refuse.
+"""Repairs native requests that the vendor would refuse because of earlier turns of another provider.
 
 A conversation keeps the ids and the texts of the providers that answered its turns. `providers.rules.conversation`
 makes the same repairs in chat completions.
@@ -145,7 +145,7 @@ def _ids(turn: Turn) -> list[str]:
 def _blanks(messages: list[_Message], report: Report) -> dict[int, set[int]]:
     """Find the assistant messages that are empty or have blank blocks. Report and return the positions of the blocks.
 
-    The last message is left out, because Anthropic accepts it if it is empty.
+    The last message is left out, because Anthropic accepts an empty last message.
     """
     found: dict[int, set[int]] = {}
     for index, message in enumerate(messages[:-1]):

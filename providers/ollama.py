@@ -1,4 +1,4 @@
-"""Ollama's OpenAI endpoint. It ignores unknown fields silently; the rules report them.
+"""Ollama's OpenAI endpoint. The endpoint ignores unknown fields silently; the rules report these fields.
 
 Source: Ollama's code (commit fb30760).
 """

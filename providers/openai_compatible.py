@@ -147,9 +147,9 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, `others` to other operations. The rest get only the rules for usage, `timeout_microseconds` and `team`.
+        """`rules` apply to chat, and `others` to other operations. The rows of `embedding_table` and `rerank_table` add rules.
 
-        Embeddings and rerank also have the rules of their rows in `embedding_table` and `rerank_table`.
+        Operations without rules of their own get only the rules for usage, `timeout_microseconds` and `team`.
         """
         self.type = type
         self.wire = wire
@@ -190,7 +190,7 @@ class OpenAICompatible(Provider):
         return plan
 
     def _embedding_rules(self, model: str) -> tuple[Rule | ForModels, ...]:
-        """Return the rules for embeddings: those of the provider's row, then its own."""
+        """Return the rules for embeddings: those of the provider's row, then the provider's own rules."""
         own = self.others.get("embeddings", ())
         team = () if any(isinstance(rule, Rule) and rule.param == "team" for rule in own) else (NO_TEAM,)
         return (*embedding_rules(EMBEDDINGS.get(self.type, ANY_SERVER), model), *own, *team)
@@ -248,7 +248,7 @@ class OpenAICompatible(Provider):
         return WireRequest(self.path(target, options.operation), headers, body.encode())
 
     def headers(self, target: Target) -> list[tuple[str, str]]:
-        """Return the content type, user agent, credential and the operator's headers, which replace the others."""
+        """Return the content type, user agent, credential and the operator's headers, which replace other headers of the same name."""
         cached = target.__dict__.get(_HEADERS)
         if cached is None:
             cached = target.__dict__[_HEADERS] = tuple(self._headers(target))

@@ -1,6 +1,6 @@
 """OpenRouter. Sources: openrouter.ai/docs (API reference, parameters).
 
-It routes to many providers and drops the parameters that they do not support, unless the request has
+OpenRouter routes to many providers and drops the parameters that the chosen provider does not support, unless the request has
 `provider: {require_parameters: true}`.
 """
 

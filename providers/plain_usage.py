@@ -32,7 +32,10 @@ _NOTHING_ASKED, _NOTHING_GIVEN = _PromptDetails(), _CompletionDetails()
 
 
 class PlainUsage(msgspec.Struct):
-    """A usage without the fields of other vendors. It is in OpenAI's form if `total_tokens` does not exceed the sum."""
+    """A usage without the fields of other vendors.
+
+    It is in OpenAI's form if `total_tokens` does not exceed the sum of the other two counts.
+    """
 
     prompt_tokens: _Tokens
     completion_tokens: _Tokens
@@ -81,7 +84,7 @@ def read_of_inputs(usage: Any) -> Usage | None:
 
 
 def read_mapped(usage: dict[str, Any] | None, tier: Any) -> Usage | None:
-    """Return what `read_usage` returns, in half the time for a usage in the usual form."""
+    """Return what `read_usage` returns, but take half as long as `read_usage` for a usage in the usual form."""
     if usage is None:
         return None
     try:

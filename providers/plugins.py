@@ -17,7 +17,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def with_defaults(plugin: Any) -> Provider:
-    """Return the plugin's provider. If its class is not a subclass of `Provider`, it gets the defaults of `Provider`."""
+    """Return the plugin's provider, with the defaults of `Provider` if the provider's class is not a subclass of `Provider`."""
     if Provider in type(plugin).__mro__:
         return cast("Provider", plugin)
     return _Completed(plugin)  # type: ignore[abstract]  # it copies the plugin's methods

@@ -17,7 +17,7 @@ RERANK_FIELDS = (
 
 
 class RerankRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The rerank endpoint of one provider. Each accepts `model`, `query`, `documents` (texts) and `top_n`."""
+    """The rerank endpoint of one provider. Every rerank endpoint accepts `model`, `query`, `documents` (texts) and `top_n`."""
 
     max_documents: int | None = None
     """Maximum number of documents in one request. Longer lists are refused."""

@@ -1,4 +1,4 @@
-"""The dialects of JSON Schema that vendors enforce, as of 2026-11. Each has its source."""
+"""The dialects of JSON Schema that vendors enforce, as of 2026-11. The field `source` of each dialect names the source of its rules."""
 
 from __future__ import annotations
 

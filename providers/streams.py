@@ -37,7 +37,7 @@ class ChunkNormalizer(StreamDecoder):
         model: str = "",
         hides_output: bool = False,
     ) -> None:
-        """`repairs` are the vendor's own. `hides_output` is explained in `normalize_usage`."""
+        """`repairs` are the vendor's own repairs. `hides_output` is explained in `normalize_usage`."""
         self._repairs = repairs
         self._is_chat = operation != "completions"
         self._object = _OBJECTS["chat" if self._is_chat else "completions"]
@@ -89,7 +89,7 @@ class ChunkNormalizer(StreamDecoder):
         return b"".join(sent)
 
     def _is_text(self, chunk: Any) -> bool:
-        """Return whether a chunk has only text, of choices that have begun and not ended."""
+        """Return whether a chunk has only text, for choices that have begun but not ended."""
         if type(chunk) is not dict or chunk.get("error") is not None or chunk.get("usage") is not None or chunk.get("object") == "error":
             return False
         choices = chunk.get("choices")
@@ -205,7 +205,7 @@ class ChunkNormalizer(StreamDecoder):
         return ()
 
     def _learn(self, data: bytes, sent: bytes, chunk: dict[str, Any]) -> None:
-        """Remember how a chunk was sent, for later ones like it, unless it begins or ends a choice or a call."""
+        """Remember how a chunk was sent, for later chunks like it, unless the chunk begins or ends a choice or a call."""
         call_texts: dict[tuple[int, int], list[str]] = {}
         for position, choice in enumerate(chunk["choices"]):
             delta = choice.get("delta")
@@ -303,7 +303,7 @@ class ChunkNormalizer(StreamDecoder):
             message, text = choice.pop("message", None), choice.pop("text", None)
             if type(text) is str:
                 delta = text  # some servers send the chunks of text completions
-            # Some servers end a stream with the whole message. It is new only if nothing preceded it.
+            # Some servers end a stream with the whole message. Such a message is new only if nothing preceded it.
             delta = message if type(message) is dict and not state.has_delta else {"content": delta} if type(delta) is str else {}
             choice["delta"] = delta
         state.has_delta = state.has_delta or bool(delta)

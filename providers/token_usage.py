@@ -34,7 +34,7 @@ class Usage(msgspec.Struct, frozen=True):
     """The usage of each request, if this usage is the sum of several: a price that depends on the length applies to each."""
 
     def plus(self, other: Usage) -> Usage:
-        """Return the sum. It is an estimate if either usage is an estimate."""
+        """Return the sum, which is an estimate if either usage is an estimate."""
         parts = (*(self.parts or (self,)), *(other.parts or (other,)))
         known = tuple(part for part in parts if part.is_counted)
         return Usage(
@@ -75,7 +75,7 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
     def as_record(self) -> dict[str, int | bool | str]:
-        """Return the counts as receipts and log lines show them: those that are rare only if they are not 0."""
+        """Return the counts as receipts and log lines show them. Rare counts are included only if they are not 0."""
         record: dict[str, int | bool | str] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

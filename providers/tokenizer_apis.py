@@ -1,4 +1,4 @@
-"""The tokenizer endpoints of servers that run a model. They count a prompt as the model reads it.
+"""The tokenizer endpoints of servers that run a model. These endpoints count a prompt as the model reads it.
 
 Sources: vLLM entrypoints/serve/tokenize/protocol.py (commit 030ea52); llama.cpp tools/server/README.md (commit 00dc805), also
 for the local engine (xllamacpp 2026.10.11549); as of 2026-11-28.

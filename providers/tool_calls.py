@@ -1,6 +1,6 @@
 """Tool calls in OpenAI's form: one index for each call of a choice, stable ids, arguments as JSON text.
 
-Some vendors leave out the index or give every call the same one, leave out ids and types, or send arguments as an object.
+Some vendors leave out the index or give every call the same index, leave out ids and types, or send arguments as an object.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ class _Call:
 
 
 class CallStream:
-    """The tool calls of one choice of a stream. Ids distinguish them, or, without ids, names and indexes."""
+    """The tool calls of one choice of a stream.
+
+    Calls are distinguished by their ids, or, if they have no ids, by their names and indexes.
+    """
 
     __slots__ = ("_by_id", "_by_index", "_calls", "_shared")
 
@@ -154,7 +157,7 @@ class CallStream:
         if known is not None:
             moved = index is not None and known.upstream_index is not None and known.upstream_index != index
             renamed = bool(known.name) and known.name != name and holder is not known
-            # The same id for another call: that call gets an id of its own.
+            # Another call with the same id gets an id of its own.
             return self._open("", index) if name and (moved or renamed) else known
         if holder is not None and not holder.named_id and not (name and holder.name):
             self._by_id[call_id] = holder  # the id of a call that began without one

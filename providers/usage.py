@@ -65,7 +65,7 @@ def read_usage(raw: Any, tier: Any = None) -> Usage | None:
 
 
 def with_tier(usage: Usage | None, tier: Any) -> Usage | None:
-    """Return the usage with the service tier that the answer names, if it names one."""
+    """Return the usage with the service tier that the answer names, if the answer names one."""
     if usage is None or type(tier) is not str or not tier:
         return usage
     return msgspec.structs.replace(usage, service_tier=tier[:40])
@@ -114,7 +114,8 @@ def _counts(raw: dict[str, Any]) -> tuple[int | None, int | None, int | None]:
 def _with_cached(prompt: int, completion: int, total: int | None, cached: int) -> int:
     """Return the tokens of the prompt, cached ones included.
 
-    If the count is lower than the cached tokens, and the total shows that it excludes them, they are added.
+    If the count is lower than the number of cached tokens, and the total shows that the count excludes cached tokens,
+    the cached tokens are added.
     """
     return prompt + cached if cached > prompt and total is not None and total >= prompt + cached + completion else prompt
 
@@ -143,7 +144,7 @@ def _written_for_an_hour(raw: dict[str, Any], prompt_details: dict[str, Any]) ->
 
 
 def read_cost(usage: dict[str, Any]) -> int | None:
-    """Return the cost that a usage object reports in nano-dollars, or None if it is missing or implausible.
+    """Return the cost that a usage object reports, converted to nano-dollars, or None if the cost is missing or implausible.
 
     The fields are OpenRouter's `cost`, Perplexity's `cost.total_cost`, DeepInfra's `estimated_cost` and xAI's
     `cost_in_usd_ticks`.
@@ -164,7 +165,7 @@ def read_count(value: Any) -> int | None:
 
 
 def _count_up_to(value: Any, most: int) -> int | None:
-    """Return a count, or None if the value is not one. Some servers send numbers as text or with a decimal point."""
+    """Return a count, or None if the value is not a count. Some servers send numbers as text or with a decimal point."""
     count = value
     is_text = type(value) is str and value.isascii() and value.isdigit() and len(value) <= MAX_DIGITS
     if is_text or (type(value) is float and value.is_integer()):

@@ -147,7 +147,7 @@ def read_listen_address(text: str) -> Address:
 
 
 def _url(text: str, schemes: tuple[str, ...], expected: str) -> Any:
-    """Split a URL. If it is invalid, raise ValueError without the URL, because it may contain a password."""
+    """Split a URL. If the URL is invalid, raise a ValueError that does not contain the URL, because a URL may contain a password."""
     try:
         parts = urlsplit(text)
         is_valid = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)

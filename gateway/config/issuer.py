@@ -229,7 +229,7 @@ class IssuerConfig(Struct, frozen=True):
 
 
 def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfig:
-    """Return a policy in the form of a key, for the caller `name` in a team. It has no hash, because no secret belongs to it."""
+    """Return a policy in the form of a key, for the caller `name` in a team. The key has no hash, because no secret belongs to a policy."""
     return KeyConfig(
         name,
         "",

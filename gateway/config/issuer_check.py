@@ -29,7 +29,7 @@ def with_key_sets(config: Config, files: Files, problems: Problems) -> Config:
             continue
         try:
             text = files.text(Path(issuer.jwks_file))
-            if has_extra("jwt"):  # otherwise check_extras reports it
+            if has_extra("jwt"):  # without the extra, check_extras reports that it is missing
                 read_key_set(text)
             issuers[name] = replace(issuer, key_set=text)
         except (OSError, ValueError) as error:
@@ -39,7 +39,7 @@ def with_key_sets(config: Config, files: Files, problems: Problems) -> Config:
 
 
 def check_name(config: Config, name: str, problems: Problems) -> None:
-    """Refuse a key whose name may be that of an issuer's caller: their usage would be counted together."""
+    """Refuse a key whose name may also be that of an issuer's caller: the usage of the key and of that caller would be counted together."""
     issuer, slash, _ = name.partition("/")
     if slash and issuer in config.issuers:
         text = f"names that begin with '{issuer}/' belong to callers with a token of the issuer '{issuer}': choose another name"

@@ -56,7 +56,7 @@ class KeySet:
 
 
 def read_key_set(text: str | bytes) -> KeySet:
-    """Return the keys of a JSON Web Key Set. Raise ValueError with the reason if none of them can verify signatures.
+    """Return the keys of a JSON Web Key Set. If none of the keys can verify signatures, raise ValueError with the reason.
 
     Keys of other kinds and for other purposes are skipped, as RFC 7517 requires. A private key is an error.
     """

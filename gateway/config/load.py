@@ -104,7 +104,8 @@ def parse(
     """Parse YAML. `path` is used in messages, and relative file names are resolved against its folder.
 
     `files` supplies and records the files that the YAML refers to. Variables that are not set and files that do not exist
-    are added to `absent` if it is given. The Config is then usable only for comparisons: the keys with these values are missing.
+    are added to `absent` if it is given. The Config is then usable only for comparisons, because the keys that use those
+    variables or files are missing.
     """
     problems = Problems(path)
     try:
@@ -131,7 +132,7 @@ def parse(
 def _run_check(check: Callable[[Config, Problems], None], config: Config, problems: Problems, absent: Problems | None) -> None:
     """Run one check.
 
-    Ignore a TypeError or AttributeError if a problem or an absent value was reported: it may be the cause.
+    Ignore a TypeError or AttributeError if a problem or an absent value was reported, because that may be the cause of the error.
     """
     try:
         check(config, problems)

@@ -42,7 +42,10 @@ def check_notify(config: Config, problems: Problems) -> None:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key of a secret in the format of Standard Webhooks. Raise ValueError without the secret if it is invalid."""
+    """Return the key of a secret in the format of Standard Webhooks.
+
+    If the secret is invalid, raise a ValueError that does not contain it.
+    """
     try:
         key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):

@@ -1,6 +1,6 @@
 """The paths of the gateway's own APIs, which a pattern of `passthrough` must not cover.
 
-`tests/config/test_own_paths.py` compares them with the routes of the server.
+`tests/config/test_own_paths.py` compares these paths with the routes of the server.
 """
 
 from __future__ import annotations

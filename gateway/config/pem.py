@@ -1,4 +1,7 @@
-"""The certificate of the callers' listener. It is kept in memory, so that processes that start later use the same certificate."""
+"""The certificate of the callers' listener.
+
+The certificate is kept in memory, so that processes that start later use the same certificate.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class PemFile(str):
 def read_certificate(tls: TlsConfig, files: Files) -> TlsConfig:
     """Return the settings with the contents of both files.
 
-    Raise OSError or ValueError if one is unreadable.
+    Raise OSError or ValueError if one of the files is unreadable.
     """
     return replace(tls, cert=_pem(tls.cert, files), key=_pem(tls.key, files))
 
@@ -39,7 +42,7 @@ def _pem(path: str, files: Files) -> PemFile:
 def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
     """Use this certificate for new connections.
 
-    Raise ssl.SSLError if it is unusable. The context may then be unusable too, so check the certificate with another
+    Raise ssl.SSLError if the certificate is unusable. The context may then be unusable too, so check the certificate with another
     context first.
     """
     with _as_file(tls.cert) as cert, _as_file(tls.key) as key:

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.config.yamlfile import Place
 
-MAX_SHOWN_PROBLEMS = 50  # the rest is only counted, so that a hostile file cannot fill a log
+MAX_SHOWN_PROBLEMS = 50  # further problems are only counted, so that a hostile file cannot fill a log
 
 SYNONYMS = {
     "api_base": "base_url",
@@ -60,7 +60,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """The configuration is invalid. `problems` lists every problem; `str()` has a line for each of the first ones."""
+    """The configuration is invalid.
+
+    `problems` lists every problem; `str()` has one line for each of the first MAX_SHOWN_PROBLEMS problems.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -83,7 +86,7 @@ class Problems:
         return len(self._found)
 
     def remember(self, path: str, place: Place, written: str = "") -> None:
-        """Remember where `path` is written, and the text of its value before variables, which may be secrets, are inserted."""
+        """Remember where `path` is written, and the text of its value before variables are inserted: a variable may hold a secret."""
         self._places[path] = place
         self._written[path] = written
 

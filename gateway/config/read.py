@@ -27,8 +27,9 @@ SpecialReader: TypeAlias = Callable[[Node, str, str], Any]
 class Reader:
     """Reads nodes into typed values.
 
-    `special` has readers for structs that cannot be read by their types alone. Variables and files that do not exist are
-    added to `absent` if it is given, and their keys count as missing; otherwise they are problems.
+    `special` has readers for structs that cannot be read by their types alone. If `absent` is given, variables and files
+    that do not exist are added to it, and the keys that use them count as missing. Without `absent`, they are reported as
+    problems.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Reader:
         self._folder = folder
 
     def text(self, node: Scalar, path: str) -> str | None:
-        """Return the text of a scalar with variables inserted. Report a missing variable and return None."""
+        """Return the text of a scalar with variables inserted. If a variable is missing, report it and return None."""
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
@@ -88,7 +89,7 @@ class Reader:
         others.sort(key=lambda each: isinstance(each, mi.StrType))  # text last, because it accepts every value
         fitting = [each for each in others if has_shape(node, each)]
         if len(fitting) == 1:
-            return self.read(node, mi.Metadata(fitting[0], None, extra), path)  # its problems are more precise
+            return self.read(node, mi.Metadata(fitting[0], None, extra), path)  # the problems of the only fitting type are more precise
         if len(others) == 1 or "form" in extra:
             return self.read(node, mi.Metadata(others[0], None, extra), path)
         absent = len(self.absent or ())
@@ -137,7 +138,7 @@ class Reader:
         return _build(kind, values, name)
 
     def fields(self, mapping: MappingNode, kind: mi.StructType, path: str) -> tuple[dict[str, Any], bool]:
-        """Return the values of a struct's fields by Python name, and whether every required one is valid.
+        """Return the values of a struct's fields by Python name, and whether every required field is valid.
 
         An invalid required field is None, so that later checks can run; a Config with a problem is never returned. A key
         without a value is a mistake (a forgotten limit would mean no limit), except for mappings of names to entries.

@@ -38,7 +38,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
     """PEM file with certificate authorities to trust in addition to those of the system."""
 
     def credentials(self) -> tuple[str, str]:
-        """Return the user and the password. A password in a file is read again; raise ValueError if that fails."""
+        """Return the user and the password. A password in a file is read again. Raise ValueError if the file is unusable."""
         return self.user, self.password if self.secret is None else self.secret.reread().reveal()
 
     def sentinel_credentials(self) -> tuple[str, str]:
@@ -76,7 +76,7 @@ def _context(ca: str | None, changed: int) -> ssl.SSLContext:
 
 
 def read_address(url: str, secret: Secret | None = None, ca: str | None = None) -> RedisAddress:
-    """Read a Redis URL. If it is invalid, raise ValueError without the URL, because it may contain a password."""
+    """Read a Redis URL. If the URL is invalid, raise a ValueError that does not contain the URL, because a URL may contain a password."""
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
         raise ValueError(

@@ -218,7 +218,7 @@ def _unwrap(kind: mi.Type) -> tuple[mi.Type, dict[str, Any], dict[str, Any]]:
 
 
 def _struct_in(kind: mi.Type) -> type[msgspec.Struct] | None:
-    """Return the struct of a type, or of the values of a mapping or list, unless it is written as one value."""
+    """Return the struct of a type, or of the values of a mapping or list, unless the struct is written as one value."""
     if isinstance(kind, mi.UnionType):
         return next((struct for each in kind.types if isinstance(each, mi.DictType) and (struct := _struct_in(each))), None)
     if isinstance(kind, mi.DictType | mi.VarTupleType | mi.ListType):

@@ -39,7 +39,7 @@ class Split(msgspec.Struct, frozen=True, tag=True):
 
 
 class Order(msgspec.Struct, frozen=True, tag=True):
-    """A sequence of targets: the next one is tried if one fails."""
+    """A sequence of targets: if one target fails, the next one is tried."""
 
     steps: tuple[Ref | Split, ...]
 

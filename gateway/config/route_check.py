@@ -117,7 +117,7 @@ def _check_prices(config: Config, name: str, splits: list[Split], problems: Prob
 
 
 def _splits(route: Route) -> list[Split]:
-    """Return the splits of the route itself, not those of models it leads to."""
+    """Return the splits of the route itself, not those of the models to which the route leads."""
     if isinstance(route, Order):
         return [step for step in route.steps if isinstance(step, Split)]
     return [route] if isinstance(route, Split) else []

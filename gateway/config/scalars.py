@@ -1,4 +1,4 @@
-"""Readers for scalars by type: numbers, booleans, words, text. They raise ValueError with the expected form."""
+"""Readers for scalars by type: numbers, booleans, words, text. They raise ValueError with the expected form if a scalar does not fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def describe_type(kind: mi.Type) -> str:
 
 
 def read_scalar(text: str, node: Scalar, kind: mi.Type) -> Any:
-    """Return the value of a scalar. Raise ValueError with the expected form."""
+    """Return the value of a scalar. Raise ValueError with the expected form if the scalar does not fit the type."""
     got = f"; got {shorten(node.text)}"
     bare = node.plain or "${" in node.text
     if isinstance(kind, mi.LiteralType):

@@ -16,7 +16,7 @@ _VARIABLE = re.compile(
 
 
 class AbsentError(ValueError):
-    """A variable is not set, or a file does not exist; it may exist on another machine. `what` names it."""
+    """A variable is not set, or a file does not exist; both may exist on another machine. `what` names the variable or the file."""
 
     def __init__(self, what: str, advice: str = "") -> None:
         super().__init__(what + advice)
@@ -24,7 +24,7 @@ class AbsentError(ValueError):
 
 
 class Secret:
-    """A credential that is never printed: only `reveal()` returns the value. `path` is the file that contains it, if any."""
+    """A credential that is never printed: only `reveal()` returns the value. `path` is the file that contains the credential, if any."""
 
     __slots__ = ("_value", "path")
 
@@ -67,7 +67,7 @@ class Url(str):
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
     """Insert variables: ${NAME}, ${NAME:-default}; `$${` stands for `${`.
 
-    Raise AbsentError if a variable is not set, ValueError if one is written incorrectly.
+    Raise AbsentError if a variable is not set, and ValueError if a variable is written incorrectly.
     """
     if "${" not in text:
         return text
@@ -91,8 +91,8 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 def read_secret(path: Path, written: str = "") -> Secret:
     """Return the secret in a file: its whole content without line breaks at the beginning and end.
 
-    Raise AbsentError if there is no file, ValueError if it is unusable. If `written` contains variables, messages use it
-    instead of the path: a variable may hold the secret by mistake.
+    Raise AbsentError if the file does not exist, and ValueError if it is unusable. If `written` contains variables, error
+    messages show `written` instead of the path: a variable may hold the secret by mistake.
     """
     shown = written if "${" in written else str(path)
     try:

@@ -41,7 +41,7 @@ class LoadedConfig(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Pause the garbage collector: it would visit the values of a large file repeatedly, and double the loading time."""
+    """Pause the garbage collector, because it would visit the values of a large file repeatedly and double the loading time."""
     is_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -62,7 +62,7 @@ class ConfigSource:
         """Fingerprints at the last reading, whether it succeeded or not."""
 
     def read(self) -> LoadedConfig:
-        """Read the file. Raise ConfigError if it is invalid."""
+        """Read the file. Raise ConfigError if the configuration is invalid."""
         files = Files()
         try:
             before = self._fingerprint()

@@ -12,9 +12,9 @@ from gateway.config.types import Config
 
 
 def state_folder(config: Config, environ: Mapping[str, str]) -> Path | None:
-    """Return the folder for the state of one configuration, or None if it keeps no state.
+    """Return the folder for the state of one configuration, or None if no state is kept.
 
-    Without `journal`, the name contains a digest of the configuration file's path, so that gateways do not share state.
+    Without `journal`, the folder's name contains a digest of the configuration file's path, so that gateways do not share state.
     """
     if config.journal == "off" or (config.journal is None and config.path == BUILT_IN):
         return None

@@ -10,7 +10,7 @@ from gateway.config.types import Config
 
 
 class _UrlPassword(Secret):
-    """The password in a store URL that is kept in a file. The file is read again at each connection."""
+    """The password in a store URL, if the URL is kept in a file. The file is read again at each connection."""
 
     def reread(self) -> Secret:
         """Return the password that the file holds now. Raise ValueError if the file is unusable."""

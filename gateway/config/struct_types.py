@@ -10,7 +10,7 @@ from msgspec import inspect as mi
 
 @cache
 def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
-    """Return the description of a struct. It is cached, because making it takes many milliseconds."""
+    """Return the description of a struct. The description is cached, because making it takes many milliseconds."""
     info = mi.type_info(struct)
     assert isinstance(info, mi.StructType)
     return info

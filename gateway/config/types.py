@@ -1,9 +1,9 @@
 """The configuration as one frozen struct: every top-level key with its type, default, description and example.
 
-The structs of its parts are in listener.py, provider.py, model.py, passthrough.py, responses.py, key.py, issuer.py,
-limit.py, notify.py and telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these types. In their
-metadata, `form` names the format of a value (formats.py), and `short` names the field that a scalar in place of the
-mapping sets.
+The structs of the parts of the configuration are in listener.py, provider.py, model.py, passthrough.py, responses.py,
+key.py, issuer.py, limit.py, notify.py and telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these
+types. In the metadata of a type, `form` names the format of a value (formats.py), and `short` names the field that a scalar
+in place of the mapping sets.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Mapping(msgspec.Struct, frozen=True):
-    """A mapping. `repeated` has each duplicate key with its place and the line of the first one."""
+    """A mapping. `repeated` has each duplicate key with its place and the line of the first entry with that key."""
 
     place: Place
     entries: dict[str, Entry]
@@ -93,7 +93,7 @@ def parse(data: bytes) -> Node:
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8. Raise YamlError for other bytes and for characters that YAML forbids."""
+    """Decode UTF-8. Raise YamlError for bytes that are not UTF-8 and for characters that YAML forbids."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -176,7 +176,7 @@ class _Tree:
         return Mapping(_place(node), entries, tuple(repeated))
 
     def _merged(self, value: yaml.Node, depth: int) -> list[Mapping]:
-        """Return the mappings that `<<:` merges. If there are several, the first has priority."""
+        """Return the mappings that `<<:` merges. If there are several mappings, the first has priority."""
         merged = self.node(value, depth)
         parts = merged.items if isinstance(merged, Sequence) else (merged,)
         if not all(isinstance(part, Mapping) for part in parts):

@@ -35,10 +35,10 @@ MAX_ATTEMPTS = 10
 
 
 class Conversion:
-    """One converted configuration. `notes` lists settings that were not carried over or need attention."""
+    """One converted configuration. `notes` lists the settings that were not carried over and those that need attention."""
 
     def __init__(self, data: bytes, file: str) -> None:
-        """Convert a file. Raise YamlError if it is not YAML."""
+        """Convert a file. Raise YamlError if the file is not YAML."""
         self._notes = Problems(file)
         self._providers: dict[str, dict[str, Any]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
@@ -132,7 +132,7 @@ class Conversion:
         return f"{self._provider(prefix.replace('_', '-'), entry)}/{name}"
 
     def _provider(self, name: str, entry: dict[str, Any]) -> str:
-        """Return the name of the provider with this address and credential. Add it if it is new."""
+        """Return the name of the provider with this address and credential. Add the provider if it is new."""
         number, known = 1, name
         while self._identities.setdefault(known, entry) != entry:
             number += 1
@@ -278,7 +278,7 @@ class Conversion:
 
 
     def _find_fallback(self, name: str) -> str | None:
-        """Return the model of this name, or the target of the longest matching pattern if it has a single deployment, or None."""
+        """Return the model of this name, else the target of the longest matching pattern if the pattern has one deployment, else None."""
         if name in self._splits:
             return name
         patterns = [pattern for pattern in self._splits if pattern.endswith("*") and name.startswith(pattern[:-1])]

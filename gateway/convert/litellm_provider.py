@@ -37,7 +37,10 @@ _VERSION = re.compile(r"/v\d+(beta\d*)?(/|$)")
 
 
 def split_model(model: str) -> tuple[str, str]:
-    """Return LiteLLM's prefix and the model's name without it. If the prefix is not known, it is derived from the name, or is empty."""
+    """Return LiteLLM's prefix and the model's name without it.
+
+    If the name has no known prefix, the prefix is derived from the name or is "".
+    """
     prefix, slash, name = model.partition("/")
     if slash and (prefix in TYPES or prefix in ADDRESSES):
         return prefix, name

@@ -1,7 +1,7 @@
 """A scripted provider on loopback: it answers chat completions like OpenAI and fails as its `behaviour` says.
 
-The answer depends only on the prompt. A request whose last message is the beginning of that answer gets the rest, so that a
-broken stream can be continued.
+The answer depends only on the prompt. A request whose last message is the beginning of that answer gets the remaining part
+of it, so that a broken stream can be continued.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def answer_to(messages: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 class DemoProvider:
-    """One provider. `behaviour` may change at any time; it applies to the requests that arrive afterwards."""
+    """One provider. `behaviour` may change at any time; a change applies to the requests that arrive afterwards."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class DemoProvider:
         self.close()
 
     def close(self) -> None:
-        """Close the socket. If `start` was not called, nothing else has to be closed."""
+        """Close the socket. If `start` was not called, only the socket has to be closed."""
         self._socket.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

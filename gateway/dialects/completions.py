@@ -1,8 +1,8 @@
 """OpenAI's legacy completions for callers: checks of requests, and answers of chat providers as text completions.
 
-Providers with completions of their own get the request as it is; for the others, `gateway.emulate.completions`
-converts it to a chat. Answers are converted by their shape, so one call may fall back from one kind of provider to
-the other.
+Providers that offer completions get the request as it is; for providers that have only chat, `gateway.emulate.completions`
+converts the request to a chat. Answers are converted by their shape, so a call may fall back from a provider with
+completions to one with chat only, and the other way round.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class CompletionsApi:
         check_completions(body)
 
     def translator(self) -> None:
-        """Return None: providers with completions get the request as it is."""
+        """Return None: the request is not translated before a target is chosen."""
 
     def response(self, answer: bytes) -> bytes:
-        """Return a text completion: the answer itself, unless it is a chat completion."""
+        """Return the answer as a text completion. An answer that is already a text completion stays as it is."""
         return to_text_completion(answer)
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:

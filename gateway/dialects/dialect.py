@@ -12,10 +12,10 @@ from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 
 class Translator(Protocol):
-    """Translates one call of another API to a chat completion and back. It has state and does no I/O.
+    """Translates one call of another API to a chat completion and back.
 
-    It works between the caller and the pipeline. The pipeline handles only the chat completion. The translators of rerank
-    change only defaults, answers and errors.
+    A translator keeps the state of one call and does no I/O. It works between the caller and the pipeline, which handles
+    only the chat completion. The translators of rerank change only defaults, answers and errors.
     """
 
     adjustments: list[Adjustment]
@@ -128,7 +128,7 @@ class PlainDialect:
         new_translator: Callable[[], Translator] | None = None,
         native: NativeApi | None = None,
     ) -> None:
-        """`new_translator` returns the translator of one call. It is None if callers use OpenAI's format."""
+        """`new_translator` returns the translator of one call. `new_translator` is None if callers use OpenAI's format."""
         self.operation: Operation = operation
         self.paths = paths
         self.has_messages = has_messages
@@ -146,9 +146,9 @@ class PlainDialect:
         return None if self._new_translator is None else self._new_translator()
 
     def response(self, answer: bytes) -> bytes:
-        """Return the answer as it is. The translator, if any, gets it later."""
+        """Return the answer as it is. The translator, if any, gets the answer later."""
         return answer
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Return `inner`: the chunks stay as they are. The translator, if any, gets them later."""
+        """Return `inner`: the chunks stay as they are. The translator, if any, gets the chunks later."""
         return inner

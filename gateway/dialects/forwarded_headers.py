@@ -10,9 +10,9 @@ MAX_HEADER_CHARS = 8192
 
 
 def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, strict: bool) -> list[Adjustment]:
-    """Add to an adapted body the caller's headers that the target gets, and report the others.
+    """Add to an adapted body the caller's headers that the target gets, and report those that it does not get.
 
-    In strict mode, raise Refusal for the others.
+    In strict mode, raise Refusal for a header that the target does not get.
     """
     lost: list[Adjustment] = []
     for name, value in headers.vendor.items():
@@ -35,7 +35,7 @@ def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, stric
 
 
 def _obstacle(name: str, value: str, target: Target, body: Body) -> str | None:
-    """Return why a header that the target defines is not forwarded: "" if nothing is lost, None if it is forwarded."""
+    """Return why a header that the target defines is not forwarded. Return "" if nothing is lost, and None if the header is forwarded."""
     for configured, theirs in target.headers:
         if configured == name:
             return "" if theirs == value else "the configuration sets it"

@@ -73,7 +73,7 @@ def read_gateway_headers(
 def _unknown(name: bytes) -> BadRequest:
     """Return the error for an unknown header with the gateway's prefix.
 
-    Its message suggests the nearest known name or lists all of them.
+    The message of the error suggests the nearest known name or lists all known names.
     """
     param = name[:MAX_SHOWN_BYTES].decode("latin-1")
     prefix = PREFIX.decode()
@@ -84,7 +84,7 @@ def _unknown(name: bytes) -> BadRequest:
 
 
 def read_flag(name: bytes, value: bytes) -> bool:
-    """Read a boolean header. Raise BadRequest for any other value."""
+    """Read a boolean header. Raise BadRequest if the value is not a boolean."""
     return _read(name, value, BOOLEANS, "true or false (or 1, 0, ?1, ?0, yes, no)")
 
 

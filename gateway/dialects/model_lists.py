@@ -26,7 +26,7 @@ def _of_cohere(entry: Entry) -> dict[str, Any]:
 
 
 def model_form(headers: Headers) -> Callable[[Entry], dict[str, Any]]:
-    """Return the function that converts an entry to the format of a client, which a request header names."""
+    """Return the function that converts an entry to the format of a client. A request header names the client."""
     for name, value in headers:
         if name == b"user-agent" and value.startswith(b"mistral-client-"):
             return _of_mistral

@@ -26,7 +26,7 @@ class TokenCount(NamedTuple):
 
 
 class NativeApi(NamedTuple):
-    """The parts of an API that matter if its calls pass unchanged: names in the request, and readers of responses."""
+    """The parts of an API that matter if calls of the API pass unchanged: names in the request, and readers of responses."""
 
     operation: Operation
     """The operation that providers with this API offer."""

@@ -225,12 +225,12 @@ _cap = integer(1, MAX_TOKENS)
 CHECKS: dict[str, Check] = {
     "max_tokens": _cap,
     "max_completion_tokens": _cap,
-    "min_tokens": integer(-1, MAX_TOKENS),  # at Cerebras, -1 is the maximum sequence length
+    "min_tokens": integer(-1, MAX_TOKENS),  # at Cerebras, -1 means the maximum sequence length
     "min_completion_tokens": integer(-1, MAX_TOKENS),
     "prompt_truncate_len": _cap,
     "timeout_microseconds": integer(1, 2**53),
     "n": integer(1, MAX_CHOICES),
-    "top_k": integer(-1, MAX_TOKENS),  # in vLLM, -1 turns it off
+    "top_k": integer(-1, MAX_TOKENS),  # in vLLM, -1 turns top_k off
     "top_logprobs": integer(0, 1_000),
     "seed": _seed,
     "stop": _items(str, MAX_STOP_STRINGS, "a string or a list of strings", single=True),

@@ -1,4 +1,4 @@
-"""The request headers of a call that the gateway, a provider or tracing uses.
+"""The request headers that the gateway, a provider or tracing uses.
 
 The head of an ordinary call has none of these headers; reading such a head costs one lookup per header.
 """
@@ -51,8 +51,8 @@ def known_headers(
 ) -> KnownHeaders:
     """Return the names of the headers that are used under one configuration.
 
-    `forwarded` are the headers that providers get, `session` those that identify a conversation, and `end_user` the one
-    that names the end user. `tags` are the tags that the configuration declares.
+    `forwarded` are the headers that providers get, `session` are the headers that identify a conversation, and `end_user`
+    is the header that names the end user. `tags` are the tags that the configuration declares.
     """
     used = frozenset(name.lower().encode() for name in session)
     names = {name.encode() for name in (*VENDOR_HEADERS, *forwarded)}
@@ -61,7 +61,7 @@ def known_headers(
 
 
 def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders | None:
-    """Return the headers that are used, or None if there are none. Raise BadRequest for an unknown `x-gateway-*` header."""
+    """Return the headers that are used, or None if the request has none of them. Raise BadRequest for an unknown `x-gateway-*` header."""
     names = known.names
     found = [header for header in headers if header[0] in names or header[0][:10] == PREFIX]
     return _sort(found, known) if found else None

@@ -113,7 +113,7 @@ class RerankTranslator:
         return []
 
     def param(self, name: str) -> str:
-        """Return the name as it is."""
+        """Return the name of a parameter as it is."""
         return name
 
     def headers(self, headers: Headers) -> Headers:
@@ -154,7 +154,7 @@ class CohereTranslator(RerankTranslator):
 
 
 class FireworksTranslator(RerankTranslator):
-    """Converts answers to the format of Fireworks: results are in `data`, and their documents are texts.
+    """Converts answers to the format of Fireworks: results are in `data`, and the documents of results are texts.
 
     Results contain their documents unless the request sets `return_documents: false`.
     """

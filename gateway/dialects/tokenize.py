@@ -1,4 +1,4 @@
-"""Requests of /tokenize and /detokenize, with vLLM's field names. The text may also have another vendor's field name."""
+"""Requests of /tokenize and /detokenize, with vLLM's field names. The field of the text may also have another vendor's name."""
 
 from __future__ import annotations
 

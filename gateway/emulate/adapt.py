@@ -34,7 +34,7 @@ class AdaptedBody(NamedTuple):
 def adapt_body(
     body: Body, target: Target, operation: Operation, *, strict: bool, stream: bool = False, may_repair: bool = False
 ) -> AdaptedBody:
-    """Adapt `body`, which may be changed in place. Raise Refusal if the target cannot honour it."""
+    """Adapt `body`, which may be changed in place. Raise Refusal if the target cannot honour the request."""
     if operation == "logits" and not logits.is_native(target.kind):
         options, request = Options(strict), logits.read_request(body)
         chat = logits.to_chat(body, request)

@@ -1,6 +1,6 @@
 """Completions at providers that have only chat: the prompt becomes a user message.
 
-A chat model answers a prompt instead of continuing it, so the change is lossy, and strict mode rejects it. Parameters that
+A chat model answers a prompt instead of continuing it, so the conversion is lossy, and strict mode rejects the request. Parameters that
 a chat cannot express at all are refused, so that the call can go to the next target.
 """
 

@@ -12,7 +12,7 @@ _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 
 
 def read_input(arguments: str) -> str:
-    """Return the input. Arguments of another form are the input themselves."""
+    """Return the input. If the arguments have another form, return them unchanged as the input."""
     try:
         value = json.loads(arguments, strict=False)
     except (ValueError, RecursionError):
@@ -48,7 +48,7 @@ class InputReader:
         return _unescaped(piece)
 
     def finish(self) -> str:
-        """Return the rest at the end of the arguments: an incomplete escape sequence, or arguments of another form."""
+        """Return what is left at the end of the arguments: an incomplete escape sequence, or arguments of another form."""
         rest, self._raw = self._raw, ""
         if self._is_over:
             return ""

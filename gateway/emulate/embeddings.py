@@ -27,7 +27,10 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def _ordered(data: list[_Vector], count: int) -> list[msgspec.Raw]:
-    """Return the JSON of the vectors in the order of the inputs. Raise ValueError unless there is one for each of `count` inputs."""
+    """Return the JSON of the vectors in the order of the inputs.
+
+    Raise ValueError unless there is one vector for each of the `count` inputs.
+    """
     if len(data) != count:
         raise ValueError(f"{len(data)} vectors for {count} inputs")
     if any(each.index is not None for each in data):
@@ -46,7 +49,7 @@ def _index(vector: _Vector) -> int:
 def merge_answers(answers: Sequence[bytes], counts: Sequence[int], encoding: str) -> bytes:
     """Return the vectors of all answers in order, with their usage added up. Raise ValueError for an invalid answer.
 
-    `counts` are the numbers of inputs of the answers. A single answer that needs no change keeps its bytes.
+    `counts` has the number of inputs of each answer. A single answer that needs no change keeps its bytes.
     """
     if len(answers) == 1:
         return _single(answers[0], counts[0], encoding)

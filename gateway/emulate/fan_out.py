@@ -1,7 +1,7 @@
-"""`n` choices from a provider that returns one: several parallel upstream requests, whose answers are merged.
+"""`n` choices from a provider that returns one choice: several parallel upstream requests, whose answers are merged.
 
-A failure of one request ends all of them. Before the first byte, it is the failure of the attempt; later, it becomes an
-error event. Prompt tokens are added up, because each request bills them.
+A failure of one request ends all requests. Before the first byte, the attempt fails; later, the failure becomes an error
+event. Prompt tokens are added up, because each request bills them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_PIECES_AHEAD = 4
 
 
 async def gather_all(calls: Sequence[Awaitable[T]]) -> list[T]:
-    """Return all results in order. The first failure cancels the others and is raised once they have ended."""
+    """Return all results in order. The first failure cancels the other calls and is raised once they have ended."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return list(await asyncio.gather(*tasks))
@@ -46,8 +46,8 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
     """Yield the pieces of `count` streams as they arrive, once each stream has yielded its first piece.
 
-    `pump(index, put)` reads one stream to its end. A failure of one stream ends all of them and is raised here.
-    Closing the iterator ends all of them as well.
+    `pump(index, put)` reads one stream to its end. A failure of one stream ends all streams and is raised here. Closing the
+    iterator also ends all streams.
     """
     queue: asyncio.Queue[tuple[int, bytes | BaseException | None]] = asyncio.Queue()
     room = [asyncio.Semaphore(MAX_PIECES_AHEAD) for _ in range(count)]
@@ -60,7 +60,7 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
         outcome: BaseException | None = None
         try:
             await pump(at, put)
-        except Exception as error:  # the reader raises it
+        except Exception as error:  # the reader raises the failure
             outcome = error
         queue.put_nowait((at, outcome))
 
@@ -109,7 +109,7 @@ def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
 
 
 def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Add up usage objects, including their details. A value that is not a number is taken from the first object."""
+    """Add up usage objects, including their details. A value that is not a number is taken from the first object that has it."""
     total: dict[str, Any] = dict(usages[0])
     for usage in usages[1:]:
         for name, value in usage.items():
@@ -124,7 +124,7 @@ def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
-    """Add up usages. Return None unless all are known."""
+    """Add up usages. Return None if one of them is unknown."""
     if len(usages) == 1:
         return usages[0]
     known = [usage for usage in usages if usage is not None]

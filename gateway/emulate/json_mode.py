@@ -3,8 +3,8 @@
 instructed   the provider's rules dropped or downgraded response_format: a system message requests JSON, the answer is validated
 cut          512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
 flagged      JSON that the output limit cut off, or an invalid answer, is returned as it is, with a warning
-unfenced     the code fence around an answer to such an instruction is removed
-repaired     with `json_repair: true`, one more request names the error; only for JSON answers, because a stream has already been sent
+unfenced     the code fence around the answer to an instructed request is removed
+repaired     with `json_repair: true`, one more request names the error; streams are not repaired, because they have already been sent
 
 This module does no I/O. It is used only for calls with response_format.
 """
@@ -82,7 +82,7 @@ def read_format(body: Body) -> JsonFormat | None:
 def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
     """Apply the provider's rules.
 
-    Return the body, its adjustments and the validator of the answer. Raise Refusal if the rules do.
+    Return the body, its adjustments and the validator of the answer. Raise Refusal if the rules refuse the body.
     """
     kind = target.kind
     asked = read_format(body) if PARAM in body and options.operation == "chat" else None
@@ -143,7 +143,7 @@ class JsonValidator:
         """The notes on the last answer checked."""
 
     def check_text(self, text: str, finish: str | None) -> Adjustment | None:
-        """Return a note on the text of one choice, or None if it is valid."""
+        """Return a note on the text of one choice, or None if the text needs no note."""
         if finish == "length":
             return _warn(CUT_OFF)
         if self._checked and finish == "stop":
@@ -210,7 +210,7 @@ class _ChoiceText:
         self.is_over = False
 
     def feed(self, text: str) -> str:
-        """Return the part of `text` to show: all of it, or the part before too many blanks in a row."""
+        """Return the part of `text` to show: all of it, or the part up to the permitted number of blanks in a row."""
         size = len(text) - len(text.lstrip(_BLANK))
         if self.blanks + size > MAX_BLANKS:
             self.is_over = True
@@ -267,7 +267,7 @@ class JsonStream(ChunkFilter):
         return text
 
     def _read(self, choice: dict[str, Any]) -> bool:
-        """Add the text of one choice. Return whether it had to be changed."""
+        """Add the text of one choice. Return whether the choice had to be changed."""
         text = self._text(choice)
         delta = choice.get("delta") or {}
         content = delta.get("content")
@@ -290,6 +290,6 @@ class JsonStream(ChunkFilter):
 
 
 def _without_fence(fence: FenceRemover, text: str, choice: dict[str, Any]) -> str:
-    """Return the text to show for a piece of a choice, all of it if the choice is finished."""
+    """Return the text to show for a piece of a choice, and all text that is still held if the choice is finished."""
     shown = fence.feed(text) if text else ""
     return shown + fence.finish() if choice.get("finish_reason") else shown

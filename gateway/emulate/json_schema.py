@@ -48,7 +48,7 @@ def find_error(value: Any, schema: Any) -> str | None:
 
 
 def _compile(schema: Any) -> jsonschema_rs.Validator:
-    """Return a validator. Its messages do not quote the value, which may be private."""
+    """Return a validator. The validator's messages do not quote the value, which may be private."""
     if type(schema) is not dict and type(schema) is not bool:
         raise ValueError("a schema must be an object or a boolean")
     return jsonschema_rs.validator_for(schema, offline=True, mask=SUBJECT, pattern_options=_PATTERNS)

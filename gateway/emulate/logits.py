@@ -1,6 +1,6 @@
 """Next-token probabilities on providers without an operation for them: one output token with its alternatives.
 
-native     the provider has the operation (Goodfire): nothing here is used
+native     the provider has the operation (Goodfire): this module is not used
 stepwise   the provider has its own exact method, which takes several requests (the embedded engine)
 emulated   `logprobs` with `top_logprobs` of a chat completion of one token: only the tokens that the provider lists
 """
@@ -62,9 +62,9 @@ def to_chat(body: Body, asked: LogitsRequest) -> Body:
 
 
 def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) -> list[Adjustment]:
-    """Apply the provider's rules. Raise Refusal if they drop the probabilities.
+    """Apply the provider's rules. Raise Refusal if the rules drop the probabilities.
 
-    In strict mode, also raise it if the caller requests more alternatives than can be listed.
+    In strict mode, also raise Refusal if the caller requests more alternatives than can be listed.
     """
     exact = target.kind.probabilities is not None
     if not exact and asked.top_k is not None and asked.top_k > MAX_LISTED and options.strict:
@@ -102,7 +102,10 @@ def encode_answer(found: dict[str, float], top_k: int | None, *, emulated: bool 
 
 
 def first_token_notes(partial: Sequence[str], target: Target, *, strict: bool) -> list[Adjustment]:
-    """Return a note on each entry of several tokens, of which only the first counts. Raise Refusal in strict mode."""
+    """Return a note on each entry of several tokens, of which only the first counts.
+
+    In strict mode, raise Refusal if there is such an entry.
+    """
     if partial and strict:
         raise Refusal(
             f"'filter_vocabulary' has entries of more than one token at {target.name}: {', '.join(map(repr, partial[:5]))}.",

@@ -13,7 +13,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def complete_answer(answer: bytes, asked: Body, id: str) -> bytes:
-    """Return the best `top_n` results for the caller's request `asked`. `id` is used if the answer has none.
+    """Return the best `top_n` results for the caller's request `asked`. `id` is used if the answer has no id.
 
     Raise ValueError for a result without a document, a document with two results, or too few results.
     """

@@ -22,13 +22,13 @@ _encode = msgspec.json.Encoder().encode
 class StopFilter:
     """Finds stop strings in the text of one choice.
 
-    The stop string that is complete first applies; of two that end together, the longer one applies.
+    The stop string that is complete first applies; of two stop strings that end together, the longer one applies.
     """
 
     __slots__ = ("_held", "_keep", "_stops", "matched_stop")
 
     def __init__(self, stops: Sequence[str], *, keep: bool = False) -> None:
-        """`keep` leaves the stop string in the text."""
+        """If `keep` is True, the stop string stays in the text."""
         self._stops = [stop for stop in stops if stop]
         self._keep = keep
         self._held = ""
@@ -49,7 +49,7 @@ class StopFilter:
         return text[: len(text) - held]
 
     def flush(self) -> str:
-        """Return the text that was held back, at the end of the stream."""
+        """At the end of the stream, return the text that was held back."""
         held, self._held = self._held, ""
         return held
 

@@ -40,7 +40,7 @@ class ToolCalls(msgspec.Struct, frozen=True):
     """The schemas of the functions whose arguments are checked."""
 
     def finish(self, answer: Answer) -> list[Adjustment]:
-        """Convert and check the calls of a JSON answer. Return the notes on it."""
+        """Convert and check the calls of a JSON answer. Return the notes on the answer."""
         decoded = _decode(answer.body)
         notes: list[Adjustment] = []
         changed = False
@@ -60,7 +60,7 @@ class ToolCalls(msgspec.Struct, frozen=True):
         return notes
 
     def check(self, name: str, arguments: str, finish: str | None) -> Adjustment | None:
-        """Return a note on the arguments of a call, or None if they are valid or not checked."""
+        """Return a note on the arguments of a call, or None if the arguments are valid or are not checked."""
         schema = self.schemas.get(name)
         if schema is None:
             return None
@@ -96,7 +96,7 @@ def functions_of(body: Body) -> list[dict[str, Any]]:
 
 
 def read_tool_calls(options: Options, functions: list[dict[str, Any]]) -> ToolCalls | None:
-    """Return the conversions and checks that the answers need, or None. `functions` are those of the caller."""
+    """Return the conversions and checks that the answers need, or None. `functions` are the caller's functions."""
     memo = options.memo
     checked = memo.get(CHECKED_ARGUMENTS, frozenset())
     if not (checked or CUSTOM_TOOLS in memo or LEGACY_CALLS in memo):

@@ -1,6 +1,7 @@
 """Counts the prompt tokens of a Messages or Responses request for the first target of the requested model.
 
-A provider with the same API counts them. If the provider has another API or does not answer, the gateway counts or estimates them.
+If the provider has the same API, the provider counts the tokens. If it has another API or does not answer, the gateway
+counts or estimates the tokens.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gateway.native.request import check_expressible
 
 
 async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
-    """Return the number of prompt tokens, and under `gateway` whether it is exact. Raise GatewayError."""
+    """Return the number of prompt tokens, and under `gateway` whether it is exact. Raise GatewayError if the request is invalid."""
     await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
     candidates = run.router.all_candidates(model)

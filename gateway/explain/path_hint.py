@@ -41,7 +41,10 @@ def api_of(body: Mapping[str, Any]) -> str | None:
 
 
 def hint(body: Any, path: str) -> str | None:
-    """Return advice to explain a body at another path, or None. Advice is given only at the default path, chat completions."""
+    """Return the advice to explain a body at another path, or None if no other path fits.
+
+    Advice is given only at the default path, chat completions.
+    """
     if path != CHAT_PATH or type(body) is not dict:
         return None
     found = api_of(body)

@@ -24,7 +24,7 @@ def read_call(
     config: Config,
     known: KnownHeaders,
 ) -> Model:
-    """Read a body into its call, and return its model. Raise the GatewayError that a caller would get."""
+    """Read a body into its call, and return the requested model. Raise the GatewayError that a caller would get."""
     try:
         read_request(call, headers, source, known, strict=config.strict)
         read_caller(call, headers, known)

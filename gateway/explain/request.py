@@ -1,6 +1,6 @@
 """The plan for one request: its route, and for each target the exact upstream request or the reason why there is none.
 
-The code that serves calls also reads, fits, adapts and encodes the request here; it is not sent.
+The code that serves calls also reads, fits, adapts and encodes the request here; the request is not sent.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ class _Tree:
     """Builds the nodes of a route's tree as plain values for JSON."""
 
     def __init__(self, router: Router, query: RouteQuery, not_live: Mapping[str, TargetView] | None) -> None:
-        """`not_live` contains the targets in cooldown or being probed; None without a running gateway."""
+        """`not_live` contains the targets in cooldown or being probed; it is None if no gateway is running."""
         self._router = router
         self._query = query
         self._not_live = not_live or {}

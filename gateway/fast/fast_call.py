@@ -1,4 +1,4 @@
-"""One call in the fast lane, from the decision of its limits to the end of its answer.
+"""One call in the fast lane, from the decision of the call's limits to the end of the answer.
 
     start           requests the decision of the limits, if there are any
     set_result      receives the decision, from the callback that read it
@@ -104,7 +104,7 @@ class FastCall(LaneCall):
         self.step(partial(self._target_decided, waiter, decision))
 
     def _target_decided(self, waiter: TargetDecision, decision: Any) -> None:
-        """Send the request if the limits of its target admit it. Else hand the call over: the task requests the decision again."""
+        """Send the request if the target's limits admit the call. Else hand the call over: the task requests the decision again."""
         self._target_decision = None
         if not isinstance(decision, Reservation) or not self._pipeline.failover.is_open(self._route.candidates[0]):
             self._give_back(decision)
@@ -143,7 +143,7 @@ class FastCall(LaneCall):
             self._opening.add_done_callback(self._on_open)
 
     def _on_open(self, opening: asyncio.Task[SentRequest]) -> None:
-        """Continue with the request that was sent on a new connection, or with the error."""
+        """Continue with the request that was sent on a new connection, or with the error if it could not be sent."""
         if self._opening is opening:
             self._opening = None
             self.step(partial(self._opened, opening))

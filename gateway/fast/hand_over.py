@@ -1,7 +1,7 @@
 """Hands calls over from the fast lane to a task of the pipeline, which continues at the point that the call has reached.
 
-A call that waits for the limits continues with a future for the decision. A call whose request was sent continues with that
-attempt (`BegunAttempt`): the task gets the same response or error as if it had sent the request itself.
+A call that waits for the limits continues with a future for the decision. A call whose request was sent continues with the
+attempt that sent it (`BegunAttempt`): the task gets the same response or error as if it had sent the request itself.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class LaneCall(Caller):
             self._listener = asyncio.get_running_loop().create_task(self._listen())
 
     def continue_in_task(self) -> None:
-        """Hand the call over to a task, so that it can be cancelled."""
+        """Hand the call over to a task, so that the call can be cancelled."""
         if self._costs is not None:
             self._decision = asyncio.get_running_loop().create_future()
             self._continue(self._await_decision)
@@ -171,7 +171,7 @@ class LaneCall(Caller):
         self._task = cycle.task
 
     def _release(self) -> None:
-        """Drop the references to the attempt, which refers to this object, and to the connections."""
+        """Drop the references to the connections and to the attempt, which refers to this object."""
         if self._sent is not None:
             self._sent.response.listener = None
         self._exchange = self._admission = self._body = self._opening = self._sent = self._stream = None

@@ -1,9 +1,9 @@
 """The fast lane: serves a call from the callback that read it to the callback that reads its answer, without a task.
 
-It serves complete requests for chat completions of at most MAX_BODY_BYTES whose key, model and parameters are valid. They
-have none of the headers that `gateway.dialects.request_headers` reads, no stop strings and no JSON mode, and they are not
-fitted into a context window. Their first target is live, is reached over the native transport, and has no hedge, mirror,
-engine or continuation. No limit is strict, and the content of the calls is not captured.
+It serves complete requests for chat completions of at most MAX_BODY_BYTES whose key, model and parameters are valid. Such
+requests have none of the headers that `gateway.dialects.request_headers` reads, no stop strings and no JSON mode, and they
+are not fitted into a context window. Their first target is live, is reached over the native transport, and has no hedge,
+mirror, engine or continuation. No limit is strict, and the content of the calls is not captured.
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
 functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
@@ -46,7 +46,7 @@ class FastLane:
         self._max_body = min(MAX_BODY_BYTES, pipeline.max_body)
 
     def serve(self, cycle: RequestCycle) -> bool:
-        """Serve a complete request. Return False, and record nothing, if it needs the pipeline."""
+        """Serve a complete request. If the request needs the pipeline, record nothing and return False."""
         scope = cycle.scope
         if not self._is_open or scope["path"] not in _PATHS or scope["method"] != "POST" or len(cycle.body) > self._max_body:
             return False

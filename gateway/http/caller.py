@@ -1,7 +1,7 @@
 """The caller of one call: request headers, response, disconnect and stalls.
 
 After a disconnect, an ASGI server's `send` silently does nothing. If a client stops reading, `send` blocks forever. This
-module watches for both.
+module watches for disconnects and for writes that block.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Caller:
     def take_body(self) -> bytes | None:
         """Return the whole request body if it has arrived.
 
-        Else return None; the body must then be read with `receive`.
+        If it has not arrived completely, return None; the body must then be read with `receive`.
         """
         return self._cycle.take_body() if self._cycle is not None else None
 
@@ -131,10 +131,13 @@ class Caller:
         return self.disconnected
 
     def claim(self) -> None:
-        """Claim the response. This does nothing here; gateway.attempts.hedge overrides it for hedged attempts."""
+        """Claim the response. This method does nothing; gateway.attempts.hedge overrides it for hedged attempts."""
 
     def pass_natively(self) -> None:
-        """Send the following bytes as they are. This does nothing here; a translated caller overrides it."""
+        """Send the following bytes as they are.
+
+        This method does nothing, because all bytes are sent as they are; a translated caller overrides it.
+        """
 
     async def fail(self, error: bytes) -> None:
         """End a stream with an error object as its last event."""
@@ -229,7 +232,7 @@ class Caller:
                 transport.abort()
 
     def _transport(self) -> Any:
-        """Return the socket's transport if the server exposes it as RequestCycle does; ASGI does not offer it."""
+        """Return the socket's transport, or None if the server does not expose the transport as RequestCycle does."""
         send = self._send
         while isinstance(send, functools.partial):  # the CORS middleware wraps `send`
             send = send.keywords["send"]

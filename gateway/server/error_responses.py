@@ -15,7 +15,7 @@ from gateway.http.request_id import next_id
 
 
 def uses_messages_api(request: Request) -> bool:
-    """Return whether the caller uses Anthropic's API: by its path, or by the header that its clients send."""
+    """Return whether the request is one for Anthropic's API, judged by its path or by the header that Anthropic's clients send."""
     return is_messages_call(request.scope["path"], request.scope["headers"])
 
 

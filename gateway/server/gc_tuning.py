@@ -10,7 +10,7 @@ THRESHOLDS = (5_000, 10, 10)
 
 def freeze_startup_objects() -> None:
     """Exclude modules and configuration from garbage collection. Call this after the start and after each reload."""
-    # A full collection would visit all of them again: 35,000 containers, 6 to 8 ms (measured) in which nothing is served.
+    # A full collection would visit all of these objects again: 35,000 containers, 6 to 8 ms (measured) in which nothing is served.
     # Reference counts free calls and their bodies; only rare cycles, of tracebacks and tasks, are left to the collector, so
     # the youngest generation may be larger than Python's default. Memory stays bounded: collections still run, if less often, and
     # garbage that a reload leaves is collected at the next reload.

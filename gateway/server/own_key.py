@@ -25,7 +25,7 @@ class OwnKey:
         self._gateway = gateway
 
     async def show(self, request: Request) -> Response:
-        """GET /v1/key: describe the key of this request. Its limits include those of its team."""
+        """GET /v1/key: describe the key of this request. The limits of the key include those of its team."""
         key = await self._gateway.generation.keys.identify(request.scope["headers"], request.scope["query_string"])
         key = key if key is not None else VirtualKey("")
         limits = [*key.limits, *(limit for _, limits in key.model_limits for limit in limits)]

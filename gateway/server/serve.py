@@ -36,7 +36,7 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
 
     The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until a handler is set, because the default action ends the process
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # ignored until a handler is set, because the default action would end the process
     raise_file_limit()
     source = ConfigSource(config_path, over)
     try:
@@ -104,7 +104,7 @@ async def _freeze_after_reload(loaded: LoadedConfig, number: int) -> None:
 async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:
     """Stop the process if a configured model file is unusable. Return whether the model is unusable.
 
-    This runs only at the start: a file that becomes unusable later does not stop the gateway and its other providers.
+    The check runs only at the start: a file that becomes unusable later does not stop the gateway and its other providers.
     """
     engines = [engine for engine in gateway.generation.engines.values() if engine.options.model]
     for engine in engines:

@@ -19,7 +19,7 @@ def handle_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -
 
     Call that function last: after a clean shutdown, a further signal must not end the process with an error status.
     """
-    # Not loop.add_signal_handler: removing such a handler restores the default action for a moment, and a signal in that
+    # loop.add_signal_handler is not used: removing such a handler restores the default action for a moment, and a signal in that
     # moment kills the process. signal.signal replaces a handler at once.
     loop = asyncio.get_running_loop()
     callbacks = {signal.SIGTERM: on_stop, signal.SIGINT: on_stop, signal.SIGHUP: on_reload}

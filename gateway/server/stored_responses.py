@@ -17,7 +17,7 @@ from gateway.runtime.gateway import Gateway
 
 
 class StoredResponses:
-    """The endpoints below `/v1/responses/{id}`. Each finds only responses that the caller's virtual key stored."""
+    """The endpoints below `/v1/responses/{id}`. Each endpoint finds only responses that the caller's virtual key stored."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway

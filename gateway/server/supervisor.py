@@ -123,10 +123,10 @@ class _Supervisor:
             _send_signal(process, signal.SIGTERM)
 
     async def _stop_workers(self, workers: list[asyncio.Task[None]]) -> None:
-        """Wait for the workers to exit, and kill those that exceed their time."""
+        """Wait for the workers to exit. Kill those that still run when the time is over or the shutdown is forced."""
         config = self._gateway.config
         await self._shutdown.wait(config.grace)
-        self._listener.close()  # the workers close theirs now too, so that new connections are refused instead of queued
+        self._listener.close()  # the workers close their sockets now too, so that new connections are refused, not queued
         forced = asyncio.create_task(self._shutdown.forced.wait())
         ended = asyncio.create_task(_gather(workers))
         await asyncio.wait([forced, ended], timeout=config.drain + 2 * FLUSH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -182,7 +182,7 @@ class _Supervisor:
             stdin=asyncio.subprocess.PIPE,
             pass_fds=[self._listener.fileno()],
             env=dict(os.environ),
-            start_new_session=True,  # Ctrl-C goes to the supervisor only, which lets calls finish
+            start_new_session=True,  # Ctrl-C must reach only the supervisor, which lets calls finish
         )
         assert process.stdin is not None
         with contextlib.suppress(OSError):  # the worker has already exited, and `_keep_running` restarts it
@@ -195,12 +195,15 @@ class _Supervisor:
         return self._folder / f"worker-{number}.sock"
 
     async def _push_generation(self, loaded: LoadedConfig, generation: int) -> None:
-        """Make every running worker load a new generation. `_update_workers` retries those that are still starting."""
+        """Make every running worker load a new generation. `_update_workers` tries again with workers that are still starting."""
         self._reloader.loaded = loaded
         await asyncio.gather(*(self._update_worker(number) for number in list(self._processes)))
 
     async def _update_worker(self, number: int) -> None:
-        """Make a worker load the current generation. If it cannot, stop it: its successor starts with that generation."""
+        """Make a worker load the current generation.
+
+        If loading fails, stop the worker: its successor starts with the current generation.
+        """
         process, load = self._processes.get(number), self._load_request()
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""The callers' WebSocket handshakes: those of a pattern that allows them are passed, all others are rejected."""
+"""The callers' WebSocket handshakes: a handshake is passed if the pattern of its path allows WebSockets, and is rejected otherwise."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def _reject(
 
 
 def _unsupported(rule: Rule | None, path: str) -> GatewayError:
-    """Return the error for a path without WebSocket connections, with advice if they can be allowed."""
+    """Return the error for a path without WebSocket connections, with advice if the configuration can allow them."""
     status, code, message = UPGRADE_UNSUPPORTED
     example = None if rule is not None else example_entry(path, websocket=True)
     if rule is not None:

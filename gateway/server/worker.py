@@ -81,7 +81,7 @@ async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) 
 
 
 async def _load(gateway: Gateway, callers: Server, load: LoadRequest) -> LoadReply:
-    """Switch to another generation. Ignore a request for the current one or an earlier one."""
+    """Switch to another generation. Ignore a request for the current generation or an earlier one."""
     if load.generation <= gateway.generation.number:
         return LoadReply(gateway.generation.number)
     try:

@@ -1,6 +1,6 @@
 """Usage of workers for their supervisor: one JSON request and reply per connection, on a unix socket of the worker.
 
-It is needed only while the store is unavailable. Otherwise the store has the usage of all processes.
+The supervisor asks for this usage only while the store is unavailable. Otherwise the store has the usage of all processes.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ async def serve_usage(control: str, counters: UsageCounters) -> asyncio.Server:
 async def usage_of_workers(
     controls: Iterable[Path], days: Sequence[str], timeout_s: float = ASK_TIMEOUT_S
 ) -> tuple[list[RowCopy], bool]:
-    """Return the rows of these days of all workers that answer, and whether all have answered."""
+    """Return the workers' rows of these days, and whether all workers have answered."""
     asked = [_ask(Path(f"{control}{SUFFIX}"), days, timeout_s) for control in controls]
     answers = await asyncio.gather(*asked)
     return [copy for answer in answers for copy in answer or ()], None not in answers
 
 
 async def _ask(path: Path, days: Sequence[str], timeout_s: float) -> list[RowCopy] | None:
-    """Return one worker's rows of these days, or None if it does not answer."""
+    """Return one worker's rows of these days, or None if the worker does not answer."""
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_unix_connection(path)

@@ -1,6 +1,6 @@
 """Publishes to Redis the settled and the reserved amount of each budget of one process.
 
-Publishing twice changes nothing.
+Publishing the same amount again changes nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BudgetSync:
     def publish_reserved(self) -> None:
         """Publish the reserved amounts.
 
-        Call this only while no decision is in flight, because it would overwrite the decision's reservation.
+        Call this only while no decision is in flight, because publishing would overwrite the decision's reservation.
         """
         self.reserved_uncertain = False
         now = steady_now()
@@ -68,7 +68,7 @@ class BudgetSync:
 
     @property
     def has_reserved(self) -> bool:
-        """Whether this process has reserved amounts to publish; amounts of zero are kept for some periods."""
+        """Whether this process has reserved amounts to publish, including amounts of zero in recent periods."""
         return bool(self._reserved)
 
     def _publish(self, entries: list[EntryAndReserved]) -> None:

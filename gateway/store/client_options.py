@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from redis.credentials import CredentialProvider
 
 TIMEOUT_S = 1.0
-"""Timeout for connecting and for each reply. It may be long: only calls that store or continue a response wait for these clients."""
+"""Timeout for connecting and for each reply.
+
+This timeout may be long: only calls that store or continue a response wait for these clients.
+"""
 
 
 def credentials_provider(credentials: Callable[[], tuple[str, str]]) -> CredentialProvider:

@@ -1,8 +1,8 @@
 """One connection to Redis with a reply timeout and a circuit breaker. It reconnects automatically.
 
 While the breaker is open, scripts fail at once. The server is located again for each connection. After a failover or
-the migration of a hash slot, the old server replies with an error or not at all. This opens the breaker, and the next
-connection goes to the server that Sentinel or the cluster names.
+the migration of a hash slot, the old server replies with an error or not at all. An error or a missing reply opens
+the breaker, and the next connection goes to the server that Sentinel or the cluster names.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class RedisConnection:
         """Create a connection; `start` opens it.
 
         `locate` finds the server. `probe` is a key to which the server must accept writes. `on_change` is called after
-        each change of `up` and after each failed connection attempt. Its argument is the reason ("" if up).
-        `count_error` is called with the kind of each failure.
+        each change of `up` and after each failed connection attempt. The argument of `on_change` is the reason why the
+        server is unreachable ("" if `up` is True). `count_error` is called with the kind of each failure.
         """
         self._locate = locate
         self._probe = probe
@@ -188,7 +188,7 @@ class RedisConnection:
         role = await _ask_if_permitted(connection, "ROLE")
         if role and role[0] != b"master":
             raise ValueError(f"{address} is a replica: use its master")
-        memory = await _ask_if_permitted(connection, "INFO", "memory")  # not CONFIG GET, which many Redis accounts may not run
+        memory = await _ask_if_permitted(connection, "INFO", "memory")  # instead of CONFIG GET, which many Redis accounts may not run
         policy = _info_field(memory, b"maxmemory_policy")
         if policy not in (b"", b"noeviction"):
             raise ValueError(f"maxmemory-policy is {policy.decode()[:40]}, which evicts limits: set noeviction")

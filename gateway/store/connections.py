@@ -74,7 +74,7 @@ class RedisConnections:
         return max(connection.slowest_reply_s for connection in self._connections.values())
 
     async def start(self) -> None:
-        """Open all connections. Return after the first attempt of each, successful or not."""
+        """Open all connections. Return after the first attempt of each connection, successful or not."""
         self.is_used = True
         await asyncio.gather(*(connection.start() for connection in self._connections.values()))
 

@@ -24,7 +24,7 @@ class DecisionWaiter(Protocol):
 
 
 async def wait_for_decision(future: asyncio.Future[T], give_back: Callable[[T], None]) -> T:
-    """Return the decision. If it arrives just as the caller disconnects, call `give_back` with it."""
+    """Return the decision. If the decision arrives just as the caller disconnects, call `give_back` with it."""
     try:
         return await future
     except BaseException:

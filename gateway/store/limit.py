@@ -1,11 +1,11 @@
 """Limits and the decisions about them: Limit, Costs, Reservation, Refusal, and the Limiter interface that all stores implement.
 
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
-window that ends at an admission exceeds the limit. This counts up to one slot too many: at least 120/121 of the limit
-(100/101 for a window of one second) is usable. Spend is limited per period: a calendar day, week or month, or the whole
-time (gateway.store.periods). The spend of a period is the amount settled in it (gateway.store.settled_spend) plus the
-amount reserved by calls in flight. A call belongs to the period of its admission. Times are in microseconds since 1970
-and amounts of money in nano-dollars, so that all arithmetic is on integers.
+window that ends at an admission exceeds the limit. This rule counts up to one slot too many: at least 120/121 of the
+limit (100/101 for a window of one second) is usable. Spend is limited per period: a calendar day, week or month, or the
+whole time (gateway.store.periods). The spend of a period is the amount settled in it (gateway.store.settled_spend) plus
+the amount reserved by calls in flight. A call belongs to the period of its admission. Times are in microseconds since
+1970 and amounts of money in nano-dollars, so that all arithmetic is on integers.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Limit:
 
         Limits of one `side` share a Redis hash tag, so that one script can decide them together. With `strict`, the
         number of tokens reserved before a call is an upper bound instead of an estimate. `model` is the name or pattern
-        of the models whose calls count, "" for all. `timezone` is that of a budget's periods.
+        of the models whose calls count, "" for all. `timezone` is the time zone of a budget's periods.
         """
         self.owner = owner
         self.scope = owner.partition(":")[0]
@@ -154,7 +154,7 @@ class Limit:
 class LimitStatus(msgspec.Struct, frozen=True):
     """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again.
 
-    The seconds are infinite for a `total` budget, which is never available again.
+    The seconds are infinite for a `total` budget, whose full amount is never available again.
     """
 
     limit: Limit
@@ -214,7 +214,7 @@ class Refusal(msgspec.Struct, frozen=True):
     unavailable: bool = False
     """Whether the refusal is due to an unavailable store: mode `closed`, a share of 0, or a budget whose share is used up."""
     busy: bool = False
-    """Whether the rest of the budget is not spent, but reserved by calls in flight."""
+    """Whether the unspent part of the budget is reserved by calls in flight."""
 
 
 class Limiter(Protocol):

@@ -1,7 +1,7 @@
 """Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
 
 In the scripts, an instance is one run of a process. Members are a sorted set of instances, scored by the time at which
-their next heartbeat is overdue. A hash beside it (key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the
+their next heartbeat is overdue. A hash beside this set (key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the
 divisor that the instance applies to limits during an outage, the time in microseconds for which its share is held back
 after it stops responding, and its seat in the fleet, which its replacement takes over.
 """

@@ -2,7 +2,7 @@
 
 The reply says whether the store lost the previous heartbeat, and with it possibly all other data. A process that shuts
 down leaves the group. A process that stops responding may be dead, or it may be cut off from Redis and apply its shares.
-Therefore its share of each limit is held back from the others for `HOLD_BACK_S`, or until a replacement with its seat
+Therefore its share of each limit is held back from the other processes for `HOLD_BACK_S`, or until a replacement with its seat
 starts.
 """
 
@@ -40,8 +40,8 @@ class Members:
         """Create a membership; the first heartbeat joins the group.
 
         `lease` is the time in microseconds for which a concurrent call counts without renewal. `on_forgotten` is called
-        if the store has lost the previous heartbeat. `seat` identifies this process's position in the fleet, which its
-        replacement takes over; "" if it has none.
+        if the store has lost the previous heartbeat. `seat` is the position of this process in the fleet, which a
+        replacement of the process takes over; "" if the process has none.
         """
         self._run = run
         self._instance = instance

@@ -174,7 +174,7 @@ class MemoryLimiter:
         """Return the slot to charge, the remaining amount, and the seconds until `cost` fits.
 
         The wait is None if the cost fits now, or if it exceeds the limit and never fits. For a limit on concurrent
-        calls, it is BUSY_RETRY_S, even if the call fits.
+        calls, the wait is BUSY_RETRY_S, even if the call fits.
         """
         if limit.slot == NO_SLOT:
             return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S

@@ -120,7 +120,7 @@ class OutageLimiter:
     def _record_usage(self, limit: Limit, admission_slot: int, reserved: int, used: int) -> None:
         """Record usage for the replay.
 
-        If a call began before this window, count only the excess over its reservation.
+        If the call was admitted before this window, count only the excess over its reservation.
         """
         slot = limit.slot_at(self._now())
         window = self._used.setdefault(limit.key, (limit, Window(slot)))[1]
@@ -147,8 +147,9 @@ class OutageLimiter:
     def _concurrency_share(self, limit: Limit) -> Limit:
         """Return this process's share of a limit on concurrent calls.
 
-        While the store still counts the calls from before the outage, the share is their number plus a part of the
-        remaining amount. It exceeds the regular share only if their number alone does. After that time, it is the regular share.
+        While the store still counts the calls from before the outage, the share is the number of these calls plus a
+        part of the remaining amount. The result exceeds the regular share only if the number of these calls does. After
+        that time, the regular share applies.
         """
         leases_ended = self._now() - self._began > LEASES_HELD_US
         share = self._shares.get(limit.key)

@@ -1,7 +1,7 @@
 """Logs when a subsystem of this process can no longer use the store, and when it can use the store again.
 
 RedisConnections reports outages. Failures of other subsystems (run-time keys, cooldowns) are reported only if there is
-no outage: without one, they have a separate cause, such as missing permissions.
+no outage: they then have a cause of their own, such as missing permissions.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class OutageLog:
         self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._report_pending)
 
     def _report_pending(self) -> None:
-        """Report pending failures. During an outage, wait and check again."""
+        """Report pending failures. During an outage, only start the timer again."""
         self._timer = None
         if not self._pending:
             return

@@ -63,7 +63,7 @@ class PeriodClock:
         return local // self.width if self.width else month_number(local)
 
     def start(self, number: int) -> int:
-        """Return the time at which a period begins. The whole time never ends."""
+        """Return the time at which a period begins, or NEVER_US for the period after the whole time."""
         if self.width == NEVER_US:
             return NEVER_US if number else 0
         if self.width and self._zone is UTC:

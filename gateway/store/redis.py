@@ -63,8 +63,8 @@ class RedisLimiter:
         """Create a limiter; `start` connects.
 
         `report` receives one line at the start of an outage and one at its end. `hold_back_s` is how long other
-        processes hold back the share of this process after it stops responding. `seat` identifies this process's
-        position in the fleet, which its replacement takes over.
+        processes hold back the share of this process after it stops responding. `seat` is the position of this process
+        in the fleet, which a replacement of the process takes over.
         """
         self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())
@@ -100,7 +100,7 @@ class RedisLimiter:
         return {"live": self._members.count - missing, "missing": missing}
 
     async def start(self) -> None:
-        """Connect to Redis. While it is unavailable, outage modes apply."""
+        """Connect to Redis. While Redis is unavailable, outage modes apply."""
         await self.connections.start()
         self._heartbeat_task = asyncio.create_task(self._run_heartbeats())
 
@@ -170,7 +170,7 @@ class RedisLimiter:
             self._settle_timer = asyncio.get_running_loop().call_later(SETTLE_DELAY_S, self._send_settlements)
 
     def _count_spend(self, reservation: Reservation, actual: Costs) -> None:
-        """Add to the settled spend. The store only receives its total, so spend is counted here exactly once."""
+        """Add to the settled spend. The store receives only the total, so each amount is counted exactly once, here."""
         for index, limit in enumerate(reservation.limits):
             if limit.kind == "spend":
                 self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
@@ -303,7 +303,7 @@ class RedisLimiter:
             on_sent()
 
     def _on_connection_change(self, up: bool) -> None:
-        """Begin or end an outage. At its end, replay the recorded usage before any decision is requested."""
+        """Begin or end an outage. At the end, replay the recorded usage before any decision is requested."""
         self._refused.clear()
         if not up:
             self.outage.begin(self._members.divisor, self._open.values())
@@ -315,7 +315,7 @@ class RedisLimiter:
         unanswered, self._unanswered_forced = self._unanswered_forced, []
         self._usage_replay.replay(usages)
         self._resend_state(unanswered)
-        self._members.send_heartbeat(self._leases)  # last, because it releases the share held back for this process
+        self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
 
     def _resend_state(self, unanswered: Sequence[PendingDecision] = ()) -> None:
         """Send settlements, open reservations and settled spend again, because the store may have lost data."""

@@ -1,4 +1,4 @@
-"""redis-py clients for everything except decisions on limits: run-time keys, cooldowns, the ledger, stored responses and others."""
+"""redis-py clients for everything except decisions on limits: run-time keys, cooldowns, the ledger, stored responses and more."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def open_client(address: RedisAddress, tag: str) -> Redis:
     """Return a client for keys with this hash tag.
 
-    It does not retry. For each new connection it reads the password again and locates the server of the tag.
+    The client does not retry. For each new connection, it reads the password again and locates the server of the tag.
     """
     from redis.asyncio import ConnectionPool, Redis, UnixDomainSocketConnection
 

@@ -114,7 +114,7 @@ class RedisResponses:
                 await client.aclose()
 
     async def _run(self, command: str, *arguments: Any) -> Any:
-        """Run one command. Raise StoreUnavailableError if it fails."""
+        """Run one command. Raise StoreUnavailableError if the command fails."""
         from redis.exceptions import ConnectionError as RedisConnectionError
         from redis.exceptions import RedisError
         from redis.exceptions import TimeoutError as RedisTimeoutError

@@ -3,15 +3,17 @@
 The scripts for membership are in gateway.store.member_scripts. An instance is one run of a process. Times are in
 microseconds and taken from Redis. Keys and their types:
 
-- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all slots; every
-other field is a slot number with the amount charged to it. - Budget: a hash. `p` is the period, `t` the total settled in it;
-every other field is an instance with the amount it settled. - Reserved amounts of a budget (key `...:held`): a hash with one
-field `INSTANCE:PERIOD` per instance. A field counts while its instance is a member, and only that instance writes it. - Reserved
-amounts of a window of tokens (key `...:held`): a hash with one field `SLOT:INSTANCE` per instance with calls in flight. The
-amounts are part of the amount charged to the slot. A field counts while its instance is a member. - Concurrent calls: a sorted
-set of `INSTANCE RESERVATION`, scored by the end of the lease. - Reservation: a string under the id of the reservation. Because of
-it, repeated admissions and settlements have no effect. An empty string marks a cancelled call, whose admission got no reply and
-may arrive late.
+- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all
+  slots; every other field is a slot number with the amount charged to it.
+- Budget: a hash. `p` is the period, `t` the total settled in it; every other field is an instance with the amount it
+  settled.
+- Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts
+  while its instance is a member, and only that instance writes it.
+- Reserved amounts of a window of tokens (key `...:held`): a hash with one field `SLOT:INSTANCE` per instance with calls
+  in flight. The amounts are part of the amount charged to the slot. A field counts while its instance is a member.
+- Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
+- Reservation: a string under the id of the reservation. Because of this key, repeated admissions and settlements have
+  no effect. An empty string marks a cancelled call, whose admission got no reply and may arrive late.
 
 Redis does not roll back a script that fails, so each decision validates everything it reads before its first write. Lua
 numbers are doubles, exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.

@@ -29,7 +29,7 @@ class Topology:
             import redis.asyncio.sentinel  # noqa: F401
 
     async def locate(self) -> RedisAddress:
-        """Return the address to connect to. Raise ConnectionError if no node returns it."""
+        """Return the address to connect to. Raise ConnectionError if no node returns an address."""
         if self._address.kind == "one":
             return self._address
         ask = self._master_by_sentinel if self._address.kind == "sentinel" else self._owner_by_cluster_node

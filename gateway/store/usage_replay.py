@@ -24,7 +24,7 @@ class SlotUsage(msgspec.Struct):
 
 
 class UsageReplay:
-    """The replay of one process. Usage without a reply is sent again with the next replay."""
+    """The replay of one process. Usage whose replay got no reply is sent again with the next replay."""
 
     def __init__(self, run: RunScript, now: Callable[[], int] = steady_now) -> None:
         self._run = run
@@ -32,7 +32,7 @@ class UsageReplay:
         self._pending: list[SlotUsage] = []
 
     def replay(self, usages: Iterable[SlotUsage]) -> None:
-        """Send `usages`, together with those that got no reply the last time."""
+        """Send `usages`, together with the earlier usages whose replay got no reply."""
         pending, self._pending = [*self._pending, *usages], []
         sides: dict[str, list[SlotUsage]] = {}
         for usage in pending:

@@ -20,7 +20,7 @@ _NO_ERROR = _SILENT | {b"false"}
 
 
 def is_present(value: msgspec.Raw) -> bool:
-    """Return whether a value is neither absent nor null (msgspec cannot type `Raw | None`)."""
+    """Return whether a value is present and is not null (msgspec cannot type `Raw | None`)."""
     return len(value) != 0 and bytes(value) != b"null"
 
 
@@ -95,7 +95,7 @@ class OpeningChunk(msgspec.Struct):
 
 
 def has_content(opening: OpeningChunk) -> bool:
-    """Return whether a chunk has more than roles."""
+    """Return whether a chunk has any content besides roles."""
     for choice in opening.choices or ():
         if is_present(choice.text) and bytes(choice.text) not in _SILENT:
             return True

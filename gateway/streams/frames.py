@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""Maximum size of a message that is searched for a mark. Longer ones pass without being read."""
+"""Maximum size of a message that is searched for a mark. A longer message is not searched."""
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012
@@ -73,7 +73,7 @@ class FrameReader:
 
 
 class MessageReader(FrameReader):
-    """Also passes each unmasked text message that contains a mark to a callback."""
+    """Follows the frames, and passes each unmasked text message that contains a mark to a callback."""
 
     __slots__ = ("_is_text", "_mark", "_on_message", "_pieces", "_size")
 

@@ -2,7 +2,7 @@
 
 A server that escapes text piece by piece writes a character outside the Basic Multilingual Plane as a surrogate pair,
 and the two halves may end up in two events: `"\\ud83d"`, then `"\\ude00"`. Python's `json` writes `NaN` and `Infinity`,
-which parsers of other languages reject. Nothing here runs for an event or an answer that can be read.
+which parsers of other languages reject. An event or an answer that is valid JSON is not repaired.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class _Walk:
 
 
 def whole(text: str) -> str:
-    """Return a text in which half characters are replaced. It is the text itself if there are none."""
+    """Return a text in which half characters are replaced, or the text itself if it has none."""
     return text if _half.search(text) is None else _half.sub(REPLACEMENT, text)
 
 
 def mended(data: bytes) -> bytes | None:
-    """Replace the half characters and non-finite numbers of a JSON document. Return None if it has none or cannot be read."""
+    """Replace the half characters and non-finite numbers of a JSON document. Return None if the document has neither or cannot be read."""
     try:
         value = _parse(data.decode())
         if type(value) not in (dict, list):

@@ -14,7 +14,7 @@ END: Event = ("", b"")
 
 
 class MendedStream(StreamDecoder):
-    """Mends the events of a stream before `inner` decodes them. It is used from the first event that needs it."""
+    """Mends the events of a stream before `inner` decodes them. A stream uses it from the first event that must be mended."""
 
     def __init__(self, inner: StreamDecoder) -> None:
         self._inner = inner
@@ -60,5 +60,5 @@ def feed_mending(decoder: StreamDecoder, name: str, data: bytes) -> tuple[Stream
 
 
 def ending_of(decoder: StreamDecoder | None) -> Sequence[Event]:
-    """Return the event that ends a stream without [DONE], if its decoder holds events."""
+    """Return the event that ends a stream without [DONE], if the decoder may hold events."""
     return (END,) if type(decoder) is MendedStream else ()

@@ -1,7 +1,7 @@
 """Relays a stream in the caller's own format: the bytes of the upstream, in pieces of any size.
 
 After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
-error, the end), and it is split into events only if it contains one of them. The rules are those of `gateway.streams.relay`:
+error, the end), and it is split into events only if it contains such a mark. The rules are those of `gateway.streams.relay`:
 nothing is released before the first content; a stream succeeds if it has a finish reason; events that arrived before a
 failure are sent.
 
@@ -34,7 +34,7 @@ class EventReader(Protocol):
     marks: tuple[bytes, ...]
     """Byte strings: each event that must be read after the first content contains one. All other events are content."""
     content_mark: bytes
-    """A byte string that occurs once in each event with content. It is counted to estimate missing usage."""
+    """A byte string that occurs once in each event with content. Its occurrences are counted to estimate missing usage."""
     finish_reasons: tuple[str | None, ...]
     stop: str | None
     """The stop string that ended the answer."""
@@ -45,7 +45,7 @@ class EventReader(Protocol):
         ...
 
     def read(self, name: str, data: bytes) -> EventKind:
-        """Read an event, given its name ("" if it has none) and its data. Raise StreamFailure for an error."""
+        """Read an event, given its name ("" if it has none) and its data. Raise StreamFailure if the event is an error."""
         ...
 
     def ending(self) -> bytes:
@@ -76,7 +76,7 @@ class NativeRelay:
         self._held: list[bytes] = []
         self._held_size = 0
         self._tail: list[bytes] = []
-        """The event with the finish reason, and those after it."""
+        """The event with the finish reason, and the events after it."""
         self._failure: StreamFailure | None = None
         self._sent = False
         self._surplus = 0
@@ -114,15 +114,18 @@ class NativeRelay:
         return self._surplus + (self._parser.normalised if self._parser is not None else 0)
 
     def discard(self, rest: bytes) -> bool:
-        """Discard data after the end. Return whether any was found besides blank lines.
+        """Discard data after the end. Return whether there was any besides blank lines.
 
-        Such data counts as an irregularity.
+        Data other than blank lines counts as an irregularity.
         """
         self._surplus += bool(rest.strip())
         return self._surplus > 0
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the bytes to send for a piece of the body, possibly b"". Raise StreamFailure if it is invalid."""
+        """Return the bytes to send for a piece of the body, possibly b"".
+
+        Raise StreamFailure if an event is too large, or if the stream fails before anything was sent.
+        """
         if self._pending:
             piece, self._pending = self._pending + piece, b""
         whole = self._unify(piece) if self._parser is not None or b"\r" in piece else self._cut(piece)
@@ -155,13 +158,13 @@ class NativeRelay:
         return self._parser
 
     def _rewrite(self, events: Iterable[Event]) -> bytes:
-        """Return events with their names. Those that wait for the other half of a character are held."""
+        """Return the bytes of events with their names. Events that wait for the other half of a character are held."""
         if self._mender is not None:
             events = [ready for name, data in events for ready in self._mender.feed(name, data)]
         return b"".join([_written(name or _type_of(data), data) for name, data in events])
 
     def _begin_mending(self, whole: bytes) -> bytes:
-        """Mend these events and all that follow. Return the bytes of those that are complete."""
+        """Mend these events and all that follow. Return the bytes of the events that need no further half character."""
         self._parse_lines()
         self._mender = EventMender()
         return self._rewrite([event for event in map(_parsed, whole[:-2].split(b"\n\n")) if event[1]])
@@ -202,7 +205,7 @@ class NativeRelay:
         return self._release() + sent if self._held else sent
 
     def _read(self, whole: bytes, out: list[bytes]) -> None:
-        """Read complete events. Append to `out` those to send now."""
+        """Read complete events. Append to `out` the events to send now."""
         events = whole[:-2].split(b"\n\n")
         for at, event in enumerate(events):
             name, data = _parsed(event)
@@ -225,7 +228,7 @@ class NativeRelay:
                 return
 
     def _kind(self, name: str, data: bytes) -> tuple[EventKind, bytes]:
-        """Read an event. Return its role, and its data without values that JSON does not have."""
+        """Return the kind of an event, and its data, repaired if it was not valid JSON."""
         try:
             return self.reader.read(name, data), data
         except UNREADABLE_ERRORS as error:
@@ -251,7 +254,7 @@ class NativeRelay:
         return held
 
     def end(self) -> bytes:
-        """Return the last bytes to send: held events, and those from the finish reason on.
+        """Return the last bytes to send: held events, and the events from the finish reason on.
 
         Raise StreamFailure if the stream failed, or if it ended before it had a finish reason.
         """

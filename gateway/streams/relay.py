@@ -7,9 +7,9 @@ bytes. Unused values are not decoded, and a piece that needs no change is return
 Rules for every stream:
 
 - Before the first content, events of up to MAX_HELD_BYTES in total are held, so that another target can still answer.
-- A stream succeeds if every choice has a finish reason. Its caller gets exactly one [DONE].
+- A stream succeeds if every choice has a finish reason. The caller of such a stream gets exactly one [DONE].
 - Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
-  together with it.
+together with the failure.
 - Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
@@ -136,7 +136,7 @@ class Relay:
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the bytes to send for a piece of the body, possibly b"". Raise StreamFailure if it is invalid."""
+        """Return the bytes to send for a piece. Raise StreamFailure if an event is too large or nothing was sent before a failure."""
         parser = self._parser
         events = 0 if self._frame is None or parser.pending else count_framed(piece, *self._frame)
         if events and self.chunks + events <= self._most:
@@ -250,7 +250,7 @@ class Relay:
         unchanged = plain
         for name, data in events:
             if not plain and b"\n" in data:
-                # A JSON string has no raw newline, so this one separated two data lines of the event.
+                # A JSON string has no raw newline, so a newline here separated two data lines of the event.
                 data = data.replace(b"\n", b"")
             if data == b"[DONE]":
                 self.done = True
@@ -297,7 +297,7 @@ class Relay:
             self.opening = opening
 
     def _keep_usage(self, data: bytes, chunk: ReadChunk) -> bytes:
-        """Record the usage of an event and remove it. Return the rest to send, possibly b""."""
+        """Record the usage of an event and remove it. Return the rest of the event, possibly b""."""
         body = Body(data)
         raw = body.get("usage")
         usage = self._read_usage(raw, body.get("service_tier"))

@@ -1,6 +1,6 @@
 """The chunks of a continued stream, rewritten as those of the stream that broke.
 
-They repeat the first stream's identity, do not repeat the role, and omit white space that the caller already has.
+The rewritten chunks have the first stream's identity, do not repeat the role, and omit white space that the caller already has.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class EventTooLargeError(ValueError):
 
 
 class EventParser:
-    """The parser of one stream. `feed` returns the events that a piece completes, `end` an unterminated last event."""
+    """The parser of one stream. `feed` returns the events that a piece completes, and `end` returns an unterminated last event."""
 
     __slots__ = ("_after_cr", "_data", "_data_size", "_name", "_start", "normalised", "pending", "plain")
 

@@ -1,6 +1,6 @@
 """The text that the caller of a stream has received, and the target that sent each part of it.
 
-Another target continues a broken stream from this record. This is pure state: `append` reads events, and nothing is
+Another target continues a broken stream from this record. The transcript is pure state: `append` reads events, and nothing is
 sent from here.
 """
 

@@ -1,4 +1,7 @@
-"""Credentials that callers bring for a provider. They go to that provider only, and the gateway's own state never depends on them."""
+"""Credentials that callers bring for a provider.
+
+Such credentials go to that provider only, and the gateway's own state never depends on them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ NOT_SENT = frozenset({
 
 
 def with_brought(candidates: Sequence[Candidate], credentials: Mapping[str, Secret]) -> list[Candidate]:
-    """Return the candidates, with the caller's credentials at the providers for which it brought any."""
+    """Return the candidates, with the caller's credential for each provider for which the caller brought one."""
     return [
         structs.replace(candidate, backend=backend_with(candidate.backend, credentials))
         if candidate.backend.target.provider in credentials
@@ -27,7 +30,7 @@ def with_brought(candidates: Sequence[Candidate], credentials: Mapping[str, Secr
 
 
 def backend_with(backend: Backend, credentials: Mapping[str, Secret]) -> Backend:
-    """Return the backend with the caller's credential for its provider as the only one, or the same backend if there is none."""
+    """Return the backend with the caller's credential as its only one, or the same backend if the caller brought none for its provider."""
     target = backend.target
     credential = credentials.get(target.provider)
     if credential is None:

@@ -41,7 +41,7 @@ class Bulkhead:
         self.running += 1
 
     async def acquire(self, timeout_s: float) -> bool:
-        """Wait for a slot. Return False on timeout or if the queue is full. If it returns True, call `release` afterwards."""
+        """Wait for a slot. Return False on timeout or if the queue is full. If the result is True, call `release` afterwards."""
         if self.has_room:
             self.enter()
             return True

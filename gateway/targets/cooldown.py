@@ -63,7 +63,7 @@ def seconds_after_failures(settings: CooldownConfig, ejections: int, stated: flo
 
 
 def seconds_after_rate_limits(settings: CooldownConfig, in_a_row: int, stated: float | None) -> float:
-    """Return how long a credential is skipped after a 429: longer after each further one in a row, and at least for `stated` seconds."""
+    """Return how long a credential is skipped after a 429: longer after each further 429 in a row, and at least `stated` seconds."""
     default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(in_a_row - 1, 20), settings.time)
     return max(default, stated or 0.0)
 

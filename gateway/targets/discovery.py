@@ -22,7 +22,7 @@ from providers.model_list import read_model_names
 
 MAX_LIST_BYTES = 4 << 20
 MAX_MODELS = 2_000
-"""Maximum number of models of one provider. Further ones are ignored."""
+"""Maximum number of models of one provider. Further models are ignored."""
 TIMEOUT_S = 10.0
 RETRY_INTERVAL_S = 10.0
 """Maximum time until the next request after a failed one."""
@@ -82,7 +82,7 @@ class Discovery:
         return {(name,): float(len(lister.models or ())) for name, lister in self._listers.items()}
 
     def configure(self, config: Config, backend_of: Callable[[str, str], Backend]) -> None:
-        """Read the lists of this configuration's providers. Until a list has been read, use the last one of the same server."""
+        """Read the lists of this configuration's providers. Until a list has been read, use the last list of the same server."""
         known = {lister.source: lister for lister in self._listers.values()}
         self._cancel()
         self._listers = {}
@@ -150,7 +150,7 @@ def in_words(count: int) -> str:
 
 
 async def read_list(backend: Backend, attempt: int = 0) -> list[str]:
-    """Return the models that a provider lists. Raise ListError. `attempt` selects one of several credentials."""
+    """Return the models that a provider lists. Raise ListError if the list cannot be read. `attempt` selects one of several credentials."""
     target = backend.targets[attempt % len(backend.targets)]
     path = target.kind.models_path(urlsplit(target.base_url).path.rstrip("/"))
     if path is None:

@@ -33,7 +33,7 @@ class FailureRate:
         self._failures += failed
 
     def reaches(self, rate: float) -> bool:
-        """Return whether enough calls were made and at least this share failed.
+        """Return whether enough calls were made and at least this share of them failed.
 
         For a rate of 1, return False: a target that always fails is detected by its failures in a row.
         """

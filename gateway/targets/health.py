@@ -89,7 +89,7 @@ class TargetHealth:
     def configure(self, provider: ProviderConfig) -> None:
         """Apply a provider's settings.
 
-        Refused credentials and missing models are tried again, because the configuration may have new ones.
+        Refused credentials and missing models are tried again, because the new configuration may correct them.
         """
         self.settings = provider.cooldown
         max_concurrent = provider.max_concurrent
@@ -131,7 +131,8 @@ class TargetHealth:
         """Whether a call must not be sent, even if no target of its route is live.
 
         A target that fails slowly, or that announced a Retry-After, gets one probe at a time, at most one per
-        PROBE_INTERVAL_S. One that fails fast gets every call, and one in another cooldown gets one call at a time.
+        PROBE_INTERVAL_S. A target that fails fast gets every call, and a target in a cooldown for another reason gets one
+        call at a time.
         """
         now = self._clock()
         if self.ejected:
@@ -229,9 +230,9 @@ class TargetHealth:
                 self._recover()
 
     def record_failure(self, target: Target, failure: Failure, *, probe: bool = False, took: float = 0.0) -> Reason | None:
-        """Record a failed attempt. Return the reason of the cooldown that it starts, if any.
+        """Record a failed attempt. Return the reason of the cooldown that the failure starts, if any.
 
-        `took`: seconds that the caller waited for the failure or for the beginning of the answer.
+        `took` is the time in seconds that the caller waited for the failure or for the beginning of the answer.
         """
         blame = FAILURES[failure.kind].blame
         if blame == "caller":
@@ -252,14 +253,15 @@ class TargetHealth:
         return self._count_failure(failure, probe, took)
 
     def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
-        """Record that a caller disconnected after too long a silence. Return the reason of the cooldown that this starts, if any."""
+        """Record that a caller disconnected after too long a silence. Return the reason of the cooldown that the silence starts, if any."""
         self.last_failure = "left"
         return self._count_failure(LEFT, probe, seconds)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
         """Count a failure.
 
-        Start a cooldown if a probe failed, or if the failures in a row or their rate reach a limit.
+        Unless the target is in a cooldown, start one if the upstream is overloaded and states a time to wait, if a probe
+        failed, or if the failures in a row or their rate reach a limit.
         """
         self.failures += 1
         now = self._failed_at = self._clock()
@@ -328,7 +330,7 @@ class TargetHealth:
             self._recover(is_remote=True)
 
     def credential_cooldowns(self) -> list[Cooldown]:
-        """Return the cooldown of each credential in the configuration's order, or an empty list if there is only one."""
+        """Return the cooldown of each credential in the configuration's order, or an empty list if there is only one credential."""
         return [self._cooldown_of(target) for target in self._targets]
 
     def _cooldown_of(self, target: Target) -> Cooldown:

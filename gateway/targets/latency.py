@@ -44,7 +44,7 @@ class LatencyHistogram:
             self.total /= 2
 
     def quantile(self, share: float) -> float | None:
-        """Return a time that `share` of the observations do not exceed, rounded up. Return None if there are too few."""
+        """Return a time that `share` of the observations do not exceed, rounded up. Return None if there are too few observations."""
         if self.total < MIN_OBSERVATIONS:
             return None
         rest = share * self.total

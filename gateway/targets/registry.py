@@ -38,7 +38,7 @@ class TargetRegistry:
                 health.configure(providers[health.provider])
 
     def health_of(self, target: Target) -> TargetHealth:
-        """Return the health of a target. With a credential that the caller brought, this is a new object that is not kept.
+        """Return the health of a target. If the caller brought the credential, return a new object that is not kept.
 
         Failures, rate limits and calls with such a credential must not affect the health of the target with the
         gateway's own credentials.

@@ -1,4 +1,4 @@
-"""The secrets of a target, which are masked in every text that it returns."""
+"""The secrets of a target, which are masked in every text that the target returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MIN_SECRET_CHARS = 8
 
 
 def secrets_of(target: Target) -> tuple[str, ...]:
-    """Return the credential and the configured header values, each as it is and percent-encoded. Short ones are left out."""
+    """Return the credential and the configured header values, each as it is and percent-encoded. Short values are left out."""
     found = [target.credential] if target.credential and len(target.credential) > 3 else []
     found += [value for _, value in target.headers if len(value) >= MIN_SECRET_CHARS]
     encoded = [quote(value, safe="") for value in found]

@@ -1,9 +1,9 @@
 """Cooldowns that several processes share through Redis.
 
 About once a second, each process runs one command that publishes its cooldowns that have started or ended early, and
-reads those of all other processes. Each process decides on its own cooldowns and also applies those of the others, timed
-by the clock of Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each process uses only
-its own observations.
+reads those of all other processes. Each process decides on its own cooldowns and also applies those of the other
+processes, timed by the clock of Redis. A new process starts with the stored cooldowns. While Redis is unavailable, each
+process uses only its own observations.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class SharedCooldowns:
         self._stopping.set()
         self._has_news.set()
         if self._task is not None:
-            # Not cancelled at once, because redis-py may mistake the cancellation for a lost connection and retry.
+            # The task is not cancelled at once, because redis-py may mistake the cancellation for a lost connection and retry.
             await asyncio.wait([self._task], timeout=timeout_s)
             self._task.cancel()
         if self._client is not None:
@@ -123,7 +123,7 @@ class SharedCooldowns:
                 await event.wait()
 
     async def _exchange(self) -> None:
-        """Send the changes of this process and apply those of others."""
+        """Send the changes of this process and apply the changes of other processes."""
         from redis.exceptions import RedisError
 
         unsent, self._unsent = self._unsent, []

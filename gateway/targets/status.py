@@ -136,7 +136,7 @@ def write_views(path: Path, views: list[TargetView]) -> None:
 
 
 def read_views(path: Path) -> list[TargetView]:
-    """Read a worker's targets. Return an empty list if it has written none yet."""
+    """Read a worker's targets. Return an empty list if the worker has written none that can be read."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[TargetView])
     except (OSError, msgspec.DecodeError):

@@ -40,7 +40,10 @@ CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
 NAMES = ("key", "team", "end_user", "model")
-"""Fields that are never cut, because queries of past calls compare them with whole names. Each has at most 320 characters."""
+"""Fields that are never cut, because queries of past calls compare them with whole names.
+
+The value of each field has at most 320 characters.
+"""
 # messages of other errors may quote a prompt, so they are not logged
 LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
 """Errors whose message is written by the gateway and is therefore logged."""
@@ -105,7 +108,7 @@ class CallLog:
         self._lines.clear()
 
     def _write_queued(self) -> None:
-        """Write queued data until None is queued. This runs in the thread."""
+        """Write queued data until None is queued. This method runs in the thread."""
         while (data := self._work.get()) is not None:
             self._output.write(data)
             self._writing = False
@@ -123,7 +126,7 @@ class CallLog:
 
 
 def _limits_of(call: Call) -> Sequence[LimitStatus]:
-    """Return the states of the limits that admitted a call. Those of a refused call are in its line."""
+    """Return the states of the limits that admitted a call. The line of a refused call already contains the states of its limits."""
     return call.reservation.statuses if call.reservation is not None and call.error is None else ()
 
 
@@ -152,7 +155,7 @@ def safe_name(text: str | None) -> str | None:
 
 
 def shown_user(user: str) -> str:
-    """Return an end user if it is one word, else the beginning of its SHA-256, because callers may put any text there."""
+    """Return the name of an end user if it is one word, else the beginning of its SHA-256, because callers may send any text."""
     return user if _USER.match(user) else f"sha256:{hashlib.sha256(user.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
@@ -189,7 +192,7 @@ def _of_other_targets(call: Call) -> dict[str, Any]:
 
 
 def _adjustment_text(adjustment: Adjustment) -> str:
-    """Return `param:action`, with the old and new value if both are numbers, because texts may quote the request."""
+    """Return `param:action`, with the old and new value only if both are numbers, because texts may quote the request."""
     text = f"{safe_name(adjustment.param)}:{adjustment.action}"
     numbers = [value for value in (adjustment.from_, adjustment.to) if type(value) in (int, float)]
     return f"{text} {numbers[0]:.12g} -> {numbers[1]:.12g}" if len(numbers) == 2 else text

@@ -54,7 +54,10 @@ class Recorder(Protocol):
         """Number of waiting lines that were dropped."""
 
     def append(self, lines: list[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
-        """Add lines and the contents of calls. Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError if that fails."""
+        """Add lines and the contents of calls.
+
+        Raise OSError, sqlite3.Error, MsgspecError or StoreUnavailableError if they cannot be added.
+        """
 
     def close(self) -> None:
         """Release the file or the connection."""
@@ -140,7 +143,7 @@ class CallRecords:
         self._lines, self._contents, self._content_bytes = [], [], 0
 
     def _write_queued(self) -> None:
-        """Write queued lines until None is queued. This runs in the thread."""
+        """Write queued lines until None is queued. This method runs in the thread."""
         while (item := self._next_work()) is not None:
             lines, contents, when_written = item
             if lines or self._recorder.waits:
@@ -184,7 +187,7 @@ class CallRecords:
 
 
 def _with_limits(line: bytes, limits: Sequence[LimitStatus]) -> bytes:
-    """Return a log line with the states of the limits that admitted the call, which the log leaves out."""
+    """Return a log line with the states of the limits that admitted the call; the log itself leaves these states out."""
     states = [limit_state(status, status.reserved) for status in limits[:MAX_STATES]]
     return line[:-2] + b',"limits":' + _encode(states) + b"}\n"
 

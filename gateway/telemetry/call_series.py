@@ -42,7 +42,7 @@ class CallSeries:
     )  # fmt: skip
 
     def __init__(self, series: Series, names: Names, call: Call, usage: Usage | None, labels: Labels, owner: Labels) -> None:
-        """`labels` are the label values of lockgate_requests; `owner` are those of key and team, empty without a key."""
+        """`labels` are the label values of lockgate_requests; `owner` are the label values of the key and the team, empty without a key."""
         model, target, provider, operation, status, code = labels
         # a histogram has many lines per label set, so its error label has few values: the status class, not the code
         error = "" if code == "ok" else status

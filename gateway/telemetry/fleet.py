@@ -1,9 +1,9 @@
 """The metrics of all instances that share a Redis store, merged.
 
-Once a second, if anything changed, each instance adds its new counts to totals in Redis. An instance that ends leaves
-its counts there, so totals never decrease. Every addition is numbered and applied once, even if it is repeated after a
-lost reply. If Redis lost its data (flush, failover), the instance publishes all its counts again. Gauges are kept by
-instance and ignored after MAX_GAUGE_AGE_S.
+Once a second, if anything changed, each instance adds its new counts to totals in Redis. The counts of an instance that
+ends stay in the totals, which therefore never decrease. Every addition is numbered and applied once, even if it is
+repeated after a lost reply. If Redis lost its data (flush, failover), the instance publishes all its counts again.
+Gauges are kept by instance and ignored after MAX_GAUGE_AGE_S.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Fleet:
         self._published = present
 
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
-        """Send one addition: `part`, or the previous one unchanged if it was not acknowledged.
+        """Send one addition: `part`, or the previous addition unchanged if Redis did not acknowledge it.
 
         Return False if the store does not know this instance any more, so that everything must be published again.
         """

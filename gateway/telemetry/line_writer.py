@@ -15,7 +15,7 @@ class LineWriter:
         self.dropped = 0
 
     def write(self, lines: bytes) -> None:
-        """Write complete lines. After an error, such as a full disk, drop those that were not begun."""
+        """Write complete lines. After an error, such as a full disk, drop the lines of which no byte was written."""
         data = self._rest + lines
         written = self._write(data)
         end = data.find(b"\n", written - 1) + 1 if written else len(self._rest)

@@ -84,7 +84,7 @@ class RecordCopy:
 
 
 async def _copy_new(client: Any, database: sqlite3.Connection) -> None:
-    """Copy the records that are not in the copy, then delete those that are no longer in the stream."""
+    """Add the records of the stream that the copy lacks, then delete from the copy the records that the stream no longer has."""
     (after,) = database.execute("SELECT coalesce(max(number), 0) FROM calls").fetchone()
     newest: list[Any] = await client.xrevrange(STREAM, count=1)
     if after and (not newest or _number(newest[0][0]) < after):  # Redis has lost records

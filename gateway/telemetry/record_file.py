@@ -1,6 +1,6 @@
 """The file of call records: an SQLite database that the workers of a gateway share.
 
-A record is the call's log line. The columns beside it are those by which `GET /admin/calls` selects and sorts.
+A record is the call's log line. Beside the record, a row has the columns by which `GET /admin/calls` selects and sorts.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def row_of(line: bytes) -> tuple[Any, ...]:
 
 
 class RecordFile:
-    """Writes records, and deletes the oldest ones by their age and the size of the file. Only one thread uses it."""
+    """Writes records, and deletes the oldest records when they are too old or the file is too large. Only one thread uses it."""
 
     waits = False
     """Lines do not wait for the file: if it cannot be written, they are dropped."""
@@ -109,7 +109,7 @@ class RecordFile:
     def append(self, lines: Iterable[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
         """Add the records of log lines, and the contents of calls.
 
-        Raise OSError or sqlite3.Error, and add none, if the file cannot be written. A damaged file is moved aside, so that the
+        Raise OSError or sqlite3.Error, and add nothing, if the file cannot be written. A damaged file is moved aside, so that the
         next lines begin a new one.
         """
         try:
@@ -151,7 +151,7 @@ class RecordFile:
         return self._database
 
     def _add_contents(self, database: sqlite3.Connection, contents: Sequence[CallContent], now: float) -> None:
-        """Add contents, and delete the oldest ones beyond their maximum size."""
+        """Add contents, and delete the oldest contents until the sum of their sizes is at most the maximum."""
         stored = [(content.id, stored_content(content)) for content in contents]
         if not stored:
             return

@@ -51,7 +51,7 @@ class FoundRecords(Struct, frozen=True):
 
 
 def read_record_query(params: Mapping[str, str], now: float) -> RecordQuery:
-    """Return the query of these parameters. `now` is the time in seconds. Raise BadRecordQueryError if one is invalid."""
+    """Return the query of these parameters. `now` is the time in seconds. Raise BadRecordQueryError if a parameter is invalid."""
     conditions: list[tuple[str, tuple[Any, ...]]] = []
     for name in NAMES:
         if name in params:
@@ -131,7 +131,10 @@ def find_records(path: Path, query: RecordQuery) -> FoundRecords:
 
 
 def find_record(path: Path, id: str) -> list[Raw]:
-    """Return the records with this request id, or with this id of the caller's choice. Raise sqlite3.Error if the file cannot be read."""
+    """Return the records whose request id is `id`, and those to which the caller gave this id.
+
+    Raise sqlite3.Error if the file cannot be read.
+    """
     with _reading(path) as database:
         if database is None:
             return []
@@ -151,7 +154,7 @@ def find_content(path: Path, id: str, written_after: float) -> Raw | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Open the file for reading; None if no call has been recorded."""
+    """Yield the file, opened for reading, or None if no call has been recorded."""
     if not path.exists():
         yield None
         return

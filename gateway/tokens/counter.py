@@ -1,9 +1,9 @@
 """Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
 
 Encodings are large (64 MB, half a second to load), so only those that a configuration needs are loaded, before the
-first call; the tokenizer process counts with all others. Counting releases the GIL (loading does not), so long texts
-are counted in a thread. Callers send the whole history with every turn, so the counts of texts are cached: those of
-long texts by a digest, those of short ones by the text.
+first call; the tokenizer process counts with all other encodings. Counting releases the GIL (loading does not), so long texts
+are counted in a thread. Callers send the whole history with every turn, so the counts of texts are cached: the key of a
+long text is a digest, and the key of a short text is the text itself.
 """
 
 from __future__ import annotations
@@ -207,14 +207,14 @@ class TokenCounter:
         return ids
 
     def texts_of(self, ids: list[int], tokenizer: Tokenizer) -> list[str]:
-        """Return the text of each id. Raise ImportError or UnknownIdError."""
+        """Return the text of each id. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer's library is missing."""
         if self._process is None or self.is_loaded(tokenizer):
             return token_ids.texts_of(ids, tokenizer)
         texts: list[str] = self._process.ask("texts", tokenizer, ids)
         return texts
 
     def decode(self, ids: list[int], tokenizer: Tokenizer) -> str:
-        """Return the text of ids. Raise ImportError or UnknownIdError."""
+        """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer's library is missing."""
         if self._process is None or self.is_loaded(tokenizer):
             return token_ids.decode(ids, tokenizer)
         return str(self._process.ask("decode", tokenizer, ids))
@@ -242,7 +242,7 @@ def _digest(text: str, salt: bytes) -> bytes:
 
 
 def _by_message(parts: Sequence[MessageParts], counts: Sequence[int], factor: float) -> tuple[int, ...]:
-    """Return the tokens of each message. Those of media are divided by `factor`, because the whole sum is multiplied by it."""
+    """Return the tokens of each message. The tokens of media are divided by `factor`, because the sum of all tokens is multiplied by it."""
     totals: list[int] = []
     position = 0
     for part in parts:

@@ -1,4 +1,7 @@
-"""Loads encodings of toktok-rs and tokenizer.json files. It imports no other module, to keep the tokenizer process small."""
+"""Loads encodings of toktok-rs and tokenizer.json files.
+
+This module imports no other module of the gateway, to keep the tokenizer process small.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,10 @@ def encode(text: str, tokenizer: Encoding) -> list[int]:
 
 
 def texts_of(ids: list[int], tokenizer: Encoding) -> list[str]:
-    """Return the text of each id, with a replacement character for a part of a character. Raise UnknownIdError."""
+    """Return the text of each id, with a replacement character for a part of a character.
+
+    Raise UnknownIdError for an unknown id, and ImportError if the library is missing.
+    """
     if not tokenizer.file:
         return [part.decode(errors="replace") for part in _bytes_of(ids, tokenizer)]
     library = _library(tokenizer)

@@ -70,7 +70,7 @@ def generated_count(body: Body, operation: Operation) -> int:
 
 
 def choice_count(body: Body) -> int:
-    """Return `n`, the number of choices for each prompt, or 1 if it is not set."""
+    """Return `n`, the number of choices for each prompt, or 1 if the request does not set `n`."""
     count = body.get("n") if "n" in body else 1
     return count if type(count) is int and count > 1 else 1
 

@@ -43,11 +43,18 @@ class PromptCounts:
                 self._counts[target.kind.type, target.model] = await self._counter.run(work, MAX_INLINE_BYTES + 1, tokenizer)
 
     def bound(self, target: Target) -> int:
-        """Return the count for a target. If there is none yet, count now if that is quick, else return an upper bound."""
+        """Return the count for a target.
+
+        If the prompt has not been counted yet, count it now if that is quick, else return an upper bound.
+        """
         return self._known(target, MIN_BYTES_PER_TOKEN)
 
     def typical(self, target: Target, bytes_per_token: int) -> int:
-        """Return the count for a target. If there is none yet, count now if that is quick, else estimate by the size of the texts."""
+        """Return the count for a target.
+
+        If the prompt has not been counted yet, count it now if that is quick, else estimate the count by the size of
+        the texts.
+        """
         return self._known(target, bytes_per_token)
 
     def is_known(self, target: Target) -> bool:
@@ -77,7 +84,7 @@ class PromptCounts:
         return self._estimates[key]
 
     def _count_quickly(self, target: Target) -> bool:
-        """Count now if that takes little time. Return whether the prompt was counted."""
+        """Count the prompt now if that takes little time. Return whether the prompt was counted."""
         tokenizer = tokenizer_for(target.kind.type, target.model)
         if not self._is_countable or not self._counter.is_loaded(tokenizer):
             return False

@@ -43,7 +43,10 @@ class TokenizerProcess:
         return counts
 
     def ask(self, operation: str, tokenizer: Encoding, argument: Any) -> Any:
-        """Return the result of an operation of the process. Raise ImportError, or UnknownIdError for an unknown id."""
+        """Return the result of an operation of the process.
+
+        Raise UnknownIdError for an unknown id, and ImportError if the process or the tokenizer is unusable.
+        """
         try:
             request = msgspec.msgpack.encode((operation, tokenizer.name, tokenizer.file, argument))
         except OverflowError:  # an id that is larger than those of any tokenizer
@@ -78,7 +81,7 @@ class TokenizerProcess:
         return process
 
     def stop(self) -> None:
-        """End the process if it is running. A later count starts it again."""
+        """End the process if it is running. A later operation starts it again."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -138,7 +138,8 @@ def fewest_groups(count: int, budget: PromptBudget) -> Generator[int, int, int |
     """Find how many of `count` groups must be evicted.
 
     Yield a number of groups; the caller sends back the number of tokens of the prompt without them.
-    Return the smallest number with which the prompt meets the goal, `count` if only the limit can be met, or None.
+    Return the smallest number with which the prompt meets the goal, `count` if only the limit can be met, or None if
+    not even the limit can be met.
     """
     low, high = 1, count
     if high == 0:

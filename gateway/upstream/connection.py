@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: sends requests one at a time, receives the responses, and decides whether it may be reused.
 
-A connection is idle (no exchange), busy (one exchange) or closed. It returns to its pool in the read callback that
+A connection is idle (no exchange), busy (one exchange) or closed. A connection returns to its pool in the read callback that
 receives the end of the response. Its socket is closed instead for one of these reasons:
 
     surplus     bytes after the end of a response or while idle: the next caller could receive another caller's response

@@ -96,7 +96,7 @@ class _Alarm:
 async def finish_before(ticker: Ticker, deadline: float, work: Coroutine[Any, Any, T], discard: Callable[[T], None] | None = None) -> T:
     """Return the result of `work`. Raise TimeoutError once `deadline`, a time on the ticker's clock, has passed.
 
-    This starts a task, so use it for rare steps only. `discard` is called with a result that arrives together with a
+    This function starts a task, so use it for rare steps only. `discard` is called with a result that arrives together with a
     cancellation, so that no opened resource is lost.
     """
     task = asyncio.ensure_future(work)

@@ -34,7 +34,7 @@ class SentRequest(NamedTuple):
 class NativeTransport:
     """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
 
-    `connections` is the maximum for each origin; by default, it follows from the limit on open files. `keepalive` is
+    `connections` is the maximum number of connections to each origin; by default, it follows from the limit on open files. `keepalive` is
     how long a connection may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed`
     decides whether an address may be connected to.
     """
@@ -102,7 +102,7 @@ class NativeTransport:
         return _begin(SentRequest(pool, connection, request, head, self._new_response(request, deadlines)), listener)
 
     async def open(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
-        """Wait for a new or released connection, then do what `begin` does. Raise UpstreamError if none is available in time."""
+        """Wait for a new or released connection, then do what `begin` does. Raise UpstreamError if no connection is available in time."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = pool.heads.encode(request)

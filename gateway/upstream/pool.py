@@ -36,7 +36,7 @@ class _Waiter:
 
 
 class Pool:
-    """At most `max_connections` connections to `origin`. An idle one is closed after `keepalive_s` seconds."""
+    """At most `max_connections` connections to `origin`. An idle connection is closed after `keepalive_s` seconds."""
 
     def __init__(self, origin: Origin, max_connections: int, keepalive_s: float, ticker: Ticker, dial: Dial, stats: TransportStats) -> None:
         self.origin = origin
@@ -59,18 +59,18 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """Senders in the queue."""
+        """Number of senders in the queue."""
         return len(self._queue)
 
     @property
     def in_use(self) -> int:
-        """Connections that are being opened or have an exchange in progress."""
+        """Number of connections that are being opened or have an exchange in progress."""
         return self.size - len(self.idle)
 
     def take_idle(self) -> UpstreamConnection | None:
         """Return the most recently used idle connection.
 
-        There is none while senders wait, because they get released connections directly.
+        Return None if no connection is idle. While senders wait, none is idle, because they get released connections directly.
         """
         if self.idle:
             self.stats.reuses += 1

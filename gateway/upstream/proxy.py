@@ -32,7 +32,7 @@ def _read_variable(environ: Mapping[str, str], name: str) -> str | None:
 
 
 def _matches_no_proxy(host: str, port: int | None, exceptions: str | None) -> bool:
-    """Return whether NO_PROXY matches a host: `*`, its network, or its name or a parent domain, optionally with a port."""
+    """Return whether NO_PROXY contains `*`, the host's network, its name or a parent domain; names may have a port."""
     for word in (exceptions or "").replace(",", " ").split():
         if word == "*" or _in_network(host, word):
             return True

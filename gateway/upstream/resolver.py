@@ -1,4 +1,4 @@
-"""Resolves each name in a separate thread, so that a slow name server for one host does not delay others."""
+"""Resolves each name in a separate thread, so that a slow name server for one host does not delay the lookups of other hosts."""
 
 from __future__ import annotations
 

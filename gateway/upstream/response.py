@@ -92,7 +92,7 @@ class NativeResponse:
         return data
 
     async def body(self, limit: int) -> bytes:
-        """Return the whole body, without suspending if it has arrived. Raise UpstreamError("too_large") beyond `limit` bytes."""
+        """Return the whole body, without suspending if it has arrived. Raise UpstreamError("too_large") if it exceeds `limit` bytes."""
         if not self.ended:
             self.collecting = True
             self.limit = limit
@@ -109,7 +109,7 @@ class NativeResponse:
         return data
 
     def collect(self, limit: int) -> bytes | None:
-        """Return the whole body, or None if it has not arrived: the listener is then called when it ends.
+        """Return the whole body, or None if it has not arrived: the listener is then called when the body ends.
 
         The result is also None if the body failed or exceeds `limit` bytes; `body` then raises the error.
         """
@@ -145,7 +145,7 @@ class NativeResponse:
         self.pieces.clear()
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """Stop reading. Reuse the connection if the rest is small and arrives soon, else abort its socket."""
+        """Stop reading. Reuse the connection if the rest of the response is small and arrives soon, else abort its socket."""
         self.on_trailing = on_trailing
         unread, self.pieces = self.pieces, []
         self.discard(b"".join(unread))

@@ -41,7 +41,7 @@ SYSTEM_TLS = TlsFiles()
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """The destination of one pool's connections. `socket`: path of a unix socket."""
+    """The destination of one pool's connections. `socket` is the path of a unix socket."""
 
     scheme: str
     host: str
@@ -96,7 +96,7 @@ class Response(Protocol):
         ...
 
     async def body(self, limit: int) -> bytes:
-        """Return the whole body. Raise UpstreamError("too_large") beyond `limit` bytes."""
+        """Return the whole body. Raise UpstreamError("too_large") if it exceeds `limit` bytes."""
         ...
 
     def unread(self) -> bytes:
@@ -104,7 +104,7 @@ class Response(Protocol):
         ...
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """Stop reading after the last event. The connection is reused if the rest is small and arrives soon.
+        """Stop reading after the last event. The connection is reused if the rest of the response is small and arrives soon.
 
         Bytes that follow are passed to `on_trailing`; if it returns True, the connection is not reused. `close` may follow.
         """
@@ -123,8 +123,8 @@ class Transport(Protocol):
     ) -> Response:
         """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed.
 
-        The pieces of `upload` are sent in place of the body of `request`. With an upload, errors of the upload are
-        raised, the response may be compressed, and the request is repeated only if the upload has no body.
+        The pieces of `upload` are sent in place of the body of `request`. With an upload, `send` also raises the errors
+        of the upload, the response may be compressed, and the request is repeated only if the upload has no body.
         """
         ...
 

@@ -18,22 +18,22 @@ class Sink(Protocol):
         ...
 
     def await_body(self) -> None:
-        """Suspend the deadline: the gateway waits for the body, not for the upstream."""
+        """Suspend the deadline, because the gateway waits for the body and not for the upstream."""
         ...
 
     def finish_upload(self) -> None:
-        """Start the deadline for the response: the body has been sent."""
+        """Start the deadline for the response, because the body has been sent."""
         ...
 
     def fail_with(self, error: Exception) -> None:
-        """End the exchange with an error: the body will never be complete."""
+        """End the exchange with an error, because the body will never be complete."""
         ...
 
 
 class PacedUpload:
     """One upload in progress.
 
-    Its connection pauses it while the upstream accepts no more, and stops it when the exchange ends.
+    The connection pauses the upload while the upstream accepts no more bytes, and stops the upload when the exchange ends.
     """
 
     def __init__(self, source: Upload, sink: Sink) -> None:
@@ -55,11 +55,11 @@ class PacedUpload:
             self._task.cancel()
 
     def pause(self) -> None:
-        """Wait: the upstream reads more slowly than the gateway writes."""
+        """Pause the upload, because the upstream reads more slowly than the gateway writes."""
         self._writable.clear()
 
     def resume(self) -> None:
-        """Continue."""
+        """Continue the upload."""
         self._writable.set()
 
     async def _run(self) -> None:

@@ -44,7 +44,7 @@ class UpstreamSocket(asyncio.Protocol):
         self._late = ""
 
     async def open(self, request: WireRequest, head: bytes, deadlines: Deadlines) -> None:
-        """Send the handshake and read the whole response, or the head of a 101. Raise UpstreamError on failure."""
+        """Send the handshake and read the whole response, or the head of a 101. Raise UpstreamError if no valid response arrives."""
         if self.transport is None or self.transport.is_closing():
             raise UpstreamError("closed_pre", "the upstream closed the connection as soon as it was opened")
         self._key = next((value.encode("latin-1") for name, value in request.headers if name == "sec-websocket-key"), b"")
@@ -107,7 +107,7 @@ class UpstreamSocket(asyncio.Protocol):
             self._finish_refusal()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the handshake: the socket is closed."""
+        """End the handshake, because the socket is closed."""
         self._on_close(self)
         self._fail("closed_pre", "the upstream closed the connection without a response")
 
@@ -119,7 +119,7 @@ class UpstreamSocket(asyncio.Protocol):
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Store the status. An interim response ends here."""
+        """Store the status, or discard the headers of an interim response."""
         status = self._parser.get_status_code()
         if status < 200 and status != SWITCHING_PROTOCOLS:
             self.headers.clear()

@@ -67,7 +67,7 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
 
 
 def service_tier(reported: Any) -> str | None:
-    """Return the tier by which a usage is billed: `fast`, or the tier that it names. Return None if it names none."""
+    """Return the tier by which a usage is billed: `fast`, or the tier that the usage names. Return None if the usage names no tier."""
     usage = reported if type(reported) is dict else {}
     tier = "fast" if usage.get("speed") == "fast" else usage.get("service_tier")
     return tier if type(tier) is str else None
@@ -126,7 +126,10 @@ def _message(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class MessageStream(StreamDecoder):
-    """Converts Anthropic's events to OpenAI's chunks. The first chunk has the prompt's usage, and the last one has all usage."""
+    """Converts Anthropic's events to OpenAI's chunks.
+
+    The first chunk contains the usage of the prompt, and the last chunk contains the whole usage.
+    """
 
     def __init__(self, created: int) -> None:
         self._frame: dict[str, Any] = {"id": None, "object": "chat.completion.chunk", "created": created, "model": None}
@@ -179,7 +182,7 @@ class MessageStream(StreamDecoder):
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
 
     def on_block_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Add text, arguments, thinking or its signature."""
+        """Add text, arguments, thinking or the signature of thinking."""
         delta = event.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":
@@ -221,11 +224,11 @@ class MessageStream(StreamDecoder):
         return (*self._chunk({}, FINISH_REASONS.get(str(reason), "stop"), **more), *self._new_usage())
 
     def on_message_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Send the usage, unless it was sent already, and then [DONE]."""
+        """Send the usage unless it has been sent already, and then send [DONE]."""
         return (*self._new_usage(), b"[DONE]")
 
     def _new_usage(self) -> Sequence[bytes]:
-        """Return a chunk with the usage if it contains output tokens and has changed since it was last sent."""
+        """Return a chunk with the usage if the usage contains output tokens and has changed since it was last sent."""
         if not self._has_output_count or self._usage == self._usage_sent:
             return ()
         self._usage_sent = dict(self._usage)

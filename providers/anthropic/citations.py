@@ -9,7 +9,8 @@ from typing import Any
 def annotations_of(citations: Any, start: int, end: int) -> list[dict[str, Any]]:
     """Return an annotation for each citation of the text between two positions of the answer.
 
-    A citation of a document has no address: its `url` is empty, and `title` names the document. `citation` is the original.
+    A citation of a document has no address: its `url` is empty, and `title` names the document. The field `citation` contains Anthropic's
+    original citation.
     """
     listed = citations if type(citations) is list else []
     return [_annotation(citation, start, end) for citation in listed if type(citation) is dict]

@@ -175,7 +175,7 @@ class EndUser(Rule, frozen=True):
         return ("metadata", "user", "safety_identifier")
 
     def apply(self, work: Work) -> None:
-        """Convert the first of the two that is set."""
+        """Convert the first of the two parameters that is set."""
         metadata = work.body.get("metadata")
         if "metadata" in work.body and (type(metadata) is not dict or set(metadata) != {"user_id"}):
             work.drop("metadata", "metadata supports only user_id")
@@ -200,7 +200,7 @@ class Anthropic(OpenAICompatible):
     """Anthropic's headers, answers and streams."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules. A native request may name its API version, unless the configuration sets it."""
+        """Apply the rules. The API version of a native request applies unless the configuration sets a version."""
         version = body.headers.pop(VERSION_HEADER, None)
         if version is None:
             return super().adapt(body, target, options)

@@ -28,8 +28,8 @@ def effort_for(budget: int, efforts: tuple[str, ...]) -> str:
 def is_prefilled(messages: Any) -> bool:
     """Return whether a conversation ends with the beginning of an answer.
 
-    A turn that contains blocks of the server's own tools is not such a beginning: after `pause_turn`, every model
-    continues it.
+    A turn that contains blocks of the server's own tools is not such a beginning, because every model continues such a turn after
+    `pause_turn`.
     """
     if not messages or messages[-1].get("role") != "assistant":
         return False
@@ -246,7 +246,7 @@ class DefaultCap(Default, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Set the default, above the thinking budget."""
+        """Set the default, plus the thinking budget if the default would leave too little room for the answer."""
         if work.body.get(self.param) is not None:
             return
         value = work.settings.get(self.setting, self.value)
@@ -268,7 +268,7 @@ class NoPrefill(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Refuse the message in both modes: the answer would not continue it."""
+        """Refuse the message in strict and in lenient mode, because the answer would not continue the message."""
         if is_prefilled(work.body.get("messages")):
             raise work.refuse("messages", "this model does not continue a final assistant message", "unsupported_content")
 

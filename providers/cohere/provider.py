@@ -164,7 +164,7 @@ class Cohere(OpenAICompatible):
         return ChatStream(int(time.time()), target.model)
 
     def models_path(self, base: str) -> str | None:
-        """Return the path in version 1: version 2 of the API has no list of models (docs.cohere.com/reference/list-models)."""
+        """Return the path in version 1 of the API, because version 2 has no list of models (docs.cohere.com/reference/list-models)."""
         return f"{base.removesuffix('/v2')}/v1/models?page_size=1000"
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:

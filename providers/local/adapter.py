@@ -151,7 +151,7 @@ class Local(OpenAICompatible):
         return find_probabilities(body.get("messages"), top_k, vocabulary)
 
     def models_path(self, base: str) -> str | None:
-        """Return None: an engine has only the model that the configuration names."""
+        """Return None, because an engine has only the model that the configuration names."""
         return None
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Lease:
-    """One admitted call. Release it when the call ends; releasing it twice has no effect."""
+    """One admitted call. Call `release` when the call ends; a second release has no effect."""
 
     __slots__ = ("_gate", "_since")
 
@@ -24,7 +24,7 @@ class Lease:
 
 
 class Gate:
-    """Counts admitted calls. Never waits."""
+    """Counts admitted calls. Its methods never wait."""
 
     def __init__(self, slots: int, queue: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots = slots
@@ -44,7 +44,7 @@ class Gate:
         return max(0, self.used - self.slots)
 
     def acquire(self) -> Lease | None:
-        """Admit a call. Return None if the engine and its queue are full."""
+        """Admit a call and return its lease, or None if the engine and its queue are full."""
         if self.used >= self.capacity:
             return None
         self.used += 1

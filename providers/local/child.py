@@ -6,7 +6,7 @@ Then it reads stdin and exits at end of file, so it never outlives its parent. T
 gateway and is started by its path.
 
 Trap: the engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a
-duplicate of the original.
+duplicate of the original descriptor.
 Trap: the process hangs if it deletes a server object that is generating text. It therefore exits with os._exit.
 """
 
@@ -43,7 +43,7 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
     params.port = 0
     params.n_ctx = settings["context"]
     params.n_parallel = settings["slots"]
-    params.n_threads_http = settings["connections"]  # one per open stream: with fewer, health checks get no thread
+    params.n_threads_http = settings["connections"]  # one thread per open stream: with fewer threads, health checks get none
     # A disconnect during a prompt is noticed between batches. An embedding model reads each text in one batch.
     params.n_batch = params.n_ubatch = settings["context"] // settings["slots"] if settings["pooling"] else 128
     params.fit_params = False  # the default loads the model twice to fit it to a GPU

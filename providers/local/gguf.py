@@ -1,4 +1,7 @@
-"""Reads from a GGUF file how its model pools token vectors. Embedding models and rerankers declare this; chat models do not."""
+"""Reads from a GGUF file how its model pools token vectors.
+
+Embedding models and rerankers declare the kind of pooling; chat models do not.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ MEAN, CLS, LAST, RANK = 1, 2, 3, 4
 
 
 def pooling_of(path: Path) -> int:
-    """Return the pooling that the file declares, or 0 if it declares none or cannot be read."""
+    """Return the pooling that the file declares, or 0 if the file declares none or cannot be read."""
     try:
         with path.open("rb") as file:
             return _find_pooling(file)

@@ -1,9 +1,9 @@
 """`min_tokens` for an engine without such a parameter: one answer that must not end early, then its continuation.
 
-The first request ignores the end of the text for `min_tokens` tokens. The second one continues the answer, which the engine
+The first request ignores the end of the text for `min_tokens` tokens. The second request continues the answer, which the engine
 finds in its cache. A stop string still ends the text. The seed applies to each request, so the same seed still produces
-the same text. With tools, the first answer may end early. It is continued only if it is text, and then without the tools.
-JSON has no minimum, because the grammar of the engine ends it where it is complete. Several choices are generated one after
+the same text. With tools, the first answer may end early. The gateway continues this answer only if it is text, and then sends no tools.
+JSON has no minimum, because the grammar of the engine ends the JSON where it is complete. Several choices are generated one after
 another.
 """
 
@@ -79,7 +79,7 @@ def min_tokens_chain(body: Body, min_tokens: int, choices: int = 1) -> Chain:
 
 
 def _with_tools(body: Body, min_tokens: int) -> Chain:
-    """Continue an answer with tools if it is a text that is too short.
+    """Continue the answer to a request with tools if the answer is a text that is too short.
 
     The engine does not say whether a stop string or the model ended a text. It therefore gets no stop strings, and the gateway
     finds them in the text.
@@ -117,7 +117,7 @@ def _plain(body: Body, min_tokens: int) -> Chain:
     rest = body.copy()
     text = first_answer["choices"][0]["message"]["content"]
     messages = body.get("messages")
-    if messages[-1].get("role") == "assistant":  # the answer continues a text already
+    if messages[-1].get("role") == "assistant":  # this answer already continues a text
         messages, text = messages[:-1], messages[-1]["content"] + text
     rest.set("messages", [*messages, {"role": "assistant", "content": text}])
     if cap is not None:

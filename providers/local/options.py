@@ -88,7 +88,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
     def __post_init__(self) -> None:
-        """Limit the context to that of an embedding model. Raise ValueError if `model` is set beside such a `bundled`."""
+        """Limit the context to that of an embedding model. Raise ValueError if `bundled` is an embedding model and `model` is set too."""
         if self.bundled not in EMBEDDING_MODELS:
             return
         if self.model is not None:

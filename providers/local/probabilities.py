@@ -1,9 +1,9 @@
 """Exact next-token probabilities from the embedded engine, without listing its whole vocabulary.
 
 The method, described in llama.cpp's documentation of /completion, takes one completion, or two if the caller names
-tokens. The first one lists the likeliest tokens with their probabilities; the likeliest one that is text is the anchor.
-The second one adds the same bias to the candidates and the anchor, so that all of them are listed. An equal bias keeps
-their ratios, so p = p(anchor) * q / q(anchor), where q is the probability in the second answer.
+tokens. The first completion lists the likeliest tokens with their probabilities; the likeliest token that is text is the anchor.
+The second completion adds the same bias to the candidates and the anchor, so that all of them are listed. An equal bias keeps the ratios of
+the probabilities, so p = p(anchor) * q / q(anchor), where q is the probability in the second answer.
 
 The module does no I/O: `find_probabilities` yields requests and receives the answers' bytes.
 """

@@ -6,7 +6,10 @@ import asyncio
 
 
 async def get(socket: str, path: str, limit: int = 1 << 20) -> tuple[int, bytes]:
-    """Return the status and the body. Raise OSError or ValueError if there is no answer. It has no timeout of its own."""
+    """Return the status and the body.
+
+    Raise OSError or ValueError if the engine does not answer. This function has no timeout of its own.
+    """
     reader, writer = await asyncio.open_unix_connection(socket)
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n".encode())

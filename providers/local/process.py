@@ -51,7 +51,7 @@ class EngineProcess:
 
     @classmethod
     async def spawn(cls, settings: Mapping[str, Any], variables: Mapping[str, str]) -> EngineProcess:
-        """Start the child. It loads the model while `ready` waits."""
+        """Start the child, which loads the model while `ready` waits."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", child.__file__),
@@ -84,7 +84,10 @@ class EngineProcess:
         await self._process.wait()
 
     async def stop(self, grace_s: float) -> None:
-        """Close stdin, send SIGTERM, then SIGKILL after `grace_s`. Return when the process is reaped."""
+        """Close stdin and send SIGTERM, and send SIGKILL if the child still runs after `grace_s` seconds.
+
+        Return when the child has been reaped.
+        """
         if self._process.returncode is None:
             assert self._process.stdin is not None
             self._process.stdin.close()

@@ -112,7 +112,7 @@ def read_vectors(body: bytes) -> Answer:
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the cosine of two vectors of the same length, or 0 if one of them is zero. Raise ValueError for other lengths."""
+    """Return the cosine of two vectors of the same length, or 0 if one of them is zero. Raise ValueError if their lengths differ."""
     if len(one) != len(other):
         raise ValueError("the vectors differ in length")
     lengths = math.hypot(*one) * math.hypot(*other)

@@ -24,7 +24,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """Adds a neutral system message if the caller sends none: the default in the bundled model's template degrades answers."""
+    """Adds a neutral system message if the caller sends none, because the default in the bundled model's template degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -68,7 +68,7 @@ class DefaultPenalty(Rule, frozen=True):
     others: tuple[str, ...] = ("frequency_penalty", "presence_penalty", "tools", "functions", "response_format")
 
     def apply(self, work: Work) -> None:
-        """Set the penalty. Other models get none, nor do tool calls and JSON, which repeat words and punctuation."""
+        """Set the penalty for plain text of the bundled model, but not for tool calls and JSON, which repeat words and punctuation."""
         body = work.body
         if work.settings.get("model") is not None or any(body.get(name) for name in (self.param, *self.others)):
             return
@@ -167,7 +167,7 @@ class ListAlternatives(Rule, frozen=True):
     param: str = "logprobs"
 
     def apply(self, work: Work) -> None:
-        """Request at least one alternative. The decoder removes those that the caller did not ask for."""
+        """Request at least one alternative. The decoder removes the alternatives that the caller did not ask for."""
         body = work.body
         if body.get("logprobs") is not True:
             for name in ("logprobs", "top_logprobs"):

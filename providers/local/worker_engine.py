@@ -40,7 +40,7 @@ class WorkerEngine:
 
     @property
     def restarts(self) -> int:
-        """Always 0: the supervising process counts restarts for all workers."""
+        """Always 0, because the supervising process counts restarts for all workers."""
         return 0
 
     async def start(self) -> None:

@@ -23,7 +23,7 @@ class Encoded:
         """Number of bytes; an upper bound if the text contains line breaks."""
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return up to `count` bytes from `offset`. Return fewer at the end, and none for invalid text."""
+        """Return up to `count` bytes from `offset`. Return fewer bytes at the end, and none for invalid text."""
         first = offset // 3
         last = (offset + count + 2) // 3
         piece = self._text[self._start + 4 * first : self._start + 4 * last].rstrip("=")

@@ -60,7 +60,7 @@ class PartBound(msgspec.Struct, frozen=True):
 
 
 def bound_part(part: Mapping[str, Any], rules: MediaRules) -> PartBound | None:
-    """Return an upper bound for the tokens of a part, or None if there is none.
+    """Return an upper bound for the tokens of a part, or None if no bound is known.
 
     The bound of a picture follows from its size in pixels, or is the maximum for any picture. The bound of sound
     follows from the size of the data, because headers may be wrong. Video, documents with pages, and other media that
@@ -126,7 +126,7 @@ def _image(address: str | None, detail: str | None, rules: MediaRules) -> int:
 
 @lru_cache(1024)
 def _tokens(rule: ImageRule, size: Size, detail: str | None) -> int:
-    """Return the tokens of a picture. Pictures of one conversation often have the same size."""
+    """Return the tokens of a picture. The result is cached, because pictures of one conversation often have the same size."""
     return rule.tokens(size, detail)
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's reasoning models by prefix: efforts, tools, and the APIs that they have."""
+"""OpenAI's reasoning models by prefix: efforts, tools, and the APIs that serve them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def family_of(model: str) -> Family | None:
 
 @lru_cache(10_000)
 def is_only_way(model: str) -> bool:
-    """Return whether a model has only the Responses API."""
+    """Return whether only the Responses API serves a model."""
     family = family_of(model)
     return _ONLY_RESPONSES.match(model) is not None or (family is not None and family.only_responses)
 

@@ -1,6 +1,6 @@
 """Encrypted reasoning as `reasoning_details` of a chat message, which the caller sends back unchanged.
 
-The form is OpenRouter's, with three further fields: the provider that can decrypt it, the summary, and the place in the turn.
+The form is OpenRouter's, with three further fields: the provider that can decrypt the reasoning, the summary, and the place in the turn.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class _Item:
 
 
 class ResponseStream(StreamDecoder):
-    """Converts one stream. It keeps only the items that are still open."""
+    """Converts one stream, and keeps only the items that are still open."""
 
     def __init__(self, origin: str, read: ReadFailure, created: int) -> None:
         self._origin = origin
@@ -91,7 +91,7 @@ class ResponseStream(StreamDecoder):
         return self._text_chunk(PARAGRAPH) if self._has_text else _NOTHING
 
     def _item(self, event: dict[str, Any], kind: str) -> _Item:
-        """Return the open item of an event. An event without an opened item belongs to a new one."""
+        """Return the open item of an event. An event whose item was not opened belongs to a new item."""
         index = event.get("output_index")
         item = self._open.get(index)
         if item is None:

@@ -14,7 +14,7 @@ LEGACY = {"echo": False, "suffix": "", "best_of": 1}
 
 
 class Lacks(Rule, frozen=True):
-    """A parameter that the provider lacks. It is refused, because the answer would differ without it."""
+    """A parameter that the provider lacks. A value with an effect is refused, because the answer would differ without it."""
 
     def apply(self, work: Work) -> None:
         """Remove a value that has no effect. Raise Refusal for any other value."""

@@ -95,7 +95,7 @@ def _fits(pattern: re.Pattern[str] | None, id: Any) -> bool:
 
 
 def _new_id(id: str, place: str, pattern: re.Pattern[str] | None, taken: set[Any]) -> str:
-    """Return an unused id that the vendor accepts: the old id with `_` for other characters if possible, or a hash."""
+    """Return an unused id that the vendor accepts: the old id with `_` in place of invalid characters if possible, otherwise a hash."""
     plain = _ID_LETTERS.sub("_", id)
     digest = hashlib.sha256(place.encode()).hexdigest()
     candidates = [plain if len(plain) <= 40 else "", f"call_{digest[:24]}", short_id(id), short_id(place)]
@@ -172,7 +172,7 @@ def with_a_turn(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn
 
 
 def valid_tail(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
-    """Adapt a final assistant message, which the vendor continues."""
+    """Adapt a final assistant message, so that the vendor continues it."""
     last = _last_turn(turns) if row.trims_tail else len(turns) - 1
     index, message = turns[last]
     if message.get("role") != "assistant":

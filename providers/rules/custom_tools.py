@@ -1,6 +1,6 @@
 """Custom tools (`type: custom`), whose input is a text. A vendor without them gets functions with one string argument.
 
-The calls in its answers become calls of custom tools again: `CUSTOM_TOOLS` names them.
+The calls in the vendor's answers become calls of custom tools again: `CUSTOM_TOOLS` names these tools.
 """
 
 from __future__ import annotations

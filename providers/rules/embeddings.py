@@ -25,7 +25,7 @@ class Inputs(Rule, frozen=True):
     row: EmbeddingRow
 
     def apply(self, work: Work) -> None:
-        """Report the number of inputs of each request if one is not enough. Raise Refusal for token ids that cannot be sent."""
+        """Report the number of inputs of each request if one request is not enough. Raise Refusal for token ids that cannot be sent."""
         row, value = self.row, work.body.get(self.param)
         is_flat = is_token_array(value)
         has_tokens = is_flat or (type(value) is list and is_token_array(value[0]))
@@ -108,7 +108,10 @@ class Encoding(Rule, frozen=True):
 
 
 class Dimensions(Rule, frozen=True):
-    """The length of vectors. Refused if the provider cannot honour it: vectors of another length would be useless."""
+    """The length of vectors.
+
+    The parameter is refused if the provider cannot honour it, because vectors of another length would be useless.
+    """
 
     row: EmbeddingRow
     model: str

@@ -105,7 +105,7 @@ class FunctionsBesideTools(_Always, frozen=True):
 
 
 class ChoiceWithoutTools(_Always, frozen=True):
-    """Drops a tool choice without tools, which vendors reject. Strict mode refuses a forced call."""
+    """Drops a tool choice without tools, which vendors reject. Strict mode refuses a choice that forces a call."""
 
     param: str = "tool_choice"
 

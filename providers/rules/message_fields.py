@@ -218,7 +218,7 @@ class FieldPass:
             self.report.change(index, ".content", "reshape", "thinking parts are sent as earlier reasoning")
 
     def _thinking_blocks(self, index: int, message: Message) -> None:
-        """Keep the blocks that are signed or redacted: Anthropic refuses the others."""
+        """Keep the blocks that are signed or redacted, because Anthropic refuses other blocks."""
         blocks = message.get("thinking_blocks")
         if blocks is None:
             return
@@ -240,7 +240,7 @@ class FieldPass:
         self.report.change(index, f".{name}", "reshape", to="content[0].thinking")
 
     def _refusal(self, index: int, message: Message) -> None:
-        """Send a refusal as text, unless the vendor has the field or the message has another text."""
+        """Send a refusal as text, unless the vendor has a field for refusals or the message has another text."""
         refusal = message.get("refusal")
         if "refusal" in self.row.assistant or self.row.unknown == "pass" or message.get("content"):
             return

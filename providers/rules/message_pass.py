@@ -34,7 +34,7 @@ _VISIBLE_TEXT = re.compile(rb'"(?!(?:\s|\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2\xa0|\xe3\
 
 
 def _place(body: Body, turn: Turn, messages: list[Message]) -> Place:
-    """Return the place of a turn. Its parts have other numbers if some were removed, or if the turn was added."""
+    """Return the place of a turn. The parts of a turn have other numbers if parts were removed, or if the turn was added."""
     place, given = place_of(body, turn.place), messages[turn.place]
     before, after = given.get("content"), turn.message.get("content")
     is_same = type(before) is list and type(after) is list and len(before) == len(after)
@@ -82,7 +82,7 @@ class MessagePass(Rule, frozen=True):
         return last == "assistant" and (row.trims_tail or row.tail_field != "")
 
     def apply(self, work: Work) -> None:
-        """Adapt the messages. If none of them needs a change, the list keeps its bytes."""
+        """Adapt the messages. If no message needs a change, the list of messages keeps its bytes."""
         raw = work.body.raw("messages")
         if raw is None or not self.is_relevant(raw):
             return

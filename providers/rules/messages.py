@@ -55,7 +55,7 @@ class MessageRule(Rule, frozen=True):
 
 
 class Roles(MessageRule, frozen=True):
-    """The roles a provider accepts. `role_map` replaces other roles; roles in neither are refused."""
+    """The roles a provider accepts. `role_map` replaces other roles; a role that is neither accepted nor in `role_map` is refused."""
 
     accepts: tuple[str, ...] = ("system", "user", "assistant", "tool")
     role_map: Mapping[str, str] = DEVELOPER_IS_SYSTEM
@@ -89,7 +89,7 @@ _MEDIA = frozenset({"image_url", "video_url", "input_audio", "file"})
 class ContentParts(MessageRule, frozen=True):
     """The content parts a provider accepts. For roles in `as_string`, text parts are joined into a string.
 
-    Other parts are refused at the beginning of a conversation. Once it has an assistant message, pictures, recordings and
+    Other parts are refused at the beginning of a conversation. Once the conversation has an assistant message, pictures, recordings and
     files are replaced by a note in lenient mode, so that the conversation can continue at a provider that reads only text.
     """
 
@@ -180,7 +180,11 @@ class AlternateRoles(MessageRule, frozen=True):
 
 
 class SystemPrompt(Rule, frozen=True):
-    """Sends `system_prompt` as a first system message. If there is one already, the text precedes it, with a blank line between."""
+    """Sends `system_prompt` as a first system message.
+
+    If the conversation already begins with a system message, the text is put before the content of that message,
+    with a blank line in between.
+    """
 
     param: str = "system_prompt"
 

@@ -24,7 +24,7 @@ def nearest_effort(effort: str, efforts: Sequence[str]) -> str:
 
 
 def nearest_efforts(efforts: Sequence[str]) -> Mapping[str, str]:
-    """Return the replacement of each effort that is not supported."""
+    """Return the replacement for each effort that is not supported."""
     return {effort: nearest_effort(effort, efforts) for effort in ORDER if effort not in efforts}
 
 
@@ -44,7 +44,7 @@ class NewerModel(Rule, frozen=True):
 
 
 class NewerThan(ForModels, frozen=True):
-    """Rules for models that are newer than the known versions of their family: those of the newest known version, and a warning.
+    """Rules for models that are newer than the known versions of their family: the rules of the newest known version, and a warning.
 
     A version must follow one of `prefixes`: `4.6`, `4-1`, or `5p2` as Fireworks writes it. A date does
     not count as a minor version.
@@ -67,6 +67,6 @@ _VERSION = re.compile(r"(\d{1,2})(?:[.p-](\d{1,2})(?![\da-z]))?(?!\d)")
 
 
 def efforts_rule(efforts: tuple[str, ...], *, accepts_numbers: bool = False, **nearest: str) -> OneOf:
-    """Return the rule for a model's efforts: other efforts become the nearest one, or the one given in `nearest`."""
+    """Return the rule for a model's efforts: other efforts become the nearest supported effort, or the effort given in `nearest`."""
     near = {**nearest_efforts(efforts), **nearest}
     return OneOf("reasoning_effort", efforts, nearest=near, accepts_numbers=accepts_numbers)

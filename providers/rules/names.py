@@ -17,7 +17,7 @@ class Rename(Rule, frozen=True):
         return (self.to,)
 
     def apply(self, work: Work) -> None:
-        """Move the value. If the caller also sent the provider's name, that value takes precedence."""
+        """Move the value. If the caller also sent a value under the provider's name, that value takes precedence."""
         if self.param not in work.body:
             return
         if self.to in work.body:
@@ -32,13 +32,13 @@ class Rename(Rule, frozen=True):
 
 
 class OutputCap(Rule, frozen=True):
-    """The limit on output tokens, which has two names. The provider accepts `param`, or both if `accepts_both`."""
+    """The limit on output tokens, which has two names. The provider accepts `param`, or both names if `accepts_both` is true."""
 
     accepts_both: bool = False
 
     @property
     def other(self) -> str:
-        """Return the other name."""
+        """Return the other of the two names of the limit."""
         return "max_tokens" if self.param == "max_completion_tokens" else "max_completion_tokens"
 
     @property

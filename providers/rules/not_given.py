@@ -80,7 +80,7 @@ class EmptyStops(_NotGiven, frozen=True):
 
 
 class TrueSchema(_NotGiven, frozen=True):
-    """The schema `true`, which vendors reject: it is the same as an empty object."""
+    """The schema `true`, which vendors reject although it means the same as an empty object."""
 
     param: str = "response_format"
 

@@ -1,6 +1,6 @@
 """The places of a body's messages in the caller's conversation, for receipts and errors.
 
-Rules add, merge and remove messages, so the number of a message in the body is not always the caller's.
+Rules add, merge and remove messages, so the number of a message in the body may differ from its number in the caller's request.
 """
 
 from __future__ import annotations

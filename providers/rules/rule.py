@@ -75,7 +75,7 @@ NEUTRAL_VALUES: Mapping[str, tuple[Any, ...]] = {
 
 
 def is_neutral(param: str, value: Any) -> bool:
-    """Return whether omitting the parameter has the same meaning: the value is null or in NEUTRAL_VALUES."""
+    """Return whether omitting the parameter means the same as sending this value: the value is null or in NEUTRAL_VALUES."""
     return value is None or value in NEUTRAL_VALUES.get(param, ())
 
 
@@ -106,7 +106,7 @@ class Work:
     def drop(self, param: str, why: str = UNSUPPORTED, code: str = "unsupported_parameter") -> None:
         """Remove a parameter that the body has. The change is lossy unless the value is neutral."""
         if param not in self.body:
-            return  # the rule runs for parameters that another rule may add, even if it added none
+            return  # a rule also runs for a parameter that another rule may add but did not add
         if is_neutral(param, self.body.get(param)):
             self.report(param, "drop", why="neutral value")
         else:

@@ -8,7 +8,7 @@ from typing import Any
 def described_schema(wrapped: dict[str, Any]) -> Any:
     """Return the schema of a `json_schema` with the description next to it, which tells the model what the output is for.
 
-    A schema that is true or false has no place for it.
+    A schema that is true or false has no place for a description.
     """
     schema, said = wrapped.get("schema") or {}, wrapped.get("description")
     if type(schema) is not dict or type(said) is not str or not said:

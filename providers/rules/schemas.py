@@ -33,7 +33,7 @@ class StrictFormat(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Rewrite the schema. If the dialect cannot express it, send it without `strict`, or ask for the JSON in words."""
+        """Rewrite the schema. If the dialect cannot express the schema, send it without `strict`, or ask for the JSON in words."""
         value = work.body.get(self.param)
         wrapped = value.get("json_schema") if type(value) is dict and value.get("type") == "json_schema" else None
         if type(wrapped) is not dict or (wrapped.get("strict") is not True and not self.dialect.always):
@@ -55,7 +55,7 @@ class StrictFormat(Rule, frozen=True):
         report_removed(work, self.param, simplifier)
 
     def _fall_back(self, work: Work, value: dict[str, Any], schema: Any, reason: str) -> None:
-        """Send the schema with `strict: false`. A vendor that accepts no such schema gets an instruction."""
+        """Send the schema with `strict: false`. A vendor that accepts no such schema gets an instruction in words."""
         sent = schema
         if self.dialect.root_object and not is_object_schema(schema):
             sent = merged_schema(schema or {}) if schema is None or type(schema) is dict else None

@@ -12,7 +12,7 @@ MAX_FANOUT = 8
 
 
 class StopStrings(Rule, frozen=True):
-    """Stop strings: at most `limit` (None: any number), always a list if `as_list`. The gateway enforces the rest."""
+    """Stop strings: at most `limit` (None: any number), always a list if `as_list`. The gateway enforces the other stop strings."""
 
     limit: int | None = None
     as_list: bool = False
@@ -61,12 +61,18 @@ class StopSequences(Rule, frozen=True):
 
 
 class IncludeStop(Rule, frozen=True):
-    """Keeps the stop string in the text. Most upstreams remove it, so `stop` is not sent: the gateway ends the text."""
+    """Keeps the stop string in the text.
+
+    Most upstreams remove the stop string, so `stop` is not sent, and the gateway ends the text itself.
+    """
 
     param: str = "include_stop_str_in_output"
 
     def apply(self, work: Work) -> None:
-        """Remove `stop` and the parameter from the body. This rule must come before the rules for stop strings."""
+        """Remove the parameter from the body, and also remove `stop` if the parameter is true.
+
+        This rule must come before the rules for stop strings.
+        """
         if work.body.pop(self.param) is not True or not work.body.get("stop"):
             work.report(self.param, "drop", why="neutral value")
             return
@@ -219,7 +225,10 @@ class StreamUsage(Rule, frozen=True):
 
 
 class Choices(Rule, frozen=True):
-    """Handles `n` and `seed`: up to `max_choices` per request (None: one); `seed_list`: a list of seeds is accepted."""
+    """Handles `n` and `seed`.
+
+    One request returns up to `max_choices` choices (None: one), and accepts a list of seeds if `seed_list` is set.
+    """
 
     max_choices: int | None = None
     seed_list: bool = False

@@ -51,7 +51,7 @@ def finish_of(choice: dict[str, Any], stops: tuple[str, ...]) -> str:
 
 
 def text_in(content: Any) -> str:
-    """Return the text of `content`. If `content` is a list of parts, their texts are joined."""
+    """Return the text of `content`. If `content` is a list of parts, the texts of the parts are joined."""
     if type(content) is str:
         return content
     parts = content if type(content) is list else []

@@ -13,9 +13,9 @@ _REASON = "sent in a system message; the answer has no citations"
 
 
 def fit_documents(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-    """Send the documents in a message, and drop `citation_options`, if the target has no field for documents.
+    """If the target has no field for documents, send the documents in a message and drop `citation_options`.
 
-    In strict mode, raise Refusal for documents unless the request turns citations off.
+    In strict mode, raise Refusal for such documents unless the request turns citations off.
     """
     if target.kind.capabilities(target.model).get("documents", {}).get("support") == "yes":
         return []

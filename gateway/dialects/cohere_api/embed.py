@@ -129,7 +129,7 @@ class EmbedV1Translator(EmbedTranslator):
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read an answer; its bytes stay as they are. Raise ValueError for any other body.
+    """Read an answer; its bytes stay as they are. Raise ValueError for a body that is not an answer with vectors.
 
     The vectors are in an object by type or, in version 1, in a list.
     """
@@ -140,14 +140,14 @@ def read_answer(body: bytes) -> Answer:
 
 
 def without_first_version(target: Target) -> str | None:
-    """Return why calls of version 1 are translated at a target, or None."""
+    """Return why calls of version 1 are translated for a target, or None if they are passed unchanged."""
     if first_version(base_path(target.base_url)) is None:
         return "the base_url of the provider does not end in /v2, so the address of version 1 is unknown"
     return None
 
 
 def unsuited(body: Body) -> str | None:
-    """Return why a request is translated: it has more texts than Cohere accepts, so several requests are sent."""
+    """Return why a request is translated, or None. A request with more inputs than Cohere accepts is sent as several requests."""
     most = EMBEDDINGS["cohere"].max_inputs
     for name in ("texts", "inputs"):
         given = body.get(name)

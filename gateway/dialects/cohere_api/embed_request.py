@@ -78,7 +78,7 @@ def _types(value: Any) -> tuple[str, ...]:
 
 
 def _texts(name: str, value: Any) -> tuple[list[str], BadRequest | None]:
-    """Return the inputs as texts, and the error for providers that embed only texts if an input is not a text, else None."""
+    """Return the inputs as texts. If an input is not a text, also return the error for providers that embed only texts, else None."""
     if type(value) is not list:
         raise refuse(name, f"'{name}' must be a list.", "invalid_type")
     if name == "texts":

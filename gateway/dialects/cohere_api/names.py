@@ -11,7 +11,7 @@ _MESSAGE = re.compile(r"(messages\[(\d+)\])\.(reasoning_content|reasoning|conten
 
 
 class Names:
-    """The names of one request. Its messages have their reasoning in `tool_plan` or in parts of `content`."""
+    """The names of one request. The messages of the request have their reasoning in `tool_plan` or in parts of `content`."""
 
     def __init__(self, messages: Any = None) -> None:
         self._messages: list[Any] = messages if type(messages) is list else []

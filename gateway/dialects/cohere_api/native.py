@@ -52,20 +52,20 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read an answer, which keeps its bytes. Raise StreamFailure for a failed answer, and ValueError for any other body."""
+    """Read an answer, which keeps its bytes. Raise StreamFailure for a failed answer, and ValueError for a body that is not an answer."""
     answer = _read_answer(body)
     return Answer(body, read_usage(openai_usage(answer.usage)), (_finish_of(answer.finish_reason),))
 
 
 def _finish_of(reason: str) -> str:
-    """Return the finish reason of chat completions. Raise StreamFailure for an error."""
+    """Return the finish reason of chat completions. Raise StreamFailure if Cohere's reason is an error."""
     if reason.startswith("ERROR"):
         raise stream_failure(f"the answer ended with {reason}")
     return FINISH_REASONS.get(reason, "stop")
 
 
 class CohereReader:
-    """Reads the events that contain the finish reason and the usage or an error, or that end a stream."""
+    """Reads the events that contain the finish reason with the usage, that contain an error, or that end a stream."""
 
     marks: tuple[bytes, ...] = (b"message-end", _DONE, b'"error"', b"event: error")
     content_mark = b"-delta\n"
@@ -108,7 +108,10 @@ class CohereReader:
 
 
 def unsuited(body: Body) -> str | None:
-    """Return why a request is translated: it has more stop sequences than Cohere accepts, so the gateway enforces some of them."""
+    """Return why a request is translated, or None.
+
+    If a request has more stop sequences than Cohere accepts, the gateway enforces some of them.
+    """
     stops = body.get("stop_sequences")
     return f"the provider accepts at most {MAX_STOPS} stop sequences" if type(stops) is list and len(stops) > MAX_STOPS else None
 

@@ -120,7 +120,7 @@ class CohereStream:
         self._write_calls(at_end=False)
 
     def _write_calls(self, *, at_end: bool) -> None:
-        """Write the part of the open call that has arrived. If that call is complete, begin the next one."""
+        """Write the part of the open call that has arrived. If that call is complete, begin the next call."""
         for index, call in self._calls.items():
             if index in self._written and index != self._open:
                 continue

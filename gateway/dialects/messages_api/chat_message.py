@@ -50,7 +50,7 @@ class ChatMessage(msgspec.Struct):
     annotations: msgspec.Raw = ABSENT
 
     def blocks_of_thinking(self) -> list[Fields]:
-        """Return the blocks of thinking. A block that lacks a text or a signature gets an empty one."""
+        """Return the blocks of thinking. A block that lacks a text or a signature gets an empty text or signature."""
         return [whole for block in self.thinking_blocks or () if (whole := _whole(block)) is not None]
 
     def details(self) -> list[Any]:
@@ -59,7 +59,7 @@ class ChatMessage(msgspec.Struct):
         return details if type(details) is list else []
 
     def thinking(self) -> msgspec.Raw:
-        """Return the text of the thinking, as JSON; empty if there is none."""
+        """Return the text of the thinking as JSON, or ABSENT if there is no text."""
         for raw in (self.reasoning_content, self.reasoning):
             if is_text(raw) and bytes(raw) != EMPTY:
                 return raw
@@ -67,7 +67,7 @@ class ChatMessage(msgspec.Struct):
 
 
 def _whole(block: Fields) -> Fields | None:
-    """Return a block of thinking with all of its fields, or None if it is of another type."""
+    """Return a block of thinking with all of its fields, or None if the block is of another type."""
     kind = bytes(block.get("type", ABSENT))
     if kind == b'"redacted_thinking"':
         return block if is_text(block.get("data", ABSENT)) else None
@@ -113,7 +113,7 @@ def read_completion(data: bytes) -> Completion:
 
 
 def text_of(raw: msgspec.Raw) -> msgspec.Raw:
-    """Return the text of `content` as JSON; empty if there is none. Texts of a list of parts are joined."""
+    """Return the text of `content` as JSON, or ABSENT if there is no text. The texts of a list of parts are joined."""
     if is_text(raw):
         return raw if bytes(raw) != EMPTY else ABSENT
     if bytes(raw)[:1] != b"[":
@@ -124,7 +124,7 @@ def text_of(raw: msgspec.Raw) -> msgspec.Raw:
 
 
 def usage_of(raw: msgspec.Raw, tier: Any) -> dict[str, Any] | None:
-    """Return the usage of a message, or None if none is reported. The cached tokens are not part of `input_tokens`."""
+    """Return the usage of a message, or None if the usage is not reported. The cached tokens are not part of `input_tokens`."""
     usage = read_usage(decode_any(raw)) if is_given(raw) else None
     if usage is None or usage.unsplit_tokens:
         return None

@@ -24,7 +24,7 @@ def read_annotations(raw: msgspec.Raw) -> list[dict[str, Any]]:
 
 
 def citation_of(annotation: dict[str, Any], text: str = "") -> dict[str, Any] | None:
-    """Return the original citation of an annotation, else a citation of its web address, or None if it has neither.
+    """Return the original citation of an annotation, else a citation of its web address, else None.
 
     `text` is the text to which the annotation belongs.
     """

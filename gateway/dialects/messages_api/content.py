@@ -60,7 +60,7 @@ def part_of(block: Fields, param: str, changes: Changes) -> list[Part]:
 
 
 def text_part(block: Fields, param: str, changes: Changes) -> list[Part]:
-    """Return the part of a text block. Its citations are left out."""
+    """Return the part of a text block. The block's citations are left out."""
     content = raw_text(block.get("text", ABSENT), f"{param}.text")
     if len(block) == 2:
         return [{"type": _TEXT, "text": content}]

@@ -66,7 +66,7 @@ _read_delta = msgspec.json.Decoder(_Delta).decode
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read a message, which keeps its bytes. Raise ValueError for any other body."""
+    """Read a message, which keeps its bytes. Raise ValueError for a body that is not a message."""
     message = _read_message(body)
     if message.type != "message" or bytes(message.content)[:1] != b"[":
         raise ValueError("the answer has no content")
@@ -75,7 +75,7 @@ def read_answer(body: bytes) -> Answer:
 
 
 def read_count(body: bytes) -> int:
-    """Return the tokens in an answer of `count_tokens`. Raise ValueError for any other body."""
+    """Return the number of tokens in an answer of `count_tokens`. Raise ValueError for a body that is not such an answer."""
     return _read_count(body).input_tokens
 
 
@@ -137,7 +137,7 @@ class MessageReader:
 
 
 def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
-    """Repair earlier turns that came from another provider, and leave out their thinking, because Anthropic would reject them.
+    """Repair earlier turns that came from another provider, and leave out their thinking, because Anthropic would reject both.
 
     In strict mode, raise Refusal for such thinking.
     """
@@ -156,7 +156,7 @@ def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
 
 
 def _signed(message: Any, param: str, made: list[Adjustment]) -> Any:
-    """Return a message without unsigned thinking, or None if it contains nothing else."""
+    """Return a message without unsigned thinking, or None if the message contains only such thinking."""
     content = message.get("content") if type(message) is dict else None
     if type(content) is not list:
         return message

@@ -99,7 +99,7 @@ class Translated(msgspec.Struct):
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
-    """Return the chat completion, with a refusal if it lacks a part of the request.
+    """Return the chat completion, with a refusal if it cannot express a part of the request.
 
     Raise BadRequest for an invalid body. `counts` is True for a request that only counts tokens and needs no output cap.
     """
@@ -184,7 +184,7 @@ def callers_name(param: str, origins: list[Origin]) -> str:
 
 
 def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
-    """Return the caller's name of a place in a message, or None if the message is not the caller's."""
+    """Return the caller's name of a place in a message, or None if the caller did not send the message."""
     if int(message[1]) >= len(origins):
         return None
     origin, list_name, rest = origins[int(message[1])], message[2], message[4]
@@ -197,7 +197,7 @@ def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
         rest = rest.replace(".tool_call_id", ".tool_use_id")
         if rest == ".role" and origin.param.endswith("]") and ".content[" in origin.param:  # a tool result has no role
             rest = ".tool_use_id"
-        # the system prompt and a tool result are themselves the content
+        # the system prompt is itself the content
         return origin.param if origin.param == "system" and rest == ".content" else origin.param + rest
     blocks = origin.parts if list_name == "content" else origin.calls
     index = int(message[3])

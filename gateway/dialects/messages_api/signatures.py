@@ -1,4 +1,4 @@
-"""Signatures that the gateway makes. They contain reasoning that only its provider can read, such as that of OpenAI's Responses API.
+"""Signatures that the gateway makes. They contain reasoning that only one provider can read, such as that of OpenAI's Responses API.
 
 Callers send thinking back with its signature, so the provider gets its reasoning back unchanged.
 """
@@ -30,7 +30,7 @@ def is_own(block: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def details_in(block: Mapping[str, msgspec.Raw], where: str) -> list[msgspec.Raw]:
-    """Return the `reasoning_details` in a block of thinking. Raise BadRequest if its signature was changed."""
+    """Return the `reasoning_details` in a block of thinking. Raise BadRequest if the signature of the block was changed."""
     raw = block.get("signature", ABSENT)
     if not is_given(raw):
         return []

@@ -23,7 +23,7 @@ _SUPPORT = "support of thinking"
 
 
 def _support(target: Target) -> tuple[bool, bool]:
-    """Return whether a target gets the fields `thinking` and `reasoning_effort`."""
+    """Return whether a target gets the field `thinking`, and whether it gets the field `reasoning_effort`."""
     found: tuple[bool, bool] | None = target.__dict__.get(_SUPPORT)
     if found is None:
         known = target.kind.capabilities(target.model)
@@ -33,7 +33,7 @@ def _support(target: Target) -> tuple[bool, bool]:
 
 
 def fit_thinking(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-    """Change a chat body, and return the adjustments. In strict mode, raise Refusal for a loss."""
+    """Fit `thinking` and `reasoning_effort` of a chat body, and return the adjustments. In strict mode, raise Refusal for a loss."""
     thinking, effort = body.get("thinking"), body.get("reasoning_effort")
     if target.kind.type == "anthropic":
         if effort is not None:
@@ -72,7 +72,7 @@ class _Fit:
         self.adjustments: list[Adjustment] = []
 
     def leave_out(self, why: str) -> None:
-        """Leave out `thinking`: the target behaves in the same way without it."""
+        """Leave out `thinking`, because the target behaves in the same way without it."""
         self._body.pop("thinking")
         self.adjustments.append(Adjustment("thinking", "drop", why=why))
 
@@ -91,7 +91,7 @@ class _Fit:
             self.leave_out("equals the default")
 
     def enable(self) -> None:
-        """Send the target's own field, with the budget if it accepts one."""
+        """Send the target's own field, with the budget if the target accepts a budget."""
         field, budget = _BUDGET_FIELDS[self._target.kind.type], self._thinking.get("budget_tokens")
         if field is None:
             self.lose_budget("the target accepts no thinking budget")
@@ -101,7 +101,7 @@ class _Fit:
             self.adjustments.append(Adjustment("thinking", "reshape", to=f"thinking.{field}"))
 
     def lose_budget(self, why: str) -> None:
-        """Report that the thinking budget is left out, if there is one."""
+        """If the request has a thinking budget, report that it is left out."""
         if self._thinking.get("budget_tokens") is not None:
             self._lossy(Adjustment("thinking.budget_tokens", "drop", why=why))
 

@@ -1,7 +1,7 @@
-"""Puts the tool calls of a chat stream in sequence, because a Messages stream completes one block before the next.
+"""Puts the tool calls of a chat stream in sequence, because a Messages stream completes each block before the next one begins.
 
-Chat streams may mix the pieces of parallel calls. One call is written as it arrives. The next one waits until the arguments
-of the first are a complete JSON object, or until the stream ends.
+Chat streams may mix the pieces of parallel calls. The first call is written as it arrives. The next call waits until the
+arguments of the first call are a complete JSON object, or until the stream ends.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ToolStream:
         return streamed
 
     def _write(self) -> None:
-        """Write the pieces of the first call. When it is complete and others wait, continue with the next one."""
+        """Write the pieces of the first call. If that call is complete and further calls wait, continue with the next call."""
         queue = self._queue
         while queue:
             first = queue[0]
@@ -111,7 +111,7 @@ class ToolStream:
         self._blocks.open("tool_use", {"id": tool_id(call.id), "name": name, "input": {}})
 
     def can_pause(self) -> bool:
-        """Return whether other content can follow now: no call waits, and the open one is complete."""
+        """Return whether other content can follow now: no call waits, and the open call is complete."""
         queue = self._queue
         return not queue or (len(queue) == 1 and queue[0].name is not None and queue[0].is_complete())
 

@@ -23,7 +23,7 @@ FORMAT_NAME = "output"
 
 
 def translate_tools(raw: msgspec.Raw, changes: Changes) -> list[dict[str, Any]]:
-    """Return the functions for a list of tools. Record a refusal for one of Anthropic's own tools."""
+    """Return the functions for a list of tools. For each of Anthropic's own tools, record a refusal."""
     functions = []
     for index, tool in enumerate(list_of_fields(raw, "tools")):
         try:

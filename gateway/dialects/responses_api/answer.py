@@ -54,7 +54,7 @@ def to_response(answer: bytes, request: RequestReader) -> bytes:
 
 
 def _items(identity: output.Identity, choice: _Choice, last: str, request: RequestReader) -> Iterator[dict[str, Any]]:
-    """Yield the output items. `last` is the status of the last one."""
+    """Yield the output items. `last` is the status of the last item."""
     message = choice.message
     calls = list_of(message.get("tool_calls", ABSENT))
     parts, thoughts = _parts(choice)

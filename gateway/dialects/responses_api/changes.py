@@ -29,7 +29,7 @@ class Changes:
             self.made.append(Adjustment(param, "warn", why=why))
 
     def loss(self, param: str, why: str, action: Action = "drop", *, to: Any = None) -> None:
-        """Report a change with loss. Raise BadRequest in strict mode."""
+        """Report a change with loss. In strict mode, raise BadRequest instead."""
         if self.strict:
             raise refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter")
         self.made.append(Adjustment(param, action, to=to, why=why))

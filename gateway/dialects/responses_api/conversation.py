@@ -150,7 +150,7 @@ class Conversation:
         self._call(param, item, {"type": "custom", "custom": custom})
 
     def _lose_others(self, param: str, item: Mapping[str, Raw], known: frozenset[str]) -> None:
-        """Report the members of an item that a chat completion cannot express. `id` and `status` have no effect."""
+        """Report the members of an item that a chat completion cannot express. `id` and `status` have no effect and are not reported."""
         for name in others(item, known):
             self._changes.loss(f"{param}.{name[:60]}", "a chat completion has no such field")
 

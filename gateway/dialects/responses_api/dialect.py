@@ -41,13 +41,13 @@ class ResponsesTranslator:
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Refuse addresses of files unless the target fetches files. Everything else is the same for every target."""
+        """Refuse addresses of files unless the target fetches files. Nothing else in the body depends on the target."""
         refuse_addresses(self._request.changes.file_addresses, target, "send the file in 'file_data'")
         return []
 
     @property
     def response_id(self) -> str:
-        """The id of the response if it is to be stored."""
+        """The id under which the response is stored, if the caller wants it stored."""
         return f"resp_{self._request.base}"
 
     def items(self) -> list[Raw]:

@@ -50,7 +50,7 @@ class Names:
     def __init__(
         self, given: frozenset[str], origins: Sequence[Origin], tools: Sequence[str] = ()
     ) -> None:
-        """Create the names. `origins` and `tools` are the caller's parameters of the messages and of the tools."""
+        """Create the names. `origins` and `tools` are the caller's parameters from which the messages and the tools come."""
         self._given = given
         self._origins = origins
         self._tools = tools
@@ -105,7 +105,7 @@ def to_error(body: bytes, names: Names) -> bytes:
 def error_event(event: bytes) -> bytes:
     """Return the `error` event for the error in a chat event.
 
-    It ends a stream of the provider's own events. `number_after` sets the event's sequence number.
+    The `error` event ends a stream of the provider's own events. `number_after` sets the event's sequence number.
     """
     error: dict[str, Any] = _decode(event.removeprefix(b"data: "))["error"]
     said = {"type": "error", "sequence_number": 0, **{name: error.get(name) for name in ("code", "message", "param")}}

@@ -71,8 +71,8 @@ _decode_any = msgspec.json.Decoder().decode
 def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[Adjustment]:
     """Put the earlier conversation into `input`.
 
-    Leave out reasoning and fields that only other providers can read, and replace tool-call ids that OpenAI would reject.
-    In strict mode, raise Refusal for such reasoning.
+    Leave out reasoning that only other providers can read and fields that only other providers have, and replace tool-call
+    ids that OpenAI would reject. In strict mode, raise Refusal for such reasoning.
     """
     source = body.raw("input") or b"[]"
     earlier = translator.earlier
@@ -103,7 +103,7 @@ def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[A
 
 
 def _new_call_id(members: dict[str, Raw]) -> str | None:
-    """Return the id that replaces the `call_id` of an item, or None if OpenAI accepts it."""
+    """Return the id that replaces the `call_id` of an item, or None if OpenAI accepts the `call_id`."""
     given = members.get("call_id", ABSENT)
     if len(given) <= MAX_CALL_ID + 2 or bytes(given)[:1] != b'"':
         return None
@@ -119,7 +119,10 @@ def _is_readable(members: dict[str, Raw]) -> bool:
 
 
 def read_answer(body: bytes) -> Answer:
-    """Read a response, which keeps its bytes. Raise StreamFailure for a failed response, and ValueError for any other body."""
+    """Read a response, which keeps its bytes.
+
+    Raise StreamFailure for a failed response, and ValueError for a body that is not a response.
+    """
     response = _read_response(body)
     return Answer(body, _usage(response), _finish_reasons(response))
 

@@ -159,7 +159,7 @@ class OpenReasoning:
         return {"item_id": self._identity, "output_index": self.index, number: 0}
 
     def add_text(self, text: Raw, field: str) -> Text:
-        """Add text from this field of the chat message. Return the open text."""
+        """Add text from a field of the chat message. Return the open text."""
         if self._text is None:
             self._field, place = field, self._place()
             part = {"type": "summary_text" if self._summary else "reasoning_text", "text": ""}

@@ -161,7 +161,7 @@ class Called(NamedTuple):
     custom: bool
 
     def call(self, identity: Identity, index: int, tools: Mapping[str, Member]) -> Call:
-        """Return the call. `tools` are the tools that are in a namespace, by their names in the chat completion."""
+        """Return the call. `tools` are the tools that belong to a namespace, by their names in the chat completion."""
         given = self.members.get("id", ABSENT)
         call_id = given if is_text(given) else identity.item_id("call", index)
         extra = self.members.get("extra_content", ABSENT)

@@ -1,7 +1,7 @@
 """The reasoning of earlier turns: from a chat message to `encrypted_content` and back, unchanged bit for bit.
 
 Providers return reasoning that only they can read: Anthropic's signed `thinking_blocks`, OpenRouter's
-`reasoning_details`. The caller gets it as `encrypted_content` and sends it back with the next request.
+`reasoning_details`. The caller gets this reasoning as `encrypted_content` and sends it back with the next request.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
 def seal(field: str, opaque: Mapping[str, Raw]) -> str | None:
-    """Return the `encrypted_content` of a message's reasoning, or None if it consists of text only.
+    """Return the `encrypted_content` of a message's reasoning, or None if the reasoning consists of text only.
 
     `field` is the name of the field that has the text.
     """
@@ -73,7 +73,7 @@ def join(first: dict[str, Raw], second: Mapping[str, Raw]) -> None:
 
 
 def open_sealed(param: str, sealed: str) -> dict[str, Raw]:
-    """Return the value that `seal` sealed. Raise BadRequest if it was changed."""
+    """Return the value that `seal` sealed. Raise BadRequest if the sealed value was changed."""
     try:
         opened = _decode_fields(base64.b64decode(sealed[len(PREFIX) :], altchars=b"-_", validate=True))
         for name in OPAQUE:
@@ -84,7 +84,7 @@ def open_sealed(param: str, sealed: str) -> dict[str, Raw]:
 
 
 def _text(param: str, item: Mapping[str, Raw], changes: Changes) -> str:
-    """Return the text of a reasoning item, or its summary if it has no text."""
+    """Return the text of a reasoning item, or the summary if the item has no text."""
     found = ""
     for name, kind, glue in (("content", "reasoning_text", ""), ("summary", "summary_text", "\n\n")):
         raw = item.get(name, ABSENT)

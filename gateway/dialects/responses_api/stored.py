@@ -37,7 +37,7 @@ class StoreWishes(msgspec.Struct):
 
     @property
     def previous(self) -> str | None:
-        """The id of the previous response; None if there is none, or if it is not a string."""
+        """The id of the previous response; None if the id is absent or not a string."""
         return _decode_text(self.previous_response_id) if is_string(self.previous_response_id) else None
 
 
@@ -60,7 +60,7 @@ _decode_record = msgspec.json.Decoder(StoredResponse).decode
 
 
 def read_wishes(source: bytes) -> StoreWishes | None:
-    """Return the parameters for the store, or None if a body does not use it. An invalid body is refused later."""
+    """Return the parameters for the store, or None if a body does not use the store. An invalid body is refused later."""
     if b'"store"' not in source and b'"previous_response_id"' not in source and _ESCAPE not in source:
         return None
     try:

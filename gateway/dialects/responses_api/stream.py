@@ -57,14 +57,14 @@ _TEXT_FIELDS = ("content", *reasoning.TEXT_FIELDS)
 
 
 class Frame(NamedTuple):
-    """The bytes around the text of a chunk. Chunks with the same bytes around their text need no decoding."""
+    """The bytes around the text of a chunk. A later chunk with the same bytes around its text need not be decoded."""
 
     prefix: bytes
     suffix: bytes
     text: Text
 
     def text_of(self, event: bytes) -> bytes:
-        """Return the text of an event in this frame if it has no escapes, else b""."""
+        """Return the text of an event in this frame, or b"" if the event has another frame or the text has escapes."""
         if not event.startswith(self.prefix) or not event.endswith(self.suffix):
             return b""
         text = event[len(self.prefix) : -len(self.suffix)]
@@ -181,7 +181,7 @@ class ResponseStream:
             self._emit(kind, {"response": response})
 
     def _delta(self, delta: _Delta, logprobs: Raw) -> tuple[Text, Raw] | None:
-        """Translate a delta. Return the open text and its new piece if the delta has nothing else."""
+        """Translate a delta. If the delta has only one piece of text, return the open text and that piece."""
         if (only := _only_text(delta)) is not None and is_absent(logprobs):
             field, text = only
             if field == "content":
@@ -245,7 +245,7 @@ class ResponseStream:
         return self._response.identity
 
     def _message(self) -> OpenMessage:
-        """Return the open message. Begin one if necessary."""
+        """Return the open message. Begin a message if none is open."""
         if type(self._open) is OpenMessage:
             return self._open
         self._close_open("completed")
@@ -255,7 +255,7 @@ class ResponseStream:
         return opened
 
     def _reasoning(self) -> OpenReasoning:
-        """Return the open reasoning. Begin one if necessary."""
+        """Return the open reasoning. Begin a reasoning item if none is open."""
         if type(self._open) is OpenReasoning:
             return self._open
         self._close_open("completed")
