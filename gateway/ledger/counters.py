@@ -64,7 +64,7 @@ def add_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
 
 
 class UsageCounters:
-    """The rows of this incarnation, and those inherited from earlier ones."""
+    """The rows of this incarnation, and the rows inherited from earlier incarnations."""
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation

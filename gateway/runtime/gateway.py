@@ -81,7 +81,7 @@ class Gateway:
         """Build a gateway; `start` starts it.
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
-        runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
+        runs. `cells` hold the counters if another process reads them. `number` is the number of the first generation. `seat`
         identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
@@ -165,16 +165,19 @@ class Gateway:
         self._configure_probes()
 
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
-        """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
+        """Return the usage of limits by all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
 
     async def refresh_budgets(self) -> None:
-        """Read the usage of budgets, for the gauges."""
+        """Read the usage of budgets for the gauges."""
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
 
     async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
-        """Return the budgets whose usage has changed since the last time, and those that have refused a call since then."""
+        """Read the usage of budgets.
+
+        Return the budgets that were read, and those that have refused a call, since the last call of this method.
+        """
         await self.refresh_budgets()
         limits = self.generation.limits
         return limits.budget_gauge.take_news() if limits is not None else ([], [])
@@ -275,7 +278,7 @@ class Gateway:
         await self.issuers.keep_only(generation.config for generation in self._live_generations())
 
     def count_edge_refusal(self, reason: str) -> None:
-        """Count a caller's connection that was rejected before there was a call."""
+        """Count a caller's connection that was rejected before a call began."""
         self.metrics.count("lockgate_edge_refusals", (reason,))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -68,7 +68,7 @@ def sample_of(rows: Snapshot, at: float) -> Sample:
 
 
 def point_of(before: Sample, now: Sample) -> Point:
-    """Return what happened between two samples, in the order of COLUMNS."""
+    """Return the values for the interval between two samples, in the order of COLUMNS."""
     low, high = _quantiles(before, now)
     counts = (max(0, getattr(now, name) - getattr(before, name)) for name in ("calls", "errors", "refused", "prompt", "output"))
     cost = max(0, now.cost - before.cost) / SCALES["lockgate_cost_usd"]
@@ -121,13 +121,13 @@ class LiveSeries:
         return shares
 
     def in_flight(self) -> dict[str, int]:
-        """Return the numbers of calls and of streams in flight."""
+        """Return the number of calls and the number of streams in flight."""
         rows = self._metrics.merged_rows(_IN_FLIGHT)
         calls, streams = (sum(cells[0] for cells in rows.get(name, {}).values()) // MICRO for name in _IN_FLIGHT)
         return {"calls": calls, "streams": streams}
 
     def describe(self, since: float) -> dict[str, Any]:
-        """Return everything as JSON values."""
+        """Return the points, the calls in flight, the shares and the alerts as JSON values."""
         return {
             "now": self._clock(),
             "step_seconds": STEP_S,
