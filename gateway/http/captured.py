@@ -8,7 +8,7 @@ from typing import Any
 MAX_RESPONSE_BYTES = 72 << 10
 """Bytes of a response that are kept.
 
-More are kept than shown, so that a secret at the end of the shown part is complete and can be removed.
+This number exceeds the number of bytes that are shown, so that a secret at the end of the shown part is complete and can be removed.
 """
 
 

@@ -53,9 +53,9 @@ MAX_READ_ON_BYTES = 64 << 10
 MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
-"""Seconds for which an idle connection is kept open. Common proxies keep theirs open for less time, so they close first."""
+"""Seconds for which an idle connection is kept open. Common proxies close their idle connections earlier than this."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
-"""Seconds between probes of a caller that has closed its writing side. They are few, because clients accept few interim responses."""
+"""Seconds between probes of a caller that has closed its writing side. The probes are few, because clients accept few interim responses."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -77,7 +77,7 @@ class CallerConnection(StartingConnection):
         self._on_reject = on_reject
         self._guard = guard or PageGuard()
         self.awaits_head = True
-        """Whether the connection waits for a request head. An idle connection that already served a request does not."""
+        """Whether the connection waits for a request head. This is False for an idle connection that has served a request."""
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False

@@ -52,7 +52,7 @@ class CallerSocket(asyncio.Protocol):
         self._cycle = cycle
         self.transport: asyncio.Transport = connection.transport
         self.on_shutdown: Callable[[], None] | None = None
-        """Called when the server stops, once the handshake is accepted."""
+        """A function that is called when the server stops. It is set once the handshake is accepted."""
         self.is_shutting_down = False
         self._early: list[bytes] = []
         self._early_size = 0

@@ -29,7 +29,7 @@ POLL_INTERVAL_S = 1.0
 MAX_CHANGE_TRIES = 20
 """Maximum number of tries to change an entry that other processes change at the same time."""
 MAX_PREVIOUS_SECRETS = 8
-"""Maximum number of replaced secrets of a key that are accepted. Beyond it, the oldest is rejected."""
+"""Maximum number of replaced secrets of a key that are accepted. If a key has more replaced secrets, the oldest are rejected."""
 
 
 def key_store(config: Config, environ: Mapping[str, str]) -> EntryStore[RuntimeKey]:

@@ -22,7 +22,7 @@ from gateway.keys.verify_token import UnverifiedToken, read_token, verify
 from gateway.keys.virtual_key import KeyRejectedError, VirtualKey
 
 MAX_REMEMBERED = 10_000
-"""Maximum number of verified tokens that are remembered. Older ones are verified again."""
+"""Maximum number of verified tokens that are remembered. Older tokens are verified again when they are next used."""
 
 
 class SigningKeyUnknownError(Exception):

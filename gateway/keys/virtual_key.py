@@ -22,7 +22,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     """Names and patterns of the models that the key allows. None allows all models."""
     passthrough: frozenset[str] | None = None
-    """Patterns of passed paths that the key allows. None allows all of them."""
+    """Patterns of passed paths that the key allows. None allows all patterns."""
     disabled: bool = False
     expires: float | None = None
     strict: bool = False

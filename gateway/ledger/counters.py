@@ -48,7 +48,7 @@ class UsageCounts(NamedTuple):
     estimated: int = 0
     """Number of bookings whose tokens are estimated, because the provider did not report them."""
     unpriced: int = 0
-    """Number of bookings whose cost is unknown, because the model has no known price. They add nothing to `cost`."""
+    """Number of bookings whose cost is unknown, because the model has no known price. Such bookings add nothing to `cost`."""
     brought_cost: int = 0
     """The part of `cost` that providers charge to credentials that callers brought."""
 

@@ -22,7 +22,10 @@ MAX_READ = 500
 """Maximum number of budgets that one refresh reads. The remaining budgets are read by later refreshes."""
 READ_TIMEOUT_S = 1.0
 MAX_BUDGETS = 5000
-"""Maximum number of budgets whose shares are kept. There may be many, because every caller with a token may have its own."""
+"""Maximum number of budgets whose shares are kept.
+
+The number of budgets needs a limit, because every caller with a token may have its own budget.
+"""
 
 
 class BudgetShares(msgspec.Struct, frozen=True):

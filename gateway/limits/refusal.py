@@ -10,7 +10,7 @@ from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, LimitStatus, Refus
 
 DEGRADED = (b"x-gateway-limits", b"degraded")
 UNNAMED = "-"
-"""The last part of the owner's name, in limits per user for calls that name no end user."""
+"""The last part of the owner's name in the limits per user that apply to calls without an end user."""
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TAG = "notify"
 """The hash tag of all marks."""
 MAX_MARKS = 10_000
-"""Maximum number of marks in memory. When it is reached, expired marks are dropped, then the oldest ones."""
+"""Maximum number of marks in memory. When this number is reached, expired marks are dropped first, then the oldest marks."""
 _Reply = TypeVar("_Reply")
 
 

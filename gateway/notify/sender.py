@@ -28,7 +28,7 @@ from gateway.upstream.transport import Deadlines, Origin, TlsFiles, Transport, U
 from providers.base import WireRequest
 
 MAX_WAITING = 100
-"""Maximum number of waiting notifications. Further ones are dropped and counted."""
+"""Maximum number of waiting notifications. Further notifications are dropped and counted."""
 RETRY_DELAYS_S = (1.0, 4.0, 16.0, 60.0)
 """Delays between the attempts to send one notification. A Retry-After of the receiver may lengthen them."""
 MAX_RETRY_AFTER_S = 120.0

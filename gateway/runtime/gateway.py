@@ -105,7 +105,7 @@ class Gateway:
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
-        """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
+        """In a supervisor: returns the usage of its workers on certain days, and whether all workers have answered."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline

@@ -27,7 +27,7 @@ MOMENT_S = 15.0
 COLUMNS = (
     "at", "seconds", "calls", "errors", "refused", "prompt_tokens", "output_tokens", "cost_usd", "first_token_p50_ms", "first_token_p95_ms",
 )  # fmt: skip
-"""The values of an interval: the time of its end (seconds since the epoch), its length, and what happened in it."""
+"""The values of an interval: the time of its end (seconds since the epoch), its length, and its counts, cost and latencies."""
 Point = tuple[float | None, ...]
 _BUCKETS = SOURCES["first_token"].buckets
 _SAMPLED = frozenset({"lockgate_requests", "lockgate_tokens", "lockgate_cost_usd", "first_token"})
@@ -42,7 +42,7 @@ class Sample(msgspec.Struct, frozen=True):
     errors: int
     """Calls that ended with a 5xx."""
     refused: int
-    """Calls that ended with a 4xx, without those whose caller disconnected."""
+    """Calls that ended with a 4xx, except calls whose caller disconnected."""
     prompt: int
     output: int
     cost: int
