@@ -116,7 +116,7 @@ def run(args: list[str]) -> int:
     from gateway.config.problem import ConfigError
 
     try:
-        colour = False if os.environ.get("NO_COLOR") else None  # None: only on a terminal
+        colour = False if os.environ.get("NO_COLOR") else None  # None means colour only on a terminal
         code = cli.main(args, prog_name="lockgate", standalone_mode=False, color=colour)
         return code if isinstance(code, int) else 0
     except click.Abort:

@@ -125,7 +125,10 @@ def answered_at_once(call: Call) -> bool:
 
 
 def unanswered_usages(call: Call) -> Iterator[tuple[Attempt, Usage, int | None]]:
-    """Yield each billed usage of the attempts that did not answer the call: attempt, usage, cost in nano-dollars if it is known."""
+    """Yield the attempt, the usage and the cost of each billed usage of the attempts that did not answer the call.
+
+    The cost is in nano-dollars, or None if it is unknown.
+    """
     if answered_at_once(call):
         return
     for attempt in call.attempts:

@@ -275,7 +275,7 @@ class Call(Struct, eq=False):
 
 
 class Phases(NamedTuple):
-    """The seconds of a call before its final attempt was sent, by cause. Their sum is the time until then."""
+    """The seconds of a call until its final attempt was sent, by cause. Their sum is the whole time until that moment."""
 
     gateway: float
     """The gateway's own work."""
@@ -290,7 +290,7 @@ def phases(call: Call, final: Attempt) -> Phases:
     until = final.sent_at - call.started
     queue, retries = final.queue_s, call.paused_s
     if len(call.attempts) > 1:
-        # an attempt that continues a stream has the `sent_at` of the attempt that began it; that one is first in the list
+        # the attempts of a continued stream have the same `sent_at`, and the first of them in the list began the stream
         began = next((each for each in call.attempts if each.sent_at == final.sent_at), final)
         # the other attempt of a hedge may have begun later
         earlier = [each for each in call.attempts if each.sent_at < final.sent_at]

@@ -314,7 +314,7 @@ class Pipeline:
             raise
 
     async def _identify(self, call: Call, caller: Caller) -> None:
-        """Authenticate the caller. If the keys of its token's issuer are outdated, fetch them first."""
+        """Authenticate the caller. If the signing key of the caller's token is unknown, first fetch the issuer's keys."""
         try:
             call.key = await self.keys.identify(caller.headers, caller.query)
         except (Unauthorized, Forbidden) as error:
@@ -322,14 +322,17 @@ class Pipeline:
             raise
 
     def _count_rejection(self, call: Call, error: Unauthorized | Forbidden) -> None:
-        """Count a rejected caller. If the credential is that of a known key, the call's records name the key."""
+        """Count a rejected caller.
+
+        If the credential belongs to a known key, store the key in the call, so that its records name the key.
+        """
         self.metrics.count("lockgate_auth_failures", (str(error.code),))
         if isinstance(error, KeyRejectedError):
             call.key = error.key
 
 
 def _brought_later(alternates: Callable[[], list[Candidate]], call: Call) -> Callable[[], list[Candidate]]:
-    """Return `alternates` with the credentials that the caller brought, which are read when the function is called."""
+    """Return a function that calls `alternates` and then adds the call's credentials, which may become known only after this wrapping."""
     return lambda: list(with_brought(alternates(), call.credentials))
 
 

@@ -35,7 +35,10 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 class Session(msgspec.Struct, frozen=True):
-    """One session of the page. `key_hash` is the hash of the admin key with which it began; `ends` is a time on the monotonic clock."""
+    """One session of the page.
+
+    `key_hash` is the hash of the admin key with which the session began; `ends` is a time on the monotonic clock.
+    """
 
     key_hash: str
     csrf: str
@@ -54,8 +57,8 @@ class Access:
     def check(self, request: Request) -> None:
         """Raise Unauthorized unless the admin key was sent or a session is open.
 
-        Without an admin key, the listener is on loopback: raise Forbidden if the request may come from a web page of
-        another site.
+        If there is no admin key, the listener is on loopback; in this case, raise Forbidden if the request may come
+        from a web page of another site.
         """
         admin = self._gateway.config.admin
         if admin.key_hash is None:

@@ -42,7 +42,10 @@ T = TypeVar("T")
 
 
 class CallEndpoints:
-    """The endpoints of one gateway. They read its file of records, or a copy of the records that all gateways share."""
+    """The endpoints of one gateway.
+
+    The endpoints read the gateway's file of records, or a copy of the records that all gateways share.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway

@@ -16,7 +16,7 @@ BODY_TIMEOUT_S = 30.0
 
 
 class DemoAdmin:
-    """The endpoints. Without a demo they answer 404."""
+    """The endpoints of the demo. They answer 404 if the gateway runs no demo."""
 
     def __init__(self, demo: Demo | None) -> None:
         self._demo = demo

@@ -46,7 +46,7 @@ async def read_fields(request: Request, read_only: Sequence[str] = READ_ONLY_FIE
 
 
 def _reject_duplicates(name: str, source: bytes) -> None:
-    """Reject a block that contains a field twice, as the YAML reader does."""
+    """Like the YAML reader, reject a block that contains a field twice."""
     try:
         parse_body(source)
     except BadRequest as error:
@@ -62,7 +62,7 @@ def take_name(fields: dict[str, Any]) -> str:
 
 
 def check_entry(section: str, name: str, read: Callable[[], Config_]) -> Config_:
-    """Return the entry that `read` reads. Convert its problems to one error."""
+    """Return the entry that `read` reads. If the entry has problems, raise one BadRequest that names them all."""
     try:
         return read()
     except ConfigError as error:
@@ -77,7 +77,10 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 async def with_usage(gateway: Gateway, shown: list[tuple[dict[str, Any], KeyConfig | TeamConfig]]) -> list[dict[str, Any]]:
-    """Add the usage of their limits to entries. `usage` is null while the store is unavailable."""
+    """Add to each entry the usage of its limits, as `usage`.
+
+    The usage of a limited entry is null while the store is unavailable.
+    """
     limits = [limits_of_entry(entry) for _, entry in shown]
     try:
         usages = await gateway.limit_usage([limit for each in limits for limit in each])

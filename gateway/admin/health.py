@@ -12,7 +12,7 @@ from gateway.runtime.gateway import Gateway
 
 
 class Readiness:
-    """Whether this process should receive calls. The server sets it during start-up and shutdown."""
+    """Whether this process should receive calls. The server sets the two flags during start-up and shutdown."""
 
     def __init__(self) -> None:
         self.serving = False

@@ -28,7 +28,7 @@ _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 def key_from_json(
     config: Config, name: str, entry: dict[str, Any], runtime_teams: Iterable[str] = (), *, check_expiry: bool = True
 ) -> KeyConfig:
-    """Read a key as if it were `keys.NAME` of this configuration. Raise ConfigError with the problems.
+    """Read a key as if it were `keys.NAME` of this configuration. Raise ConfigError with the problems if it is invalid.
 
     `runtime_teams` are the names of teams that the configuration does not define. With `check_expiry`, reject an expiry in the past.
     """
@@ -49,7 +49,7 @@ def key_from_json(
 
 
 def team_from_json(config: Config, name: str, entry: dict[str, Any]) -> TeamConfig:
-    """Read a team as if it were `teams.NAME` of this configuration. Raise ConfigError with the problems."""
+    """Read a team as if it were `teams.NAME` of this configuration. Raise ConfigError with the problems if it is invalid."""
     problems = Problems(SOURCE)
     team = _read(problems, "team", struct_type(TeamConfig), join("teams", name), name, entry)
     if isinstance(team, TeamConfig) and not len(problems):

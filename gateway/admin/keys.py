@@ -183,7 +183,7 @@ def _key_json(key: KeyConfig, source: str) -> dict[str, Any]:
 
 
 def _new_secret() -> tuple[str, str, str]:
-    """Return a new secret, its hash, and its beginning and end."""
+    """Return a new secret, its hash, and the beginning and end of the secret."""
     secret = KEY_PREFIX + secrets.token_urlsafe(32)
     return secret, "sha256:" + hashlib.sha256(secret.encode()).hexdigest(), f"{secret[:6]}...{secret[-4:]}"
 

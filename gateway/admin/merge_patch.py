@@ -8,7 +8,7 @@ from gateway.config.problem import join
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """Return the target with the members of the patch. Objects are merged, null removes a member, and other values replace it."""
+    """Return the target with the patch applied. Objects are merged, null removes a member, and other values replace it."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -21,13 +21,13 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def removed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that are no longer there, by path, with the values that they had."""
+    """Return the members of `before` that `after` lacks, by path, with the values that they had."""
     now = _members(after)
     return {path: value for path, value in _leaves(before).items() if path not in now}
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that have another value, by path, with the value before and after as `from` and `to`."""
+    """Return the members whose value has changed, by path, with the old value as `from` and the new value as `to`."""
     now = _members(after)
     both = {path: value for path, value in _leaves(before).items() if path in now and now[path] != value}
     return {path: {"from": value, "to": now[path]} for path, value in both.items()}

@@ -55,9 +55,10 @@ class PlaygroundAdmin:
         return json_response({"object": "list", "data": models})
 
     async def _model(self, name: str, not_live: Sequence[TargetView]) -> dict[str, Any]:
-        """Describe one model. `not_live` has the targets in cooldown or being probed.
+        """Describe one model.
 
-        Reading the state of all targets again for each of 10,000 models takes minutes.
+        `not_live` contains the targets that are in cooldown or being probed. It is an argument, because reading the
+        state of all targets again for each of 10,000 models would take minutes.
         """
         gateway = self._gateway
         router = gateway.generation.router

@@ -62,7 +62,7 @@ class Relay:
 
 
 class RelayedResponse(Response):
-    """Passes a response piece by piece. If the page disconnects, the call is aborted."""
+    """Passes a response to the page piece by piece. If the page disconnects, the call is aborted."""
 
     def __init__(self, answer: UpstreamResponse) -> None:
         super().__init__(status_code=answer.status)

@@ -22,7 +22,7 @@ CALLS_PER_SLICE = 50
 
 
 def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. If there is no plan, `refused` in its response is the error that callers would get."""
+    """Return the endpoint. If there is no plan, `refused` in the response is the error that callers would get."""
 
     async def answer(request: Request) -> Response:
         try:

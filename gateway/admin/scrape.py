@@ -15,7 +15,10 @@ from gateway.telemetry.fleet import FleetError
 
 
 def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. It answers in the format that the scraper accepts. A thread writes the text, so that callers do not wait."""
+    """Return the endpoint, which answers in the format that the scraper accepts.
+
+    A thread writes the text, so that callers do not wait.
+    """
     from gateway.metrics import text
 
     async def scrape(request: Request) -> Response:

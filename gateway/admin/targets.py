@@ -12,7 +12,7 @@ from gateway.runtime.gateway import Gateway
 
 
 def list_targets(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. With several workers it shows their merged state."""
+    """Return the endpoint. With several workers, the endpoint shows the merged state of all of them."""
 
     async def targets(request: Request) -> Response:
         return json_response({"targets": gateway.target_views()})

@@ -26,7 +26,7 @@ SUPPORTED_PARAMS = frozenset({"by", "from", "to", "format"})
 def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
     """Return the endpoint.
 
-    `source` in its response names the processes whose usage it contains.
+    `source` in the response names the processes whose usage the response contains.
     """
 
     async def answer(request: Request) -> Response:

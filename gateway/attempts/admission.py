@@ -116,7 +116,10 @@ class Admission:
 
     @property
     def on_begin(self) -> Callable[[], None] | None:
-        """The callback for the beginning of a stream. Only probes have it: a stream that begins shows that the target has recovered."""
+        """The callback for the beginning of a stream.
+
+        Only probes have a callback: a stream that begins shows that the target has recovered.
+        """
         return self.succeeded if self._is_probe else None
 
     def succeeded(self, first_byte_at: float | None = None) -> None:
@@ -131,7 +134,10 @@ class Admission:
         self._health.record_success(self._target, self.began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
-        """Record a failure, or a success if the caller caused the error. Return the reason for the cooldown that this starts, if any."""
+        """Record a failure, or a success if the caller caused the error.
+
+        Return the reason for the cooldown that the failure starts, if any.
+        """
         if FAILURES[failure.kind].blame == "caller":
             self.succeeded()
             return None
@@ -144,12 +150,15 @@ class Admission:
         return self._health.silence.is_too_long(waited, stream=self._call.stream, probe=self._is_probe)
 
     def too_silent(self) -> Reason | None:
-        """Count a silence that was too long as a slow failure. Return the reason for the cooldown that this starts, if any."""
+        """Count a silence that was too long as a slow failure.
+
+        Return the reason for the cooldown that the failure starts, if any.
+        """
         return self._health.record_silence(time.monotonic() - self.began, probe=self._is_probe)
 
     @property
     def reservation(self) -> Reservation | None:
-        """The reservation under the limits of the provider and the target, or None if they have none."""
+        """The reservation under the limits of the provider and the target, or None if there are no such limits."""
         return self._reservation
 
     def leave(self, attempt: Attempt) -> None:

@@ -15,8 +15,8 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If it reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt if
-    prompts of aborted requests are billed or counted at this provider.
+    If the upstream reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the
+    prompt if prompts of aborted requests are billed or counted at this provider.
     """
     attempt.usage = None
     usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))

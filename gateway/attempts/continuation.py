@@ -39,7 +39,7 @@ def transcript_for(call: Call, choices: Sequence[Candidate]) -> Transcript | Non
 
 
 def followers(transcript: Transcript, choices: Sequence[Candidate], broken: Candidate) -> list[Candidate]:
-    """Return the candidates after the failed one that can continue a final assistant message.
+    """Return those of the candidates after the failed one that can continue a final assistant message.
 
     If there are none, return the failed one if it can continue this stream and has not yet done so.
     """

@@ -28,7 +28,10 @@ MAX_TOKENS_BYTES = 64 << 20
 
 
 class PromptCount(msgspec.Struct, frozen=True):
-    """The tokens of a prompt. `exact`: the target itself is known to count the same number. Ids are None if unknown."""
+    """The tokens of a prompt.
+
+    `exact` says that the target is known to count the same number; `ids` is None if the ids are unknown.
+    """
 
     tokens: int
     exact: bool
@@ -137,7 +140,10 @@ async def detokenize(ids: list[int], body: Body, candidate: Candidate) -> TokenT
 
 
 async def server_tokens(asked: Asked, body: Body, candidate: Candidate) -> PromptCount:
-    """Return the tokens as the server of a candidate counts them. Raise ServerTokenError if it does not answer."""
+    """Return the tokens as the server of a candidate counts them.
+
+    Raise ServerTokenError if the server does not answer with tokens.
+    """
     target = candidate.backend.target
     await _settle(candidate)
     adapted = body.copy()
@@ -176,7 +182,7 @@ async def _settle(candidate: Candidate) -> None:
 
 
 async def _ask(request: WireRequest, candidate: Candidate) -> bytes:
-    """Return the answer to one request. Raise ServerTokenError for an error."""
+    """Return the answer to one request. Raise ServerTokenError if the request fails or the status of the answer is not 200."""
     place, target = candidate.backend, candidate.backend.target
     deadlines = msgspec.structs.replace(candidate.deadlines, total=min(candidate.deadlines.total, MAX_SERVER_WAIT_S))
     try:

@@ -78,8 +78,8 @@ class Failover:
 
         `begun` is the first attempt of the first candidate, if its request has been sent.
 
-        `alternates` returns every candidate of the model. Those that a split did not choose are tried after a failure of the
-        chosen ones, but before targets in cooldown.
+        `alternates` returns every candidate of the model. The candidates that a split did not choose are tried after
+        the chosen candidates have failed, but before targets in cooldown.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
@@ -123,7 +123,7 @@ class Failover:
     def enter(self, call: Call, attempt: Attempt, candidate: Candidate, reservation: Reservation | None) -> Admission:
         """Admit an attempt at a target for which `is_open` is true and which has no engine.
 
-        `reservation` is that of the target's limits, if any.
+        `reservation` is the reservation under the target's limits, if it has any.
         """
         admission = Admission(call, attempt, self._health.health_of(candidate.backend.target), self._limits)
         candidate.backend.latency.in_flight += 1
@@ -143,7 +143,7 @@ class Failover:
         self.answered(call, candidate)
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
-        """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if it is not sent."""
+        """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if the request is not sent."""
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health))
@@ -166,8 +166,8 @@ class Failover:
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
         """Try the target whose cooldown ends first. Return whether the caller was answered.
 
-        Wait for the end if it is soon, except for a cooldown after failures. Without a wait, the request is a probe; if the
-        target accepts no probe now, the call fails.
+        Unless failures caused the cooldown, wait until it ends if the end is near. Without a wait, the request is a
+        probe; if the target accepts no probe now, the call fails.
         """
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
@@ -186,7 +186,7 @@ class Failover:
     async def _try(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
     ) -> bool:
-        """Send to one candidate, with retries. Return whether the caller was answered. A GatewayError ends the call."""
+        """Send to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
         if begun is None and not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
@@ -241,7 +241,7 @@ class Failover:
         return False
 
     async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
-        """Wait before a retry. Return False if the target went into cooldown meanwhile.
+        """Wait before a retry. Return False if the target went into cooldown during the wait.
 
         The retry budget is charged before the wait, so that the call fails at once if the budget is exhausted.
         """
@@ -255,7 +255,7 @@ class Failover:
         return True
 
     async def _continue(self, progress: Progress, broken: Candidate, failure: Failure) -> bool:
-        """Let another candidate continue a stream that broke after its first content. Return True, or raise the error."""
+        """Continue a broken stream at another candidate. Return True if one completes it; otherwise raise the final error."""
         call, transcript = progress.call, progress.call.transcript
         assert transcript is not None
         accounting.settle(call)
@@ -289,7 +289,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate and, if it is slow, to the next healthy one. Return the failure (None for an answer) and its candidate."""
+        """Send to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and the candidate concerned."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)

@@ -144,7 +144,7 @@ def described(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Counting(msgspec.Struct, frozen=True):
-    """The prompt's tokens without eviction (`before`), and a way to count them after an eviction of groups in some order (`after`)."""
+    """The prompt's tokens without eviction (`before`), and a way to count them after groups are evicted in a given order (`after`)."""
 
     after: Callable[[Sequence[Group]], Step]
     before: int
@@ -154,7 +154,10 @@ class Counting(msgspec.Struct, frozen=True):
 
 
 async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> Counting:
-    """Count the tokens of the prompt and its chat template with the local engine. Raise EngineCountError if it does not answer."""
+    """Count the tokens of the prompt and its chat template with the local engine.
+
+    Raise EngineCountError if the engine does not answer.
+    """
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
         await settled(MAX_ENGINE_WAIT_S)
@@ -327,7 +330,7 @@ def _surely_fits(body: Body, limits: WindowLimits, cap: int | None) -> bool:
 
 
 def _too_long(limits: WindowLimits, prompt: int, cap: int | None, *, of: int | None = None) -> Refusal:
-    """Return the 400 in OpenAI's wording. `of` is the whole prompt if `prompt` is the part that cannot be evicted."""
+    """Return the error 400 in OpenAI's wording. `of` is the whole prompt if `prompt` is the part that cannot be evicted."""
     reduce = "Please reduce the length of the messages"
     resulted = f"your messages resulted in {prompt} tokens"
     if of is not None and of > prompt:

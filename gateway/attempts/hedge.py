@@ -3,10 +3,10 @@
 The attempt that responds first answers the call; the other one is cancelled.
 
     Hedges       starts second attempts after a fixed time or a quantile of the target's latency, for a share of a model's calls
-    HedgeRace    runs both attempts of one call. Each has a HedgedCaller, and the first to `claim` the caller answers
+    HedgeRace    runs both attempts of one call. Each attempt has a HedgedCaller; the first to `claim` the caller answers
 
 Nothing is sent to the caller before the claim. The connection of the loser is closed at once. Both attempts are billed;
-of the loser, usually only the prompt is known.
+for the losing attempt, usually only the tokens of the prompt are known.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ class Hedges:
     async def send(
         self, progress: Progress, first: Candidate, second: Candidate, sender: Sender
     ) -> tuple[Failure | None, Candidate]:
-        """Send to `first`, and to `second` if `first` is slow. Return the failure (None for an answer) and its candidate."""
+        """Send to `first`, and to `second` if `first` is slow.
+
+        Return the final failure (None after an answer), and the candidate that failed or answered.
+        """
         hedge, model = first.settings.hedge, first.hedge_model
         assert hedge is not None
         budget = self._budgets.setdefault(model, HedgeBudget())
@@ -134,7 +137,7 @@ class HedgedCaller(Caller):
         return self._real.disconnected
 
     def claim(self) -> None:
-        """Claim the caller. Raise HedgeLostError if the other attempt has done so."""
+        """Claim the caller. Raise HedgeLostError if the other attempt has already claimed the caller."""
         self._claim()
 
     def pass_natively(self) -> None:
@@ -171,7 +174,7 @@ class HedgedAttempt:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure with which the attempt ended; None while it runs, or if it was not sent."""
+        """The failure with which the attempt ended; None while the attempt runs, or if it was not sent."""
         if not self.task.done() or self.task.cancelled() or self.task.exception() is not None:
             return None
         return self.task.result()
@@ -183,7 +186,7 @@ class HedgedAttempt:
 
 
 class HedgeRace:
-    """Two attempts of one call. The second starts if the first is slow."""
+    """Two attempts of one call. The second attempt starts if the first one is slow."""
 
     def __init__(self, progress: Progress, sender: Sender) -> None:
         self._progress = progress
@@ -207,7 +210,7 @@ class HedgeRace:
         return "lost" if self.winner is self.attempts[0] else "won"
 
     async def start(self, candidate: Candidate, timeout_s: float | None = None) -> None:
-        """Start an attempt; with `timeout_s`, wait for its end for at most that time."""
+        """Start an attempt; with `timeout_s`, wait at most that long for the end of the attempt."""
         attempt = HedgedAttempt(self._progress, candidate, self._claimed, self._sender)
         self.attempts.append(attempt)
         if timeout_s is not None:
@@ -238,7 +241,7 @@ class HedgeRace:
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:
-        """Move the other attempt before `last` in the call's attempts."""
+        """In the call's list of attempts, move the other attempt to the place before `last`."""
         attempts, last_attempt = self._progress.call.attempts, last.progress.attempt
         for other in self.attempts:
             attempt = other.progress.attempt
@@ -247,7 +250,11 @@ class HedgeRace:
                 attempts.insert(attempts.index(last_attempt), attempt)
 
     async def result(self) -> tuple[Failure | None, Candidate]:
-        """Return the failure (None for an answer) and its candidate. If neither answered, return those of the first."""
+        """Wait for the result.
+
+        Return None and the candidate that answered; if neither did, return the failure and the candidate of the first
+        attempt.
+        """
         waiting = {attempt.task for attempt in self.attempts}
         while waiting and self.winner is None and not self._is_settled():
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -261,7 +268,10 @@ class HedgeRace:
         return await first.task, first.candidate
 
     def _is_settled(self) -> bool:
-        """Return whether the first attempt's failure rules out every candidate. Raise an unexpected error of the second attempt."""
+        """Return whether the first attempt's failure rules out every candidate.
+
+        If the second attempt ended with an unexpected error, raise this error.
+        """
         first, *others = self.attempts
         if first.has_ended and not self._may_go_on(first):
             return True
@@ -277,9 +287,9 @@ class HedgeRace:
         return isinstance(ended.task.exception(), Refusal | NotAdmittedError)
 
     async def close(self) -> None:
-        """End both attempts. The progress then shows the winning attempt, or the first one if neither won."""
+        """End both attempts, and record the winning attempt in the progress of the call, or the first attempt if neither won."""
         last = self.winner or self.attempts[0]
-        has_gone = self._progress.caller.has_gone  # then both attempts have the outcome `left`
+        has_gone = self._progress.caller.has_gone  # if so, both attempts have the outcome `left`
         for attempt in self.attempts:
             is_other = self.winner is None and attempt is not last and not attempt.has_ended
             if is_other and not has_gone and attempt.progress.attempt is not None:

@@ -17,7 +17,7 @@ def note_overflow(progress: Progress, candidate: Candidate) -> None:
 
 
 def is_too_small(progress: Progress, candidate: Candidate) -> bool:
-    """Return whether a target's window is known to be smaller than one that the prompt exceeded.
+    """Return whether a target's window is known to be smaller than a window that the prompt has exceeded.
 
     If so, record that the target is skipped.
     """

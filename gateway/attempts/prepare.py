@@ -135,7 +135,7 @@ def adapt_now(call: Call, candidate: Candidate, target: Target) -> AdaptedReques
 
 
 def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool, cap: int | None) -> AdaptedRequest:
-    """Return the caller's own request as the target gets it. Raise Refusal if the target cannot honour it."""
+    """Return the caller's own request as the target gets it. Raise Refusal if the target cannot honour the request."""
     assert call.source is not None
     body = call.source.copy()
     adjustments = [set_output_cap(body, cap, api.output_cap)] if cap is not None else []
@@ -149,8 +149,8 @@ def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool,
 def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -> list[Adjustment]:
     """Return the adjustments of the translation, then the others with the caller's names for the parameters.
 
-    Adjustments of `stream_options` are left out, because a caller of another API always gets the usage. Renames to the
-    caller's own name are left out, too.
+    Adjustments of `stream_options` are left out, because a caller of another API always gets the usage. Renames of a
+    parameter to the name that the caller used are left out, too.
     """
     renamed = [
         msgspec.structs.replace(each, param=translator.param(each.param))

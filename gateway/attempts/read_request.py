@@ -1,4 +1,7 @@
-"""Reads a caller's request into its Call: headers, body and the gateway's own parameters. Serving and `explain` use it."""
+"""Reads a caller's request into its Call: headers, body and the gateway's own parameters.
+
+The server and `lockgate explain` use this module.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def read_parameters(call: Call) -> None:
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
     if call.translator is not None:
-        call.wants_usage = True  # answers of these APIs always report it
+        call.wants_usage = True  # answers of these APIs always report the usage
     elif "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop") and not (call.operation == "completions" and body.get("echo")):

@@ -53,7 +53,7 @@ class Retry(NamedTuple):
 
 
 class Next(NamedTuple):
-    """Try the next candidate; for a started stream, one that can continue it."""
+    """Try the next candidate or, if a stream has started, the next one that can continue the stream."""
 
 
 class Stop(NamedTuple):

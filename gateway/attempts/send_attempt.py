@@ -31,7 +31,7 @@ MIN_TIME_LEFT_S = 0.001
 
 
 class BegunAttempt(NamedTuple):
-    """An attempt that has begun. If gateway.fast began it, its request has been sent."""
+    """An attempt that has begun. If gateway.fast began the attempt, the request has been sent."""
 
     exchange: UpstreamExchange
     admission: Admission
@@ -53,7 +53,7 @@ class AttemptSender:
     ) -> Failure | None:
         """Send one request, or finish the attempt `begun` if it is given. Return None if the caller was answered, else the failure.
 
-        Raise Refusal or NotAdmittedError.
+        Raise Refusal if the target cannot honour the call, and NotAdmittedError if the target does not admit it.
         """
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
         broken = call.answered_by if begun is None else None  # the attempt whose stream this one continues
@@ -104,7 +104,7 @@ class AttemptSender:
         return failure
 
     def _note_left(self, exchange: UpstreamExchange, admission: Admission, broken: Attempt | None) -> None:
-        """Record that the caller disconnected. If the target had been silent for too long, that is a slow failure of the target."""
+        """Record that the caller disconnected. If the target had been silent for too long, count a slow failure."""
         attempt, target = exchange.attempt, exchange.target
         if attempt.outcome != "ok":  # it lost a hedge
             return
@@ -130,7 +130,7 @@ class AttemptSender:
     async def _enter(
         self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float
     ) -> None:
-        """Wait until the attempt is admitted. Raise NotAdmittedError if it is not."""
+        """Wait until the target admits the attempt. Raise NotAdmittedError if it does not admit the attempt."""
         try:
             await admission.enter(candidate.backend.engine, left)
         except NotAdmittedError:
@@ -173,7 +173,7 @@ class AttemptSender:
 
 
 def _is_silent(exchange: UpstreamExchange, broken: Attempt | None) -> bool:
-    """Return whether a target has sent nothing of its answer; of a stream, nothing with content."""
+    """Return whether a target has sent nothing of its answer or, if the answer is a stream, nothing with content."""
     attempt, call = exchange.attempt, exchange.call
     if broken is not None or call.answered_by is attempt or attempt.reported:
         return False

@@ -89,7 +89,7 @@ class VendorCatalog(msgspec.Struct, frozen=True):
 
 
 class VendorOverlay(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The newer entries of one vendor. If it has none, the vendor was compared and nothing was newer."""
+    """The newer entries of one vendor. If there are none, the vendor was compared and nothing was newer."""
 
     models: dict[str, ModelEntry] = {}
 
@@ -107,7 +107,7 @@ _read_overlay = msgspec.json.Decoder(Overlay).decode
 
 
 def read_overlay(data: bytes | str) -> Overlay:
-    """Read an overlay. Raise ValueError with the place of the fault."""
+    """Read an overlay. If it is invalid, raise ValueError with the place of the fault."""
     overlay = _read_overlay(data)
     date.fromisoformat(overlay.as_of)
     return overlay
@@ -139,7 +139,7 @@ def vendor_names(kind: str, provider: str) -> tuple[str, str]:
 
 
 def find(kind: str, model: str, provider: str = "", overlay: Overlay | None = None) -> ModelEntry | None:
-    """Return the entry of `model`, or None.
+    """Return the entry of `model`, or None if there is none.
 
     The vendor is that of the provider type `kind` or, if it has no catalog, the one with the provider's name. Entries of the
     overlay come first. A dated model without an entry gets the entry of the undated name.
@@ -158,7 +158,7 @@ def find(kind: str, model: str, provider: str = "", overlay: Overlay | None = No
 
 
 def entry_of(target: Target) -> ModelEntry | None:
-    """Return the entry of a target's model, or None."""
+    """Return the entry of a target's model, or None if there is none."""
     if isinstance(target.facts, ModelEntry):
         return target.facts
     found: ModelEntry | bool | None = target.__dict__.get(_BUNDLED, False)

@@ -97,7 +97,7 @@ def _known(cost: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tier_of(mode: dict[str, Any]) -> str | None:
-    """Return the service tier of a mode, as an answer names it."""
+    """Return the service tier of a mode, under the name that answers contain, or None if the mode has no tier."""
     body = (mode.get("provider") or {}).get("body") or {}
     tier = body.get("service_tier") or body.get("speed")
     return tier if isinstance(tier, str) else None
@@ -153,7 +153,7 @@ def _usd(price: Any) -> float:
 
 
 def merged(known: ModelEntry | None, newer: ModelEntry) -> ModelEntry:
-    """Return the newer entry, completed with the fields that only the known one has: sources describe different fields.
+    """Return the newer entry, completed with the fields that only the known entry has: sources describe different fields.
 
     Known prices of other kinds of tokens are kept only if the prices of prompt and output have not changed.
     """

@@ -53,7 +53,7 @@ class ConfiguredStep(ConfiguredRates, Protocol):
 
 
 class ConfiguredPrice(ConfiguredRates, Protocol):
-    """The price of a model that the operator sets."""
+    """The price that the operator sets for a model."""
 
     @property
     def search(self) -> float | None: ...

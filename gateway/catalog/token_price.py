@@ -55,7 +55,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     def max_cost(self, prompt: int, output: int, tier: str = "") -> int:
         """Return the highest possible cost of at most these tokens.
 
-        Without a `tier` in the request, the provider chooses one.
+        If the request names no `tier`, the provider chooses the tier.
         """
         totals = (prompt * price.prompt_bound + output * price.output_bound for price in self._possible(prompt, tier))
         return -(-max(totals) // MILLION)
@@ -85,7 +85,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     def usage_cost(self, usage: Usage) -> int | None:
         """Return the cost of an answer, by the billed tokens if they are reported.
 
-        Return None if it is billed by search units that have no price.
+        Return None if the answer is billed by search units that have no price.
 
         Negative counts, which some upstreams send, cost nothing.
         """

@@ -83,7 +83,10 @@ def _text(value: Any) -> str:
 
 
 def write_overlay(path: Path, overlay: Overlay) -> None:
-    """Write an overlay in place of the file at `path`, or leave that file unchanged. Raise OSError if it cannot be written."""
+    """Write an overlay in place of the file at `path`, or leave that file unchanged.
+
+    Raise OSError if the file cannot be written.
+    """
     data = msgspec.json.format(msgspec.json.encode(overlay), indent=1) + b"\n"
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -15,7 +15,7 @@ TIMEOUT_S = 15.0
 def request_json(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """Return the JSON response.
 
-    Raise ClickException as `request_bytes` does, or if the response is not JSON.
+    Raise ClickException if no gateway answers, if the gateway answers with an error, or if the response is not JSON.
     """
     import msgspec
 
@@ -34,7 +34,7 @@ def request_bytes(
     key: str | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> bytes:
-    """Return the response body. Raise ClickException if no gateway answers, or with the gateway's error message.
+    """Return the response body. Raise ClickException if no gateway answers, or if the gateway answers with an error.
 
     `key` is the admin key; by default it is taken from the environment.
     """

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def dry_run_generation(config_path: str | None) -> Generation:
     """Return the generation of a configuration file.
 
-    It opens no connection, starts no engine and writes no log.
+    The generation opens no connection, starts no engine and writes no log.
     """
     from gateway.commands.output import load_config
     from gateway.runtime.gateway import Gateway

@@ -1,4 +1,4 @@
-"""`lockgate key`: create, list, change, rotate and revoke virtual keys. The changes are in key_changes.py.
+"""`lockgate key`: create, list, change, rotate and revoke virtual keys. The commands that change a key are in key_changes.py.
 
 A new key is printed once. The configuration and the gateway contain only its SHA-256 digest.
 """
@@ -155,7 +155,7 @@ def list_keys(url: str, as_json: bool) -> None:
 
 
 def spent_text(usage: list[dict[str, Any]] | None) -> str:
-    """Return the spend of budgets, and the ends of their periods."""
+    """Return the amount spent of each budget, and the end of the budget's period, as text."""
     if usage is None:
         return "spent ?"
     budgets = [state for state in usage if state["kind"] == "spend"]
@@ -191,12 +191,12 @@ def revoke(name: str, url: str) -> None:
 
 
 def limit_text(limit: Any) -> str:
-    """Return a limit as one word, in which the limits of several windows are joined."""
+    """Return a limit as one text, in which `and` joins the limits of several windows."""
     return " and ".join(limit) if isinstance(limit, list) else str(limit)
 
 
 def parse_limits(options: tuple[str, ...]) -> dict[str, Any]:
-    """Return the `limits` block of options. A kind that is repeated has several windows."""
+    """Return the `limits` block that the options describe. A kind of limit that is repeated has several windows."""
     limits: dict[str, Any] = {}
     for pair in (part.strip() for option in options for part in option.split(",") if part.strip()):
         kind, equals, value = (part.strip() for part in pair.partition("="))

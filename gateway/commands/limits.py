@@ -62,7 +62,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in words of at most two units."""
+    """Return a duration as text with at most two units, such as `2 h 5 min`."""
     whole = round(seconds)
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3600)

@@ -103,7 +103,7 @@ def _check_models(config: Config, models: Iterable[str] | None, where: str, prob
 
 
 def check_store(config: Config, problems: Problems) -> None:
-    """Refuse invalid store settings, and those that contradict each other."""
+    """Refuse store settings that are invalid or contradict each other."""
     for name, server in (("store_password", "the store"), ("store_sentinel_password", "Sentinel")):
         if len(getattr(config, name)) > 1:
             problems.add_at_path(name, f"{server} accepts one password, not a list: remove the others")
@@ -175,7 +175,7 @@ def _check_windows(limits: LimitsConfig, path: str, problems: Problems) -> None:
 
 
 def _limits(config: Config) -> list[tuple[str, LimitsConfig, list[Ref]]]:
-    """Return every limits block: its path, the block, and, for a budget, the targets that its calls can reach."""
+    """Return every limits block: its path, the block, and, for a budget, the targets that calls under this budget can reach."""
     limited: list[tuple[str, LimitsConfig, list[Ref]]] = []
     everything = [Ref(name, "*") for name, one in config.providers.items() if config.expose_targets or one.discovery is not None]
     keys = [*((join("keys", name), key) for name, key in config.keys.items()), *policy_keys(config.issuers)]
@@ -224,7 +224,8 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 def _unnamed_targets(config: Config, model: str) -> list[Ref]:
     """Return the targets that a key may use because it lists a name or pattern that matches no model of this file.
 
-    They are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may list.
+    These targets are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may
+    list.
     """
     provider, slash, name = model.partition("/")
     found = [Ref(provider, name)] if config.expose_targets and slash and name and provider in config.providers else []

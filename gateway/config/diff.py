@@ -132,7 +132,7 @@ def _settings_text(entry: Any) -> tuple[str, ...]:
 
 
 def _settings(path: str, entry: msgspec.Struct) -> list[tuple[str, Any, Any, str | None]]:
-    """Return the settings that differ from the defaults, of the entry at a path."""
+    """Return those settings of the entry at a path that differ from the defaults."""
     defaults = {field.encode_name: _default(field) for field in structs.fields(type(entry))}
     return [
         leaf

@@ -19,7 +19,7 @@ from gateway.config.yamlfile import Mapping, Node, Scalar, Sequence
 
 
 def options_type(kind: str) -> mi.StructType | None:
-    """Return the struct of the keys that a provider type adds to the common ones, or None."""
+    """Return the struct of the keys that a provider type adds to the common ones, or None if it adds none."""
     options = providers.options_of(kind)
     return None if options is None else struct_type(options)
 
@@ -41,7 +41,7 @@ class ProviderReader:
         kind = self._type(mapping, path, name)
         values, _ = self._reader.fields(mapping, self._common, path)
         if kind is None:
-            return BAD  # without its type, the other keys are unknown
+            return BAD  # if the type is unknown, so are its keys
         try:
             options = options_type(kind)
         except Exception as error:  # a plugin may fail in any way
@@ -156,5 +156,5 @@ class ModelReader:
 
 
 def nearest_key(mapping: Mapping, wanted: str) -> str | None:
-    """Return the key of `mapping` that is probably a misspelling of `wanted`; it has already been reported."""
+    """Return the key of `mapping` that is probably a misspelling of `wanted`; this key has already been reported."""
     return next((key for key in mapping.entries if nearest(key, (wanted,)) == wanted), None)

@@ -39,7 +39,7 @@ class Files:
         return secret
 
     def text(self, path: Path) -> str:
-        """Return the content of a file, as first read. Raise OSError or ValueError if it is unreadable."""
+        """Return the content that a file had when it was first read. Raise OSError or ValueError if it is unreadable."""
         name = str(path)
         if name not in self.secrets:
             self.secrets[name] = self._given[name] if name in self._given else path.read_bytes()[:MAX_SECRET_BYTES].decode()

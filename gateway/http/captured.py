@@ -8,7 +8,7 @@ from typing import Any
 MAX_RESPONSE_BYTES = 72 << 10
 """Bytes of a response that are kept.
 
-More are kept than shown, so that a secret at the end of the shown part is complete and can be removed.
+This number exceeds the number of bytes that are shown, so that a secret at the end of the shown part is complete and can be removed.
 """
 
 
@@ -28,7 +28,7 @@ class CapturedContent:
         return b"".join(self._pieces)
 
     async def send(self, message: MutableMapping[str, Any], *, send: Callable[[Any], Awaitable[None]]) -> None:
-        """Keep the beginning of the body, and pass an ASGI message on to `send`."""
+        """Keep the body of an ASGI message as far as there is room, and pass the message on to `send`."""
         if body := message.get("body"):
             self.add(body)
         await send(message)

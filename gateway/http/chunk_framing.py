@@ -1,6 +1,6 @@
 """Limits the framing of a chunked request body: chunk sizes, extensions, line ends and trailers.
 
-The parser reports only bytes of the body, the beginnings of chunks and complete trailers. The size of all other framing is
+The parser reports only the bytes of the body, the beginning of each chunk, and complete trailers. The size of all other framing is
 the number of bytes received less the number of bytes of the body.
 """
 
@@ -32,7 +32,7 @@ class ChunkFraming:
         """
 
     def begin_chunk(self) -> None:
-        """Count a chunk. Raise RejectedRequestError if the chunks so far are too small."""
+        """Count a chunk. Raise RejectedRequestError if the chunks received so far are too small on average."""
         self._small_chunks += MIN_CHUNK_BYTES
         if self._small_chunks > MAX_HEAD_BYTES:
             raise RejectedRequestError(CHUNKS_TOO_LARGE)
@@ -43,7 +43,7 @@ class ChunkFraming:
         self._small_chunks -= size
 
     def is_too_large(self, size: int) -> bool:
-        """Return whether the framing is too large, now that `size` more bytes of the request arrived."""
+        """Return whether the framing is too large, now that `size` more bytes of the request have arrived."""
         body, self._body = self._body, 0
         self._run = 0 if body else self._run + size
         self._excess += size - 2 * body

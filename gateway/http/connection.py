@@ -11,7 +11,7 @@ errors in plain text.
                   a WebSocket handshake, a parser error
     not local     on a listener without keys: see gateway.http.page_guard          403
 
-The error has OpenAI's format, and the connection is closed after it. A response in flight on the connection is finished first.
+The error has OpenAI's format, and the connection is closed after it. A complete request in flight is answered before the error is sent.
 gateway.http.upgrade handles offers to upgrade to other protocols.
 """
 
@@ -53,9 +53,9 @@ MAX_READ_ON_BYTES = 64 << 10
 MAX_BUFFERED_BODY_BYTES = 64 << 10
 """Bytes of a request body that are buffered before the application asks for them."""
 KEEP_ALIVE_S = 75.0
-"""Seconds for which an idle connection is kept open. Common proxies keep theirs open for less time, so they close first."""
+"""Seconds for which an idle connection is kept open. Common proxies close their idle connections earlier than this."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
-"""Seconds between probes of a caller that has closed its writing side. They are few, because clients accept few interim responses."""
+"""Seconds between probes of a caller that has closed its writing side. The probes are few, because clients accept few interim responses."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -77,7 +77,7 @@ class CallerConnection(StartingConnection):
         self._on_reject = on_reject
         self._guard = guard or PageGuard()
         self.awaits_head = True
-        """Whether the connection waits for a request head. An idle connection that already served a request does not."""
+        """Whether the connection waits for a request head. This is False for an idle connection that has served a request."""
         self.head_begun = False
         self.awaited_since = 0.0
         self._in_body = False
@@ -135,7 +135,7 @@ class CallerConnection(StartingConnection):
             self.start_or_wait(self.ready, is_alone=self.ready is self._current and not self._rejected)
 
     def _check_body(self, size: int) -> None:
-        """Limit the rest of a body whose response is complete, and the framing of a chunked body."""
+        """Limit the rest of a request body whose response is complete, and the framing of a chunked body."""
         cycle = self._current
         if self._rejected or cycle is None:
             return
@@ -149,7 +149,8 @@ class CallerConnection(StartingConnection):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection if the caller has sent a complete request, because the caller may have closed only its writing side.
 
-        Callers that use HTTP/1.0 cannot be probed, and TLS has no half-closed state: these callers count as disconnected.
+        A caller that uses HTTP/1.0 or TLS counts as disconnected: HTTP/1.0 has no interim responses for a probe, and TLS has no
+        half-closed state.
         """
         cycle = self._current
         if self._rejected and self._pending_rejection is None:
@@ -164,7 +165,7 @@ class CallerConnection(StartingConnection):
         return True
 
     def _probe(self, cycle: RequestCycle, count: int) -> None:
-        """Write to a caller, and again later: if the caller has closed both directions of the connection, the second write fails."""
+        """Write to a caller twice, with a pause: if the caller has closed both directions of the connection, the second write fails."""
         if cycle.response_complete or cycle.disconnected or self.pipeline or self.transport.is_closing():
             return
         cycle.probe()
@@ -218,7 +219,7 @@ class CallerConnection(StartingConnection):
         return cycle
 
     def on_body(self, body: bytes) -> None:
-        """Buffer a piece of the request body. Discard it if the response is already complete."""
+        """Buffer a piece of the request body, or discard the piece if the response is already complete."""
         cycle = self._current
         if self._framing is not None:
             self._framing.add_body(len(body))
@@ -229,7 +230,7 @@ class CallerConnection(StartingConnection):
             cycle.notify()
 
     def on_chunk_header(self) -> None:
-        """Count a chunk of the request body. `_check_body` checks the other framing after each piece of input."""
+        """Count a chunk of the request body. `_check_body` checks the rest of the framing after each piece of input."""
         if self._framing is not None:
             self._framing.begin_chunk()
 
@@ -242,7 +243,7 @@ class CallerConnection(StartingConnection):
             cycle.notify()
 
     def shutdown(self) -> None:
-        """Close the connection when the server stops, after the response in flight."""
+        """Close the connection because the server stops, but only after any response in flight."""
         if self._current is not None and not self._current.response_complete:
             self._current.keep_alive = False
         else:
@@ -265,7 +266,7 @@ class CallerConnection(StartingConnection):
             self.reject(problem)
 
     def _read_rest(self) -> None:
-        """Read some more of a body whose response is complete, because closing at once could lose the response."""
+        """Read more of a request body whose response is complete: an immediate close of the connection could lose the response."""
         cycle = cast("RequestCycle", self._current)
         cycle.body = b""
         if cycle.keep_alive:
@@ -278,7 +279,7 @@ class CallerConnection(StartingConnection):
             self._linger()
 
     def _linger(self, seconds: float = LINGER_S) -> None:
-        """Discard input for a while, then close the connection. Closing at once would reset it and lose the response."""
+        """Discard input for a while, then close the connection. An immediate close would reset the connection and lose the response."""
         self._rejected = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -291,7 +292,7 @@ class CallerConnection(StartingConnection):
             self.transport.abort()
 
     def close_if_overdue(self, now: float, deadline: float) -> None:
-        """Close the connection if it was idle or waited for a head too long. Send a 408 if part of the head arrived."""
+        """Close the connection if it has been idle, or has waited for a head, for too long. Send a 408 if part of the head has arrived."""
         if self._rejected or self.transport is None or self.transport.is_closing() or self._is_busy():
             return
         if not self.awaits_head:
@@ -308,7 +309,7 @@ class CallerConnection(StartingConnection):
                 self.transport.close()
 
     def reject(self, problem: Problem) -> None:
-        """Send an error and close the connection, after the response in flight if there is one."""
+        """Send an error and close the connection. If a complete request is in flight, wait for its response first."""
         self._rejected = True
         cycle = self._current
         if cycle is not None and cycle.response_complete and self._in_body:

@@ -35,7 +35,7 @@ class _Defaults:
     text = b""
 
     def read(self, headers: Headers) -> bytes:
-        """Return the headers as bytes, joined once for each list."""
+        """Return the headers as bytes, which are joined again only if the list has changed."""
         if headers is not self.source:
             self.source, self.text = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
         return self.text
@@ -54,7 +54,7 @@ class Connection(Protocol):
     fast_call: FastCall | None
 
     def on_response_complete(self) -> None:
-        """Start the next request if one is waiting, or read the rest of a body whose response is complete."""
+        """Start the next request if one is waiting, or read the rest of a request body whose response is complete."""
         ...
 
 
@@ -62,11 +62,11 @@ class FastCall(Protocol):
     """A call that is served without a task (gateway.fast)."""
 
     def on_disconnect(self) -> None:
-        """Continue in a task, because the caller has disconnected."""
+        """Continue the call in a task, because the caller has disconnected."""
         ...
 
     def continue_in_task(self) -> None:
-        """Continue in a task, so that the call can be cancelled."""
+        """Continue the call in a task, so that it can be cancelled."""
         ...
 
 
@@ -121,13 +121,13 @@ class RequestCycle:
         """Bytes of the response's content-length that are still to be sent."""
 
     async def run(self, app: App) -> None:
-        """Run the application. Afterwards the connection is ready for the next request, or closed."""
+        """Run the application. Afterwards, the connection is either ready for the next request or closed."""
         try:
             with contextlib.suppress(Exception):  # the application has logged it
                 await app(self.scope, self.receive, self.send)
         finally:
             self._connection.tasks.discard(self.task)
-            self.send_heartbeat = None  # it refers to this cycle
+            self.send_heartbeat = None  # the function refers to this cycle
             if not self.response_complete and not self.disconnected:
                 self._fail()
 
@@ -161,7 +161,7 @@ class RequestCycle:
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     def probe(self) -> None:
-        """Send an interim response, or a comment in a stream, which fails if the caller has disconnected."""
+        """Send an interim response, or a comment if a stream has started. The write fails if the caller has disconnected."""
         if not self.response_started:
             self.transport.write(_CONTINUE)
         elif self.send_heartbeat is not None:
@@ -193,7 +193,7 @@ class RequestCycle:
     def take_body(self) -> bytes | None:
         """Return the unread rest of the request body if all of it has arrived, else None.
 
-        This avoids a message from `receive`.
+        This is cheaper than a message from `receive`.
         """
         if self.more_body or self.disconnected or self.response_complete:
             return None
@@ -220,7 +220,7 @@ class RequestCycle:
         return not self._flow.write_paused
 
     def begin_response(self, status: int, headers: Headers) -> None:
-        """Encode the head of a response. It is sent with the first bytes of the body."""
+        """Encode the head of a response. The head is sent with the first bytes of the body."""
         if not self.disconnected:
             self._head = self._encode_head(status, headers)
 
@@ -230,7 +230,7 @@ class RequestCycle:
             self._write_body(body, more=more)
 
     async def send(self, message: Message) -> None:
-        """Keep the response head until the body starts, or send a piece of the body. Return when the connection accepts more."""
+        """Keep the response head until the body starts, or send a piece of the body. Return when the connection accepts more data."""
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
         if self.disconnected:
@@ -295,7 +295,7 @@ class RequestCycle:
 
 
 def _chunk(body: bytes, *, last: bool) -> bytes:
-    """Encode a piece of a chunked body, and its end if `last`."""
+    """Encode a piece of a chunked body, followed by the end of the body if `last` is True."""
     if not last:
         return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"

@@ -42,8 +42,8 @@ def _is_nonce(value: bytes) -> bool:
 class CallerSocket(asyncio.Protocol):
     """A caller's connection from its handshake on. It replaces the connection that parsed the head.
 
-    Bytes after the head are never parsed as a request. They are kept until the handshake is accepted; if it is refused, the
-    connection is closed.
+    Bytes after the head are never parsed as a request. They are kept until the handshake is accepted; if the handshake is
+    refused, the connection is closed.
     """
 
     def __init__(self, connection: Any, cycle: RequestCycle) -> None:
@@ -52,13 +52,13 @@ class CallerSocket(asyncio.Protocol):
         self._cycle = cycle
         self.transport: asyncio.Transport = connection.transport
         self.on_shutdown: Callable[[], None] | None = None
-        """Called when the server stops, once the handshake is accepted."""
+        """A function that is called when the server stops. It is set once the handshake is accepted."""
         self.is_shutting_down = False
         self._early: list[bytes] = []
         self._early_size = 0
 
     def take_over(self, rest: bytes) -> None:
-        """Receive everything that follows the handshake, of which `rest` has arrived already."""
+        """Receive all bytes after the handshake from now on. `rest` holds those that have arrived already."""
         connections = cast("set[Any]", self._connection.connections)
         connections.discard(self._connection)
         connections.add(self)
@@ -94,15 +94,18 @@ class CallerSocket(asyncio.Protocol):
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Suspend the writer of a refusal."""
+        """Suspend the code that writes the refusal of a handshake."""
         self._connection.pause_writing()
 
     def resume_writing(self) -> None:
-        """Resume the writer of a refusal."""
+        """Resume the code that writes the refusal of a handshake."""
         self._connection.resume_writing()
 
     def shutdown(self) -> None:
-        """Tell both ends that the server stops. uvicorn calls this when it no longer accepts connections."""
+        """Record that the server stops, and begin to close an accepted connection.
+
+        uvicorn calls this when it no longer accepts connections.
+        """
         self.is_shutting_down = True
         if self.on_shutdown is not None:
             self.on_shutdown()

@@ -66,7 +66,7 @@ def check_head(
 def without_offer(method: bytes, url: bytes, version: str, headers: Headers) -> bytes:
     """Return a head without its offers of other protocols.
 
-    Raise RejectedRequestError if it is a WebSocket handshake or a CONNECT.
+    Raise RejectedRequestError if the head is that of a WebSocket handshake or a CONNECT request.
     """
     if method == b"CONNECT":
         raise RejectedRequestError(INVALID_HTTP)

@@ -30,7 +30,7 @@ class CallerDisconnectedError(Exception):
 
 
 def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Reject a body that is too large (413), compressed or not JSON (415) by its headers alone."""
+    """Reject a body whose headers say that it is too large (413), compressed (415) or not JSON (415)."""
     for name, value in headers:
         if name not in _BODY_HEADERS:
             continue
@@ -51,14 +51,14 @@ def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> No
 
 
 def check_size(body: bytes, limit: int) -> bytes:
-    """Return the body, or raise RequestTooLarge."""
+    """Return the body. Raise RequestTooLarge if it exceeds `limit` bytes."""
     if len(body) > limit:
         raise RequestTooLarge(limit)
     return body
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Read the whole body. Raise RequestTooLarge once it exceeds `limit` bytes, and CallerDisconnectedError on a disconnect."""
+    """Read the whole body. Raise RequestTooLarge once it exceeds `limit` bytes, and CallerDisconnectedError if the caller disconnects."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise CallerDisconnectedError
@@ -101,8 +101,8 @@ def body_timeout() -> GatewayError:
 def parse_request(source: bytes) -> Body:
     """Parse a caller's JSON object.
 
-    Raise BadRequest if it is invalid, or if it has too many fields, objects or lists. Too many of them would block the
-    event loop, and with it all other calls, for seconds.
+    Raise BadRequest if the object is invalid, or if it has too many fields, objects or lists, because such an object would block
+    the event loop, and therefore all other calls, for seconds.
     """
     body = parse_body(source)
     if len(source) > 5 * MAX_FIELDS and (count := sum(1 for _ in body)) > MAX_FIELDS:
@@ -119,7 +119,7 @@ def parse_request(source: bytes) -> Body:
 
 
 def parse_body(source: bytes) -> Body:
-    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if it is invalid."""
+    """Parse a JSON object. Raise BadRequest (invalid_json, duplicate_key) if the object is invalid."""
     try:
         source.decode()
         body = Body(source)

@@ -20,14 +20,14 @@ for _opening, _closing in (b"[]", b"{}"):
 
 
 def is_deep(source: bytes, max_depth: int = MAX_DEPTH) -> bool:
-    """Return whether valid JSON nests deeper than `max_depth`. Flat texts take little more time than `bytes.replace`."""
+    """Return whether valid JSON nests deeper than `max_depth`. For flat JSON, this takes little longer than `bytes.replace`."""
     if source.count(b"[") + source.count(b"{") <= max_depth:
         return False
     brackets = _outside_strings(source).translate(None, _OTHERS)
     left = brackets
     for _ in range(CANCEL_ROUNDS):
         left = left.replace(b"[]", b"").replace(b"{}", b"")
-    if len(left) <= 2 * (max_depth - 2 * CANCEL_ROUNDS):  # each round removes two levels at most
+    if len(left) <= 2 * (max_depth - 2 * CANCEL_ROUNDS):  # each round removes at most two levels
         return False
     return any(depth > max_depth for depth in accumulate(map(_STEPS.__getitem__, brackets)))
 
@@ -36,7 +36,7 @@ def has_many_containers(source: bytes, most: int = MAX_CONTAINERS) -> bool:
     """Return whether valid JSON has more than `most` objects and lists. Brackets in strings do not count."""
     if len(source) < 2 * most or source.count(b"[") + source.count(b"{") <= most:
         return False
-    # a body with too many of them usually has too many in its first part
+    # a body with too many brackets usually has too many in its first part
     for part in (source[:FIRST_BYTES], source) if len(source) > FIRST_BYTES else (source,):
         outside = _outside_strings(part)
         if outside.count(b"[") + outside.count(b"{") > most:

@@ -28,7 +28,7 @@ Bytes in transit do not count, so distant callers lose no speed.
 
 
 class ListenError(Exception):
-    """The address cannot be used. The message is one line with the reason."""
+    """The address cannot be used. The error message is one line with the reason."""
 
 
 def bind(address: Address) -> socket.socket:
@@ -56,7 +56,7 @@ def url_of(listener: socket.socket, *, tls: bool = False) -> str:
 
 
 def seat_name(listener: socket.socket, number: int = 0) -> str:
-    """Return the name of a process's position in the fleet. Its replacement gets the same name."""
+    """Return the name of a process's position in the fleet. The replacement of the process gets the same name."""
     host, port = listener.getsockname()[:2]
     return f"{socket.gethostname()} {host} {port} {number}"
 
@@ -66,7 +66,7 @@ HEAD_TIMEOUT_S = 10.0
 
 
 class Server(uvicorn.Server):
-    """uvicorn without signal handling, with a deadline for request heads. Its owner decides when it stops."""
+    """A uvicorn server without signal handling and with a deadline for request heads. Its owner decides when it stops."""
 
     def __init__(self, config: uvicorn.Config, head_timeout_s: Callable[[], float]) -> None:
         super().__init__(config)

@@ -79,7 +79,7 @@ class PageRules:
 
 
 def page_rules(config: Config) -> PageRules | None:
-    """Return the rules of the callers' listener, or None if it requires keys.
+    """Return the rules of the callers' listener, or None if the listener requires keys.
 
     The names of a listener that other machines can reach are unknown, so it accepts all names unless `hosts` is set.
     """
@@ -89,7 +89,7 @@ def page_rules(config: Config) -> PageRules | None:
 
 
 class PageGuard:
-    """The rules of one listener, which a reload replaces. None: the listener requires keys, so there is nothing to guard."""
+    """Holds the rules of one listener, which a reload replaces. The rules are None if the listener requires keys."""
 
     __slots__ = ("rules",)
 

@@ -1,4 +1,4 @@
-"""Errors that a connection sends itself, before a call starts or instead of one."""
+"""Errors that the connection itself sends, before a call starts or instead of a call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "WebSocket is not 
 
 
 class RejectedRequestError(Exception):
-    """Raised in a parser callback to stop the parser."""
+    """The request is rejected. A parser callback raises this error to stop the parser."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem[1])
@@ -36,7 +36,7 @@ class RejectedRequestError(Exception):
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return the problem that a callback raised inside the parser; any other parser error is invalid HTTP."""
+    """Return the problem that a parser callback raised. Return INVALID_HTTP for any other parser error."""
     cause = error.__context__
     return cause.problem if isinstance(cause, RejectedRequestError) else INVALID_HTTP
 

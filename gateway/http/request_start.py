@@ -1,4 +1,4 @@
-"""Starts the call of a request: with the whole body if it arrives soon, because the call can then be served without a task.
+"""Starts the call of a request. If the whole body arrives soon, the call starts with it and can be served without a task.
 
 Many clients write head and body separately, so a short body arrives just after its head. The call waits for the body, for
 at most MAX_WAIT_S. The deadlines of the call begin only after this wait.
@@ -33,7 +33,7 @@ class StartingConnection(UpgradableConnection):
         self._wait: asyncio.TimerHandle | None = None
 
     def start_or_wait(self, cycle: RequestCycle, *, is_alone: bool) -> None:
-        """Start the call of `ready` after data was parsed, or wait for the rest of its body.
+        """Start the call of the request `ready` after data was parsed, or wait for the rest of the request body.
 
         `is_alone`: the request is valid, and no other request follows it.
         """
@@ -44,7 +44,7 @@ class StartingConnection(UpgradableConnection):
         self.start_call(is_whole=is_alone and not (cycle.more_body or cycle.disconnected))
 
     def start_call(self, *, is_whole: bool = False) -> None:
-        """Start the call of `ready`, if there is one."""
+        """Start the call of the request `ready`, if it is set."""
         cycle, self.ready = self.ready, None
         if self._wait is not None:
             self._wait.cancel()

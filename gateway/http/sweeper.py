@@ -18,12 +18,12 @@ class Swept(Protocol):
     """An object that checks its own deadlines."""
 
     def sweep(self, now: float) -> None:
-        """Act on every deadline that has passed at `now`. Called each tick."""
+        """Act on every deadline that has passed at `now`. The sweeper calls this at each tick."""
         ...
 
 
 class Sweeper:
-    """The timer. It runs only while there is something to sweep."""
+    """The timer, which runs only while it has items to sweep."""
 
     def __init__(self, *, tick: float = TICK_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._tick = tick

@@ -14,7 +14,10 @@ from gateway.http.rejection import Problem, problem_of
 
 
 class UpgradableConnection(HttpToolsProtocol):
-    """A connection whose heads may offer another protocol. The parser then treats the bytes that follow as data of that protocol."""
+    """A connection whose heads may offer another protocol.
+
+    After such an offer, the parser treats the following bytes as data of that protocol.
+    """
 
     def __init__(self, *args: Any, serves_websockets: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -37,7 +40,7 @@ class UpgradableConnection(HttpToolsProtocol):
             self._offered_head = without_offer(method, self.url, version, self.headers)
 
     def handshake_scope(self, version: str) -> dict[str, Any]:
-        """Return the scope of a handshake. Because of its type, no request handler serves it."""
+        """Return the scope of a handshake. Its type is `websocket`, so no request handler serves it."""
         path, raw_path, query = split_url(self.url)
         return {
             "type": "websocket", "http_version": version, "method": "GET", "scheme": self.scheme,
@@ -46,7 +49,7 @@ class UpgradableConnection(HttpToolsProtocol):
         }  # fmt: skip
 
     def follow_offer(self, rest: memoryview) -> None:
-        """Handle the bytes after a head with an offer."""
+        """Handle `rest`, the bytes after a head with an offer."""
         try:
             while self._offered_head is not None:
                 head, self._offered_head = self._offered_head, None

@@ -11,7 +11,7 @@ from gateway.keys.virtual_key import VirtualKey
 
 
 def brought_credentials(key: VirtualKey | None, headers: Mapping[str, Secret]) -> dict[str, Secret]:
-    """Return the credentials by provider. `headers` has them by the end of the header's name.
+    """Return the credentials by provider. `headers` maps the end of each header's name to its credential.
 
     Raise Forbidden for a provider that the key does not allow.
     """

@@ -81,9 +81,10 @@ class IssuerKeys:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refreshed(self) -> bool:
-        """Fetch the keys now and return True. Return False if the fetch fails, or if the last attempt is too recent.
+        """Fetch the keys now. Return whether the fetch succeeds.
 
-        Concurrent callers wait for the same fetch.
+        Return False without a fetch if the last attempt is too recent or if the keys come from a file. Concurrent callers wait for
+        the same fetch.
         """
         if self.is_fixed or self._polling is None:
             return False

@@ -37,7 +37,7 @@ def _state(usage: LimitUsage, now: int) -> dict[str, Any]:
 
 
 def usage_json(usage: LimitUsage) -> dict[str, Any]:
-    """Return a limit and its usage. Money is in USD, and `reset_seconds` is null for a budget in total."""
+    """Return a limit and its usage. Money is in USD, and `reset_seconds` is null for a budget whose period is `total`."""
     limit = usage.limit
     owner, _, name = limit.owner.partition(":")
 

@@ -64,7 +64,10 @@ class RedisStore(Generic[Entry]):
         return bool(is_done)
 
     async def read_if_changed(self) -> Mapping[str, Entry] | None:
-        """Read the version, and all entries if it has changed."""
+        """Read the version. Return all entries if the version is later than the known one, else None.
+
+        If it is earlier, restore the known entries in Redis.
+        """
         version = int(await self._run("get", self._names[1]) or 0)
         if version == self._version:
             return None
@@ -86,7 +89,7 @@ class RedisStore(Generic[Entry]):
                 await client.aclose()
 
     async def _run(self, command: str, *arguments: Any) -> Any:
-        """Run one command. If it fails, close the connection and raise StoreUnavailableError."""
+        """Run one command. If the command fails, close the connection and raise StoreUnavailableError."""
         from redis.exceptions import RedisError
 
         try:
@@ -98,7 +101,7 @@ class RedisStore(Generic[Entry]):
             raise StoreUnavailableError(str(error)[:200] or type(error).__name__) from None
 
     def _decode(self, text: bytes) -> Entry | None:
-        """Decode an entry. Return None if it is invalid: an invalid key admits no calls."""
+        """Decode an entry. Return None if the entry is invalid: an invalid key admits no calls."""
         try:
             return decode_entry(text, self._kind)
         except msgspec.DecodeError:

@@ -29,7 +29,7 @@ POLL_INTERVAL_S = 1.0
 MAX_CHANGE_TRIES = 20
 """Maximum number of tries to change an entry that other processes change at the same time."""
 MAX_PREVIOUS_SECRETS = 8
-"""Maximum number of replaced secrets of a key that are accepted. Beyond it, the oldest is rejected."""
+"""Maximum number of replaced secrets of a key that are accepted. If a key has more replaced secrets, the oldest are rejected."""
 
 
 def key_store(config: Config, environ: Mapping[str, str]) -> EntryStore[RuntimeKey]:
@@ -122,7 +122,7 @@ class RuntimeEntries(Generic[Entry]):
             self._on_change()
 
     def _before_change(self, entries: Mapping[str, Entry]) -> None:
-        """Compare the new entries with the known ones."""
+        """Compare the new entries with the known ones before they are replaced."""
 
     async def _refresh_or_report(self) -> None:
         try:
@@ -165,7 +165,7 @@ class RuntimeKeys(RuntimeEntries[RuntimeKey]):
 
     @property
     def accepted(self) -> list[KeyConfig]:
-        """An entry for each present secret, and one for each replaced secret, which expires at the end of its grace."""
+        """The entries of all secrets, present and replaced. The entry of a replaced secret expires at the end of its grace period."""
         return [entry for key in self.by_name.values() for entry in (*_previous_entries(key), key.entry)]
 
     async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
@@ -183,7 +183,10 @@ class RuntimeTeams(RuntimeEntries[RuntimeTeam]):
     name = "teams"
 
     def merged(self, configured: Mapping[str, TeamConfig]) -> dict[str, TeamConfig]:
-        """Return the teams of a configuration and the run-time teams. Those of the configuration take precedence."""
+        """Return the teams of a configuration and the run-time teams.
+
+        Configured teams take precedence over run-time teams of the same name.
+        """
         return {**{name: team.entry for name, team in self.by_name.items()}, **configured}
 
     async def add(self, entry: TeamConfig) -> RuntimeTeam | None:
@@ -193,7 +196,7 @@ class RuntimeTeams(RuntimeEntries[RuntimeTeam]):
 
 
 def rotated(key: RuntimeKey, hash: str, shown: str, grace_s: float) -> RuntimeKey:
-    """Return the key with a new secret. The present one is accepted for `grace_s` more seconds."""
+    """Return the key with a new secret. The present secret is accepted for `grace_s` more seconds."""
     now = time.time()
     previous = [each for each in key.previous if each.until > now]
     if grace_s > 0:
@@ -202,7 +205,7 @@ def rotated(key: RuntimeKey, hash: str, shown: str, grace_s: float) -> RuntimeKe
 
 
 def _previous_entries(key: RuntimeKey) -> list[KeyConfig]:
-    """Return an entry of the key for each replaced secret, which expires at the end of its grace."""
+    """Return an entry of the key for each replaced secret. Each entry expires at the end of the secret's grace period."""
     entries = []
     for previous in key.previous:
         until = datetime.fromtimestamp(previous.until, UTC)

@@ -1,6 +1,6 @@
 """The interface of a store of run-time keys or teams, and the store of a process that has neither a state folder nor Redis.
 
-`redis_store.py` shares entries among gateways. `file_store.py` keeps those of a gateway without Redis.
+`redis_store.py` shares entries among gateways. `file_store.py` keeps the entries of a gateway without Redis.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ class EntryStore(Protocol[Entry]):
     """Whether the entries are lost when the process ends."""
 
     async def put(self, name: str, entry: Entry | None, *, new: bool, before: Entry | None = None) -> bool:
-        """Add a new entry, replace a known one, or remove it if `entry` is None.
+        """Add a new entry, replace a known one, or remove a known one if `entry` is None.
 
-        Return False if the name of a new entry is taken, if the entry to replace or remove does not exist, or if it is no
-        longer equal to `before`, which `read_if_changed` returned. Raise StoreUnavailableError if the store fails.
+        Return False if the name of a new entry is taken, if the entry to replace or remove does not exist, or if the stored entry
+        differs from `before`, an earlier result of `read_if_changed`. Raise StoreUnavailableError if the store fails.
         """
         ...
 
     async def read_if_changed(self) -> Mapping[str, Entry] | None:
-        """Return all entries, or None if they are unchanged. Raise StoreUnavailableError if the store fails."""
+        """Return all entries, or None if they are unchanged since the last call. Raise StoreUnavailableError if the store fails."""
         ...
 
     async def close(self) -> None:
@@ -67,7 +67,7 @@ class EntryStore(Protocol[Entry]):
 
 
 class MemoryStore(Generic[Entry]):
-    """Entries of one process, lost when it ends."""
+    """Entries of one process, which are lost when the process ends."""
 
     is_volatile = True
 
@@ -87,7 +87,7 @@ class MemoryStore(Generic[Entry]):
         return True
 
     async def read_if_changed(self) -> Mapping[str, Entry] | None:
-        """Return all entries after a change, else None."""
+        """Return all entries if they have changed since the last call, else None."""
         has_changed, self._has_changed = self._has_changed, False
         return dict(self._entries) if has_changed else None
 
@@ -96,4 +96,4 @@ class MemoryStore(Generic[Entry]):
 
 
 class MemoryKeyStore(MemoryStore[RuntimeKey]):
-    """Run-time keys of one process, lost when it ends."""
+    """Run-time keys of one process, which are lost when the process ends."""

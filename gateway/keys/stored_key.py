@@ -1,4 +1,4 @@
-"""Run-time keys and teams as they are stored: JSON that older versions can also read if it uses only settings that they support.
+"""Run-time keys and teams as they are stored: JSON that older versions can also read if the entry uses only settings that they support.
 
 Older versions support one limit per kind, stored as an object, or as null if there is none.
 """
@@ -43,7 +43,7 @@ def encode_entry(entry: RuntimeKey | RuntimeTeam) -> bytes:
 
 
 def decode_entry(text: bytes | msgspec.Raw, kind: EntryKind[Entry]) -> Entry:
-    """Return an entry from JSON. Raise msgspec.DecodeError if it is invalid."""
+    """Return an entry from JSON. Raise msgspec.DecodeError if the JSON is invalid."""
     stored = msgspec.json.decode(text)
     for block in _blocks_of(stored):
         for name in RATE_FIELDS:
@@ -54,7 +54,10 @@ def decode_entry(text: bytes | msgspec.Raw, kind: EntryKind[Entry]) -> Entry:
 
 
 def _blocks_of(stored: Any) -> list[dict[str, Any]]:
-    """Return the blocks of limits that apply to all models. Only versions that support several limits store other blocks."""
+    """Return the blocks of limits that apply to all models.
+
+    Blocks for single models need no conversion, because every version that stores them supports several limits.
+    """
     entry = stored.get("entry") if isinstance(stored, dict) else None
     blocks = [entry.get(name) for name in _BLOCKS] if isinstance(entry, dict) else []
     return [block for block in blocks if isinstance(block, dict)]

@@ -1,7 +1,7 @@
 """Callers with a signed token (JWT) of an issuer: each caller has a virtual key whose name is ISSUER/SUBJECT.
 
-A verified token is remembered by its digest until it expires, so that further calls with the token cost one lookup. All tokens of
-a caller share the limits and the usage of that name.
+A verified token is remembered by its digest until it expires, so that each further call with the token needs only one lookup. All
+tokens of a caller share the limits and the usage of the virtual key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.keys.verify_token import UnverifiedToken, read_token, verify
 from gateway.keys.virtual_key import KeyRejectedError, VirtualKey
 
 MAX_REMEMBERED = 10_000
-"""Maximum number of verified tokens that are remembered. Older ones are verified again."""
+"""Maximum number of verified tokens that are remembered. Older tokens are verified again when they are next used."""
 
 
 class SigningKeyUnknownError(Exception):
@@ -56,7 +56,7 @@ class TokenCallers:
         virtual_key: Callable[[KeyConfig, Mapping[str, TeamConfig]], VirtualKey],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`sources` are the issuers' public keys by name. `virtual_key` builds a key. `clock` returns the Unix time."""
+        """`sources` are the issuers' public keys by name. `virtual_key` builds a virtual key. `clock` returns the Unix time."""
         from jwt import PyJWT
 
         self._decoder = PyJWT()
@@ -117,7 +117,7 @@ def is_token(text: bytes) -> bool:
 
 
 def _signing_key(token: UnverifiedToken, source: IssuerKeys) -> SigningKey:
-    """Return the key that signed a token, according to its header."""
+    """Return the signing key that fits the header of a token."""
     keys = source.key_set
     if keys is None:
         raise SigningKeyUnknownError(source, _not_fetched())

@@ -28,7 +28,7 @@ REQUIRED = ["exp", "iss", "aud"]
 
 
 class UnverifiedToken(msgspec.Struct, frozen=True):
-    """A token as it was sent. Nothing in it can be trusted."""
+    """A token as it was sent. None of its content can be trusted before it is verified."""
 
     text: bytes
     algorithm: str
@@ -38,7 +38,7 @@ class UnverifiedToken(msgspec.Struct, frozen=True):
 
 
 def read_token(token: bytes) -> UnverifiedToken:
-    """Return a token without verifying it. Raise InvalidToken if it is malformed."""
+    """Return the parsed token without verifying it. Raise InvalidToken if the token is malformed."""
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidToken(f"The token has {len(token)} bytes; at most {MAX_TOKEN_BYTES} are accepted. Request a token with fewer claims.")
     header_part, payload_part, _ = token.split(b".")
@@ -54,7 +54,10 @@ def read_token(token: bytes) -> UnverifiedToken:
 
 
 def verify(token: UnverifiedToken, issuer: IssuerConfig, key: SigningKey, decoder: PyJWT) -> tuple[dict[str, Any], float]:
-    """Return the claims of a token and the Unix time at which it expires, including the leeway. Raise InvalidToken if it is not valid."""
+    """Return the claims of a token and the Unix time at which it expires, including the leeway.
+
+    Raise InvalidToken if the token is not valid.
+    """
     from jwt import exceptions
 
     try:

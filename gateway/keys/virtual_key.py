@@ -13,7 +13,7 @@ from gateway.store.limit import Limit
 
 
 class VirtualKey(msgspec.Struct, frozen=True):
-    """A key that this gateway issued, or the token of an issuer that it accepts.
+    """A key that this gateway issued, or the token of an issuer that the gateway accepts.
 
     `expires` is a Unix time in seconds. `limits` are those of the key and of its team.
     """
@@ -22,7 +22,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     """Names and patterns of the models that the key allows. None allows all models."""
     passthrough: frozenset[str] | None = None
-    """Patterns of passed paths that the key allows. None allows all of them."""
+    """Patterns of passed paths that the key allows. None allows all patterns."""
     disabled: bool = False
     expires: float | None = None
     strict: bool = False

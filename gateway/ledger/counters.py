@@ -48,7 +48,7 @@ class UsageCounts(NamedTuple):
     estimated: int = 0
     """Number of bookings whose tokens are estimated, because the provider did not report them."""
     unpriced: int = 0
-    """Number of bookings whose cost is unknown, because the model has no known price. They add nothing to `cost`."""
+    """Number of bookings whose cost is unknown, because the model has no known price. Such bookings add nothing to `cost`."""
     brought_cost: int = 0
     """The part of `cost` that providers charge to credentials that callers brought."""
 
@@ -64,7 +64,7 @@ def add_counts(first: Sequence[int], second: Sequence[int]) -> UsageCounts:
 
 
 class UsageCounters:
-    """The rows of this incarnation, and those inherited from earlier ones."""
+    """The rows of this incarnation, and the rows inherited from earlier incarnations."""
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation

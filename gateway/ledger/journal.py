@@ -74,7 +74,7 @@ class Journal:
         """Number of failed writes."""
 
     def open(self) -> None:
-        """Inherit the journals of ended processes, then start a new file. Raise OSError if it cannot be written."""
+        """Inherit the journals of ended processes, then start a new file. Raise OSError if the file cannot be written."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         abandoned = list(journal_files.abandoned_journals(self._folder))
         try:
@@ -112,7 +112,7 @@ class Journal:
             self.schedule_commit()
 
     def record_progress(self, calls: Sequence[CallProgress]) -> None:
-        """Record the usage so far of all calls in flight."""
+        """Record the usage of all calls in flight, as far as it is known."""
         if calls or self._recorded_ids:
             self._in_flight = tuple(calls)
             self._recorded_ids = {call.id for call in calls}

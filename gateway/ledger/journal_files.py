@@ -1,4 +1,4 @@
-"""Journal files: one per incarnation of a process, locked by that process until it ends."""
+"""Journal files: each run of a process has its own file, which the process locks until it ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def abandoned_journals(folder: Path) -> Iterator[AbandonedJournal]:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            continue  # another process has just taken it over and removed it, or it belongs to another user
+            continue  # another process has just taken the file over and removed it, or the file belongs to another user
         if try_lock(descriptor):
             yield AbandonedJournal(path, descriptor)
         else:

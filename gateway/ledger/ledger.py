@@ -29,7 +29,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 class Ledger:
-    """Counters, budgets and journal of one incarnation of a process."""
+    """Counters, budgets and journal of one run of a process."""
 
     def __init__(self, report: Callable[[str], None], now: Callable[[], int] = steady_now) -> None:
         """Create a ledger.
@@ -83,7 +83,7 @@ class Ledger:
                 self._timer = asyncio.get_running_loop().call_later(PROGRESS_INTERVAL_S, self._write_progress)
 
     def book(self, call: Call, ended: float) -> None:
-        """Book the usage of a call: that of its answer, and that of other attempts that are billed."""
+        """Book the usage of a call: the usage of its answer, and the usage of other attempts that are billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):

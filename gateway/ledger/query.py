@@ -75,7 +75,7 @@ class UsageSum(msgspec.Struct, frozen=True):
 
 
 def sum_usage(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> list[UsageSum]:
-    """Sum rows by the column of the query. Sort days by date, other columns by descending cost.
+    """Sum rows by the column of the query. Sort days by date, and the values of other columns by descending cost.
 
     In a query by tag, a call with several tags counts once for each tag.
     """
@@ -99,7 +99,7 @@ def total(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> UsageCount
 
 
 def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str, whole: UsageCounts) -> dict[str, Any]:
-    """Return the response of the usage API. `source` is `store` (all processes that share it) or `process` (this one).
+    """Return the response of the usage API. `source` is `store` (all processes that share the store) or `process` (this process).
 
     `whole` is the total of all rows.
     """

@@ -90,7 +90,7 @@ def write_totals(
 
 
 def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[CallProgress], lines: list[bytes]) -> None:
-    """Add to `lines` the usage so far of all calls in flight."""
+    """Add to `lines` the current usage of all calls in flight."""
     entries = []
     for call in calls:
         row = numbering.row(incarnation, call.row, lines)
@@ -99,7 +99,7 @@ def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[CallP
 
 
 def read_journal(data: bytes) -> JournalContents:
-    """Read a journal. Invalid lines are counted and skipped."""
+    """Read a journal. Count and skip invalid lines."""
     reader = _Reader()
     for line in data.split(b"\n"):
         if line:

@@ -2,7 +2,7 @@
 
 A tokenizer that works on bytes makes at most one token per byte. The upper bound of a prompt is therefore its size plus the
 tokens that chat templates add around messages and tools. The bounds of images and audio follow from the rules of the
-providers to which the call may be sent. The output is bounded by a cap that is sent upstream. Content without such a bound
+providers to which the call may be sent. The output is bounded by a cap that is sent upstream. Content for which no bound is known
 is refused.
 """
 
@@ -125,6 +125,6 @@ def _media_bound(message: Any, index: int, rules: Collection[MediaRules]) -> int
 
 
 def set_output_cap(body: Body, cap: int, name: str = "max_tokens") -> Adjustment:
-    """Set the reserved output cap in a request that has none. `name` is the field for it."""
+    """Set the reserved output cap in a request without a cap. `name` is the name of the cap's field."""
     body.set(name, cap)
     return Adjustment(name, "set_default", to=cap, why="a strict limit has reserved this many output tokens")

@@ -1,7 +1,7 @@
 """The spent and the reserved share of each budget, for the gauges `lockgate_budget_*_ratio`.
 
 A decision or settlement only notes the budget. The usage of a noted budget is read from the store before the gauges are
-shown. It is read again as long as calls in flight reserve a part of it, because other processes settle calls too.
+shown. The usage is read again as long as calls in flight reserve a part of the budget, because other processes settle calls too.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
 
 MAX_READ = 500
-"""Maximum number of budgets that one refresh reads. Others wait for the next one."""
+"""Maximum number of budgets that one refresh reads. The remaining budgets are read by later refreshes."""
 READ_TIMEOUT_S = 1.0
 MAX_BUDGETS = 5000
-"""Maximum number of budgets whose shares are kept. There may be many, because every caller with a token may have its own."""
+"""Maximum number of budgets whose shares are kept.
+
+The number of budgets needs a limit, because every caller with a token may have its own budget.
+"""
 
 
 class BudgetShares(msgspec.Struct, frozen=True):
@@ -34,7 +37,7 @@ class BudgetShares(msgspec.Struct, frozen=True):
 
 
 class BudgetGauge:
-    """Usage of the budgets of keys, teams, models and providers. Users are left out: there are too many for a metric."""
+    """Usage of the budgets of keys, teams, models and providers. Budgets of users are left out: there are too many users for a metric."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -72,7 +75,7 @@ class BudgetGauge:
         return list(news.values()), list(refusals.values())
 
     async def refresh(self, limiter: Limiter) -> None:
-        """Read the noted budgets. If the store fails or is slow, keep the known shares, and read the budgets next time."""
+        """Read the usage of the noted budgets. If the store fails or is slow, keep the known shares, and read the usage next time."""
         if not self._noted:
             return
         asked = dict(islice(self._noted.items(), MAX_READ))
@@ -85,7 +88,7 @@ class BudgetGauge:
         except (StoreUnavailableError, TimeoutError):
             pass
         finally:
-            # a budget noted meanwhile has a newer amount
+            # a budget that was noted meanwhile may have a new amount, so it is not replaced
             settled = {usage.limit.key for usage in usages if not usage.reserved}
             self._noted |= {key: limit for key, limit in asked.items() if key not in settled and key not in self._noted}
         self.record(usages)

@@ -88,7 +88,7 @@ class Limits:
         return limits
 
     async def admit(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> None:
-        """Reserve the call's maximum usage under its caller's limits. Raise LimitReached or Unavailable if it is refused."""
+        """Reserve the call's maximum usage under its caller's limits. Raise LimitReached or Unavailable if the call is refused."""
         call.strict_limits = has_strict_limit(limits)
         await _count_prompt(call, targets, limits)
         costs = self._costs(call, targets, limits)
@@ -103,7 +103,7 @@ class Limits:
         return self._costs(call, targets, limits)
 
     def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:
-        """Record the decision on a call. Raise LimitReached or Unavailable if it is refused."""
+        """Record the decision on a call. Raise LimitReached or Unavailable if the call is refused."""
         call.limit_headers = rate_limit_headers(decision)
         self.budget_gauge.note(limits)
         self._count(limits, decision)
@@ -170,12 +170,12 @@ class Limits:
     def settle_attempt(self, attempt: Attempt, reservation: Reservation) -> None:
         """Replace the reservation at a target with the usage of the attempt.
 
-        The attempt counts as a request in any case.
+        The attempt counts as a request even if no usage is billed.
         """
         self._settle((attempt,), reservation, Costs())
 
     def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs, uncounted: int = 0) -> None:
-        """Settle the billed usage of the attempts, or `unused` if none is billed.
+        """Settle the billed usage of the attempts, or `unused` if no attempt is billed.
 
         `uncounted` is the part of the cost that budgets do not count.
         If usage was estimated, a strict token limit keeps the reserved amount.
@@ -204,14 +204,14 @@ class Limits:
         return refusal_error(refusal)
 
     def _count(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
-        """Count a decision once for every limit that admitted the call, or for the one that refused it."""
+        """Count a decision: once for every limit that admitted the call, or once for the limit that refused it."""
         outcome = "admitted" if isinstance(decision, Reservation) else "refused"
         for limit in limits if isinstance(decision, Reservation) else (decision.limit,):
             mode = limit.outage if decision.degraded else self._mode
             self._metrics.count("lockgate_limit_decisions", (limit.scope, limit.kind, outcome, mode))
 
     def _of_user(self, call: Call, key: VirtualKey, block: LimitsConfig) -> tuple[Limit, ...]:
-        """Return the limits of the call's end user. Calls that name none count as one user."""
+        """Return the limits of the call's end user. All calls that name no end user count as one user."""
         user = call.end_user
         limits, cached_for = self._users.get((key.name, user), ((), _NO_LIMITS))
         if cached_for is not block:
@@ -250,11 +250,14 @@ class Limits:
         return Costs(1, max(prompts), output, spend)
 
     def _budget_price(self, call: Call, target: Target) -> TokenPrice:
-        """Return the price that budgets count: zero for a call on the caller's own credential if the key excludes such calls."""
+        """Return the price that budgets count.
+
+        It is zero for calls on the caller's own credential if the key excludes them from budgets.
+        """
         return FREE if target.brought and not _budgets_brought(call) else self._price(target)
 
     def _price(self, target: Target) -> TokenPrice:
-        """Return the price at which calls are charged to a budget. Raise Forbidden if there is none.
+        """Return the price at which calls are charged to a budget. Raise Forbidden if the price is unknown.
 
         The configuration check rejects budgets for models without a price, but a run-time key may be older than the
         model.
@@ -278,7 +281,7 @@ def remaining_costs(reservation: Reservation, bill: accounting.Bill, spend: int)
 
 
 async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[Limit]) -> None:
-    """Count the prompt if a limit needs it. Strict limits use a bound derived from the size."""
+    """Count the prompt if a limit needs the count. Strict limits use a bound derived from the prompt's size instead."""
     if call.passed is None and needed_estimates(limits)[0] and not has_strict_limit(limits):
         await call.prompt.count(targets)
 

@@ -14,7 +14,7 @@ BUSY_RETRY_S = 1.0
 
 
 class InFlight:
-    """The reservations of this process. They are used if the store does not return the reservations of all processes."""
+    """The reservations of this process, which are used if the store does not return the reservations of all processes."""
 
     def __init__(self) -> None:
         self._open: dict[str, dict[str, tuple[int, int]]] = {}
@@ -46,7 +46,7 @@ class InFlight:
         return structs.replace(refusal, retry_after=BUSY_RETRY_S, busy=True)
 
     def reserved(self, status: LimitStatus, decided_at: int) -> int | None:
-        """Return the amount of a limit that calls in flight reserve. None for limits on requests and concurrent calls."""
+        """Return the amount of a limit that calls in flight reserve. Return None for limits on requests and concurrent calls."""
         limit = status.limit
         if status.reserved is not None or limit.kind not in TOKEN_KINDS:
             return status.reserved

@@ -10,7 +10,7 @@ from gateway.store.limit import TOKEN_KINDS, WINDOW_S, Limit, LimitStatus, Refus
 
 DEGRADED = (b"x-gateway-limits", b"degraded")
 UNNAMED = "-"
-"""The last part of the owner's name, in limits per user for calls that name no end user."""
+"""The last part of the owner's name in the limits per user that apply to calls without an end user."""
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
@@ -55,9 +55,10 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
 def told_wait(refusal: Refusal) -> float | None:
     """Return the seconds after which the caller may retry, or None if no wait helps.
 
-    A random share is added so that refused callers do not all retry at once. The share does not lengthen the wait beyond the
-    reset of the limit, and it does not lengthen a wait of at most MAX_CLIENT_WAIT_S beyond that number. The wait for a window
-    never exceeds the length of the window, although its charges count for one more slot.
+    A random share is added to every wait except that for a new budget period, so that refused callers do not all retry at once.
+    The share does not extend the wait beyond the reset of the limit. It does not extend a wait of at most MAX_CLIENT_WAIT_S
+    beyond MAX_CLIENT_WAIT_S either. The wait for a window never exceeds the length of the window, although its charges count for
+    one more slot.
     """
     wait, limit = refusal.retry_after, refusal.limit
     if wait is None or math.isinf(wait):

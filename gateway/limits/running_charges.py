@@ -34,7 +34,7 @@ class _Side:
         self._next: Reservation | None = None
 
     async def charge(self, bill: accounting.Bill) -> Refusal | None:
-        """Charge the part of a bill that has not been charged. Return the refusal if a limit is used up."""
+        """Charge the part of a bill that has not been charged. Return the refusal if a limit is used up, else None."""
         if self._next is None and (refusal := await self._reserve()) is not None:
             return refusal
         if self._next is None:
@@ -80,7 +80,7 @@ class RunningCharges:
             self._sides = [side for side in sides if side.limits]
 
     def update(self) -> None:
-        """Charge the usage of the attempt so far. While one charge is being made, the next ones are combined."""
+        """Charge the current usage of the attempt. Updates that arrive while a charge is being made are combined into the next charge."""
         if self._sides and not self._is_over and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._charge(), name="charge")
 
@@ -95,7 +95,7 @@ class RunningCharges:
                     return
 
     def stop(self) -> None:
-        """End the charges. The rest of the usage is charged when the first reservation is settled."""
+        """End the charges. The settlement of the first reservation charges the remaining usage."""
         if self._task is not None:
             self._task.cancel()
         for side in self._sides:

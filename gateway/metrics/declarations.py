@@ -177,7 +177,7 @@ TOKENS = tuple(float(4**power) for power in range(14))
 class Source(msgspec.Struct, frozen=True):
     """One measurement, which several histograms may show.
 
-    The cells hold its sum as an integer; multiplied by `scale`, this is the sum in seconds or tokens.
+    The cells hold the sum of the values as an integer. This integer multiplied by `scale` is the sum in seconds or tokens.
     """
 
     buckets: tuple[float, ...]

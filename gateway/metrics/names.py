@@ -25,7 +25,7 @@ _GENERIC_TYPES = frozenset({"openai-compatible", "vllm", "llamacpp", "ollama"})
 
 
 def system_of(provider: str, type: str) -> str:
-    """Return the name of a provider of that type in the GenAI semantic conventions."""
+    """Return the name that the GenAI semantic conventions give a provider of this type."""
     return provider if type in _GENERIC_TYPES else SYSTEMS.get(type, type)
 
 
@@ -52,7 +52,7 @@ class Names:
         self._systems.update({name: system_of(name, type) for name, type in types.items()})
 
     def add_discovered(self, targets: Mapping[str, str]) -> None:
-        """Add models that providers list, with the target of each. The first MAX_DISCOVERED become label values."""
+        """Add models that providers list, with the target of each. The first MAX_DISCOVERED models become label values."""
         for name, target in targets.items():
             if len(self._discovered) < MAX_DISCOVERED:
                 self._discovered.add(name)
@@ -61,7 +61,7 @@ class Names:
                 self._targets.add(target)
 
     def model(self, name: str) -> str:
-        """Return the model's name, or `other` if it is not configured."""
+        """Return the model's name, or `other` if the model is not configured."""
         return name if name in self._models else OTHER
 
     def target(self, target: Target | None) -> str:
@@ -73,7 +73,8 @@ class Names:
     def target_named(self, name: str) -> str:
         """Return the label value of the target `provider/model`.
 
-        This is the target's name if the target is configured, `provider/other` if only the provider is, and `other` if neither is.
+        This is the target's name if the target is configured, `provider/other` if only the provider is configured, and `other` if
+        neither is configured.
         """
         if name in self._targets:
             return name
@@ -85,7 +86,7 @@ class Names:
         return target.model if target.name in self._targets else OTHER
 
     def provider(self, target: Target | None) -> str:
-        """Return the label value of the target's provider: its name, `other` if unknown, or `none` if there is no target."""
+        """Return the target's provider as a label value: `other` if the provider is not configured, `none` if there is no target."""
         if target is None:
             return NONE
         return target.provider if target.provider in self._systems else OTHER
@@ -95,7 +96,7 @@ class Names:
         return self._systems.get(provider, OTHER)
 
     def param(self, param: str) -> str:
-        """Return the top-level name of a parameter, or `other` if it is not a known parameter."""
+        """Return the top-level name of a parameter, or `other` if the parameter is unknown."""
         top = param.partition("[")[0].partition(".")[0]
         return top if top in self._params else OTHER
 
@@ -107,11 +108,11 @@ class Names:
         return _one_of_first(code, self._codes, MAX_CODES) if _CODE.match(code) else OTHER
 
     def key(self, name: str) -> str:
-        """Return a key's name, or `other` if it is not among the first MAX_KEYS that were used."""
+        """Return a key's name, or `other` if the key is not among the first MAX_KEYS keys that were used."""
         return _one_of_first(name, self._keys, MAX_KEYS)
 
     def team(self, name: str) -> str:
-        """Return a team's name, `none` if it is empty, or `other` if it is not among the first MAX_TEAMS that were used."""
+        """Return a team's name, `none` if the name is empty, or `other` if the team is not among the first MAX_TEAMS teams used."""
         return _one_of_first(name, self._teams, MAX_TEAMS) if name else NONE
 
 

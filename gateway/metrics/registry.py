@@ -62,7 +62,7 @@ class Metrics:
         self._values[self._in_flight] += MICRO
 
     def begin_stream(self) -> None:
-        """Count a call in flight as a stream in flight as well."""
+        """Count a call in flight also as a stream in flight."""
         self._values[self._streams] += MICRO
 
     def end(self, *, stream: bool) -> None:
@@ -72,7 +72,7 @@ class Metrics:
             self._values[self._streams] -= MICRO
 
     def gauge(self, name: str, read: Read) -> None:
-        """Register a gauge, or a counter kept elsewhere. `read` returns its values at each scrape."""
+        """Register a gauge, or a counter whose values are kept elsewhere. `read` returns the values at each scrape."""
         self.series.read(name, read)
 
     @property
@@ -93,12 +93,12 @@ class Metrics:
         self._other_snapshots = source
 
     def merged_snapshot(self) -> Snapshot:
-        """Return the series of this process merged with those that the source of `collect_from` returns."""
+        """Return the series of this process, merged with the snapshots from the source that `collect_from` set."""
         others = list(self._other_snapshots())
         return bounded(merge([self.snapshot(), *others]), self.max_series) if others else self.snapshot()
 
     def merged_rows(self, names: Collection[str]) -> Snapshot:
-        """Return the series of a few families, merged with those of other processes. This costs less than a whole snapshot."""
+        """Return the series of a few families, merged with those of other processes. This is cheaper than merging whole snapshots."""
         others = [{name: rows for name, rows in other.items() if name in names} for other in self._other_snapshots()]
         return merge([self.series.rows(names), *others])
 

@@ -75,13 +75,13 @@ class Series:
         self.values[self.cell(name, labels) if cell is None else cell] += by
 
     def read(self, name: str, read: Read) -> None:
-        """Register a gauge, or a counter kept elsewhere: `read` returns its values by label values."""
+        """Register a gauge, or a counter whose values are kept elsewhere. `read` returns the values by label values."""
         self._reads[name] = read
 
     def cell(self, name: str, labels: Labels) -> int:
-        """Return the index of the first cell of a series, which is created if it is new.
+        """Return the index of the first cell of a series. Create the series if it does not exist.
 
-        If there is no room for it, return the index for the label values `other`.
+        If there is no room for a new series, return the index for the label values `other`.
         """
         rows = self._rows[name]
         cell = rows.get(labels)

@@ -34,7 +34,7 @@ class BudgetBody(msgspec.Struct, omit_defaults=True):
 
 
 class TargetBody(msgspec.Struct, omit_defaults=True):
-    """The target of an event. `seconds` is the time for which it has been down or, after a recovery, was down."""
+    """The target of an event. `seconds` is the time for which the target has been down or, after a recovery, was down."""
 
     name: str
     seconds: int

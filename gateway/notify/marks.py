@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TAG = "notify"
 """The hash tag of all marks."""
 MAX_MARKS = 10_000
-"""Maximum number of marks in memory. When it is reached, expired marks are dropped, then the oldest ones."""
+"""Maximum number of marks in memory. When this number is reached, expired marks are dropped first, then the oldest marks."""
 _Reply = TypeVar("_Reply")
 
 
@@ -30,7 +30,7 @@ class _Mark(msgspec.Struct):
 
 
 class Marks:
-    """The marks of one process. If `open_client` is given, it shares them with other processes through Redis."""
+    """The marks of one process. If `open_client` is given, the process shares them with other processes through Redis."""
 
     def __init__(self, open_client: Callable[[], Redis] | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._open = open_client
@@ -51,14 +51,14 @@ class Marks:
         return is_own
 
     async def renew(self, name: str, ttl_s: float) -> None:
-        """Extend the life of a mark, set by any process, to `ttl_s` seconds from now."""
+        """Extend the life of a mark, which any process may have set, to `ttl_s` seconds from now."""
         known = self._known.get(name)
         if known is not None:
             known.until = self._now() + ttl_s
         await self._ask(lambda client: client.pexpire(_key(name), max(1, round(ttl_s * 1000))), 0)
 
     async def release(self, name: str) -> bool:
-        """Remove a mark. Return whether it existed: if several processes remove it, only the first gets True."""
+        """Remove a mark. Return whether the mark existed: if several processes remove a mark, only the first gets True."""
         known = self._known.pop(name, None)
         is_own = known is not None and known.is_own
         return bool(await self._ask(lambda client: client.delete(_key(name)), is_own))
@@ -69,7 +69,7 @@ class Marks:
             await self._client.aclose()
 
     async def _ask(self, command: Callable[[Any], Awaitable[_Reply]], otherwise: _Reply) -> _Reply:
-        """Return the reply of Redis, or `otherwise` if there is no Redis or it is unavailable."""
+        """Return the reply of Redis, or `otherwise` if Redis is not configured or unavailable."""
         if self._open is None:
             return otherwise
         from redis.exceptions import RedisError

@@ -1,4 +1,4 @@
-"""Checks budgets and targets at a fixed interval and sends notifications. Calls do not wait for this."""
+"""Checks budgets and targets at a fixed interval and sends notifications. Calls wait neither for the checks nor for the sending."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gateway.targets.registry import TargetRegistry
 INTERVAL_S = 1.0
 
 ReadBudgets = Callable[[], Awaitable[tuple[list[LimitUsage], list[LimitUsage]]]]
-"""Returns the budgets whose usage has changed since the last time, and those that have refused a call since then."""
+"""Returns the budgets whose usage was read since the last call of this function, and the budgets that have refused a call since then."""
 
 
 def new_notifier(
@@ -33,7 +33,7 @@ def new_notifier(
 
 
 class Notifier:
-    """Sends the notifications of one process. Without `notify` in the configuration, it does nothing."""
+    """Sends the notifications of one process. Without `notify` in the configuration, nothing is checked or sent."""
 
     def __init__(
         self, registry: TargetRegistry, marks: Marks, sender: Sender, read_budgets: ReadBudgets, interval_s: float = INTERVAL_S
@@ -57,7 +57,7 @@ class Notifier:
             await self._end()
 
     async def stop(self, timeout_s: float) -> None:
-        """Send what is due now, then stop. The last check and the sending take at most `timeout_s` seconds each."""
+        """Send the notifications that are due now, then stop. The last check and the sending take at most `timeout_s` seconds each."""
         if self._task is not None and self._config is not None:
             await self._end()
             with suppress(TimeoutError):

@@ -1,4 +1,7 @@
-"""Sends notifications to the webhook, one at a time, with retries. Calls never wait: a full queue drops new ones."""
+"""Sends notifications to the webhook, one at a time, with retries.
+
+Calls never wait: if the queue is full, new notifications are dropped.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from gateway.upstream.transport import Deadlines, Origin, TlsFiles, Transport, U
 from providers.base import WireRequest
 
 MAX_WAITING = 100
-"""Maximum number of waiting notifications. Further ones are dropped and counted."""
+"""Maximum number of waiting notifications. Further notifications are dropped and counted."""
 RETRY_DELAYS_S = (1.0, 4.0, 16.0, 60.0)
 """Delays between the attempts to send one notification. A Retry-After of the receiver may lengthen them."""
 MAX_RETRY_AFTER_S = 120.0
@@ -35,7 +38,7 @@ RETRIED_STATUSES = frozenset({408, 425, 429})
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """The reason why one attempt failed. It contains neither the receiver's URL nor its answer."""
+    """The reason why one attempt failed. The text contains neither the URL nor the answer of the receiver."""
 
     reason: str
     is_final: bool = False
@@ -47,7 +50,7 @@ class Sender:
     """The queue of notifications, and the task that sends them."""
 
     def __init__(self, metrics: Metrics, report: Callable[[str], None], delays_s: tuple[float, ...] = RETRY_DELAYS_S) -> None:
-        """`report` receives a line when sending begins to fail, and one when it works again."""
+        """`report` receives one line when sending begins to fail and one when it works again."""
         self._metrics = metrics
         self._report = report
         self._delays_s = delays_s
@@ -60,7 +63,7 @@ class Sender:
         self._is_failing = False
 
     def configure(self, config: NotifyConfig | None) -> None:
-        """Send to the webhook of this configuration from now on. If it is None, drop the waiting notifications."""
+        """Use the webhook of this configuration from now on. If `config` is None, drop the waiting notifications."""
         self._config = config
         if config is None:
             while self._waiting:
@@ -69,7 +72,7 @@ class Sender:
             self._task = asyncio.create_task(self._send_all(), name="notifications")
 
     def put(self, notification: Notification) -> None:
-        """Queue a notification. Drop and count it if MAX_WAITING others are waiting."""
+        """Queue a notification. Drop and count it if there is no webhook, or if MAX_WAITING others are waiting."""
         if self._config is None or len(self._waiting) >= MAX_WAITING:
             self._count(notification, "dropped")
             return
@@ -78,7 +81,7 @@ class Sender:
         self._has_work.set()
 
     async def stop(self, timeout_s: float) -> None:
-        """Send the waiting notifications for at most `timeout_s` seconds, then stop. Count the rest as dropped."""
+        """Send the waiting notifications for at most `timeout_s` seconds, then stop. Count notifications that are not sent as dropped."""
         if self._task is None:
             return
         try:
@@ -180,5 +183,5 @@ def signature(secret: str, id: str, timestamp: int, body: bytes) -> str:
 
 
 def _seconds(text: bytes) -> float:
-    """Return a Retry-After in seconds, at most MAX_RETRY_AFTER_S, or 0 if it is a date or absent."""
+    """Return a Retry-After in seconds, at most MAX_RETRY_AFTER_S, or 0 if the header is absent or contains a date."""
     return min(float(text), MAX_RETRY_AFTER_S) if text.isdigit() else 0.0

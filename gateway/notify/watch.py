@@ -29,7 +29,7 @@ Send = Callable[[Notification], None]
 
 
 class BudgetWatch:
-    """Notifies when a budget reaches a threshold or refuses a call: at most once per period for each."""
+    """Notifies when a budget reaches a threshold or refuses a call, at most once per period for each threshold and for refusals."""
 
     def __init__(self, marks: Marks, send: Send, now: Callable[[], float] = time.time) -> None:
         self._marks = marks
@@ -37,7 +37,7 @@ class BudgetWatch:
         self._now = now
 
     async def check(self, config: NotifyConfig, usages: Iterable[LimitUsage], refused: Iterable[LimitUsage]) -> None:
-        """Send what is due. `refused` are the budgets that refused a call."""
+        """Send the notifications that are due. `refused` are the budgets that refused a call."""
         if "budget" in config.events:
             for usage in usages:
                 if usage.limit.amount:
@@ -48,7 +48,7 @@ class BudgetWatch:
                     self._send(budget_refused(usage.limit))
 
     async def _check_thresholds(self, thresholds: Iterable[float], usage: LimitUsage) -> None:
-        """Notify of the highest threshold reached. Mark the lower ones as well, so that no notification of them follows."""
+        """Notify of the highest threshold reached. Mark the lower thresholds as well, so that no notifications of these follow."""
         share = spent_share(usage)
         reached = sorted((threshold for threshold in thresholds if share >= threshold), reverse=True)
         is_new = [await self._claim(usage, f"{threshold:g}") for threshold in reached]
@@ -56,7 +56,10 @@ class BudgetWatch:
             self._send(budget_reached(usage, reached[0], self._now()))
 
     async def _claim(self, usage: LimitUsage, what: str) -> bool:
-        """Mark an event of a budget in its period. Return whether it is new. After a change of the amount, all events are new."""
+        """Mark an event of a budget in its period. Return whether the event is new.
+
+        After a change of the amount, every event is new again.
+        """
         limit = usage.limit
         if usage.reset_s == math.inf:
             return await self._marks.claim(f"{limit.key}:{limit.amount}:{what}", TOTAL_MARK_S)
@@ -65,7 +68,10 @@ class BudgetWatch:
 
 
 class _Outage(msgspec.Struct):
-    """The outage of a target. `marked_at` is when its mark was last set or renewed. Times are those of the registry's clock."""
+    """The outage of a target. `marked_at` is the time at which the target's mark was last set or renewed.
+
+    Times are those of the registry's clock.
+    """
 
     since: float
     reason: str | None = None
@@ -82,7 +88,7 @@ class TargetWatch:
         self._outages: dict[str, _Outage] = {}
 
     async def check(self, config: NotifyConfig) -> None:
-        """Send what is due."""
+        """Send the notifications that are due."""
         now = self._registry.clock()
         targets = {health.name: health for health in self._registry.all()}
         for name, health in targets.items():
@@ -115,7 +121,10 @@ class TargetWatch:
 
 
 def has_recovered(health: TargetHealth) -> bool:
-    """Return whether a target answers again. The end of a cooldown alone does not prove it: a call or probe must succeed."""
+    """Return whether a target answers again.
+
+    The end of a cooldown proves this only after a rate limit: after other failures, a call or probe must succeed.
+    """
     return not health.is_down and health.cooldown.reason in (None, "rate_limit")
 
 

@@ -114,7 +114,7 @@ def _with_fields(name: str, required: dict[str, Schema], optional: dict[str, Sch
 
 
 def _merge_patch(schema: Schema) -> Schema:
-    """Return the schema of a change according to RFC 7396: each member of an object may be null, which removes it."""
+    """Return the schema of a change according to RFC 7396: each member of an object may be null, and null removes the member."""
     if "anyOf" in schema:
         return {**schema, "anyOf": [_merge_patch(each) for each in schema["anyOf"]]}
     patch = {name: value for name, value in schema.items() if name != "required"}

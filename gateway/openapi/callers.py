@@ -104,7 +104,7 @@ def api_of(dialect: Dialect) -> Api:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return the known prefix of a path, and the rest."""
+    """Return the known prefix of a path, and the rest of the path."""
     prefix = next(prefix for prefix in PREFIXES_OF_ALL if path.startswith(prefix + "/"))
     return prefix, path[len(prefix) :]
 
@@ -117,7 +117,7 @@ class Paths:
         self.prefixes: dict[str, list[str]] = {}
 
     def add(self, paths: Iterable[str], method: str, operation: dict[str, Any]) -> None:
-        """Add an operation at these paths. If a path already has one for this method, it is kept."""
+        """Add an operation at these paths. If a path already has an operation for this method, the existing operation is kept."""
         for path in paths:
             prefix, rest = split(path)
             self.operations.setdefault(rest, {}).setdefault(method, {**operation, "operationId": _id(method, rest)})

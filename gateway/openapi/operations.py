@@ -13,7 +13,7 @@ REF = "#/components/schemas/{name}"
 def operation_of(
     title: str, answer: str, failures: frozenset[int], *, body: str | None = None, status: str = "200"
 ) -> dict[str, Any]:
-    """Return an operation. `answer` and `body` are names of schemas; `failures` are the statuses of its errors."""
+    """Return an operation. `answer` and `body` are names of schemas; `failures` are the statuses of the operation's errors."""
     content = {"application/json": {"schema": {"$ref": REF.format(name=answer)}}}
     success = {"description": title, "content": content}
     operation = {

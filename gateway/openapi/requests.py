@@ -147,7 +147,7 @@ OF_MESSAGES: dict[str, Schema] = {
 
 
 def messages(*, counts: bool = False) -> Schema:
-    """Return the schema of a Messages request. `counts` is True for one that only counts tokens."""
+    """Return the schema of a Messages request. `counts` is True for a request that only counts tokens."""
     same = {name: schema for name, schema in _fields(CHECKS).items() if name not in OF_CHAT and name not in TRANSLATED}
     refused = {name: {"type": "null", "description": hint} for name, hint in OF_CHAT.items()}
     fields = {**same, **OF_MESSAGES, **refused}

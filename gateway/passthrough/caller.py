@@ -33,7 +33,7 @@ class PassthroughCaller(Caller):
         """Return the next piece of the request body, and whether it is the last one."""
         self._waits, self._awaited_since = True, time.monotonic()
         try:
-            message = await self._receive()  # `receive` would count as progress of a write, which may run at the same time
+            message = await self._receive()  # not `self.receive`, which would count as progress of a write that may run at the same time
         finally:
             self._waits = False
             self._waited += time.monotonic() - self._awaited_since
@@ -51,7 +51,7 @@ class PassthroughCaller(Caller):
         await self.write(b"")
 
     async def fail(self, error: bytes) -> None:
-        """Break off a response that has begun, so that the caller does not take it for a complete one."""
+        """Break off a response that has begun, so that the caller does not take the response for complete."""
         self.abort()
 
     def sweep(self, now: float) -> None:
@@ -72,7 +72,7 @@ class PassthroughCaller(Caller):
             self._cancel()
 
     def _is_late(self, now: float) -> bool:
-        """Return whether the caller has sent too little of its body."""
+        """Return whether the caller sends its body too slowly."""
         silence = now - self._awaited_since
         allowed = self._deadlines.body + self._body_bytes / MIN_BODY_BYTES_PER_S
         return silence > self._deadlines.body or self._waited + silence > allowed
@@ -82,7 +82,7 @@ class CallerBody:
     """The body of one request as an upload."""
 
     def __init__(self, caller: PassthroughCaller, headers: Headers, limit: int) -> None:
-        """Raise RequestTooLarge if the declared size exceeds `limit`, and BadRequest if it is not a number."""
+        """Raise RequestTooLarge if the declared size exceeds `limit`, and BadRequest if the declared size is not a number."""
         self._caller = caller
         self._limit = limit
         self._size = 0
@@ -110,7 +110,7 @@ class CallerBody:
     async def read(self) -> bytes:
         """Return the next piece, or b"" at the end.
 
-        Raise RequestTooLarge beyond the limit, and CallerDisconnectedError if the caller disconnects.
+        Raise RequestTooLarge if the body exceeds the limit, and CallerDisconnectedError if the caller disconnects.
         """
         while not self._ended:
             piece, self._ended = await self._caller.read_piece()

@@ -1,7 +1,7 @@
 """The headers of passed calls.
 
 Credentials are replaced. Headers of the connection, of the caller's address and of the gateway itself are removed, and
-so are headers by which a call could leave its pattern. All others stay as they are.
+so are headers by which a call could leave its pattern. All other headers stay as they are.
 """
 
 from __future__ import annotations

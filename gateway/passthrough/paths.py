@@ -54,7 +54,10 @@ def upstream_path(rule: Rule, raw: bytes, query: bytes) -> str:
 
 
 def without_credentials(query: bytes) -> tuple[bytes, list[str]]:
-    """Return a query without the parameters in `_NOT_SENT`, and their names. All others stay as they are."""
+    """Return a query without the parameters in `_NOT_SENT`, and the names of those that were removed.
+
+    All other parameters stay as they are.
+    """
     if b"=" not in query:
         return query, []
     kept, removed = [], []

@@ -122,7 +122,7 @@ class Passthrough:
         return from_failure(Failure(error.kind, error.message), attempt.target.name)
 
     async def _relay(self, call: Call, caller: PassthroughCaller, rule: Rule, response: Response) -> None:
-        """Relay the response. If the provider breaks it off, break off the caller's response as well."""
+        """Relay the response. If the provider breaks off its response, break off the caller's response as well."""
         attempt, passed = call.attempts[-1], call.passed
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
@@ -131,7 +131,7 @@ class Passthrough:
         copy = copy_for(passed.method, response.status, response.headers)
         call.first_byte_at = time.monotonic()
         await caller.start_response(response.status, response_headers(response.headers, common_headers(call), rule))
-        mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None  # vendors may repeat the key in errors
+        mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None  # an error may repeat the provider's key
         try:
             while piece := await response.read():
                 passed.response_bytes += len(piece)
@@ -195,6 +195,6 @@ def passed_request(
 
 
 def upstream_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
-    """Return the provider's request id, if its response has one."""
+    """Return the provider's request id, or None if the response has none."""
     ids = [value for name, value in headers if name in (b"x-request-id", b"request-id", b"apim-request-id")]
     return ids[0][:128].decode("latin-1") if ids else None

@@ -71,7 +71,7 @@ class End(asyncio.Protocol):
             self.transport.close()
 
     def say_farewell(self, frame: bytes) -> None:
-        """Send the other side a close frame, once the frame that this side is sending is complete."""
+        """Send the other side a close frame as soon as any frame that this side is sending is complete."""
         if self.reader.is_closed or self._is_shut or self.other.is_lost:
             return
         self._farewell = frame
@@ -103,7 +103,7 @@ class End(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def eof_received(self) -> bool:
-        """End the other side's input as well. It may still send, except over TLS, which has no half-closed state."""
+        """End the other side's input as well. The other side may still send, except over TLS, which has no half-closed state."""
         self.has_ended = self._tunnel.has_moved = True
         other = self.other
         self._tunnel.begin_closing(self)
@@ -126,9 +126,9 @@ class End(asyncio.Protocol):
         self._tunnel.check_done()
 
     def finish(self) -> None:
-        """Close this side once all data for it has been sent. If that data includes a close frame, wait for the answer.
+        """Close this side once all data for it has been sent. If that data includes a close frame, wait for the answer to this frame.
 
-        If a side is still sending, closing at once would reset its connection, and the close frame could be lost.
+        If this side is still sending, an immediate close would reset its connection, and the close frame could be lost.
         """
         if self.is_lost or self.transport.is_closing():
             return
@@ -140,7 +140,7 @@ class End(asyncio.Protocol):
 
 
 class Tunnel:
-    """The pair of connections, and how it ended."""
+    """The pair of connections, and the outcome of the tunnel."""
 
     def __init__(self, idle_s: float, stall_s: float) -> None:
         """`idle_s`: seconds without data; `stall_s`: seconds for which a side may accept nothing."""
@@ -161,14 +161,14 @@ class Tunnel:
         caller.other, upstream.other = upstream, caller
 
     async def run(self) -> None:
-        """Return when both connections are closed. If the wait is cancelled, close them at once."""
+        """Return when both connections are closed. If the wait is cancelled, close both connections at once."""
         try:
             await self._done
         finally:
             self.abort()
 
     def begin_closing(self, end: End, exc: Exception | None = None) -> None:
-        """Record which side ended first, and start the timeout of the other one."""
+        """Record which side ended first, and start the timeout of the other side."""
         if self.outcome is None:
             if self.caller.reader.is_closed or self.upstream.reader.is_closed:
                 self.outcome = "ok"
@@ -180,7 +180,7 @@ class Tunnel:
             self._closing_at = time.monotonic()
 
     def go_away(self, outcome: Outcome = "drain", told: str = "") -> None:
-        """Send both sides a close frame. `told` replaces the reason that the caller gets."""
+        """Send both sides a close frame. `told` replaces the reason in the caller's close frame."""
         if self.outcome is not None:
             return
         if not (self.caller.reader.is_closed or self.upstream.reader.is_closed):
@@ -227,7 +227,7 @@ class Tunnel:
 
 
 def _write_eof(transport: asyncio.Transport) -> None:
-    """End the output. On a connection that was reset, this raises an error, possibly before `connection_lost` is called."""
+    """End the output. Ignore the error that a reset connection raises, possibly before `connection_lost` is called."""
     with contextlib.suppress(OSError):
         transport.write_eof()
 

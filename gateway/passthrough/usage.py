@@ -100,7 +100,7 @@ def _usage_of(answer: _Answer) -> Usage | None:
         return None
     usage = read_usage(_as_chat_usage(answer.usage), answer.service_tier or service_tier(answer.usage))
     if usage is not None and usage.unsplit_tokens:
-        usage = usage.estimate(usage.unsplit_tokens, 0)  # the parts are unknown
+        usage = usage.estimate(usage.unsplit_tokens, 0)  # the answer reports only the sum of prompt and output tokens
     return usage
 
 

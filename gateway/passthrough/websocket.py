@@ -43,7 +43,7 @@ class WebSocketCaller(PassthroughCaller):
     __slots__ = ("protocols", "socket", "tunnel")
 
     def __init__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, deadlines: CallerDeadlines) -> None:
-        """A key among the subprotocols counts as `x-api-key`, unless a header contains a key."""
+        """A key among the subprotocols is used as the `x-api-key` header, unless a header already contains a key."""
         super().__init__(scope, receive, send, deadlines)
         self.reading_body = False
         self.socket: CallerSocket = scope["socket"]
@@ -69,7 +69,7 @@ class WebSocketPassthrough(Passthrough):
     """Passes the WebSocket connections of one configuration."""
 
     async def run_socket(self, call: Call, caller: WebSocketCaller, rule: Rule, raw_path: bytes) -> None:
-        """Pass an authenticated handshake, and what follows it. Raise GatewayError if there is no response."""
+        """Pass an authenticated handshake and the connection that follows. Raise GatewayError if there is no response."""
         check_call(call, rule, raw_path)
         await self._admit(call)
         health = self._health.health_of(rule.backend.target)
@@ -129,7 +129,7 @@ class WebSocketPassthrough(Passthrough):
             self._record_end(call, caller, tunnel)
 
     async def _refuse(self, call: Call, caller: WebSocketCaller, socket: UpstreamSocket, headers: Headers) -> None:
-        attempt, mask = call.attempts[-1], Mask(call.attempts[-1].target)  # vendors may repeat the key in errors
+        attempt, mask = call.attempts[-1], Mask(call.attempts[-1].target)  # an error may repeat the provider's key
         attempt.outcome = str(socket.status)
         body = mask.feed(socket.body) + mask.end()
         kept = [(name, value) for name, value in headers if name not in _REFRAMED]

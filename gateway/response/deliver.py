@@ -1,4 +1,4 @@
-"""Chooses how an attempt answers its caller: with a stream, or with JSON from one request, several, or a chain."""
+"""Chooses how an attempt answers its caller: with a stream, or with JSON from one request, several requests, or a chain of requests."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
 
 
 def _server_timing(call: Call, attempt: Attempt) -> bytes:
-    """Return the milliseconds of each phase; those of the queue and of earlier attempts only if there are any."""
+    """Return the milliseconds of each phase. Leave out the queue and earlier attempts if they took no time."""
     ours, queue, retries = phases(call, attempt)
     upstream = max(0.0, time.monotonic() - attempt.sent_at)
     parts = [b"gateway;dur=%.2f" % (ours * 1000)]

@@ -105,14 +105,14 @@ def finish_answer(exchange: UpstreamExchange, answer: Answer) -> ReadAnswer:
 
 
 def _report_part(exchange: UpstreamExchange, output: int) -> None:
-    """Bill an incomplete answer, or one whose caller disconnected, like a stream: by the output that arrived."""
+    """Bill an incomplete answer, or an answer whose caller disconnected, like a stream: by the output that arrived."""
     if output:
         attempt = exchange.attempt
         attempt.reported.append(Usage(accounting.prompt_tokens(exchange.call, attempt), output, estimated=True))
 
 
 def _apply_emulations(exchange: UpstreamExchange, answer: Answer) -> None:
-    """Apply the features that the provider lacks: stop strings, JSON mode, tool calls, and usage, for which the output is estimated."""
+    """Apply the features that the provider lacks: stop strings, JSON mode and tool calls. Estimate the output if no usage is reported."""
     call, attempt = exchange.call, exchange.attempt
     if call.stops:
         uncut = answer.body

@@ -92,7 +92,7 @@ def encoded(call: Call) -> bytes:
 
 
 def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
-    """Return the record of an attempt. The final one lacks its adjustments, because the receipt itself has them."""
+    """Return the record of an attempt. The record of the final attempt lacks the adjustments, because the receipt itself has them."""
     record = attempt.as_record()
     if attempt.adjustments and not is_final:
         record["adjustments"] = attempt.adjustments
@@ -107,7 +107,7 @@ def as_caller_names(call: Call, notes: Iterable[Adjustment]) -> list[Adjustment]
 
 
 def add_notes(call: Call, attempt: Attempt, notes: Iterable[Adjustment]) -> None:
-    """Add adjustments of the answer, except those that the attempt already has."""
+    """Add adjustments of the answer to the attempt, except those that the attempt already has."""
     whole = list(attempt.adjustments)
     for note in as_caller_names(call, notes):
         if note not in whole:

@@ -19,14 +19,14 @@ class Mask:
         self._overlap = max((len(secret) for secret in self._secrets), default=1) - 1
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the masked bytes that can be sent now. The last bytes are kept back, because a secret may begin there."""
+        """Return the masked bytes that can be sent now. Keep back the last bytes, because a secret may begin in them."""
         whole = self._masked(self._held + piece)
         end = max(0, len(whole) - self._overlap)
         self._held = whole[end:]
         return whole[:end]
 
     def end(self) -> bytes:
-        """Return the bytes that were kept."""
+        """Return the bytes that were kept back."""
         return self._held
 
     def _masked(self, data: bytes) -> bytes:

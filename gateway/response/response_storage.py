@@ -38,7 +38,7 @@ class ResponseStorage:
         self._max_body = max_body
 
     async def begin(self, call: Call, caller: Caller, source: bytes) -> None:
-        """Load the previous response that a body names, and prepare to store the answer if the body requests this."""
+        """Load the previous response that a body names. Prepare to store the answer if the body requests that."""
         wishes = await self.load_previous(call, source)
         if wishes is None or not wishes.stores or not isinstance(caller, TranslatedCaller):
             return
@@ -54,7 +54,7 @@ class ResponseStorage:
         caller.keep = partial(self._keep, call, wishes.previous)
 
     async def load_previous(self, call: Call, source: bytes) -> StoreWishes | None:
-        """Load the previous response that a body names. Return the body's parameters for the store, or None."""
+        """Load the previous response that a body names. Return the body's parameters for the store, or None if the body has none."""
         translator = call.translator
         if type(translator) is not ResponsesTranslator or (wishes := stored.read_wishes(source)) is None:
             return None
@@ -73,7 +73,7 @@ class ResponseStorage:
         return wishes
 
     async def read(self, key: VirtualKey | None, id: str) -> StoredResponse:
-        """Return a stored response. Raise NotFound if this key has none with this id."""
+        """Return a stored response. Raise NotFound if this key has stored no response with this id."""
         try:
             found = await self._load(key, id)
         except StoreUnavailableError as error:
@@ -83,7 +83,7 @@ class ResponseStorage:
         return found
 
     async def delete(self, key: VirtualKey | None, id: str) -> None:
-        """Delete a stored response. Raise NotFound if this key has none with this id."""
+        """Delete a stored response. Raise NotFound if this key has stored no response with this id."""
         try:
             is_deleted = _ID.fullmatch(id) is not None and await self._store.delete(_owner(key), id)
         except StoreUnavailableError as error:
@@ -116,12 +116,12 @@ class ResponseStorage:
         return head + bytes(response) + tail
 
     async def _save(self, call: Call, id: str, record: bytes) -> bool:
-        """Return whether a record was stored."""
+        """Store a record. Return False if the record is too large, if its id is malformed, or if the store fails."""
         if len(record) > self._max_record or not _ID.fullmatch(id):
             return False
         try:
             await self._store.save(_owner(call.key), id, record, self._bounds)
-        except StoreUnavailableError:  # the store has reported it
+        except StoreUnavailableError:  # the store has reported the failure
             return False
         return True
 

@@ -69,9 +69,9 @@ def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
 
 
 def _max_events(body: Body) -> float:
-    """Return the number of content events that an adapted body allows: about one per token, infinity without an output limit.
+    """Return the number of content events that an adapted body allows: about one per token, or infinity if there is no limit.
 
-    With `echo`, the events contain the prompt as well.
+    With `echo`, there is no limit, because the events contain the prompt as well.
     """
     cap = body.get("max_completion_tokens") or body.get("max_tokens")
     if type(cap) is not int or ("echo" in body and body.get("echo")):
@@ -134,7 +134,7 @@ class UpstreamStream:
         return self._end()
 
     def read_now(self, response: NativeResponse) -> bytes | None:
-        """Return what `read` returns, or None if it would wait. `response` is the response of this stream."""
+        """Return the same events as `read`, or None if `read` would wait. `response` is the response of this stream."""
         relay = self.relay
         while not relay.done:
             try:
@@ -152,7 +152,7 @@ class UpstreamStream:
         return self._end()
 
     def _check_cut(self, error: UpstreamError) -> None:
-        """Raise the error, unless the answer is complete and only the end of its framing is missing."""
+        """Raise the error, unless the events are complete and only the end of the response's framing is missing."""
         if error.kind != "truncated" or not self.relay.finished:
             raise error
 
@@ -165,13 +165,16 @@ class UpstreamStream:
         return out
 
     def _discard(self, rest: bytes) -> bool:
-        """Discard data after the end, and return whether it is irregular. The caller's stream may have ended already."""
+        """Discard data after the end of the stream, and return whether the data is irregular.
+
+        The caller's stream may have ended already.
+        """
         surplus = self.relay.discard(rest)
         self._count()
         return surplus
 
     async def read_rest(self) -> None:
-        """Read to the end and discard the events."""
+        """Read to the end of the stream and discard the events."""
         while not self.ended:
             await self.read()
 
@@ -183,7 +186,7 @@ class UpstreamStream:
         return (self._stops.matched_stop or self._stops.reported_stop) if self._stops is not None else None
 
     def note_cut(self, call: Call, attempt: Attempt) -> None:
-        """Report that the gateway ended the text at a stop string."""
+        """If the gateway ended the text at a stop string, report this in the receipt."""
         if self._stops is not None and self._stops.matched_stop is not None:
             receipt.note_cut(call, attempt)
 
@@ -200,7 +203,7 @@ class UpstreamStream:
 
 
 def record_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> None:
-    """Record on the attempt what its only stream has received so far: usage, finish reasons and stop string."""
+    """Record on the attempt the usage, the finish reasons and the stop string that its only stream has received so far."""
     attempt, relay = exchange.attempt, stream.relay
     attempt.usage, attempt.finish_reasons, attempt.chunks = relay.usage, relay.finish_reasons, relay.chunks
     attempt.stop_matched = stream.stop

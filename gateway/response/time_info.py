@@ -1,6 +1,6 @@
 """The times of an answer's parts in seconds, shown in the receipt as `time_info`: reported by the provider, or measured here.
 
-They are part of the receipt, because a field of that name in the body could collide with one of a provider.
+The times are part of the receipt, because a field `time_info` in the body could collide with a field of a provider.
 
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
 measured   queue_time is the wait for a slot of the target (`max_concurrent`). In a stream, prompt_time lasts from the
@@ -45,7 +45,7 @@ def read_times(data: bytes) -> dict[str, Any] | None:
 
 
 def read_event_times(events: bytes) -> dict[str, Any] | None:
-    """Return the times in the last of these events that has any."""
+    """Return the times in the last of these events that contains times."""
     found = [read_times(event.removeprefix(b"data: ")) for event in events.split(b"\n\n") if event]
     return next((one for one in reversed(found) if one is not None), None)
 

@@ -37,7 +37,7 @@ class TranslatedCaller(Caller):
         """The latest events."""
 
     def pass_natively(self) -> None:
-        """Send the answer or the events that follow as they are."""
+        """Mark the answer or the events that follow as native: they are sent as they are."""
         self._is_native = True
 
     async def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:

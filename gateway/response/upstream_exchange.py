@@ -77,7 +77,10 @@ class UpstreamExchange:
         return self.attempt.upstream_calls
 
     def claim_caller(self) -> None:
-        """Claim the caller for this attempt, and tell it the format of the answer. Raise HedgeLostError if it is too late."""
+        """Claim the caller for this attempt, and tell it the format of the answer.
+
+        Raise HedgeLostError if another attempt has already claimed the caller.
+        """
         self.caller.claim()
         if self.native is not None:
             self.caller.pass_natively()

@@ -19,7 +19,7 @@ class DiscoveredModels:
     """The models that the providers of one configuration list."""
 
     def __init__(self, models: Mapping[str, Model] | None = None, unread: Mapping[str, DiscoverConfig] | None = None) -> None:
-        """`unread` has the settings of each provider whose list has not been read, by its name."""
+        """`unread` has the settings of each provider whose list has not been read, by the provider's name."""
         self.models = models or {}
         self._unread = unread or {}
         self.assumes: bool = False
@@ -47,7 +47,10 @@ class DiscoveredModels:
 def discovered_models(
     providers: Mapping[str, ProviderConfig], configured: Iterable[str], lists: Mapping[str, tuple[str, ...] | None]
 ) -> DiscoveredModels:
-    """Return the models of the lists. Configured names and prefixes take precedence; of several providers, the first one does."""
+    """Return the models of the lists. Configured names and prefixes take precedence.
+
+    If several providers list a name, the first provider takes precedence.
+    """
     configured = set(configured)
     models: dict[str, Model] = {}
     unread: dict[str, DiscoverConfig] = {}

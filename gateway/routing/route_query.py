@@ -99,7 +99,7 @@ class RouteQuery:
         await self._call.prompt.count(targets)
 
     def is_accepted_by(self, candidate: Candidate) -> bool:
-        """Return False if the target cannot answer, or if all parameters are required and the target would lose one."""
+        """Return False if the target cannot answer, or if all parameters are required and the target would lose a parameter."""
         if self.needs_native and native_api(self._call, candidate.backend.target, candidate.settings) is None:
             self._refusals[candidate.backend.target] = refusal_of(self._call)
             return False
@@ -118,7 +118,7 @@ class RouteQuery:
         return from_refusal(next(refusal for refusal in refusals if refusal is not None))
 
     def _refusal(self, target: Target, settings: ModelSettings) -> Refusal | None:
-        """Adapt a copy of the request in strict mode, where losing a parameter or a header is an error. Return that error, or None."""
+        """Adapt a copy of the request in strict mode, in which a lost parameter or header is an error. Return this error, or None."""
         body = self._call.body
         assert body is not None
         try:
@@ -132,7 +132,7 @@ class RouteQuery:
         return None
 
     def _adapted(self, body: Body, target: Target, settings: ModelSettings) -> AdaptedBody:
-        """Return the request in strict mode. Raise Refusal if something would be lost, or nothing can be sent."""
+        """Return the request as adapted in strict mode. Raise Refusal if a parameter would be lost, or if the call cannot be sent."""
         call = self._call
         if call.source is not None and (api := native_api(call, target, settings)) is not None:
             return adapt_natively(call, call.source.copy(), api, target, strict=True)

@@ -199,7 +199,7 @@ class Router:
         return [self._candidate(route.provider, route.model, path)]
 
     def _collect(self, route: Route, path: tuple[Model, ...], candidates: list[Candidate], query: RouteQuery | None) -> bool:
-        """Append the candidates that `route` leads to, with one option of each split. Return whether there was a split."""
+        """Append the candidates that `route` leads to, with one option of each split. Return whether the route has a split."""
         if isinstance(route, Order):
             has_split = [self._collect(step, path, candidates, query) for step in route.steps]
             return any(has_split)
@@ -223,7 +223,7 @@ class Router:
         return candidate
 
     def _is_cacheable(self, path: tuple[Model, ...]) -> bool:
-        """Return whether the path has only known names: those that callers make up would fill the cache."""
+        """Return whether the path has only known names. Names that callers make up would fill the cache."""
         listed = self._discovered.models
         return all(each.name not in self._passing and (each.name in self._models or each.name in listed) for each in path)
 

@@ -126,7 +126,7 @@ def _fallbacks(read: Readings) -> Found:
 
 
 def _counted(name: str, seconds: float, by: str, text: str, more_than: float = 0.0) -> Callable[[Readings], Found]:
-    """Return the condition that a counter increases by more than a number. `text` has `{count}` and `{subject}`."""
+    """Return the condition that a counter increases by more than a number. `text` contains the placeholders `{count}` and `{subject}`."""
 
     def condition(read: Readings) -> Found:
         for subject, count in read.increase(name, seconds, by).items():

@@ -81,7 +81,7 @@ class Gateway:
         """Build a gateway; `start` starts it.
 
         `report` receives the lines for operators. `sockets` are the sockets, by provider, of engines that another process
-        runs. `cells` hold the counters if another process reads them. `number` is that of the first generation. `seat`
+        runs. `cells` hold the counters if another process reads them. `number` is the number of the first generation. `seat`
         identifies this process's position in the fleet, which its replacement takes over.
         """
         self.log = log
@@ -105,7 +105,7 @@ class Gateway:
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
-        """In a supervisor: returns the usage of its workers on certain days, and whether all have answered."""
+        """In a supervisor: returns the usage of its workers on certain days, and whether all workers have answered."""
         # a supervisor does not report on the store: its workers use it and report
         outage_report = report if workers == 1 else _discard
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
@@ -165,16 +165,19 @@ class Gateway:
         self._configure_probes()
 
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
-        """Return the usage of limits, of all processes together. Raise StoreUnavailableError if the store fails."""
+        """Return the usage of limits by all processes together. Raise StoreUnavailableError if the store fails."""
         return await self._limit_store.usage(self.config, limits) if limits else []
 
     async def refresh_budgets(self) -> None:
-        """Read the usage of budgets, for the gauges."""
+        """Read the usage of budgets for the gauges."""
         if (limits := self.generation.limits) is not None:
             await limits.budget_gauge.refresh(limits.limiter)
 
     async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
-        """Return the budgets whose usage has changed since the last time, and those that have refused a call since then."""
+        """Read the usage of budgets.
+
+        Return the budgets that were read, and those that have refused a call, since the last call of this method.
+        """
         await self.refresh_budgets()
         limits = self.generation.limits
         return limits.budget_gauge.take_news() if limits is not None else ([], [])
@@ -275,7 +278,7 @@ class Gateway:
         await self.issuers.keep_only(generation.config for generation in self._live_generations())
 
     def count_edge_refusal(self, reason: str) -> None:
-        """Count a caller's connection that was rejected before there was a call."""
+        """Count a caller's connection that was rejected before a call began."""
         self.metrics.count("lockgate_edge_refusals", (reason,))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -1,4 +1,4 @@
-"""The public keys of all issuers. Generations share them; those of an issuer are dropped when no generation uses them."""
+"""The public keys of all issuers. Generations share these keys; the keys of an issuer are dropped when no generation uses them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Issuers:
             source.start()
 
     async def keep_only(self, configs: Iterable[Config]) -> None:
-        """Drop the keys of issuers that none of these configurations has."""
+        """Drop the keys of issuers that are in none of these configurations."""
         used = {_source_of(issuer) for config in configs for issuer in config.issuers.values()}
         for key in self._sources.keys() - used:
             await self._sources.pop(key).stop()
 
     def fetch_times(self, config: Config) -> Mapping[tuple[str, ...], float]:
-        """Return the Unix time of the last fetch of each issuer whose keys come from a URL, for metrics."""
+        """Return, for metrics, the Unix time of the last fetch for each issuer whose keys come from a URL."""
         return {(name,): source.fetched_at for name, source in self.sources(config).items() if not source.is_fixed}
 
     def fetches(self, config: Config) -> Mapping[tuple[str, ...], float]:
@@ -55,7 +55,7 @@ class Issuers:
         return source
 
     def _path_of(self, issuer: IssuerConfig) -> Path | None:
-        """Return the file that keeps the keys. Its name depends on the issuer, so that it never has the keys of another one."""
+        """Return the file that keeps the keys. Its name depends on the issuer, so that the file never has the keys of another issuer."""
         if self._folder is None or issuer.jwks_file is not None:
             return None
         digest = hashlib.sha256(repr((issuer.issuer, issuer.jwks_url)).encode()).hexdigest()[:16]

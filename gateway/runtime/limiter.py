@@ -33,13 +33,13 @@ class LimitStore:
         self._limiter: MemoryLimiter | RedisLimiter | None = None
 
     def limiter_for(self, config: Config) -> MemoryLimiter | RedisLimiter:
-        """Return the limiter. It is created on first use, from the configuration that is passed then."""
+        """Return the limiter. The first call creates it from `config`; later calls ignore `config`."""
         if self._limiter is None:
             self._limiter = self._new_limiter(config)
         return self._limiter
 
     async def usage(self, config: Config, limits: Sequence[Limit]) -> list[LimitUsage]:
-        """Return the usage of limits. Raise StoreUnavailableError if the store fails."""
+        """Return the usage of these limits. Raise StoreUnavailableError if the store fails."""
         limiter = self.limiter_for(config)
         if isinstance(limiter, RedisLimiter) and not limiter.connections.is_used:  # a supervisor, or a gateway without limits
             return await usage_at(store_address(config), limits)

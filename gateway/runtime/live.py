@@ -27,7 +27,7 @@ MOMENT_S = 15.0
 COLUMNS = (
     "at", "seconds", "calls", "errors", "refused", "prompt_tokens", "output_tokens", "cost_usd", "first_token_p50_ms", "first_token_p95_ms",
 )  # fmt: skip
-"""The values of an interval: the time of its end (seconds since the epoch), its length, and what happened in it."""
+"""The values of an interval: the time of its end (seconds since the epoch), its length, and its counts, cost and latencies."""
 Point = tuple[float | None, ...]
 _BUCKETS = SOURCES["first_token"].buckets
 _SAMPLED = frozenset({"lockgate_requests", "lockgate_tokens", "lockgate_cost_usd", "first_token"})
@@ -42,7 +42,7 @@ class Sample(msgspec.Struct, frozen=True):
     errors: int
     """Calls that ended with a 5xx."""
     refused: int
-    """Calls that ended with a 4xx, without those whose caller disconnected."""
+    """Calls that ended with a 4xx, except calls whose caller disconnected."""
     prompt: int
     output: int
     cost: int
@@ -68,7 +68,7 @@ def sample_of(rows: Snapshot, at: float) -> Sample:
 
 
 def point_of(before: Sample, now: Sample) -> Point:
-    """Return what happened between two samples, in the order of COLUMNS."""
+    """Return the values for the interval between two samples, in the order of COLUMNS."""
     low, high = _quantiles(before, now)
     counts = (max(0, getattr(now, name) - getattr(before, name)) for name in ("calls", "errors", "refused", "prompt", "output"))
     cost = max(0, now.cost - before.cost) / SCALES["lockgate_cost_usd"]
@@ -121,13 +121,13 @@ class LiveSeries:
         return shares
 
     def in_flight(self) -> dict[str, int]:
-        """Return the numbers of calls and of streams in flight."""
+        """Return the number of calls and the number of streams in flight."""
         rows = self._metrics.merged_rows(_IN_FLIGHT)
         calls, streams = (sum(cells[0] for cells in rows.get(name, {}).values()) // MICRO for name in _IN_FLIGHT)
         return {"calls": calls, "streams": streams}
 
     def describe(self, since: float) -> dict[str, Any]:
-        """Return everything as JSON values."""
+        """Return the points, the calls in flight, the shares and the alerts as JSON values."""
         return {
             "now": self._clock(),
             "step_seconds": STEP_S,

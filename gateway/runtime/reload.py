@@ -109,7 +109,7 @@ class Reloader:
         return "failed"
 
     def _rejected_changes(self) -> list[str]:
-        """Return the paths at which the file differs from the serving configuration; none if it cannot be read."""
+        """Return the paths of the settings that differ between the file and the serving configuration; none if the file is unreadable."""
         try:
             return changed_paths(self.loaded.text.data, read_config_bytes(self._source.path))
         except ConfigError:

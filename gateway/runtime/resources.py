@@ -1,4 +1,4 @@
-"""Transports and engines. Generations share them; each is closed when no generation uses it any more."""
+"""Transports and engines, which generations share. Each one is closed when no generation uses it any more."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Resources:
         return self._httpx[key]
 
     async def fetch(self, issuer: IssuerConfig, url: str, limit: int) -> bytes:
-        """Return the content of a URL of an issuer, at most `limit` bytes. Raise UpstreamError if it cannot be read."""
+        """Return the content of a URL of an issuer, at most `limit` bytes. Raise UpstreamError if the content cannot be read."""
         proxy = proxy_of(issuer.proxy, url)
         if proxy is None:
             return await fetch(self.native, url, limit, ca=issuer.ca)
@@ -87,7 +87,7 @@ class Resources:
             await transport.aclose()
 
     def engine_for(self, provider: ProviderConfig) -> AnyEngine:
-        """Return the engine of a local provider. A running engine with the same options is used again."""
+        """Return the engine of a local provider. An existing engine with the same options is used again."""
         from providers.local.options import LocalOptions
         from providers.local.supervisor import Engine
         from providers.local.worker_engine import WorkerEngine
@@ -107,7 +107,10 @@ class Resources:
         return new
 
     async def start_new_engines(self) -> list[AnyEngine]:
-        """Start the engines created since the last call of this method, and return them. They load in the background."""
+        """Start the engines created since the last call of this method, and return them.
+
+        The engines load their models in the background.
+        """
         started, self._unstarted = self._unstarted, []
         for engine in started:
             await engine.start()
@@ -132,7 +135,7 @@ class Resources:
 
 
 async def check_engines(engines: list[AnyEngine]) -> None:
-    """Wait until the engines have loaded. Raise LocalModelError if one cannot load its model."""
+    """Wait until the engines have loaded. Raise LocalModelError if an engine cannot load its model."""
     from providers.local.supervisor import Engine
 
     for engine in engines:

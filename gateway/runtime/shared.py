@@ -50,4 +50,4 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     issuers: Issuers
     responses: ResponseStore
     limiter_for: Callable[[Config], Limiter]
-    """Returns the limit store. It is created on first use, from the configuration that is passed then."""
+    """Returns the limit store. The first call creates it from the given configuration; later calls ignore the configuration."""

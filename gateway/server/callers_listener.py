@@ -35,7 +35,10 @@ def make_callers_server(gateway: Gateway) -> Server:
 
 
 def serve_fast(gateway: Gateway) -> ServeFast | None:
-    """Return the fast lane, or None if every request takes the pipeline, as behind a proxy, where a header has the caller's address."""
+    """Return the function of the fast lane.
+
+    Return None if every request takes the pipeline, such as behind a proxy, where a header has the caller's address.
+    """
     if gateway.config.trusted_proxies or PIPELINE_ONLY in os.environ:
         return None
     return lambda cycle: gateway.generation.fast_lane.serve(cycle)

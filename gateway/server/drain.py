@@ -47,7 +47,7 @@ class Shutdown:
         return FLUSH_TIMEOUT_S / 4 if self.forced.is_set() else 2 * FLUSH_TIMEOUT_S
 
     async def wait(self, seconds: float) -> None:
-        """Wait this long, or until the shutdown is forced."""
+        """Wait for this number of seconds, or until the shutdown is forced."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.forced.wait()
@@ -89,7 +89,7 @@ def close_after_responses(callers: Server) -> None:
 
 
 async def abort_calls(callers: Server, timeout_s: float) -> None:
-    """Cancel the remaining calls. Each sends its error and is accounted for, even if its caller does not read."""
+    """Cancel the remaining calls. Each call sends its error and is accounted for, even if its caller has stopped reading."""
     continue_in_tasks(callers.server_state.connections)
     await asyncio.sleep(0)  # a task that is cancelled before its first step would not account for its call
     for wait_s in (timeout_s, 0.1):

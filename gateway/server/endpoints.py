@@ -43,7 +43,7 @@ Answer = Callable[[DryRun, Call, bytes, Headers], Awaitable[dict[str, Any]]]
 
 
 class Endpoints:
-    """The endpoints of one gateway. Each except `tcp_warming` and `health` checks the virtual key first."""
+    """The endpoints of one gateway. Each endpoint except `tcp_warming` and `health` checks the virtual key first."""
 
     def __init__(self, gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> None:
         """`dialect_of` maps each path for model calls to its API."""
