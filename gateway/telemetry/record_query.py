@@ -159,7 +159,9 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         yield None
         return
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=LOCK_TIMEOUT_S, uri=True)) as database:
-        yield database
+        # A worker that creates the file adds the contents table after the table of calls.
+        tables = database.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('calls', 'contents')").fetchone()
+        yield database if tables == (2,) else None
 
 
 def found_json(found: FoundRecords) -> dict[str, Any]:

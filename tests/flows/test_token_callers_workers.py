@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from tests.flows.operator import ADMIN, KEYED, bearer
 from tests.running import RunningGateway
 from tests.support.issuer import TokenIssuer
 from tests.support.redis import RedisServer
+
+
+def wait_for_metrics(admin_url: str, lines: list[str]) -> None:
+    """Wait until the metrics contain all lines. Fails after a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        text = httpx.get(admin_url + "/metrics", headers=bearer(ADMIN), trust_env=False, timeout=30).text
+        if all(line in text for line in lines):
+            return
+        assert time.monotonic() < deadline, [line for line in lines if line not in text]
+        time.sleep(0.1)
 
 
 @pytest.mark.prove
@@ -45,9 +57,11 @@ async def test_workers_share_the_budget_of_a_caller_and_start_without_the_issuer
             subprocess.run, command, capture_output=True, text=True, check=True, env={"LOCKGATE_ADMIN_KEY": ADMIN}
         )
         assert "17 requests per h" in shown.stdout
-        metrics = await asyncio.to_thread(httpx.get, running.admin_url + "/metrics", headers=bearer(ADMIN), trust_env=False, timeout=30)
-        assert 'lockgate_issuer_key_fetches_total{issuer="staff",outcome="ok"} 2.0' in metrics.text
-        assert 'lockgate_key_requests_total{key="staff/alice",status="2xx",team="none"} 17.0' in metrics.text
+        counted = [
+            'lockgate_issuer_key_fetches_total{issuer="staff",outcome="ok"} 2.0',
+            'lockgate_key_requests_total{key="staff/alice",status="2xx",team="none"} 17.0',
+        ]
+        await asyncio.to_thread(wait_for_metrics, running.admin_url, counted)  # the workers report their counts periodically
         await issuer.close()
         again = await serve()
         assert {await call(again, issuer.token(sub=f"user-{number}")) for number in range(8)} == {200}

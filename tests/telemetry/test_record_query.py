@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from gateway.telemetry.call_log import shown_user
-from gateway.telemetry.record_file import RecordFile
+from gateway.telemetry.record_file import SCHEMA, RecordFile
 from gateway.telemetry.record_query import BadRecordQueryError, find_record, find_records, found_json, read_record_query
 from tests.support.each import each
 from tests.telemetry.test_record_file import NOW, line
@@ -95,3 +97,12 @@ def test_without_a_file_there_are_no_calls(tmp_path: Path) -> None:
     query = read_record_query({}, NOW)
     assert found_json(find_records(tmp_path / "none.db", query))["total"]["calls"] == 0
     assert find_record(tmp_path / "none.db", "1") == []
+
+
+@pytest.mark.parametrize("statements", [0, 5, 6])
+def test_a_file_that_is_being_created_has_no_calls(tmp_path: Path, statements: int) -> None:
+    path = tmp_path / "calls.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(";".join(SCHEMA.split(";")[:statements]))
+    assert find_records(path, read_record_query({}, NOW)).calls == 0
+    assert find_record(path, "1") == []
