@@ -16,7 +16,7 @@ IDENTITY = frozenset({("id",), ("created",), ("model",)})
 """Paths of values that are the same in all chunks that are sent."""
 
 CallTexts = Mapping[tuple[int, int], list[str]]
-"""The arguments so far of each call in a sent chunk, by the positions of its choice and of the call."""
+"""For each tool call in a sent chunk, the pieces of its arguments so far, by the positions of choice and tool call."""
 _decode = msgspec.json.Decoder().decode
 _find_texts = re.compile(r'"(content|reasoning_content|text|arguments)":\s?"((?:[^"\\\x00-\x1f]|\\.)+)"').finditer
 _Check = Callable[[Sequence[str]], bool]

@@ -1,4 +1,4 @@
-"""The configuration: reads, checks, compares and masks the YAML file.
+"""Reads, checks and compares configuration files, and masks their secrets.
 
 Start at `load`. types.py and the modules that it names define the configuration keys.
 """

@@ -18,7 +18,10 @@ def is_credential_header(name: bytes) -> bool:
 
 
 def read_credentials(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, Secret]:
-    """Return the credentials in the headers, by the end of the header's name. Raise BadRequest for an unusable credential."""
+    """Return the credentials in the headers, by provider: the end of the header's name.
+
+    Raise BadRequest for an unusable credential.
+    """
     found: dict[str, Secret] = {}
     for name, value in headers:
         if not name.startswith(_PREFIX):

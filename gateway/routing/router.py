@@ -107,7 +107,7 @@ class Router:
         return [*(name for name in self._models if "*" not in name), *self._discovered.models]
 
     def find(self, name: str) -> Model:
-        """Return the model for `name`. Raise NotFound if there is none, and Unavailable if a provider may list it.
+        """Return the model for `name`. Raise NotFound if there is none, or Unavailable if an unread list may contain it.
 
         The lookup order is: the exact name, the longest matching prefix (`gpt-*`), a model that a provider lists, an exposed
         target, the pattern `*`.

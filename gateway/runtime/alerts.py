@@ -1,4 +1,4 @@
-"""The alerts of deploy/rules/alerts.yml that one instance can decide from its own metrics of the last 15 minutes.
+"""The alerts of deploy/rules/alerts.yml that one instance can evaluate from its own metrics of the last 15 minutes.
 
 The page shows them to operators without Prometheus. Name, severity, threshold and duration are those of the file.
 Alerts that need a longer time, metrics of other instances, or Prometheus itself are left out.

@@ -104,7 +104,7 @@ class TokenCounter:
             await self._in_thread(lambda: self._use_here(tokenizer))
 
     async def warm(self, tokenizer: Tokenizer) -> None:
-        """Prepare the tokenizer without blocking calls: in the tokenizer process unless it is loaded here."""
+        """Prepare the tokenizer while calls continue: in the tokenizer process, unless this process has loaded it."""
         await self._in_thread(lambda: self._use(tokenizer))
 
     async def count(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:

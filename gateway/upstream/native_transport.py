@@ -114,7 +114,7 @@ class NativeTransport:
         return NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
 
     async def wait(self, sent: SentRequest) -> NativeResponse:
-        """Return the response to a request sent with `begin`, as `send` does. Remove the response's listener first."""
+        """Return the response to a request sent with `begin`, as `send` does. The caller must have removed the response's listener."""
         response = sent.response
         try:
             if response.head_error is not None:

@@ -62,7 +62,7 @@ def read_reasoning(param: str, item: Mapping[str, Raw], changes: Changes) -> dic
 
 
 def join(first: dict[str, Raw], second: Mapping[str, Raw]) -> None:
-    """Add the reasoning of another item to that of the same message."""
+    """Append the reasoning `second` to `first`, which holds that of earlier items of the same message."""
     for name, raw in second.items():
         if name not in first:
             first[name] = raw
