@@ -241,7 +241,7 @@ class Engine:
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
         """Return the model, the child's settings and the memory limit.
 
-        Raise UnavailableError if the processor lacks an instruction set or if there is no model file. This method blocks.
+        Raise UnavailableError if the processor lacks a required instruction set or if there is no model file. This method blocks.
         """
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
