@@ -20,7 +20,7 @@ from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import response_headers
 from gateway.passthrough.mcp_messages import (
     TOOLS_LIST,
-    EventFilter,
+    EventRelay,
     Message,
     RpcError,
     allowed_tools,
@@ -120,16 +120,14 @@ class McpPassthrough(Passthrough):
         headers = _with_session(response_headers(response.headers, common_headers(call), rule), call, sessions)
         tools = rule.mcp.tools if rule.mcp is not None else None
         kind = next((value.lower() for name, value in headers if name == b"content-type"), b"")
-        if tools is not None and response.status < FIRST_ERROR_STATUS:
-            _check_readable(response)
-            if message.method == TOOLS_LIST and b"json" in kind:
-                return await self._send_list(call, caller, headers, tools, response)
-        events = EventFilter(tools) if tools is not None and b"event-stream" in kind else None
+        if tools is not None and message.method == TOOLS_LIST and response.status < FIRST_ERROR_STATUS and b"json" in kind:
+            return await self._send_list(call, caller, headers, tools, response)
+        events = EventRelay(tools) if b"event-stream" in kind else None
         call.first_byte_at = time.monotonic()
-        await caller.start_response(response.status, headers)
+        await (caller.start_response if events is None else caller.start_events)(response.status, headers)
         await self._relay_body(call, caller, response, events)
 
-    async def _relay_body(self, call: Call, caller: PassthroughCaller, response: Response, events: EventFilter | None) -> None:
+    async def _relay_body(self, call: Call, caller: PassthroughCaller, response: Response, events: EventRelay | None) -> None:
         """Relay the body. If the server breaks off its response, break off the caller's response as well."""
         attempt, passed = call.attempts[-1], call.passed
         assert passed is not None
@@ -206,10 +204,3 @@ def _deadlines(call: Call, rule: Rule) -> Deadlines:
     deadlines = structs.replace(rule.backend.deadlines, total=MAX_TOTAL_S)
     is_stream = call.passed is not None and call.passed.method == "GET"
     return structs.replace(deadlines, idle=MAX_TOTAL_S) if is_stream else deadlines
-
-
-def _check_readable(response: Response) -> None:
-    """Raise GatewayError for a compressed response, in which the gateway cannot find the tools."""
-    encoding = next((value for name, value in response.headers if name == b"content-encoding"), b"identity")
-    if encoding.lower() != b"identity":
-        raise GatewayError("The MCP server sent a compressed response, although it was not asked to.", status=502, code="upstream_protocol")

@@ -23,6 +23,10 @@ GATEWAY_ERROR = -32000
 """The code of errors that the protocol does not define: limits, failures of the server, and others."""
 TOOLS_CALL, TOOLS_LIST = "tools/call", "tools/list"
 METHOD_HEADER, NAME_HEADER = b"mcp-method", b"mcp-name"
+MAX_EVENT_BYTES = 16 << 20
+"""Maximum size of one event."""
+LONGEST_END_BYTES = 4
+"""Size of the longest blank line that ends an event."""
 _ENCODED = re.compile(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=\Z")
 _MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -127,25 +131,29 @@ def allowed_tools(message: bytes, tools: Sequence[str]) -> bytes:
     return _encode(members)
 
 
-class EventFilter:
-    """Removes tools that are not allowed from the responses in an event stream. All other bytes stay as they are."""
+class EventRelay:
+    """Relays an event stream in whole events, so that a heartbeat may follow each piece.
 
-    MAX_EVENT_BYTES = 16 << 20
+    If there is a list of allowed tools, other tools are removed from the responses in the stream. All other bytes stay as they are.
+    """
+
     _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 
-    def __init__(self, tools: Sequence[str]) -> None:
+    def __init__(self, tools: Sequence[str] | None) -> None:
         self._tools = tools
-        self._pending = b""
+        self._pending = bytearray()
 
     def feed(self, piece: bytes) -> bytes:
         """Return the events that are complete. Raise GatewayError if an event is too large."""
+        searched_from = max(0, len(self._pending) - LONGEST_END_BYTES)
         self._pending += piece
         out, begin = [], 0
-        for end in self._END.finditer(self._pending):
-            out.append(self._filtered(self._pending[begin : end.end()]))
+        for end in self._END.finditer(self._pending, searched_from):
+            out.append(self._filtered(bytes(self._pending[begin : end.end()])))
             begin = end.end()
-        self._pending = self._pending[begin:]
-        if len(self._pending) > self.MAX_EVENT_BYTES:
+        if begin:
+            del self._pending[:begin]
+        if len(self._pending) > MAX_EVENT_BYTES:
             raise GatewayError("An event of the MCP server is too large.", status=502, code="upstream_event_too_large")
         return b"".join(out)
 
@@ -154,7 +162,7 @@ class EventFilter:
         return b""
 
     def _filtered(self, event: bytes) -> bytes:
-        if b"tools" not in event:
+        if self._tools is None or b"tools" not in event:
             return event
         lines = re.split(rb"\r\n|\n|\r", event)
         data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
