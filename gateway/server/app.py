@@ -30,10 +30,11 @@ Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "x-gateway-cache", "server-timing",
-    "mcp-session-id", "mcp-protocol-version",
     "retry-after", "retry-after-ms", "x-should-retry", "request-id",
 )  # fmt: skip
 """Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""
+MCP_HEADERS = ("mcp-session-id", "mcp-protocol-version")
+"""Headers of MCP servers that clients in a browser need."""
 
 
 def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
@@ -86,6 +87,7 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
     limits = [(field, kind) for field in fields for kind in kinds]
     exposed = [
         *EXPOSED_HEADERS,
+        *MCP_HEADERS,
         *(f"x-ratelimit-{field}-{kind}" for field, kind in limits),
         *(f"anthropic-ratelimit-{kind}-{field}" for field, kind in limits),
     ]
