@@ -245,9 +245,9 @@ class Engine:
         """
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
-        model = self._find(self.options)
-        if model is None and not weights.engine_is_installed():
+        if not weights.engine_is_installed():
             raise UnavailableError(weights.NOT_INSTALLED, "not_installed")
+        model = self._find(self.options)
         if model is None:
             named = self.options.model
             pull = weights.PULLS[self.options.bundled]
