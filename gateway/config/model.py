@@ -58,7 +58,7 @@ class ContextConfig(Struct, frozen=True):
     tokenizer: Annotated[
         File | None,
         Meta(
-            description="The model's `tokenizer.json` for exact counts. Requires `pip install lockgate[tokenizers]`.",
+            description="The model's `tokenizer.json` for exact counts. Requires the extra `tokenizers` (docs/installation.md).",
             examples=["/models/llama/tokenizer.json"],
         ),
     ] = None
