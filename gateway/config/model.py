@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.config.cache import CacheConfig
 from gateway.config.field_types import STRICT_DESCRIPTION, Duration, File, Name
 from gateway.config.limit import HedgeDelay, LimitsConfig
 from gateway.config.route import Balance, Ref, Route
@@ -206,6 +207,13 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
         Meta(
             description="Copy calls to another target and discard the responses. Default: off.",
             examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
+        ),
+    ] = None
+    cache: Annotated[
+        Annotated[CacheConfig, Meta(extra={"short": "ttl"})] | None,
+        Meta(
+            description="Store answers, and send them again for equal requests. Default: off.",
+            examples=[{"ttl": "10m", "scope": "team"}],
         ),
     ] = None
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.config.cache import CacheBounds
 from gateway.config.field_types import (
     KEY_HASH_EXAMPLE,
     STRICT_DESCRIPTION,
@@ -91,6 +92,13 @@ class Config(Struct, frozen=True):
             examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
         ),
     ] = ResponsesConfig()
+    cache: Annotated[
+        CacheBounds,
+        Meta(
+            description="Limits on the size of the answers that models with `cache` store.",
+            examples=[{"max_bytes": "512MiB"}],
+        ),
+    ] = CacheBounds()
     catalog: Annotated[
         File | None,
         Meta(

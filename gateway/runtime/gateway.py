@@ -14,6 +14,7 @@ from typing import Any
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.cache.answers import AnswerCache
 from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
@@ -34,6 +35,7 @@ from gateway.runtime.limiter import LimitStore
 from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared
+from gateway.store.cached_answers import answer_store
 from gateway.store.limit import Limit, LimitUsage
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
@@ -141,6 +143,7 @@ class Gateway:
             runtime_teams=self.runtime_teams,
             issuers=self.issuers,
             responses=self._new_response_store(config),
+            cache=AnswerCache(answer_store(config, self._outage_log.for_subject("cache"))),
             limiter_for=self._limit_store.limiter_for,
         )
 
@@ -323,6 +326,7 @@ class Gateway:
         await self.runtime_teams.stop()
         await self.issuers.keep_only(())
         await self.shared.responses.close()
+        await self.shared.cache.close()
         self._outage_log.stop()
         if self.fleet is not None:
             await self.fleet.stop(timeout_s)

@@ -14,6 +14,7 @@ from msgspec import structs
 
 import providers
 from gateway import catalog
+from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
@@ -205,7 +206,13 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         known=headers_known_to(config),
         passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
         storage=generation.storage,
+        caching=_caching(config, shared),
     )
+
+
+def _caching(config: Config, shared: Shared) -> Caching | None:
+    has_cache = any(model.cache is not None for model in config.models.values())
+    return Caching(shared.cache, config.cache) if has_cache else None
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
