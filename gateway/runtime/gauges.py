@@ -73,7 +73,8 @@ def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, 
     values: dict[tuple[str, ...], float] = {}
     for target in health.all():
         label, current = metrics.target_named(target.name), target.state
-        values |= {(label, state): float(state == current) for state in STATES}
+        for state in STATES:
+            values[label, state] = max(values.get((label, state), 0.0), float(state == current))
     return values
 
 
