@@ -13,7 +13,7 @@ from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.provider import ProviderConfig
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
-Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
+Balance = Literal["weighted", "latency", "least_busy", "cost", "session", "prefix"]
 """Strategies by which a split selects a target (gateway.routing.balance)."""
 
 MAX_MODEL_DEPTH = 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
@@ -19,6 +20,7 @@ from gateway.routing import balance
 from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.passed_names import model_for_name, passes_names
 from gateway.routing.pattern_index import PatternIndex
+from gateway.routing.prefix_table import PrefixTable
 from gateway.routing.settings import merge_deadlines, merge_settings
 from gateway.routing.unknown_model import unknown_model
 from gateway.targets.candidate import Candidate, Model
@@ -79,6 +81,7 @@ class Router:
         self._fixed: dict[str, tuple[list[Candidate], bool]] = {}
         self._candidates: dict[tuple[str, ...], Candidate] = {}
         self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
+        self._prefixes = PrefixTable()
         self._instances: Mapping[str, tuple[str, ...]] = {}
         self._instance_splits: dict[tuple[str, str], Split] = {}
 
@@ -86,6 +89,12 @@ class Router:
         """Return a router with the same routes that treats a target as live if `is_live` returns True for its name."""
         router = copy(self)
         router._is_live = is_live
+        return router
+
+    def for_dry_runs(self) -> Router:
+        """Return a router with the same routes whose choices leave no trace in this one."""
+        router = copy(self)
+        router._prefixes = PrefixTable()
         return router
 
     @property
@@ -282,7 +291,10 @@ class Router:
             if query is not None and self._balance(options, settings, query) not in live:
                 query.note_diversion()
             options = live
-        return self._balance(options, settings, query).ref
+        option = self._balance(options, settings, query)
+        if settings.balance == "prefix" and query is not None:
+            self._prefixes.record(option.name, query.prompt_blocks)
+        return option.ref
 
     def _has_live_start(self, option: SplitOption) -> bool:
         return any(self._is_live(candidate.backend.target.name) for candidate in option.first_candidates)
@@ -294,7 +306,10 @@ class Router:
             return balance.by_weight(options, self._draw)
         if policy == "session":
             return balance.by_session(options, query.session(settings.session_header or DEFAULT_SESSION_HEADER))
-        if policy == "least_busy":
+        if policy == "prefix" and (blocks := query.prompt_blocks):
+            matched = partial(self._prefixes.matched, blocks=blocks)
+            return balance.by_prefix(options, blocks, lambda option: matched(option.name), attempts_in_flight)
+        if policy == "least_busy" or policy == "prefix":  # a short prompt is not worth a place in a cache
             return balance.of_two(options, self._draw, lambda option: attempts_in_flight(option) / option.weight)
         if policy == "latency":
             return balance.of_two(options, self._draw, lambda option: expected_wait(option, stream=query.stream))

@@ -86,7 +86,7 @@ class Generation:
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""
-        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
+        return DryRun(self.router.for_dry_runs(), self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
