@@ -235,8 +235,9 @@ class ModelConfig(ModelSettings, frozen=True):
         Balance | None,
         Meta(
             description="Criterion by which a split selects a target: weight (`weighted`), time to first token (`latency`), "
-            "calls in flight (`least_busy`), price (`cost`) or conversation (`session`: all calls of a conversation go to "
-            "the same target). Default: `weighted`.",
+            "calls in flight (`least_busy`), price (`cost`), conversation (`session`: all calls of a conversation go to "
+            "the same target) or the beginning of the prompt (`prefix`: calls go where their beginning is cached, unless "
+            "that target is overloaded). Default: `weighted`.",
             examples=["latency"],
         ),
     ] = None
