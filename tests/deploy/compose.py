@@ -207,10 +207,13 @@ class Service:
 class Stack:
     """The services of a compose file, started in the order of their dependencies and stopped in reverse."""
 
-    def __init__(self, folder: Path, *files: Path, without: tuple[str, ...] = (), variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *files: Path, profile: str = "full", without: tuple[str, ...] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
         """Read the files. `variables` are the variables of the shell or .env, including the host ports."""
         self.folder = folder
         command = [tools.compose(), "--project-directory", str(ROOT), *(word for file in files for word in ("-f", str(file)))]
+        command += ["--profile", profile]
         env = {"PATH": os.environ["PATH"], "HOME": str(folder), **(variables or {})}
         done = tools.run(*command, "config", "--format", "json", env=env)
         assert done.returncode == 0, done.stderr
