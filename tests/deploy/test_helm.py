@@ -172,7 +172,9 @@ def test_service_monitor_and_alerts_are_those_of_the_manifests(tmp_path: Path) -
 
 
 def test_each_dashboard_is_a_config_map_for_the_sidecar() -> None:
-    maps = [item for (kind, _), item in rendered(EVERYTHING).items() if kind == "ConfigMap" and "grafana_dashboard" in item["metadata"]["labels"]]
+    items = rendered(EVERYTHING).values()
+    maps = [item for item in items if "grafana_dashboard" in item["metadata"]["labels"]]
+    assert {item["kind"] for item in maps} == {"ConfigMap"}
     shown = {name: json.loads(text) for item in maps for name, text in item["data"].items()}
     assert shown == {path.name: json.loads(path.read_text()) for path in (tools.DEPLOY / "grafana" / "dashboards").glob("*.json")}
 
@@ -226,7 +228,7 @@ SWITCHES = ("autoscaling", "podDisruptionBudget", "networkPolicy", "ingress", "h
 
 def matrix() -> list[dict[str, Any]]:
     """Return values in which each pair of switches has each combination of on and off, and values that use every other key."""
-    choices = random.Random(1)
+    choices = random.Random(2)
     states = [[choices.random() < 0.5 for _ in SWITCHES] for _ in range(16)] + [[True] * len(SWITCHES), [False] * len(SWITCHES)]
     for one, other in itertools.combinations(range(len(SWITCHES)), 2):
         assert len({(state[one], state[other]) for state in states}) == 4, "choose another seed"

@@ -16,7 +16,7 @@ SETTINGS = dict(re.findall(r"^(\w+)=(.*)$", TEXT, re.MULTILINE))
 
 
 def test_service_runs_without_privileges_on_a_read_only_system() -> None:
-    expected = {"DynamicUser": "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "ProtectSystem": "strict", "ProtectHome": "yes"}
+    expected = {"DynamicUser": "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "ProtectSystem": "strict"}
     assert {name: SETTINGS.get(name) for name in expected} == expected
 
 
