@@ -136,6 +136,10 @@ class PassedRequest(Struct):
     path: str
     request_bytes: int = 0
     response_bytes: int = 0
+    rpc_method: str = ""
+    """The method of the message, if it was sent to an MCP server."""
+    tool: str = ""
+    """The tool that the message calls."""
 
 
 class Call(Struct, eq=False):

@@ -29,6 +29,7 @@ from gateway.config.formats import Address
 from gateway.config.issuer import IssuerConfig
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
+from gateway.config.mcp import McpConfig
 from gateway.config.model import ModelConfig
 from gateway.config.notify import NotifyConfig
 from gateway.config.passthrough import PassthroughConfig
@@ -169,6 +170,14 @@ class Config(Struct, frozen=True):
             description="Paths of other APIs, by pattern. Their calls are passed to a provider as they are: the bytes stay the "
             "same, and the provider's credential replaces the caller's key. The longest pattern that matches applies.",
             examples=[{"/v1/audio/*": "openai", "/v1/batches": "openai"}],
+        ),
+    ] = {}
+    mcp: Annotated[
+        dict[str, Annotated[McpConfig, Meta(extra={"short": "url"})]],
+        Meta(
+            description="Servers of the Model Context Protocol by name. Callers reach a server at `/mcp/NAME` with their key. Only "
+            "streamable HTTP is supported.",
+            examples=[{"tools": {"url": "https://tools.example.com/mcp", "tools": ["search_*"]}}],
         ),
     ] = {}
     teams: Annotated[

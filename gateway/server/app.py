@@ -30,6 +30,7 @@ Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "x-gateway-cache", "server-timing",
+    "mcp-session-id", "mcp-protocol-version",
     "retry-after", "retry-after-ms", "x-should-retry", "request-id",
 )  # fmt: skip
 """Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""

@@ -242,7 +242,11 @@ def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
 
 def _of_passed(passed: PassedRequest) -> dict[str, Any]:
     """Return the fields about the request of a passed call. The query is left out, because it may hold a secret."""
-    fields = {"method": passed.method, "path": passed.path[:MAX_TEXT_CHARS]}
+    fields: dict[str, Any] = {"method": passed.method, "path": passed.path[:MAX_TEXT_CHARS]}
+    if passed.rpc_method:
+        fields["rpc_method"] = "/".join(safe_name(part) or "?" for part in passed.rpc_method.split("/")[:3])
+    if passed.tool:
+        fields["tool"] = safe_name(passed.tool)
     return {**fields, "request_bytes": passed.request_bytes, "response_bytes": passed.response_bytes}
 
 
