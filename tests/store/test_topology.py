@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gateway.keys.redis_store import RedisKeyStore
 from gateway.keys.runtime_keys import RuntimeKeys
 from gateway.store.limit import NO_COSTS, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.outage_log import OutageLog
-from gateway.store.redis import RedisLimiter
+from gateway.store.redis import LEASE_S, RedisLimiter
 from gateway.store.topology import HASH_TAGS, hash_slot
 from tests.flows.live import eventually
 from tests.running import Figure
@@ -155,6 +156,9 @@ class Load:
 
     def __init__(self) -> None:
         self.shared: dict[str, list[int]] = {"caller": [], "target": []}
+        self.also: dict[str, tuple[Limit, ...]] = {"caller": (), "target": ()}
+        """Limits that are charged with the others."""
+        self.admitted = Counter[str]()
         self.running = True
         self.decisions = 0
         self.degraded = 0
@@ -163,10 +167,11 @@ class Load:
         """Reserve and settle until stopped."""
         while self.running:
             for limits in (CALLER, TARGET):
-                found = await limiter.admit(limits, Costs(), f"l{next(_ids)}")
+                found = await limiter.admit((*limits, *self.also[limits[0].side]), Costs(), f"l{next(_ids)}")
                 self.decisions += 1
                 self.degraded += found.degraded
                 if isinstance(found, Reservation):
+                    self.admitted[limits[0].side] += 1
                     if not found.degraded:
                         self.shared[limits[0].side].append(found.decided_at)
                     await asyncio.sleep(0.002)
@@ -200,9 +205,7 @@ async def test_r18_slots_migrated_under_load_cause_no_crossslot_and_no_excess(
     for limits in (CALLER, TARGET):
         assert 50 < load.most(limits[0].side) <= limits[0].amount
     for limits in (CALLER, TARGET):
-        found = await shared(limiter, limits[1])
-        assert found.statuses[0].remaining == limits[1].amount - 1  # no lease remains
-        limiter.settle(found, Costs())
+        await without_leases(limiter, limits[1])
 
 
 async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
@@ -238,12 +241,14 @@ async def test_r7_a_dead_node_is_an_outage_until_it_restarts(own_cluster: Cluste
 
 @pytest.mark.prove
 @pytest.mark.timeout(180)
-async def test_r18_a_migration_and_a_killed_master_under_load_admit_nothing_beyond_the_limits_and_lose_no_lease(
+async def test_r18_a_killed_master_of_six_nodes_admits_nothing_beyond_the_limits_and_loses_only_unreplicated_calls(
     replicated_cluster: ClusterServers, start: LimiterStarter, figure: Figure
 ) -> None:
     cluster = replicated_cluster
     limiters = [await start(cluster.address) for _ in range(2)]
     load = Load()
+    daily = {side: Limit(f"daily:{side}", "requests", 1_000_000, "day", side=side) for side in ("caller", "target")}
+    load.also = {side: (limit,) for side, limit in daily.items()}
     callers = [asyncio.create_task(load.call(limiters[number % 2])) for number in range(8)]
     await asyncio.sleep(1.0)
     for tag in ("caller", "target"):
@@ -264,6 +269,25 @@ async def test_r18_a_migration_and_a_killed_master_under_load_admit_nothing_beyo
     for limits in (CALLER, TARGET):
         figure(f"most {limits[0].side} admissions in a second", load.most(limits[0].side), f"of {limits[0].amount}")
         assert 50 < load.most(limits[0].side) <= limits[0].amount
-        found = await shared(limiters[0], limits[1])
-        assert found.statuses[0].remaining == limits[1].amount - 1  # no lease remains
-        limiters[0].settle(found, Costs())
+        await without_leases(limiters[0], limits[1])
+    for side, limit in daily.items():
+        for limiter in limiters:
+            limiter.settle(await shared(limiter, limit), NO_COSTS)
+        found = await shared(limiters[0], limit)
+        counted = limit.amount - found.statuses[0].remaining - 1
+        figure(f"{side} admissions that the store has not counted", load.admitted[side] - counted, f"of {load.admitted[side]}")
+        # the replica lacks the last writes at most, and a decision that came too late may be counted
+        assert abs(load.admitted[side] - counted) <= 2 * len(callers)
+
+
+async def without_leases(limiter: RedisLimiter, limit: Limit) -> None:
+    """Wait until no call is counted as in flight. A release that the replica did not get ends with its lease."""
+    deadline = time.monotonic() + LEASE_S + 30
+    while True:
+        found = await shared(limiter, limit)
+        left = found.statuses[0].remaining
+        limiter.settle(found, Costs())
+        if left == limit.amount - 1:
+            return
+        assert time.monotonic() < deadline, f"{limit} still has {limit.amount - 1 - left} calls in flight"
+        await asyncio.sleep(0.5)
