@@ -47,7 +47,7 @@ class HealthView(Protocol):
 
 
 class Retry(NamedTuple):
-    """Send to the same target again after `after` seconds."""
+    """Send the call to the same target again after `after` seconds."""
 
     after: float = 0.0
 

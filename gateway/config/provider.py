@@ -96,7 +96,7 @@ class ProviderConfig(Struct, frozen=True):
     type: Annotated[
         str,
         Meta(
-            description="Provider type, which decides the API format. Default: the name of the provider.",
+            description="Provider type, which determines the API format. Default: the name of the provider.",
             examples=["vllm"],
         ),
     ] = ""

@@ -230,7 +230,7 @@ class TargetHealth:
                 self._recover()
 
     def record_failure(self, target: Target, failure: Failure, *, probe: bool = False, took: float = 0.0) -> Reason | None:
-        """Record a failed attempt. Return the reason of the cooldown that the failure starts, if any.
+        """Record a failed attempt. Return the reason for the cooldown that the failure starts, if any.
 
         `took` is the time in seconds that the caller waited for the failure or for the beginning of the answer.
         """
@@ -253,7 +253,7 @@ class TargetHealth:
         return self._count_failure(failure, probe, took)
 
     def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
-        """Record that a caller disconnected after too long a silence. Return the reason of the cooldown that the silence starts, if any."""
+        """Record that a caller disconnected after too long a silence. Return the reason for the cooldown that the silence starts, if any."""
         self.last_failure = "left"
         return self._count_failure(LEFT, probe, seconds)
 

@@ -1,4 +1,4 @@
-"""Several upstream calls as one answer: merging is what asking one after another gives; failures and callers end them all."""
+"""Several upstream calls as one answer: the merged answer equals that of sequential calls, and a failure or a disconnect ends all calls."""
 
 from __future__ import annotations
 

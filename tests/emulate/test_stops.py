@@ -1,4 +1,4 @@
-"""Stop strings by laws: whatever the chunks, the choices and the characters, the text ends before the stop that ends first."""
+"""Properties of stop strings: for any chunks, choices and characters, the text ends before the stop string that is complete first."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def events(self) -> list[bytes]:
-        """Return the data of all events of a stream. Fails if it has other fields than data, except heartbeats."""
+        """Return the data of all events of a stream. Fails if it has fields other than data, except heartbeats."""
         events = []
         assert self.body.endswith(b"\n\n"), self.body[-200:]
         for event in self.body[:-2].split(b"\n\n"):
@@ -195,7 +195,7 @@ class FaultClient:
                 return b"".join(pieces), False
 
     async def until_closed(self, within: float = READ_TIMEOUT_S) -> float:
-        """Read until the gateway closes the connection. Return the seconds that took."""
+        """Read until the gateway closes the connection. Return the seconds that this took."""
         before = time.monotonic()
         while not self.ended:
             await self.read_some(within=within)

@@ -1,4 +1,4 @@
-"""Helpers for gateways that run as processes: start them, kill workers, wait for what the admin listener reports."""
+"""Helpers for gateways that run as processes: start them, kill workers, and wait for states that the admin listener reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored responses over HTTP: continued, read and deleted by the key that made them, in memory and in Redis."""
+"""Stored responses over HTTP: continued, read and deleted by the key that stored them, in memory and in Redis."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ KINDS = {
 
 
 class Oracle:
-    """What the upstream bills for what it has sent."""
+    """The amount that the upstream bills for the part of an answer that it has sent."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -66,7 +66,7 @@ class Oracle:
         )
 
     async def answer(self, exchange: Exchange) -> None:
-        """Answer as the text of the request says. A second attempt of the same call always succeeds."""
+        """Answer as the text of the request specifies. A second attempt of the same call always succeeds."""
         found = CASE.search(exchange.request.body)
         assert found is not None, exchange.request.body
         kind, number, prompt, words = found[1].decode(), int(found[2]), int(found[3]), int(found[4])

@@ -1,4 +1,4 @@
-"""Schemas of requests accept what the gateway accepts, and reject what it rejects, field by field."""
+"""Schemas of requests accept the values that the gateway accepts, and reject all others, field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation begun at any provider goes on at any other: with tools, reasoning and images, in lenient and strict mode."""
+"""A conversation begun at any provider continues at any other: with tools, reasoning and images, in lenient and strict mode."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def origins(task: str) -> list[str]:
 
 
 def is_refused(kind: str, task: str) -> bool:
-    """Return whether the vendor lacks what the conversation needs."""
+    """Return whether the vendor lacks a feature that the conversation needs."""
     return task not in ("text", "image") and kind in NO_TOOLS
 
 

@@ -1,4 +1,4 @@
-"""The receipt: a header that any structured-field parser reads, and the whole story in the body."""
+"""The receipt: a header that any structured-field parser reads, and the full receipt in the body."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def target(name: str) -> Target:
 
 
 def call() -> Call:
-    """A call as it stands at the end."""
+    """A call in its final state."""
     found = Call("chat", "/v1/chat/completions")
     found.model = "smart"
     adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "takes 0 to 1")]

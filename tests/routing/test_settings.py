@@ -15,7 +15,7 @@ from tests.routing.test_router import backend_of
 from tests.support.each import each
 
 VALUES = {"hedge": HedgeConfig(HedgeDelay(seconds=1.0)), "mirror": MirrorConfig(Ref("a", "shadow"))}
-"""Settings whose value must have the right type here. For every other one, any object will do."""
+"""Settings whose value must have the right type here. For every other setting, any object is sufficient."""
 
 
 def candidate(outer: ModelConfig, inner: ModelConfig) -> Candidate:

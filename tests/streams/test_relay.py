@@ -1,4 +1,4 @@
-"""A stream between upstream and caller: the very bytes where nothing must change, one law for every chunking."""
+"""A stream between upstream and caller: the same bytes if nothing must change, and the same result for every chunking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events out of bytes: any chunking, any line end, nothing else a separator, nothing lost."""
+"""Events from bytes: with any chunking and any line end, only line ends separate lines, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies: which one is used, what it can see, and that no request bypasses it."""
+"""Proxies: the choice of a proxy, the data that it can read, and requests that never bypass it."""
 
 from __future__ import annotations
 

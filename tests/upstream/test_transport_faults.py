@@ -29,7 +29,7 @@ async def fail_to_send(transport: Transport, origin: Origin, model: str = "mock"
 
 
 async def fail_to_read(response: Response) -> tuple[bytes, UpstreamError]:
-    """Return what could be read of a response before it failed, and the error."""
+    """Return the part of a response that was read before it failed, and the error."""
     pieces: list[bytes] = []
 
     async def read_all() -> None:
