@@ -289,7 +289,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send the call to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and the candidate concerned."""
+        """Send the call to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and its candidate."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)

@@ -73,7 +73,10 @@ class CallsConfig(Struct, frozen=True):
     ] = 7 * 24 * 3600.0
     max_bytes: Annotated[
         Size,
-        Meta(description="Maximum total size of the records; the oldest are deleted first. With `0`, no calls are recorded.", examples=["1GiB"]),
+        Meta(
+            description="Maximum total size of the records; the oldest are deleted first. With `0`, no calls are recorded.",
+            examples=["1GiB"],
+        ),
     ] = 256 << 20
     content_ttl: Annotated[
         Lifetime,

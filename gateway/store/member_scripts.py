@@ -26,7 +26,7 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 )
 
 REBUILT = """
--- Delete a key of ours that something else has replaced by a value of another type. The rights that docs/stores.md lists do not
+-- Delete a key of the membership that another program has given a value of another type. The rights that docs/stores.md lists do not
 -- include TYPE.
 for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
   if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end

@@ -253,7 +253,7 @@ class TargetHealth:
         return self._count_failure(failure, probe, took)
 
     def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
-        """Record that a caller disconnected after too long a silence. Return the reason for the cooldown that the silence starts, if any."""
+        """Record that a caller disconnected after too long a silence. Return the reason for the cooldown that this starts, if any."""
         self.last_failure = "left"
         return self._count_failure(LEFT, probe, seconds)
 

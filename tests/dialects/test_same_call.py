@@ -157,7 +157,7 @@ class ScriptedAnswer:
         counts = given.get("cached_tokens", 0), given.get("cache_write_tokens", 0), made.get("reasoning_tokens", 0)  # type: ignore[union-attr]
         told = Told(self.text, self.reasoning, self.refusal, self.calls, self.finish, Tokens(40, 9, *counts))
         if api is MESSAGES_API and self.refusal:
-            # A message has no field for a refusal: it is the text, and the reason of a stop that would say nothing else.
+            # A message has no field for a refusal: the refusal is its text, and `content_filter` replaces the stop reason `stop`.
             stop = "content_filter" if self.finish == "stop" else self.finish
             return told._replace(text=self.text + self.refusal, refusal="", stop=stop)
         return told
@@ -186,7 +186,7 @@ def check_refusals(chat: dict[str, Any], told: list[Told]) -> None:
     for api, param in zip(CONVERSATIONS, params, strict=True):
         assert named(param, str) == named(params[0], api.param), api.name
         value: Any = api.body(chat)
-        for key in re.findall(r"[a-z_]+|\d+", param):  # the caller wrote what the name says
+        for key in re.findall(r"[a-z_]+|\d+", param):  # the caller's request has a value at the place that the name states
             value = value[int(key) if type(value) is list else key]
 
 

@@ -75,7 +75,7 @@ def in_lane() -> list[LaneCall]:
 
 @pytest.fixture
 def without_collector() -> Iterator[None]:
-    """Leave objects with reference cycles alone, so that the test finds them."""
+    """Do not collect objects in reference cycles, so that the test finds them."""
     gc.collect()
     gc.disable()
     yield

@@ -151,7 +151,7 @@ class FaultUpstream:
             raise self.failures[0]
 
     async def wait_for(self, condition: Callable[[FaultUpstream], bool], seconds: float = 60.0) -> None:
-        """Wait until `condition(self)` holds. Fails after `seconds`."""
+        """Wait until `condition(self)` holds. Fail after `seconds`."""
         end = asyncio.get_running_loop().time() + seconds
         while not condition(self):
             state = self.ledger.as_json() if asyncio.get_running_loop().time() >= end else None

@@ -49,7 +49,7 @@ class Writes(Journal):
         self.spent.add(*BUDGET, cost)
 
     def costs(self, error: str = "") -> tuple[str, int, int] | None:
-        """Commit. Return how, and the cost and the spend in the file."""
+        """Commit. Return whether the file was replaced or appended to, and the cost and the spend in it."""
         if (taken := self.take(error)) is None:
             return None
         assert taken[1].damaged == 0

@@ -176,7 +176,7 @@ async def call(port: int, oracle: Oracle, number: int, draw: random.Random) -> N
 
 
 async def at_work(client: FaultClient, upstream: asyncio.Event) -> None:
-    """Wait until the upstream has received the call. Fails with the gateway's response if that arrives first."""
+    """Wait until the upstream has received the call. Fail with the gateway's response if that arrives first."""
     answer = asyncio.create_task(client.answer(within=60))
     arrived = asyncio.create_task(upstream.wait())
     done, waiting = await asyncio.wait((answer, arrived), return_when=asyncio.FIRST_COMPLETED)

@@ -35,7 +35,7 @@ TARGETS = (Target("a/x", "a", providers.get("openai-compatible"), "x", "http://x
 
 
 def call(operation: Operation = "chat", **fields: Any) -> Call:
-    """A call with this body."""
+    """Return a call with this body."""
     raw = msgspec.json.encode(fields)
     return Call(operation, f"/v1/{operation}", body=Body(raw), body_bytes=len(raw))
 

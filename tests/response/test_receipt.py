@@ -63,12 +63,12 @@ def test_free_text_never_enters_the_header() -> None:
 
 
 def target(name: str) -> Target:
-    """A target of that name."""
+    """Return a target of that name."""
     return Target(name, name.partition("/")[0], providers.get("openai"), name.partition("/")[2], "http://upstream/v1")
 
 
 def call() -> Call:
-    """A call in its final state."""
+    """Return a call in its final state."""
     found = Call("chat", "/v1/chat/completions")
     found.model = "smart"
     adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "takes 0 to 1")]

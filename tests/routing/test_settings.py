@@ -19,7 +19,7 @@ VALUES = {"hedge": HedgeConfig(HedgeDelay(seconds=1.0)), "mirror": MirrorConfig(
 
 
 def candidate(outer: ModelConfig, inner: ModelConfig) -> Candidate:
-    """The candidate behind a model that leads to another model."""
+    """Return the candidate behind a model that leads to another model."""
     models = {one.name: Model(one.name, one.targets, one) for one in (outer, inner)}
     router = Router(models, backend_of)
     (found,) = router.candidates(router.find(outer.name))

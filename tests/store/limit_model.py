@@ -27,7 +27,7 @@ class Held:
 
 @dataclass
 class Verdict:
-    """A decision: whether the call is admitted, the remaining amount of each limit, and the refusing limit with its wait in microseconds."""
+    """A decision: whether the call is admitted, the remaining amount of each limit, and the refusing limit with its wait in us."""
 
     admitted: bool
     remaining: list[int]

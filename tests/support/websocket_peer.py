@@ -95,7 +95,7 @@ class Peer:
         await self.writer.drain()
 
     async def receive(self) -> Frame:
-        """Return the next frame. Fails unless it is masked exactly if a client sent it."""
+        """Return the next frame. Fail unless it is masked exactly if a client sent it."""
         return await self._within(self._receive())
 
     async def _receive(self) -> Frame:

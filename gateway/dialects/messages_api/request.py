@@ -95,7 +95,7 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if a chat completion can express it."""
+    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is none."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
