@@ -49,7 +49,7 @@ CONVERSATIONS_HEAD = (
     "",
     "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
     "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
-    "with 400 before anything is sent. For all providers, tool results are moved directly after their calls, and",
+    "with a 400 before anything is sent. For all providers, tool results are moved directly after their calls, and",
     "`image/jpg` is sent as `image/jpeg`.",
     "",
 )

@@ -104,7 +104,7 @@ def team_to_json(team: TeamConfig) -> dict[str, Any]:
 
 
 def _access_to_json(owner: KeyConfig | TeamConfig) -> dict[str, Any]:
-    """Return the fields that keys and teams have: what they may use, and whether they are disabled."""
+    """Return the fields that keys and teams have: the models and paths that they may use, and whether they are disabled."""
     entry: dict[str, Any] = {}
     if isinstance(owner.models, dict):
         entry["models"] = {

@@ -50,7 +50,7 @@ class CooldownConfig(Struct, frozen=True):
     quota_max: Annotated[
         Duration,
         Meta(
-            description="Maximum length of a cooldown after a quota is used up, if the upstream says when the quota is reset.",
+            description="Maximum length of a cooldown after a quota is used up, if the upstream states when the quota is reset.",
             examples=["2h"],
         ),
     ] = 86_400.0

@@ -1,4 +1,4 @@
-"""Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
+"""Lua scripts for membership: the processes that share a store, and the shares that are held back for members that stopped responding.
 
 In the scripts, an instance is one run of a process. Members are a sorted set of instances, scored by the time at which
 their next heartbeat is overdue. A hash beside this set (key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the

@@ -125,7 +125,7 @@ async def test_the_sum_of_all_charges_is_the_reported_usage(
     head = f"store: {shared.url}\nstore_deadline: 10s" if shared is not None else ""
     config = yaml(server, ", limits: { tokens: 1000/day, spend: 1 USD/day }", store=head)
     async with live(config, environ={"UP_KEY": CREDENTIAL}) as gateway:
-        own = 2  # the reservation of the connection that asks
+        own = 2  # the reservation of the new connection
         assert await remaining(gateway) == 1000 - own
         async with connected(gateway.port, HEAD) as client:
             await exchange(client, 20)

@@ -1,4 +1,4 @@
-"""The requests of a call to the storage of responses, before the call is read."""
+"""The requests of a call to the storage of responses before the call is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WebSocket peers over plain sockets: frames are written and read here, so that a test sees every byte."""
+"""WebSocket peers over plain sockets: frames are written and read here, so that a test can check every byte."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def xor(payload: bytes, mask: bytes) -> bytes:
 
 
 class Peer:
-    """One end of a connection. `is_client` decides which frames are masked."""
+    """One end of a connection. `is_client` determines which frames are masked."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool) -> None:
         self.reader = reader
