@@ -28,7 +28,7 @@ run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on
 demo: $(VENV)/.installed-run ## Start a gateway with the local model and two scripted providers that fail on demand
 	@exec $(BIN)/lockgate serve --demo $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
-# Every test process imports the same files, so they are compiled once, also where the environment forbids writing compiled files.
+# Every test process imports the same files, so they are compiled once, even where the environment forbids writing compiled files.
 test prove: export PYTHONDONTWRITEBYTECODE :=
 
 test: install-dev ## Run linters, type checks and all tests, without root

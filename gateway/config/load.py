@@ -68,7 +68,7 @@ CHECKS = (
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """Command line settings that override those of the file. None keeps the setting of the file."""
+    """Command line settings that override those in the file. None keeps the setting in the file."""
 
     host: str | None = None
     port: int | None = None

@@ -75,7 +75,7 @@ class MirrorConfig(Struct, frozen=True):
         Ref,
         Meta(
             extra={"form": "ref"},
-            description="Target of the copies: PROVIDER/MODEL, or another model of this file.",
+            description="Target of the copies: PROVIDER/MODEL, or another model in this file.",
             examples=["vllm/llama-3.3-70b"],
         ),
     ]
@@ -226,7 +226,7 @@ class ModelConfig(ModelSettings, frozen=True):
         Route,
         Meta(
             extra={"form": "route"},
-            description="Route of the calls: a target (PROVIDER/MODEL), another model of this file, a list (an "
+            description="Route of the calls: a target (PROVIDER/MODEL), another model in this file, a list (an "
             "order: the next one is tried if one fails), or a mapping of these to weights (a split).",
             examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
         ),
