@@ -109,8 +109,7 @@ class Gateway:
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all workers have answered."""
-        # a supervisor does not report on the store: its workers use it and report
-        outage_report = report if workers == 1 else _discard
+        outage_report = report if workers == 1 else _discard  # the workers of a supervisor use the store and report
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
         self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
         self.runtime_keys = RuntimeKeys(key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys"))
