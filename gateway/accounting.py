@@ -181,9 +181,11 @@ def _counted_prompt(call: Call, attempt: Attempt) -> int:
 
 
 def needs_count(call: Call) -> bool:
-    """Return whether the bill of a long prompt needs a count that takes time, because no usage was reported."""
+    """Return whether the bill needs a count of the prompt that takes time, because no usage was reported."""
     attempt = call.answered_by
-    if attempt is None or call.status != 200 or call.body_bytes <= MAX_INLINE_BYTES or attempt.context is not None:
+    if attempt is None or call.status != 200 or attempt.context is not None:
+        return False
+    if attempt.usage is not None and call.body_bytes <= MAX_INLINE_BYTES:  # the usual case
         return False
     if attempt.usage is not None and attempt.usage.prompt_tokens and all(relay.usage is not None for relay in attempt.relays):
         return False
@@ -191,8 +193,8 @@ def needs_count(call: Call) -> bool:
 
 
 async def count_missing(call: Call) -> None:
-    """Count a long prompt before it is billed, if no usage was reported."""
-    if call.body_bytes > MAX_INLINE_BYTES and needs_count(call) and call.answered_by is not None:
+    """Count the prompt before it is billed, if no usage was reported and the count takes time."""
+    if needs_count(call) and call.answered_by is not None:
         await call.prompt.count((call.answered_by.target,))
 
 

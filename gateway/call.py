@@ -170,7 +170,7 @@ class Call(Struct, eq=False):
     """The id of the call that this one copies."""
     body: Body | None = None
     source: Body | None = None
-    """The request in the caller's API, for targets that have it; None if this API has none."""
+    """The request in the caller's own API, for targets that offer this API; None if calls of the API are never native."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     counts: PromptCounts | None = None

@@ -74,7 +74,7 @@ class Failover:
         alternates: Callable[[], list[Candidate]],
         begun: BegunAttempt | None = None,
     ) -> None:
-        """Send to one candidate after another until one answers. If none does, raise the final error.
+        """Send the call to one candidate after another until one answers. If none does, raise the final error.
 
         `begun` is the first attempt of the first candidate, if its request has been sent.
 
@@ -186,7 +186,7 @@ class Failover:
     async def _try(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
     ) -> bool:
-        """Send to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
+        """Send the call to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
         if begun is None and not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
@@ -289,7 +289,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and the candidate concerned."""
+        """Send the call to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and its candidate."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)

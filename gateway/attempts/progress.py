@@ -106,7 +106,7 @@ def _rank(failure: Failure) -> int:
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
     """Return the error of a call that no candidate answered, with the time until the first target is available.
 
-    `all_cooling` says whether every target was in cooldown when the call arrived.
+    `all_cooling` is true if every target was in cooldown when the call arrived.
     """
     failure = progress.failure
     if failure is None:

@@ -49,15 +49,14 @@ models:
   "*": local
 """
 
-DEFAULT_PATH = "config/gateway.yaml"
+DEFAULT_PATHS = ("config/gateway.yaml", "gateway.yaml")
+"""The files that are used without --config, relative to the working directory. `lockgate init` writes the second one."""
 
 
 def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
-    """Return LOCKGATE_CONFIG, else ./config/gateway.yaml if it exists, else BUILT_IN."""
+    """Return LOCKGATE_CONFIG, else the first of DEFAULT_PATHS that exists, else BUILT_IN."""
     path = environ.get("LOCKGATE_CONFIG")
-    if path:
-        return path
-    return DEFAULT_PATH if Path(DEFAULT_PATH).exists() else BUILT_IN
+    return path or next((path for path in DEFAULT_PATHS if Path(path).exists()), BUILT_IN)
 
 
 CHECKS = (
@@ -69,7 +68,7 @@ CHECKS = (
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """Command line settings that override those of the file. None keeps the setting of the file."""
+    """Command line settings that override those in the file. None keeps the setting in the file."""
 
     host: str | None = None
     port: int | None = None

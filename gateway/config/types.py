@@ -195,7 +195,7 @@ class Config(Struct, frozen=True):
         dict[str, IssuerConfig],
         Meta(
             description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer need no virtual key. "
-            "Requires `pip install lockgate[jwt]`.",
+            "Requires the extra `jwt` (docs/installation.md).",
             examples=[{"staff": {"issuer": "https://login.example.com", "audience": "lockgate"}}],
         ),
     ] = {}

@@ -108,6 +108,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
     ),
     "lockgate_target_in_flight": ("Attempts in flight.", ("target",), "sum"),
     "lockgate_target_waiting": ("Calls waiting in a target's queue.", ("target",), "sum"),
+    "lockgate_target_waiting_keys": ("Keys with calls waiting in a target's queue.", ("target",), "max"),
     "lockgate_discovery_up": ("1 if the last request for a provider's list of models (`discover`) succeeded.", ("provider",), "min"),
     "lockgate_discovered_models": ("Number of models in a provider's list (`discover`).", ("provider",), "max"),
     "lockgate_upstream_connections": ("Connections to upstreams, and requests waiting for one.", ("state",), "sum"),

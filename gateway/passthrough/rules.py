@@ -1,4 +1,4 @@
-"""The rules of one configuration: which paths are passed to which provider."""
+"""The rules of one configuration: the paths that are passed, and their providers."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
 
 
 def as_caller_names(call: Call, notes: Iterable[Adjustment]) -> list[Adjustment]:
-    """Return adjustments with the caller's names of the parameters."""
+    """Return adjustments with the caller's names for the parameters."""
     if call.translator is None:
         return list(notes)
     return [msgspec.structs.replace(note, param=call.translator.param(note.param)) for note in notes]

@@ -79,7 +79,7 @@ class UpstreamExchange:
         return self.attempt.upstream_calls
 
     def claim_caller(self) -> None:
-        """Claim the caller for this attempt, and tell it the format of the answer.
+        """Claim the caller for this attempt, and set the format of its answer.
 
         Raise HedgeLostError if another attempt has already claimed the caller.
         """

@@ -103,6 +103,7 @@ PROVIDERS = Dashboard(
             {
                 f"sum by (target) (lockgate_target_in_flight{{{TARGET}}})": "{{target}} in flight",
                 f"sum by (target) (lockgate_target_waiting{{{TARGET}}})": "{{target}} waiting",
+                f"max by (target) (lockgate_target_waiting_keys{{{TARGET}}})": "{{target}} keys waiting",
             },
         ),
         Panel(
