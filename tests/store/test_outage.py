@@ -1,4 +1,4 @@
-"""Decisions of one process during an outage: its share of what remained, then its share of the limit."""
+"""Decisions of one process during an outage: its share of the remaining amount, then its share of the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cooldowns shared through a real Redis: applied within about a second, kept over a restart, removed after their end."""
+"""Cooldowns shared through a real Redis: applied within about a second, kept across a restart, removed after their end."""
 
 from __future__ import annotations
 
