@@ -12,7 +12,7 @@ from gateway.server.gc_tuning import THRESHOLDS, freeze_startup_objects
 
 @pytest.fixture(autouse=True)
 def restored_collector() -> Iterator[None]:
-    """Put the test process's own settings back."""
+    """Restore the test process's own settings."""
     thresholds = gc.get_threshold()
     yield
     gc.unfreeze()
