@@ -8,6 +8,7 @@ are compared with the raw path.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -40,7 +41,11 @@ MCP_HEADERS = ("mcp-session-id", "mcp-protocol-version")
 def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     """Return the callers' ASGI application. Each call is served by the generation that is current when it begins."""
     dialect_of = call_paths(dialects)
-    other_routes: Any = _other_routes(gateway, dialect_of)
+
+    @cache
+    def rest() -> Any:
+        return _other_routes(gateway, dialect_of)
+
     with_cors: dict[tuple[tuple[str, ...], bool], Any] = {}
 
     def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
@@ -55,7 +60,7 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
                 return pipeline.pass_through(rule, scope, receive, send)
         elif scope["type"] == "websocket":
             return serve_websocket(gateway, scope, receive, send)
-        return other_routes(scope, receive, send)  # type: ignore[no-any-return]
+        return rest()(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         # Not a coroutine, because every await of the application would pass through it.
@@ -98,7 +103,10 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
-    """Return the application for every path except model calls."""
+    """Return the application for every path except model calls.
+
+    It is made when it is first needed, because Starlette compiles an expression for each of its nearly 400 routes.
+    """
     endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
     routes = other_routes(endpoints, stored, OwnKey(gateway), dialect_of)
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())
