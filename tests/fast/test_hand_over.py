@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.limit import Costs, Limit, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 from tests.fast.conftest import StartPair
-from tests.faults.client import Answer, FaultClient, chat
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.behaviours import END, SSE, chunked
+from tests.faults.client import MESSAGES, Answer, FaultClient, chat
+from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import Live, eventually, live
+from tests.native import anthropic_fake, responses_fake
 from tests.support.redis import RedisServer
 
 EACH_SIDE = pytest.mark.parametrize("side", ["caller", "target"])
@@ -148,6 +151,74 @@ async def test_a_call_without_a_task_can_be_cancelled_by_a_shutdown(
         await client.read_until(b"server_shutting_down")
         (record,) = await gateway.records(1)
         assert record["error"] == "server_shutting_down"
+
+
+RESPONSE = ("/v1/responses", {"input": "Hello"}, responses_fake.EVENTS)
+MESSAGE = ("/v1/messages", {"messages": MESSAGES, "max_tokens": 9}, anthropic_fake.EVENTS)
+EACH_NATIVE = pytest.mark.parametrize(("path", "fields", "events"), [RESPONSE, MESSAGE], ids=["responses", "messages"])
+
+
+def native(up: FaultUpstream) -> str:
+    """Return a configuration whose targets have the APIs of the calls."""
+    return f"""
+providers:
+  openai: {{ type: openai, api_key: "${{KEY}}", base_url: "{up.base_url}" }}
+  anthropic: {{ type: anthropic, api_key: "${{KEY}}", base_url: "{up.origin}" }}
+models: {{ /v1/responses: openai/mock, /v1/messages: anthropic/mock }}
+"""
+
+
+@EACH_NATIVE
+async def test_a_native_stream_that_a_shutdown_ends_has_an_error_of_its_api(
+    up: FaultUpstream, entered: list[FastCall], path: str, fields: dict[str, Any], events: tuple[bytes, ...]
+) -> None:
+    sent = b"".join(events[:-4])
+    up.on(lambda request: request.path.endswith(path[3:]), play(SSE, chunked(sent), HANG))
+    async with live(native(up), environ={"KEY": "k"}) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.post({"model": path, "stream": True, **fields}, path=path)
+        await client.read_until(events[-5])
+        (call,) = entered
+        connection = call._own_cycle._connection
+        continue_in_tasks([connection])
+        await asyncio.sleep(0)
+        (task,) = connection.tasks
+        task.cancel()
+        answer = await client.answer()
+    assert answer.body.startswith(sent)
+    (error,) = answer.body[len(sent) :].removesuffix(b"\n\n").split(b"\n\n")
+    assert error.startswith(b"event: error\n")
+    assert b"shutting down" in error
+    if path == "/v1/responses":
+        numbers = [int(number) for number in re.findall(rb'"sequence_number": ?(\d+)', answer.body)]
+        assert numbers[-1] == numbers[-2] + 1
+
+
+@EACH_NATIVE
+async def test_a_slow_reader_gets_the_whole_native_stream(
+    up: FaultUpstream, entered: list[FastCall], path: str, fields: dict[str, Any], events: tuple[bytes, ...]
+) -> None:
+    middle = len(events) // 2
+    stream = b"".join([*events[:middle], *[events[middle]] * 8000, *events[middle:]])
+    pieces = [chunked(stream[at : at + 4000]) for at in range(0, len(stream), 4000)]
+    up.on(lambda request: request.path.endswith(path[3:]), play(SSE, *pieces, END))
+    async with live(native(up), environ={"KEY": "k"}) as gateway, await FaultClient.connect(gateway.port, 4096) as client:
+        await client.post({"model": path, "stream": True, **fields}, path=path)
+        await eventually(lambda: bool(entered) and entered[0]._task is not None)
+        answer = await client.answer(60)
+    assert answer.body == stream
+
+
+@pytest.mark.usefixtures("without_collector")
+@EACH_NATIVE
+async def test_an_answered_native_call_leaves_no_reference_cycle(
+    up: FaultUpstream, path: str, fields: dict[str, Any], events: tuple[bytes, ...]
+) -> None:
+    up.on(lambda request: request.path.endswith(path[3:]), play(SSE, chunked(b"".join(events)), END))
+    async with live(native(up), environ={"KEY": "k"}) as gateway, await FaultClient.connect(gateway.port) as client:
+        for _ in range(3):
+            await client.post({"model": path, "stream": True, **fields}, path=path)
+            assert (await client.answer()).body == b"".join(events)
+        assert in_lane() == []
 
 
 async def test_a_slow_reader_gets_the_whole_stream(up: FaultUpstream, entered: list[FastCall]) -> None:
