@@ -18,8 +18,8 @@ from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.limit import Costs, Limit, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 from tests.fast.conftest import StartPair
-from tests.faults.behaviours import END, SSE, chunked
-from tests.faults.client import MESSAGES, Answer, FaultClient, chat
+from tests.faults.behaviours import END, SSE, canned, chunked
+from tests.faults.client import CHAT_PATH, MESSAGES, Answer, FaultClient, chat
 from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import Live, eventually, live
 from tests.native import anthropic_fake, responses_fake
@@ -158,14 +158,23 @@ MESSAGE = ("/v1/messages", {"messages": MESSAGES, "max_tokens": 9}, anthropic_fa
 EACH_NATIVE = pytest.mark.parametrize(("path", "fields", "events"), [RESPONSE, MESSAGE], ids=["responses", "messages"])
 
 
-def native(up: FaultUpstream) -> str:
-    """Return a configuration whose targets have the APIs of the calls."""
+TARGETS = {CHAT_PATH: "up", "/v1/responses": "openai", "/v1/messages": "anthropic"}
+"""The provider that gets calls of an API natively."""
+
+
+def providers(up: FaultUpstream) -> str:
+    """Return the providers of a configuration: one for each API."""
     return f"""
 providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", limits: {{ concurrent: 100 }} }}
   openai: {{ type: openai, api_key: "${{KEY}}", base_url: "{up.base_url}" }}
   anthropic: {{ type: anthropic, api_key: "${{KEY}}", base_url: "{up.origin}" }}
-models: {{ /v1/responses: openai/mock, /v1/messages: anthropic/mock }}
 """
+
+
+def native(up: FaultUpstream) -> str:
+    """Return a configuration whose targets have the APIs of the calls."""
+    return providers(up) + "models: { /v1/responses: openai/mock, /v1/messages: anthropic/mock }"
 
 
 @EACH_NATIVE
@@ -232,24 +241,33 @@ async def test_a_slow_reader_gets_the_whole_stream(up: FaultUpstream, entered: l
         assert len(answer.events) > 20_000
 
 
-async def test_both_ways_charge_the_same_in_redis(start_pair: StartPair, up: FaultUpstream, own_redis: RedisServer) -> None:
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/responses", "/v1/messages"])
+async def test_both_ways_charge_the_same_in_redis(
+    start_pair: StartPair, up: FaultUpstream, own_redis: RedisServer, path: str
+) -> None:
+    up.on(lambda request: request.path.endswith("/responses"), canned(responses_fake.ANSWER))
+    up.on(lambda request: request.path.endswith("/messages"), canned(anthropic_fake.ANSWER))
+    limits = "limits: { concurrent: 100, requests: 20/min, tokens: 100k/min }"
+    model = f"models: {{ m: {{ targets: {TARGETS[path]}/mock, {limits} }} }}\n"
     stores = [f"store: redis://127.0.0.1:{own_redis.port}/{database}\nstore_deadline: 5s" for database in (0, 1)]
-    first, second = [await start_pair(configuration(up, store)) for store in stores]
-    fast, slow = await _answers(first.fast), await _answers(second.slow)
+    pairs = [await start_pair(store + providers(up) + model, environ={"KEY": "k"}) for store in stores]
+    body = chat() if path == CHAT_PATH else {"model": "m", **{RESPONSE[0]: RESPONSE, MESSAGE[0]: MESSAGE}[path][1]}
+    fast, slow = [await _answers(gateway, path, body) for gateway in (pairs[0].fast, pairs[1].slow)]
     assert [shown(answer) for answer in fast] == [shown(answer) for answer in slow]
     assert [answer.status for answer in fast] == [200] * 20 + [429] * 5
 
 
-async def _answers(gateway: Live) -> list[Answer]:
+async def _answers(gateway: Live, path: str, body: dict[str, Any]) -> list[Answer]:
     async with await FaultClient.connect(gateway.port) as client:
         answers = []
         for _ in range(25):
-            await client.post(chat())
+            await client.post(body, path=path)
             answers.append(await client.answer())
         return answers
 
 
 def shown(answer: Answer) -> tuple[Any, ...]:
     """Return what an answer shows of the limits."""
-    names = [f"x-ratelimit-{field}-{kind}" for field in ("limit", "remaining") for kind in ("requests", "tokens")]
-    return answer.status, *map(answer.header, names)
+    words = [(field, kind) for field in ("limit", "remaining") for kind in ("requests", "tokens")]
+    names = [f"x-ratelimit-{field}-{kind}" for field, kind in words] + [f"anthropic-ratelimit-{kind}-{field}" for field, kind in words]
+    return answer.status, *filter(None, map(answer.header, names))

@@ -82,7 +82,7 @@ EMBEDDINGS = OtherApi(
 )
 OTHERS = (RESPONSES, MESSAGES, COHERE, COMPLETIONS, EMBEDDINGS)
 CHAT_FIELDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("temperature", (0, 3, "hot")), ("max_tokens", (1, 16, -1)), ("stop", ("x",)), ("user", ("u1",)), ("seed", (7,)),
+    ("temperature", (0, 3, "hot")), ("max_tokens", (1, 16, -1)), ("stop", ("x", "w2")), ("user", ("u1",)), ("seed", (7,)),
     ("tools", ([{"type": "function", "function": {"name": "f", "parameters": {}}}],)), ("unknown_field", (1,)), ("n", (2,)),
 )  # fmt: skip
 HEADERS = (
