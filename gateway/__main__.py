@@ -1,6 +1,6 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. After a user error, stderr says
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. After a user error, stderr states
 what to change and contains no traceback.
 """
 

@@ -25,7 +25,7 @@ from gateway.config.key import KeyConfig
 from gateway.config.listener import AdminConfig, TlsConfig
 from gateway.config.model import ModelConfig
 from gateway.config.notify_check import check_notify
-from gateway.config.passthrough_check import check_passthrough
+from gateway.config.passthrough_check import check_mcp, check_passthrough
 from gateway.config.problem import ConfigError, Problem, Problems
 from gateway.config.provider import ProviderConfig
 from gateway.config.provider_check import check_providers
@@ -61,13 +61,14 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 
 CHECKS = (
     check_listeners, check_keys, check_issuers, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough,
+    check_mcp,
     check_extras, check_client_certificates, check_notify,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""
 
 
 class Overrides(msgspec.Struct, frozen=True):
-    """Command line settings that override those of the file. None keeps the setting of the file."""
+    """Command line settings that override those in the file. None keeps the setting in the file."""
 
     host: str | None = None
     port: int | None = None

@@ -46,7 +46,7 @@ def run_apart(
 
 
 class Done(NamedTuple):
-    """What a command returned and wrote."""
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: str

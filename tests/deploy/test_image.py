@@ -1,4 +1,4 @@
-"""deploy/Dockerfile and .dockerignore: what a hardened image must contain, and what it must not."""
+"""deploy/Dockerfile and .dockerignore: the required and the forbidden content of a hardened image."""
 
 from __future__ import annotations
 
