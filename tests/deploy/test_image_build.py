@@ -18,7 +18,7 @@ from tests.deploy import tools
 from tests.running import UNCLEAN, Figure
 from tests.support.redis import free_port
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(1800)]
 SCRIPT = Path(__file__).with_name("build_image.sh")
 IMAGE = "localhost/lockgate:built"
 ROOT_ONLY = "building the image without a container engine needs root: run `sudo make prove`, or read deploy/README.md"
@@ -33,7 +33,7 @@ class Built:
         began = time.monotonic()
         base = tools.TOOLS / "debian-base.tar"
         done = subprocess.run(
-            [SCRIPT, folder], env={**self._env, "LOCKGATE_BASE_TAR": str(base)}, capture_output=True, text=True, timeout=600, check=False
+            [SCRIPT, folder], env={**self._env, "LOCKGATE_BASE_TAR": str(base)}, capture_output=True, text=True, timeout=1500, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         self.seconds = time.monotonic() - began
