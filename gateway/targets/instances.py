@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.config.types import Config
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.resolver import Resolver
 
 MAX_INSTANCES = 1_000
@@ -72,9 +73,7 @@ class Instances:
 
     async def stop(self) -> None:
         """End all lookups."""
-        for task in self._cancel():
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._cancel())
 
     def _cancel(self) -> list[asyncio.Task[None]]:
         tasks, self._tasks = self._tasks, []
