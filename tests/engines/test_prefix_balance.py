@@ -1,8 +1,13 @@
-"""`balance: prefix` over four simulated engines, compared with `session` and with Dynamo's KV router on the same calls."""
+"""`balance: prefix` over four simulated engines, compared with `session` and with Dynamo's KV router on the same calls.
+
+What is asserted is the number of prompt tokens that the engines compute, because the times also depend on the speed of
+the machine. tests/routing/test_prefix_table.py asserts the times of simulated servers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Callable
@@ -16,9 +21,9 @@ from tests.engines.dynamo import MODEL, Dynamo, make_model
 from tests.running import Figure, RunningGateway
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(180)]
-ENGINES, OPENINGS, CALLS, CALLS_PER_S = 4, 24, 150, 8.0
-OPTIONS = ("--num-gpu-blocks-override", "2250", "--speedup-ratio", "0.2", "--max-num-batched-tokens", "2048")
-"""The cache of an engine has 36,000 tokens, a third of all openings. A prompt that is not cached takes about half a second."""
+ENGINES, OPENINGS, CALLS, CALLS_PER_S = 4, 16, 150, 8.0
+OPTIONS = ("--num-gpu-blocks-override", "900", "--speedup-ratio", "0.2", "--max-num-batched-tokens", "2048")
+"""The cache of an engine has 14,400 tokens, a third of all openings."""
 
 
 class Arrival(NamedTuple):
@@ -32,7 +37,7 @@ class Arrival(NamedTuple):
 def trace(salt: str) -> list[Arrival]:
     """Return calls with shared openings, the first of which are much more frequent than the last. `salt` changes only the texts."""
     draw = random.Random(5)
-    openings = [salt + draw.randbytes(draw.randint(1800, 2700)).hex() for _ in range(OPENINGS)]  # a byte is a token
+    openings = [salt + draw.randbytes(draw.randint(1000, 1500)).hex() for _ in range(OPENINGS)]  # a byte is a token
     now, arrivals = 0.0, []
     for _ in range(CALLS):
         now += draw.expovariate(CALLS_PER_S)
@@ -42,25 +47,35 @@ def trace(salt: str) -> list[Arrival]:
     return arrivals
 
 
-async def mean_first_token(url: str, arrivals: list[Arrival], model: str) -> float:
-    """Send the calls at their times, as streams. Return the mean seconds to the first token."""
+class Outcome(NamedTuple):
+    """What one call took: seconds to the first token, and tokens of the prompt that were computed."""
+
+    first_token: float
+    computed: int
+
+
+async def send(url: str, arrivals: list[Arrival], model: str) -> list[Outcome]:
+    """Send the calls at their times, as streams."""
     async with httpx.AsyncClient(trust_env=False, timeout=120, limits=httpx.Limits(max_connections=CALLS)) as client:
         start = time.monotonic()
 
-        async def call(arrival: Arrival) -> float:
+        async def call(arrival: Arrival) -> Outcome:
             await asyncio.sleep(max(0.0, start + arrival.at - time.monotonic()))
-            body = {"model": model, "messages": arrival.messages, "max_tokens": 2, "stream": True}
-            began = time.monotonic()
+            body: dict[str, object] = {"model": model, "messages": arrival.messages, "max_tokens": 2, "stream": True}
+            body["stream_options"] = {"include_usage": True}
+            began, first = time.monotonic(), 0.0
             headers = {"x-opening": str(arrival.opening)}
             async with client.stream("POST", url + "/chat/completions", json=body, headers=headers) as answer:
                 assert answer.status_code == 200, await answer.aread()
                 async for line in answer.aiter_lines():
                     if '"content"' in line:
-                        return time.monotonic() - began
-            raise AssertionError("a stream ended without a token")
+                        first = first or time.monotonic() - began
+                    if '"usage":{' in line:
+                        usage = json.loads(line.removeprefix("data: "))["usage"]
+                        return Outcome(first, usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"])
+            raise AssertionError("a stream ended without its usage")
 
-        times = await asyncio.gather(*map(call, arrivals))
-    return sum(times) / len(times)
+        return await asyncio.gather(*map(call, arrivals))
 
 
 def config(engines: list[Dynamo]) -> str:
@@ -77,19 +92,19 @@ def config(engines: list[Dynamo]) -> str:
     )
 
 
-async def measured(gateway: Callable[..., RunningGateway], engines: list[Dynamo], models: tuple[str, ...]) -> dict[str, float]:
-    """Return the mean seconds to the first token for each model of a gateway in front of engines."""
+async def measured(gateway: Callable[..., RunningGateway], engines: list[Dynamo], models: tuple[str, ...]) -> dict[str, list[Outcome]]:
+    """Return the outcomes of the calls for each model of a gateway in front of engines."""
     for engine in engines:
         await asyncio.to_thread(engine.wait_ready)
     running = await asyncio.to_thread(gateway, config(engines))
     await asyncio.to_thread(running.wait_ready)
-    return {model: await mean_first_token(running.base_url, trace(model), model) for model in models}
+    return {model: await send(running.base_url, trace(model), model) for model in models}
 
 
-async def test_prefix_balance_needs_a_fifth_less_time_to_the_first_token_than_sessions_under_skew(
+async def test_with_prefix_balance_engines_compute_at_least_a_fifth_fewer_prompt_tokens_than_with_sessions(
     gateway: Callable[..., RunningGateway], figure: Figure, tmp_path: Path
 ) -> None:
-    model, seconds = make_model(tmp_path), dict[str, float]()
+    model, outcomes = make_model(tmp_path), dict[str, list[Outcome]]()
     for deployments, workers, router, balances in (
         (ENGINES, 1, "random", ("session", "session-by-header", "prefix")),
         (1, ENGINES, "kv", ("dynamo",)),
@@ -98,10 +113,12 @@ async def test_prefix_balance_needs_a_fifth_less_time_to_the_first_token_than_se
             Dynamo(tmp_path / f"{router}-{number}", model, workers=workers, router=router, options=OPTIONS) for number in range(deployments)
         ]
         try:
-            seconds |= await measured(gateway, engines, balances)
+            outcomes |= await measured(gateway, engines, balances)
         finally:
             for engine in engines:
                 engine.stop()
-    for name, mean in seconds.items():
-        figure(f"mean time to first token, {name}", mean * 1000, "ms")
-    assert seconds["prefix"] <= 0.8 * seconds["session"], seconds
+    computed = {name: sum(each.computed for each in sent) for name, sent in outcomes.items()}
+    for name, sent in outcomes.items():
+        figure(f"prompt tokens computed, {name}", computed[name], f"in {len(sent)} calls")
+        figure(f"mean time to first token, {name}", sum(each.first_token for each in sent) / len(sent) * 1000, "ms")
+    assert computed["prefix"] <= 0.8 * computed["session"], computed
