@@ -94,7 +94,7 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     brought: bool = False
     """Whether the caller supplied the credential."""
     shared_name: str = ""
-    """`provider/model` if `name` also has the address of an instance: the name under which usage and metrics add up instances."""
+    """`provider/model` if `name` also has the address of a replica: the name under which usage and metrics add up replicas."""
     facts: object | None = None
     """The model's entry in the gateway's catalog, if this catalog is newer than the bundled one."""
 

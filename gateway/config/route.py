@@ -27,12 +27,12 @@ class Ref(msgspec.Struct, frozen=True, tag=True):
 
     provider: str | None
     model: str
-    instance: str = ""
-    """The address of one instance of the provider, if its instances are targets of their own."""
+    replica: str = ""
+    """The address of one replica of the provider, if its replicas are targets of their own."""
 
     def __str__(self) -> str:
         name = self.model if self.provider is None else f"{self.provider}/{self.model}"
-        return f"{name}@{self.instance}" if self.instance else name
+        return f"{name}@{self.replica}" if self.replica else name
 
 
 class Split(msgspec.Struct, frozen=True, tag=True):

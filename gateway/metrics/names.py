@@ -73,7 +73,7 @@ class Names:
     def target_named(self, name: str) -> str:
         """Return the label value of the target `provider/model`.
 
-        This is the target's name if the target is configured, without the address of an instance; `provider/other` if only
+        This is the target's name if the target is configured, without the address of a replica; `provider/other` if only
         the provider is configured, and `other` if neither is configured.
         """
         if name in self._targets:

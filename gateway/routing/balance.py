@@ -11,7 +11,8 @@ The better of two random draws is nearly as good as the best of all, and does no
 (Mitzenmacher, "The power of two choices in randomized load balancing", 2001). With rendezvous hashing, a new target takes its share of
 the sessions from all others, and the sessions of a removed target go to the others; no other session moves (Thaler and Ravishankar,
 1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005). An option is overloaded if it has more than LOAD_BOUND
-times its share of the attempts in flight (Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", 2018).
+times its share of the attempts in flight and SPARE_CALLS more (after Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with
+bounded loads", 2018).
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Weighted(Protocol):
 
 
 LOAD_BOUND = 1.25
+SPARE_CALLS = 2
+"""Attempts in flight beyond the bound: engines serve several calls at once, so a second or third call is no reason to leave a cache."""
 T = TypeVar("T", bound=Weighted)
 Draw = Callable[[], float]
 """Returns a random number in [0, 1)."""
@@ -75,7 +78,7 @@ def by_prefix(options: Sequence[T], blocks: Sequence[bytes], matched: Callable[[
     processes with different histories choose alike.
     """
     allowed = LOAD_BOUND * (1 + sum(map(in_flight, options))) / sum(option.weight for option in options)
-    free = [option for option in options if in_flight(option) + 1 <= math.ceil(allowed * option.weight)]
+    free = [option for option in options if in_flight(option) + 1 <= math.ceil(allowed * option.weight) + SPARE_CALLS]
     lengths = [matched(option) for option in free]
     longest = max(lengths)
     best = [option for option, length in zip(free, lengths, strict=True) if length == longest]

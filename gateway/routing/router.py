@@ -63,7 +63,7 @@ class Router:
         draw: Callable[[], float] = random.random,
         is_live: Callable[[str], bool] = lambda target: True,
     ) -> None:
-        """`backend_of` maps (provider, model, instance) to a backend. `draw` returns a number in [0, 1).
+        """`backend_of` maps (provider, model, replica) to a backend. `draw` returns a number in [0, 1).
 
         Splits choose with `draw` and skip targets for which `is_live` returns False.
         """
@@ -82,8 +82,8 @@ class Router:
         self._candidates: dict[tuple[str, ...], Candidate] = {}
         self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
         self._prefixes = PrefixTable()
-        self._instances: Mapping[str, tuple[str, ...]] = {}
-        self._instance_splits: dict[tuple[str, str], Split] = {}
+        self._replicas: Mapping[str, tuple[str, ...]] = {}
+        self._replica_splits: dict[tuple[str, str], Split] = {}
 
     def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
         """Return a router with the same routes that treats a target as live if `is_live` returns True for its name."""
@@ -109,14 +109,14 @@ class Router:
         self._candidates.clear()
 
     @property
-    def instances(self) -> Mapping[str, tuple[str, ...]]:
-        """The addresses of the instances of each provider that has instances."""
-        return self._instances
+    def replicas(self) -> Mapping[str, tuple[str, ...]]:
+        """The addresses of the replicas of each provider that has replicas."""
+        return self._replicas
 
-    @instances.setter
-    def instances(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
-        self._instances = addresses
-        for cache in (self._fixed, self._candidates, self._options, self._instance_splits):
+    @replicas.setter
+    def replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        self._replicas = addresses
+        for cache in (self._fixed, self._candidates, self._options, self._replica_splits):
             cache.clear()
 
     def names(self) -> list[str]:
@@ -226,34 +226,34 @@ class Router:
         if route.provider is None:
             model = self._models[route.model]
             return self._collect(model.route, (*path, model), candidates, query)
-        if route.provider in self._instances and not route.instance:
-            self._collect(self._draw_from(self._instance_split(route, path), path, query), path, candidates, query)
+        if route.provider in self._replicas and not route.replica:
+            self._collect(self._draw_from(self._replica_split(route, path), path, query), path, candidates, query)
             return True
         candidates.append(self._candidate(route, path))
         return False
 
     def _targets_of(self, ref: Ref) -> list[Ref]:
-        """Return the target `ref`, or its instances if its provider has instances."""
-        addresses = self._instances.get(ref.provider or "", ()) if not ref.instance else ()
+        """Return the target `ref`, or its replicas if its provider has replicas."""
+        addresses = self._replicas.get(ref.provider or "", ()) if not ref.replica else ()
         return [Ref(ref.provider, ref.model, address) for address in addresses] or [ref]
 
-    def _instance_split(self, ref: Ref, path: tuple[Model, ...]) -> Split:
-        """Return the split with all instances of a target. They have the same weight."""
+    def _replica_split(self, ref: Ref, path: tuple[Model, ...]) -> Split:
+        """Return the split with all replicas of a target. They have the same weight."""
         key = (ref.provider or "", ref.model)
-        split = self._instance_splits.get(key)
+        split = self._replica_splits.get(key)
         if split is None:
             split = Split(tuple((each, 1.0) for each in self._targets_of(ref)))
             if self._is_cacheable(path):
-                self._instance_splits[key] = split
+                self._replica_splits[key] = split
         return split
 
     def _candidate(self, ref: Ref, path: tuple[Model, ...]) -> Candidate:
         """Return the candidate of a target that is reached through the models of `path`."""
         provider = ref.provider or ""
-        key = (provider, ref.model, ref.instance, *[each.name for each in path])
+        key = (provider, ref.model, ref.replica, *[each.name for each in path])
         candidate = self._candidates.get(key)
         if candidate is None:
-            backend = self._backend_of(provider, ref.model, ref.instance) if ref.instance else self._backend_of(provider, ref.model)
+            backend = self._backend_of(provider, ref.model, ref.replica) if ref.replica else self._backend_of(provider, ref.model)
             candidate = _new_candidate(backend, path)
             if self._is_cacheable(path):
                 self._candidates[key] = candidate

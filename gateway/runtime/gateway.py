@@ -40,10 +40,10 @@ from gateway.store.limit import Limit, LimitUsage
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
 from gateway.targets.discovery import Discovery
-from gateway.targets.instances import Instances
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
+from gateway.targets.replicas import Replicas
 from gateway.targets.shared_cooldowns import KEY as HEALTH_KEY
 from gateway.targets.shared_cooldowns import SharedCooldowns
 from gateway.targets.status import TargetView, target_refs, target_views
@@ -103,7 +103,7 @@ class Gateway:
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
         self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
-        self.instances = Instances(self.resources.resolver, report if sockets is None else _discard, self._on_instances)
+        self.replicas = Replicas(self.resources.resolver, report if sockets is None else _discard, self._on_replicas)
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
@@ -162,10 +162,10 @@ class Gateway:
         self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
         self._configure_probes()
 
-    def _on_instances(self) -> None:
-        """Apply the new addresses of instances."""
-        self.generation.set_instances(self.instances.addresses)
-        for name in self.health.keep_instances(self.instances.addresses):
+    def _on_replicas(self) -> None:
+        """Apply the new addresses of replicas."""
+        self.generation.set_replicas(self.replicas.addresses)
+        for name in self.health.keep_replicas(self.replicas.addresses):
             self.latencies.pop(name, None)
         self._configure_probes()
 
@@ -208,8 +208,8 @@ class Gateway:
         self._configure_probes()
         await self._configure_notifications()
         self.discovery.configure(self.config, self.generation.backend)
-        self.instances.configure(self.config)
-        await asyncio.gather(self.discovery.wait_for_first(), self.instances.wait_for_first())
+        self.replicas.configure(self.config)
+        await asyncio.gather(self.discovery.wait_for_first(), self.replicas.wait_for_first())
         register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
         if self.resources.sockets is None:  # a worker has no admin listener
             self._spawn(self.live.run(), "live series")
@@ -243,9 +243,9 @@ class Gateway:
         self.page_guard.rules = page_rules(config)
         await self._configure_notifications()
         self.discovery.configure(config, generation.backend)
-        self.instances.configure(config)
+        self.replicas.configure(config)
         self._on_discovered()
-        self._on_instances()
+        self._on_replicas()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -307,7 +307,7 @@ class Gateway:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
             listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
-            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed], self.instances.addresses)
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed], self.replicas.addresses)
 
     async def _configure_notifications(self) -> None:
         """Apply the notification settings of the serving generation, if this process serves calls."""
@@ -324,7 +324,7 @@ class Gateway:
         await self.probes.stop()
         await self._notifier.stop(timeout_s)
         await self.discovery.stop()
-        await self.instances.stop()
+        await self.replicas.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()

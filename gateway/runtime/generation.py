@@ -100,19 +100,19 @@ class Generation:
         complete = has_teams and self._runtime_keys.is_loaded
         self.keys.set_runtime_keys(virtual_keys(entries, teams), complete=complete)
 
-    def set_instances(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
-        """Replace the addresses of the instances of each provider."""
-        self.router.instances = addresses
+    def set_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        """Replace the addresses of the replicas of each provider."""
+        self.router.replicas = addresses
         found = {(provider, address) for provider, each in addresses.items() for address in each}
         self._backends = {key: one for key, one in self._backends.items() if not key[2] or (key[0], key[2]) in found}
 
-    def backend(self, provider: str, model: str, instance: str = "") -> Backend:
-        """Return the backend of a provider's model, or of one `instance` of the provider, by its address."""
-        backend = self._backends.get((provider, model, instance))
+    def backend(self, provider: str, model: str, replica: str = "") -> Backend:
+        """Return the backend of a provider's model, or of one `replica` of the provider, by its address."""
+        backend = self._backends.get((provider, model, replica))
         if backend is None:
-            backend = self._new_backend(self.config.providers[provider], model, instance)
+            backend = self._new_backend(self.config.providers[provider], model, replica)
             if len(self._backends) < MAX_CACHED_BACKENDS:
-                self._backends[provider, model, instance] = backend
+                self._backends[provider, model, replica] = backend
         return backend
 
     def passed_rules(self) -> Rules | None:
@@ -122,12 +122,12 @@ class Generation:
             return None
         return rules_of(config, self.backend, self._resources.native, mcp_rules_of(config, self._new_backend))
 
-    def _new_backend(self, provider: ProviderConfig, model: str, instance: str = "") -> Backend:
+    def _new_backend(self, provider: ProviderConfig, model: str, replica: str = "") -> Backend:
         engine = self.engines.get(provider.name)
         kind = providers.get(provider.type)
         target = Target(
-            name=str(Ref(provider.name, model, instance)),
-            shared_name=str(Ref(provider.name, model)) if instance else "",
+            name=str(Ref(provider.name, model, replica)),
+            shared_name=str(Ref(provider.name, model)) if replica else "",
             provider=provider.name,
             kind=kind,
             model=model,
@@ -148,7 +148,7 @@ class Generation:
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
-            _origin(target, provider, instance),
+            _origin(target, provider, replica),
             self._transport(provider),
             deadlines,
             engine,
@@ -244,9 +244,9 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     return models, targets, types | ({MCP_PROVIDER: MCP_PROVIDER} if config.mcp else {})
 
 
-def _origin(target: Target, provider: ProviderConfig, instance: str) -> Origin:
+def _origin(target: Target, provider: ProviderConfig, replica: str) -> Origin:
     url = urlsplit(target.base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
     proxy = proxy_of(provider.proxy, target.base_url)
-    address = instance.rpartition(":")[0].strip("[]") or None
+    address = replica.rpartition(":")[0].strip("[]") or None
     return Origin(url.scheme, url.hostname or "", port, target.socket, tls_files(provider), proxy, provider.max_connections, address)

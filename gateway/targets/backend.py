@@ -45,6 +45,6 @@ class Backend(msgspec.Struct, eq=False):
 
 
 class BackendOf(Protocol):
-    """Returns the backend of a provider's model, or of one of its instances."""
+    """Returns the backend of a provider's model, or of one of its replicas."""
 
-    def __call__(self, provider: str, model: str, instance: str = "", /) -> Backend: ...
+    def __call__(self, provider: str, model: str, replica: str = "", /) -> Backend: ...

@@ -38,11 +38,11 @@ class Probes:
         config: Config,
         backend_of: BackendOf,
         targets: Iterable[tuple[str, str]],
-        instances: Mapping[str, tuple[str, ...]] | None = None,
+        replicas: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         """Replace all probes with those of a configuration. `targets` are (provider, model) pairs.
 
-        `instances` are the addresses of the instances of each provider that has instances. Each instance is probed.
+        `replicas` are the addresses of the replicas of each provider that has replicas. Each replica is probed.
         """
         self._cancel()
         models: dict[str, list[str]] = {}
@@ -51,7 +51,7 @@ class Probes:
         for name, used in models.items():
             probe = config.providers[name].probe
             if probe is not None:
-                for address in (instances or {}).get(name, ("",)):
+                for address in (replicas or {}).get(name, ("",)):
                     backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
                     self._tasks.append(asyncio.create_task(self._probe_repeatedly(probe, backends), name=f"probe {name}"))
 

@@ -75,8 +75,8 @@ class TargetRegistry:
         health = self._targets.get(name)
         return health is None or health.is_available
 
-    def keep_instances(self, addresses: Mapping[str, tuple[str, ...]]) -> list[str]:
-        """Drop instances that are not among the addresses of their provider and have no calls in flight. Return their names."""
+    def keep_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Drop replicas that are not among the addresses of their provider and have no calls in flight. Return their names."""
         dropped = [
             health.name
             for health in self._targets.values()

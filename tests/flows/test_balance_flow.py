@@ -117,13 +117,13 @@ async def test_prefix_balance_moves_calls_from_a_target_with_more_than_its_share
     up.on(lambda request: True, held(release))
     text = "the same beginning " * 40
     async with live(split(up, "balance: prefix")) as gateway:
-        calls = [asyncio.create_task(serving_model(client, gateway, text=text)) for _ in range(8)]
+        calls = [asyncio.create_task(serving_model(client, gateway, text=text)) for _ in range(16)]
         try:
-            await eventually(lambda: len(up.requests) == 8)
+            await eventually(lambda: len(up.requests) == 16)
         finally:
             release.set()
         served = Counter(await asyncio.gather(*calls))
-    assert max(served.values()) <= 5  # of eight calls, at most 1.25 times a half
+    assert max(served.values()) <= 12  # of 16 calls, at most 1.25 times a half and two more
 
 
 REQUIRING = """

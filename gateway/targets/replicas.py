@@ -1,4 +1,4 @@
-"""The instances of providers with `instances: dns`: the addresses of the host, looked up at a fixed interval.
+"""The replicas of providers with `replicas: dns`: the addresses of the host, looked up at a fixed interval.
 
 If a lookup fails, the last addresses stay in use.
 """
@@ -13,27 +13,28 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.config.types import Config
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.resolver import Resolver
 
-MAX_INSTANCES = 1_000
-"""Maximum number of instances of one provider. Further addresses are ignored."""
+MAX_REPLICAS = 1_000
+"""Maximum number of replicas of one provider. Further addresses are ignored."""
 START_TIMEOUT_S = 5.0
 """Time for which the start of a process waits for the first lookups."""
 
 
 class _Source(NamedTuple):
-    """A host whose addresses are instances."""
+    """A host whose addresses are replicas."""
 
     provider: str
     host: str
     port: int
 
 
-class Instances:
-    """The instances of all providers of one process, as its current generation configures them."""
+class Replicas:
+    """The replicas of all providers of one process, as its current generation configures them."""
 
     def __init__(self, resolver: Resolver, report: Callable[[str], None], on_change: Callable[[], None]) -> None:
-        """`report` receives a line when instances change or cannot be looked up. `on_change` is called after each change."""
+        """`report` receives a line when replicas change or cannot be looked up. `on_change` is called after each change."""
         self._resolver = resolver
         self._report = report
         self._on_change = on_change
@@ -48,12 +49,12 @@ class Instances:
         return {source.provider: addresses for source, addresses in self._found.items()}
 
     def configure(self, config: Config) -> None:
-        """Look up the instances of this configuration's providers. Addresses that were found for the same host stay in use."""
+        """Look up the replicas of this configuration's providers. Addresses that were found for the same host stay in use."""
         self._cancel()
         self._tried = []
         known, self._found = self._found, {}
         for name, provider in config.providers.items():
-            if provider.instances is None:
+            if provider.replicas is None:
                 continue
             url = urlsplit(provider.base_url or "")
             source = _Source(name, url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
@@ -61,8 +62,8 @@ class Instances:
                 self._found[source] = known[source]
             tried = asyncio.Event()
             self._tried.append(tried)
-            work = self._look_up_repeatedly(source, provider.instances.every, tried)
-            self._tasks.append(asyncio.create_task(work, name=f"instances {name}"))
+            work = self._look_up_repeatedly(source, provider.replicas.every, tried)
+            self._tasks.append(asyncio.create_task(work, name=f"replicas {name}"))
         self._failing &= self._found.keys()
 
     async def wait_for_first(self) -> None:
@@ -72,9 +73,7 @@ class Instances:
 
     async def stop(self) -> None:
         """End all lookups."""
-        for task in self._cancel():
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._cancel())
 
     def _cancel(self) -> list[asyncio.Task[None]]:
         tasks, self._tasks = self._tasks, []
@@ -90,7 +89,7 @@ class Instances:
             except OSError as error:
                 self._fail(source, error.strerror or str(error))
             else:
-                self._take(source, tuple(sorted({_text(str(target[0]), int(target[1])) for _, target in addresses}))[:MAX_INSTANCES])
+                self._take(source, tuple(sorted({_text(str(target[0]), int(target[1])) for _, target in addresses}))[:MAX_REPLICAS])
             tried.set()
             await asyncio.sleep(every_s * (0.9 + 0.2 * random.random()))  # so that processes do not ask at the same moments
 
@@ -119,5 +118,5 @@ def _text(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _count(instances: int) -> str:
-    return "1 instance" if instances == 1 else f"{instances} instances"
+def _count(replicas: int) -> str:
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"

@@ -1,4 +1,4 @@
-"""The instances behind a name (`instances: dns`) come and go without a reload, and each is a target of its own."""
+"""The replicas behind a name (`replicas: dns`) come and go without a reload, and each is a target of its own."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Records:
 
 
 def config(port: int, more: str = "", balance: str = "") -> str:
-    """Return a configuration with the model `m` at the instances of one host."""
+    """Return a configuration with the model `m` at the replicas of one host."""
     return f"""
 providers:
-  pods: {{ type: vllm, base_url: "http://{HOST}:{port}/v1", instances: {{ every: 20ms }}{more} }}
+  pods: {{ type: vllm, base_url: "http://{HOST}:{port}/v1", replicas: {{ every: 20ms }}{more} }}
 models:
   m: {{ targets: pods/llama{balance} }}
 """
@@ -54,7 +54,7 @@ async def pods(stack: AsyncExitStack, count: int) -> list[FaultUpstream]:
     return [first, *others]
 
 
-async def test_instances_come_and_go_without_a_reload(client: httpx.AsyncClient) -> None:
+async def test_replicas_come_and_go_without_a_reload(client: httpx.AsyncClient) -> None:
     async with AsyncExitStack() as stack:
         servers = await pods(stack, 3)
         port = servers[0].port
@@ -74,22 +74,22 @@ async def test_instances_come_and_go_without_a_reload(client: httpx.AsyncClient)
         assert await targets() == set(names[:2])
         assert {dict(request.headers)["host"] for request in servers[1].requests} == {f"{HOST}:{port}"}
         records.addresses = ("127.0.0.2", "127.0.0.3")
-        await eventually(lambda: f"127.0.0.3:{port}" in gateway.gateway.instances.addresses["pods"])
+        await eventually(lambda: f"127.0.0.3:{port}" in gateway.gateway.replicas.addresses["pods"])
         assert await targets() == set(names[1:])
         assert await shown() == set(names[1:])
         records.addresses = ()
         await eventually(lambda: any("cannot be resolved" in line for line in gateway.reports))
         assert await targets(6) <= set(names[1:])  # the last addresses stay in use
         assert gateway.reports[:2] == [
-            f"provider pods: {HOST} has 2 instances",
-            f"provider pods: {HOST} has 2 instances (1 new, 1 removed)",
+            f"provider pods: {HOST} has 2 replicas",
+            f"provider pods: {HOST} has 2 replicas (1 new, 1 removed)",
         ]
-        assert gateway.count("lockgate_attempts", "pods/llama", "ok") == 66  # metrics do not name the instances
+        assert gateway.count("lockgate_attempts", "pods/llama", "ok") == 66  # metrics do not name the replicas
         records_of_calls = await gateway.records(66)
         assert {record["target"] for record in records_of_calls} == set(names)
 
 
-async def test_each_instance_has_its_own_health_and_another_one_answers_instead(client: httpx.AsyncClient) -> None:
+async def test_each_replica_has_its_own_health_and_another_one_answers_instead(client: httpx.AsyncClient) -> None:
     async with AsyncExitStack() as stack:
         servers = await pods(stack, 3)
         servers[1].on(lambda request: True, status(500))
@@ -111,11 +111,11 @@ async def test_a_name_that_never_resolved_is_an_upstream_error_until_it_does(cli
         gateway = await stack.enter_async_context(live(config(server.port), resolver=records))
         assert (await post_chat(client, gateway)).status_code in (502, 503)
         records.addresses = ("127.0.0.1",)
-        await eventually(lambda: "pods" in gateway.gateway.instances.addresses)
+        await eventually(lambda: "pods" in gateway.gateway.replicas.addresses)
         assert (await post_chat(client, gateway)).status_code == 200
 
 
-async def test_probes_reach_every_instance(client: httpx.AsyncClient) -> None:
+async def test_probes_reach_every_replica(client: httpx.AsyncClient) -> None:
     async with AsyncExitStack() as stack:
         servers = await pods(stack, 2)
         text = config(servers[0].port, ", probe: { path: /probe, every: 20ms }")
@@ -126,13 +126,13 @@ async def test_probes_reach_every_instance(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ("type: openai, instances: dns", "requires base_url"),
-        ("type: vllm, base_url: 'http://10.0.0.1:8000/v1', instances: dns", "not an address"),
-        ("type: vllm, base_url: 'http://pods:8000/v1', instances: dns, transport: httpx", "cannot be combined with a proxy"),
+        ("type: openai, replicas: dns", "requires base_url"),
+        ("type: vllm, base_url: 'http://10.0.0.1:8000/v1', replicas: dns", "not an address"),
+        ("type: vllm, base_url: 'http://pods:8000/v1', replicas: dns, transport: httpx", "cannot be combined with a proxy"),
     ],
 )
-def test_settings_under_which_instances_cannot_be_found_are_reported(settings: str, problem: str) -> None:
+def test_settings_under_which_replicas_cannot_be_found_are_reported(settings: str, problem: str) -> None:
     with pytest.raises(ConfigError) as failed:
         load.parse(f"providers: {{pods: {{{settings}}}}}\nmodels: {{m: pods/llama}}\n".encode(), "g.yaml", environ={})
     assert problem in str(failed.value)
-    assert "providers.pods.instances" in str(failed.value)
+    assert "providers.pods.replicas" in str(failed.value)

@@ -1,0 +1,1 @@
+"""Distributed engines in front of which the gateway is proven."""
