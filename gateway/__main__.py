@@ -18,6 +18,7 @@ from gateway.commands.check import check, schema
 from gateway.commands.convert import convert
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
+from gateway.commands.init import init
 from gateway.commands.key_changes import key
 from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
@@ -79,6 +80,7 @@ def cli() -> None:
 
 for command in (
     serve,
+    init,
     check,
     schema,
     openapi,

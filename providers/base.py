@@ -93,6 +93,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Whether the cost that an answer reports is what the provider charges for it."""
     brought: bool = False
     """Whether the caller supplied the credential."""
+    shared_name: str = ""
+    """`provider/model` if `name` also has the address of an instance: the name under which usage and metrics add up instances."""
     facts: object | None = None
     """The model's entry in the gateway's catalog, if this catalog is newer than the bundled one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -145,3 +146,12 @@ def upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller:
         elif kind in ("reset", "truncated"):
             kind = "closed_pre"
     return Failure(kind, error.message)
+
+
+async def pause(call: Call, seconds: float) -> None:
+    """Wait, and count the time as a pause of the call."""
+    began = time.monotonic()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        call.paused_s += time.monotonic() - began

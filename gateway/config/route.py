@@ -13,7 +13,7 @@ from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.provider import ProviderConfig
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
-Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
+Balance = Literal["weighted", "latency", "least_busy", "cost", "session", "prefix"]
 """Strategies by which a split selects a target (gateway.routing.balance)."""
 
 MAX_MODEL_DEPTH = 16
@@ -27,9 +27,12 @@ class Ref(msgspec.Struct, frozen=True, tag=True):
 
     provider: str | None
     model: str
+    instance: str = ""
+    """The address of one instance of the provider, if its instances are targets of their own."""
 
     def __str__(self) -> str:
-        return self.model if self.provider is None else f"{self.provider}/{self.model}"
+        name = self.model if self.provider is None else f"{self.provider}/{self.model}"
+        return f"{name}@{self.instance}" if self.instance else name
 
 
 class Split(msgspec.Struct, frozen=True, tag=True):

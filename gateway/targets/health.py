@@ -151,6 +151,11 @@ class TargetHealth:
         """Number of calls in the bulkhead's queue."""
         return self.bulkhead.waiting if self.bulkhead is not None else 0
 
+    @property
+    def waiting_keys(self) -> int:
+        """Number of keys with calls in the bulkhead's queue."""
+        return self.bulkhead.queue.owners if self.bulkhead is not None else 0
+
     def pick_credential(self, targets: Sequence[Target]) -> Target:
         """Return the target with the next credential that is not in cooldown. If all are in cooldown, use the one that recovers first."""
         if len(targets) == 1:

@@ -152,7 +152,7 @@ ROUTES = [
     (LOCAL + "models: {m: {targets: [local/x], balance: session}}", "models.m.balance: balance needs a split"),
     (
         LOCAL + "models: {m: {targets: {local/x: 1}, balance: sesion}}",
-        "models.m.balance: expected one of cost, latency, least_busy, session, weighted",
+        "models.m.balance: expected one of cost, latency, least_busy, prefix, session, weighted",
     ),
     (
         LOCAL + "models: {m: {targets: [{local/x: 1}, local/y], balance: latency}}",
