@@ -14,7 +14,7 @@ MAX_ROOT_FILES = 6
 
 
 def module_name(path: Path) -> str:
-    """Return the import name of a file: `gateway/upstream/pool.py` is gateway.upstream.pool, a package is its folder."""
+    """Return the import name of a file: `gateway/upstream/pool.py` is gateway.upstream.pool; a package is its folder."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -37,7 +37,7 @@ keys: {{ clients: {{ hash: "sha256:{key}" }} }}
 
 
 async def script(exchange: Exchange) -> None:
-    """Answer by the last message of the request."""
+    """Answer according to the last message of the request."""
     fields = exchange.request.json
     last = fields["messages"][-1]
     content = last["content"]

@@ -1,4 +1,4 @@
-"""Headers in which callers bring a credential: their form, and that it is never printed."""
+"""Headers in which callers bring a credential: their form, and the credential, which is never printed."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ MADE = st.lists(st.tuples(st.sampled_from(["weather", "patch", "other"]), st.sam
 
 
 def assembled(choices: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the calls of a stream as a message has them."""
+    """Return the calls of a stream as they appear in a message."""
     whole: dict[str, Any] = {}
     for choice in choices:
         piece = choice["delta"].get("function_call")

@@ -40,7 +40,7 @@ async def ask(client: httpx.AsyncClient, gateway: Live, api: Api, *, stream: boo
 
 
 def fail_at(up: FaultUpstream, model: str, script: Script) -> None:
-    """Answer requests for one model of the upstream by a script."""
+    """Answer requests for one model of the upstream with a script."""
     up.on(lambda request: request.model == model, script)
 
 

@@ -56,7 +56,7 @@ async def test_p1_sigterm_drains_500_streams_like_a_few(gateway: Start, figure: 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Allow file descriptors for a thousand streams in this process, which is caller and upstream, and in its children."""
+    """Allow file descriptors for a thousand streams in this process, which is both caller and upstream, and in its children."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8000)), hard))
     yield

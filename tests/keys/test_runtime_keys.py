@@ -24,7 +24,7 @@ from tests.flows.live import eventually
 
 
 def entry(name: str) -> KeyConfig:
-    """Return a key as a configuration has it."""
+    """Return a key as it appears in a configuration."""
     return KeyConfig(name=name, hash=f"sha256:{name.encode().hex():0>64}")
 
 

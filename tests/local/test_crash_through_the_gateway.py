@@ -1,4 +1,4 @@
-"""A crash of the engine fails only the calls in flight. The gateway reports it and answers the next call."""
+"""A crash of the engine fails only the calls in flight. The gateway reports the crash and answers the next call."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from providers.rules.fan_out import fan_out, seeds_sent
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 TYPES = {"openai_reasoning": "openai", "azure_openai": "azure", "gemini_openai": "gemini"}
-"""Names of providers in the vectors that differ from our types."""
+"""Names of providers in the vectors that differ from the gateway's types."""
 BASES = {"azure": "https://RESOURCE.openai.azure.com/openai/v1"}
 Case = dict[str, Any]
 

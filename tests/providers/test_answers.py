@@ -94,7 +94,7 @@ def _text(case: Case, response: httpx.Response) -> str:
 
 
 def _may_retry(response: httpx.Response) -> bool:
-    """Return whether the response asks the caller to retry."""
+    """Return whether the response permits a retry."""
     return "retry-after" in response.headers and response.headers.get("x-should-retry") != "false"
 
 
@@ -130,7 +130,7 @@ def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
 
 
 def _fits(key: str, expected: Any, actual: Any) -> bool:
-    """Compare a value with an expectation. Objects are partial, lists and plain values must be equal."""
+    """Compare a value with an expectation. Objects are partial; lists and plain values must be equal."""
     if key in ("extra_fields",):
         return all(name in actual for name in expected)
     if key == "finish_reasons":

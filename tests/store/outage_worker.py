@@ -1,4 +1,4 @@
-"""One process of test_outage_proof: requests decisions all the time, and records them and their waits."""
+"""One process of test_outage_proof: requests decisions all the time, and records the decisions and their waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory and the scripts of Redis decide as a plain model does, in random courses of calls and of time."""
+"""Memory and the scripts of Redis decide as a plain model does, in random sequences of calls at random times."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def join() -> AsyncIterator[Joiner]:
 
 
 async def all_joined(*limiters: RedisLimiter) -> None:
-    """Wait until each limiter counts all as members, and has sent that divisor to the store."""
+    """Wait until each limiter counts all limiters as members, and has sent this number to the store as its divisor."""
 
     def views() -> set[tuple[int, int, int]]:
         return {(one.members, one._members.divisor, one._members._sent_divisor) for one in limiters}

@@ -230,7 +230,7 @@ _COHERE_STOPS = {"COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "len
 
 
 def _cohere_error(message: str) -> Json:
-    """Return an error. Cohere's have neither a parameter nor a code, so these are equal to any."""
+    """Return an error. Cohere's errors have neither a parameter nor a code, so these two are equal to any value."""
     return {"message": message, "param": ANY, "code": ANY}
 
 

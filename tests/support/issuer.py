@@ -34,7 +34,7 @@ class LaterDatetime(datetime):
 
 
 def move_clock(monkeypatch: pytest.MonkeyPatch, callers: TokenCallers, seconds: float) -> None:
-    """Let the verification of tokens, and the memory of verified tokens, see a later time."""
+    """Let the verification of tokens, and the memory of verified tokens, use a later time."""
     monkeypatch.setattr(LaterDatetime, "seconds", seconds)
     monkeypatch.setattr("jwt.api_jwt.datetime", LaterDatetime)
     monkeypatch.setattr(callers, "_clock", lambda: time.time() + seconds)

@@ -14,7 +14,7 @@ from gateway.config.redis_address import RedisAddress, read_address
 
 
 def redis_server_program() -> str | None:
-    """Return the redis-server program to start. LOCKGATE_TEST_REDIS overrides it, for example with the one of Debian."""
+    """Return the redis-server program to start. LOCKGATE_TEST_REDIS overrides it, for example with Debian's."""
     if named := os.environ.get("LOCKGATE_TEST_REDIS"):
         return named
     try:

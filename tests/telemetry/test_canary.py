@@ -48,7 +48,7 @@ async def up() -> AsyncIterator[FaultUpstream]:
 
 
 def yaml(up: FaultUpstream, collector: Collector) -> str:
-    """Return a configuration with a secret in every place that takes one."""
+    """Return a configuration with a secret in every place that accepts one."""
     hashes = [hashlib.sha256(text.encode()).hexdigest() for text in (KEY, ADMIN)]
     models = "\n".join(f'  "{name}": up/{name}' for name in ("good", "400", "401", "429", "500", "html", "in-band"))
     return f"""

@@ -1,4 +1,4 @@
-"""Queries of past calls: every parameter selects, bad ones are named, and totals cover all that match."""
+"""Queries of past calls: every parameter selects calls, invalid ones are named, and totals cover all matching calls."""
 
 from __future__ import annotations
 
