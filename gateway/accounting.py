@@ -83,10 +83,12 @@ def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
 
 
 def bill(attempts: Iterable[Attempt]) -> Bill | None:
-    """Add up the bills of attempts. Return None if no usage is known."""
+    """Add up the bills of attempts. Return None if no usage is billed. The usage of cached answers is not."""
     prompt = output = cost = cached = 0
     is_known = False
     for attempt in attempts:
+        if attempt.cache == "hit":
+            continue
         for usage in billed_usages(attempt):
             is_known = True
             prompt += max(0, usage.prompt_tokens)
@@ -107,7 +109,12 @@ def answer_cost(attempt: Attempt) -> int | None:
 
 
 def cost_of(attempt: Attempt, usage: Usage) -> int | None:
-    """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known."""
+    """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known.
+
+    The cost of a cached answer is 0.
+    """
+    if attempt.cache == "hit":
+        return 0
     if usage.parts:
         costs = [cost_of(attempt, part) for part in usage.parts]
         known = [cost for cost in costs if cost is not None]

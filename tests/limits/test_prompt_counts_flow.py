@@ -1,4 +1,4 @@
-"""Limits and bills count what the provider counts: images by their pixels, and texts of any length by their tokens."""
+"""Limits and bills use the provider's counts: images by their pixels, and texts of any length by their tokens."""
 
 from __future__ import annotations
 
