@@ -46,7 +46,7 @@ models:
   native-cohere: cohere/bench-model
 {models}"""
 FIT_MODEL = "  bench-fit: { targets: mock/bench-model, context: { overflow: truncate, max_prompt_tokens: 8000 } }\n"
-"""A model whose prompts are counted, so that the gateway loads a tokenizer."""
+"""A model whose prompts are counted, so that the gateway opens a vocabulary."""
 FULL_YAML = """\
 store: {store}
 journal: {folder}/journal

@@ -270,7 +270,7 @@ class Gateway:
             self.issuers.start(generation.config)
 
     async def _preload_tokenizers(self, generation: Generation, *, serving: bool = False) -> None:
-        # loading a tokenizer blocks the event loop, so it is done before the first call, or in the tokenizer process
+        # loading a tokenizer.json blocks the event loop, so it is done before the first call, or in the tokenizer process
         if self._workers == 1:
             for tokenizer in generation.tokenizers():
                 await (SHARED_COUNTER.warm(tokenizer) if serving else SHARED_COUNTER.load(tokenizer))

@@ -45,13 +45,14 @@ class QuickCount:
                 counts.append(sum(map(self._known.__getitem__, pieces)))
             except KeyError:
                 long, steps = self._learn(set(pieces), steps)
-                known = {**self._known, **long} if long else self._known
-                counts.append(sum(map(known.__getitem__, pieces)))
+                counts.append(sum(map(self._known.__getitem__, pieces)))
+                for piece in long:
+                    del self._known[piece]
         return counts
 
-    def _learn(self, pieces: set[str], steps: int) -> tuple[dict[str, int], int]:
-        """Count new pieces. Return the counts of those that are too long to be kept, and the remaining steps."""
-        known, long = self._known, dict[str, int]()
+    def _learn(self, pieces: set[str], steps: int) -> tuple[list[str], int]:
+        """Count new pieces. Return those that are too long to be kept, and the remaining steps."""
+        known = self._known
         if len(known) + len(pieces) > MAX_KNOWN_PIECES:
             known.clear()
         new = {piece: piece.encode(errors="replace") for piece in pieces.difference(known)}
@@ -61,10 +62,9 @@ class QuickCount:
         steps -= len(new) + STEPS_PER_MERGED_BYTE * sum(len(new[piece]) for piece in merged)
         if steps < 0 or any(len(new[piece]) > MAX_MERGED_BYTES for piece in merged):
             raise SlowTextError  # before any of the steps of the merges
-        counts = {**dict.fromkeys(new, 1), **{piece: self._merged(new[piece]) for piece in merged}}
-        for piece, count in counts.items():
-            (known if len(piece) <= MAX_KNOWN_CHARS else long)[piece] = count
-        return long, steps
+        known.update(dict.fromkeys(new, 1))
+        known.update((piece, self._merged(new[piece])) for piece in merged)
+        return [piece for piece in new if len(piece) > MAX_KNOWN_CHARS], steps
 
     def _merged(self, piece: bytes) -> int:
         """Return the number of tokens of a piece that is not a token. The two neighbours that form the token of the lowest rank are

@@ -52,7 +52,7 @@ def texts(draw: random.Random, count: int) -> list[str]:
 @pytest.mark.usefixtures("unlimited")
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_counts_equal_those_of_the_library(name: str) -> None:
-    asked = texts(random.Random(17), examples(60_000))
+    asked = texts(random.Random(17), examples(40_000))
     expected = toktok.batch_count(asked, name, threads=1)
     assert [each for each in zip(asked, QuickCount(name)(asked), expected, strict=True) if each[1] != each[2]] == []
 
@@ -63,9 +63,9 @@ def test_counts_equal_those_of_the_library(name: str) -> None:
 def test_every_character_has_the_class_that_the_library_gives_it(name: str) -> None:
     """The count of `'s` after a character depends on whether that is a letter."""
     codes = [code for code in range(0x80, 0x110000) if not 0xD800 <= code < 0xE000]
-    asked = [f"{chr(code)}'s" for code in every(codes, 7)]
-    count, expected = QuickCount(name), toktok.batch_count(asked, name, threads=1)
-    assert [text for text, right in zip(asked, expected, strict=True) if count([text]) != [right]] == []
+    asked = [f"{chr(code)}'s" for code in every(codes, 29)]
+    expected = toktok.batch_count(asked, name, threads=1)
+    assert [each for each in zip(asked, QuickCount(name)(asked), expected, strict=True) if each[1] != each[2]] == []
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
