@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
 
 from gateway import accounting
 from gateway.call import Attempt, Call
@@ -23,6 +24,7 @@ from gateway.emulate.stops import StopStream
 from gateway.emulate.tool_calls import ToolCallStream
 from gateway.metrics import Metrics
 from gateway.response import after_disconnect, headers, receipt, time_info, upstream_answer
+from gateway.response.hooked_answer import HookedStream, hooked_stream
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.native_relay import EventReader, NativeRelay
@@ -96,7 +98,7 @@ def _chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) ->
 class UpstreamStream:
     """One upstream stream, read as the events that the caller gets."""
 
-    __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "relay", "response")
+    __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "hooked", "relay", "response")
 
     def __init__(self, exchange: UpstreamExchange, response: Response, body: Body, *, usage_asked: bool) -> None:
         self.response = response
@@ -107,6 +109,8 @@ class UpstreamStream:
         else:
             self.relay, self._stops = _chat_relay(exchange, body, usage_asked=usage_asked)
         exchange.attempt.relays.append(self.relay)
+        is_whole = exchange.upstream_calls == 1  # otherwise the hooks get the merged stream
+        self.hooked = hooked_stream(exchange) if exchange.call.hooks is not None and is_whole else None
         self._metrics: Metrics = exchange.metrics
         self._counted = 0  # irregularities that the metrics already include
         self.first = b""
@@ -114,11 +118,20 @@ class UpstreamStream:
         self.ended = False
         """Whether everything was read. The last `read` then returned the last events, without [DONE]."""
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[Any, Any, bytes]:
         """Return the next events to send. If they are the last ones, set `ended`.
 
-        Raise UpstreamError or StreamFailure if the stream breaks.
+        Raise UpstreamError or StreamFailure if the stream breaks, and GatewayError if a hook refuses it.
         """
+        return self._read() if self.hooked is None else self._read_hooked(self.hooked)
+
+    async def _read_hooked(self, hooked: HookedStream) -> bytes:
+        while True:
+            out = await hooked.pass_on(await self._read(), is_end=self.ended)
+            if out or self.ended:
+                return out
+
+    async def _read(self) -> bytes:
         relay = self.relay
         while not relay.done:
             try:
@@ -259,7 +272,7 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
             if exchange.on_begin is not None:
                 exchange.on_begin()
         while not stream.ended:
-            if call.transcript is not None:
+            if call.transcript is not None and stream.hooked is None:
                 call.transcript.append(out)
             await caller.write(out)
             if call.wants_receipt and time_info.has_times(out):

@@ -140,6 +140,7 @@ class Gateway:
             runtime_teams=self.runtime_teams,
             issuers=self.issuers,
             responses=self._new_response_store(config),
+            report=self.report,
             limiter_for=self._limit_store.limiter_for,
         )
 
