@@ -94,7 +94,10 @@ class DenyConfig(Struct, frozen=True):
     ] = ()
     action: Annotated[
         Literal["refuse", "replace"],
-        Meta(description="`refuse`: the call ends with an error. `replace`: `[removed]` takes the place of the match.", examples=["replace"]),
+        Meta(
+            description="`refuse`: the call ends with an error. `replace`: `[removed]` takes the place of the match.",
+            examples=["replace"],
+        ),
     ] = "refuse"
     on: Annotated[
         tuple[Side, ...],

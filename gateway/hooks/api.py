@@ -22,8 +22,6 @@ Kind = Literal["text", "reasoning", "arguments", "other"]
 """The kind of a text: what a person wrote or reads, the reasoning of a model, the arguments of a tool call, or another string."""
 Failure = Literal["open", "closed"]
 """The consequence of a hook that fails or misses its deadline: the call goes on without the hook, or it ends with an error."""
-
-
 MAX_BEFORE_CHARS = 4096
 
 
@@ -71,8 +69,9 @@ class Chunk(Struct, frozen=True):
     """A piece of the answer.
 
     `text` begins with the text that the hook held back at the previous piece of the same channel, and `before` is the end of
-    the text that it has sent, at most MAX_BEFORE_CHARS characters. A JSON answer is one piece per text. `channel` names the place of the text, such as `choices[0].delta.content`. `is_last` is true for the
-    last piece of a channel, of which nothing can be held back.
+    the text that it has sent, at most MAX_BEFORE_CHARS characters. A JSON answer is one piece per text. `channel` names the
+    place of the text, such as `choices[0].delta.content`. `is_last` is true for the last piece of a channel, of which nothing
+    can be held back.
     """
 
     call: CallFacts

@@ -33,7 +33,7 @@ from gateway.streams.resumed import ResumedStream
 from gateway.tokens.inputs import answer_count
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, StreamDecoder, Usage
+from providers.base import Body, StreamDecoder
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
@@ -316,7 +316,7 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     if call.wants_usage or call.wants_receipt:
         await accounting.count_missing(call)
     if call.wants_usage:
-        out += _own_usage(exchange, opening)
+        out += receipt.own_usage(call, attempt, opening)
     if call.wants_receipt:
         _settle_times(exchange)
         out += receipt.receipt_chunk(call, opening)
@@ -341,17 +341,3 @@ def _settle_times(exchange: UpstreamExchange) -> None:
     attempt.time_info = attempt.time_info or time_info.of_exchange(exchange) or time_info.measured(call, attempt)
     accounting.settle(call)
     attempt.ms = exchange.elapsed_ms()
-
-
-def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:
-    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string, else b""."""
-    call, attempt = exchange.call, exchange.attempt
-    if call.transcript is not None and call.transcript.handovers:
-        accounting.settle(call)
-        usage: Usage | None = accounting.continued_usage(call)
-    elif attempt.usage is None and attempt.stop_matched is not None:
-        accounting.settle(call)
-        usage = attempt.usage
-    else:
-        return b""
-    return receipt.usage_chunk(call, usage, opening) if usage is not None else b""
