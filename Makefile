@@ -65,7 +65,7 @@ docs: $(DOCS)/.installed ## Build the documentation website in build/site and ch
 lock: ## Update the lock files (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
 	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
-	$(call compile,image,pyproject.toml requirements/build.in --extra local --extra top --extra otel --extra jwt --constraint requirements/run.txt)
+	$(call compile,image,pyproject.toml requirements/build.in --extra local --extra top --extra otel --extra jwt --extra patterns --constraint requirements/run.txt)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
 	$(call compile,tools,requirements/tools.in)
 	$(call compile,docs,requirements/docs.in)

@@ -34,7 +34,7 @@ class MaskConfig(Struct, frozen=True):
 
 
 class GuardConfig(Struct, frozen=True):
-    """The HTTP guard: a service that is asked whether texts may pass."""
+    """The HTTP guard: a service that decides whether texts may pass."""
 
     url: Annotated[
         Annotated[Secret, Meta(extra={"form": "webhook"})],
@@ -87,7 +87,7 @@ class DenyConfig(Struct, frozen=True):
     patterns: Annotated[
         tuple[str, ...],
         Meta(
-            description="Regular expressions in the syntax of RE2, whose time grows linearly with the text. Requires `pip install "
+            description="Regular expressions in the syntax of RE2. Their time grows linearly with the text. Requires `pip install "
             "lockgate[patterns]`.",
             examples=[["PRJ-[0-9]{6}"]],
         ),

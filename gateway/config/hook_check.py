@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.config.extras import has_extra
 from gateway.config.formats import Address
 from gateway.config.hook import DenyConfig, GuardConfig, HookConfig
 from gateway.config.problem import Problems
@@ -75,10 +76,10 @@ def _check_deny(deny: DenyConfig, where: str, problems: Problems) -> None:
 
 def pattern_problem(pattern: str) -> str | None:
     """Return what is wrong with a pattern of RE2, or None."""
-    try:
-        import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
+    if not has_extra("patterns"):
         return "requires packages that are not installed: install lockgate[patterns]"
+    import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
     options = re2.Options()
     options.log_errors = False
     try:

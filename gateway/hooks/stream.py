@@ -73,7 +73,7 @@ class HookedEvents:
             return [*(await self._flush(None) if data == b"[DONE]" else []), raw + b"\n\n"]
         slots, groups = slots_of(event), ended_groups(event)
         before: list[bytes] = []
-        written = {slot.group: slot.channel for slot in slots if slot.text}
+        written = {slot.group: slot.channel for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call begins empty
         if groups is None:
             before += await self._flush(None)
         else:

@@ -133,7 +133,7 @@ class Passthrough:
         attempt.upstream_id = upstream_id(response.headers)
         copy = copy_for(passed.method, response.status, response.headers)
         call.first_byte_at = time.monotonic()
-        hooked = answer_filter(call.hooks, response.headers, response.status)
+        hooked = answer_filter(call.hooks, response.headers, response.status) if passed.method != "HEAD" else None
         sent_headers: Headers = response_headers(response.headers, common_headers(call), rule)
         if hooked is not None:
             sent_headers = hooked_headers(sent_headers)
@@ -161,7 +161,7 @@ class Passthrough:
         if hooked is not None:
             rest = await hooked.feed(rest) + await hooked.end()
         if not caller.head_sent:
-            await caller.start_response(response.status, sent_headers)
+            await caller.start_response(response.status, [*sent_headers, (b"content-length", b"%d" % len(rest))])
         await caller.finish(rest)
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
         if copy is not None and (reported := copy.reported()) is not None:

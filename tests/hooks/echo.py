@@ -176,7 +176,7 @@ def echo(size: int = 3, text_of: Any = said) -> Script:
         path = request.path.partition("?")[0]
         text = text_of(request.body)
         arguments = json.dumps({"to": text, "n": 1})
-        stream, answer = _made(path, text, arguments, size, int(asked.get("n") or 1))
+        stream, answer = answers_of(path, text, arguments, size, int(asked.get("n") or 1))
         if not asked.get("stream"):
             body = json.dumps(answer).encode()
             head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -190,7 +190,7 @@ def echo(size: int = 3, text_of: Any = said) -> Script:
     return script
 
 
-def _made(path: str, text: str, arguments: str, size: int, choices: int) -> tuple[list[bytes], Json]:
+def answers_of(path: str, text: str, arguments: str, size: int, choices: int) -> tuple[list[bytes], Json]:
     """Return the stream and the JSON answer of the API at a path."""
     if path.endswith("/chat/completions"):
         return chat_stream(text, arguments, size, choices), chat_answer(text, arguments, choices)
