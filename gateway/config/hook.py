@@ -56,7 +56,7 @@ class GuardConfig(Struct, frozen=True):
         str | None,
         Meta(description="The model that a question in the format `moderations` names.", examples=["omni-moderation-latest"]),
     ] = None
-    on: Annotated[
+    checks: Annotated[
         tuple[Side, ...],
         Meta(description="What is checked. Default: requests and answers.", examples=[["input"]]),
     ] = SIDES
@@ -99,7 +99,7 @@ class DenyConfig(Struct, frozen=True):
             examples=["replace"],
         ),
     ] = "refuse"
-    on: Annotated[
+    checks: Annotated[
         tuple[Side, ...],
         Meta(description="What is checked. Default: requests and answers.", examples=[["output"]]),
     ] = SIDES
@@ -137,7 +137,7 @@ class HookConfig(Struct, frozen=True):
         GuardConfig | None,
         Meta(
             description="Ask a service about requests and answers.",
-            examples=[{"url": "https://guard.example.com/check", "on": ["input"]}],
+            examples=[{"url": "https://guard.example.com/check", "checks": ["input"]}],
         ),
     ] = None
     deny: Annotated[

@@ -57,15 +57,15 @@ def _check_guard(guard: GuardConfig, where: str, problems: Problems) -> None:
         problems.add_at_path(f"{where}.guard.url", "the URL is not https: use https, or set allow_http: true")
     if guard.model is not None and guard.format != "moderations":
         problems.add_at_path(f"{where}.guard.model", "has an effect only with format: moderations")
-    if not guard.on:
-        problems.add_at_path(f"{where}.guard.on", "the list is empty: name input, output or both")
+    if not guard.checks:
+        problems.add_at_path(f"{where}.guard.checks", "the list is empty: name input, output or both")
 
 
 def _check_deny(deny: DenyConfig, where: str, problems: Problems) -> None:
     if not deny.words and not deny.patterns:
         problems.add_at_path(f"{where}.deny", "the list is empty: add words or patterns")
-    if not deny.on:
-        problems.add_at_path(f"{where}.deny.on", "the list is empty: name input, output or both")
+    if not deny.checks:
+        problems.add_at_path(f"{where}.deny.checks", "the list is empty: name input, output or both")
     for index, word in enumerate(deny.words):
         if not word.strip():
             problems.add_at_path(f"{where}.deny.words[{index}]", "expected a word or phrase, got nothing")

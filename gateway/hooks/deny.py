@@ -14,7 +14,6 @@ from gateway.config.hook import DenyConfig
 from gateway.hooks.api import Change, Chunk, Emit, Hook, Refuse, Request
 
 REMOVED = "[removed]"
-CODE = "content_denied"
 
 
 Span = tuple[int, int]
@@ -49,18 +48,18 @@ class DenyList(Hook):
 
     def request(self, request: Request) -> Change | Refuse | None:
         """Return the texts without denied matches, or refuse the request."""
-        if "input" not in self._config.on:
+        if "input" not in self._config.checks:
             return None
         changed = {each.path: _removed(each.text, 0, spans) for each in request.texts if (spans := self._spans(each.text))}
         if not changed:
             return None
         if self._config.action == "refuse":
-            return Refuse(f"'{next(iter(changed))}' contains a text that this gateway does not allow. Remove it.", CODE)
+            return Refuse(f"'{next(iter(changed))}' contains a text that this gateway does not allow. Remove it.", code="content_denied")
         return Change(changed, "removed denied texts")
 
     def follows(self, state: dict[str, Any]) -> bool:
         """Return whether answers are checked."""
-        return "output" in self._config.on
+        return "output" in self._config.checks
 
     def chunk(self, chunk: Chunk) -> Emit | Refuse | None:
         """Return the text without denied matches, or refuse the answer. Hold back what may be the beginning of a match."""
@@ -68,7 +67,7 @@ class DenyList(Hook):
         text = before + chunk.text
         spans = self._spans(text, len(before), is_open=not chunk.is_last)
         if spans and self._config.action == "refuse":
-            return Refuse("The answer contains a text that this gateway does not allow.", CODE)
+            return Refuse("The answer contains a text that this gateway does not allow.", code="content_denied")
         cut = len(text) if chunk.is_last else len(text) - self._open_chars(chunk.text)
         cut = min([cut, *(start for start, end in spans if start < cut < end)])
         ready = [span for span in spans if span[1] <= cut]

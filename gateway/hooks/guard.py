@@ -15,7 +15,6 @@ import msgspec
 from gateway.config.hook import GuardConfig
 from gateway.hooks.api import CallFacts, Change, Chunk, Emit, Hook, Refuse, Request, Text
 
-CODE = "content_refused"
 DEFAULT_MESSAGE = "The guard of this gateway refused the call."
 MAX_MESSAGE_CHARS = 500
 
@@ -59,7 +58,7 @@ class Guard(Hook):
     async def request(self, request: Request) -> Change | Refuse | None:
         """Return the decision on a request."""
         texts = [each for each in request.texts if each.kind != "other" or " " in each.text.strip()]
-        if "input" not in self._config.on or not texts:
+        if "input" not in self._config.checks or not texts:
             return None
         verdict = await self._decide("request", request.call, texts)
         if verdict.action == "replace":
@@ -69,7 +68,7 @@ class Guard(Hook):
 
     def follows(self, state: dict[str, Any]) -> bool:
         """Return whether answers are checked."""
-        return "output" in self._config.on
+        return "output" in self._config.checks
 
     async def chunk(self, chunk: Chunk) -> Emit | Refuse | None:
         """Return the decision on a piece of the answer. Hold back the pieces of a stream until they fill the window."""
@@ -100,4 +99,6 @@ class Guard(Hook):
 
 
 def _refusal(verdict: Verdict) -> Refuse | None:
-    return Refuse(verdict.message[:MAX_MESSAGE_CHARS] or DEFAULT_MESSAGE, CODE) if verdict.action == "refuse" else None
+    if verdict.action != "refuse":
+        return None
+    return Refuse(verdict.message[:MAX_MESSAGE_CHARS] or DEFAULT_MESSAGE, code="content_refused")

@@ -82,7 +82,7 @@ REFUSED = [
     ('  - { deny: { patterns: ["("] } }', "hooks[0].deny.patterns[0]", "missing )"),
     ('  - { deny: { patterns: ["a*"] } }', "hooks[0].deny.patterns[0]", "matches the empty text"),
     ('  - { deny: { patterns: ["(?=a)"] } }', "hooks[0].deny.patterns[0]", "RE2"),
-    ("  - { deny: { words: [a], on: [] } }", "hooks[0].deny.on", "name input, output or both"),
+    ("  - { deny: { words: [a], checks: [] } }", "hooks[0].deny.checks", "name input, output or both"),
     ('  - { guard: { url: "http://guard.example.com/x" } }', "hooks[0].guard.url", "use https"),
     ('  - { guard: { url: "https://u:p@guard.example.com/x" } }', "hooks[0].guard.url", "do not write the password"),
     ('  - { guard: { url: "https://g.example.com/x", model: a } }', "hooks[0].guard.model", "format: moderations"),

@@ -55,7 +55,7 @@ async def test_a_denied_word_refuses_the_request_and_the_answer() -> None:
 
 
 async def test_only_the_configured_side_is_checked() -> None:
-    inputs, outputs = DenyList(DenyConfig(words=WORDS, on=("input",))), DenyList(DenyConfig(words=WORDS, on=("output",)))
+    inputs, outputs = DenyList(DenyConfig(words=WORDS, checks=("input",))), DenyList(DenyConfig(words=WORDS, checks=("output",)))
     assert await run_text(inputs, "nightfall") == "nightfall"
     assert await run_request(outputs, ask("nightfall")) == ask("nightfall")
 

@@ -38,7 +38,7 @@ class Wrap(Hook):
 
 
 class Both(Hook):
-    """Returns what it is told."""
+    """Returns a given result."""
 
     def __init__(self, result: Any) -> None:
         self.result = result
