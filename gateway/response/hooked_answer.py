@@ -22,7 +22,7 @@ async def hooked_json(exchange: UpstreamExchange, body: bytes) -> bytes:
 class HookedStream:
     """The events of one stream as the hooks change them."""
 
-    __slots__ = ("_attempt", "_events", "_pieces", "_transcript")
+    __slots__ = ("_attempt", "_events", "_keeps", "_pieces", "_unhooked")
 
     def __init__(self, run: HookRun, attempt: Attempt, transcript: Transcript | None) -> None:
         is_continued = transcript is not None and bool(transcript.handovers)
@@ -31,20 +31,23 @@ class HookedStream:
         self._events = HookedEvents(run, self._pieces)
         self._events.started = is_continued
         self._attempt = attempt
-        self._transcript = transcript
+        self._keeps = transcript is not None
+        self._unhooked: list[bytes] = []
 
     async def pass_on(self, out: bytes, *, is_end: bool) -> bytes:
-        """Return the events to send for these events, possibly none. Raise GatewayError if a hook refuses them.
-
-        The transcript gets the events as they arrived, because another target continues the text as its request has it.
-        """
-        if self._transcript is not None and not is_end:
-            self._transcript.append(out)
+        """Return the events to send for these events, possibly none. Raise GatewayError if a hook refuses them."""
+        if self._keeps and not is_end:
+            self._unhooked.append(out)
         sent = await self._events.feed(out)
         if is_end:
             sent += await self._events.end()
         _take_notes(self._attempt, self._pieces)
         return sent
+
+    def take_unhooked(self) -> bytes:
+        """Return the events since the last call as they arrived: another target continues the text as its request has it."""
+        events, self._unhooked = b"".join(self._unhooked), []
+        return events
 
 
 def hooked_stream(exchange: UpstreamExchange) -> HookedStream | None:

@@ -272,8 +272,8 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
             if exchange.on_begin is not None:
                 exchange.on_begin()
         while not stream.ended:
-            if call.transcript is not None and stream.hooked is None:
-                call.transcript.append(out)
+            if call.transcript is not None:
+                call.transcript.append(out if stream.hooked is None else stream.hooked.take_unhooked())
             await caller.write(out)
             if call.wants_receipt and time_info.has_times(out):
                 attempt.time_info = time_info.read_event_times(out) or attempt.time_info

@@ -7,11 +7,12 @@ from typing import Any
 
 import httpx
 
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.behaviours import chat_chunk, sse
+from tests.faults.upstream_server import FIN, FaultUpstream
 from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, one_model, post_as, receipt_of, serving
 from tests.flows.live import live
 from tests.hooks.echo import echo
-from tests.support.apis import ALL, Api
+from tests.support.apis import ALL, CHAT_API, Api
 
 EMAIL, IBAN, CARD, PHONE = "ada@example.org", "DE89 3704 0044 0532 0130 00", "4111 1111 1111 1111", "+49 30 901820"
 KEY = "sk-proj-abcdefghijklmnopqrstuv"
@@ -149,3 +150,28 @@ async def test_explain_shows_the_masked_request(up: FaultUpstream, client: httpx
     async with live(one_model(up, MASK), environ={"UP_KEY": CREDENTIAL}) as gateway:
         plan = await client.post(gateway.base_url + "/explain", json=chat(text=TEXT))
     assert "[EMAIL_1]" in plan.json()["targets"][0]["request"]["body"]["messages"][0]["content"]
+
+
+async def test_a_mask_that_a_broken_stream_cuts_is_restored_by_the_continuation(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    for first in (("to [EMA",), ("", "to [EM", "A"), ("[", "EMA")):
+        provider = f'{{ type: vllm, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
+        yaml = f"providers: {{ a: {provider}, b: {provider} }}\nmodels: {{ m: {{ targets: [a/x, b/y], continue_on_cut: true }} }}\n{MASK}"
+        async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+            up.once(sse(chat_chunk("say ", role="assistant"), *map(chat_chunk, first), ending=FIN))
+            up.once(sse(chat_chunk("IL_1]."), chat_chunk(finish="stop"), b"[DONE]"))
+            answer = await post_as(CHAT_API, client, gateway, text=EMAIL, stream=True)
+            told = CHAT_API.read(answer)
+            assert (told.text, told.stop) == (f"say {''.join(first).replace('[EMA', EMAIL)}.", "stop"), answer.text
+    assert EMAIL not in sent(up)
+    assert up.requests[-1].json["messages"][-1] == {"role": "assistant", "content": "say [EMA"}
+
+
+async def test_a_target_that_breaks_before_a_text_is_sent_is_followed_by_the_next(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    provider = f'{{ type: vllm, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
+    yaml = f"providers: {{ a: {provider}, b: {provider} }}\nmodels: {{ m: {{ targets: [a/x, b/y], continue_on_cut: true }} }}\n{MASK}"
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        up.once(sse(chat_chunk("[EMA", role="assistant"), ending=FIN))
+        up.once(sse(chat_chunk("[EMAIL_1]", role="assistant"), chat_chunk(finish="stop"), b"[DONE]"))
+        answer = await post_as(CHAT_API, client, gateway, text=EMAIL, stream=True)
+        assert CHAT_API.read(answer).text == EMAIL
+        assert answer.headers["x-gateway-target"] == "b/y"
