@@ -146,7 +146,10 @@ class HookConfig(Struct, frozen=True):
     ] = None
     deadline: Annotated[
         Duration | None,
-        Meta(description="Maximum time of one call of the hook at one point, at most 60s. Default: 1s; `guard`: 5s.", examples=["200ms"]),
+        Meta(
+            description="Maximum time of one call of the hook at one point, at most 60s. Default: 1s; `guard`: 5s; `mask` and `deny`: 30s.",
+            examples=["200ms"],
+        ),
     ] = None
     failure: Annotated[
         Literal["open", "closed"] | None,

@@ -23,6 +23,8 @@ Kind = Literal["text", "reasoning", "arguments", "other"]
 Failure = Literal["open", "closed"]
 """The consequence of a hook that fails or misses its deadline: the call goes on without the hook, or it ends with an error."""
 MAX_BEFORE_CHARS = 4096
+MAX_LOOP_CHARS = 50_000
+"""Characters of a request above which the included hooks work in a thread, so that other calls do not wait."""
 
 
 class CallFacts(Struct, frozen=True):
@@ -54,6 +56,11 @@ class Request(Struct, frozen=True):
     call: CallFacts
     texts: tuple[Text, ...]
     state: dict[str, Any]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the texts have more than MAX_LOOP_CHARS characters."""
+        return sum(len(each.text) for each in self.texts) > MAX_LOOP_CHARS
 
 
 class Target(Struct, frozen=True):

@@ -6,8 +6,9 @@ held back while a word may continue, and `window` characters for patterns.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol
 
 from gateway.config.hook import DenyConfig
@@ -46,10 +47,13 @@ class DenyList(Hook):
         self._starts = {word[:end].lower() for word in words for end in range(1, len(word) + 1)}
         self._longest = max(map(len, words), default=0)
 
-    def request(self, request: Request) -> Change | Refuse | None:
+    def request(self, request: Request) -> Change | Refuse | Awaitable[Change | Refuse | None] | None:
         """Return the texts without denied matches, or refuse the request."""
         if "input" not in self._config.checks:
             return None
+        return asyncio.to_thread(self._check, request) if request.is_large else self._check(request)
+
+    def _check(self, request: Request) -> Change | Refuse | None:
         changed = {each.path: _removed(each.text, 0, spans) for each in request.texts if (spans := self._spans(each.text))}
         if not changed:
             return None

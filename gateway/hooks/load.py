@@ -19,6 +19,8 @@ from providers.base import WireRequest
 
 DEFAULT_DEADLINE_S = 1.0
 DEFAULT_GUARD_DEADLINE_S = 5.0
+DEFAULT_TEXT_DEADLINE_S = 30.0
+"""Default of the masker and the deny list: a request of 32 MiB takes seconds."""
 MAX_ANSWER_BYTES = 4 << 20
 
 
@@ -38,7 +40,9 @@ def loaded(hook: Hook, name: str = "hook", *, deadline_s: float = DEFAULT_DEADLI
 
 
 def _loaded(config: HookConfig, hook: Hook) -> LoadedHook:
-    default = DEFAULT_GUARD_DEADLINE_S if config.guard is not None else DEFAULT_DEADLINE_S
+    default = DEFAULT_DEADLINE_S if config.use is not None else DEFAULT_TEXT_DEADLINE_S
+    if config.guard is not None:
+        default = DEFAULT_GUARD_DEADLINE_S
     made = loaded(hook, config.name, deadline_s=config.deadline or default)
     return made._replace(failure=config.failure or hook.failure)
 

@@ -7,8 +7,10 @@ is not used. The original values exist only in the memory of the call.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
+from collections.abc import Awaitable
 from typing import Any
 
 from gateway.config.hook import MaskConfig
@@ -52,8 +54,11 @@ class Masker(Hook):
         self._recognizer = Recognizer(config.kinds)
         self._restores = config.restore
 
-    def request(self, request: Request) -> Change | None:
+    def request(self, request: Request) -> Change | Awaitable[Change | None] | None:
         """Return the texts with masks."""
+        return asyncio.to_thread(self._mask, request) if request.is_large else self._mask(request)
+
+    def _mask(self, request: Request) -> Change | None:
         masks = _masks(request.state)
         for text in request.texts:
             masks.foreign |= {word for word in _MASK.findall(text.text) if word not in masks.values} if "[" in text.text else set()

@@ -28,6 +28,10 @@ _API_KEYS = (
     r"fw_[A-Za-z0-9]{22,64}", r"dop_v1_[0-9a-f]{64}", r"sq0[a-z]{3}-[A-Za-z0-9_-]{22,64}", r"key-[0-9a-f]{32}",
 )  # fmt: skip
 MIN_CARD_DIGITS = 13
+_DIGITS = re.compile(r"[0-9]+")
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+"""The digits of the doubled value of each digit, added up."""
+_LETTERS = {chr(ord("A") + at): str(at + 10) for at in range(26)}
 _MARKS: dict[MaskKind, str] = {"email": "@", "jwt": "eyJ"}
 """Texts that every value of a kind contains: a text without them need not be searched."""
 _NOT_IN_WORD = r"(?<![A-Za-z0-9_])"
@@ -67,14 +71,16 @@ class Recognizer:
 
     def find(self, text: str) -> list[Found]:
         """Return the values in a text, in order and without overlaps."""
-        taken: list[Found] = []
+        found: list[Found] = []
+        taken = bytearray(len(text))
         for kind, pattern, check in self._patterns:
             if _MARKS.get(kind, "") not in text:
                 continue
             for start, end in _matches(text, pattern, check):
-                if all(end <= other.start or start >= other.end for other in taken):
-                    taken.append(Found(start, end, kind))
-        return sorted(taken)
+                if not any(taken[start:end]):
+                    taken[start:end] = b"\x01" * (end - start)
+                    found.append(Found(start, end, kind))
+        return sorted(found)
 
 
 Check = Callable[[str], int]
@@ -92,34 +98,35 @@ def _matches(text: str, pattern: re.Pattern[str], check: Check | None) -> Iterat
 
 def _card(text: str) -> int:
     """Return the length of the longest card number with which the text begins, or 0."""
-    digits: list[int] = []
-    found = 0
-    for at, char in enumerate(text):
-        if not char.isdigit():
-            continue
-        digits.append(int(char))
-        is_whole = at + 1 == len(text) or not text[at + 1].isdigit()
-        if is_whole and len(digits) >= MIN_CARD_DIGITS and len(set(digits)) > 1 and _has_check_digit(digits):
-            found = at + 1
-    return found
+    ends = [match.end() for match in _DIGITS.finditer(text)]
+    for end in reversed(ends):
+        digits = _bare(text[:end])
+        if len(digits) >= MIN_CARD_DIGITS and _has_check_digit(digits) and len(set(digits)) > 1:
+            return end
+    return 0
 
 
-def _has_check_digit(digits: list[int]) -> bool:
-    total = sum(digits[-1::-2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
+def _has_check_digit(digits: str) -> bool:
+    total = sum(map(int, digits[-1::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))
     return total % 10 == 0
+
+
+def _bare(text: str) -> str:
+    return text.replace(" ", "").replace("-", "")
 
 
 def _iban(text: str) -> int:
     """Return the length of the account number with which the text begins, or 0."""
     length = _IBAN_LENGTHS.get(text[:2].upper(), 0)
-    end, chars = 0, ""
-    while end < len(text) and len(chars) < length:
-        chars += text[end] if text[end].isalnum() else ""
-        end += 1
+    chars = _bare(text)[:length].upper()
     if not length or len(chars) < length:
         return 0
-    number = "".join(str(int(char, 36)) for char in (chars[4:] + chars[:4]).upper())
-    return end if int(number) % 97 == 1 else 0
+    if int("".join([_LETTERS.get(char, char) for char in chars[4:] + chars[:4]])) % 97 != 1:
+        return 0
+    end = length
+    while len(_bare(text[:end])) < length:
+        end += 1
+    return end
 
 
 def _ip(text: str) -> int:

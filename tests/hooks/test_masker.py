@@ -83,6 +83,11 @@ async def test_masks_stay_in_the_answer_if_they_are_not_restored() -> None:
     assert await run_text(Masker(MaskConfig(restore=False)), "[EMAIL_1]", request=ask("a@x.org")) == "[EMAIL_1]"
 
 
+async def test_a_large_request_is_masked_as_well() -> None:
+    text = "word " * 20_000
+    assert await masked(text + "a@x.org") == text + "[EMAIL_1]"
+
+
 async def test_media_and_names_of_models_are_not_changed() -> None:
     image = "data:image/png;base64," + "4111111111111111" * 8
     request = {"model": "a@x.org", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": image}}]}]}
