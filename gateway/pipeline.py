@@ -236,7 +236,8 @@ class Pipeline:
         if call.answered_by is not None:
             call.answered_by.cost = accounting.answer_cost(call.answered_by)
         self.ledger.book(call, ended)
-        settle_hooks(call, ended)
+        if call.hooks is not None:
+            settle_hooks(call, ended)
         self._call_metrics.record(call, ended)
         self._log.add(call, ended)
         if call.trace is not None:
@@ -339,9 +340,7 @@ class Pipeline:
 
 
 def _phase(call: Call, caller: Caller) -> str:
-    if caller.head_sent:
-        return "mid"
-    return "pre" if call.is_written else "queue"
+    return "mid" if caller.head_sent else "pre" if call.is_written else "queue"
 
 
 def _uncancel() -> None:

@@ -45,9 +45,9 @@ async def hook_request(hooks: HookSet | None, call: Call) -> None:
 
 
 def settle_hooks(call: Call, ended: float) -> None:
-    """Tell the hooks of a call its outcome."""
-    if call.hooks is not None:
-        call.hooks.set.settle(call.hooks, partial(_outcome, call, ended, call.hooks.facts))
+    """Tell the hooks of a call, which has some, its outcome."""
+    assert call.hooks is not None
+    call.hooks.set.settle(call.hooks, partial(_outcome, call, ended, call.hooks.facts))
 
 
 def _outcome(call: Call, ended: float, facts: CallFacts, state: dict[str, Any]) -> Settled:

@@ -22,12 +22,12 @@ async def hooked_json(exchange: UpstreamExchange, body: bytes) -> bytes:
 class HookedStream:
     """The events of one stream as the hooks change them."""
 
-    __slots__ = ("_attempt", "_events", "_keeps", "_pieces", "_unhooked")
+    __slots__ = ("_attempt", "_events", "_keeps", "_pieces", "_run", "_unhooked")
 
     def __init__(self, run: HookRun, attempt: Attempt, transcript: Transcript | None) -> None:
         is_continued = transcript is not None and bool(transcript.handovers)
         self._pieces = run.pieces if is_continued and run.pieces is not None else Pieces()
-        run.pieces = self._pieces
+        self._run = run
         self._events = HookedEvents(run, self._pieces)
         self._events.started = is_continued
         self._attempt = attempt
@@ -45,7 +45,11 @@ class HookedStream:
         return sent
 
     def take_unhooked(self) -> bytes:
-        """Return the events since the last call as they arrived: another target continues the text as its request has it."""
+        """Return the events since the last call as they arrived: another target continues the text as its request has it.
+
+        Only the stream that the caller gets calls this method, so its pieces are those that a continuation takes over.
+        """
+        self._run.pieces = self._pieces
         events, self._unhooked = b"".join(self._unhooked), []
         return events
 

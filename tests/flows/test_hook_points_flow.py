@@ -277,3 +277,15 @@ async def test_a_reload_adds_and_removes_hooks(up: FaultUpstream, client: httpx.
         after = await client.post(gateway.base_url + "/chat/completions", json=chat(text="nightfall"))
     assert [each.status_code for each in (before, denied, still, after)] == [200, 400, 400, 200]
     await eventually(lambda: up.ledger.open == 0)
+
+
+async def test_a_refusal_in_a_hedged_call_ends_the_call(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on(lambda request: True, saying("it is nightfall"))
+    provider = f'{{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
+    models = "models: { m: { targets: [a/x, b/y], hedge: { after: 1ms } } }"
+    yaml = f"providers: {{ a: {provider}, b: {provider} }}\n{models}\nhooks: [{{ deny: {{ words: [nightfall] }} }}]\n"
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for stream in (False, True):
+            answer = await client.post(gateway.base_url + "/chat/completions", json=chat(stream=stream))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_denied")
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)

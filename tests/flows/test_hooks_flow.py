@@ -125,7 +125,7 @@ async def test_token_ids_are_refused_because_no_hook_can_read_them(up: FaultUpst
     assert up.requests == []
 
 
-async def test_values_do_not_leave_in_hedges_mirrors_and_fallbacks(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_values_do_not_leave_in_mirrored_calls(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(lambda request: True, echo())
     provider = f'{{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
     yaml = f"providers: {{ a: {provider}, b: {provider} }}\nmodels: {{ m: {{ targets: [a/x, b/y], mirror: b/z }} }}\n{MASK}"
