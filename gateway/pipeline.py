@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import structs
 
 from gateway import accounting
+from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.hook_points import begin_hooks, hook_request, settle_hooks
@@ -96,6 +97,7 @@ class Pipeline:
         passed: Rules | None = None,
         storage: ResponseStorage,
         hooks: HookSet | None = None,
+        caching: Caching | None = None,
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
@@ -110,7 +112,7 @@ class Pipeline:
         self.passed = passed
         self._passthrough = WebSocketPassthrough(metrics, limits, health)
         self._call_metrics = CallMetrics(metrics)
-        self.failover = Failover(metrics, limits, health, budget, hedges)
+        self.failover = Failover(metrics, limits, health, budget, hedges, caching=caching)
         self._log = log
         self.watch = watch
         self.deadlines = deadlines
@@ -125,9 +127,7 @@ class Pipeline:
         self.storage = storage
         self.hooks = hooks
 
-    def serve(
-        self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None]:
+    def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one call and account for it."""
         # not a coroutine, because every await of the call would pass through it
         translator = dialect.translator()
