@@ -175,3 +175,15 @@ async def test_a_target_that_breaks_before_a_text_is_sent_is_followed_by_the_nex
         answer = await post_as(CHAT_API, client, gateway, text=EMAIL, stream=True)
         assert CHAT_API.read(answer).text == EMAIL
         assert answer.headers["x-gateway-target"] == "b/y"
+
+
+async def test_a_cached_answer_is_restored_with_the_values_of_the_call_that_gets_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    up.on(lambda request: True, echo())
+    provider = f'{{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
+    cache = "{ targets: up/mock, cache: { ttl: 60s, scope: global } }"
+    async with live(f"providers: {{ up: {provider} }}\nmodels: {{ m: {cache} }}\n{MASK}", environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for stream in (False, True):
+            for email in ("a@example.org", "b@example.org"):
+                answer = await post_as(CHAT_API, client, gateway, text=email, stream=stream)
+                assert CHAT_API.read(answer).text == f"You wrote {email}."
+    assert len(up.requests) == 2, "the answers of the second address are cached"
