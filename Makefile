@@ -70,7 +70,7 @@ dist: $(TOOLS)/.installed ## Build the wheel and the source distribution in dist
 lock: ## Update the lock files (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
 	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
-	$(call compile,image,pyproject.toml requirements/build.in --extra local --extra top --extra otel --extra jwt --extra tokenizers --constraint requirements/run.txt)
+	$(call compile,image,pyproject.toml requirements/build.in --extra local --extra top --extra otel --extra jwt --extra tokenizers --extra patterns --constraint requirements/run.txt)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
 	$(call compile,tools,requirements/tools.in)
 	$(call compile,release,requirements/release.in --constraint requirements/tools.txt)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.catalog.prices import TokenPrice
     from gateway.config.secret import Secret
     from gateway.errors import GatewayError, Headers
+    from gateway.hooks.run import HookRun
     from gateway.http.captured import CapturedContent
     from gateway.keys.virtual_key import VirtualKey
     from gateway.store.limit import Reservation
@@ -232,6 +233,8 @@ class Call(Struct, eq=False):
     """
     passed: PassedRequest | None = None
     """The request of a call that is passed to a provider as it is."""
+    hooks: HookRun | None = None
+    """The run of the hooks, if any are configured."""
     trace: CallTrace | None = None
     """The spans of the call, if traces are configured."""
 
@@ -279,6 +282,7 @@ class Call(Struct, eq=False):
             keeps_stop=self.keeps_stop,
             wants_fit=self.wants_fit,
             headers=self.headers,
+            hooks=self.hooks,
         )
 
 

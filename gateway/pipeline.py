@@ -29,6 +29,7 @@ from gateway import accounting
 from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
+from gateway.attempts.hook_points import begin_hooks, hook_request, settle_hooks
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
@@ -37,6 +38,7 @@ from gateway.dialects.credential_headers import read_credentials
 from gateway.dialects.dialect import Dialect
 from gateway.dialects.request_headers import KnownHeaders, gateway_tags, known_headers
 from gateway.errors import Forbidden, GatewayError, Headers, Unauthorized, Unavailable
+from gateway.hooks.run import HookSet
 from gateway.http.caller import Caller, CallerDeadlines, Send, address_of
 from gateway.http.json_body import CallerDisconnectedError, Receive, body_timeout, check_body_headers, check_size, read_body
 from gateway.http.sweeper import Sweeper
@@ -57,7 +59,7 @@ from gateway.response.response_storage import ResponseStorage
 from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
-from gateway.targets.brought import backend_with, with_brought
+from gateway.targets.brought import backend_with, brought_later, with_brought
 from gateway.targets.candidate import Candidate
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
@@ -94,12 +96,13 @@ class Pipeline:
         known: KnownHeaders | None = None,
         passed: Rules | None = None,
         storage: ResponseStorage,
+        hooks: HookSet | None = None,
         caching: Caching | None = None,
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
-        `default_output` is the number of output tokens expected of a call without an output cap. `known` holds the
-        names of the request headers that are read. `passed` are the paths that are passed to providers as they are.
+        `default_output` is the number of output tokens expected of a call without an output cap. `known` holds the names of the
+        request headers that are read. `passed` are the paths that are passed on. `hooks` is None if none are configured.
         """
         self.keys = keys
         self.known_headers = known or known_headers()
@@ -122,10 +125,9 @@ class Pipeline:
         self.default_output = default_output
         self.ledger = ledger
         self.storage = storage
+        self.hooks = hooks
 
-    def serve(
-        self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None]:
+    def serve(self, dialect: Dialect, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one call and account for it."""
         # not a coroutine, because every await of the call would pass through it
         translator = dialect.translator()
@@ -165,6 +167,7 @@ class Pipeline:
             await self._identify(call, caller)
             call.tags = gateway_tags(caller.headers, self.known_headers)
             read_caller(call, caller.headers, self.known_headers)
+            begin_hooks(self.hooks, call)
             backend = rule.backend
             if brought := read_credentials(caller.headers):
                 call.credentials = brought_credentials(call.key, brought)
@@ -233,6 +236,8 @@ class Pipeline:
         if call.answered_by is not None:
             call.answered_by.cost = accounting.answer_cost(call.answered_by)
         self.ledger.book(call, ended)
+        if call.hooks is not None:
+            settle_hooks(call, ended)
         self._call_metrics.record(call, ended)
         self._log.add(call, ended)
         if call.trace is not None:
@@ -269,6 +274,7 @@ class Pipeline:
         call.route = model.name
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")
+        await hook_request(self.hooks, call)
         read_parameters(call)
         if call.stream:
             self.metrics.begin_stream()
@@ -278,7 +284,7 @@ class Pipeline:
         candidates = self.router.candidates(model, query)
         alternates: Callable[[], list[Candidate]] = partial(self.router.alternates, model, query)
         if call.credentials:
-            candidates, alternates = with_brought(candidates, call.credentials), _brought_later(alternates, call)
+            candidates, alternates = with_brought(candidates, call.credentials), brought_later(alternates, lambda: call.credentials)
         if query.needs_native:
             check_expressible(call, self.router.all_candidates(model))
         if self.limits is not None and (limits := self.limits.of_caller(call, model.name)):
@@ -333,15 +339,8 @@ class Pipeline:
             call.key = error.key
 
 
-def _brought_later(alternates: Callable[[], list[Candidate]], call: Call) -> Callable[[], list[Candidate]]:
-    """Return a function that calls `alternates` and then adds the call's credentials, which may become known only after this wrapping."""
-    return lambda: list(with_brought(alternates(), call.credentials))
-
-
 def _phase(call: Call, caller: Caller) -> str:
-    if caller.head_sent:
-        return "mid"
-    return "pre" if call.is_written else "queue"
+    return "mid" if caller.head_sent else "pre" if call.is_written else "queue"
 
 
 def _uncancel() -> None:

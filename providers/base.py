@@ -29,7 +29,7 @@ Operation = Literal[
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
-    "warn", "truncate",
+    "warn", "truncate", "replace",
 ]  # fmt: skip
 
 LOSSY: frozenset[str] = frozenset({"drop", "clamp", "downgrade", "truncate"})

@@ -147,7 +147,11 @@ class AttemptSender:
         """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
         call, backend = progress.call, candidate.backend
         request = await self._requests.prepare(call, candidate, target, left)
-        attempt = progress.attempt = Attempt(target, backend.price, request.adjustments, request.context)
+        adjustments = request.adjustments
+        if call.hooks is not None:
+            of_target = await call.hooks.target(target, request.adapted.body)
+            adjustments = [*call.hooks.adjustments, *adjustments, *of_target]
+        attempt = progress.attempt = Attempt(target, backend.price, adjustments, request.context)
         call.attempts.append(attempt)
         deadlines = attempt_deadlines(candidate, call, left)
         exchange = UpstreamExchange(

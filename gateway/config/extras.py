@@ -12,6 +12,7 @@ EXTRAS = {
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "tokenizers": ("tokenizers",),
     "jwt": ("jwt", "cryptography"),
+    "patterns": ("re2",),
     "local": ("xllamacpp",),
 }
 """The modules that each extra installs."""

@@ -176,7 +176,7 @@ def read_webhook(text: str) -> Secret:
     """Read the URL of a webhook, which may contain a credential."""
     parts = _url(text, ("http", "https"), "the URL of a webhook, such as https://hooks.example.com/services/1")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL contains a user or password: use notify.headers instead")
+        raise ValueError("the URL contains a user or password: use headers instead")
     return Secret(text.partition("#")[0])
 
 

@@ -20,6 +20,7 @@ from gateway.config.entry import ModelReader, ProviderReader
 from gateway.config.extras import check_extras
 from gateway.config.files import Files
 from gateway.config.formats import Address
+from gateway.config.hook_check import check_hooks
 from gateway.config.issuer_check import check_issuers, with_key_sets
 from gateway.config.key import KeyConfig
 from gateway.config.listener import AdminConfig, TlsConfig
@@ -62,7 +63,7 @@ def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
 CHECKS = (
     check_listeners, check_keys, check_issuers, check_store, check_limits, check_tags, check_providers, check_routes, check_passthrough,
     check_mcp,
-    check_extras, check_client_certificates, check_notify,
+    check_extras, check_client_certificates, check_notify, check_hooks,
 )  # fmt: skip
 """The checks that compare several parts of a configuration."""
 

@@ -240,7 +240,7 @@ def _type_text(annotated: mi.Type) -> str:
         item = _type_text(kind.item_type)
         if isinstance(kind.item_type, mi.LiteralType):
             return f"list of {item}"
-        return "list of names" if item == "text" else f"list of {item}" + ("" if item == "settings" else "s")
+        return "list of names" if item == "text" else f"list of {item}" + ("" if item.startswith("settings") else "s")
     if isinstance(kind, mi.DictType):
         return (
             "mapping"

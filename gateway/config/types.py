@@ -26,6 +26,7 @@ from gateway.config.field_types import (
     Size,
 )
 from gateway.config.formats import Address
+from gateway.config.hook import HookConfig
 from gateway.config.issuer import IssuerConfig
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
@@ -172,6 +173,14 @@ class Config(Struct, frozen=True):
             examples=[{"/v1/audio/*": "openai", "/v1/batches": "openai"}],
         ),
     ] = {}
+    hooks: Annotated[
+        tuple[Annotated[HookConfig, Meta(extra={"short": "use"})], ...],
+        Meta(
+            description="Rules that see, change or refuse the texts of calls, in their order: hooks of your own as `MODULE:OBJECT`, the "
+            "masker, the HTTP guard and the deny list.",
+            examples=[[{"mask": {"kinds": ["email", "card"]}}, "team_rules:TopicRule"]],
+        ),
+    ] = ()
     mcp: Annotated[
         dict[str, Annotated[McpConfig, Meta(extra={"short": "url"})]],
         Meta(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.attempts.hook_points import hook_request
 from gateway.call import Call
 from gateway.errors import unreadable
 from gateway.explain.read import read_call
@@ -21,6 +22,7 @@ async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence
     """Return the number of prompt tokens, and under `gateway` whether it is exact. Raise GatewayError if the request is invalid."""
     await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
+    await hook_request(run.hooks, call)
     candidates = run.router.all_candidates(model)
     check_expressible(call, candidates)
     candidate = candidates[0]

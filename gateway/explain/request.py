@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gateway.attempts.hook_points import hook_request
 from gateway.attempts.prepare import AdaptedRequest, RequestAdapter
 from gateway.call import Attempt, Call, CallTrace
 from gateway.config.types import Config
@@ -26,6 +27,7 @@ from providers.base import Refusal, Target, WireRequest
 
 if TYPE_CHECKING:
     from gateway.dialects.request_headers import KnownHeaders
+    from gateway.hooks.run import HookSet
     from gateway.response.response_storage import ResponseStorage
     from gateway.targets.candidate import Candidate
 
@@ -40,6 +42,7 @@ class DryRun(msgspec.Struct, frozen=True):
     requests: RequestAdapter
     known: KnownHeaders
     storage: ResponseStorage
+    hooks: HookSet | None = None
 
 
 async def explain(
@@ -58,6 +61,7 @@ async def explain(
     call = Call(dialect.operation, path, dialect, dialect.translator(), key=key, trace=trace)
     await run.storage.load_previous(call, source)
     model = read_call(call, source, headers, run.router, run.config, run.known)
+    await hook_request(run.hooks, call)
     try:
         run.requests.note_strict_limits(call)
         targets = [await _plan_for(run.requests, call, candidate) for candidate in run.router.all_candidates(model)]
@@ -90,7 +94,7 @@ async def _plan_for(adapter: RequestAdapter, call: Call, candidate: Candidate) -
         plan |= {"native": True} if reason is None else {"native": False, "translated_because": reason}
     if request.context is not None:
         plan["context"] |= msgspec.structs.asdict(request.context)
-    plan["adjustments"] = request.adjustments
+    plan["adjustments"] = [*(call.hooks.adjustments if call.hooks is not None else ()), *request.adjustments]
     masked = MASKED_HEADERS | {name for name, _ in target.headers}  # configured headers may hold secrets
     origin = candidate.backend.origin
     address = f"unix:{target.provider}" if origin.socket else f"{origin.scheme}://{origin.host}:{origin.port}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.attempts.count_prompt import detokenize, tokenize
+from gateway.attempts.hook_points import hook_request
 from gateway.call import Call
 from gateway.dialects.tokenize import take_asked
 from gateway.errors import unreadable
@@ -20,6 +21,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
     """Return vLLM's answer, with further fields such as `exact`. `tokens` is null if the ids are unknown. Raise GatewayError."""
     candidate, body = _read(run, call, source, headers)
+    await hook_request(run.hooks, call)
     asked = take_asked(body)
     try:
         found = await tokenize(asked, body, candidate)

@@ -14,13 +14,14 @@ from msgspec import structs
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.call import Attempt, Call, in_ms
 from gateway.catalog.prices import price_of
-from gateway.errors import Forbidden, GatewayError, from_failure
+from gateway.errors import Forbidden, GatewayError, Headers, from_failure
 from gateway.http.json_body import CallerDisconnectedError
 from gateway.keys.virtual_key import may_pass
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import request_headers, response_headers
+from gateway.passthrough.hooked import answer_filter, hook_passed_request, hooked_headers
 from gateway.passthrough.paths import check_path, upstream_path, without_credentials
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.usage import copy_for
@@ -54,6 +55,8 @@ class Passthrough:
         health = self._health.health_of(rule.backend.target)
         target = health.pick_credential(rule.backend.targets)
         request, adjustments = passed_request(call, caller, rule, target, raw_path)
+        if call.hooks is not None:
+            adjustments += await hook_passed_request(call.hooks, request, body, target)
         attempt = Attempt(target, adjustments=adjustments)
         call.attempts.append(attempt)
         call.read_at = attempt.sent_at = time.monotonic()
@@ -105,7 +108,7 @@ class Passthrough:
         self._metrics.count("lockgate_upstream_requests", (self._metrics.target_label(attempt.target),))
         backend = rule.backend
         try:
-            response = await backend.transport.send(backend.origin, request, deadlines, body)
+            response = await backend.transport.send(backend.origin, request, deadlines, body if call.hooks is None else None)
         except UpstreamError as error:
             raise self._failed(attempt, error) from None
         finally:
@@ -131,14 +134,23 @@ class Passthrough:
         attempt.upstream_id = upstream_id(response.headers)
         copy = copy_for(passed.method, response.status, response.headers)
         call.first_byte_at = time.monotonic()
-        await caller.start_response(response.status, response_headers(response.headers, common_headers(call), rule))
+        hooked = answer_filter(call.hooks, response.headers, response.status) if passed.method != "HEAD" else None
+        sent_headers: Headers = response_headers(response.headers, common_headers(call), rule)
+        if hooked is not None:
+            sent_headers = hooked_headers(sent_headers)
+        if hooked is None or not hooked.is_whole:
+            await caller.start_response(response.status, sent_headers)
         mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None  # an error may repeat the provider's key
         try:
             while piece := await response.read():
                 passed.response_bytes += len(piece)
                 if copy is not None:
                     copy.add(piece)
-                await caller.write(piece if mask is None else mask.feed(piece))
+                sent = piece if mask is None else mask.feed(piece)
+                if hooked is not None:
+                    sent = await hooked.feed(sent)
+                if sent:
+                    await caller.write(sent)
         except UpstreamError as error:
             if caller.has_left:
                 raise CallerDisconnectedError from None
@@ -146,7 +158,12 @@ class Passthrough:
             caller.abort()
             return
         attempt.ended_at = time.monotonic()
-        await caller.finish(b"" if mask is None else mask.end())
+        rest = b"" if mask is None else mask.end()
+        if hooked is not None:
+            rest = await hooked.feed(rest) + await hooked.end()
+        if not caller.head_sent:
+            await caller.start_response(response.status, [*sent_headers, (b"content-length", b"%d" % len(rest))])
+        await caller.finish(rest)
         self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
         if copy is not None and (reported := copy.reported()) is not None:
             attempt.usage = reported.usage

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from gateway.attempts.admission import Admission
 from gateway.call import Attempt, Call
 from gateway.catalog.prices import price_of
-from gateway.errors import GatewayError, Headers
+from gateway.errors import Forbidden, GatewayError, Headers
 from gateway.http.caller import CallerDeadlines, Send
 from gateway.http.handshake import CallerSocket
 from gateway.http.json_body import CallerDisconnectedError, Receive
@@ -72,6 +72,8 @@ class WebSocketPassthrough(McpPassthrough):
     async def run_socket(self, call: Call, caller: WebSocketCaller, rule: Rule, raw_path: bytes) -> None:
         """Pass an authenticated handshake and the connection that follows. Raise GatewayError if there is no response."""
         check_call(call, rule, raw_path)
+        if call.hooks is not None and call.hooks.set.refuses_unreadable:
+            raise Forbidden("The hooks of this gateway cannot read WebSocket messages. Use an API over HTTP.", code="content_unreadable")
         await self._admit(call)
         health = self._health.health_of(rule.backend.target)
         target = health.pick_credential(rule.backend.targets)

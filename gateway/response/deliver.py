@@ -9,6 +9,7 @@ from gateway.emulate.stops import cut_answer
 from gateway.response import embeddings_response, json_response, logits_response, merged_response, stream_response
 from gateway.response.chained_requests import ReadAnswer, mark_stopped, run_chained, to_stream
 from gateway.response.filtered import WITHHELD, is_stream_withheld, is_withheld
+from gateway.response.hooked_answer import hooked_json
 from gateway.response.rerank_response import send_ranked
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.upstream.transport import Response
@@ -68,6 +69,7 @@ async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response:
     attempt = exchange.attempt  # the repair of an answer is another attempt
     body, attempt.usage, attempt.finish_reasons = answer
     if call.stream:
+        body = body if call.hooks is None else await hooked_json(exchange, body)
         await stream_response.open_stream(exchange, response)
         await stream_response.finish(exchange, *to_stream(body, usage_asked=call.wants_usage))
     else:

@@ -16,6 +16,7 @@ from gateway.emulate.stops import cut_answer
 from gateway.response import headers, receipt, time_info, upstream_answer
 from gateway.response.after_disconnect import shield_from_disconnect
 from gateway.response.chained_requests import ReadAnswer
+from gateway.response.hooked_answer import hooked_json
 from gateway.response.upstream_answer import NOT_AN_ANSWER
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
 from gateway.streams.chunks import UNREADABLE_ERRORS
@@ -141,6 +142,8 @@ def _note_native(exchange: UpstreamExchange, answer: Answer) -> None:
 async def send_json(exchange: UpstreamExchange, body: bytes, response: Response) -> None:
     """Send a JSON answer, unless another attempt of a hedged call has already answered."""
     call, attempt = exchange.call, exchange.attempt
+    if call.hooks is not None:
+        body = await hooked_json(exchange, body)
     exchange.claim_caller()
     call.status, call.answered_by = 200, attempt
     body = call.dialect.response(body)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers, sum_usages
+from gateway.response.hooked_answer import hooked_stream
 from gateway.response.json_response import fetch_answer, send_json
 from gateway.response.stream_response import UpstreamStream, finish, open_stream, open_upstream
 from gateway.response.upstream_answer import NOT_AN_ANSWER
@@ -34,6 +35,7 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     call, attempt, caller = exchange.call, exchange.attempt, exchange.caller
     streams: dict[int, UpstreamStream] = {}
     whole = MergedStream()
+    hooked = hooked_stream(exchange) if call.hooks is not None else None
 
     async def pump(at: int, put: Callable[[bytes], Awaitable[None]]) -> None:
         stream = streams[at] = await open_upstream(exchange, bodies[at], usage_asked=True)
@@ -52,6 +54,8 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
         async for at, piece in pieces:
             out = whole.rewrite(at, piece)
             attempt.chunks = sum(stream.relay.chunks for stream in streams.values())
+            if hooked is not None:
+                out = await hooked.pass_on(out, is_end=False)
             if out:
                 if not caller.head_sent:
                     await open_stream(exchange, streams[at].response)
@@ -60,6 +64,10 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     attempt.usage = sum_usages([relay.usage for relay in relays])
     attempt.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
     out = whole.usage_event(len(bodies)) if call.wants_usage else b""
+    if hooked is not None:
+        out = await hooked.pass_on(out, is_end=True)
+        if not caller.head_sent:
+            await open_stream(exchange, streams[0].response)
     try:
         opening = msgspec.convert(whole.identity, OpeningChunk)
     except msgspec.ValidationError:  # the upstream's ids are not strings

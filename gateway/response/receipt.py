@@ -179,6 +179,19 @@ def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
     return _last_chunk(call, opening, "usage", counts)
 
 
+def own_usage(call: Call, attempt: Attempt, opening: OpeningChunk) -> bytes:
+    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string, else b""."""
+    if call.transcript is not None and call.transcript.handovers:
+        accounting.settle(call)
+        usage: Usage | None = accounting.continued_usage(call)
+    elif attempt.usage is None and attempt.stop_matched is not None:
+        accounting.settle(call)
+        usage = attempt.usage
+    else:
+        return b""
+    return usage_chunk(call, usage, opening) if usage is not None else b""
+
+
 def _last_chunk(call: Call, opening: OpeningChunk, name: str, value: Any) -> bytes:
     chunk = {
         "id": opening.id or call.id,

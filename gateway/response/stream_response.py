@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
 
 from gateway import accounting
 from gateway.call import Attempt, Call
@@ -23,6 +24,7 @@ from gateway.emulate.stops import StopStream
 from gateway.emulate.tool_calls import ToolCallStream
 from gateway.metrics import Metrics
 from gateway.response import after_disconnect, headers, receipt, time_info, upstream_answer
+from gateway.response.hooked_answer import HookedStream, hooked_stream
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.native_relay import EventReader, NativeRelay
@@ -31,7 +33,7 @@ from gateway.streams.resumed import ResumedStream
 from gateway.tokens.inputs import answer_count
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, StreamDecoder, Usage
+from providers.base import Body, StreamDecoder
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
@@ -96,7 +98,7 @@ def _chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) ->
 class UpstreamStream:
     """One upstream stream, read as the events that the caller gets."""
 
-    __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "relay", "response")
+    __slots__ = ("_counted", "_metrics", "_stops", "ended", "first", "hooked", "relay", "response")
 
     def __init__(self, exchange: UpstreamExchange, response: Response, body: Body, *, usage_asked: bool) -> None:
         self.response = response
@@ -107,6 +109,8 @@ class UpstreamStream:
         else:
             self.relay, self._stops = _chat_relay(exchange, body, usage_asked=usage_asked)
         exchange.attempt.relays.append(self.relay)
+        is_whole = exchange.upstream_calls == 1  # otherwise the hooks get the merged stream
+        self.hooked = hooked_stream(exchange) if exchange.call.hooks is not None and is_whole else None
         self._metrics: Metrics = exchange.metrics
         self._counted = 0  # irregularities that the metrics already include
         self.first = b""
@@ -114,11 +118,20 @@ class UpstreamStream:
         self.ended = False
         """Whether everything was read. The last `read` then returned the last events, without [DONE]."""
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[Any, Any, bytes]:
         """Return the next events to send. If they are the last ones, set `ended`.
 
-        Raise UpstreamError or StreamFailure if the stream breaks.
+        Raise UpstreamError or StreamFailure if the stream breaks, and GatewayError if a hook refuses it.
         """
+        return self._read() if self.hooked is None else self._read_hooked(self.hooked)
+
+    async def _read_hooked(self, hooked: HookedStream) -> bytes:
+        while True:
+            out = await hooked.pass_on(await self._read(), is_end=self.ended)
+            if out or self.ended:
+                return out
+
+    async def _read(self) -> bytes:
         relay = self.relay
         while not relay.done:
             try:
@@ -260,7 +273,7 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
                 exchange.on_begin()
         while not stream.ended:
             if call.transcript is not None:
-                call.transcript.append(out)
+                call.transcript.append(out if stream.hooked is None else stream.hooked.take_unhooked())
             await caller.write(out)
             if call.wants_receipt and time_info.has_times(out):
                 attempt.time_info = time_info.read_event_times(out) or attempt.time_info
@@ -303,7 +316,7 @@ async def finish(exchange: UpstreamExchange, out: bytes, opening: OpeningChunk) 
     if call.wants_usage or call.wants_receipt:
         await accounting.count_missing(call)
     if call.wants_usage:
-        out += _own_usage(exchange, opening)
+        out += receipt.own_usage(call, attempt, opening)
     if call.wants_receipt:
         _settle_times(exchange)
         out += receipt.receipt_chunk(call, opening)
@@ -328,17 +341,3 @@ def _settle_times(exchange: UpstreamExchange) -> None:
     attempt.time_info = attempt.time_info or time_info.of_exchange(exchange) or time_info.measured(call, attempt)
     accounting.settle(call)
     attempt.ms = exchange.elapsed_ms()
-
-
-def _own_usage(exchange: UpstreamExchange, opening: OpeningChunk) -> bytes:
-    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string, else b""."""
-    call, attempt = exchange.call, exchange.attempt
-    if call.transcript is not None and call.transcript.handovers:
-        accounting.settle(call)
-        usage: Usage | None = accounting.continued_usage(call)
-    elif attempt.usage is None and attempt.stop_matched is not None:
-        accounting.settle(call)
-        usage = attempt.usage
-    else:
-        return b""
-    return receipt.usage_chunk(call, usage, opening) if usage is not None else b""

@@ -143,6 +143,7 @@ class Gateway:
             issuers=self.issuers,
             responses=response_store(config, self._outage_log),
             cache=AnswerCache(answer_store(config, self._outage_log.for_subject("cache"))),
+            report=self.report,
             limiter_for=self._limit_store.limiter_for,
         )
 
@@ -214,9 +215,7 @@ class Gateway:
         if self.resources.sockets is None:  # a worker has no admin listener
             self._spawn(self.live.run(), "live series")
 
-    async def apply(
-        self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None
-    ) -> None:
+    async def apply(self, config: Config, *, number: int | None = None, sockets: Mapping[str, str] | None = None) -> None:
         """Serve new calls with another configuration.
 
         Raise LocalModelError and change nothing if a new local model cannot be loaded. A worker gets `number` and

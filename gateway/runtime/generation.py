@@ -24,6 +24,8 @@ from gateway.config.route import Ref, refs
 from gateway.config.types import Config
 from gateway.explain.request import DryRun
 from gateway.fast.lane import FastLane
+from gateway.hooks.load import load_hooks
+from gateway.hooks.run import HookSet
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
@@ -79,8 +81,9 @@ class Generation:
         self.set_discovered({})
         self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
         self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
+        self.hooks = HookSet(load_hooks(config, shared.resources.native), shared.metrics, shared.report) if config.hooks else None
         self.pipeline = _new_pipeline(self, shared)
-        self.fast_lane = FastLane(self.pipeline, is_open=not config.cors)
+        self.fast_lane = FastLane(self.pipeline, is_open=not config.cors and not config.hooks)
 
     def set_discovered(self, lists: Mapping[str, tuple[str, ...] | None]) -> None:
         """Replace the models that providers list. None stands for a list that has not been read."""
@@ -88,7 +91,8 @@ class Generation:
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""
-        return DryRun(self.router.for_dry_runs(), self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
+        requests, known = self.pipeline.failover.requests, self.pipeline.known_headers
+        return DryRun(self.router.for_dry_runs(), self.config, requests, known, self.storage, self.hooks)
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
@@ -221,6 +225,7 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         known=headers_known_to(config),
         passed=generation.passed_rules(),
         storage=generation.storage,
+        hooks=generation.hooks,
         caching=_caching(config, shared),
     )
 

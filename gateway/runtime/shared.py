@@ -53,6 +53,8 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     runtime_teams: RuntimeTeams
     issuers: Issuers
     responses: ResponseStore
+    report: Callable[[str], None]
+    """Receives the lines for operators."""
     cache: AnswerCache
     limiter_for: Callable[[Config], Limiter]
     """Returns the limit store. The first call creates it from the given configuration; later calls ignore the configuration."""

@@ -5,7 +5,7 @@ Such credentials go to that provider only, and the gateway's own state never dep
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import structs
 
@@ -27,6 +27,13 @@ def with_brought(candidates: Sequence[Candidate], credentials: Mapping[str, Secr
         else candidate
         for candidate in candidates
     ]
+
+
+def brought_later(
+    alternates: Callable[[], list[Candidate]], credentials: Callable[[], Mapping[str, Secret]]
+) -> Callable[[], list[Candidate]]:
+    """Return a function that calls `alternates` and then adds the credentials, which may become known only after this wrapping."""
+    return lambda: with_brought(alternates(), credentials())
 
 
 def backend_with(backend: Backend, credentials: Mapping[str, Secret]) -> Backend:

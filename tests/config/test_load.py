@@ -51,7 +51,7 @@ def test_every_example_loads(example: Path, tmp_path: Path, tls_files: tuple[byt
         path.chmod(0o600)
     copy = folder / example.name
     copy.write_bytes(example.read_bytes())
-    environ = dict.fromkeys(["OPENAI_API_KEY", "OPENAI_API_KEY_2", "GROQ_API_KEY", "REDIS_PASSWORD"], "x")
+    environ = dict.fromkeys(["OPENAI_API_KEY", "OPENAI_API_KEY_2", "GROQ_API_KEY", "REDIS_PASSWORD", "GUARD_TOKEN"], "x")
     environ["NOTIFY_WEBHOOK"] = "https://hooks.example.com/services/1"
     found = config.load(copy, environ={**environ, "ADMIN_KEY_HASH": HASH, "APP_KEY_HASH": "sha256:" + "cd" * 32})
     assert found.models

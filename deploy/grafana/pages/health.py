@@ -118,6 +118,15 @@ HEALTH = Dashboard(
             {rare("sum by (event, outcome) (increase(lockgate_notifications_total[1h]))"): "{{event}} {{outcome}}"},
         ),
         Panel(
+            "Hooks",
+            "reqps",
+            "Refusals and failures of hooks.",
+            {
+                rare(rate("lockgate_hook_refusals_total", "", "hook, point")): "refused: {{hook}} {{point}}",
+                rare(rate("lockgate_hook_failures_total", "", "hook, point, reason")): "failed: {{hook}} {{point}} {{reason}}",
+            },
+        ),
+        Panel(
             "Keys of token issuers",
             "s",
             "Time since the last successful fetch of the public keys of an issuer.",

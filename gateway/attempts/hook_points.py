@@ -1,0 +1,66 @@
+"""The points at which the hooks of a configuration meet a call: its request, its answer, and its end."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from gateway import accounting
+from gateway.call import Call
+from gateway.errors import unreadable
+from gateway.hooks.api import CallFacts, Settled
+from gateway.hooks.run import HookRun, HookSet
+
+
+def begin_hooks(hooks: HookSet | None, call: Call) -> HookRun | None:
+    """Begin the hooks of a call whose caller and model are known. Return None if there are no hooks."""
+    if hooks is None:
+        return None
+    key = call.key
+    is_stream = call.body is not None and call.body.get("stream") is True
+    facts = CallFacts(
+        call.id,
+        call.path,
+        call.model,
+        key.name if key is not None else "",
+        (key.team or "") if key is not None else "",
+        call.end_user,
+        call.tags,
+        is_stream,
+    )
+    call.hooks = run = hooks.begin(facts)
+    return run
+
+
+async def hook_request(hooks: HookSet | None, call: Call) -> None:
+    """Begin the hooks of a call, and pass its request through them. Do nothing if there are no hooks."""
+    if (run := begin_hooks(hooks, call)) is None:
+        return
+    try:
+        await run.request([body for body in (call.source, call.body) if body is not None])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise unreadable(error) from None
+
+
+def settle_hooks(call: Call, ended: float) -> None:
+    """Tell the hooks of a call, which has some, its outcome."""
+    assert call.hooks is not None
+    call.hooks.set.settle(call.hooks, partial(_outcome, call, ended, call.hooks.facts))
+
+
+def _outcome(call: Call, ended: float, facts: CallFacts, state: dict[str, Any]) -> Settled:
+    attempt = call.final_attempt
+    usage = attempt.usage if attempt is not None else None
+    return Settled(
+        facts,
+        call.status,
+        call.error.code if call.error is not None else None,
+        attempt.target.name if attempt is not None else None,
+        usage.prompt_tokens if usage is not None else None,
+        usage.completion_tokens if usage is not None else None,
+        accounting.cost_usd(call),
+        ended - call.started,
+        state,
+    )

@@ -1,0 +1,1 @@
+"""Hooks: rules of a team that see, change or refuse the texts of calls. See docs/hooks.md."""

@@ -1,0 +1,267 @@
+"""The hooks of one configuration, and their run for one call.
+
+A hook that fails or misses its deadline is counted and reported. If it is declared `closed`, the call then ends with
+`hook_failed`; if it is `open`, the call goes on as if the hook had returned None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from gateway.errors import BadRequest, GatewayError, Unavailable
+from gateway.hooks.api import (
+    MAX_BEFORE_CHARS,
+    CallFacts,
+    Change,
+    Chunk,
+    Emit,
+    Failure,
+    Headers,
+    Hook,
+    Kind,
+    Refuse,
+    Request,
+    Settled,
+    Skip,
+    Target,
+    Text,
+)
+from gateway.hooks.walk import Leaf, has_token_ids, leaves, replaced, without_logprobs
+from gateway.metrics import Metrics
+from providers.base import Adjustment, Body, Refusal
+from providers.base import Target as UpstreamTarget
+
+ERROR_STATUSES = range(400, 500)
+TOKEN_FIELDS = ("input", "prompt")
+_ALLOWED: dict[str, tuple[type, ...]] = {
+    "request": (Change, Refuse), "target": (Headers, Skip, Refuse), "chunk": (Emit, Refuse), "settled": (),
+}  # fmt: skip
+
+Report = Callable[[str], None]
+
+
+class LoadedHook(NamedTuple):
+    """A hook with its settings. `points` are the names of the methods that it overrides."""
+
+    name: str
+    hook: Hook
+    deadline_s: float
+    failure: Failure
+    points: frozenset[str]
+
+
+class HookSet:
+    """The hooks of one configuration, in their order."""
+
+    def __init__(self, hooks: Sequence[LoadedHook], metrics: Metrics, report: Report) -> None:
+        """`report` receives one line for each failure of a hook; the line contains no text of a call."""
+        self.hooks = tuple(hooks)
+        self.metrics = metrics
+        self.report = report
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def refuses_unreadable(self) -> bool:
+        """Whether a content that no hook can read is refused, because a hook that reads contents is closed."""
+        return any(each.failure == "closed" and each.points & {"request", "chunk"} for each in self.hooks)
+
+    def begin(self, facts: CallFacts) -> HookRun:
+        """Return the run of the hooks for one call."""
+        return HookRun(self, facts)
+
+    async def ask(self, loaded: LoadedHook, point: str, value: Any) -> Any:
+        """Return the result of one hook at one point, or None if the hook failed and is open. Raise GatewayError for a refusal."""
+        began = time.monotonic()
+        try:
+            result = getattr(loaded.hook, point)(value)
+            if inspect.isawaitable(result):
+                async with asyncio.timeout(loaded.deadline_s):
+                    result = await result
+            elif time.monotonic() - began > loaded.deadline_s:
+                raise TimeoutError
+            if result is not None and not isinstance(result, _ALLOWED[point]):
+                raise TypeError
+            if isinstance(result, Refuse) and (result.status not in ERROR_STATUSES or not result.message):
+                raise ValueError
+        except GatewayError:
+            raise
+        except Exception as error:
+            self._note_failure(loaded, point, error)
+            if loaded.failure == "closed" and point != "settled":
+                message = f"The hook '{loaded.name}' failed, and calls may not go on without it. The gateway's log has the reason."
+                raise Unavailable(message, code="hook_failed") from None
+            return None
+        if isinstance(result, Refuse):
+            self.metrics.count("lockgate_hook_refusals", (loaded.name, point))
+            raise BadRequest(result.message, code=result.code, status=result.status)
+        return result
+
+    def settle(self, run: HookRun, outcome: Callable[[dict[str, Any]], Settled]) -> None:
+        """Tell the hooks the outcome of a call. Nothing waits for them."""
+        for loaded, state in zip(self.hooks, run.states, strict=True):
+            if "settled" in loaded.points:
+                task = asyncio.get_running_loop().create_task(self.ask(loaded, "settled", outcome(state)), name="hook")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _note_failure(self, loaded: LoadedHook, point: str, error: Exception) -> None:
+        """Count and report a failure. The text of the error may quote a call, so only its type and place are reported."""
+        reason = "deadline" if isinstance(error, TimeoutError) else "error"
+        self.metrics.count("lockgate_hook_failures", (loaded.name, point, reason))
+        frames = inspect.getinnerframes(error.__traceback__, context=0) if error.__traceback__ is not None else []
+        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+        what = f"missed its deadline of {loaded.deadline_s:g}s" if reason == "deadline" else f"failed with {type(error).__name__}"
+        self.report(f"hooks: '{loaded.name}' {what} at its point '{point}' ({place})")
+
+
+class Pieces:
+    """What the hooks hold back of one answer, and what they have changed in it."""
+
+    __slots__ = ("held", "notes", "sent")
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[int, str], str] = {}
+        self.sent: dict[tuple[int, str], str] = {}
+        """The end of the text that each hook has sent of each channel."""
+        self.notes: list[Adjustment] = []
+
+    def note(self, note: Adjustment) -> None:
+        """Add a change, unless it is known."""
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+class HookRun:
+    """The hooks as one call runs them."""
+
+    def __init__(self, hooks: HookSet, facts: CallFacts) -> None:
+        self.set = hooks
+        self.facts = facts
+        self.states: list[dict[str, Any]] = [{} for _ in hooks.hooks]
+        self.adjustments: list[Adjustment] = []
+        """The changes to the request."""
+        self._final: dict[str, str] = {}
+        """The text that replaces each text of the request that has been seen; most are their own replacement."""
+        self.pieces: Pieces | None = None
+        """The pieces of the stream that the caller gets, which another target may continue."""
+
+    async def request(self, bodies: Sequence[Body], *, is_noted: bool = True) -> None:
+        """Run the point `request` for the texts of these bodies, which state the same request, and change the bodies.
+
+        Changes are noted for the first body, if at all. Raise GatewayError for a refusal.
+        """
+        places: dict[str, list[Leaf]] = {}
+        for at, body in enumerate(bodies):
+            for leaf in self._leaves_of(body):
+                if leaf.text not in self._final and (at == 0 or leaf.text not in places):
+                    places.setdefault(leaf.text, []).append(leaf)
+        current = {leaf.text: leaf for first in places.values() for leaf in first[:1]}
+        changed = {text: text for text in current}
+        for loaded, state in zip(self.set.hooks, self.states, strict=True):
+            if "request" not in loaded.points or not current:
+                continue
+            texts = tuple(Text(leaf.path, changed[text], leaf.kind) for text, leaf in current.items())
+            change = await self.set.ask(loaded, "request", Request(self.facts, texts, state))
+            if change is None:
+                continue
+            for text, leaf in current.items():
+                new = change.texts.get(leaf.path)
+                if new is not None and new != changed[text]:
+                    changed[text] = new
+                    if is_noted:
+                        self.adjustments += [_note(loaded, place.path, change.why) for place in places[text]]
+        self._final |= changed | {new: new for new in changed.values()}
+        for body in bodies:
+            self._rewrite(body)
+
+    async def target(self, target: UpstreamTarget, body: Body) -> list[Adjustment]:
+        """Run the point `target` for the body of an attempt. Return the adjustments. Raise Refusal to try the next target.
+
+        Texts that only this attempt has, such as the earlier turns of a stored conversation, first pass the point `request`.
+        """
+        await self.request([body], is_noted=False)
+        made: list[Adjustment] = []
+        for loaded, state in zip(self.set.hooks, self.states, strict=True):
+            if "target" not in loaded.points:
+                continue
+            result = await self.set.ask(loaded, "target", Target(self.facts, target.name, target.kind.type, state))
+            if isinstance(result, Skip):
+                raise Refusal(f"The hook '{loaded.name}' does not allow {target.name}: {result.why}", None, "refused_by_hook")
+            if isinstance(result, Headers):
+                body.headers |= result.values
+                made += [_note(loaded, name, "the hook sets this header") for name in result.values]
+        return made
+
+    @property
+    def follows_answer(self) -> bool:
+        """Whether any hook is called for the answer."""
+        return any(
+            "chunk" in loaded.points and loaded.hook.follows(state)
+            for loaded, state in zip(self.set.hooks, self.states, strict=True)
+        )
+
+    async def piece(self, channel: str, kind: Kind, text: str, *, is_last: bool, pieces: Pieces) -> str:
+        """Return what is to be sent of one piece of the answer.
+
+        The hooks run in the reverse order, so the first one sees what is sent.
+        """
+        for at in range(len(self.states) - 1, -1, -1):
+            loaded, state = self.set.hooks[at], self.states[at]
+            if "chunk" not in loaded.points or (kind == "other" and not loaded.hook.sees_all) or not loaded.hook.follows(state):
+                continue
+            place = (at, channel)
+            whole, before = pieces.held.pop(place, "") + text, pieces.sent.pop(place, "")
+            emit = await self.set.ask(loaded, "chunk", Chunk(self.facts, channel, kind, whole, is_last, state, before))
+            text = whole if emit is None else emit.text
+            if not is_last:
+                pieces.sent[place] = (before + text)[-MAX_BEFORE_CHARS:]
+            if emit is not None and emit.hold and not is_last:
+                pieces.held[place] = emit.hold
+            if emit is not None and emit.why:
+                pieces.note(_note(loaded, channel, emit.why))
+        return text
+
+    async def answer(self, body: bytes, pieces: Pieces) -> bytes:
+        """Return a JSON answer as the hooks change it."""
+        if not self.follows_answer:
+            return body
+        whole = Body(body)
+        if b'"logprobs"' in body:
+            for name in ("choices", "output", "message", "logprobs"):
+                if name in whole:
+                    whole.set(name, without_logprobs({name: whole.get(name)})[name])
+        final: dict[str, str] = {}
+        for leaf in self._leaves_of(whole):
+            if leaf.text not in final:
+                final[leaf.text] = await self.piece(leaf.path, leaf.kind, leaf.text, is_last=True, pieces=pieces)
+        _rewrite(whole, final)
+        return whole.encode()
+
+    def _leaves_of(self, body: Body) -> list[Leaf]:
+        found: list[Leaf] = []
+        for name in body:
+            value = body.get(name)
+            if name in TOKEN_FIELDS and self.set.refuses_unreadable and has_token_ids(value):
+                raise BadRequest(f"'{name}' has token ids, which the hooks of this gateway cannot read. Send text.", param=name)
+            found += leaves({name: value})
+        return found
+
+    def _rewrite(self, body: Body) -> None:
+        _rewrite(body, self._final)
+
+
+def _rewrite(body: Body, final: dict[str, str]) -> None:
+    """Replace texts of a body."""
+    for name in list(body):
+        value = {name: body.get(name)}
+        new = replaced(value, lambda text: final.get(text, text))
+        if new is not value:
+            body.set(name, new[name])
+
+
+def _note(loaded: LoadedHook, path: str, why: str) -> Adjustment:
+    return Adjustment(path, "replace", why=f"hook '{loaded.name}'" + (f": {why}" if why else ""))

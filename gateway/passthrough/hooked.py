@@ -1,0 +1,140 @@
+"""Passed calls on their way through the hooks.
+
+The texts of JSON requests, JSON answers, event streams and plain texts pass through the hooks. A hook cannot read any other
+content. If a hook that reads contents is closed, such a request is refused; an answer without text, such as audio, passes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from gateway.errors import BadRequest, GatewayError, Headers, RequestTooLarge, unreadable
+from gateway.hooks.run import HookRun, Pieces
+from gateway.hooks.stream import HookedEvents
+from gateway.passthrough.caller import CallerBody
+from gateway.response.upstream_exchange import MAX_ANSWER_BYTES
+from providers.base import Adjustment, Body, Target, WireRequest
+
+MAX_HOOKED_BODY = 32 << 20
+"""Maximum size of a request body that passes through hooks, because such a body is kept in memory."""
+_NAME = "body"
+_REFRAMED = frozenset({b"content-length", b"transfer-encoding", b"etag", b"content-md5", b"digest"})
+
+
+class AnswerFilter(Protocol):
+    """Passes the pieces of one answer on."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is sent before the end, so that a refusal can be an HTTP error."""
+        ...
+
+    async def feed(self, piece: bytes) -> bytes:
+        """Return the bytes to send for a piece."""
+        ...
+
+    async def end(self) -> bytes:
+        """Return the last bytes to send."""
+        ...
+
+
+async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBody, target: Target) -> list[Adjustment]:
+    """Read the body of a passed call, and put it into the request as the hooks change it. Return the changes.
+
+    Raise GatewayError if a hook refuses the request, or if no hook can read the body and a hook is closed.
+    """
+    request.headers = [each for each in request.headers if each[0] != "accept-encoding"]
+    data = await _read(body)
+    kind = next((value for name, value in request.headers if name == "content-type"), "")
+    if data and not _is_json(kind):
+        if run.set.refuses_unreadable:
+            what = kind.partition(";")[0] or "without a content type"
+            message = f"The hooks of this gateway cannot read a body of the type '{what[:80]}'. Send JSON, or use a path without this body."
+            raise BadRequest(message, code="content_unreadable", status=415)
+    elif data:
+        try:
+            whole = Body(b'{"%b":%b}' % (_NAME.encode(), data))
+            await run.request([whole])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise unreadable(error) from None
+        data = whole.raw(_NAME) or data
+    shell = Body(b"{}")
+    made = await run.target(target, shell)
+    request.headers += shell.headers.items()
+    request.body = data
+    return [*run.adjustments, *made]
+
+
+def hooked_headers(headers: Headers) -> Headers:
+    """Return the headers of an answer whose length may change."""
+    return [(name, value) for name, value in headers if name not in _REFRAMED]
+
+
+def answer_filter(run: HookRun | None, headers: Headers, status: int) -> AnswerFilter | None:
+    """Return the filter of an answer, or None if no hook follows the answer or none can read it."""
+    if run is None or not run.follows_answer or status in (204, 304):
+        return None
+    kind = next((value for name, value in headers if name == b"content-type"), b"").decode("latin-1")
+    if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
+        raise GatewayError("The provider compressed its answer, so no hook can read it.", status=502, code="upstream_bad_response")
+    if kind.startswith("text/event-stream"):
+        return _Events(HookedEvents(run, Pieces(), holds_start=False))
+    return _WholeAnswer(run, is_json=_is_json(kind)) if _is_json(kind) or kind.startswith("text/") else None
+
+
+class _Events:
+    """A stream of events, each of which is sent as soon as it has passed through the hooks."""
+
+    is_whole = False
+
+    def __init__(self, events: HookedEvents) -> None:
+        self.feed = events.feed
+        self.end = events.end
+
+
+class _WholeAnswer:
+    """An answer that is collected and passes through the hooks as a whole."""
+
+    is_whole = True
+
+    def __init__(self, run: HookRun, *, is_json: bool) -> None:
+        self._run = run
+        self._is_json = is_json
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    async def feed(self, piece: bytes) -> bytes:
+        self._size += len(piece)
+        if self._size > MAX_ANSWER_BYTES:
+            raise ValueError("the answer is too large for hooks")
+        self._parts.append(piece)
+        return b""
+
+    async def end(self) -> bytes:
+        data = b"".join(self._parts)
+        if not data:
+            return b""
+        if not self._is_json:
+            text = data.decode("utf-8", "replace")
+            return (await self._run.piece(_NAME, "text", text, is_last=True, pieces=Pieces())).encode()
+        try:
+            whole = Body(await self._run.answer(b'{"%b":%b}' % (_NAME.encode(), data), Pieces()))
+        except msgspec.DecodeError:
+            raise ValueError("the answer is not JSON") from None
+        return whole.raw(_NAME) or data
+
+
+def _is_json(kind: str) -> bool:
+    bare = kind.partition(";")[0].strip().lower()
+    return bare == "application/json" or bare.endswith("+json")
+
+
+async def _read(body: CallerBody) -> bytes:
+    parts: list[bytes] = []
+    while piece := await body.read():
+        parts.append(piece)
+        if body.size > MAX_HOOKED_BODY:
+            raise RequestTooLarge(MAX_HOOKED_BODY)
+    return b"".join(parts)
