@@ -24,7 +24,7 @@ FEW = 100
 
 async def garbage_of_calls(gateway: Live, stream: bool) -> Counter[str]:
     """Return the types of the objects that only the garbage collector frees after CALLS calls."""
-    body = json.dumps(chat(temperature=0.5, **({"stream": True} if stream else {}))).encode()
+    body = json.dumps({**chat(), "stream": True} if stream else chat()).encode()
     await asyncio.to_thread(send_calls, gateway.port, body, 5)
     await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
     gc.collect()
