@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -101,12 +102,19 @@ class RunningGateway:
         try:
             code = self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise AssertionError(f"the gateway did not stop within {STOP_SECONDS} s of SIGTERM:\n{self.output}") from None
-        assert code == 0, f"the gateway exited with {code}:\n{self.output}"
+            self._abort()
+            raise AssertionError(f"{self.output}\nthe gateway did not stop within {STOP_SECONDS} s of SIGTERM (output above)") from None
+        assert code == 0, f"{self.output}\nthe gateway exited with {code} (output above)"
         for sign in UNCLEAN:
             assert sign not in self.output, f"{sign!r} in the gateway's output:\n{self.output}"
+
+    def _abort(self) -> None:
+        """End the process and its workers. Each prints the stacks of its threads."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in [*map(int, children), self.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGABRT)
+        self.process.wait()
 
     def _addresses(self) -> dict[str, str]:
         """Wait until the process has printed its addresses and return them."""
@@ -130,4 +138,4 @@ def _bare_environment(extra: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in {"PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"} or name.startswith(("PIP_", "LOCKGATE_"))
     }
-    return {**kept, "PYTHONWARNINGS": "always::ResourceWarning", **extra}
+    return {**kept, "PYTHONWARNINGS": "always::ResourceWarning", "PYTHONFAULTHANDLER": "1", **extra}

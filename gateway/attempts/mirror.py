@@ -24,6 +24,7 @@ from gateway.call import Call
 from gateway.errors import GatewayError, Headers
 from gateway.http.caller import Caller, CallerDeadlines
 from gateway.telemetry.call_log import internal_error
+from gateway.upstream.end_tasks import end_tasks
 from providers.base import Refusal
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class Mirrors:
 
     async def stop(self) -> None:
         """Cancel all copies."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
 
     async def _send(
         self, shadow: Call, headers: Headers, mirror: MirrorConfig, candidate: Candidate, failover: Failover

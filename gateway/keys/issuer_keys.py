@@ -16,6 +16,7 @@ import msgspec
 from gateway.config.formats import read_https_url
 from gateway.config.issuer import IssuerConfig
 from gateway.config.key_set import MAX_KEY_SET_BYTES, KeySet, read_key_set
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.transport import UpstreamError
 
 MIN_INTERVAL_S = 10.0
@@ -75,10 +76,7 @@ class IssuerKeys:
 
     async def stop(self) -> None:
         """Stop fetching."""
-        tasks = [task for task in (self._polling, self._fetching) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks([self._polling, self._fetching])
 
     async def refreshed(self) -> bool:
         """Fetch the keys now. Return whether the fetch succeeds.

@@ -24,6 +24,7 @@ from gateway.keys.store import Entry, EntryStore, MemoryKeyStore, MemoryStore, P
 from gateway.keys.stored_key import TEAMS
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.outage_log import OutageReporter
+from gateway.upstream.end_tasks import end_tasks
 
 POLL_INTERVAL_S = 1.0
 MAX_CHANGE_TRIES = 20
@@ -77,9 +78,7 @@ class RuntimeEntries(Generic[Entry]):
 
     async def stop(self) -> None:
         """Stop polling and close the store."""
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+        await end_tasks([self._polling])
         await self.store.close()
 
     async def change(self, name: str, changed: Callable[[Entry], Entry]) -> tuple[Entry, Entry] | None:

@@ -17,6 +17,7 @@ from gateway.notify.watch import BudgetWatch, TargetWatch
 from gateway.store.limit import LimitUsage
 from gateway.store.redis_client import open_client
 from gateway.targets.registry import TargetRegistry
+from gateway.upstream.end_tasks import end_tasks
 
 INTERVAL_S = 1.0
 
@@ -67,10 +68,8 @@ class Notifier:
         await self._marks.stop()
 
     async def _end(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await end_tasks([self._task])
+        self._task = None
 
     async def _watch(self) -> None:
         while self._config is not None:

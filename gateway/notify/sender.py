@@ -21,6 +21,7 @@ from gateway.config.notify import NotifyConfig
 from gateway.config.notify_check import signing_key
 from gateway.metrics import Metrics
 from gateway.notify.events import Notification
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.native_transport import NativeTransport
 from gateway.upstream.proxy import proxy_of
 from gateway.upstream.resolver import Resolver, ThreadResolver, is_allowed_address
@@ -89,8 +90,7 @@ class Sender:
                 await self._is_idle.wait()
         except TimeoutError:
             pass
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
         self.configure(None)
 
     async def _send_all(self) -> None:

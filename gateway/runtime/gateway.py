@@ -51,6 +51,7 @@ from gateway.telemetry.call_records import CallRecords, recorder_of
 from gateway.telemetry.fleet import Fleet, fleet_of
 from gateway.telemetry.tracing import tracer_of
 from gateway.tokens.counter import SHARED_COUNTER
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.resolver import Resolver
 
 RETIRE_INTERVAL_S = 0.5
@@ -311,9 +312,7 @@ class Gateway:
 
         `timeout_s` limits the time for the last messages to the store.
         """
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         await self.shared.mirrors.stop()
         await self.probes.stop()
         await self._notifier.stop(timeout_s)

@@ -27,6 +27,7 @@ from gateway.server.loop_watchdog import LoopWatchdog
 from gateway.server.signals import handle_signals, request_reload
 from gateway.server.startup import announce, download_bundled_model, report
 from gateway.telemetry.call_log import CallLog
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.file_limit import raise_file_limit
 from providers.local.worker_engine import WorkerEngine
 
@@ -88,8 +89,7 @@ async def _serve(
         await admin_task
     finally:
         watchdog.stop()
-        for task in (watching, checking, forcing):
-            task.cancel()
+        await end_tasks([watching, checking, forcing])
         if demo is not None:
             await demo.stop()
         await gateway.stop(shutdown.flush_timeout_s)

@@ -37,6 +37,7 @@ from gateway.server.worker_control import TARGETS_SUFFIX, LoadRequest, WorkerOrd
 from gateway.server.worker_usage import usage_of_workers
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
+from gateway.upstream.end_tasks import end_tasks
 
 MIN_RESTART_DELAY_S = 0.1
 MAX_RESTART_DELAY_S = 5.0
@@ -108,8 +109,7 @@ class _Supervisor:
         announce(self._gateway.config, self._listener, self._admin)
         await self._shutdown.started.wait()
         await self._stop_workers(workers)
-        for task in others:
-            task.cancel()
+        await end_tasks(others)
         admin.should_exit = True
         await asyncio.gather(admin_task, *workers)
         await self._gateway.stop(self._shutdown.flush_timeout_s)

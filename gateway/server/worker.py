@@ -29,6 +29,7 @@ from gateway.server.worker_control import TARGETS_SUFFIX, LoadReply, LoadRequest
 from gateway.server.worker_usage import serve_usage
 from gateway.targets import status as target_views
 from gateway.telemetry.call_log import CallLog
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.file_limit import raise_file_limit
 
 PUBLISH_INTERVAL_S = 1.0
@@ -72,8 +73,7 @@ async def _serve(gateway: Gateway, listener: socket.socket, order: WorkerOrder) 
         controlling.close()
         answering.close()
         watchdog.stop()
-        watching.cancel()
-        publishing.cancel()
+        await end_tasks([watching, publishing])
         await gateway.stop(shutdown.flush_timeout_s)
         gateway.metrics.refresh()
         ignore_signals()

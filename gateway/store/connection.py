@@ -8,7 +8,6 @@ the breaker, and the next connection goes to the server that Sentinel or the clu
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ import hiredis
 from gateway.config.redis_address import RedisAddress
 from gateway.store.resp import OnReply, RespConnection, connect
 from gateway.store.scripts import ADMIT, SCRIPTS, digest
+from gateway.upstream.end_tasks import end_tasks
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_DELAYS_S = (0.05, 0.5)
@@ -135,10 +135,7 @@ class RedisConnection:
 
     async def stop(self) -> None:
         """Close the connection and stop reconnecting."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end_tasks([self._task])
         if self._connection is not None:
             self._connection.abort()
         self.up = False

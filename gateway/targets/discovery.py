@@ -16,6 +16,7 @@ from msgspec import structs
 from gateway.config.discover import DiscoverConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.transport import UpstreamError
 from providers.base import WireRequest
 from providers.model_list import read_model_names
@@ -102,9 +103,7 @@ class Discovery:
 
     async def stop(self) -> None:
         """End all requests."""
-        for task in self._cancel():
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._cancel())
 
     def _cancel(self) -> list[asyncio.Task[None]]:
         tasks = [lister.task for lister in self._listers.values() if lister.task is not None]

@@ -9,7 +9,6 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -18,6 +17,7 @@ from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend
 from gateway.targets.registry import TargetRegistry
+from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 
@@ -49,9 +49,7 @@ class Probes:
 
     async def stop(self) -> None:
         """End all probes."""
-        for task in self._cancel():
-            with suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(self._cancel())
 
     def _cancel(self) -> list[asyncio.Task[None]]:
         tasks, self._tasks = self._tasks, []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from gateway.targets.cooldown import Reason
 from gateway.targets.registry import TargetRegistry
+from gateway.upstream.end_tasks import end_tasks
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -99,7 +100,7 @@ class SharedCooldowns:
         if self._task is not None:
             # The task is not cancelled at once, because redis-py may mistake the cancellation for a lost connection and retry.
             await asyncio.wait([self._task], timeout=timeout_s)
-            self._task.cancel()
+            await end_tasks([self._task])
         if self._client is not None:
             await self._client.aclose()
 

@@ -23,6 +23,7 @@ from gateway.metrics.registry import Metrics
 from gateway.metrics.series import bounded
 from gateway.metrics.snapshot import Snapshot, merge, only_counts, only_gauges
 from gateway.store.redis_client import open_client
+from gateway.upstream.end_tasks import end_tasks
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -92,9 +93,7 @@ class Fleet:
 
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Publish the last counts, for at most `timeout_s` seconds, and close the connection."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks([self._task])
         with contextlib.suppress(FleetError, TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.publish(leave=True)
