@@ -51,12 +51,13 @@ def other_upstream() -> Iterator[int]:
         thread.join()
 
 
-def send_calls(port: int, body: bytes, calls: int) -> None:
+def send_calls(port: int, body: bytes, calls: int, key: str = "") -> None:
     """Make calls one after another on one connection, without the event loop."""
+    headers = [("authorization", f"Bearer {key}")] if key else []
     end = b"0\r\n\r\n" if b'"stream"' in body else b"}"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         for _ in range(calls):
-            client.sendall(request_head(len(body)) + body)
+            client.sendall(request_head(len(body), headers) + body)
             received = b""
             while not received.endswith(end):
                 piece = client.recv(65536)
