@@ -151,6 +151,18 @@ class RedisConnection:
         run.start(self._timeout_s)
         connection.send(("EVALSHA", _SCRIPT_DIGESTS[script], len(keys), *keys, *arguments), run.on_result)
 
+    def run_together(self, send: Callable[[], None]) -> None:
+        """Call `send`, which runs several scripts, and write their commands at once."""
+        connection = self._connection
+        if connection is None:
+            send()
+            return
+        connection.hold_writes()
+        try:
+            send()
+        finally:
+            connection.write_held()
+
     def note_reply(self, took_s: float, error: hiredis.ReplyError | None) -> None:
         """Note the time until a reply. An error opens the breaker."""
         if took_s > self.slowest_reply_s:
