@@ -165,7 +165,7 @@ class FastCall(LaneCall):
         try:
             request = adapt_now(call, first, target)
             adapted = request.adapted
-            if adapted.logits_request or adapted.json_validator or adapted.tool_calls:
+            if adapted.logits_request or (call.stream and (adapted.json_validator or adapted.tool_calls)):
                 return None
             if target.kind.chained(adapted.body, adapted.options) is not None:
                 return None

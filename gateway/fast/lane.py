@@ -1,9 +1,10 @@
 """The fast lane: serves a call from the callback that read it to the callback that reads its answer, without a task.
 
-It serves complete requests for chat completions of at most MAX_BODY_BYTES whose key, model and parameters are valid. Such
-requests have none of the headers that `gateway.dialects.request_headers` reads, no stop strings and no JSON mode, and they
-are not fitted into a context window. Their first target is live, is reached over the native transport, and has no hedge,
-mirror, engine or continuation. No limit is strict, and the content of the calls is not captured.
+It serves complete requests for chat completions of at most MAX_BODY_BYTES whose key, model and parameters are valid. Of the
+headers that `gateway.dialects.request_headers` reads, such requests have at most x-request-id. They are not fitted into a
+context window, and requests for streams have no stop strings and no JSON mode. Their first target is live, is reached over the
+native transport, and has no hedge, mirror, engine or continuation. No limit is strict, and the content of the calls is not
+captured.
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
 functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
@@ -68,7 +69,7 @@ class FastLane:
         check_body_headers(headers, pipeline.max_body)
         call.read_at = time.monotonic()
         read_request(call, headers, bytes(cycle.body), pipeline.known_headers, strict=pipeline.strict)
-        if call.headers is not None:
+        if call.headers is not None and not call.headers.only_names_request:
             return None
         model = pipeline.router.find(call.model)
         call.route = model.name
@@ -78,7 +79,9 @@ class FastLane:
             return None
         read_parameters(call)
         read_caller(call, headers, pipeline.known_headers)
-        if call.stops or call.wants_fit or call.credentials or call.body is None or "response_format" in call.body:
+        if call.wants_fit or call.credentials or call.body is None:
+            return None
+        if call.stream and (call.stops or "response_format" in call.body):
             return None
         query = RouteQuery(call, headers, pipeline.default_output)
         candidates = pipeline.router.candidates(model, query)
