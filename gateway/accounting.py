@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -154,16 +154,20 @@ def billed_attempts(call: Call) -> list[dict[str, Any]]:
     ]
 
 
-def cost_usd(call: Call) -> float | None:
-    """Return the total cost of the call in USD, or None if its usage is unknown or a part of it has no known price."""
-    costs = [cost_of(attempt, usage) for attempt in call.attempts for usage in billed_usages(attempt)]
+def costs(call: Call) -> list[int | None]:
+    """Return the cost of each billed usage of the call in nano-dollars, None for a usage without a known price."""
+    return [cost_of(attempt, usage) for attempt in call.attempts for usage in billed_usages(attempt)]
+
+
+def total_usd(costs: Sequence[int | None]) -> float | None:
+    """Return the sum of costs in USD, or None if there are none or one of them is unknown."""
     known = [cost for cost in costs if cost is not None]
     return sum(known) / NANO_PER_USD if known and len(known) == len(costs) else None
 
 
-def is_unpriced(call: Call) -> bool:
-    """Return whether any usage of the call has no known price."""
-    return any(cost_of(attempt, usage) is None for attempt in call.attempts for usage in billed_usages(attempt))
+def cost_usd(call: Call) -> float | None:
+    """Return the total cost of the call in USD, or None if its usage is unknown or a part of it has no known price."""
+    return total_usd(costs(call))
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+MAX_PLAIN_BYTES = 16 << 10
+"""Maximum size of a list of messages whose texts are decoded at once. Longer lists keep their bytes, which take less memory."""
+
+
+class PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message that consists of a role and a text only."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+
+_NOT_READ: list[PlainMessage] = []
+"""In place of the plain messages of a body whose messages have not been read."""
+_decode_plain = msgspec.json.Decoder(list[PlainMessage]).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -19,13 +33,14 @@ class Body:
     the others, in the original order. Values are decoded on demand and cached.
     """
 
-    __slots__ = ("_raw", "_source", "_values", "headers", "places")
+    __slots__ = ("_plain", "_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
         """Parse `source`. Raise msgspec.DecodeError if the source is not JSON, and ValidationError if it is not a JSON object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}
+        self._plain: list[PlainMessage] | None = _NOT_READ
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
         self.places: Sequence[Any] | None = None
@@ -57,9 +72,24 @@ class Body:
             return None if name not in self._raw else b"null"
         return bytes(value) if type(value) is msgspec.Raw else _encode(value)
 
+    def plain_messages(self) -> list[PlainMessage] | None:
+        """Return the messages of a short conversation of plain texts. Return None for all other conversations.
+
+        The messages are read once: their check, the provider's rules and the count of their tokens use the same list.
+        """
+        if self._plain is _NOT_READ:
+            raw = self._raw.get("messages")
+            self._plain = None
+            if type(raw) is msgspec.Raw and len(raw) <= MAX_PLAIN_BYTES:
+                try:
+                    self._plain = _decode_plain(raw) or None
+                except msgspec.DecodeError:  # other messages, or a text that cannot be decoded
+                    return None
+        return self._plain
+
     def set(self, name: str, value: Any) -> None:
         """Change or add a key. A changed key keeps its position."""
-        self._source = None
+        self._source, self._plain = None, _NOT_READ
         self._raw[name] = msgspec.Raw(b"null") if value is None else value
         self._values[name] = value
 
@@ -68,7 +98,7 @@ class Body:
         if name not in self._raw:
             return None
         value = self.get(name)
-        self._source = None
+        self._source, self._plain = None, _NOT_READ
         del self._raw[name]
         self._values.pop(name, None)
         return value
@@ -82,7 +112,7 @@ class Body:
 
     def rename(self, old: str, new: str) -> None:
         """Move a value's bytes to another key."""
-        self._source = None
+        self._source, self._plain = None, _NOT_READ
         self._raw[new] = self._raw.pop(old)
         if old in self._values:
             self._values[new] = self._values.pop(old)
@@ -93,13 +123,14 @@ class Body:
         body._source = self._source
         body._raw = self._raw.copy()
         body._values = self._values.copy()
+        body._plain = self._plain
         body.headers = self.headers.copy()
         body.places = self.places
         return body
 
     def forget_values(self) -> None:
         """Free the memory of decoded values that have not changed. Such values are decoded again when they are needed."""
-        raw = self._raw
+        raw, self._plain = self._raw, _NOT_READ
         self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
 
     def encode(self) -> bytes:

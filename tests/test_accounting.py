@@ -65,7 +65,6 @@ def test_each_request_of_a_sum_has_its_own_step() -> None:
 def test_usage_without_a_price_is_counted_as_unpriced() -> None:
     call = answered(attempt(Usage(10, 1), None))
     assert receipt_of(call)["cost_usd"] is None
-    assert accounting.is_unpriced(call)
     assert booked(call) | {"cost": 0, "unpriced": 1, "prompt": 10, "output": 1} == booked(call)
 
 
@@ -219,8 +218,8 @@ def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
 
 def test_usage_of_any_part_without_a_price_is_unpriced() -> None:
     priced, unpriced = attempt(Usage(1, 1)), attempt(None, None, billed=(Usage(1, 1),))
-    assert accounting.is_unpriced(answered(unpriced, priced))
-    assert not accounting.is_unpriced(answered(attempt(None, billed=(Usage(1, 1),)), priced))
+    assert None in accounting.costs(answered(unpriced, priced))
+    assert None not in accounting.costs(answered(attempt(None, billed=(Usage(1, 1),)), priced))
 
 
 def test_the_usage_of_a_passed_call_is_not_estimated() -> None:

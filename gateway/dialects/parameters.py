@@ -277,7 +277,8 @@ def check_parameters(body: Body) -> None:
     check_fields(body, CHECKS)
     if "messages" not in body:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")
-    check_messages(body.raw("messages") or b"null")
+    if body.plain_messages() is None:  # else nothing can be wrong with them
+        check_messages(body.raw("messages") or b"null")
     if "top_logprobs" in body and body.get("top_logprobs") and not body.get("logprobs"):
         raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
     if "min_tokens" in body or "min_completion_tokens" in body:

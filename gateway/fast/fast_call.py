@@ -167,7 +167,8 @@ class FastCall(LaneCall):
         try:
             request = adapt_now(call, first, target)
             adapted = request.adapted
-            if adapted.logits_request or adapted.json_validator or adapted.tool_calls or (call.stops and request.native is None):
+            own_stops = bool(call.stops) and request.native is None
+            if adapted.logits_request or (call.stream and (adapted.json_validator or adapted.tool_calls or own_stops)):
                 return None
             if target.kind.chained(adapted.body, adapted.options) is not None:
                 return None

@@ -96,10 +96,16 @@ class Limits:
 
     def costs_now(self, call: Call, limits: Sequence[Limit], targets: Sequence[Target]) -> Costs | None:
         """Return the amounts to reserve, or None if the prompt must be counted in a thread or a limit is strict."""
-        if has_strict_limit(limits):
+        needs = needs_of(tuple(limits))
+        if needs.is_strict:
             return None
-        if needed_estimates(limits)[0] and not all(map(call.prompt.is_known, targets)):
-            return None
+        if needs.tokens:
+            prompts = [call.prompt.known(target) for target in targets]
+            if None in prompts:
+                return None
+            if len(prompts) == 1 and not needs.cost and call.body is not None and prompts[0] is not None:  # the usual case
+                cap = output_cap(call.body, targets[0], self._config.default_output_tokens, call.operation)
+                return Costs(1, prompts[0], cap)
         return self._costs(call, targets, limits)
 
     def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:

@@ -125,10 +125,11 @@ def _tighter(first: LimitStatus, second: LimitStatus, refusing: Limit | None) ->
 
 def go_duration(seconds: float) -> str:
     """Format a duration as in OpenAI's headers and in Go: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
-    ms = max(0, round(seconds * 1000))
+    ms = round(seconds * 1000)
     if ms < 1000:
-        return f"{ms}ms"
-    hours, ms = divmod(ms, 3_600_000)
-    minutes, ms = divmod(ms, 60_000)
-    rest = f"{ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    return f"{hours}h{minutes}m{rest}" if hours else f"{minutes}m{rest}" if minutes else rest
+        return f"{max(0, ms)}ms"
+    whole, ms = divmod(ms, 1000)
+    rest = f"{whole % 60}.{ms:03d}".rstrip("0") + "s" if ms else f"{whole % 60}s"
+    if whole < 60:
+        return rest
+    return f"{whole // 3600}h{whole // 60 % 60}m{rest}" if whole >= 3600 else f"{whole // 60}m{rest}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from gateway import accounting
@@ -33,7 +34,7 @@ from gateway.streams.resumed import ResumedStream
 from gateway.tokens.inputs import answer_count
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, StreamDecoder
+from providers.base import Body, StreamDecoder, StreamFailure
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
@@ -147,7 +148,7 @@ class UpstreamStream:
         return self._end()
 
     def read_now(self, response: NativeResponse) -> bytes | None:
-        """Return the same events as `read`, or None if `read` would wait. `response` is the response of this stream."""
+        """Return the events as `read` does, those that arrive with [DONE] as the last ones, or None if `read` would wait."""
         relay = self.relay
         while not relay.done:
             try:
@@ -160,6 +161,9 @@ class UpstreamStream:
                     return None
                 break
             out = relay.feed(piece)
+            if relay.done and out:
+                with suppress(StreamFailure):  # the next call raises it again
+                    return out + self._end()
             if out:
                 return out
         return self._end()

@@ -38,6 +38,61 @@ _ERROR_KINDS = {
 }  # fmt: skip
 
 Locate = Callable[[], Awaitable[RedisAddress]]
+_Command = tuple[str, Sequence[str], Sequence[Any]]
+"""A script, its keys and its arguments."""
+
+
+class _ScriptRun:
+    """One run of a script: passes on its reply, or an exception after its timeout.
+
+    Two nested functions would refer to themselves. Such a cycle of references would keep the decisions of the run, and their
+    calls, in memory until the next garbage collection.
+    """
+
+    __slots__ = ("_command", "_connection", "_is_done", "_is_extended", "_on_reply", "_owner", "_started_at", "_timer")
+
+    def __init__(self, owner: RedisConnection, connection: RespConnection, command: _Command, on_reply: OnReply) -> None:
+        self._owner = owner
+        self._connection = connection
+        self._command = command
+        self._on_reply = on_reply
+        self._is_done = self._is_extended = False
+        self._started_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, timeout_s: float) -> None:
+        """Start the timeout."""
+        loop = asyncio.get_running_loop()
+        self._started_at = loop.time()
+        self._timer = loop.call_later(timeout_s, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        if self._is_done:
+            return
+        loop = asyncio.get_running_loop()
+        if not self._is_extended:  # if the event loop was busy, the reply may already be in the socket: check once more
+            self._is_extended = True
+            self._timer = loop.call_later(0.001, self._on_timeout)
+            return
+        self._is_done = True
+        self._owner.note_timeout(loop.time() - self._started_at)
+        self._on_reply(TimeoutError("Redis did not answer in time"))
+
+    def on_result(self, reply: Any) -> None:
+        """Pass on the reply, unless the timeout has passed. Send a script that the server does not know again, as a whole."""
+        if self._is_done:
+            return
+        error = reply if isinstance(reply, hiredis.ReplyError) else None
+        if error is not None and str(error).startswith("NOSCRIPT"):
+            self._owner.note_unknown_script()
+            script, keys, arguments = self._command
+            self._connection.send(("EVAL", script, len(keys), *keys, *arguments), self.on_result)
+            return
+        self._is_done = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._owner.note_reply(asyncio.get_running_loop().time() - self._started_at, error)
+        self._on_reply(reply)
 
 
 class RedisConnection:
@@ -91,42 +146,38 @@ class RedisConnection:
         if not self.up or connection is None:
             on_reply(ConnectionError("Redis is unavailable"))
             return
-        loop = asyncio.get_running_loop()
-        started_at = loop.time()
-        state = [False, False]  # flags: completed, timeout already extended
-
-        def on_timeout() -> None:
-            if state[0]:
-                return
-            if not state[1]:  # if the event loop was busy, the reply may already be in the socket: check once more
-                state[1] = True
-                loop.call_later(0.001, on_timeout)
-                return
-            state[0] = True
-            self.slowest_reply_s = max(self.slowest_reply_s, loop.time() - started_at)
-            self._fail("deadline", f"no answer within {self._timeout_s * 1000:g} ms")
-            on_reply(TimeoutError("Redis did not answer in time"))
-
-        timer = loop.call_later(self._timeout_s, on_timeout)
-
-        def on_result(reply: Any) -> None:
-            if state[0]:
-                return
-            if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                self._count_error("noscript")
-                connection.send(("EVAL", script, len(keys), *keys, *arguments), on_result)
-                return
-            state[0] = True
-            timer.cancel()
-            took = loop.time() - started_at
-            if took > self.slowest_reply_s:
-                self.slowest_reply_s = took
-            if isinstance(reply, hiredis.ReplyError):
-                self._fail(_error_kind(reply), str(reply)[:200])
-            on_reply(reply)
-
         self.commands += 1
-        connection.send(("EVALSHA", _SCRIPT_DIGESTS[script], len(keys), *keys, *arguments), on_result)
+        run = _ScriptRun(self, connection, (script, keys, arguments), on_reply)
+        run.start(self._timeout_s)
+        connection.send(("EVALSHA", _SCRIPT_DIGESTS[script], len(keys), *keys, *arguments), run.on_result)
+
+    def run_together(self, send: Callable[[], None]) -> None:
+        """Call `send`, which runs several scripts, and write their commands at once."""
+        connection = self._connection
+        if connection is None:
+            send()
+            return
+        connection.hold_writes()
+        try:
+            send()
+        finally:
+            connection.write_held()
+
+    def note_reply(self, took_s: float, error: hiredis.ReplyError | None) -> None:
+        """Note the time until a reply. An error opens the breaker."""
+        if took_s > self.slowest_reply_s:
+            self.slowest_reply_s = took_s
+        if error is not None:
+            self._fail(_error_kind(error), str(error)[:200])
+
+    def note_timeout(self, took_s: float) -> None:
+        """Note the time until a timeout, which opens the breaker."""
+        self.slowest_reply_s = max(self.slowest_reply_s, took_s)
+        self._fail("deadline", f"no answer within {self._timeout_s * 1000:g} ms")
+
+    def note_unknown_script(self) -> None:
+        """Count a script that the server did not know."""
+        self._count_error("noscript")
 
     def _fail(self, kind: str, reason: str) -> None:
         """Open the breaker: fail all scripts in flight on this connection, then reconnect."""

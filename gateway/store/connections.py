@@ -91,6 +91,13 @@ class RedisConnections:
         connection = self._single if self._single is not None else self._connections[side_of(keys[0])]
         connection.run(script, keys, arguments, on_reply)
 
+    def run_together(self, send: Callable[[], None]) -> None:
+        """Call `send`, which runs several scripts. Write their commands at once if there is a single server."""
+        if self._single is None:
+            send()
+        else:
+            self._single.run_together(send)
+
     def count_error(self, kind: str) -> None:
         """Count a failure of this kind."""
         self.errors[kind] = self.errors.get(kind, 0) + 1

@@ -76,8 +76,8 @@ class Limit:
     """
 
     __slots__ = (
-        "_clock", "amount", "key", "kind", "model", "outage", "owner", "scope", "side", "slot", "slots", "strict", "timezone", "ttl",
-        "window",
+        "_clock", "_words", "amount", "key", "kind", "model", "outage", "owner", "scope", "side", "slot", "slots", "strict", "timezone",
+        "ttl", "window",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,7 @@ class Limit:
         # the length of the owner keeps the parts apart, because names may contain colons
         whose = f"model:{len(owner)}:{owner}:{model}" if model else owner
         self.key = f"lockgate:{{{side}}}:{whose}:{kind}:{window or 'now'}"
+        self._words = ""
         self._clock: PeriodClock | None = None
         if kind == "concurrent":
             self.slot, self.slots, self.ttl = NO_SLOT, 0, 3_600_000
@@ -142,6 +143,11 @@ class Limit:
         return Limit(self.owner, self.kind, amount, self.window, **named)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
+        if not self._words:  # the record of each call contains the words
+            self._words = self._in_words()
+        return self._words
+
+    def _in_words(self) -> str:
         amount = f"{self.amount / NANO_PER_USD:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
         what = "concurrent calls" if self.kind == "concurrent" else "" if self.kind == "spend" else self.kind.replace("_", " ")
         words = f"{amount} {what}".strip()

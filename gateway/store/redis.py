@@ -133,7 +133,7 @@ class RedisLimiter:
         if not self.connections.up:
             return self.outage.decide(limits, costs, id)
         if not self._queued:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
         self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter))
         return None
 

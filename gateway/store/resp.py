@@ -23,6 +23,8 @@ class RespConnection(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader()
         self._waiting: deque[OnReply] = deque()
+        self._held: list[bytes] | None = None
+        """Commands to be written together, while writes are held."""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,7 +54,21 @@ class RespConnection(asyncio.Protocol):
             on_reply(ConnectionError("there is no connection to Redis"))
             return
         self._waiting.append(on_reply)
-        self._transport.write(hiredis.pack_command(tuple(command)))
+        packed = hiredis.pack_command(tuple(command))
+        if self._held is None:
+            self._transport.write(packed)
+        else:
+            self._held.append(packed)
+
+    def hold_writes(self) -> None:
+        """Keep the following commands until `write_held` writes them all at once. Call both without an await between them."""
+        self._held = []
+
+    def write_held(self) -> None:
+        """Write the commands that were sent since `hold_writes`."""
+        held, self._held = self._held, None
+        if held and self._transport is not None:
+            self._transport.write(b"".join(held))
 
     async def execute(self, *command: Any) -> Any:
         """Send one command and return its reply. Raise hiredis.ReplyError or ConnectionError if that fails."""

@@ -50,6 +50,9 @@ LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReac
 _USER = re.compile(r"[\w.@:/+=|~-]{1,128}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
+_FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
+"""The usual finish reasons, which need no check."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -181,14 +184,12 @@ class _Clock:
 _clock = _Clock()
 
 
-def _of_other_targets(call: Call) -> dict[str, Any]:
-    """Return the fields about targets that did not answer the call."""
-    fields: dict[str, Any] = {}
+def _add_other_targets(fields: dict[str, Any], call: Call) -> None:
+    """Add the fields about targets that did not answer the call."""
     if call.skipped:
         fields["skipped"] = [{"target": each.target, "param": each.param} for each in call.skipped]
     if billed := accounting.billed_attempts(call):
         fields["billed_attempts"] = billed
-    return fields
 
 
 def _adjustment_text(adjustment: Adjustment) -> str:
@@ -220,7 +221,7 @@ def _add_usage(fields: dict[str, Any], usage: Usage) -> None:
 
 def _add_answer(fields: dict[str, Any], attempt: Attempt) -> None:
     if attempt.finish_reasons:
-        fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]
+        fields["finish"] = [reason if reason in _FINISH_REASONS else safe_name(reason) for reason in attempt.finish_reasons[:32]]
     if attempt.cache:
         fields["cache"] = attempt.cache
     if attempt.cache == "hit":
@@ -250,9 +251,8 @@ def _of_passed(passed: PassedRequest) -> dict[str, Any]:
     return {**fields, "request_bytes": passed.request_bytes, "response_bytes": passed.response_bytes}
 
 
-def _of_caller(call: Call) -> dict[str, Any]:
-    """Return the fields about the caller: its team, its end user, its tags and the credentials it brought."""
-    fields: dict[str, Any] = {}
+def _add_caller(fields: dict[str, Any], call: Call) -> None:
+    """Add the fields about the caller: its team, its end user, its tags and the credentials it brought."""
     if call.key is not None and call.key.team:
         fields["team"] = call.key.team
     if call.end_user:
@@ -261,7 +261,6 @@ def _of_caller(call: Call) -> dict[str, Any]:
         fields["tags"] = call.tags
     if call.credentials:
         fields["brought_credentials"] = sorted(call.credentials)
-    return fields
 
 
 def record(call: Call, ended: float) -> dict[str, Any]:
@@ -283,7 +282,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     }
     if call.passed is not None:
         fields |= _of_passed(call.passed)
-    fields |= _of_caller(call)
+    _add_caller(fields, call)
     if call.route and call.route != call.model:
         fields["route"] = call.route
     if call.mirror_of:
@@ -304,9 +303,9 @@ def record(call: Call, ended: float) -> dict[str, Any]:
             fields["adjustments"] = [_adjustment_text(each) for each in attempt.adjustments[:32]]
     if usage is not None:
         _add_usage(fields, usage)
-    fields |= _of_other_targets(call)
-    if (cost := accounting.cost_usd(call)) is not None or accounting.is_unpriced(call):
-        fields["cost_usd"] = cost
+    _add_other_targets(fields, call)
+    if costs := accounting.costs(call):
+        fields["cost_usd"] = accounting.total_usd(costs)
     if attempt is not None:
         _add_answer(fields, attempt)
     if call.abort_phase:

@@ -161,13 +161,10 @@ class TokenCounter:
 
     def total_now(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> int:
         """Return the total of `count_now` for a chat body. Bodies of plain text, which are the most common, take fewer steps."""
-        if any(name in body for name in COUNTED_BESIDE):
+        messages = body.plain_messages()
+        if messages is None or not COUNTED_BESIDE.isdisjoint(body):
             return self.count_now(body, tokenizer, rules).total()
-        texts: list[str] = []
-        for message in messages_of(body):
-            if type(message) is not dict or len(message) != 2 or "role" not in message or type(message.get("content")) is not str:
-                return self.count_now(body, tokenizer, rules).total()
-            texts.append(message["content"])
+        texts = [message.content for message in messages]
         tokenizer, batch = self._use(tokenizer)
         counts = self._counts(texts, tokenizer, batch)
         return math.ceil((sum(counts) + PLAIN_MESSAGE_TOKENS * len(texts) + REPLY_TOKENS) * tokenizer.factor)

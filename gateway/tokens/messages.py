@@ -17,7 +17,7 @@ TOKENS_PER_MESSAGE, TOKENS_PER_NAME, REPLY_TOKENS = 3, 1, 3
 PLAIN_MESSAGE_TOKENS = TOKENS_PER_MESSAGE + 1
 """Tokens that a message with only a role and a text has in addition to the text."""
 COUNTED_FIELDS = ("tools", "functions", "response_format")
-COUNTED_BESIDE = (*COUNTED_FIELDS, "system_prompt")
+COUNTED_BESIDE = frozenset({*COUNTED_FIELDS, "system_prompt"})
 """Fields that are counted in addition to the messages."""
 _MESSAGE_FIELDS = ("tool_calls", "function_call", "refusal", "reasoning_content", "tool_call_id")
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode

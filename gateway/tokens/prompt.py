@@ -38,7 +38,7 @@ class PromptCounts:
     async def count(self, targets: Iterable[Target]) -> None:
         """Count the prompt for each target, in a thread if that takes long."""
         for target in targets:
-            if not self._is_countable or self.is_known(target):
+            if not self._is_countable or self.known(target) is not None:
                 continue
             tokenizer = tokenizer_for(target.kind.type, target.model)
             with suppress(ValueError, TypeError, LookupError, RecursionError):  # an invalid body is not rejected here
@@ -60,9 +60,10 @@ class PromptCounts:
         """
         return self._known(target, bytes_per_token)
 
-    def is_known(self, target: Target) -> bool:
-        """Return whether the prompt has been counted for a target, or can be counted quickly."""
-        return (target.kind.type, target.model) in self._counts or self._count_quickly(target)
+    def known(self, target: Target) -> int | None:
+        """Return the count for a target if the prompt has been counted for it or can be counted quickly, else None."""
+        count = self._counts.get((target.kind.type, target.model))
+        return count if count is not None else self._count_quickly(target)
 
     @property
     def _is_countable(self) -> bool:
@@ -70,7 +71,7 @@ class PromptCounts:
 
     def takes_long(self, target: Target) -> bool:
         """Return whether the prompt has not yet been counted for a target and the count takes time."""
-        if not self._is_countable or self.is_known(target):
+        if not self._is_countable or self.known(target) is not None:
             return False
         if self._is_slow:
             return True
@@ -79,8 +80,9 @@ class PromptCounts:
         return False
 
     def _known(self, target: Target, bytes_per_token: int) -> int:
-        if self.is_known(target):
-            return self._counts[target.kind.type, target.model]
+        count = self.known(target)
+        if count is not None:
+            return count
         key = target.kind.type, target.model, bytes_per_token
         if key not in self._estimates:  # the progress of a stream is written every second
             self._estimates[key] = self._size // bytes_per_token
@@ -88,31 +90,29 @@ class PromptCounts:
                 self._estimates[key] = self._by_size(target, bytes_per_token)
         return self._estimates[key]
 
-    def _count_quickly(self, target: Target) -> bool:
-        """Count the prompt now if that takes little time. Return whether the prompt was counted."""
+    def _count_quickly(self, target: Target) -> int | None:
+        """Count the prompt now if that takes little time, else return None."""
         tokenizer = tokenizer_for(target.kind.type, target.model)
-        if self._is_slow or not self._is_countable or not self._counter.is_loaded(tokenizer):
-            return False
-        with suppress(ValueError, TypeError, LookupError, RecursionError):
-            is_quick = self._size <= MAX_INLINE_BYTES
-            if not is_quick and self._operation == "chat":
-                is_quick = self._counter.is_quick(self._body, tokenizer)
-            if is_quick:
-                try:
-                    self._counts[target.kind.type, target.model] = self._count(target)
-                except SlowTextError:
-                    self._is_slow = True
-                    return False
-            return is_quick
-        return False
+        if self._is_slow or not self._counter.is_loaded(tokenizer) or not self._is_countable:
+            return None
+        try:
+            if self._size > MAX_INLINE_BYTES and not (self._operation == "chat" and self._counter.is_quick(self._body, tokenizer)):
+                return None
+            count = self._counts[target.kind.type, target.model] = self._count(target)
+        except SlowTextError:
+            self._is_slow = True
+            return None
+        except (ValueError, TypeError, LookupError, RecursionError):  # an invalid body is not rejected here
+            return None
+        return count
 
     def _count(self, target: Target) -> int:
         if self._operation == "rerank":
             return count_ranked(self._body, target, self._counter)
         if (field := _INPUT_FIELDS.get(self._operation)) is not None:
             return count_inputs(self._body, target, field, self._counter)
-        tokenizer = tokenizer_for(target.kind.type, target.model)
-        return self._counter.total_now(self._body, tokenizer, media_rules(target.kind.type, target.model))
+        kind, model = target.kind.type, target.model
+        return self._counter.total_now(self._body, tokenizer_for(kind, model), media_rules(kind, model))
 
     def _by_size(self, target: Target, bytes_per_token: int) -> int:
         """Estimate the tokens of texts by their size, and count those of images, audio and files."""

@@ -1,16 +1,18 @@
 """`MessagePass`: the one rule for everything in `messages`, by the vendor's row in `providers.message_tables`.
 
-A conversation of plain texts that already fits the row is recognized without decoding any text, and stays unchanged.
+A conversation of plain texts that already fits the row is recognized without decoding it as a whole, and stays unchanged.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from providers.base import Body
+from providers.body import PlainMessage
 from providers.rules import conversation, tool_results
 from providers.rules.conversation import Turn
 from providers.rules.message_capabilities import describe_fields
@@ -61,19 +63,28 @@ class MessagePass(Rule, frozen=True):
         prefixes = self.row.reasoning_models
         return self.row.reasoning if not prefixes or self.model.startswith(prefixes) else ""
 
-    def is_relevant(self, raw: bytes) -> bool:
+    def is_relevant(self, body: Body) -> bool:
         """Return whether the messages must be examined: they are more than plain texts, or may break a rule of the row."""
+        row = self.row
+        texts = body.plain_messages()
+        if texts is not None:
+            has_blank = row.blanks != "accepted" and "" in [message.content.strip() for message in texts]
+            return has_blank or self._breaks_rule(texts)
         try:
-            messages = _read_plain(raw)
+            messages = _read_plain(body.raw("messages") or b"")
         except msgspec.ValidationError:
             return True
-        row = self.row
         is_text = (_ANY_TEXT if row.blanks == "accepted" else _VISIBLE_TEXT).match
+        return any(is_text(message.content) is None for message in messages) or self._breaks_rule(messages)
+
+    def _breaks_rule(self, messages: Sequence[PlainMessage | _Plain]) -> bool:
+        """Return whether the roles of plain messages may break a rule of the row."""
+        row = self.row
         has_turn = not row.needs_turn
         role = last = ""
         for message in messages:
             role = message.role
-            if is_text(message.content) is None or (role == "developer" and row.developer):
+            if role == "developer" and row.developer:
                 return True
             if role in ("user", "assistant"):
                 has_turn, last = True, role
@@ -83,8 +94,7 @@ class MessagePass(Rule, frozen=True):
 
     def apply(self, work: Work) -> None:
         """Adapt the messages. If no message needs a change, the list of messages keeps its bytes."""
-        raw = work.body.raw("messages")
-        if raw is None or not self.is_relevant(raw):
+        if "messages" not in work.body or not self.is_relevant(work.body):
             return
         messages: list[Message] = work.body.get("messages")
         report = Report(work)

@@ -30,13 +30,14 @@ VARYING = re.compile(
 VARYING_HEADERS = frozenset({"date", "content-length", "server-timing", "retry-after", "retry-after-ms"})
 VARYING_FIELDS = frozenset({"time", "ms", "gateway_ms", "first_byte_ms", "sent_ms", "head_ms", "retries_ms", "queue_ms", "id"})
 TEXTS = ("say something", "#chunks=3#", "#chunks=40#", "é ☂ \U0001f600", "x" * 3000, "")
+SCHEMA = {"name": "s", "schema": {"type": "object", "required": ["a"]}}
 FIELDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("temperature", (0, 0.5, 3, "hot")),
     ("max_tokens", (1, 16, -1)),
     ("n", (1, 2)),
     ("stop", ("x", [])),
     ("user", ("u1",)),
-    ("response_format", ({"type": "json_object"}, {"type": "text"})),
+    ("response_format", ({"type": "json_object"}, {"type": "text"}, {"type": "json_schema", "json_schema": SCHEMA})),
     ("tools", ([], [{"type": "function", "function": {"name": "f", "parameters": {}}}])),
     ("stream_options", ({"include_usage": True}, {})),
     ("seed", (7, None)),

@@ -50,9 +50,15 @@ async def enters(
     return bool(entered)
 
 
-@pytest.mark.parametrize("body", [{}, {"stream": True}, {"temperature": 0.5, "seed": 1, "user": "u"}])
-async def test_a_plain_call_enters(entered: list[FastCall], up: FaultUpstream, body: dict[str, Any]) -> None:
-    assert await enters(entered, up, chat("plain", **body), (), "")
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"stream": True}, {"temperature": 0.5, "seed": 1, "user": "u"}, {"stop": "x"}, {"response_format": {"type": "json_object"}}],
+)
+@pytest.mark.parametrize("headers", [(), (("x-request-id", "mine"),)])
+async def test_a_plain_call_enters(
+    entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: tuple[tuple[str, str], ...]
+) -> None:
+    assert await enters(entered, up, chat("plain", **body), headers, "")
 
 
 RESPONSE = {"model": "plain", "input": "Hello"}
@@ -103,8 +109,8 @@ async def test_a_call_of_another_api_with_anything_special_takes_the_pipeline(
         (chat("fitted"), (), ""),
         (chat("mirrored"), (), ""),
         (chat("continued"), (), ""),
-        (chat("plain", stop="x"), (), ""),
-        (chat("plain", response_format={"type": "json_object"}), (), ""),
+        ({**chat("plain", stop="x"), "stream": True}, (), ""),
+        ({**chat("plain", response_format={"type": "json_object"}), "stream": True}, (), ""),
         ({"model": "plain", "messages": LONG}, (), ""),
         (chat("plain"), (("x-gateway-strict", "true"),), ""),
         (chat("plain"), (("traceparent", f"00-{'1' * 32}-{'2' * 16}-01"),), ""),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.body import Body
+from providers.body import MAX_PLAIN_BYTES, Body
 from tests.support.search import examples
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -45,3 +46,42 @@ def test_forgotten_values_are_decoded_again_and_changed_ones_are_kept() -> None:
     assert body._values == {"b": {"d": 4}}
     assert (body.get("a"), body.get("b")) == ([1, 2], {"d": 4})
     assert body.encode() == b'{"a":[1, 2],"b":{"d":4}}'
+
+
+PLAIN = b'[{"role":"system","content":"Be brief."},{"content":"\\u00e9","role":"user"}]'
+
+
+def test_the_messages_of_a_short_conversation_of_texts_are_plain() -> None:
+    messages = Body(b'{"messages":%b}' % PLAIN).plain_messages()
+    assert messages is not None
+    assert [(message.role, message.content) for message in messages] == [("system", "Be brief."), ("user", "é")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        b"[]",
+        b"null",
+        b'"text"',
+        b'[{"role":"tool","content":"x"}]',
+        b'[{"role":"user"}]',
+        b'[{"role":"user","content":null}]',
+        b'[{"role":"user","content":[{"type":"text","text":"x"}]}]',
+        b'[{"role":"user","content":"x","name":"n"}]',
+        b'[{"role":"user","content":"%b"}]' % (b"x" * MAX_PLAIN_BYTES),
+    ],
+)
+def test_other_messages_are_not_plain(messages: bytes) -> None:
+    assert Body(b'{"messages":%b}' % messages).plain_messages() is None
+    assert Body(b"{}").plain_messages() is None
+
+
+def test_changed_messages_are_read_again() -> None:
+    body = Body(b'{"messages":%b,"model":"m"}' % PLAIN)
+    copy = body.copy()
+    assert body.plain_messages() is body.plain_messages()
+    body.set("messages", [{"role": "user", "content": "other"}])
+    assert body.plain_messages() is None
+    assert len(copy.plain_messages() or ()) == 2
+    copy.pop("messages")
+    assert copy.plain_messages() is None

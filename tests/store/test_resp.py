@@ -49,3 +49,41 @@ async def test_commands_in_flight_fail_if_the_connection_ends(own_redis: RedisSe
 async def test_a_topology_is_not_a_server() -> None:
     with pytest.raises(ValueError, match="single server"):
         await connect(RedisAddress(kind="cluster", nodes=(("127.0.0.1", 1),)), lambda: None)
+
+
+async def test_held_commands_are_written_at_once(redis: RedisAddress) -> None:
+    connection = await connect(redis, lambda: None)
+    transport, written = connection._transport, []
+    assert transport is not None
+
+    class Recording:
+        """Notes each write."""
+
+        def write(self, data: bytes) -> None:
+            """Note the data, and write it."""
+            written.append(data)
+            transport.write(data)
+
+    connection._transport = Recording()  # type: ignore[assignment]
+    replies: list[Any] = []
+    connection.hold_writes()
+    for number in range(3):
+        connection.send(("ECHO", str(number)), replies.append)
+    assert written == []
+    connection.write_held()
+    connection.send(("ECHO", "3"), replies.append)
+    await eventually(lambda: len(replies) == 4)
+    assert replies == [b"0", b"1", b"2", b"3"]
+    assert len(written) == 2
+    transport.abort()
+
+
+async def test_held_commands_fail_if_the_connection_ends(own_redis: RedisServer) -> None:
+    connection = await connect(own_redis.address, lambda: None)
+    replies: list[Any] = []
+    connection.hold_writes()
+    connection.send(("ECHO", "1"), replies.append)
+    connection.abort()
+    connection.write_held()
+    await eventually(lambda: bool(replies))
+    assert isinstance(replies[0], ConnectionError)

@@ -69,7 +69,7 @@ async def test_a_short_prompt_is_counted_at_once() -> None:
 async def test_a_long_prompt_is_counted_in_a_thread_once_for_each_way_to_count() -> None:
     words, counter = await loaded()
     counts = prompt(counter, **chat(text(LONG)))
-    assert not counts.is_known(GPT)
+    assert not counts.known(GPT)
     assert counts.bound(GPT) > 2 * MAX_INLINE_BYTES, "an upper bound by size"
     await counts.count([GPT, GPT, CLAUDE])
     await counts.count([CLAUDE])
@@ -81,7 +81,7 @@ async def test_a_long_prompt_is_counted_in_a_thread_once_for_each_way_to_count()
 async def test_images_are_counted_as_each_target_does_without_a_thread() -> None:
     words, counter = await loaded()
     counts = prompt(counter, **chat(text("what?"), image_part(4032, 3024, 500_000)))
-    assert counts.is_known(GPT)
+    assert counts.known(GPT)
     assert [counts.bound(target) for target in (GPT, MINI)] == [8 + 765, 8 + 2_833 + 4 * 5_667]
     assert all(on_loop for on_loop, _ in words.sizes)
 
@@ -102,7 +102,7 @@ def test_only_long_texts_take_long(fields: dict[str, Any], takes_long: bool) -> 
 
 async def test_without_a_tokenizer_texts_are_estimated_by_size_and_images_are_counted() -> None:
     counts = prompt(TokenCounter(Words().load), **chat(text("x" * 400), image_part(4032, 3024, 500_000)))
-    assert not counts.is_known(GPT)
+    assert not counts.known(GPT)
     assert 765 + 100 < counts.typical(GPT, 4) < 765 + 130
     assert 765 + 200 < counts.bound(GPT) < 765 + 260
 
