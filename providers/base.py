@@ -93,6 +93,8 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Whether the cost that an answer reports is what the provider charges for it."""
     brought: bool = False
     """Whether the caller supplied the credential."""
+    shared_name: str = ""
+    """`provider/model` if `name` also has the address of an instance: the name under which usage and metrics add up instances."""
     facts: object | None = None
     """The model's entry in the gateway's catalog, if this catalog is newer than the bundled one."""
 
@@ -235,7 +237,7 @@ class Provider(Protocol):
         """Classify an error response. Never raise, and never return the target's credential."""
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
-        """Return what `model` supports and what is adjusted, by parameter, as derived from the rules."""
+        """Return, by parameter, how `model` supports it or how it is adjusted, as derived from the rules."""
 
     def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
         """Return why the provider's settings do not fit a model of the configuration, or None if they fit the model."""

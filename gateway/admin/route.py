@@ -40,7 +40,7 @@ def route(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
                 batch = bodies[start : start + CALLS_PER_SLICE]
                 plans.append(
                     await plan_route(
-                        gateway.generation.router,
+                        gateway.generation.router.for_dry_runs(),
                         gateway.config,
                         question.model,
                         batch,

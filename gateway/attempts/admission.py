@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 from gateway import accounting
 from gateway.call import Attempt, Call
+from gateway.config.key import DEFAULT_PRIORITY
 from gateway.errors import FAILURES
 from gateway.limits.enforce import Limits
 from gateway.store.limit import Reservation
 from gateway.targets.bulkhead import Bulkhead
 from gateway.targets.cooldown import Reason
+from gateway.targets.fair_queue import Claim, Ticket
 from gateway.targets.health import TargetHealth
-from providers.base import Failure
+from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN, requested_cap
+from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
+from providers.base import Failure, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from providers.local.supervisor import Engine
     from providers.local.worker_engine import WorkerEngine
 
+MIRROR_OWNER, MIRROR_PRIORITY = "(mirror)", 1
+"""The owner and the priority of copies in the queue of a target."""
 MAX_ENGINE_WAIT_S = 10.0
 """Maximum time for which a call waits for an engine that is loading its model."""
 MIN_ENGINE_WAIT_S = 0.001
@@ -45,7 +51,7 @@ class Admission:
     """The admission of one request to one target. `leave` gives back everything that was acquired."""
 
     __slots__ = (
-        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_target", "began",
+        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_target", "_ticket", "began",
     )  # fmt: skip
 
     def __init__(self, call: Call, attempt: Attempt, health: TargetHealth, limits: Limits | None) -> None:
@@ -56,6 +62,7 @@ class Admission:
         self._limits = limits
         self._is_probe = False
         self._bulkhead: Bulkhead | None = None  # the bulkhead that was entered: a reload may replace that of the target
+        self._ticket: Ticket | None = None
         self.began = 0.0
         """The time at which everything was acquired, on the monotonic clock; 0 before that."""
         self._lease: Lease | None = None
@@ -68,8 +75,8 @@ class Admission:
         if bulkhead is not None:
             if bulkhead.has_room:
                 bulkhead.enter()
-            elif not await self._wait_for_slot(bulkhead, timeout_s):
-                raise NotAdmittedError(_queue_full(health), is_shed=True)
+            else:
+                await self._wait_for_slot(bulkhead, timeout_s)
             self._bulkhead = bulkhead
         if self._limits is not None and not self._target.brought:
             reservation = await self._limits.admit_target(self._call, self._target)
@@ -98,13 +105,15 @@ class Admission:
         self.began = time.monotonic()
         self._is_probe = self._health.start_attempt()
 
-    async def _wait_for_slot(self, bulkhead: Bulkhead, timeout_s: float) -> bool:
-        """Wait for a slot of the target. Return False if the queue is full or the wait takes too long."""
+    async def _wait_for_slot(self, bulkhead: Bulkhead, timeout_s: float) -> None:
+        """Wait for a slot of the target. Raise NotAdmittedError if the queue is full or the wait takes too long."""
         since = time.monotonic()
         try:
-            return await bulkhead.acquire(timeout_s)
+            self._ticket = await bulkhead.acquire(timeout_s, claim_of(self._call, self._target, bulkhead.queue.expected_output))
         finally:
             self._attempt.queue_s += time.monotonic() - since
+        if self._ticket is None:
+            raise NotAdmittedError(_queue_full(self._health), is_shed=True)
 
     async def _wait_for_engine(self, engine: Engine | WorkerEngine) -> Lease | Failure:
         since = time.monotonic()
@@ -166,12 +175,36 @@ class Admission:
         if self.began:
             self._health.end_attempt(self._is_probe)
         if self._bulkhead is not None:
+            if self._ticket is not None:
+                self._correct(self._bulkhead, self._ticket, attempt)
             self._bulkhead.release()
         if self._lease is not None:
             self._lease.release()
         if self._reservation is not None and self._limits is not None:
             accounting.settle(self._call)
             self._limits.settle_attempt(attempt, self._reservation)
+
+    def _correct(self, bulkhead: Bulkhead, ticket: Ticket, attempt: Attempt) -> None:
+        """Replace the expected tokens of a call that waited with those it used, if they are known."""
+        accounting.settle(self._call)
+        bill = accounting.bill((attempt,))
+        if bill is not None:
+            bulkhead.queue.correct(ticket, bill.prompt + bill.output, bill.output)
+
+
+def claim_of(call: Call, target: Target, expected_output: float) -> Claim:
+    """Return what decides the place of a call in a queue. Copies for a mirror have the lowest priority."""
+    output = int(expected_output)
+    if call.body is None:  # a passed call
+        tokens = output
+    else:
+        tokens = call.prompt.typical(target, TYPICAL_BYTES_PER_TOKEN)
+        if call.operation not in WITHOUT_OUTPUT:
+            cap = requested_cap(call.body)
+            tokens += (output if cap is None else min(cap, output)) * generated_count(call.body, call.operation)
+    if call.mirror_of is not None:
+        return Claim(MIRROR_OWNER, MIRROR_PRIORITY, tokens)
+    return Claim("", DEFAULT_PRIORITY, tokens) if call.key is None else Claim(call.key.name, call.key.priority, tokens)
 
 
 def _queue_full(health: TargetHealth) -> Failure:

@@ -162,7 +162,7 @@ def as_caller_wrote(adjustments: Sequence[Adjustment], translator: Translator) -
     """Return the adjustments of the translation, then the others with the caller's names for the parameters.
 
     Adjustments of `stream_options` are left out, because a caller of another API always gets the usage. Renames of a
-    parameter to the name that the caller used are left out, too.
+    parameter to the name that the caller used are left out as well.
     """
     renamed = [
         msgspec.structs.replace(each, param=translator.param(each.param))

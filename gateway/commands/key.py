@@ -45,6 +45,9 @@ def key() -> None:
 @click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help=_LIMITS_HELP)
 @click.option("--team", metavar="NAME", help="Team of the key.")
 @click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC.")
+@click.option(
+    "--priority", type=click.IntRange(1, 1000), help="Weight of the key in the queues of targets. Default: that of the team, else 100."
+)
 @click.option("--disabled", is_flag=True, help="Create the key disabled.")
 @click.option(
     "--strict", is_flag=True, help="Reject (400) parameters that cannot be honoured, instead of adjusting them."
@@ -58,6 +61,7 @@ def create(
     limits: tuple[str, ...],
     team: str | None,
     expires: str | None,
+    priority: int | None,
     disabled: bool,
     strict: bool,
     url: str | None,
@@ -82,6 +86,8 @@ def create(
         entry["limits"] = parse_limits(limits)
     if expires:
         entry["expires"] = expires
+    if priority is not None:
+        entry["priority"] = priority
     if disabled:
         entry["disabled"] = True
     if strict:

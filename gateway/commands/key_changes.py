@@ -25,6 +25,7 @@ _NAMES_HELP = "Names separated by commas; `none` removes the setting."
 @click.option("--limits-per-user", multiple=True, metavar="KIND=LIMIT", help="Limits of each user, as in --limits.")
 @click.option("--team", metavar="NAME", help="Team of the key; `none` for no team.")
 @click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC; `none` for no end.")
+@click.option("--priority", metavar="NUMBER", help="Weight in the queues of targets, 1 to 1000; `none` for the default.")
 @click.option("--strict/--no-strict", default=None, help="Whether to reject parameters that cannot be honoured.")
 @admin_option
 @json_option
@@ -36,6 +37,7 @@ def update(
     limits_per_user: tuple[str, ...],
     team: str | None,
     expires: str | None,
+    priority: str | None,
     strict: bool | None,
     url: str,
     as_json: bool,
@@ -46,7 +48,7 @@ def update(
     lockgate key update app --limits requests=100/min,spend=none
     lockgate key update app --models smart,fast --expires none
     """
-    fields = entry_changes(models=models, passthrough=passthrough, limits=limits)
+    fields = entry_changes(models=models, passthrough=passthrough, limits=limits, priority=priority)
     if limits_per_user:
         fields["limits_per_user"] = limit_changes(limits_per_user)
     fields |= {field: _or_null(text) for field, text in (("team", team), ("expires", expires)) if text is not None}
@@ -92,7 +94,9 @@ def disable(name: str, url: str) -> None:
     set_disabled("key", name, url, disabled=True)
 
 
-def entry_changes(*, models: str | None, passthrough: str | None, limits: tuple[str, ...]) -> dict[str, Any]:
+def entry_changes(
+    *, models: str | None, passthrough: str | None, limits: tuple[str, ...], priority: str | None = None
+) -> dict[str, Any]:
     """Return the changes to the settings that keys and teams have, as a JSON Merge Patch."""
     fields: dict[str, Any] = {}
     for field, names in (("models", models), ("passthrough", passthrough)):
@@ -101,7 +105,15 @@ def entry_changes(*, models: str | None, passthrough: str | None, limits: tuple[
             fields[field] = None if names.strip() == NONE else listed
     if limits:
         fields["limits"] = limit_changes(limits)
+    if priority is not None:
+        fields["priority"] = None if priority == NONE else _whole_number(priority)
     return fields
+
+
+def _whole_number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise click.BadParameter(f"'{text}' is not a whole number.", param_hint="'--priority'")
+    return int(text)
 
 
 def limit_changes(options: tuple[str, ...]) -> dict[str, Any]:

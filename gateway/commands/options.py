@@ -8,7 +8,7 @@ import click
 
 ADMIN_URL = "http://127.0.0.1:8081"
 CONFIG_HELP = (
-    "Configuration file. Default: $LOCKGATE_CONFIG, else ./config/gateway.yaml, "
+    "Configuration file. Default: $LOCKGATE_CONFIG, else ./config/gateway.yaml, else ./gateway.yaml, "
     "else a built-in configuration with the local model."
 )
 

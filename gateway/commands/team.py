@@ -30,6 +30,7 @@ def _settings(command: Any) -> Any:
         click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help="Limits of all keys of the team together."),
         click.option("--passthrough", metavar="A,B", help="Patterns of `passthrough` that the team may use."),
         click.option("--models", metavar="A,B", help="Models that the team may use."),
+        click.option("--priority", metavar="NUMBER", help="Priority of keys that have none of their own, 1 to 1000."),
     ):
         command = option(command)
     return command
@@ -41,12 +42,18 @@ def _settings(command: Any) -> Any:
 @admin_option
 @json_option
 def create(
-    name: str, models: str | None, passthrough: str | None, limits: tuple[str, ...], url: str, as_json: bool
+    name: str,
+    models: str | None,
+    passthrough: str | None,
+    limits: tuple[str, ...],
+    priority: str | None,
+    url: str,
+    as_json: bool,
 ) -> None:
     """Create a team in a running gateway."""
     from gateway.commands.admin_client import request_json
 
-    entry = entry_changes(models=models, passthrough=passthrough, limits=())
+    entry = entry_changes(models=models, passthrough=passthrough, limits=(), priority=priority)
     if limits:
         entry["limits"] = parse_limits(limits)
     created = request_json("POST", url, "/admin/teams", {"name": name, **entry})
@@ -82,10 +89,16 @@ def list_teams(url: str, as_json: bool) -> None:
 @admin_option
 @json_option
 def update(
-    name: str, models: str | None, passthrough: str | None, limits: tuple[str, ...], url: str, as_json: bool
+    name: str,
+    models: str | None,
+    passthrough: str | None,
+    limits: tuple[str, ...],
+    priority: str | None,
+    url: str,
+    as_json: bool,
 ) -> None:
     """Change the given settings of a team. All others stay as they are; `none` removes a setting, `KIND=none` a limit."""
-    change("team", name, entry_changes(models=models, passthrough=passthrough, limits=limits), url, as_json)
+    change("team", name, entry_changes(models=models, passthrough=passthrough, limits=limits, priority=priority), url, as_json)
 
 
 @team.command(short_help="Accept the keys of a disabled team again.")

@@ -94,6 +94,14 @@ class PolicyConfig(Struct, frozen=True):
             examples=["content"],
         ),
     ] = "none"
+    priority: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(
+            description="Weight of each of these callers in the queue of a target that has reached `max_concurrent`. "
+            "Default: the priority of the team, else 100.",
+            examples=[200],
+        ),
+    ] = None
 
 
 class IssuerConfig(Struct, frozen=True):
@@ -244,6 +252,7 @@ def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfi
         budget_brought_credentials=policy.budget_brought_credentials,
         require_end_user=policy.require_end_user,
         capture=policy.capture,
+        priority=policy.priority,
     )
 
 

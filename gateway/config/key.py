@@ -23,6 +23,9 @@ class ModelAccess(Struct, frozen=True):
     ] = LimitsConfig()
 
 
+DEFAULT_PRIORITY = 100
+"""The priority of a key if neither the key nor its team sets one."""
+
 _Models = tuple[Annotated[str, Meta(min_length=1)], ...] | dict[str, ModelAccess]
 _Patterns = tuple[Annotated[str, Meta(min_length=1)], ...]
 
@@ -54,6 +57,13 @@ class TeamConfig(Struct, frozen=True):
             description="Limits for all calls with keys of this team together.", examples=[{"spend": "500 USD/month"}]
         ),
     ] = LimitsConfig()
+    priority: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(
+            description="Priority of each key of this team that has no `priority` of its own.",
+            examples=[200],
+        ),
+    ] = None
 
 
 class KeyConfig(Struct, frozen=True):
@@ -86,7 +96,7 @@ class KeyConfig(Struct, frozen=True):
     ] = None
     team: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="A team of this file. Its limits and models apply as well.", examples=["search"]),
+        Meta(description="A team in this file. Its limits and models apply as well.", examples=["search"]),
     ] = None
     disabled: Annotated[bool, Meta(description="Reject this key.", examples=[True])] = False
     expires: Annotated[
@@ -133,6 +143,14 @@ class KeyConfig(Struct, frozen=True):
             examples=["content"],
         ),
     ] = "none"
+    priority: Annotated[
+        Annotated[int, Meta(ge=1, le=1000)] | None,
+        Meta(
+            description="Weight of this key in the queue of a target that has reached `max_concurrent`: a key with 200 gets "
+            "twice as many tokens as a key with 100. Default: the priority of the team, else 100.",
+            examples=[200],
+        ),
+    ] = None
 
 
 def model_limits(entry: KeyConfig | TeamConfig) -> dict[str, LimitsConfig]:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from gateway.catalog import Overlay
 from gateway.config.discover import DiscoverConfig
 from gateway.config.field_types import Duration, File, Header, Name, Secrets
+from gateway.config.instances import InstancesConfig
 from gateway.config.limit import LimitsConfig
 from gateway.config.price import PriceConfig
 from gateway.config.secret import Url
@@ -50,7 +51,7 @@ class CooldownConfig(Struct, frozen=True):
     quota_max: Annotated[
         Duration,
         Meta(
-            description="Maximum length of a cooldown after a quota is used up, if the upstream says when the quota is reset.",
+            description="Maximum length of a cooldown after a quota is used up, if the upstream states when the quota is reset.",
             examples=["2h"],
         ),
     ] = 86_400.0
@@ -96,7 +97,7 @@ class ProviderConfig(Struct, frozen=True):
     type: Annotated[
         str,
         Meta(
-            description="Provider type, which decides the API format. Default: the name of the provider.",
+            description="Provider type, which determines the API format. Default: the name of the provider.",
             examples=["vllm"],
         ),
     ] = ""
@@ -224,6 +225,14 @@ class ProviderConfig(Struct, frozen=True):
         Meta(
             description="Let callers use the models that the provider lists, as `PROVIDER/NAME`. Default: off.",
             examples=[{"as": "box-*", "every": "1m"}],
+        ),
+    ] = None
+    instances: Annotated[
+        Annotated[InstancesConfig, Meta(extra={"short": "source"})] | None,
+        Meta(
+            description="Make each address of the host of `base_url` a target of its own, which appears and disappears with its DNS "
+            "record. Default: off.",
+            examples=["dns"],
         ),
     ] = None
     limits: Annotated[

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import providers
 from gateway.config.model import ModelConfig
 from gateway.config.problem import Problems, join
 from gateway.config.provider import ProviderConfig
 from gateway.config.types import Config
+from gateway.upstream.resolver import literal_address
 
 PARTIAL_TIMEOUTS = ("first_byte_timeout", "idle_timeout")
 NOT_PASSED = frozenset({
@@ -33,9 +36,21 @@ def check_providers(config: Config, problems: Problems) -> None:
                 problems.add_at_path(f"{path}.pass[{index}]", f"'{field}' cannot be passed: the gateway adapts it for every provider")
         if provider.discovery is not None and providers.get(provider.type).models_path("") is None:
             problems.add_at_path(f"{path}.discover", f"{provider.type} has no list of callable models: name them under models")
+        if provider.instances is not None:
+            _check_instances(provider, path, problems)
         for key in ("max_queue", "max_wait"):
             if provider.max_concurrent is None and getattr(provider, key) != getattr(_DEFAULTS, key):
                 problems.add_at_path(f"{path}.{key}", "requires max_concurrent")
+
+
+def _check_instances(provider: ProviderConfig, path: str, problems: Problems) -> None:
+    if provider.base_url is None:
+        problems.add_at_path(f"{path}.instances", "requires base_url, whose host has the addresses")
+    elif literal_address(urlsplit(provider.base_url).hostname or "", 0) is not None:
+        problems.add_at_path(f"{path}.instances", "requires a host name in base_url, not an address")
+    if provider.transport != "native" or provider.proxy is not None:
+        message = "cannot be combined with a proxy or with transport: httpx, which resolve names themselves"
+        problems.add_at_path(f"{path}.instances", message)
 
 
 def check_times(settings: ProviderConfig | ModelConfig, path: str, problems: Problems) -> None:

@@ -13,7 +13,7 @@ from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.provider import ProviderConfig
 from gateway.config.yamlfile import Mapping, Node, Place, Scalar, Sequence
 
-Balance = Literal["weighted", "latency", "least_busy", "cost", "session"]
+Balance = Literal["weighted", "latency", "least_busy", "cost", "session", "prefix"]
 """Strategies by which a split selects a target (gateway.routing.balance)."""
 
 MAX_MODEL_DEPTH = 16
@@ -23,13 +23,16 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):
-    """A target (`provider` and the model's name there), or another model of the file (`provider` is None)."""
+    """A target (`provider` and the model's name there), or another model in the file (`provider` is None)."""
 
     provider: str | None
     model: str
+    instance: str = ""
+    """The address of one instance of the provider, if its instances are targets of their own."""
 
     def __str__(self) -> str:
-        return self.model if self.provider is None else f"{self.provider}/{self.model}"
+        name = self.model if self.provider is None else f"{self.provider}/{self.model}"
+        return f"{name}@{self.instance}" if self.instance else name
 
 
 class Split(msgspec.Struct, frozen=True, tag=True):

@@ -41,6 +41,8 @@ def _check_retries(model: ModelConfig, path: str, problems: Problems) -> None:
 def _check_balance(config: Config, name: str, model: ModelConfig, problems: Problems) -> None:
     path = join("models", name)
     splits = _splits(model.targets)
+    if any(ref.provider in config.providers and config.providers[ref.provider].instances is not None for ref in refs(model.targets)):
+        return  # the instances of a provider are a split
     if model.balance is not None and not splits:
         problems.add_at_path(
             f"{path}.balance",

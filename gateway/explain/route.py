@@ -34,11 +34,13 @@ POLICIES = {
     "weighted": "one of them for each call, drawn by weight",
     "latency": "of two drawn by weight, the one with the shorter time to first token",
     "least_busy": "of two drawn by weight, the one with fewer attempts in flight in proportion to its weight",
+    "prefix": "of those without too many attempts in flight, the one that got the longest part of the prompt before",
     "cost": "the cheapest for this request; of equally cheap ones, drawn by weight",
 }
 UNMEASURED = {
     "latency": " (a dry run has no measurements, so it draws by weight alone)",
     "least_busy": " (no attempts are in flight in a dry run)",
+    "prefix": " (a dry run does not know earlier prompts)",
 }
 NANO = 10**9
 

@@ -3,7 +3,7 @@
 It serves complete requests of the APIs in `APIS` of at most MAX_BODY_BYTES whose key, model and parameters are valid. Of the
 headers that `gateway.dialects.request_headers` reads, such requests have at most those of vendors. They have no stop strings
 and no JSON mode, unless their attempt is native; they neither store nor continue a response, and they are not fitted into a
-context window. Their first target is live, is reached over the native transport, and has no hedge, mirror, engine or
+context window. Their first target is live, is reached over the native transport, and has no hedge, mirror, cache, engine or
 continuation. No limit is strict, and the content of the calls is not captured.
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
@@ -116,6 +116,8 @@ class FastLane:
         """Return whether calls to a candidate need nothing that only the pipeline offers."""
         settings, backend = candidate.settings, candidate.backend
         if settings.mirror is not None or settings.hedge is not None or settings.context is not None or settings.fallback_on is not None:
+            return False
+        if settings.cache is not None:
             return False
         if settings.continue_on_cut or settings.json_repair or backend.engine is not None or backend.finishes_reading:
             return False

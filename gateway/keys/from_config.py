@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from gateway.config.key import KeyConfig, TeamConfig
+from gateway.config.key import DEFAULT_PRIORITY, KeyConfig, TeamConfig
 from gateway.config.types import Config
 from gateway.keys.authenticate import Keys
 from gateway.keys.issuer_keys import IssuerKeys
@@ -51,6 +51,7 @@ def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         key.budget_brought_credentials,
         key.require_end_user,
         captures_content=key.capture == "content",
+        priority=key.priority or (team.priority if team is not None else None) or DEFAULT_PRIORITY,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from gateway.config.key import DEFAULT_PRIORITY
 from gateway.config.limit import LimitsConfig
 from gateway.errors import Forbidden
 from gateway.store.from_config import ModelLimits
@@ -46,6 +47,8 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """Tags of all calls."""
     captures_content: bool = False
     """Whether the content of calls is kept in their records."""
+    priority: int = DEFAULT_PRIORITY
+    """The weight of the key in the queues of targets."""
 
 
 class KeyRejectedError(Forbidden):

@@ -87,10 +87,11 @@ class Ledger:
         self._open.discard(call)
         day = self._day_of(call, ended)
         for other, usage, cost in accounting.unanswered_usages(call):
-            self.counters.add(_row(call, day, other.target.name), _counts(0, usage, cost, other.target))
+            self.counters.add(_row(call, day, other.target.shared_name or other.target.name), _counts(0, usage, cost, other.target))
         attempt = call.final_attempt
         if attempt is not None and (attempt.usage is not None or call.is_written):
-            self.counters.add(_row(call, day, attempt.target.name), _counts(1, attempt.usage, attempt.cost, attempt.target))
+            row = _row(call, day, attempt.target.shared_name or attempt.target.name)
+            self.counters.add(row, _counts(1, attempt.usage, attempt.cost, attempt.target))
         if self.journal is not None:
             self.journal.call_ended(call.id)
             if self.counters.unjournaled or self.settled_spend.unjournaled:
@@ -135,7 +136,7 @@ class Ledger:
     def _progress_of(self, call: Call, attempt: Attempt, ended: float) -> CallProgress:
         usage = accounting.received(call, attempt)
         cost = accounting.cost_of(attempt, usage)
-        row = _row(call, self._day_of(call, ended), attempt.target.name)
+        row = _row(call, self._day_of(call, ended), attempt.target.shared_name or attempt.target.name)
         reservation = call.reservation
         reserved = [] if reservation is None else zip(reservation.limits, reservation.slots, strict=True)
         if attempt.target.brought and call.key is not None and not call.key.budgets_brought:

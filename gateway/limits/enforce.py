@@ -148,7 +148,7 @@ class Limits:
 
     def of_target(self, target: Target) -> tuple[Limit, ...]:
         """Return the limits of a target and its provider."""
-        limits = self._targets.get(target.name)
+        limits = self._targets.get(target.shared_name or target.name)
         return limits if limits is not None else self._providers.get(target.provider, ())
 
     def reserved_output_cap(self, call: Call, target: Target) -> int | None:

@@ -73,17 +73,19 @@ class Names:
     def target_named(self, name: str) -> str:
         """Return the label value of the target `provider/model`.
 
-        This is the target's name if the target is configured, `provider/other` if only the provider is configured, and `other` if
-        neither is configured.
+        This is the target's name if the target is configured, without the address of an instance; `provider/other` if only
+        the provider is configured, and `other` if neither is configured.
         """
         if name in self._targets:
             return name
+        if (shared := name.rpartition("@")[0]) in self._targets:
+            return shared
         provider = name.partition("/")[0]
         return f"{provider}/{OTHER}" if provider in self._systems else OTHER
 
     def upstream_model(self, target: Target) -> str:
         """Return the provider's name for the target's model, or `other` if the target is not configured."""
-        return target.model if target.name in self._targets else OTHER
+        return target.model if (target.shared_name or target.name) in self._targets else OTHER
 
     def provider(self, target: Target | None) -> str:
         """Return the target's provider as a label value: `other` if the provider is not configured, `none` if there is no target."""

@@ -5,11 +5,13 @@
     least_busy   of two drawn by weight, the one with fewer attempts in flight per weight
     cost         the cheapest for this request; among equals, a draw by weight
     session      rendezvous hashing: each option gets a score from the session and its name, and the highest score wins
+    prefix       of the options that are not overloaded, the one that got the longest part of the prompt before; among equals, as session
 
 The better of two random draws is nearly as good as the best of all, and does not send every call to the same target at the same moment
 (Mitzenmacher, "The power of two choices in randomized load balancing", 2001). With rendezvous hashing, a new target takes its share of
 the sessions from all others, and the sessions of a removed target go to the others; no other session moves (Thaler and Ravishankar,
-1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005).
+1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005). An option is overloaded if it has more than LOAD_BOUND
+times its share of the attempts in flight (Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", 2018).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ class Weighted(Protocol):
         ...
 
 
+LOAD_BOUND = 1.25
 T = TypeVar("T", bound=Weighted)
 Draw = Callable[[], float]
 """Returns a random number in [0, 1)."""
@@ -63,6 +66,20 @@ def cheapest(options: Sequence[T], draw: Draw, price: Callable[[T], float]) -> T
     prices = [price(option) for option in options]
     lowest = min(prices)
     return by_weight([option for option, each in zip(options, prices, strict=True) if each <= lowest], draw)
+
+
+def by_prefix(options: Sequence[T], blocks: Sequence[bytes], matched: Callable[[T], int], in_flight: Callable[[T], int]) -> T:
+    """Return the option that got the most leading `blocks` of the prompt before, among those that are not overloaded.
+
+    Options that got the same number of blocks are chosen by rendezvous hashing of the first block that is new to them, so that
+    processes with different histories choose alike.
+    """
+    allowed = LOAD_BOUND * (1 + sum(map(in_flight, options))) / sum(option.weight for option in options)
+    free = [option for option in options if in_flight(option) + 1 <= math.ceil(allowed * option.weight)]
+    lengths = [matched(option) for option in free]
+    longest = max(lengths)
+    best = [option for option, length in zip(free, lengths, strict=True) if length == longest]
+    return by_session(best, blocks[min(longest, len(blocks) - 1)])
 
 
 def by_session(options: Sequence[T], key: bytes) -> T:

@@ -13,6 +13,7 @@ from gateway.emulate.adapt import AdaptedBody, adapt_body
 from gateway.errors import BadRequest, from_refusal, unreadable
 from gateway.native.choice import native_api
 from gateway.native.request import adapt_natively, refusal_of
+from gateway.routing.prefix_table import blocks_of
 from gateway.tokens.estimate import output_cap
 from providers.base import Body, Refusal, Target
 
@@ -37,13 +38,14 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 class RouteQuery:
     """Properties of one call for the router. Each is computed when it is first needed."""
 
-    __slots__ = ("_call", "_default_output", "_headers", "_refusals", "needs_native", "requires_all_parameters", "stream")
+    __slots__ = ("_blocks", "_call", "_default_output", "_headers", "_refusals", "needs_native", "requires_all_parameters", "stream")
 
     def __init__(self, call: Call, headers: Sequence[tuple[bytes, bytes]], default_output: int) -> None:
         """`default_output`: output tokens to expect if the call sets no cap."""
         self._call = call
         self._headers = headers
         self._default_output = default_output
+        self._blocks: tuple[bytes, ...] | None = None
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
         self.requires_all_parameters = call.requires_parameters
@@ -85,6 +87,17 @@ class RouteQuery:
                 if _decode_role(message).role not in ("system", "developer"):
                     break
         return b"".join(opening)
+
+    @property
+    def prompt_blocks(self) -> tuple[bytes, ...]:
+        """The hashes of the blocks at the beginning of the prompt, after those of the tools, which templates put first."""
+        if self._blocks is None:
+            body = self._call.body
+            assert body is not None
+            messages = body.raw("messages")
+            text = body.raw("prompt") or body.raw("input") or b"" if messages is None else bytes(messages).rstrip(b"]")
+            self._blocks = blocks_of(bytes(body.raw("tools") or b""), bytes(text))
+        return self._blocks
 
     def cost(self, target: Target, price: TokenPrice | None) -> float:
         """Return the maximum cost of prompt and output at a target in nano-dollars, or infinity if the price is unknown."""

@@ -9,30 +9,27 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from copy import copy
-from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
 from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
-from gateway.errors import NotFound
 from gateway.routing import balance
 from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.passed_names import model_for_name, passes_names
 from gateway.routing.pattern_index import PatternIndex
+from gateway.routing.prefix_table import PrefixTable
 from gateway.routing.settings import merge_deadlines, merge_settings
+from gateway.routing.unknown_model import unknown_model
 from gateway.targets.candidate import Candidate, Model
 
 if TYPE_CHECKING:
     from gateway.routing.route_query import RouteQuery
-    from gateway.targets.backend import Backend
+    from gateway.targets.backend import Backend, BackendOf
 
 DEFAULT_SESSION_HEADER = "x-session-id"
-MAX_LISTED_MODELS = 12
-"""Maximum number of model names in the message of a 404."""
-MAX_COMPARED_MODELS = 1_000
-"""Maximum number of models that are compared with an unknown name."""
 
 
 class SplitOption(msgspec.Struct, frozen=True, eq=False):
@@ -59,14 +56,14 @@ class Router:
     def __init__(
         self,
         models: Mapping[str, Model],
-        backend_of: Callable[[str, str], Backend],
+        backend_of: BackendOf,
         *,
         expose_targets: bool = False,
         providers: frozenset[str] = frozenset(),
         draw: Callable[[], float] = random.random,
         is_live: Callable[[str], bool] = lambda target: True,
     ) -> None:
-        """`backend_of` maps (provider, model) to a backend. `draw` returns a number in [0, 1).
+        """`backend_of` maps (provider, model, instance) to a backend. `draw` returns a number in [0, 1).
 
         Splits choose with `draw` and skip targets for which `is_live` returns False.
         """
@@ -84,11 +81,20 @@ class Router:
         self._fixed: dict[str, tuple[list[Candidate], bool]] = {}
         self._candidates: dict[tuple[str, ...], Candidate] = {}
         self._options: dict[tuple[int, tuple[str, ...]], list[SplitOption]] = {}
+        self._prefixes = PrefixTable()
+        self._instances: Mapping[str, tuple[str, ...]] = {}
+        self._instance_splits: dict[tuple[str, str], Split] = {}
 
     def assuming_live(self, is_live: Callable[[str], bool]) -> Router:
         """Return a router with the same routes that treats a target as live if `is_live` returns True for its name."""
         router = copy(self)
         router._is_live = is_live
+        return router
+
+    def for_dry_runs(self) -> Router:
+        """Return a router with the same routes whose choices leave no trace in this one."""
+        router = copy(self)
+        router._prefixes = PrefixTable()
         return router
 
     @property
@@ -101,6 +107,17 @@ class Router:
         self._discovered = models
         self._fixed.clear()
         self._candidates.clear()
+
+    @property
+    def instances(self) -> Mapping[str, tuple[str, ...]]:
+        """The addresses of the instances of each provider that has instances."""
+        return self._instances
+
+    @instances.setter
+    def instances(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        self._instances = addresses
+        for cache in (self._fixed, self._candidates, self._options, self._instance_splits):
+            cache.clear()
 
     def names(self) -> list[str]:
         """Return the models that can be listed: all names without a wildcard."""
@@ -196,7 +213,7 @@ class Router:
         if route.provider is None:
             model = self._models[route.model]
             return self.candidates_behind(model.route, (*path, model), first=first, weighted=weighted)
-        return [self._candidate(route.provider, route.model, path)]
+        return [self._candidate(ref, path) for ref in self._targets_of(route)]
 
     def _collect(self, route: Route, path: tuple[Model, ...], candidates: list[Candidate], query: RouteQuery | None) -> bool:
         """Append the candidates that `route` leads to, with one option of each split. Return whether the route has a split."""
@@ -209,15 +226,35 @@ class Router:
         if route.provider is None:
             model = self._models[route.model]
             return self._collect(model.route, (*path, model), candidates, query)
-        candidates.append(self._candidate(route.provider, route.model, path))
+        if route.provider in self._instances and not route.instance:
+            self._collect(self._draw_from(self._instance_split(route, path), path, query), path, candidates, query)
+            return True
+        candidates.append(self._candidate(route, path))
         return False
 
-    def _candidate(self, provider: str, model: str, path: tuple[Model, ...]) -> Candidate:
+    def _targets_of(self, ref: Ref) -> list[Ref]:
+        """Return the target `ref`, or its instances if its provider has instances."""
+        addresses = self._instances.get(ref.provider or "", ()) if not ref.instance else ()
+        return [Ref(ref.provider, ref.model, address) for address in addresses] or [ref]
+
+    def _instance_split(self, ref: Ref, path: tuple[Model, ...]) -> Split:
+        """Return the split with all instances of a target. They have the same weight."""
+        key = (ref.provider or "", ref.model)
+        split = self._instance_splits.get(key)
+        if split is None:
+            split = Split(tuple((each, 1.0) for each in self._targets_of(ref)))
+            if self._is_cacheable(path):
+                self._instance_splits[key] = split
+        return split
+
+    def _candidate(self, ref: Ref, path: tuple[Model, ...]) -> Candidate:
         """Return the candidate of a target that is reached through the models of `path`."""
-        key = (provider, model, *[each.name for each in path])
+        provider = ref.provider or ""
+        key = (provider, ref.model, ref.instance, *[each.name for each in path])
         candidate = self._candidates.get(key)
         if candidate is None:
-            candidate = _new_candidate(self._backend_of(provider, model), path)
+            backend = self._backend_of(provider, ref.model, ref.instance) if ref.instance else self._backend_of(provider, ref.model)
+            candidate = _new_candidate(backend, path)
             if self._is_cacheable(path):
                 self._candidates[key] = candidate
         return candidate
@@ -245,15 +282,19 @@ class Router:
 
     def _draw_from(self, split: Split, path: tuple[Model, ...], query: RouteQuery | None) -> Ref:
         options = self.options(split, path)
+        settings = path[-1].settings if path else ModelConfig(name="", targets=split)
         is_selective = query is not None and (query.requires_all_parameters or query.needs_native)
         if query is not None and (is_selective or any(option.some_require_parameters for option in options)):
             options = [option for option in options if option.accepts(query)] or options
         live = [option for option in options if self._has_live_start(option)]
         if live and len(live) < len(options):
-            if query is not None and self._balance(options, path[-1].settings, query) not in live:
+            if query is not None and self._balance(options, settings, query) not in live:
                 query.note_diversion()
             options = live
-        return self._balance(options, path[-1].settings, query).ref
+        option = self._balance(options, settings, query)
+        if settings.balance == "prefix" and query is not None:
+            self._prefixes.record(option.name, query.prompt_blocks)
+        return option.ref
 
     def _has_live_start(self, option: SplitOption) -> bool:
         return any(self._is_live(candidate.backend.target.name) for candidate in option.first_candidates)
@@ -265,7 +306,10 @@ class Router:
             return balance.by_weight(options, self._draw)
         if policy == "session":
             return balance.by_session(options, query.session(settings.session_header or DEFAULT_SESSION_HEADER))
-        if policy == "least_busy":
+        if policy == "prefix" and (blocks := query.prompt_blocks):
+            matched = partial(self._prefixes.matched, blocks=blocks)
+            return balance.by_prefix(options, blocks, lambda option: matched(option.name), attempts_in_flight)
+        if policy == "least_busy" or policy == "prefix":  # a short prompt is not worth a place in a cache
             return balance.of_two(options, self._draw, lambda option: attempts_in_flight(option) / option.weight)
         if policy == "latency":
             return balance.of_two(options, self._draw, lambda option: expected_wait(option, stream=query.stream))
@@ -302,15 +346,3 @@ def _new_candidate(backend: Backend, path: tuple[Model, ...]) -> Candidate:
         backend.latency.keep_quantiles()
     hedge_model = next((model.name for model in path if model.settings.hedge is not None), "")
     return Candidate(backend, merge_deadlines(settings, backend.deadlines), settings, hedge_model)
-
-
-def unknown_model(name: str, known: list[str]) -> NotFound:
-    """Return a 404 that lists the models, and suggests the nearest one. The name in the request is truncated and escaped."""
-    shown = name[:80].encode("ascii", "backslashreplace").decode()
-    shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
-    by_word = {model.lower(): model for model in known[:MAX_COMPARED_MODELS]}
-    suggestion = next((by_word[word] for word in get_close_matches(name[:80].lower(), by_word, n=1)), "")
-    names = ", ".join(known[:MAX_LISTED_MODELS]) + (", ..." if len(known) > MAX_LISTED_MODELS else "")
-    hint = f"Did you mean '{suggestion}'? " if suggestion else ""
-    message = f"The model '{shown}' does not exist at this gateway. {hint}Available models: {names or 'none'}."
-    return NotFound(message, param="model", code="model_not_found")

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.cache.answers import AnswerCache
 from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
@@ -33,13 +34,13 @@ from gateway.runtime.issuers import Issuers
 from gateway.runtime.limiter import LimitStore
 from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
-from gateway.runtime.shared import Shared
+from gateway.runtime.shared import Shared, response_store
+from gateway.store.cached_answers import answer_store
 from gateway.store.limit import Limit, LimitUsage
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
-from gateway.store.redis_responses import RedisResponses
-from gateway.store.responses import MemoryResponses, ResponseStore
 from gateway.targets.discovery import Discovery
+from gateway.targets.instances import Instances
 from gateway.targets.latency import Latency
 from gateway.targets.probes import Probes
 from gateway.targets.registry import TargetRegistry
@@ -102,13 +103,13 @@ class Gateway:
         self.health.configure(config.providers)
         self.probes = Probes(self.health)
         self.discovery = Discovery(report if sockets is None else _discard, self._on_discovered)  # one process reports
+        self.instances = Instances(self.resources.resolver, report if sockets is None else _discard, self._on_instances)
         self._shared_cooldowns: SharedCooldowns | None = None
         self.target_views: Callable[[], list[TargetView]] = lambda: target_views(self.health, self.config)
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all workers have answered."""
-        # a supervisor does not report on the store: its workers use it and report
-        outage_report = report if workers == 1 else _discard
+        outage_report = report if workers == 1 else _discard  # the workers of a supervisor use the store and report
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
         self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
         self.runtime_keys = RuntimeKeys(key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys"))
@@ -140,14 +141,10 @@ class Gateway:
             runtime_keys=self.runtime_keys,
             runtime_teams=self.runtime_teams,
             issuers=self.issuers,
-            responses=self._new_response_store(config),
+            responses=response_store(config, self._outage_log),
+            cache=AnswerCache(answer_store(config, self._outage_log.for_subject("cache"))),
             limiter_for=self._limit_store.limiter_for,
         )
-
-    def _new_response_store(self, config: Config) -> ResponseStore:
-        if config.store.startswith("memory:"):
-            return MemoryResponses()
-        return RedisResponses(store_address(config), self._outage_log.for_subject("responses"))
 
     @property
     def config(self) -> Config:
@@ -163,6 +160,13 @@ class Gateway:
         """Apply the new lists of the models that providers offer."""
         self.generation.set_discovered(self.discovery.lists)
         self.metrics.add_discovered({name: str(model.route) for name, model in self.generation.router.discovered.models.items()})
+        self._configure_probes()
+
+    def _on_instances(self) -> None:
+        """Apply the new addresses of instances."""
+        self.generation.set_instances(self.instances.addresses)
+        for name in self.health.keep_instances(self.instances.addresses):
+            self.latencies.pop(name, None)
         self._configure_probes()
 
     async def limit_usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
@@ -204,7 +208,8 @@ class Gateway:
         self._configure_probes()
         await self._configure_notifications()
         self.discovery.configure(self.config, self.generation.backend)
-        await self.discovery.wait_for_first()
+        self.instances.configure(self.config)
+        await asyncio.gather(self.discovery.wait_for_first(), self.instances.wait_for_first())
         register_gauges(self.shared, lambda: self.generation, self.discovery, workers=self._workers)
         if self.resources.sockets is None:  # a worker has no admin listener
             self._spawn(self.live.run(), "live series")
@@ -238,7 +243,9 @@ class Gateway:
         self.page_guard.rules = page_rules(config)
         await self._configure_notifications()
         self.discovery.configure(config, generation.backend)
+        self.instances.configure(config)
         self._on_discovered()
+        self._on_instances()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -300,7 +307,7 @@ class Gateway:
         """Probe the targets of the serving generation, if this process serves calls."""
         if self._workers == 1:
             listed = [(name, model) for name, models in self.discovery.lists.items() for model in models or ()]
-            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed])
+            self.probes.configure(self.config, self.generation.backend, [*target_refs(self.config), *listed], self.instances.addresses)
 
     async def _configure_notifications(self) -> None:
         """Apply the notification settings of the serving generation, if this process serves calls."""
@@ -317,12 +324,14 @@ class Gateway:
         await self.probes.stop()
         await self._notifier.stop(timeout_s)
         await self.discovery.stop()
+        await self.instances.stop()
         if self._shared_cooldowns is not None:
             await self._shared_cooldowns.stop(timeout_s)
         await self.runtime_keys.stop()
         await self.runtime_teams.stop()
         await self.issuers.keep_only(())
         await self.shared.responses.close()
+        await self.shared.cache.close()
         self._outage_log.stop()
         if self.fleet is not None:
             await self.fleet.stop(timeout_s)

@@ -50,7 +50,7 @@ def register_gauges(shared: Shared, generation: Callable[[], Generation], discov
     )
     gauge("lockgate_target_state", partial(_target_states, shared.health, shared.metrics))
     gauge("lockgate_target_down", partial(_targets_down, shared.health, shared.metrics))
-    for name in ("in_flight", "waiting"):
+    for name in ("in_flight", "waiting", "waiting_keys"):
         gauge(f"lockgate_target_{name}", partial(_target_values, shared.health, shared.metrics, name))
     gauge("lockgate_budget_used_ratio", partial(_budget_values, generation, "used"))
     gauge("lockgate_budget_reserved_ratio", partial(_budget_values, generation, "reserved"))
@@ -73,7 +73,8 @@ def _target_states(health: TargetRegistry, metrics: Metrics) -> dict[tuple[str, 
     values: dict[tuple[str, ...], float] = {}
     for target in health.all():
         label, current = metrics.target_named(target.name), target.state
-        values |= {(label, state): float(state == current) for state in STATES}
+        for state in STATES:
+            values[label, state] = max(values.get((label, state), 0.0), float(state == current))
     return values
 
 

@@ -14,18 +14,20 @@ from msgspec import structs
 
 import providers
 from gateway import catalog
+from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
+from gateway.config.mcp import MCP_PROVIDER
 from gateway.config.provider import ProviderConfig
-from gateway.config.route import refs
+from gateway.config.route import Ref, refs
 from gateway.config.types import Config
 from gateway.explain.request import DryRun
 from gateway.fast.lane import FastLane
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
-from gateway.passthrough.rules import rules_of, target_model
+from gateway.passthrough.rules import Rules, mcp_rules_of, rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
 from gateway.routing.discovered import discovered_models
@@ -64,7 +66,7 @@ class Generation:
         self._runtime_teams = shared.runtime_teams
         self._latencies = shared.latencies
         self._transports: dict[str, Transport] = {}
-        self._backends: dict[tuple[str, str], Backend] = {}
+        self._backends: dict[tuple[str, str, str], Backend] = {}
         self.keys = keys_of(config, shared.issuers.sources(config))
         self.set_runtime_keys(shared.runtime_keys.accepted)
         self.router = Router(
@@ -86,7 +88,7 @@ class Generation:
 
     def dry_run(self) -> DryRun:
         """Return the objects that plan a call without sending it."""
-        return DryRun(self.router, self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
+        return DryRun(self.router.for_dry_runs(), self.config, self.pipeline.failover.requests, self.pipeline.known_headers, self.storage)
 
     def set_runtime_keys(self, entries: Iterable[KeyConfig]) -> None:
         """Replace the keys that were created at run time."""
@@ -98,20 +100,34 @@ class Generation:
         complete = has_teams and self._runtime_keys.is_loaded
         self.keys.set_runtime_keys(virtual_keys(entries, teams), complete=complete)
 
-    def backend(self, provider: str, model: str) -> Backend:
-        """Return the backend of a provider's model."""
-        backend = self._backends.get((provider, model))
+    def set_instances(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
+        """Replace the addresses of the instances of each provider."""
+        self.router.instances = addresses
+        found = {(provider, address) for provider, each in addresses.items() for address in each}
+        self._backends = {key: one for key, one in self._backends.items() if not key[2] or (key[0], key[2]) in found}
+
+    def backend(self, provider: str, model: str, instance: str = "") -> Backend:
+        """Return the backend of a provider's model, or of one `instance` of the provider, by its address."""
+        backend = self._backends.get((provider, model, instance))
         if backend is None:
-            backend = self._new_backend(self.config.providers[provider], model)
+            backend = self._new_backend(self.config.providers[provider], model, instance)
             if len(self._backends) < MAX_CACHED_BACKENDS:
-                self._backends[provider, model] = backend
+                self._backends[provider, model, instance] = backend
         return backend
 
-    def _new_backend(self, provider: ProviderConfig, model: str) -> Backend:
+    def passed_rules(self) -> Rules | None:
+        """Return the rules of passed paths and of MCP servers, or None if there are none."""
+        config = self.config
+        if not config.passthrough and not config.mcp:
+            return None
+        return rules_of(config, self.backend, self._resources.native, mcp_rules_of(config, self._new_backend))
+
+    def _new_backend(self, provider: ProviderConfig, model: str, instance: str = "") -> Backend:
         engine = self.engines.get(provider.name)
         kind = providers.get(provider.type)
         target = Target(
-            name=f"{provider.name}/{model}",
+            name=str(Ref(provider.name, model, instance)),
+            shared_name=str(Ref(provider.name, model)) if instance else "",
             provider=provider.name,
             kind=kind,
             model=model,
@@ -132,7 +148,7 @@ class Generation:
         other_credentials = [structs.replace(target, credential=key.reveal()) for key in provider.api_key[1:]]
         return Backend(
             (target, *other_credentials),
-            _origin(target, provider),
+            _origin(target, provider, instance),
             self._transport(provider),
             deadlines,
             engine,
@@ -203,9 +219,15 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
-        passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
+        passed=generation.passed_rules(),
         storage=generation.storage,
+        caching=_caching(config, shared),
     )
+
+
+def _caching(config: Config, shared: Shared) -> Caching | None:
+    has_cache = any(model.cache is not None for model in config.models.values())
+    return Caching(shared.cache, config.cache) if has_cache else None
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
@@ -216,11 +238,15 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
-    return models, targets, {name: provider.type for name, provider in config.providers.items()}
+    models |= {entry.pattern for entry in config.mcp.values()}
+    targets |= {f"{MCP_PROVIDER}/{name}" for name in config.mcp}
+    types = {name: provider.type for name, provider in config.providers.items()}
+    return models, targets, types | ({MCP_PROVIDER: MCP_PROVIDER} if config.mcp else {})
 
 
-def _origin(target: Target, provider: ProviderConfig) -> Origin:
+def _origin(target: Target, provider: ProviderConfig, instance: str) -> Origin:
     url = urlsplit(target.base_url)
     port = url.port or (443 if url.scheme == "https" else 80)
     proxy = proxy_of(provider.proxy, target.base_url)
-    return Origin(url.scheme, url.hostname or "", port, target.socket, tls_files(provider), proxy, provider.max_connections)
+    address = instance.rpartition(":")[0].strip("[]") or None
+    return Origin(url.scheme, url.hostname or "", port, target.socket, tls_files(provider), proxy, provider.max_connections, address)

@@ -49,8 +49,8 @@ class Resources:
 
         `workers` is the number of processes that use these engines.
         """
-        self._resolver = resolver or ThreadResolver()
-        self.native = NativeTransport(resolver=self._resolver, is_allowed=is_allowed_address)
+        self.resolver = resolver or ThreadResolver()
+        self.native = NativeTransport(resolver=self.resolver, is_allowed=is_allowed_address)
         self.loopback = NativeTransport(connections=64)
         """The transport for calls from the admin listener's page to this gateway's callers' listener."""
         self.sockets = sockets
@@ -70,7 +70,7 @@ class Resources:
         if key not in self._httpx:
             from gateway.upstream.httpx_transport import HttpxTransport
 
-            self._httpx[key] = HttpxTransport(provider.max_connections or MIN_CONNECTIONS, self._resolver, is_allowed_address)
+            self._httpx[key] = HttpxTransport(provider.max_connections or MIN_CONNECTIONS, self.resolver, is_allowed_address)
         return self._httpx[key]
 
     async def fetch(self, issuer: IssuerConfig, url: str, limit: int) -> bytes:
@@ -80,7 +80,7 @@ class Resources:
             return await fetch(self.native, url, limit, ca=issuer.ca)
         from gateway.upstream.httpx_transport import HttpxTransport
 
-        transport = HttpxTransport(1, self._resolver, is_allowed_address)
+        transport = HttpxTransport(1, self.resolver, is_allowed_address)
         try:
             return await fetch(transport, url, limit, ca=issuer.ca, proxy=proxy)
         finally:

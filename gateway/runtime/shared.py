@@ -10,6 +10,8 @@ import msgspec
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.cache.answers import AnswerCache
+from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.http.caller import CallerDeadlines
 from gateway.http.sweeper import Sweeper
@@ -19,7 +21,9 @@ from gateway.metrics import Metrics
 from gateway.runtime.issuers import Issuers
 from gateway.runtime.resources import Resources
 from gateway.store.limit import Limiter
-from gateway.store.responses import ResponseStore
+from gateway.store.outage_log import OutageLog
+from gateway.store.redis_responses import RedisResponses
+from gateway.store.responses import MemoryResponses, ResponseStore
 from gateway.targets.latency import Latency
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog
@@ -49,5 +53,13 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     runtime_teams: RuntimeTeams
     issuers: Issuers
     responses: ResponseStore
+    cache: AnswerCache
     limiter_for: Callable[[Config], Limiter]
     """Returns the limit store. The first call creates it from the given configuration; later calls ignore the configuration."""
+
+
+def response_store(config: Config, outages: OutageLog) -> ResponseStore:
+    """Return the store of responses that callers may read again."""
+    if config.store.startswith("memory:"):
+        return MemoryResponses()
+    return RedisResponses(store_address(config), outages.for_subject("responses"))

@@ -29,7 +29,8 @@ from gateway.server.websockets import serve_websocket
 Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 EXPOSED_HEADERS = (
-    "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "server-timing",
+    "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "x-gateway-cache", "server-timing",
+    "mcp-session-id", "mcp-protocol-version",
     "retry-after", "retry-after-ms", "x-should-retry", "request-id",
 )  # fmt: skip
 """Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""

@@ -26,7 +26,7 @@ from gateway.explain.tokenize import answer_detokenize, answer_tokenize
 from gateway.http.json_body import CallerDisconnectedError, check_body_headers, read_body_in_time
 from gateway.http.request_id import next_id
 from gateway.keys.virtual_key import VirtualKey, may_use
-from gateway.routing.router import unknown_model
+from gateway.routing.unknown_model import unknown_model
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.generation import Generation
 from gateway.server.error_responses import (

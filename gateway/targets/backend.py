@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -42,3 +42,9 @@ class Backend(msgspec.Struct, eq=False):
     def target(self) -> Target:
         """The target with its first credential."""
         return self.targets[0]
+
+
+class BackendOf(Protocol):
+    """Returns the backend of a provider's model, or of one of its instances."""
+
+    def __call__(self, provider: str, model: str, instance: str = "", /) -> Backend: ...

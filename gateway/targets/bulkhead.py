@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
+
+from gateway.targets.fair_queue import Claim, FairQueue, Ticket
 
 
 class Bulkhead:
-    """Concurrency limit of one target with a bounded FIFO queue."""
+    """Concurrency limit of one target with a bounded queue, which is fair to keys."""
 
     def __init__(self, max_concurrent: int, max_queue: int, max_wait_s: float) -> None:
         self.max_concurrent = max_concurrent
         self.max_queue = max_queue
         self.max_wait_s = max_wait_s
         self.running = 0
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self.queue = FairQueue()
 
     def configure(self, max_concurrent: int, max_queue: int, max_wait_s: float) -> None:
         """Apply new limits and admit queued calls that now fit."""
@@ -29,7 +30,7 @@ class Bulkhead:
     @property
     def waiting(self) -> int:
         """Queued calls."""
-        return len(self._queue)
+        return len(self.queue)
 
     @property
     def has_room(self) -> bool:
@@ -40,36 +41,39 @@ class Bulkhead:
         """Take a free slot. Call `release` afterwards."""
         self.running += 1
 
-    async def acquire(self, timeout_s: float) -> bool:
-        """Wait for a slot. Return False on timeout or if the queue is full. If the result is True, call `release` afterwards."""
-        if self.has_room:
-            self.enter()
-            return True
-        if len(self._queue) >= self.max_queue:
-            return False
-        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(slot)
+    async def acquire(self, timeout_s: float, claim: Claim) -> Ticket | None:
+        """Wait for a slot while none is free. Return None on timeout, or if the call is rejected because the queue is full.
+
+        If the result is a ticket, call `release` afterwards.
+        """
+        ticket = self.queue.add(claim)
+        if len(self.queue) > self.max_queue:
+            shed = self.queue.shed(self.max_queue)
+            if shed is ticket:
+                return None
+            if not shed.admitted.done():
+                shed.admitted.set_result(False)
         try:
             async with asyncio.timeout(min(self.max_wait_s, timeout_s)):
-                await slot
+                return ticket if await ticket.admitted else None
         except BaseException as error:
-            if slot.done() and not slot.cancelled():  # the slot was granted at the moment of the timeout
-                self.release()
-            elif slot in self._queue:
-                self._queue.remove(slot)
+            if ticket.admitted.done() and not ticket.admitted.cancelled():  # it was decided at the moment of the timeout
+                if ticket.admitted.result():
+                    self.release()
+            else:
+                self.queue.remove(ticket)
             if isinstance(error, TimeoutError):
-                return False
+                return None
             raise
-        return True
 
     def release(self) -> None:
-        """Free a slot and admit the next queued call."""
+        """Free a slot and admit the queued call that is next."""
         self.running -= 1
         self._admit_queued()
 
     def _admit_queued(self) -> None:
-        while self._queue and self.running < self.max_concurrent:
-            slot = self._queue.popleft()
-            if not slot.done():
+        while len(self.queue) and self.running < self.max_concurrent:
+            ticket = self.queue.pop()
+            if not ticket.admitted.done():
                 self.running += 1
-                slot.set_result(None)
+                ticket.admitted.set_result(True)

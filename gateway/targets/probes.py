@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from msgspec import structs
 
 from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
-from gateway.targets.backend import Backend
+from gateway.targets.backend import Backend, BackendOf
 from gateway.targets.registry import TargetRegistry
 from gateway.upstream.end_tasks import end_tasks
 from gateway.upstream.transport import UpstreamError
@@ -34,9 +34,16 @@ class Probes:
         self._tasks: list[asyncio.Task[None]] = []
 
     def configure(
-        self, config: Config, backend_of: Callable[[str, str], Backend], targets: Iterable[tuple[str, str]]
+        self,
+        config: Config,
+        backend_of: BackendOf,
+        targets: Iterable[tuple[str, str]],
+        instances: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """Replace all probes with those of a configuration. `targets` are (provider, model) pairs."""
+        """Replace all probes with those of a configuration. `targets` are (provider, model) pairs.
+
+        `instances` are the addresses of the instances of each provider that has instances. Each instance is probed.
+        """
         self._cancel()
         models: dict[str, list[str]] = {}
         for provider, model in targets:
@@ -44,8 +51,9 @@ class Probes:
         for name, used in models.items():
             probe = config.providers[name].probe
             if probe is not None:
-                backends = [backend_of(name, model) for model in used]
-                self._tasks.append(asyncio.create_task(self._probe_repeatedly(probe, backends), name=f"probe {name}"))
+                for address in (instances or {}).get(name, ("",)):
+                    backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
+                    self._tasks.append(asyncio.create_task(self._probe_repeatedly(probe, backends), name=f"probe {name}"))
 
     async def stop(self) -> None:
         """End all probes."""

@@ -75,6 +75,17 @@ class TargetRegistry:
         health = self._targets.get(name)
         return health is None or health.is_available
 
+    def keep_instances(self, addresses: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Drop instances that are not among the addresses of their provider and have no calls in flight. Return their names."""
+        dropped = [
+            health.name
+            for health in self._targets.values()
+            if health.provider in addresses and not health.in_flight and not health.name.endswith(_suffixes(addresses[health.provider]))
+        ]
+        for name in dropped:
+            del self._targets[name]
+        return dropped
+
     def all(self) -> list[TargetHealth]:
         """Return the health of every target that was called or probed, or whose cooldown another process reported."""
         return list(self._targets.values())
@@ -84,3 +95,7 @@ class TargetRegistry:
         if reason == "auth" and seconds > 0 and (name, credential) not in self._refused and len(self._refused) < MAX_TARGETS:
             self._refused.add((name, credential))
             self.on_credential_refused()
+
+
+def _suffixes(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"@{address}" for address in addresses)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,8 @@ class TargetView(msgspec.Struct):
     shed: int = 0
     latency_ms: float | None = None
     credentials: list[CredentialView] = []
+    waiting_by_key: dict[str, int] = {}
+    """The keys with the most waiting calls; "" for calls without a key."""
 
 
 def target_refs(config: Config) -> list[tuple[str, str]]:
@@ -78,6 +81,7 @@ def target_view(health: TargetHealth, now: float) -> TargetView:
         last_failure=health.last_failure,
         in_flight=health.in_flight,
         waiting=health.waiting,
+        waiting_by_key=health.bulkhead.queue.waiting_by_owner() if health.bulkhead is not None else {},
         shed=health.shed,
         latency_ms=round(health.latency * 1000, 1) if health.latency else None,
         credentials=[_credential(index, cooldown, now) for index, cooldown in enumerate(health.credential_cooldowns())],
@@ -122,6 +126,7 @@ def _merge_two(one: TargetView, other: TargetView) -> TargetView:
         last_failure=worst.last_failure or best.last_failure,
         in_flight=one.in_flight + other.in_flight,
         waiting=one.waiting + other.waiting,
+        waiting_by_key=dict(Counter(one.waiting_by_key) + Counter(other.waiting_by_key)),
         shed=one.shed + other.shed,
         latency_ms=round(sum(times) / len(times), 1) if times else None,
         credentials=worst.credentials or best.credentials,

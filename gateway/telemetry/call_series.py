@@ -146,15 +146,16 @@ class CallSeries:
     def add_attempts(self, call: Call) -> None:
         """Observe the duration of each attempt, and its wait in the queue."""
         for attempt in call.attempts:
-            kind = (attempt.target.name, attempt.outcome)
+            name = attempt.target.shared_name or attempt.target.name
+            kind = (name, attempt.outcome)
             cell = self._attempts.get(kind)
             if cell is None:
-                cell = self._attempt_cell(attempt.target.name, attempt.outcome)
+                cell = self._attempt_cell(name, attempt.outcome)
                 if len(self._attempts) < MAX_CODES:
                     self._attempts[kind] = cell
             _observe(self._values, cell, _ATTEMPT, attempt.ms / 1000)
             if attempt.queue_s:
-                label = self._names.target_named(attempt.target.name)
+                label = self._names.target_named(name)
                 _observe(self._values, self._series.cell("queue", (label,)), _QUEUE, attempt.queue_s)
 
     def _attempt_cell(self, target: str, outcome: str) -> int:

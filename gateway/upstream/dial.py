@@ -39,7 +39,7 @@ class Destination(Protocol[C_co]):
 
 
 class Dialer:
-    """Opens connections. `is_allowed` decides whether an address may be connected to."""
+    """Opens connections. `is_allowed` decides whether connections to an address are allowed."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool] | None) -> None:
         self._resolver = resolver
@@ -72,7 +72,7 @@ class Dialer:
 
     async def _resolve(self, pool: Destination[C], deadline: float, deadlines: Deadlines) -> Sequence[Address]:
         origin = pool.origin
-        addresses: Sequence[Address] | None = literal_address(origin.host, origin.port)
+        addresses: Sequence[Address] | None = literal_address(origin.address or origin.host, origin.port)
         if addresses is None:
             try:
                 addresses = await finish_before(pool.ticker, deadline, self._resolver.resolve(origin.host, origin.port))

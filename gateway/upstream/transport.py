@@ -51,6 +51,8 @@ class Origin(msgspec.Struct, frozen=True):
     proxy: str | None = None
     connections: int | None = None
     """Maximum number of connections. None applies the transport's own limit."""
+    address: str | None = None
+    """The address to connect to instead of those of `host`, which then serves only for TLS and the header `Host`."""
 
 
 class UpstreamError(Exception):

@@ -25,7 +25,7 @@ Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
 @pytest.fixture
 async def run(capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Run]:
-    """Run a command at a gateway. Return its exit code and what it printed."""
+    """Run a command at a gateway. Return its exit code and its output."""
     async with live(YAML) as gateway:
 
         async def run(*args: str) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""Find the real validators: packages of requirements/tools.txt in .tools, Debian programs on PATH."""
+"""Find the real validators: packages of requirements/tools.txt in .tools and of engines.txt in .engines, Debian programs on PATH."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TOOLS = ROOT / ".tools"
+ENGINES = ROOT / ".engines"
 PYTHON = TOOLS / "bin" / "python"
 
 
@@ -25,6 +26,13 @@ def compose() -> str:
     program = sorted(TOOLS.glob("lib/python*/site-packages/compose/docker-compose"))
     assert program, "docker-compose is missing: make install-tools"
     return str(program[0])
+
+
+def engine(name: str) -> str:
+    """Return the path of a program of requirements/engines.txt."""
+    path = ENGINES / "bin" / name
+    assert path.exists(), f"{path} is missing: make install-tools"
+    return str(path)
 
 
 def debian(name: str) -> str:

@@ -78,7 +78,7 @@ def in_lane() -> list[LaneCall]:
 
 @pytest.fixture
 def without_collector() -> Iterator[None]:
-    """Leave objects with reference cycles alone, so that the test finds them."""
+    """Do not collect objects in reference cycles, so that the test finds them."""
     gc.collect()
     gc.disable()
     yield
@@ -124,7 +124,7 @@ async def test_a_call_is_answered_by_a_task_if_the_shutdown_begins_during_the_de
             await eventually(lambda: bool(limiter.waiting))
             (call,) = entered
             call.continue_in_task()
-            limiter._side = ""  # the task asks the limits of the target again
+            limiter._side = ""  # the task requests the decision of the target's limits again
             limiter.answer()
             assert (await client.answer()).status == 200
         await gateway.records(1)

@@ -1,4 +1,4 @@
-"""Which calls enter the fast lane."""
+"""The calls that enter the fast lane."""
 
 from __future__ import annotations
 

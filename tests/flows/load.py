@@ -92,7 +92,7 @@ class Load:
                 self.open_streams -= 1
 
     def _fault_in(self, answer: Answer) -> str:
-        """Return what is wrong with a stream, or an empty string if all its chunks came in order."""
+        """Return the fault of a stream, or an empty string if all its chunks came in order."""
         if answer.status != 200 or not answer.complete:
             return f"{answer.status} {answer.body[-150:]!r}"
         if answer.events[-1] != b"[DONE]":

@@ -88,7 +88,7 @@ def is_header_reported(name: str, adjustments: Adjustments) -> bool:
 
 
 def invented(request: bytes, upstream: Any, adjustments: Adjustments) -> Iterator[str]:
-    """Yield adjustments that did not happen, as far as the request shows it."""
+    """Yield adjustments that did not happen, as far as the request shows."""
     asked, sent = fields(request), fields(upstream.body)
     renamed = {root(each["to"]) for each in adjustments if each["action"] != "drop" and type(each.get("to")) is str}
     written = {root(each["param"]) for each in adjustments if each["action"] in ("set_default", "reshape", "downgrade", "clamp")}

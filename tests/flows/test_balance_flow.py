@@ -1,4 +1,4 @@
-"""Splits that balance by latency, load, price or session, and routes that require every parameter."""
+"""Splits that balance by latency, load, price, session or prefix, and routes that require every parameter."""
 
 from __future__ import annotations
 
@@ -94,6 +94,36 @@ async def test_cost_balance_picks_the_cheapest_target_for_the_request(up: FaultU
         long = {await serving_model(client, gateway, text="word " * 3000, max_tokens=1) for _ in range(5)}
         short = {await serving_model(client, gateway, text="hi", max_tokens=1000) for _ in range(5)}
     assert (long, short) == ({"reader"}, {"writer"})
+
+
+async def test_prefix_balance_sends_equal_beginnings_to_one_target_and_spreads_the_others(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    targets = "{" + ", ".join(f"up/{name}: 1" for name in "abcd") + "}"
+    async with live(split(up, "balance: prefix", targets)) as gateway:
+        homes = {}
+        for opening in range(12):
+            texts = [f"{opening} " + "the same beginning " * 40 + f"turn {turn}" for turn in range(3)]
+            served = {await serving_model(client, gateway, text=text) for text in texts}
+            assert len(served) == 1, "the calls of an opening went to several targets"
+            homes[opening] = served.pop()
+    assert len(set(homes.values())) > 1
+
+
+async def test_prefix_balance_moves_calls_from_a_target_with_more_than_its_share_in_flight(
+    up: FaultUpstream, client: httpx.AsyncClient
+) -> None:
+    release = asyncio.Event()
+    up.on(lambda request: True, held(release))
+    text = "the same beginning " * 40
+    async with live(split(up, "balance: prefix")) as gateway:
+        calls = [asyncio.create_task(serving_model(client, gateway, text=text)) for _ in range(8)]
+        try:
+            await eventually(lambda: len(up.requests) == 8)
+        finally:
+            release.set()
+        served = Counter(await asyncio.gather(*calls))
+    assert max(served.values()) <= 5  # of eight calls, at most 1.25 times a half
 
 
 REQUIRING = """

@@ -1,4 +1,4 @@
-"""P1 and P2: what callers, probes and log records see of a shutdown; and SIGHUP with one worker and with several."""
+"""P1 and P2: the effects of a shutdown on callers, probes and log records; and SIGHUP with one worker and with several."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def _drain_streams(gateway: Start, workers: int, streams: int, figure: Fig
         assert "lockgate_draining 1.0" in (await admin(running, "/metrics")).text
         assert (await admin(running, "/healthz")).status_code == 200
         late = await ask(port(running), chat(max_tokens=1))
-        while late.header("connection") != "close":  # a worker may learn of it with a delay
+        while late.header("connection") != "close":  # a worker may receive it with a delay
             late = await ask(port(running), chat(max_tokens=1))
         assert (late.status, late.header("connection")) == (200, "close")
         answers = await asyncio.gather(*tasks)

@@ -23,7 +23,7 @@ TEXT = answer({"content": "A"}, "stop", 2)
 
 
 def decode(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer that the caller gets. It must be what the openai package takes for an answer."""
+    """Return the answer that the caller gets. The openai package must accept it as an answer."""
     target = target_for(kind)
     result: dict[str, Any] = json.loads(target.kind.decode(json.dumps(body).encode(), target, Options()).body)
     ChatCompletion.model_validate(result, strict=True)

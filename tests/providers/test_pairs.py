@@ -1,4 +1,4 @@
-"""providers.rules.pairs and providers.rules.common: parameters that require, exclude or should not meet each other."""
+"""providers.rules.pairs and providers.rules.common: parameters that require or exclude each other, or should not be combined."""
 
 from __future__ import annotations
 

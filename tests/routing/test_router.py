@@ -13,7 +13,8 @@ import providers
 from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
 from gateway.errors import NotFound
-from gateway.routing.router import Router, unknown_model
+from gateway.routing.router import Router
+from gateway.routing.unknown_model import unknown_model
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Model
 from gateway.upstream.native_transport import NativeTransport

@@ -1,4 +1,4 @@
-"""The shutdown of a process: what signals request, and that none of them is ever left to its default action."""
+"""The shutdown of a process: the effects of signals, none of which is ever left to its default action."""
 
 from __future__ import annotations
 

@@ -132,8 +132,8 @@ def test_a_share_of_zero_admits_nothing_and_is_told_as_unavailable() -> None:
         (0, 60, 20),  # a third of what remained
         (0, -5, 0),
         (1, 60, 20),  # the store's clock is ahead
-        (-1, 60, 33),  # the remainder of an earlier period says nothing about this one
-        (None, None, 30),  # the store never told it: the amount that is known to be spent is 10
+        (-1, 60, 33),  # the remainder of an earlier period gives no information about this one
+        (None, None, 30),  # the store never reported it: the amount that is known to be spent is 10
     ],
 )
 def test_a_budget_in_an_outage_is_a_share_of_what_remained(period: int | None, seen: int | None, amount: int) -> None:

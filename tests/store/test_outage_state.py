@@ -1,4 +1,4 @@
-"""What a process knew before an outage, and what it still admits: states, refusals, and calls that were in flight."""
+"""The calls that a process admits during an outage, given its state before: limits, refusals, and calls that were in flight."""
 
 from __future__ import annotations
 

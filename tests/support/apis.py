@@ -64,11 +64,11 @@ class Api(NamedTuple):
     names: Mapping[str, str]
 
     def read(self, answer: httpx.Response) -> Told:
-        """Return what an answer of any kind says."""
+        """Return the content of an answer of any kind."""
         return self.read_bytes(answer.content, stream=answer.headers["content-type"].startswith("text/event-stream"))
 
     def read_bytes(self, answer: bytes, *, stream: bool) -> Told:
-        """Return what the body of an answer says."""
+        """Return the content of the body of an answer."""
         if stream:
             return self.read_stream(answer)
         decoded: Json = json.loads(answer)

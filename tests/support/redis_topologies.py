@@ -40,16 +40,18 @@ async def wait_until(condition: Any) -> None:
 
 
 class ClusterServers:
-    """Three masters without replicas, each with a third of the hash slots."""
+    """Three masters, each with a third of the hash slots, and optionally a replica of each."""
 
-    def __init__(self, folder: Path) -> None:
-        self._buses = [free_port() for _ in range(3)]
-        self.nodes: list[RedisServer] = []
+    def __init__(self, folder: Path, *, with_replicas: bool = False, node_timeout_s: float = 15.0) -> None:
+        """`node_timeout_s` is the time without a reply after which a node counts as failed."""
+        self._buses = [free_port() for _ in range(6 if with_replicas else 3)]
+        servers: list[RedisServer] = []
         for index, bus in enumerate(self._buses):
             node_folder = folder / f"node-{index}"
             node_folder.mkdir()
-            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "15000", "--loglevel", "warning")
-            self.nodes.append(RedisServer(node_folder, *options))
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(bus), "--loglevel", "warning")
+            servers.append(RedisServer(node_folder, *options, "--cluster-node-timeout", f"{node_timeout_s * 1000:.0f}"))
+        self.nodes, self.replicas = servers[:3], servers[3:]
 
     @property
     def address(self) -> RedisAddress:
@@ -67,19 +69,33 @@ class ClusterServers:
             first, last = SLOTS * index // 3, SLOTS * (index + 1) // 3 - 1
             await run_command(node.address, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
             await run_command(node.address, "CLUSTER", "ADDSLOTSRANGE", first, last)
-        for node, bus in zip(self.nodes[1:], self._buses[1:], strict=True):
+        for node, bus in zip(self.servers[1:], self._buses[1:], strict=True):
             await run_command(self.nodes[0].address, "CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         await wait_until(self._formed)
+        for master, replica in zip(self.nodes, self.replicas, strict=bool(self.replicas)):
+            await run_command(replica.address, "CLUSTER", "REPLICATE", (await run_command(master.address, "CLUSTER", "MYID")).decode())
+        await wait_until(self._replicated)
+
+    @property
+    def servers(self) -> list[RedisServer]:
+        """Return all nodes, the replicas last."""
+        return [*self.nodes, *self.replicas]
 
     async def _formed(self) -> bool:
-        infos = [await run_command(node.address, "CLUSTER", "INFO") for node in self.nodes]
-        return all(b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info for info in infos)
+        infos = [await run_command(node.address, "CLUSTER", "INFO") for node in self.servers]
+        known = b"cluster_known_nodes:%d\r" % len(self.servers)
+        return all(b"cluster_state:ok" in info and known in info for info in infos)
+
+    async def _replicated(self) -> bool:
+        infos = [await run_command(replica.address, "INFO", "replication") for replica in self.replicas]
+        return all(b"master_link_status:up" in info for info in infos)
 
     async def owner(self, tag: str) -> RedisServer:
         """Return the node that has the hash slot of a tag."""
-        for first, last, node, *_ in await run_command(self.nodes[0].address, "CLUSTER", "SLOTS"):
+        alive = next(node for node in self.servers if node.process.poll() is None)
+        for first, last, node, *_ in await run_command(alive.address, "CLUSTER", "SLOTS"):
             if first <= hash_slot(tag) <= last:
-                return next(server for server in self.nodes if server.port == node[1])
+                return next(server for server in self.servers if server.port == node[1])
         raise AssertionError("no node has the hash slot")
 
     async def move(self, tag: str) -> None:
@@ -106,7 +122,7 @@ class ClusterServers:
 
     def kill(self) -> None:
         """Send SIGKILL to all servers."""
-        for node in self.nodes:
+        for node in self.servers:
             node.thaw()
             node.kill()
 
@@ -146,7 +162,7 @@ class SentinelServers:
         return f"redis+sentinel://127.0.0.1:{self.port}/{self.NAME}/0"
 
     async def form(self) -> None:
-        """Connect the replica and wait until the Sentinel knows it."""
+        """Connect the replica and wait until the Sentinel has found it."""
         await run_command(self.servers[1].address, "REPLICAOF", "127.0.0.1", self.servers[0].port)
         await wait_until(self._formed)
 

@@ -1,4 +1,4 @@
-"""Target health as operators see it: every target of the configuration, and several workers merged."""
+"""Target health as shown to operators: every target of the configuration, and several workers merged."""
 
 from __future__ import annotations
 
@@ -48,15 +48,23 @@ def test_several_credentials_are_shown_by_index() -> None:
 
 
 def test_workers_are_merged_by_adding_counts_and_taking_the_worst_state() -> None:
-    one = [TargetView("p/m", in_flight=2, waiting=1, shed=3, latency_ms=100.0, failures_in_a_row=1), TargetView("p/n")]
+    one = [
+        TargetView("p/m", in_flight=2, waiting=1, shed=3, latency_ms=100.0, failures_in_a_row=1, waiting_by_key={"a": 1}),
+        TargetView("p/n"),
+    ]
     other = [
         TargetView(
             "p/m", "cooling", "failures", "later", 30.0, 5, "timeout", 1, 0, 1, 300.0, [CredentialView(0)]
         )
     ]
     merged, unchanged = merge_views([one, other])
-    assert merged == TargetView("p/m", "cooling", "failures", "later", 30.0, 5, "timeout", 3, 1, 4, 200.0, [CredentialView(0)])
+    assert merged == TargetView("p/m", "cooling", "failures", "later", 30.0, 5, "timeout", 3, 1, 4, 200.0, [CredentialView(0)], {"a": 1})
     assert unchanged == TargetView("p/n")
+
+
+def test_the_waiting_calls_of_a_key_are_added_up_over_workers() -> None:
+    one, other = TargetView("p/m", waiting_by_key={"a": 1, "b": 2}), TargetView("p/m", waiting_by_key={"b": 3})
+    assert merge_views([[one], [other]])[0].waiting_by_key == {"a": 1, "b": 5}
 
 
 def test_views_are_read_as_they_were_written_and_a_missing_file_is_empty(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The file of call records: what a row holds, its bounds, and a file that is full, locked or damaged."""
+"""The file of call records: the content of a row, the limits, and a file that is full, locked or damaged."""
 
 from __future__ import annotations
 

@@ -103,6 +103,7 @@ PROVIDERS = Dashboard(
             {
                 f"sum by (target) (lockgate_target_in_flight{{{TARGET}}})": "{{target}} in flight",
                 f"sum by (target) (lockgate_target_waiting{{{TARGET}}})": "{{target}} waiting",
+                f"max by (target) (lockgate_target_waiting_keys{{{TARGET}}})": "{{target}} keys waiting",
             },
         ),
         Panel(
@@ -112,6 +113,15 @@ PROVIDERS = Dashboard(
             {
                 rare(rate("lockgate_hedges_total", "", "model, outcome")): "hedge {{model}} {{outcome}}",
                 rare(rate("lockgate_mirrors_total", TARGET, "target, outcome")): "mirror {{target}} {{outcome}}",
+            },
+        ),
+        Panel(
+            "Cached answers",
+            "reqps",
+            "Lookups in the caches of models, and what was stored after a miss.",
+            {
+                rare(rate("lockgate_cache_lookups_total", "", "model, outcome")): "{{model}} {{outcome}}",
+                rare(rate("lockgate_cache_writes_total", "", "model, outcome")): "write {{model}} {{outcome}}",
             },
         ),
         stacked(

@@ -1,4 +1,4 @@
-// Now: what the gateway is doing. Charts of the last 15 minutes, targets, routes, alerts, and the configuration.
+// Now: the current state of the gateway. Charts of the last 15 minutes, targets, routes, alerts, and the configuration.
 import { clock, count, get, hashOf, html, moment, ms, percent, plural, seconds, short, usd, useEffect, useLive, useLoaded, useState } from "./base.js";
 import { Card, Chart, Empty, Failure, LongList, Meter, Note, Pill, Route } from "./parts.js";
 
@@ -100,6 +100,7 @@ export const Targets = ({ data }) => {
         <div><dt>latency</dt><dd>${ms(target.latency_ms)}</dd></div>
         <div><dt>served</dt><dd><a href=${hashOf("calls", "", { target: target.target })}>${count(served[target.target] ?? 0)}</a></dd></div>
       </dl>
+      ${target.waiting > 0 && html`<p class="target-last">waiting: ${Object.entries(target.waiting_by_key).map(([key, calls]) => `${key || "(no key)"} ${count(calls)}`).join(", ")}</p>`}
       ${target.last_failure && html`<p class="target-last">last failure: ${target.last_failure}</p>`}
       ${target.credentials.length > 1 && html`<p class="target-last">${target.credentials.map((one) => html`<${Pill} tone=${one.state}>key ${one.index + 1}<//> `)}</p>`}
     </li>`}<//>

@@ -1,4 +1,4 @@
-"""Translates errors and rate-limit headers to Anthropic's form.
+"""Translates errors and rate-limit headers to Anthropic's format.
 
 Sources: platform.claude.com/docs/en/api/errors and .../rate-limits, as of 2026-11; anthropic 2.14.0 (shared/*_error).
 """
@@ -64,7 +64,7 @@ def error_type(status: int) -> str:
 def translate_error(status: int, body: bytes, request_id: str | None, param: Callable[[str], str] = str) -> bytes:
     """Return the error object of a response. The code and a receipt are kept.
 
-    `param` returns the caller's name of a parameter.
+    `param` returns the caller's name for a parameter.
     """
     return encode(_error(body, error_type(status), request_id, param))
 

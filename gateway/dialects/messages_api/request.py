@@ -93,7 +93,7 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if it can."""
+    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is none."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
@@ -164,7 +164,7 @@ def _add_thinking(body: dict[str, Any], raw: msgspec.Raw) -> None:
 
 
 def callers_name(param: str, origins: list[Origin]) -> str:
-    """Return the caller's name of a parameter of the chat completion."""
+    """Return the caller's name for a parameter of the chat completion."""
     message = _MESSAGE.fullmatch(param)
     if message is not None:
         return _place(message, origins) or param
@@ -177,7 +177,7 @@ def callers_name(param: str, origins: list[Origin]) -> str:
 
 
 def _place(message: re.Match[str], origins: list[Origin]) -> str | None:
-    """Return the caller's name of a place in a message, or None if the caller did not send the message."""
+    """Return the caller's name for a place in a message, or None if the caller did not send the message."""
     if int(message[1]) >= len(origins):
         return None
     origin, list_name, rest = origins[int(message[1])], message[2], message[4]

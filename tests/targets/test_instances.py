@@ -1,0 +1,70 @@
+"""Lookups of instances: what changes, what stays after a failure, and what a reload keeps."""
+
+from __future__ import annotations
+
+from gateway.config import load
+from gateway.config.instances import InstancesConfig
+from gateway.config.types import Config
+from gateway.targets.instances import Instances
+from gateway.targets.registry import TargetRegistry
+from providers.base import Target
+from tests.flows.live import eventually
+from tests.flows.test_instances_flow import Records
+from tests.targets.test_health import target
+
+
+def config(host: str = "pods", settings: str = "{every: 10ms}") -> Config:
+    """Return a configuration whose provider `p` has instances at this host."""
+    text = f"providers: {{p: {{type: vllm, base_url: 'http://{host}:8000/v1', instances: {settings}}}}}\nmodels: {{m: p/m}}\n"
+    return load.parse(text.encode(), "g.yaml", environ={})
+
+
+def test_the_short_form_is_a_source() -> None:
+    assert config(settings="dns").providers["p"].instances == InstancesConfig(source="dns", every=5.0)
+
+
+async def test_changes_are_reported_once_and_a_failed_lookup_keeps_the_last_addresses() -> None:
+    records, lines = Records("10.0.0.2", "10.0.0.1"), list[str]()
+    instances = Instances(records, lines.append, lambda: None)
+    instances.configure(config())
+    await instances.wait_for_first()
+    assert instances.addresses == {"p": ("10.0.0.1:8000", "10.0.0.2:8000")}
+    records.addresses = ()
+    await eventually(lambda: len(lines) == 2)
+    records.addresses = ("10.0.0.2", "10.0.0.1")
+    await eventually(lambda: len(lines) == 3)
+    await instances.stop()
+    assert lines == [
+        "provider p: pods has 2 instances",
+        "provider p: pods cannot be resolved: Name or service not known; the last 2 instances stay in use",
+        "provider p: pods can be resolved again",
+    ]
+    assert len(instances.addresses["p"]) == 2
+
+
+async def test_a_reload_keeps_addresses_of_the_same_host_and_drops_those_of_another() -> None:
+    records = Records("10.0.0.1")
+    instances = Instances(records, lambda line: None, lambda: None)
+    instances.configure(config())
+    await instances.wait_for_first()
+    records.addresses = ()
+    instances.configure(config(settings="{every: 1s}"))
+    assert instances.addresses == {"p": ("10.0.0.1:8000",)}
+    instances.configure(config("others"))
+    assert instances.addresses == {}
+    await instances.stop()
+
+
+def test_the_health_of_an_instance_is_dropped_with_its_last_call() -> None:
+    registry = TargetRegistry()
+    registry.configure(config().providers)
+    kind = target("one").kind
+    old, new, plain = [
+        registry.health_of(Target(name, "p", kind, "m", "http://pods/v1")) for name in ("p/m@10.0.0.1:8000", "p/m@10.0.0.2:8000", "q/m")
+    ]
+    old.start_attempt()
+    current = {"p": ("10.0.0.2:8000",)}
+    assert registry.keep_instances(current) == []
+    old.end_attempt(probe=False)
+    assert registry.keep_instances(current) == ["p/m@10.0.0.1:8000"]
+    assert registry.all() == [new, plain]
