@@ -22,7 +22,7 @@ from gateway.attempts.prepare import adapt_now, attempt_deadlines
 from gateway.call import Attempt, Call
 from gateway.fast.hand_over import LaneCall, Prepared, TargetDecision
 from gateway.response import headers
-from gateway.response.embeddings_response import merge
+from gateway.response.embeddings_response import merge_single
 from gateway.response.json_response import finish_answer, send_json
 from gateway.response.stream_response import UpstreamStream, finish, record_stream
 from gateway.response.translated_caller import with_length, without_length
@@ -218,8 +218,7 @@ class FastCall(LaneCall):
             response.close()
         body, attempt.usage, attempt.finish_reasons = answer
         if call.operation == "embeddings":
-            assert self._body is not None
-            body = merge(exchange, (self._body,), (body,))
+            body = merge_single(call, body)
         if not self._own_cycle.accepts_data:
             exchange.rest = partial(send_json, exchange, body, response)
             self._continue_attempt()

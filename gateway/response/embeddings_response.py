@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
+from gateway.call import Call
 from gateway.emulate.embeddings import merge_answers
 from gateway.emulate.fan_out import gather_all, sum_usages
 from gateway.response.chained_requests import ReadAnswer
@@ -25,17 +26,27 @@ MAX_PARALLEL_REQUESTS = 8
 
 async def send_embeddings(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     """Send the requests, and answer with one vector for each input in the caller's encoding."""
+    counts = [input_count(body) for body in bodies]  # before the bodies are encoded, which may rename the field
     found = await _fetch_all(exchange, bodies)
     exchange.attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
-    await send_json(exchange, merge(exchange, bodies, [answer for (answer, _, _), _ in found]), found[0][1])
+    await send_json(exchange, merge(exchange.call, [answer for (answer, _, _), _ in found], counts), found[0][1])
 
 
-def merge(exchange: UpstreamExchange, bodies: Sequence[Body], answers: Sequence[bytes]) -> bytes:
-    """Return the caller's answer for the answers to the requests `bodies`. Raise StreamFailure if an answer cannot be read."""
-    assert exchange.call.body is not None
-    encoding = "base64" if exchange.call.body.get("encoding_format") == "base64" else "float"
+def merge_single(call: Call, answer: bytes) -> bytes:
+    """Return the caller's answer for the answer to a call's only request. Raise StreamFailure if it cannot be read."""
+    assert call.body is not None
+    return merge(call, (answer,), (input_count(call.body),))
+
+
+def merge(call: Call, answers: Sequence[bytes], counts: Sequence[int]) -> bytes:
+    """Return the caller's answer for the answers to all requests. `counts` has the number of inputs of each request.
+
+    Raise StreamFailure if an answer cannot be read.
+    """
+    assert call.body is not None
+    encoding = "base64" if call.body.get("encoding_format") == "base64" else "float"
     try:
-        return merge_answers(answers, [input_count(body) for body in bodies], encoding)
+        return merge_answers(answers, counts, encoding)
     except UNREADABLE_ERRORS:
         raise StreamFailure(NOT_EMBEDDINGS) from None
 

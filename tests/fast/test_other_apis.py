@@ -78,7 +78,7 @@ COMPLETIONS = OtherApi("/v1/completions", to_completion, (("echo", (True,)), ("b
 EMBEDDINGS = OtherApi(
     "/v1/embeddings",
     to_embedding,
-    (("input", (["a", "b"], [1, 2], 3)), ("encoding_format", ("base64", "float")), ("dimensions", (3,)), ("stream", (True,))),
+    (("input", (["a", "b"], [1, 2], [1, 2, 3], 3)), ("encoding_format", ("base64", "float")), ("dimensions", (3,)), ("stream", (True,))),
 )
 OTHERS = (RESPONSES, MESSAGES, COHERE, COMPLETIONS, EMBEDDINGS)
 CHAT_FIELDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
@@ -137,7 +137,7 @@ def speaks(answer: bytes, pieces: tuple[bytes, ...], ending: Ending | None = Non
 
 def configuration(up: FaultUpstream) -> str:
     """Return a configuration whose models are the behaviours of the upstream. Targets are native, or offer only chat completions."""
-    named = {"openai": f"{up.base_url}", "anthropic": up.origin, "cohere": up.origin}
+    named = {"openai": up.base_url, "anthropic": up.origin, "cohere": up.origin, "friendli": up.base_url}
     providers = "".join(
         f'  {name}: {{ type: {name}, api_key: "${{KEY}}", base_url: "{url}", cooldown: {COOLDOWN} }}\n' for name, url in named.items()
     )
@@ -167,6 +167,7 @@ def models_of(api: OtherApi) -> list[str]:
     general = sorted(BEHAVIOURS.keys() - SLOW - TIMED)
     native = {"/v1/responses": "openai", "/v1/messages": "anthropic", "/v2/chat": "cohere"}.get(api.path)
     names = [f"plain-{name}" for name in general]
+    names += ["friendli-mock"] * 9 if api is EMBEDDINGS else []  # it has a field of its own for token ids
     if native is not None:
         own = [*native_behaviours(api), *general]
         names += [f"{native}-{name}" for name in own]
