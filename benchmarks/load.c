@@ -5,10 +5,10 @@
  * one [DONE]. Anything else is an error, and so is a broken connection.
  * Usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH RATE HEADERS < body
  *   TIMES   requests per connection (0: until SECONDS have passed; responses in flight are awaited)
- *   RATE    requests per second (0: closed loop); a run has RATE x SECONDS requests, also if they take longer
+ *   RATE    requests per second (0: closed loop); a run has RATE x SECONDS requests, even if they take longer
  *   HEADERS further header lines, each with its line end
  * Each "@@@@@@@@@@" in the body is replaced by the number of the request, so that no two requests are the same.
- * Without a body, the request is a GET, and every response with the status 200 is right.
+ * Without a body, the request is a GET, and every response with the status 200 is correct.
  *   EVENTS  events of a stream (0: the response is JSON); one fewer is accepted, because the usage event may be hidden
  * Prints one JSON object. */
 #define _GNU_SOURCE
@@ -103,7 +103,7 @@ static void fail(Connection *c, const char *why) {
     else active--;
 }
 
-/* Words of a right response, of its end and, in a stream, of its last event, for each API. */
+/* Words of a correct response, of its end and, in a stream, of its last event, for each API. */
 static const char *chat_words[] = {"\"choices\"", "\"finish_reason\":\"stop\"", "data: [DONE]"};
 static const char *responses_words[] = {"\"output\"", "\"status\":\"completed\"", "event: response.completed"};
 static const char *messages_words[] = {"\"content\"", "\"stop_reason\":\"end_turn\"", "event: message_stop"};

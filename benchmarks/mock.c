@@ -143,7 +143,7 @@ static int answer(int fd, const char *body, long size) {
     return c->json || (send_all(fd, head, sizeof head - 1) && stream(fd));
 }
 
-/* Read received data. Returns 1 while the connection is open. The buffer of a request grows with it and is freed after it. */
+/* Read received data. Returns 1 while the connection is open. The buffer of a request grows with the request and is freed afterwards. */
 static int receive(int fd) {
     Connection *c = &connections[fd];
     if (!c->request) c->request = malloc((c->room = FIRST_ROOM) + 1);

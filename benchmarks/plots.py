@@ -1,7 +1,7 @@
 """Bar charts as SVG: one bar per target, with a line from the lowest to the highest value.
 
 The axis begins at zero. If the largest value is more than 100 times the smallest one, the axis is logarithmic instead, and the title
-says so.
+states this.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def start_mock(folder: Path, cores: set[int]) -> tuple[Process, int]:
 
 @dataclass(frozen=True)
 class Request:
-    """What the load generator sends. `events` is the number of events of the response, 0 if it is JSON."""
+    """The requests that the load generator sends. `events` is the number of events of the response, 0 if it is JSON."""
 
     body: bytes
     path: str = CHAT_PATH
@@ -140,7 +140,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Pace:
-    """How the load generator sends: `connections` in a closed loop, or `rate` requests per second.
+    """The pace of the load generator: `connections` in a closed loop, or `rate` requests per second.
 
     `times` is the number of requests per connection; 0 means as many as fit into `seconds`.
     """

@@ -16,13 +16,13 @@ from benchmarks.sections import SECTIONS, Section
 from benchmarks.targets import BARE, FULL, NGINX
 
 INTRODUCTION = """\
-Written by `{command}`. The targets run on one core unless a table says otherwise. The mock upstream, the load generator and Redis
+Written by `{command}`. The targets run on one core unless a table states otherwise. The mock upstream, the load generator and Redis
 share another core. A request body has 2,000 B: a system message and five turns, with spaces after colons and commas as
 SDKs write them. No two requests are the same. A JSON response has 591 B; a stream has 51 events of about 200 B. Every
 answer is checked.
 
 CPU is the user and system time of the target's process tree. Redis is not part of it; where a call with everything on needs Redis,
-the tables of JSON calls and of streams show its CPU time, too. Figures are medians of all repetitions, with the lowest and the highest
+the tables of JSON calls and of streams show its CPU time as well. Figures are medians of all repetitions, with the lowest and the highest
 in brackets. Ratios are computed within a repetition, in which the targets take turns. Absolute figures depend on the machine.
 
 - *everything on*: a key with limits for requests and tokens in Redis, the journal, metrics, the log and call records

@@ -96,7 +96,7 @@ def _unpinned(bench: Bench, name: str, workers: int, *, full: bool = True) -> Ta
 
 
 def workers(bench: Bench) -> None:
-    """Measure one and two workers under as much load as they can take. Mock and load use the same cores."""
+    """Measure one and two workers under as much load as they can take. The mock and the load generator use the same cores."""
     for row, request in (("JSON c=64", Request(request_body(False))), ("SSE c=64", Request(request_body(True), events=CHAT_EVENTS))):
         for name, count in ((ONE_WORKER, 1), (TWO_WORKERS, 2)):
             target = _unpinned(bench, name, count)

@@ -1,4 +1,4 @@
-"""The sections of a run: what each measures, and how the report shows it."""
+"""The sections of a run: the measurements of each section, and how the report shows them."""
 
 from __future__ import annotations
 

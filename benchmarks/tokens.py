@@ -1,8 +1,8 @@
 """Measure token counting and the fitting of conversations into a context window: `python -m benchmarks.tokens`.
 
-Everything runs in one process, without a network. The texts are Python's own manual, Python source and random JSON, and toktok-rs
-counts them as in the gateway. The first count of a conversation reads all of it; the count of the next turn reads only the new part.
-Memory is the increase of PSS while the tokenizer is loaded.
+Everything runs in one process, without a network. The texts are Python's own manual, Python source and random JSON. Texts of 2 kB
+are counted as on the event loop, longer ones with toktok-rs, as in the tokenizer process. The first count of a conversation
+reads all of it; the count of the next turn reads only the new part. Memory is the increase of PSS while a tokenizer is loaded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.measure import memory_kib
 from gateway.tokens import truncation as context
 from gateway.tokens.counter import TokenCount, TokenCounter
+from gateway.tokens.quick_count import QuickCount
 from gateway.tokens.tokenizer import Tokenizer
 from gateway.tokens.truncation import PromptBudget
 from providers.base import Body
@@ -43,8 +44,12 @@ def report(seconds: float) -> str:
     """Return the report as a table."""
     draw = random.Random(7)
     counter = TokenCounter()
-    rows = [load_row(counter)]
+    rows = [
+        load_row("for the event loop", lambda: counted(QuickCount(O200K.name))),
+        load_row("for the tokenizer process", lambda: counter.count_now(Body(b'{"messages": []}'), O200K)),
+    ]
     samples = {"English": TEXT, "Python": inspect.getsource(argparse), "JSON": as_json(draw, 4_000)}
+    rows += [short_row(name, text, seconds) for name, text in samples.items()]
     for name, text in samples.items():
         rows += [speed_row(f"{name}, {one.name}", text, one, seconds) for one in (O200K, CL100K)]
     for turns in (10, 100, 1000):
@@ -53,12 +58,35 @@ def report(seconds: float) -> str:
     return "\n".join(["| what | figure |", "| --- | --- |", *(f"| {name} | {figure} |" for name, figure in rows)])
 
 
-def load_row(counter: TokenCounter) -> Row:
-    """Return the time and memory of the first count."""
+def load_row(name: str, load: Callable[[], object]) -> Row:
+    """Return the time and the memory that it takes to load a tokenizer."""
     before, began = memory_kib(os.getpid()), time.perf_counter()
-    counter.count_now(Body(b'{"messages": []}'), O200K)
-    took = time.perf_counter() - began
-    return "loading o200k_base, once", f"{took * 1000:.0f} ms, {(memory_kib(os.getpid()) - before) / 1024:.0f} MB"
+    loaded = load()
+    took, more = time.perf_counter() - began, memory_kib(os.getpid()) - before
+    del loaded  # it is in memory until it is measured
+    return f"loading o200k_base, {name}", f"{took * 1000:.0f} ms, {more / 1024:.1f} MB"
+
+
+def counted(count: QuickCount) -> QuickCount:
+    """Count a text, and return the function that counted it."""
+    count([TEXT[:2_000]])
+    return count
+
+
+def short_row(name: str, text: str, seconds: float) -> Row:
+    """Return the times to count a text of 2 kB on the event loop: with the vocabulary alone, and when its words are known."""
+    count = QuickCount(O200K.name)
+    count(["a"])
+
+    def again() -> None:
+        count([text[:2_000]])
+
+    def first() -> None:
+        count._known.clear()
+        again()
+
+    times = [median_seconds(first, seconds), median_seconds(again, seconds)]
+    return f"2 kB of {name} on the event loop: new words, then known words", f"{times[0] * 1e6:.0f} us, then {times[1] * 1e6:.0f} us"
 
 
 def speed_row(name: str, text: str, tokenizer: Tokenizer, seconds: float) -> Row:

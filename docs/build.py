@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "site-source"
-PAGES = ("*.md", "docs/**/*.md", "deploy/*.md", "config/*.md", "benchmarks/*.md")
+PAGES = ("*.md", "docs/**/*.md", "deploy/**/*.md", "config/*.md", "benchmarks/*.md")
 _LINK = re.compile(r"\[([^\[\]]*)\]\(([^()\s#]+)(?:#[^()\s]*)?\)")
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 

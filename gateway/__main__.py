@@ -1,6 +1,6 @@
 """The entry point of the `lockgate` command: registers the commands and turns errors into exit codes.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. After a user error, stderr says
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 130 interrupted. After a user error, stderr states
 what to change and contains no traceback.
 """
 
@@ -18,6 +18,7 @@ from gateway.commands.check import check, schema
 from gateway.commands.convert import convert
 from gateway.commands.diff import diff
 from gateway.commands.explain import explain
+from gateway.commands.init import init
 from gateway.commands.key_changes import key
 from gateway.commands.limits import limits
 from gateway.commands.models import models, pull
@@ -79,6 +80,7 @@ def cli() -> None:
 
 for command in (
     serve,
+    init,
     check,
     schema,
     openapi,

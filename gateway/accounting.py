@@ -83,10 +83,12 @@ def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
 
 
 def bill(attempts: Iterable[Attempt]) -> Bill | None:
-    """Add up the bills of attempts. Return None if no usage is known."""
+    """Add up the bills of attempts. Return None if no usage is billed. The usage of cached answers is not."""
     prompt = output = cost = cached = 0
     is_known = False
     for attempt in attempts:
+        if attempt.cache == "hit":
+            continue
         for usage in billed_usages(attempt):
             is_known = True
             prompt += max(0, usage.prompt_tokens)
@@ -107,7 +109,12 @@ def answer_cost(attempt: Attempt) -> int | None:
 
 
 def cost_of(attempt: Attempt, usage: Usage) -> int | None:
-    """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known."""
+    """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known.
+
+    The cost of a cached answer is 0.
+    """
+    if attempt.cache == "hit":
+        return 0
     if usage.parts:
         costs = [cost_of(attempt, part) for part in usage.parts]
         known = [cost for cost in costs if cost is not None]
@@ -174,9 +181,11 @@ def _counted_prompt(call: Call, attempt: Attempt) -> int:
 
 
 def needs_count(call: Call) -> bool:
-    """Return whether the bill of a long prompt needs a count that takes time, because no usage was reported."""
+    """Return whether the bill needs a count of the prompt that takes time, because no usage was reported."""
     attempt = call.answered_by
-    if attempt is None or call.status != 200 or call.body_bytes <= MAX_INLINE_BYTES or attempt.context is not None:
+    if attempt is None or call.status != 200 or attempt.context is not None:
+        return False
+    if attempt.usage is not None and call.body_bytes <= MAX_INLINE_BYTES:  # the usual case
         return False
     if attempt.usage is not None and attempt.usage.prompt_tokens and all(relay.usage is not None for relay in attempt.relays):
         return False
@@ -184,8 +193,8 @@ def needs_count(call: Call) -> bool:
 
 
 async def count_missing(call: Call) -> None:
-    """Count a long prompt before it is billed, if no usage was reported."""
-    if call.body_bytes > MAX_INLINE_BYTES and needs_count(call) and call.answered_by is not None:
+    """Count the prompt before it is billed, if no usage was reported and the count takes time."""
+    if needs_count(call) and call.answered_by is not None:
         await call.prompt.count((call.answered_by.target,))
 
 

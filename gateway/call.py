@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -48,8 +48,8 @@ class Attempt(Struct, eq=False):
     context: ContextReport | None = None
     """The report on how the conversation was fitted into the context window."""
     outcome: str = "ok"
-    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge), `left` (its caller disconnected) or `invalid_json` (before
-    a repair).
+    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge), `left` (its caller disconnected), `invalid_json` (before
+    a repair) or `cached` (a cached answer).
     """
     ms: float = 0.0
     """Duration of the attempt at its target, without `queue_s`."""
@@ -81,6 +81,10 @@ class Attempt(Struct, eq=False):
     """Durations of parts of the answer, for the receipt."""
     upstream_id: str | None = None
     """The upstream's request id."""
+    cache: Literal["", "hit", "miss", "bypass"] = ""
+    """How the attempt used the cache of its model; empty if the model has no cache. The usage of a `hit` is not billed."""
+    cache_age_s: int = 0
+    """Age of the cached answer in seconds."""
 
     @property
     def upstream_calls(self) -> int:
@@ -132,6 +136,10 @@ class PassedRequest(Struct):
     path: str
     request_bytes: int = 0
     response_bytes: int = 0
+    rpc_method: str = ""
+    """The method of the message, if it was sent to an MCP server."""
+    tool: str = ""
+    """The tool that the message calls."""
 
 
 class Call(Struct, eq=False):
@@ -162,7 +170,7 @@ class Call(Struct, eq=False):
     """The id of the call that this one copies."""
     body: Body | None = None
     source: Body | None = None
-    """The request in the caller's API, for targets that have it; None if this API has none."""
+    """The request in the caller's own API, for targets that offer this API; None if calls of the API are never native."""
     body_bytes: int = 0
     """Size of the body as a chat completion, by which its tokens are estimated and bounded."""
     counts: PromptCounts | None = None

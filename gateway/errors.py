@@ -86,7 +86,7 @@ class Unauthorized(GatewayError):
 
 
 class InvalidToken(Unauthorized):
-    """The signed token is not valid. A response header tells clients that they need a new token (RFC 6750)."""
+    """The signed token is not valid. A response header informs clients that they need a new token (RFC 6750)."""
 
     code = "invalid_token"
 
@@ -122,7 +122,7 @@ class LimitReached(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """No target can take this call now; the same call may succeed later."""
+    """No target can accept this call now; the same call may succeed later."""
 
     status, code, type = 503, "model_unavailable", "server_error"
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import structs
 
 from gateway import accounting
+from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
@@ -93,6 +94,7 @@ class Pipeline:
         known: KnownHeaders | None = None,
         passed: Rules | None = None,
         storage: ResponseStorage,
+        caching: Caching | None = None,
     ) -> None:
         """Create the pipeline of one configuration. `limits` is None if no limits are configured.
 
@@ -107,7 +109,7 @@ class Pipeline:
         self.passed = passed
         self._passthrough = WebSocketPassthrough(metrics, limits, health)
         self._call_metrics = CallMetrics(metrics)
-        self.failover = Failover(metrics, limits, health, budget, hedges)
+        self.failover = Failover(metrics, limits, health, budget, hedges, caching=caching)
         self._log = log
         self.watch = watch
         self.deadlines = deadlines

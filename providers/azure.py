@@ -48,7 +48,7 @@ class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
     base_model: Annotated[
         str | None,
         Meta(
-            description="OpenAI model behind the deployments of this provider. It decides the parameter rules.",
+            description="OpenAI model behind the deployments of this provider. It determines the parameter rules.",
             examples=["gpt-4o"],
         ),
     ] = None

@@ -151,7 +151,7 @@ class ChunkTemplates:
     def learn(
         self, given: bytes, sent: bytes, call_texts: CallTexts | None = None, *, names_calls: bool = False
     ) -> None:
-        """Remember how a chunk was sent. `names_calls` says whether each piece of arguments comes with the name of its function."""
+        """Remember how a chunk was sent. `names_calls` is true if each piece of arguments comes with the name of its function."""
         self._unused += 1
         event = _read_event(given)
         texts = call_texts or {}

@@ -53,7 +53,7 @@ def repair_messages(body: Body, *, strict: bool) -> list[Adjustment]:
     """Replace tool-call ids and drop blank assistant texts that Anthropic would refuse in a Messages request.
 
     Nothing is lost. A dropped text leaves None in its place until `without_gaps`, so that later adjustments name the
-    caller's positions. A request that is not in Anthropic's form stays unchanged: the vendor reports its errors.
+    caller's positions. A request that is not in Anthropic's format stays unchanged: the vendor reports its errors.
     """
     try:
         messages = _read_messages(body.raw("messages") or b"")

@@ -55,7 +55,7 @@ USER_AGENT = "lockgate"
 _HEADERS = "headers sent"
 """Key in `Target.__dict__` of the headers that are the same for every request to the target."""
 _PASSED_TOO: Mapping[str, tuple[str, ...]] = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("function_call",)}
-"""Fields that are passed together with another one: their own rules would drop them, because those rules do not see the other field."""
+"""Fields that are passed together with another one: their own rules would drop them, because those rules do not read the other field."""
 NO_TEAM = Drop("team", why="it names an account at Friendli, which no other vendor may see")
 _json_string = msgspec.json.Encoder().encode
 

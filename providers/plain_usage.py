@@ -34,7 +34,7 @@ _NOTHING_ASKED, _NOTHING_GIVEN = _PromptDetails(), _CompletionDetails()
 class PlainUsage(msgspec.Struct):
     """A usage without the fields of other vendors.
 
-    It is in OpenAI's form if `total_tokens` does not exceed the sum of the other two counts.
+    It is in OpenAI's format if `total_tokens` does not exceed the sum of the other two counts.
     """
 
     prompt_tokens: _Tokens

@@ -80,7 +80,7 @@ def kind_of_request_failure(
 ) -> FailureKind:
     """Return the kind of a 4xx that is neither about the credential nor about a limit.
 
-    `is_object` says whether the body was an error object. A 404 about a parameter concerns something that the request
+    `is_object` is true if the body was an error object. A 404 about a parameter concerns something that the request
     refers to, such as a file.
     """
     if is_content_refusal(status, words, message):

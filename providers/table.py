@@ -28,10 +28,10 @@ the parameter rules by `python -m providers.table`, and a test compares this pag
 
 | symbol | meaning |
 | --- | --- |
-| ✓ | accepted as sent; values outside the supported range are clamped and reported, or rejected with 400 in strict mode |
+| ✓ | accepted as sent; values outside the supported range are clamped and reported, or rejected with a 400 in strict mode |
 | ~ | adjusted: sent under another name or in another form, or carried out by the gateway |
-| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode rejected with 400, unless the value has no effect |
-| ✗ | rejected with 400 in both modes |
+| – | not supported: dropped and reported in `x-gateway-adjusted`; in strict mode rejected with a 400, unless the value has no effect |
+| ✗ | rejected with a 400 in both modes |
 | → | forwarded without checks |
 | * | the section of the provider has a note on this parameter |
 """
@@ -49,7 +49,7 @@ CONVERSATIONS_HEAD = (
     "",
     "This table shows what each provider requires of a conversation as a whole. The gateway repairs a conversation where",
     "it can, and reports each change; strict mode rejects changes that lose something. Other conversations are rejected",
-    "with 400 before anything is sent. For all providers, tool results are moved directly after their calls, and",
+    "with a 400 before anything is sent. For all providers, tool results are moved directly after their calls, and",
     "`image/jpg` is sent as `image/jpeg`.",
     "",
 )
@@ -147,7 +147,7 @@ def _embeddings() -> list[str]:
     note = (
         "This table shows the inputs, dimensions and encodings that embeddings requests may have. Longer lists of inputs are\n"
         "sent in several requests; vectors in another encoding are converted. A request whose `dimensions` or token ids a\n"
-        "provider cannot honour goes to the next target, or is rejected with 400."
+        "provider cannot honour goes to the next target, or is rejected with a 400."
     )
     header = ["provider", "inputs per request", "token ids", "dimensions", "encodings", "source"]
     return ["## Embeddings", "", note, "", *_table(header, rows)]
@@ -160,7 +160,7 @@ def _rerank() -> list[str]:
         rows.append([f"[{kind}](#{kind})", str(row.max_documents or ""), fields, f"{row.source} ({row.as_of})"])
     note = (
         "This table shows the number of documents and the fields that rerank requests may have, besides `model`, `query`,\n"
-        "`documents` and `top_n`. A request with more documents goes to the next target, or is rejected with 400."
+        "`documents` and `top_n`. A request with more documents goes to the next target, or is rejected with a 400."
     )
     return ["## Rerank", "", note, "", *_table(["provider", "documents per request", "further fields", "source"], rows)]
 

@@ -1,4 +1,4 @@
-"""Tool calls in OpenAI's form: one index for each call of a choice, stable ids, arguments as JSON text.
+"""Tool calls in OpenAI's format: one index for each call of a choice, stable ids, arguments as JSON text.
 
 Some vendors leave out the index or give every call the same index, leave out ids and types, or send arguments as an object.
 """
@@ -187,7 +187,7 @@ def calls_of(value: Any) -> list[Any]:
 
 
 def repair_calls(calls: list[Any]) -> list[dict[str, Any]]:
-    """Return the calls of a JSON answer in OpenAI's form, without those that the caller cannot carry out."""
+    """Return the calls of a JSON answer in OpenAI's format, without those that the caller cannot carry out."""
     seen: set[str] = set()
     repaired = []
     for call in calls:

@@ -96,7 +96,7 @@ class RunningGateway:
         raise AssertionError(f"not ready after {seconds} s, last answer of /readyz: {last_answer}:\n{self.output}")
 
     def stop(self) -> None:
-        """Stop the process by SIGTERM. Fails unless it exits with 0 and its output shows no unhandled error."""
+        """Stop the process by SIGTERM. Fail unless it exits with 0 and its output shows no unhandled error."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:

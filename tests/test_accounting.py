@@ -1,4 +1,4 @@
-"""What a call costs: reported costs, prices, unknown prices, and the same sums in ledger, limiter and receipt."""
+"""The cost of a call: reported costs, prices, unknown prices, and the same sums in ledger, limiter and receipt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The prompt of a call whose usage is not reported: when it is counted, and which count is billed."""
+"""The prompt of a call whose usage is not reported: the time of the count, and the count that is billed."""
 
 from __future__ import annotations
 

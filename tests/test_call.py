@@ -1,4 +1,4 @@
-"""Where the time of a call went: in the gateway, in a queue, in earlier attempts."""
+"""The parts of a call's time: in the gateway, in a queue, in earlier attempts."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "config/README.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "deploy").glob("*.md")),
+    *sorted((ROOT / "deploy").rglob("*.md")),
 ]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 ENVIRON = {"OPENAI_API_KEY": "sk-0123456789", "MY_SERVER_KEY": "sk-0123456789"}

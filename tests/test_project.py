@@ -140,7 +140,7 @@ def test_ci_script_runs_tests_and_proofs() -> None:
 
 def test_workflows_use_pinned_actions_and_read_only_permissions() -> None:
     files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-    assert [path.name for path in files] == ["audit.yml", "ci.yml"]
+    assert [path.name for path in files] == ["audit.yml", "ci.yml", "release.yml"]
     for path in files:
         text = path.read_text()
         workflow = yaml.safe_load(text)
@@ -155,7 +155,7 @@ def test_wheel_contains_all_program_files_and_no_others(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in ("gateway", "providers"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "samples"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
     build = "import setuptools.build_meta as backend; print(backend.build_wheel('.'))"

@@ -81,7 +81,7 @@ class Access:
                 raise Forbidden(message, code="csrf_token_invalid")
 
     async def show(self, request: Request) -> Response:
-        """GET /admin/session: say whether the admin key is required, and return the CSRF token of the open session."""
+        """GET /admin/session: report whether the admin key is required, and return the CSRF token of the open session."""
         if self._gateway.config.admin.key_hash is None:
             self.check(request)
             return json_response({"required": False, "open": True, "csrf": ""})
@@ -152,6 +152,6 @@ def _cookie(request: Request) -> str:
 
 
 def _set_cookie(answer: Response, request: Request, token: str, max_age: int) -> None:
-    # a reverse proxy with TLS says so in this header; a caller that forges it only makes its own cookie stricter
+    # a reverse proxy with TLS states the scheme in this header; a caller that forges it only makes its own cookie stricter
     secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
     answer.set_cookie(cookie_name(request), token, max_age=max_age, path="/", secure=secure, httponly=True, samesite="strict")

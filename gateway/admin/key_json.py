@@ -104,7 +104,7 @@ def team_to_json(team: TeamConfig) -> dict[str, Any]:
 
 
 def _access_to_json(owner: KeyConfig | TeamConfig) -> dict[str, Any]:
-    """Return the fields that keys and teams have: what they may use, whether they are disabled, and their priority."""
+    """Return the fields of both keys and teams: permitted models and paths, whether the owner is disabled, and its priority."""
     entry: dict[str, Any] = {}
     if isinstance(owner.models, dict):
         entry["models"] = {

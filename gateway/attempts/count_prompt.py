@@ -30,7 +30,7 @@ MAX_TOKENS_BYTES = 64 << 20
 class PromptCount(msgspec.Struct, frozen=True):
     """The tokens of a prompt.
 
-    `exact` says that the target is known to count the same number; `ids` is None if the ids are unknown.
+    `exact` is true if the target is known to count the same number; `ids` is None if the ids are unknown.
     """
 
     tokens: int

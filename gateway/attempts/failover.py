@@ -10,23 +10,22 @@ Until the head of the response has been sent to the caller, any other candidate 
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
 from gateway import accounting
 from gateway.attempts import continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
+from gateway.attempts.cached_attempt import Caching, new_sender
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.overflow import is_too_small, note_overflow
 from gateway.attempts.prepare import RequestAdapter
-from gateway.attempts.progress import Progress, final_error, in_cooldown
+from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
-from gateway.attempts.send_attempt import AttemptSender, BegunAttempt
+from gateway.attempts.send_attempt import BegunAttempt
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
 from gateway.http.caller import Caller
@@ -54,13 +53,14 @@ class Failover:
         budget: RetryBudget,
         hedges: Hedges,
         draw: Callable[[], float] = random.random,
+        caching: Caching | None = None,
     ) -> None:
-        """If `limits` is None, no limits are configured. `draw` returns a number from 0 to 1, for jitter."""
+        """If `limits` or `caching` is None, no limits or no caches are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
         self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits if limits is not None and limits.has_target_limits else None
-        self._sender = AttemptSender(self.requests, metrics, self._limits, budget)
+        self._sender = new_sender(self.requests, metrics, self._limits, budget, caching)
         self._health = health
         self._budget = budget
         self._hedges = hedges
@@ -74,7 +74,7 @@ class Failover:
         alternates: Callable[[], list[Candidate]],
         begun: BegunAttempt | None = None,
     ) -> None:
-        """Send to one candidate after another until one answers. If none does, raise the final error.
+        """Send the call to one candidate after another until one answers. If none does, raise the final error.
 
         `begun` is the first attempt of the first candidate, if its request has been sent.
 
@@ -177,7 +177,7 @@ class Failover:
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
             patience -= wait
-            await _pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
+            await pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
@@ -186,7 +186,7 @@ class Failover:
     async def _try(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
     ) -> bool:
-        """Send to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
+        """Send the call to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
         if begun is None and not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
@@ -248,7 +248,7 @@ class Failover:
         if not self._may_send(progress, candidate):
             raise progress.error()
         if after:
-            await _pause(progress.call, after)
+            await pause(progress.call, after)
             if self._health.health_of(candidate.backend.target).ejected:
                 self._budget.give_back()
                 return False
@@ -289,7 +289,7 @@ class Failover:
     async def _send_hedged(
         self, progress: Progress, candidate: Candidate, health: TargetHealth
     ) -> tuple[Failure | None, Candidate]:
-        """Send to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and the candidate concerned."""
+        """Send the call to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and its candidate."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
         others = (each for each in later if each.backend is not candidate.backend)
@@ -333,15 +333,6 @@ class Failover:
             progress.record_failure(error.failure, candidate.backend.target.name)
         else:
             self.record_failure(progress, candidate, error.failure)
-
-
-async def _pause(call: Call, seconds: float) -> None:
-    """Wait, and count the time as a pause of the call."""
-    began = time.monotonic()
-    try:
-        await asyncio.sleep(seconds)
-    finally:
-        call.paused_s += time.monotonic() - began
 
 
 def _not_chosen(candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:

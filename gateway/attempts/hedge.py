@@ -86,7 +86,7 @@ class Hedges:
     async def send(
         self, progress: Progress, first: Candidate, second: Candidate, sender: Sender
     ) -> tuple[Failure | None, Candidate]:
-        """Send to `first`, and to `second` if `first` is slow.
+        """Send the call to `first`, and to `second` if `first` is slow.
 
         Return the final failure (None after an answer), and the candidate that failed or answered.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -105,7 +106,7 @@ def _rank(failure: Failure) -> int:
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
     """Return the error of a call that no candidate answered, with the time until the first target is available.
 
-    `all_cooling` says whether every target was in cooldown when the call arrived.
+    `all_cooling` is true if every target was in cooldown when the call arrived.
     """
     failure = progress.failure
     if failure is None:
@@ -145,3 +146,12 @@ def upstream_failure(error: UpstreamError, call: Call, attempt: Attempt, caller:
         elif kind in ("reset", "truncated"):
             kind = "closed_pre"
     return Failure(kind, error.message)
+
+
+async def pause(call: Call, seconds: float) -> None:
+    """Wait, and count the time as a pause of the call."""
+    began = time.monotonic()
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        call.paused_s += time.monotonic() - began

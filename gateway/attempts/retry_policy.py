@@ -47,7 +47,7 @@ class HealthView(Protocol):
 
 
 class Retry(NamedTuple):
-    """Send to the same target again after `after` seconds."""
+    """Send the call to the same target again after `after` seconds."""
 
     after: float = 0.0
 
@@ -84,7 +84,7 @@ def decide(
         return Next()
     wait = failure.retry_after or 0.0
     if failure.kind == "rate_limit":
-        # an immediate retry would be refused as well, and another candidate can take the call at once
+        # an immediate retry would be refused as well, and another candidate can accept the call at once
         if not progress.is_only_candidate:
             return Next()
         wait = wait or MAX_ANNOUNCED_WAIT_S

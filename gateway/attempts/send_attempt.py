@@ -53,6 +53,8 @@ class AttemptSender:
     ) -> Failure | None:
         """Send one request, or finish the attempt `begun` if it is given. Return None if the caller was answered, else the failure.
 
+        An attempt that has begun but is not admitted is admitted first.
+
         Raise Refusal if the target cannot honour the call, and NotAdmittedError if the target does not admit it.
         """
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
@@ -60,7 +62,7 @@ class AttemptSender:
         exchange, admission, body = begun or await self._begin(progress, candidate, health, left)
         attempt, target, ended = exchange.attempt, exchange.target, "left"
         try:
-            if begun is None:
+            if not admission.began:
                 ended = "turned_away"
                 await self._enter(progress, candidate, exchange, admission, left)
                 ended = "left"
@@ -106,7 +108,7 @@ class AttemptSender:
     def _note_left(self, exchange: UpstreamExchange, admission: Admission, broken: Attempt | None) -> None:
         """Record that the caller disconnected. If the target had been silent for too long, count a slow failure."""
         attempt, target = exchange.attempt, exchange.target
-        if attempt.outcome != "ok":  # it lost a hedge
+        if attempt.outcome != "ok":  # the attempt lost a hedge
             return
         attempt.outcome, label = "left", self._metrics.target_label(target)
         if not admission.began:

@@ -8,7 +8,7 @@ import click
 
 ADMIN_URL = "http://127.0.0.1:8081"
 CONFIG_HELP = (
-    "Configuration file. Default: $LOCKGATE_CONFIG, else ./config/gateway.yaml, "
+    "Configuration file. Default: $LOCKGATE_CONFIG, else ./config/gateway.yaml, else ./gateway.yaml, "
     "else a built-in configuration with the local model."
 )
 
@@ -33,7 +33,7 @@ def allow_absent_option(command: Any) -> Any:
         "--allow-absent",
         is_flag=True,
         help="List variables that are not set and files that do not exist, instead of rejecting the configuration. Use it "
-        "where the secrets of production are not available.",
+        "where the production secrets are not available.",
     )(command)
 
 

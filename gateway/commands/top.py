@@ -44,7 +44,9 @@ def top(url: str, interval: float, once: bool, fleet: bool) -> None:
         from rich.console import Console
         from rich.live import Live
     except ImportError:
-        raise click.ClickException('the package rich is missing: pip install "lockgate[top]"') from None
+        from gateway.config.extras import install_command
+
+        raise click.ClickException(f"the package rich is missing: {install_command('top')}") from None
     from gateway.commands.top_readings import Frame
     from gateway.commands.top_screen import screen
 

@@ -41,9 +41,9 @@ def check_listeners(config: Config, problems: Problems) -> None:
             "lockgate key create --name NAME --admin URL, or add a key under keys",
         )
     if config.auth == "none" and config.keys:
-        problems.add_at_path("auth", "auth: none ignores the keys of this file: remove auth or remove the keys")
+        problems.add_at_path("auth", "auth: none ignores the keys in this file: remove auth or remove the keys")
     if config.auth == "none" and config.issuers:
-        problems.add_at_path("auth", "auth: none ignores the issuers of this file: remove auth or remove the issuers")
+        problems.add_at_path("auth", "auth: none ignores the issuers in this file: remove auth or remove the issuers")
     if config.admin.key_hash is None and not config.admin.listen.is_loopback:
         problems.add_at_path(
             "admin",
@@ -222,7 +222,7 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 
 
 def _unnamed_targets(config: Config, model: str) -> list[Ref]:
-    """Return the targets that a key may use because it lists a name or pattern that matches no model of this file.
+    """Return the targets that a key may use because it lists a name or pattern that matches no model in this file.
 
     These targets are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may
     list.

@@ -15,7 +15,8 @@ from gateway.config.secret import Secret
 from gateway.config.types import Config
 
 SECTIONS = {
-    "providers": "provider", "models": "model", "passthrough": "path", "teams": "team", "keys": "key", "issuers": "issuer",
+    "providers": "provider", "models": "model", "passthrough": "path", "mcp": "MCP server", "teams": "team",
+    "keys": "key", "issuers": "issuer",
 }  # fmt: skip
 """Sections with named entries, and the word for one entry."""
 

@@ -25,7 +25,7 @@ def options_type(kind: str) -> mi.StructType | None:
 
 
 class ProviderReader:
-    """Reads an entry of `providers:`. The provider type decides which keys the entry may have."""
+    """Reads an entry of `providers:`. The provider type determines which keys the entry may have."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

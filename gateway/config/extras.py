@@ -12,6 +12,7 @@ EXTRAS = {
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "tokenizers": ("tokenizers",),
     "jwt": ("jwt", "cryptography"),
+    "local": ("xllamacpp",),
 }
 """The modules that each extra installs."""
 
@@ -27,7 +28,12 @@ def check_extras(config: Config, problems: Problems, is_installed: Callable[[str
     ]
     for path, extra in used:
         if not all(map(is_installed or _is_installed, EXTRAS[extra])):
-            problems.add_at_path(path, f"requires packages that are not installed: install lockgate[{extra}]")
+            problems.add_at_path(path, f"requires packages that are not installed: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """Return how to install an extra. The package is not published, so it is installed from the checkout."""
+    return f'run pip install ".[{extra}]" in the checkout of Lockgate (docs/installation.md)'
 
 
 def has_extra(extra: str) -> bool:

@@ -96,7 +96,7 @@ class KeyConfig(Struct, frozen=True):
     ] = None
     team: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
-        Meta(description="A team of this file. Its limits and models apply as well.", examples=["search"]),
+        Meta(description="A team in this file. Its limits and models apply as well.", examples=["search"]),
     ] = None
     disabled: Annotated[bool, Meta(description="Reject this key.", examples=[True])] = False
     expires: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.config.cache import CacheConfig
 from gateway.config.field_types import STRICT_DESCRIPTION, Duration, File, Name
 from gateway.config.limit import HedgeDelay, LimitsConfig
 from gateway.config.route import Balance, Ref, Route
@@ -58,7 +59,7 @@ class ContextConfig(Struct, frozen=True):
     tokenizer: Annotated[
         File | None,
         Meta(
-            description="The model's `tokenizer.json` for exact counts. Requires `pip install lockgate[tokenizers]`.",
+            description="The model's `tokenizer.json` for exact counts. Requires the extra `tokenizers` (docs/installation.md).",
             examples=["/models/llama/tokenizer.json"],
         ),
     ] = None
@@ -74,7 +75,7 @@ class MirrorConfig(Struct, frozen=True):
         Ref,
         Meta(
             extra={"form": "ref"},
-            description="Target of the copies: PROVIDER/MODEL, or another model of this file.",
+            description="Target of the copies: PROVIDER/MODEL, or another model in this file.",
             examples=["vllm/llama-3.3-70b"],
         ),
     ]
@@ -208,6 +209,13 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
             examples=[{"target": "vllm/llama-3.3-70b", "share": "10%"}],
         ),
     ] = None
+    cache: Annotated[
+        Annotated[CacheConfig, Meta(extra={"short": "ttl"})] | None,
+        Meta(
+            description="Store answers, and send them again for equal requests. Default: off.",
+            examples=[{"ttl": "10m", "scope": "team"}],
+        ),
+    ] = None
 
 
 class ModelConfig(ModelSettings, frozen=True):
@@ -218,7 +226,7 @@ class ModelConfig(ModelSettings, frozen=True):
         Route,
         Meta(
             extra={"form": "route"},
-            description="Route of the calls: a target (PROVIDER/MODEL), another model of this file, a list (an "
+            description="Route of the calls: a target (PROVIDER/MODEL), another model in this file, a list (an "
             "order: the next one is tried if one fails), or a mapping of these to weights (a split).",
             examples=[["vllm/llama-3.3-70b", "openai/gpt-4o"]],
         ),

@@ -1,4 +1,4 @@
-"""The shape of a YAML node, which decides between the possible types of an entry."""
+"""The shape of a YAML node, by which the type of an entry is chosen."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class PassthroughConfig(Struct, frozen=True):
     name: Name
     provider: Annotated[
         Annotated[str, Meta(min_length=1)],
-        Meta(description="A provider of this file. It gets the calls with its own credential.", examples=["openai"]),
+        Meta(description="A provider in this file. It gets the calls with its own credential.", examples=["openai"]),
     ]
     path: Annotated[
         str | None,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gateway.config.own_paths import PREFIXES, own_path_in
+from gateway.config.mcp import MCP_PROVIDER, check_server
+from gateway.config.own_paths import PREFIXES, covers, own_path_in
 from gateway.config.passthrough import VERSION_PREFIX, PassthroughConfig
 from gateway.config.problem import Problems, join, suggest
 from gateway.config.types import Config
@@ -30,13 +31,25 @@ def check_passthrough(config: Config, problems: Problems) -> None:
             _check_websocket(config, entry, where, problems)
 
 
+def check_mcp(config: Config, problems: Problems) -> None:
+    """Refuse invalid MCP servers, and patterns of `passthrough` that cover their paths."""
+    if config.mcp and MCP_PROVIDER in config.providers:
+        problems.add_at_path(join("providers", MCP_PROVIDER), "this name is reserved for the servers under mcp: use another name")
+    for entry in config.mcp.values():
+        check_server(entry, problems)
+        for pattern in config.passthrough:
+            if covers(pattern, entry.pattern):
+                problems.add_at_path(join("passthrough", pattern), f"covers {entry.pattern}, the path of an MCP server: use another path")
+
+
 def check_allowed_patterns(config: Config, patterns: Iterable[str] | None, where: str, problems: Problems) -> None:
     """Refuse a pattern of a key or team that matches no pattern under `passthrough`."""
+    known = [*config.passthrough, *(entry.pattern for entry in config.mcp.values())]
     for index, pattern in enumerate(patterns or ()):
-        is_prefix = pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in config.passthrough)
-        if pattern not in config.passthrough and not is_prefix:
+        is_prefix = pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in known)
+        if pattern not in known and not is_prefix:
             path = f"{where}.passthrough[{index}]"
-            hint = suggest(pattern, config.passthrough, "patterns")
+            hint = suggest(pattern, known, "patterns")
             problems.add_at_path(path, f"no pattern {problems.source_text(path)} under passthrough{hint}")
 
 

@@ -42,7 +42,7 @@ SYNONYMS = {
     "cost": "spend",
     "usd": "spend",
 }
-"""Names that other programs use for keys of this file, if their spelling is too different for a guess."""
+"""Names that other programs use for keys in this file, if their spelling is too different for a guess."""
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ class CooldownConfig(Struct, frozen=True):
     quota_max: Annotated[
         Duration,
         Meta(
-            description="Maximum length of a cooldown after a quota is used up, if the upstream says when the quota is reset.",
+            description="Maximum length of a cooldown after a quota is used up, if the upstream states when the quota is reset.",
             examples=["2h"],
         ),
     ] = 86_400.0
@@ -97,7 +97,7 @@ class ProviderConfig(Struct, frozen=True):
     type: Annotated[
         str,
         Meta(
-            description="Provider type, which decides the API format. Default: the name of the provider.",
+            description="Provider type, which determines the API format. Default: the name of the provider.",
             examples=["vllm"],
         ),
     ] = ""

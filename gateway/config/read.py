@@ -10,6 +10,7 @@ from msgspec import inspect as mi
 
 from gateway.config.files import Files
 from gateway.config.formats import FORMATS
+from gateway.config.mcp import STDIO_KEYS, STDIO_REFUSED
 from gateway.config.node_shape import has_shape
 from gateway.config.problem import Problems, join, shorten, suggest
 from gateway.config.scalars import check_bounds, check_header, describe_type, read_scalar
@@ -173,7 +174,8 @@ class Reader:
         for key, entry in mapping.entries.items():
             if key in known:
                 continue
-            self.problems.add(entry.place, join(path, key), "unknown key" + suggest(key, known))
+            is_stdio = path.startswith("mcp.") and key in STDIO_KEYS
+            self.problems.add(entry.place, join(path, key), STDIO_REFUSED if is_stdio else "unknown key" + suggest(key, known))
 
     def _dict(self, node: Node, kind: mi.DictType, path: str) -> Any:
         mapping = self.mapping(node, path)

@@ -89,7 +89,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "host": ("host name", "A host name or address, without a port.", ("gateway.internal", "192.168.1.10")),
     "origin": ("origin", "The origin of a web page, or `*`.", ("https://app.example.com", "*")),
     "network": ("network", "An IP address or network.", ("10.0.0.0/8", "192.168.1.7")),
-    "ref": ("target or model", "PROVIDER/MODEL, or a model of this file.", ("openai/gpt-4o", "smart")),
+    "ref": ("target or model", "PROVIDER/MODEL, or a model in this file.", ("openai/gpt-4o", "smart")),
     "route": (
         "route",
         "A target or model, a list of them (an order), or a mapping of them to weights (a split). "

@@ -22,7 +22,7 @@ class ResponsesConfig(Struct, frozen=True):
     max_bytes: Annotated[
         Size,
         Meta(
-            description="Maximum size of all stored responses; the oldest are deleted first. One response with its "
+            description="Maximum total size of the stored responses; the oldest are deleted first. One response with its "
             "conversation may take up to an eighth of this size. With `0`, no responses are stored.",
             examples=["512MiB"],
         ),

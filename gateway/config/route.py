@@ -23,7 +23,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):
-    """A target (`provider` and the model's name there), or another model of the file (`provider` is None)."""
+    """A target (`provider` and the model's name there), or another model in the file (`provider` is None)."""
 
     provider: str | None
     model: str

@@ -73,7 +73,10 @@ class CallsConfig(Struct, frozen=True):
     ] = 7 * 24 * 3600.0
     max_bytes: Annotated[
         Size,
-        Meta(description="Maximum size of all records; the oldest are deleted first. With `0`, no calls are recorded.", examples=["1GiB"]),
+        Meta(
+            description="Maximum total size of the records; the oldest are deleted first. With `0`, no calls are recorded.",
+            examples=["1GiB"],
+        ),
     ] = 256 << 20
     content_ttl: Annotated[
         Lifetime,
@@ -81,5 +84,5 @@ class CallsConfig(Struct, frozen=True):
     ] = 24 * 3600.0
     content_max_bytes: Annotated[
         Size,
-        Meta(description="Maximum size of the captured content of all calls; the oldest is deleted first.", examples=["256MiB"]),
+        Meta(description="Maximum total size of the captured content; the oldest content is deleted first.", examples=["256MiB"]),
     ] = 64 << 20

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.config.cache import CacheBounds
 from gateway.config.field_types import (
     KEY_HASH_EXAMPLE,
     STRICT_DESCRIPTION,
@@ -28,6 +29,7 @@ from gateway.config.formats import Address
 from gateway.config.issuer import IssuerConfig
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.listener import AdminConfig, CallersConfig, TlsConfig
+from gateway.config.mcp import McpConfig
 from gateway.config.model import ModelConfig
 from gateway.config.notify import NotifyConfig
 from gateway.config.passthrough import PassthroughConfig
@@ -91,6 +93,13 @@ class Config(Struct, frozen=True):
             examples=[{"ttl": "7d", "max_bytes": "512MiB"}],
         ),
     ] = ResponsesConfig()
+    cache: Annotated[
+        CacheBounds,
+        Meta(
+            description="Limits on the size of the answers that models with `cache` store.",
+            examples=[{"max_bytes": "512MiB"}],
+        ),
+    ] = CacheBounds()
     catalog: Annotated[
         File | None,
         Meta(
@@ -163,6 +172,14 @@ class Config(Struct, frozen=True):
             examples=[{"/v1/audio/*": "openai", "/v1/batches": "openai"}],
         ),
     ] = {}
+    mcp: Annotated[
+        dict[str, Annotated[McpConfig, Meta(extra={"short": "url"})]],
+        Meta(
+            description="Servers of the Model Context Protocol by name. Callers reach a server at `/mcp/NAME` with their key. Only "
+            "streamable HTTP is supported.",
+            examples=[{"tools": {"url": "https://tools.example.com/mcp", "tools": ["search_*"]}}],
+        ),
+    ] = {}
     teams: Annotated[
         dict[str, TeamConfig],
         Meta(
@@ -178,7 +195,7 @@ class Config(Struct, frozen=True):
         dict[str, IssuerConfig],
         Meta(
             description="Issuers of signed tokens (JWT) by name. Callers with a valid token of an issuer need no virtual key. "
-            "Requires `pip install lockgate[jwt]`.",
+            "Requires the extra `jwt` (docs/installation.md).",
             examples=[{"staff": {"issuer": "https://login.example.com", "audience": "lockgate"}}],
         ),
     ] = {}

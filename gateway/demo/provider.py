@@ -1,4 +1,4 @@
-"""A scripted provider on loopback: it answers chat completions like OpenAI and fails as its `behaviour` says.
+"""A scripted provider on loopback: it answers chat completions like OpenAI and fails as its `behaviour` specifies.
 
 The answer depends only on the prompt. A request whose last message is the beginning of that answer gets the remaining part
 of it, so that a broken stream can be continued.

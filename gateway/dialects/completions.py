@@ -86,7 +86,7 @@ def _rename(completion: dict[str, Any]) -> None:
 
 
 def _is_of_chat(logprobs: Any) -> bool:
-    """Return whether log probabilities have the format of a chat. llama.cpp sends this format with completions, too."""
+    """Return whether log probabilities have the format of a chat. llama.cpp sends this format with completions as well."""
     return type(logprobs) is dict and "content" in logprobs
 
 

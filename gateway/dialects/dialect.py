@@ -21,7 +21,7 @@ class Translator(Protocol):
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
-    """The reason why only native attempts can send the request: a chat completion cannot express it. None if it can."""
+    """The reason why only native attempts can send the request: a chat completion cannot express it. None if there is no reason."""
     used_headers: frozenset[str]
     """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 
@@ -40,7 +40,7 @@ class Translator(Protocol):
         ...
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter of the chat completion, for errors and receipts."""
+        """Return the caller's name for a parameter of the chat completion, for errors and receipts."""
         ...
 
     def headers(self, headers: Headers) -> Headers:

@@ -11,6 +11,6 @@ TYPES_THAT_FETCH = frozenset({"anthropic"})
 
 
 def refuse_addresses(params: Sequence[str], target: Target, instead: str) -> None:
-    """Raise Refusal for the first of these parameters unless the target fetches files. `instead` tells the caller what to send instead."""
+    """Raise Refusal for the first of these parameters unless the target fetches files. `instead` states the alternative for the caller."""
     if params and target.kind.type not in TYPES_THAT_FETCH:
         raise Refusal(f"'{params[0]}' is not supported by {target.name}: {instead}.", params[0], "unsupported_content")

@@ -48,7 +48,7 @@ class FenceRemover:
         return self._release(len(self._held))
 
     def _open(self) -> bool:
-        """Find out whether the text begins with a fence. Return False if more text is needed to tell."""
+        """Find out whether the text begins with a fence. Return False if more text is needed to decide."""
         match = _OPENING.match(self._held)
         if match is not None:
             self._held = self._held[match.end() :]

@@ -24,7 +24,7 @@ def describe_model(name: str, candidates: Sequence[Candidate], is_live: IsLive, 
     """Return one entry of `/v1/models`, for a model with these candidates. Only known figures are included.
 
     The context window and the output limit are the smallest of all targets, so that a request within them fits every target.
-    Prices are those of the first target, in US dollars per million tokens. Unless `brief`, the entry has all targets
+    Prices are those of the first target, in US dollars per million tokens. Unless `brief` is set, the entry has all targets
     with the parameters that each honours and those that it adjusts.
     """
     targets = [_describe_target(candidate, is_live) for candidate in candidates]

@@ -17,7 +17,7 @@ from gateway.upstream.request_head import authority
 def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
     """Return the plan of a path, which may have a query. Return None for the name of a model, which does not begin with a slash.
 
-    Raise NotFound if no pattern covers the path; the message of the error says how to declare the path. Raise BadRequest if
+    Raise NotFound if no pattern covers the path; the message of the error states how to declare the path. Raise BadRequest if
     a provider could read the path as one outside its pattern.
     """
     bare, _, query = path.partition("?")

@@ -1,4 +1,4 @@
-"""Reads a request for a dry run as the pipeline reads it. Errors use the caller's own names of the parameters."""
+"""Reads a request for a dry run as the pipeline reads it. Errors use the caller's own names for the parameters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_call(
 
 
 def rename(error: GatewayError, call: Call) -> None:
-    """Replace the parameter of an error with the caller's name of it."""
+    """Replace the parameter of an error with the caller's name for it."""
     if call.translator is not None and error.param is not None:
         name = call.translator.param(error.param)
         error.message = error.message.replace(f"'{error.param}", f"'{name}")

@@ -30,7 +30,7 @@ class CallerDisconnectedError(Exception):
 
 
 def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Reject a body whose headers say that it is too large (413), compressed (415) or not JSON (415)."""
+    """Reject a body whose headers show that it is too large (413), compressed (415) or not JSON (415)."""
     for name, value in headers:
         if name not in _BODY_HEADERS:
             continue

@@ -51,6 +51,14 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
     "lockgate_retry_budget_exhausted": ("Retries and fallbacks suppressed by the retry budget.", ()),
     "lockgate_hedges": ("Hedges: second attempts sent because the first was slow.", ("model", "outcome")),
+    "lockgate_cache_lookups": (
+        "Attempts of models with a cache: `hit`, `joined` (the answer of an equal call in flight), `miss` or `bypass`.",
+        ("model", "outcome"),
+    ),
+    "lockgate_cache_writes": (
+        "New answers of models with a cache: `stored`, `incomplete`, `too_large`, or `unavailable` if the store failed.",
+        ("model", "outcome"),
+    ),
     "lockgate_mirrors": ("Mirrored calls, whose responses are discarded.", ("target", "outcome")),
     "lockgate_mirror_tokens": ("Tokens of mirrored calls, which are not charged to a key.", ("target", "kind")),
     "lockgate_mirror_cost_usd": ("Cost of mirrored calls, in US dollars.", ("target",)),

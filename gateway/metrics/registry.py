@@ -66,7 +66,7 @@ class Metrics:
         self._values[self._streams] += MICRO
 
     def end(self, *, stream: bool) -> None:
-        """Count a call as finished; `stream` says whether `begin_stream` was called for it."""
+        """Count a call as finished; `stream` is true if `begin_stream` was called for it."""
         self._values[self._in_flight] -= MICRO
         if stream:
             self._values[self._streams] -= MICRO

@@ -23,7 +23,7 @@ _Reply = TypeVar("_Reply")
 
 
 class _Mark(msgspec.Struct):
-    """A mark that this process knows, and whether this process set it."""
+    """A mark that is known to this process, and whether this process set it."""
 
     until: float
     is_own: bool

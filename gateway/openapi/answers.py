@@ -85,6 +85,7 @@ SCHEMAS: dict[str, Schema] = {
             "cost_usd": {"type": ["number", "null"]},
             "usage_source": {"enum": ["reported", "estimated", None]},
             "timings": _OBJECT,
+            "cache": record({"status": {"enum": ["hit", "miss", "bypass"]}}, {"age_s": _COUNT}),
         },
     ),
     "ChatCompletion": record({"choices": {"type": "array", "items": _CHOICE}}, {"id": _TEXT, "object": _TEXT, **_MORE}),

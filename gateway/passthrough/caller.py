@@ -50,6 +50,11 @@ class PassthroughCaller(Caller):
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self.write(b"")
 
+    async def start_events(self, status: int, headers: Headers) -> None:
+        """Send the head of an event stream. Only whole events may follow, so that heartbeats can be sent between them."""
+        self._prepare_stream()
+        await self.start_response(status, headers)
+
     async def fail(self, error: bytes) -> None:
         """Break off a response that has begun, so that the caller does not take the response for complete."""
         self.abort()
@@ -70,6 +75,8 @@ class PassthroughCaller(Caller):
         elif self._waits and self._is_late(now):
             self.stalled = True
             self._cancel()
+        elif self.streaming and now - self._active_at > self._deadlines.heartbeat:
+            self._start_heartbeat()
 
     def _is_late(self, now: float) -> bool:
         """Return whether the caller sends its body too slowly."""

@@ -1,4 +1,4 @@
-"""The rules of one configuration: which paths are passed to which provider."""
+"""The rules of one configuration: the paths that are passed, and their providers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from gateway.config.mcp import McpConfig
 from gateway.config.passthrough import VERSION_PREFIX, PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.types import Config
@@ -16,6 +17,9 @@ from gateway.upstream.transport import Origin
 
 if TYPE_CHECKING:
     from gateway.upstream.native_transport import NativeTransport
+
+
+MCP_METHODS = frozenset({"DELETE", "GET", "POST"})
 
 
 class Rule(Struct, frozen=True):
@@ -35,6 +39,8 @@ class Rule(Struct, frozen=True):
     sockets: NativeTransport | None = None
     """Opens WebSocket connections; None if the pattern has none."""
     websocket_idle: float = 0.0
+    mcp: McpConfig | None = None
+    """The MCP server, if the path is that of one."""
 
     @property
     def allows_websocket(self) -> bool:
@@ -63,15 +69,29 @@ class Rules:
 
 
 def rules_of(
-    config: Config, backend_of: Callable[[str, str], Backend], sockets: NativeTransport | None = None
+    config: Config, backend_of: Callable[[str, str], Backend], sockets: NativeTransport | None = None, mcp: Iterable[Rule] = ()
 ) -> Rules:
     """Return the rules of a configuration. `backend_of` returns the backend of a provider's model.
 
-    `sockets` opens WebSocket connections.
+    `sockets` opens WebSocket connections. `mcp` are the rules of MCP servers.
     """
-    return Rules(
+    passed = (
         _rule(entry, config.providers[entry.provider], backend_of(entry.provider, target_model(entry)), sockets)
         for entry in config.passthrough.values()
+    )
+    return Rules([*passed, *mcp])
+
+
+def mcp_rules_of(config: Config, backend_of: Callable[[ProviderConfig, str], Backend]) -> list[Rule]:
+    """Return the rules of the MCP servers. `backend_of` returns the backend of a provider's model."""
+    return [_mcp_rule(entry, entry.as_provider(), backend_of) for entry in config.mcp.values()]
+
+
+def _mcp_rule(entry: McpConfig, provider: ProviderConfig, backend_of: Callable[[ProviderConfig, str], Backend]) -> Rule:
+    backend = backend_of(provider, entry.name)
+    upstream = urlsplit(backend.target.base_url).path
+    return Rule(
+        entry.pattern, entry.pattern.encode(), False, upstream, MCP_METHODS, entry.max_body, provider, backend, mcp=entry
     )
 
 

@@ -28,7 +28,7 @@ from gateway.response.headers import common_headers, linked_id
 from gateway.response.redaction import Mask
 from gateway.store.limit import has_strict_limit
 from gateway.targets.registry import TargetRegistry
-from gateway.upstream.transport import Response, UpstreamError
+from gateway.upstream.transport import Deadlines, Response, UpstreamError
 from providers.base import Adjustment, Failure, Target, WireRequest
 
 FIRST_ERROR_STATUS = 400
@@ -63,7 +63,8 @@ class Passthrough:
             if call.trace is not None:
                 call.trace.begin(attempt)
                 call.trace.mark(request)
-            response = await self._send(call, attempt, rule, request, body)
+            deadlines = structs.replace(rule.backend.deadlines, total=MAX_TOTAL_S)
+            response = await self._send(call, attempt, rule, request, body, deadlines)
             try:
                 await self._relay(call, caller, rule, response)
             finally:
@@ -97,14 +98,14 @@ class Passthrough:
             raise from_failure(error.failure, attempt.target.name) from None
         attempt.sent_at = admission.began
 
-    async def _send(self, call: Call, attempt: Attempt, rule: Rule, request: WireRequest, body: CallerBody) -> Response:
-        """Send the request and return the head of any response."""
+    async def _send(
+        self, call: Call, attempt: Attempt, rule: Rule, request: WireRequest, body: CallerBody | None, deadlines: Deadlines
+    ) -> Response:
+        """Send the request and return the head of any response. If `body` is None, send the body of `request`."""
         self._metrics.count("lockgate_upstream_requests", (self._metrics.target_label(attempt.target),))
         backend = rule.backend
         try:
-            response = await backend.transport.send(
-                backend.origin, request, structs.replace(backend.deadlines, total=MAX_TOTAL_S), body
-            )
+            response = await backend.transport.send(backend.origin, request, deadlines, body)
         except UpstreamError as error:
             raise self._failed(attempt, error) from None
         finally:

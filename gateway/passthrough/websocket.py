@@ -19,8 +19,9 @@ from gateway.keys.authenticate import api_key
 from gateway.limits.running_charges import RunningCharges
 from gateway.passthrough.caller import PassthroughCaller
 from gateway.passthrough.headers import response_headers
+from gateway.passthrough.mcp import McpPassthrough
 from gateway.passthrough.rules import Rule
-from gateway.passthrough.run import Passthrough, check_call, end_attempt, passed_request, upstream_id
+from gateway.passthrough.run import check_call, end_attempt, passed_request, upstream_id
 from gateway.passthrough.tunnel import End, Tunnel
 from gateway.passthrough.usage import RESPONSE_DONE, usage_of_response
 from gateway.response.headers import common_headers
@@ -65,7 +66,7 @@ class WebSocketCaller(PassthroughCaller):
             super().sweep(now)
 
 
-class WebSocketPassthrough(Passthrough):
+class WebSocketPassthrough(McpPassthrough):
     """Passes the WebSocket connections of one configuration."""
 
     async def run_socket(self, call: Call, caller: WebSocketCaller, rule: Rule, raw_path: bytes) -> None:

@@ -47,6 +47,9 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
             ours = (attempt.sent_at - call.started) * 1000
             theirs = max(0.0, time.monotonic() - attempt.sent_at) * 1000
             headers.append((b"server-timing", b"gateway;dur=%.2f, upstream;dur=%.2f" % (ours, theirs)))
+        if attempt.cache:
+            shown = b"hit;age=%d" % attempt.cache_age_s if attempt.cache == "hit" else attempt.cache.encode()
+            headers.append((b"x-gateway-cache", shown))
     if call.limit_headers:
         headers.extend(call.limit_headers)
     if attempt is not None and attempt.adjustments:

@@ -73,6 +73,8 @@ def receipt_of(call: Call) -> dict[str, Any]:
         "usage_source": None if usage is None else "estimated" if usage.estimated else "reported",
         "timings": timings(call),
     }
+    if attempt is not None and attempt.cache:
+        receipt["cache"] = cache_record(attempt)
     if attempt is not None and attempt.time_info is not None:
         receipt["time_info"] = attempt.time_info
     if call.transcript is not None and call.transcript.handovers:
@@ -84,6 +86,11 @@ def receipt_of(call: Call) -> dict[str, Any]:
     if attempt is not None and attempt.context is not None:
         receipt["context"] = attempt.context
     return receipt
+
+
+def cache_record(attempt: Attempt) -> dict[str, Any]:
+    """Return how an attempt used the cache, as receipts show it."""
+    return {"status": attempt.cache, **({"age_s": attempt.cache_age_s} if attempt.cache == "hit" else {})}
 
 
 def encoded(call: Call) -> bytes:
@@ -100,7 +107,7 @@ def _attempt_record(attempt: Attempt, *, is_final: bool) -> dict[str, Any]:
 
 
 def as_caller_names(call: Call, notes: Iterable[Adjustment]) -> list[Adjustment]:
-    """Return adjustments with the caller's names of the parameters."""
+    """Return adjustments with the caller's names for the parameters."""
     if call.translator is None:
         return list(notes)
     return [msgspec.structs.replace(note, param=call.translator.param(note.param)) for note in notes]

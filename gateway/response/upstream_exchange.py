@@ -29,7 +29,7 @@ class UpstreamExchange:
     __slots__ = (
         "attempt", "backend", "begun", "call", "caller", "checked_streams", "deadlines",
         "goes_on_if_filtered", "json_validator", "logits_request", "metrics",
-        "native", "on_begin", "options", "rest", "sent_at", "stop_found", "target", "tool_calls",
+        "native", "on_begin", "options", "record", "rest", "sent_at", "stop_found", "target", "tool_calls",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,8 @@ class UpstreamExchange:
         """Whether the next target is tried after an answer that a content filter withheld completely."""
         self.begun: Awaitable[Response] | None = None
         """The response to the first request, if it has been sent already."""
+        self.record: Callable[[Response], Response] | None = None
+        """Returns a response that is copied while it is read; None if the next response is not copied."""
         self.rest: Callable[[], Awaitable[None]] | None = None
         """Delivers the rest of the response, if a part of it has been delivered already."""
         self.stop_found: str | None = None
@@ -77,7 +79,7 @@ class UpstreamExchange:
         return self.attempt.upstream_calls
 
     def claim_caller(self) -> None:
-        """Claim the caller for this attempt, and tell it the format of the answer.
+        """Claim the caller for this attempt, and set the format of its answer.
 
         Raise HedgeLostError if another attempt has already claimed the caller.
         """
@@ -109,6 +111,8 @@ class UpstreamExchange:
         except BaseException:
             response.close()
             raise
+        if self.record is not None:
+            response, self.record = self.record(response), None
         return response
 
     def transmit(self, request: WireRequest) -> Awaitable[Response]:

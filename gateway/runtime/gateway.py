@@ -14,6 +14,7 @@ from typing import Any
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.cache.answers import AnswerCache
 from gateway.config.state_folder import state_folder
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
@@ -34,6 +35,7 @@ from gateway.runtime.limiter import LimitStore
 from gateway.runtime.live import LiveSeries
 from gateway.runtime.resources import Resources, check_engines
 from gateway.runtime.shared import Shared, response_store
+from gateway.store.cached_answers import answer_store
 from gateway.store.limit import Limit, LimitUsage
 from gateway.store.outage_log import OutageLog
 from gateway.store.redis_client import open_client
@@ -107,8 +109,7 @@ class Gateway:
         """Returns the health of each target. A supervisor replaces this with the merged health of its workers."""
         self.worker_usage: Callable[[Sequence[str]], Awaitable[tuple[list[RowCopy], bool]]] | None = None
         """In a supervisor: returns the usage of its workers on certain days, and whether all workers have answered."""
-        # a supervisor does not report on the store: its workers use it and report
-        outage_report = report if workers == 1 else _discard
+        outage_report = report if workers == 1 else _discard  # the workers of a supervisor use the store and report
         delay_s = OUTAGE_DETECTION_S + config.store_deadline
         self._outage_log = OutageLog(outage_report, lambda: self._limit_store.in_outage, delay_s)
         self.runtime_keys = RuntimeKeys(key_store(config, os.environ), self._on_runtime_keys, self._outage_log.for_subject("keys"))
@@ -141,6 +142,7 @@ class Gateway:
             runtime_teams=self.runtime_teams,
             issuers=self.issuers,
             responses=response_store(config, self._outage_log),
+            cache=AnswerCache(answer_store(config, self._outage_log.for_subject("cache"))),
             limiter_for=self._limit_store.limiter_for,
         )
 
@@ -329,6 +331,7 @@ class Gateway:
         await self.runtime_teams.stop()
         await self.issuers.keep_only(())
         await self.shared.responses.close()
+        await self.shared.cache.close()
         self._outage_log.stop()
         if self.fleet is not None:
             await self.fleet.stop(timeout_s)

@@ -14,9 +14,11 @@ from msgspec import structs
 
 import providers
 from gateway import catalog
+from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.read_request import headers_known_to
 from gateway.catalog.prices import price_of
 from gateway.config.key import KeyConfig
+from gateway.config.mcp import MCP_PROVIDER
 from gateway.config.provider import ProviderConfig
 from gateway.config.route import Ref, refs
 from gateway.config.types import Config
@@ -25,7 +27,7 @@ from gateway.fast.lane import FastLane
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
 from gateway.limits.enforce import Limits
-from gateway.passthrough.rules import rules_of, target_model
+from gateway.passthrough.rules import Rules, mcp_rules_of, rules_of, target_model
 from gateway.pipeline import Pipeline
 from gateway.response.response_storage import ResponseStorage
 from gateway.routing.discovered import discovered_models
@@ -113,7 +115,14 @@ class Generation:
                 self._backends[provider, model, replica] = backend
         return backend
 
-    def _new_backend(self, provider: ProviderConfig, model: str, replica: str) -> Backend:
+    def passed_rules(self) -> Rules | None:
+        """Return the rules of passed paths and of MCP servers, or None if there are none."""
+        config = self.config
+        if not config.passthrough and not config.mcp:
+            return None
+        return rules_of(config, self.backend, self._resources.native, mcp_rules_of(config, self._new_backend))
+
+    def _new_backend(self, provider: ProviderConfig, model: str, replica: str = "") -> Backend:
         engine = self.engines.get(provider.name)
         kind = providers.get(provider.type)
         target = Target(
@@ -210,9 +219,15 @@ def _new_pipeline(generation: Generation, shared: Shared) -> Pipeline:
         hedges=shared.hedges,
         tracer=shared.tracer,
         known=headers_known_to(config),
-        passed=rules_of(config, generation.backend, shared.resources.native) if config.passthrough else None,
+        passed=generation.passed_rules(),
         storage=generation.storage,
+        caching=_caching(config, shared),
     )
+
+
+def _caching(config: Config, shared: Shared) -> Caching | None:
+    has_cache = any(model.cache is not None for model in config.models.values())
+    return Caching(shared.cache, config.cache) if has_cache else None
 
 
 def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
@@ -223,7 +238,10 @@ def label_names(config: Config) -> tuple[set[str], set[str], dict[str, str]]:
     targets = {str(ref) for ref in named if ref.provider is not None and "*" not in ref.model}
     models |= set(config.passthrough)
     targets |= {f"{entry.provider}/{target_model(entry)}" for entry in config.passthrough.values()}
-    return models, targets, {name: provider.type for name, provider in config.providers.items()}
+    models |= {entry.pattern for entry in config.mcp.values()}
+    targets |= {f"{MCP_PROVIDER}/{name}" for name in config.mcp}
+    types = {name: provider.type for name, provider in config.providers.items()}
+    return models, targets, types | ({MCP_PROVIDER: MCP_PROVIDER} if config.mcp else {})
 
 
 def _origin(target: Target, provider: ProviderConfig, replica: str) -> Origin:

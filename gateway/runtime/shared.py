@@ -10,6 +10,7 @@ import msgspec
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.retry_budget import RetryBudget
+from gateway.cache.answers import AnswerCache
 from gateway.config.store_address import store_address
 from gateway.config.types import Config
 from gateway.http.caller import CallerDeadlines
@@ -52,6 +53,7 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     runtime_teams: RuntimeTeams
     issuers: Issuers
     responses: ResponseStore
+    cache: AnswerCache
     limiter_for: Callable[[Config], Limiter]
     """Returns the limit store. The first call creates it from the given configuration; later calls ignore the configuration."""
 

@@ -24,7 +24,7 @@ class LoadRequest(msgspec.Struct):
 
 
 class LoadReply(msgspec.Struct):
-    """The generation with which a worker serves. `error` says why this is not the requested generation."""
+    """The generation with which a worker serves. `error` states why this is not the requested generation."""
 
     generation: int
     error: str = ""

@@ -1,4 +1,4 @@
-"""Lua scripts for membership: which processes share a store, and which shares are held back for members that stopped responding.
+"""Lua scripts for membership: the processes that share a store, and the shares that are held back for members that stopped responding.
 
 In the scripts, an instance is one run of a process. Members are a sorted set of instances, scored by the time at which
 their next heartbeat is overdue. A hash beside this set (key `...:told`) holds for each instance `DIVISOR HOLD SEAT`: the
@@ -26,7 +26,7 @@ local MISSED_US = {round((OVERDUE_AFTER_S - MISSED_AFTER_S) * 1e6)}
 )
 
 REBUILT = """
--- Delete a key of ours that something else has replaced by a value of another type. The rights that docs/stores.md lists do not
+-- Delete a key of the membership that another program has given a value of another type. The rights that docs/stores.md lists do not
 -- include TYPE.
 for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
   if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end

@@ -1,6 +1,6 @@
 """Membership of the processes that share a store: each sends a heartbeat twice a second.
 
-The reply says whether the store lost the previous heartbeat, and with it possibly all other data. A process that shuts
+The reply states whether the store lost the previous heartbeat, and with it possibly all other data. A process that shuts
 down leaves the group. A process that stops responding may be dead, or it may be cut off from Redis and apply its shares.
 Therefore its share of each limit is held back from the other processes for `HOLD_BACK_S`, or until a replacement with its seat
 starts.

@@ -75,10 +75,20 @@ class RedisResponses:
     """Records in Redis."""
 
     def __init__(
-        self, address: RedisAddress, report: OutageReporter, now: Callable[[], float] = time.monotonic, *, tag: str = TAG
+        self,
+        address: RedisAddress,
+        report: OutageReporter,
+        now: Callable[[], float] = time.monotonic,
+        *,
+        tag: str = TAG,
+        subject: str = "responses",
     ) -> None:
-        """`report` gets a line for each failure of the store, and one when the store works again. `tag` is the hash tag."""
+        """`report` gets a line for each failure of the store, and one when the store works again.
+
+        `tag` is the hash tag. `subject` names the records in these lines.
+        """
         self._tag = tag
+        self._subject = subject
         self._index, self._sizes = f"lockgate:{{{tag}}}:index", f"lockgate:{{{tag}}}:sizes"
         self._address = address
         self._report = report
@@ -131,11 +141,11 @@ class RedisResponses:
                 if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
                     self._failed_until = self._now() + PAUSE_AFTER_FAILURE_S
                 self._failure = reason
-                self._report(f"store: responses can be neither stored nor read: {reason}", True)
+                self._report(f"store: {self._subject} can be neither stored nor read: {reason}", True)
                 raise StoreUnavailableError(reason) from None
         if self._failure:
             self._failure = ""
-            self._report("store: responses can be stored and read again", False)
+            self._report(f"store: {self._subject} can be stored and read again", False)
         return result
 
     def _key(self, owner: str, id: str) -> str:

@@ -16,11 +16,11 @@ Reason = Literal["failures", "rate_limit", "overloaded", "quota", "auth", "model
 RATE_LIMIT_COOLDOWN_S = 1.0
 """Cooldown after a 429 without Retry-After. It doubles with each further 429 in a row, up to the configured time."""
 QUOTA_COOLDOWN_S = 300.0
-"""Cooldown after a response that says that the quota or credit is used up, but not when it is renewed."""
+"""Cooldown after a response that reports a used-up quota or credit without the time of its renewal."""
 AUTH_COOLDOWN_S = 600.0
 """Cooldown after a credential was refused. A reload ends it."""
 MODEL_COOLDOWN_S = 60.0
-"""Cooldown after a response that says that the upstream does not have the model. A reload ends it."""
+"""Cooldown after a response that reports that the upstream does not have the model. A reload ends it."""
 MAX_FINGERPRINTS = 10_000
 """Maximum number of cached credential fingerprints."""
 

@@ -1,10 +1,10 @@
-"""Health of one target: whether and for how long it is skipped after failures, and which call probes for its recovery.
+"""Health of one target: whether and for how long the target is skipped after failures, and which call probes it.
 
     live      calls are sent there
     cooling   until the cooldown ends, no call is sent there while another target of its route is live
     probing   a cooldown after failures has ended: one call is sent as a probe, and its success makes the target live
 
-The column `blame` of the table in gateway.errors says which failures start a cooldown. Each of several credentials has
+The column `blame` of the table in gateway.errors determines which failures start a cooldown. Each of several credentials has
 a cooldown of its own; when all of them are in cooldown, so is the target. Of two cooldowns, the longer one applies,
 regardless of whether the configuration, the upstream or another process sets it. The state belongs to the process and
 survives a reload. This module does no I/O, and the clock is an argument.
@@ -235,7 +235,7 @@ class TargetHealth:
                 self._recover()
 
     def record_failure(self, target: Target, failure: Failure, *, probe: bool = False, took: float = 0.0) -> Reason | None:
-        """Record a failed attempt. Return the reason of the cooldown that the failure starts, if any.
+        """Record a failed attempt. Return the reason for the cooldown that the failure starts, if any.
 
         `took` is the time in seconds that the caller waited for the failure or for the beginning of the answer.
         """
@@ -258,7 +258,7 @@ class TargetHealth:
         return self._count_failure(failure, probe, took)
 
     def record_silence(self, seconds: float, *, probe: bool) -> Reason | None:
-        """Record that a caller disconnected after too long a silence. Return the reason of the cooldown that the silence starts, if any."""
+        """Record that a caller disconnected after too long a silence. Return the reason for the cooldown that this starts, if any."""
         self.last_failure = "left"
         return self._count_failure(LEFT, probe, seconds)
 

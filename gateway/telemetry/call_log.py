@@ -218,6 +218,15 @@ def _add_usage(fields: dict[str, Any], usage: Usage) -> None:
         fields["estimated"] = True
 
 
+def _add_answer(fields: dict[str, Any], attempt: Attempt) -> None:
+    if attempt.finish_reasons:
+        fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]
+    if attempt.cache:
+        fields["cache"] = attempt.cache
+    if attempt.cache == "hit":
+        fields["cache_age_s"] = attempt.cache_age_s
+
+
 def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
     """Return an attempt, with the times when it was sent and when the head of its response arrived."""
     fields = attempt.as_record()
@@ -233,7 +242,11 @@ def _of_attempt(attempt: Attempt, started: float) -> dict[str, Any]:
 
 def _of_passed(passed: PassedRequest) -> dict[str, Any]:
     """Return the fields about the request of a passed call. The query is left out, because it may hold a secret."""
-    fields = {"method": passed.method, "path": passed.path[:MAX_TEXT_CHARS]}
+    fields: dict[str, Any] = {"method": passed.method, "path": passed.path[:MAX_TEXT_CHARS]}
+    if passed.rpc_method:
+        fields["rpc_method"] = "/".join(safe_name(part) or "?" for part in passed.rpc_method.split("/")[:3])
+    if passed.tool:
+        fields["tool"] = safe_name(passed.tool)
     return {**fields, "request_bytes": passed.request_bytes, "response_bytes": passed.response_bytes}
 
 
@@ -294,8 +307,8 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     fields |= _of_other_targets(call)
     if (cost := accounting.cost_usd(call)) is not None or accounting.is_unpriced(call):
         fields["cost_usd"] = cost
-    if attempt is not None and attempt.finish_reasons:
-        fields["finish"] = [safe_name(reason) for reason in attempt.finish_reasons[:32]]
+    if attempt is not None:
+        _add_answer(fields, attempt)
     if call.abort_phase:
         fields["aborted"] = call.abort_phase
     if call.transcript is not None and call.transcript.handovers:

@@ -45,7 +45,7 @@ class CallMetrics:
             series.add_exemplar(call.trace.id, ended - call.started)
         if attempt is not None:
             series.add_attempts(call)
-            if call.status == 200 and call.first_byte_at:
+            if call.status == 200 and call.first_byte_at and attempt.cache != "hit":
                 series.add_times(call, attempt)
             if usage is not None:
                 series.add_usage(attempt, usage)

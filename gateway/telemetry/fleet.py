@@ -72,7 +72,7 @@ class Fleet:
     """Publishes the metrics of this instance and reads those of all instances."""
 
     def __init__(self, client: Redis, metrics: Metrics, interval_s: float = PUBLISH_INTERVAL_S) -> None:
-        self._client: Any = client  # replies are bytes; the annotations of redis-py say str
+        self._client: Any = client  # replies are bytes; the annotations of redis-py declare str
         self._metrics = metrics
         self._interval_s = interval_s
         self._name = os.urandom(8).hex()
@@ -151,7 +151,7 @@ class Fleet:
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
         """Send one addition: `part`, or the previous addition unchanged if Redis did not acknowledge it.
 
-        Return False if the store does not know this instance any more, so that everything must be published again.
+        Return False if the store no longer has this instance, so that everything must be published again.
         """
         if self._pending is None:
             self._number += 1

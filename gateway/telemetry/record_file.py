@@ -27,7 +27,7 @@ OPEN_TRIES = 5
 OPEN_PAUSE_S = 0.1
 PRUNE_INTERVAL_S = 60.0
 PRUNED_SHARE = 10
-"""A file that is too large loses one in this many of its rows at a time, beginning with the oldest."""
+"""If the file is too large, one in this many of its rows is deleted at a time, beginning with the oldest."""
 NANO_PER_USD = 10**9
 SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -96,7 +96,7 @@ class RecordFile:
     waits = False
     """Lines do not wait for the file: if it cannot be written, they are dropped."""
     drops = 0
-    """The lines of a failed call are counted by its caller."""
+    """If a method raises an error, its caller counts the dropped lines."""
 
     def __init__(self, path: Path, ttl_s: float, max_bytes: int, content_bounds: Bounds = NO_CONTENT) -> None:
         self._path = path

@@ -10,6 +10,7 @@ from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, TokenCounte
 from gateway.tokens.encodings import MIN_BYTES_PER_TOKEN
 from gateway.tokens.inputs import count_inputs, count_ranked, inputs_by_size, ranked_by_size
 from gateway.tokens.messages import is_short, messages_of, read_message
+from gateway.tokens.quick_count import SlowTextError
 from gateway.tokens.tokenizer import tokenizer_for
 from providers.base import Body, Operation, Target
 from providers.media.table import media_rules
@@ -21,7 +22,7 @@ _INPUT_FIELDS = {"embeddings": "input", "completions": "prompt"}
 class PromptCounts:
     """The prompt of one call and its counts. Each count is made once for all targets that count alike."""
 
-    __slots__ = ("_body", "_counter", "_counts", "_estimates", "_operation", "_size")
+    __slots__ = ("_body", "_counter", "_counts", "_estimates", "_is_slow", "_operation", "_size")
 
     def __init__(self, body: Body, size: int, operation: Operation = "chat", counter: TokenCounter = SHARED_COUNTER) -> None:
         """`size` is the size of the whole request in bytes; `body` may be a part of the request."""
@@ -31,6 +32,8 @@ class PromptCounts:
         self._counter = counter
         self._counts: dict[tuple[str, str], int] = {}
         self._estimates: dict[tuple[str, str, int], int] = {}
+        self._is_slow = False
+        """Whether a count on the event loop would need too many steps."""
 
     async def count(self, targets: Iterable[Target]) -> None:
         """Count the prompt for each target, in a thread if that takes long."""
@@ -66,9 +69,11 @@ class PromptCounts:
         return self._operation in _INPUT_FIELDS or self._operation == "rerank" or "messages" in self._body
 
     def takes_long(self, target: Target) -> bool:
-        """Return whether the prompt has not yet been counted for a target and has long texts."""
+        """Return whether the prompt has not yet been counted for a target and the count takes time."""
         if not self._is_countable or self.is_known(target):
             return False
+        if self._is_slow:
+            return True
         with suppress(ValueError, TypeError, LookupError, RecursionError):
             return not (self._size <= MAX_INLINE_BYTES or (self._operation == "chat" and is_short(self._body, MAX_INLINE_BYTES)))
         return False
@@ -86,14 +91,18 @@ class PromptCounts:
     def _count_quickly(self, target: Target) -> bool:
         """Count the prompt now if that takes little time. Return whether the prompt was counted."""
         tokenizer = tokenizer_for(target.kind.type, target.model)
-        if not self._is_countable or not self._counter.is_loaded(tokenizer):
+        if self._is_slow or not self._is_countable or not self._counter.is_loaded(tokenizer):
             return False
         with suppress(ValueError, TypeError, LookupError, RecursionError):
             is_quick = self._size <= MAX_INLINE_BYTES
             if not is_quick and self._operation == "chat":
                 is_quick = self._counter.is_quick(self._body, tokenizer)
             if is_quick:
-                self._counts[target.kind.type, target.model] = self._count(target)
+                try:
+                    self._counts[target.kind.type, target.model] = self._count(target)
+                except SlowTextError:
+                    self._is_slow = True
+                    return False
             return is_quick
         return False
 

@@ -1,8 +1,7 @@
-"""A child process that counts tokens with encodings that its parent process has not loaded.
+"""A child process that counts long texts, and those that need many steps, with the library of the encodings.
 
-Loading an encoding takes half a second, during which no other thread of the same process runs. An encoding that the
-configuration needs is loaded before the first call; any other, such as one for a single request to /v1/tokenize, is loaded in
-the child process. The child process starts with the first count and ends with its parent.
+Loading an encoding takes 64 MB and half a second, during which no other thread of the same process runs. The child process starts
+with the first count and ends with its parent.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Destination(Protocol[C_co]):
 
 
 class Dialer:
-    """Opens connections. `is_allowed` decides whether an address may be connected to."""
+    """Opens connections. `is_allowed` decides whether connections to an address are allowed."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool] | None) -> None:
         self._resolver = resolver

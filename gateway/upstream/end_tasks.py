@@ -24,4 +24,4 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
         done, running = await asyncio.wait(running, timeout=CANCEL_INTERVAL_S)
         for task in done:
             if not task.cancelled():
-                task.exception()  # otherwise asyncio reports an exception that nobody has retrieved
+                task.exception()  # otherwise asyncio reports the exception as never retrieved

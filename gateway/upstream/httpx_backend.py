@@ -21,7 +21,7 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
     """httpcore's own backend, except that it connects only to addresses that were resolved and checked here."""
 
     def __init__(self, resolver: Resolver, is_allowed: Callable[[str], bool]) -> None:
-        """`is_allowed` decides whether an address may be connected to."""
+        """`is_allowed` decides whether connections to an address are allowed."""
         self._resolver = resolver
         self._is_allowed = is_allowed
         self._inner = httpcore.AnyIOBackend()

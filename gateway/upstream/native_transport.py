@@ -36,7 +36,7 @@ class NativeTransport:
 
     `connections` is the maximum number of connections to each origin; by default, it follows from the limit on open files. `keepalive` is
     how long a connection may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed`
-    decides whether an address may be connected to.
+    decides whether connections to an address are allowed.
     """
 
     def __init__(

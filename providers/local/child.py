@@ -73,7 +73,7 @@ def serve(settings: dict[str, Any]) -> dict[str, Any]:
     try:
         import xllamacpp as engine  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
-        raise ChildError("not_installed", f"xllamacpp cannot be imported: {error}") from None
+        raise ChildError("not_installed", f"xllamacpp cannot be imported: {error} (docs/installation.md)") from None
     try:
         serve.server = engine.Server(parameters(engine, settings))  # type: ignore[attr-defined]
     except (RuntimeError, MemoryError) as error:

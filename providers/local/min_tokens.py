@@ -81,7 +81,7 @@ def min_tokens_chain(body: Body, min_tokens: int, choices: int = 1) -> Chain:
 def _with_tools(body: Body, min_tokens: int) -> Chain:
     """Continue the answer to a request with tools if the answer is a text that is too short.
 
-    The engine does not say whether a stop string or the model ended a text. It therefore gets no stop strings, and the gateway
+    The engine does not report whether a stop string or the model ended a text. It therefore gets no stop strings, and the gateway
     finds them in the text.
     """
     without_stops = body.copy()

@@ -245,6 +245,8 @@ class Engine:
         """
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
+        if not weights.engine_is_installed():
+            raise UnavailableError(weights.NOT_INSTALLED, "not_installed")
         model = self._find(self.options)
         if model is None:
             named = self.options.model

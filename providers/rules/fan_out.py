@@ -1,4 +1,4 @@
-"""Upstream requests and seeds for calls that want several choices, at providers that return one choice per request."""
+"""Upstream requests and seeds for calls that request several choices, at providers that return one choice per request."""
 
 from __future__ import annotations
 

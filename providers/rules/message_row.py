@@ -1,4 +1,4 @@
-"""One row of the table of messages: what a vendor's messages, content parts, tool calls and tools may contain.
+"""One row of the table of messages: the fields that a vendor's messages, content parts, tool calls and tools may contain.
 
 The rows are in `providers.message_tables`; the rules in `providers.rules.message_fields` and its neighbours apply them.
 """

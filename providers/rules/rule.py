@@ -1,4 +1,4 @@
-"""The rule engine. A provider declares a tuple of small frozen rules: what it accepts, and how to adapt the rest.
+"""The rule engine. A provider declares a tuple of small frozen rules: the values that it accepts, and how to adapt the others.
 
     adjustments = compiled.apply(body, label, options, settings)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def described_schema(wrapped: dict[str, Any]) -> Any:
-    """Return the schema of a `json_schema` with the description next to it, which tells the model what the output is for.
+    """Return the schema of a `json_schema` with the description next to it, because the description states the purpose of the output.
 
     A schema that is true or false has no place for a description.
     """

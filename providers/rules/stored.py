@@ -24,7 +24,7 @@ class StoredByGateway(Rule, frozen=True):
         if body.get(self.param) is False:
             return
         body.set(self.param, False)
-        why = "the vendor would store the response; the gateway stores it instead if the caller asks"
+        why = "the vendor would store the response; the gateway stores it instead if the caller requests this"
         work.report(self.param, "set_default", to=False, why=why)
         include = body.get("include")
         include = include if type(include) is list else []

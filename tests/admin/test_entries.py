@@ -1,4 +1,4 @@
-"""What the endpoints of keys and teams share: fields of a body, and usage while the store is unavailable."""
+"""Common parts of the endpoints of keys and teams: fields of a body, and usage while the store is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/admin/keys: what a request may set, who may send it, and what the responses reveal."""
+"""/admin/keys: the fields that a request may set, access to the endpoints, and the content of the responses."""
 
 from __future__ import annotations
 

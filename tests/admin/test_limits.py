@@ -1,4 +1,4 @@
-"""GET /admin/limits: the limits that are declared, with what is used of them."""
+"""GET /admin/limits: the declared limits, with their usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of the page: what is served, how, and the rules that browsers get."""
+"""The files of the page: the served files, their headers, and the rules for browsers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/admin/teams: teams at run time, their keys, and what a request may change."""
+"""/admin/teams: teams at run time, their keys, and the fields that a request may change."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ ESTIMATE = Usage(9, 1, estimated=True)
 
 
 def billed(ended: str, *, bills: bool = True, written: bool = True, reported: list[Usage] | None = None) -> tuple[Usage, ...]:
-    """Return the bill of an attempt that ended like this, which had been estimated before."""
+    """Return the bill of an attempt that ended in this way and whose usage had been estimated before."""
     backend = candidate().backend
     backend.bills_aborted_prompt = bills
     call = call_with()

@@ -1,4 +1,4 @@
-"""Tokens from the server that runs the model: one count for every API, ids, and estimates if it does not answer."""
+"""Tokens from the server that runs the model: one count for every API, ids, and estimates if the server does not answer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "
 
 
 def words(text: str) -> list[int]:
-    """Return the tokens of the servers of these tests: the bytes."""
+    """Return the tokens of a text at the servers of these tests: its bytes."""
     return list(text.encode())
 
 
 def template(body: dict[str, Any]) -> str:
-    """Return the prompt that the servers make of messages."""
+    """Return the prompt that the servers build from messages."""
     said = "".join(f"<{message['role']}>{message['content']}" for message in body["messages"])
     return said + ("" if body.get("add_generation_prompt") is False else "<go>") + ("T" if body.get("tools") else "")
 
@@ -34,7 +34,7 @@ async def _send(exchange: Exchange, answer: dict[str, Any]) -> None:
 
 
 async def vllm_tokenize(exchange: Exchange) -> None:
-    """Answer as vLLM."""
+    """Answer as vLLM does."""
     body = exchange.request.json
     text = template(body) if "messages" in body else body["prompt"]
     strings = {"token_strs": list(text)} if body["return_token_strs"] else {}
@@ -42,12 +42,12 @@ async def vllm_tokenize(exchange: Exchange) -> None:
 
 
 async def llama_template(exchange: Exchange) -> None:
-    """Apply the template as llama.cpp."""
+    """Apply the template as llama.cpp does."""
     await _send(exchange, {"prompt": template(exchange.request.json)})
 
 
 async def llama_tokenize(exchange: Exchange) -> None:
-    """Answer as llama.cpp."""
+    """Answer as llama.cpp does."""
     body = exchange.request.json
     ids = words(body["content"])
     pieces = [{"id": id, "piece": chr(id) if id < 128 else [id]} for id in ids]
@@ -55,13 +55,13 @@ async def llama_tokenize(exchange: Exchange) -> None:
 
 
 async def detokenize(exchange: Exchange) -> None:
-    """Answer as both servers."""
+    """Answer as both servers do."""
     text = bytes(exchange.request.json["tokens"]).decode()
     await _send(exchange, {"content": text, "prompt": text})
 
 
 def on(up: FaultUpstream, kind: str) -> None:
-    """Let the upstream be a server of this type, whose tokenizer is not below /v1."""
+    """Make the upstream a server of this type, whose tokenizer is not below /v1."""
     up.on("/tokenize", vllm_tokenize if kind == "vllm" else llama_tokenize)
     up.on("/apply-template", llama_template)
     up.on("/detokenize", detokenize)

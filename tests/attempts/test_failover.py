@@ -1,4 +1,4 @@
-"""One call over its candidates: what is sent, answered and recorded, without sockets."""
+"""One call and its candidates, without sockets: the requests, the answers and the records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets that are passed over after an upstream refused a prompt as too long."""
+"""Targets that are skipped after an upstream refused a prompt as too long."""
 
 from __future__ import annotations
 

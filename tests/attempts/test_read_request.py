@@ -1,4 +1,4 @@
-"""A caller's request as a Call: what headers, body and configuration set."""
+"""A caller's request as a Call: the fields that headers, body and configuration set."""
 
 from __future__ import annotations
 

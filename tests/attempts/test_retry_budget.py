@@ -1,4 +1,4 @@
-"""Retries never multiply the load: a share of the calls, and a few for those who are alone."""
+"""Retries never multiply the load: they are limited to a share of the calls, but single calls may always retry."""
 
 from __future__ import annotations
 

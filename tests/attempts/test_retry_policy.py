@@ -1,4 +1,4 @@
-"""What follows a failed attempt, for every kind of failure and each condition that changes it."""
+"""The next step after a failed attempt, for every kind of failure and each condition that changes the step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
 class Health(NamedTuple):
-    """A target's health as the policy sees it."""
+    """A target's health as the policy reads it."""
 
     is_available: bool = True
     ejected: bool = False
@@ -48,7 +48,7 @@ def decision(
     draw: float = 0.5,
     retry_after: float | None = None,
 ) -> Retry | Next | Stop:
-    """Return what follows a failure of that kind."""
+    """Return the next step after a failure of that kind."""
     failure = Failure(kind, "it failed", retry_after=retry_after)
     progress = progress or progress_of(call_with())
     progress.record_failure(failure, "a/x")

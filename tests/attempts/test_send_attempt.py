@@ -1,4 +1,4 @@
-"""One attempt: its admission, its deadlines, and what its outcome says about the target."""
+"""One attempt: its admission, its deadlines, and the effect of its outcome on the target."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_wait_for_a_slot_is_part_of_the_deadline_of_the_call() -> None:
     call.started -= 599.5  # of the 600 s that a call may take
     waiting = asyncio.create_task(failover_over(registry).run(call, Recorder().caller(), [route], list))
     await eventually(lambda: bulkhead.waiting == 1)
-    call.started -= 10  # the time passes while it waits
+    call.started -= 10  # the time passes while the attempt waits
     bulkhead.release()
     await waiting
     assert [each.total for each in up.deadlines] == [MIN_TIME_LEFT_S]
@@ -50,7 +50,7 @@ async def test_wait_for_a_slot_is_part_of_the_deadline_of_the_call() -> None:
 
 
 class AheadClock:
-    """The monotonic clock, put ahead by `ahead` seconds."""
+    """The monotonic clock, set ahead by `ahead` seconds."""
 
     ahead = 0.0
 

@@ -1,4 +1,4 @@
-"""The mock upstream and the load generator, compiled and run: right answers are counted, and wrong ones fail."""
+"""The mock upstream and the load generator, compiled and run: correct answers are counted, and wrong ones fail."""
 
 from __future__ import annotations
 

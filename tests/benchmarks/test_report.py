@@ -144,7 +144,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def bars_of(*medians: float) -> tuple[list[float], list[str]]:
-    """Return the lengths of the bars of a plot, and its texts."""
+    """Return the lengths of the bars of a plot, and the texts of the plot."""
     group = [Bar(f"<target {at}>", Spread(median, median, median)) for at, median in enumerate(medians)]
     root = ET.fromstring(bars("JSON calls", {"c=1": group}))
     return [float(each.attrib["width"]) for each in root.findall(f"{SVG}rect")[1:]], [str(text.text) for text in root.iter(f"{SVG}text")]

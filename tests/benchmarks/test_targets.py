@@ -1,4 +1,4 @@
-"""The configurations of the gateway in a benchmark: what is on, and that each is valid."""
+"""The configurations of the gateway in a benchmark: the features that are on, and the validity of each configuration."""
 
 from __future__ import annotations
 

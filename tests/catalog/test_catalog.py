@@ -1,4 +1,4 @@
-"""The catalog: files with source and date, packaged, and the entries of models."""
+"""The catalog: its files with source and date, their packaging, and the entries of models."""
 
 from __future__ import annotations
 

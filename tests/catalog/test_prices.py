@@ -151,7 +151,7 @@ def test_a_price_of_zero_in_the_catalog_is_unknown_for_special_kinds_of_tokens()
     assert listed("xai", "free") == FREE
     assert listed("xai", "unpriced") is None
     assert listed("xai", "unheard-of") is None
-    assert listed("local", "new") == FREE  # the embedded engine costs nothing, whatever the catalog says
+    assert listed("local", "new") == FREE  # the embedded engine costs nothing, whatever the price in the catalog
 
 
 def test_an_hour_in_the_cache_costs_a_multiple_of_the_prompt_where_the_vendor_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Runs agents, unmodified and without a terminal, in empty homes and working folders. They reach nothing but this machine."""
+"""Runs agents, unmodified and without a terminal, in empty home and working folders. The agents can connect only to this machine."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.faults.upstream_server import Exchange
 
 GREETING = "Hello there, how are you today? I can help you."
 ENDLESS = "without end"
-"""A prompt with these words gets a stream that ends only when the client leaves."""
+"""A prompt with these words gets a stream that ends only when the client disconnects."""
 DIMENSIONS = 8
 _WORD = re.compile(r"\w+")
 _PARTS = {"text", "image_url", "file", "input_audio", "refusal"}
@@ -33,7 +33,7 @@ class RefusedError(ValueError):
 
 
 async def answer_chat(exchange: Exchange) -> None:
-    """Answer a chat completion, as a stream if asked."""
+    """Answer a chat completion, as a stream if requested."""
     fields = exchange.request.json
     try:
         check_messages(fields["messages"])
@@ -76,7 +76,7 @@ async def answer_embeddings(exchange: Exchange) -> None:
 
 
 def check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raise RefusedError where a call of a tool has no result, a result has no call, or a part cannot be read."""
+    """Raise RefusedError if a call of a tool has no result, a result has no call, or a part cannot be read."""
     awaited: set[str] = set()
     for message in messages:
         if message["role"] == "tool":
@@ -213,7 +213,7 @@ def _conforming(schema: Mapping[str, Any], asked: str) -> Any:
 
 
 def _deltas(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the message in pieces, as a stream has them."""
+    """Return the message in pieces, as a stream sends them."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"reasoning_content": piece} for piece in _pieces(message.get("reasoning_content") or "")]
     deltas += [{"content": piece} for piece in _pieces(message["content"] or "")]

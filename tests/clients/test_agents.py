@@ -58,7 +58,7 @@ def test_claude_code_uses_the_messages_api(bench: Bench) -> None:
 
 
 def test_aider_edits_files_through_chat_completions(bench: Bench) -> None:
-    """Aider calls no tools: it edits files as answers describe, runs a command, and returns its output if it fails."""
+    """Aider calls no tools: it edits files as answers describe, runs a command, and returns its output to the model on failure."""
     edit, command = agent_bench.aider("openai/smart")
     address = {"OPENAI_API_BASE": bench.gateway.base_url, "OPENAI_API_KEY": KEY}
     output = bench.run(AiderScript(edit), command, **address, LITELLM_LOCAL_MODEL_COST_MAP="True")

@@ -36,14 +36,14 @@ keys: {{ agents: {{ hash: "sha256:{key}" }} }}
 
 
 class Recorder:
-    """A TCP proxy that keeps what the agent sends to the gateway."""
+    """A TCP proxy that records the bytes that the agent sends to the gateway."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.sent: list[bytearray] = []
-        """What each connection sent."""
+        """The bytes that each connection sent."""
         self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
 
@@ -63,7 +63,7 @@ class Recorder:
             answers.join()
 
     def close(self) -> None:
-        """Accept no more connections, and wait for the end of the others."""
+        """Accept no more connections, and wait until the open ones have ended."""
         self._listener.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(10)

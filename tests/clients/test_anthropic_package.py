@@ -1,4 +1,4 @@
-"""The package anthropic with the gateway as its address."""
+"""The package anthropic with the address of the gateway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEATHER = ["tool_use", "get_weather", {"city": "Bern"}]
 
 
 async def call_tool(exchange: Exchange) -> None:
-    """Answer with a text and a tool call, streamed in pieces if asked."""
+    """Answer with a text and a tool call, streamed in pieces if requested."""
     if exchange.request.json.get("stream"):
         first = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": ""}}
         pieces = [{"index": 0, "function": {"arguments": piece}} for piece in (ARGUMENTS[:5], ARGUMENTS[5:])]

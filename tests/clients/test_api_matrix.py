@@ -67,5 +67,5 @@ def test_no_call_is_lost_at_a_strict_upstream(
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_no_call_is_lost_at_the_local_model(local_gateway: RunningGateway, name: str, figure: Figure) -> None:
-    """The local model reads no images, and the gateway of `make run` gives it every name."""
+    """The local model reads no images, and the gateway of `make run` routes every model name to it."""
     fill(name, local_gateway, figure, MODEL="local", EXPECTED="Paris", IMAGES="", ANY_NAME="1")

@@ -1,4 +1,4 @@
-"""The package cohere with the gateway as its address."""
+"""The package cohere with the address of the gateway."""
 
 from __future__ import annotations
 

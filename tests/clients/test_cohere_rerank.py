@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(120)]
 
 
 def rank(request: Request) -> Reply:
-    """Answer as Cohere's strict endpoint."""
+    """Answer as Cohere's strict endpoint does."""
     assert request.path == "/v2/rerank"
     assert request.headers["authorization"] == f"Bearer {CREDENTIAL}"
     assert complaint(RERANKERS["cohere"], request.body) is None

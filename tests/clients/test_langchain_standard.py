@@ -39,7 +39,7 @@ SKIPPED: dict[str, dict[str, str]] = {
     "TestEmbeddings": {},
 }
 NUMBERS = {"TestChatCompletions": 49, "TestResponses": 48, "TestMessages": 48, "TestEmbeddings": 5}
-"""Tests that pass at least, so that a test that is no longer run is noticed."""
+"""Minimum number of tests that pass, so that a test that is no longer run is noticed."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningG
 def results(
     serving: tuple[RunningGateway, FaultUpstream], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict[str, str]]:
-    """Run all classes in one process. Return, by class and test, "passed" or why it was skipped or failed."""
+    """Run all classes in one process. Return, by class and test, "passed" or the reason why the test was skipped or failed."""
     gateway, upstream = serving
     folder = tmp_path_factory.mktemp("suite")
     report = folder / "report.xml"

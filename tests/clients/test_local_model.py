@@ -36,7 +36,7 @@ WEATHER: Any = {
 
 @pytest.fixture
 def client(local_gateway: RunningGateway) -> Iterator[openai.OpenAI]:
-    """Return a client of the openai package with any key, as a new user has it."""
+    """Return a client of the openai package with any key, as a new user would create it."""
     http_client = openai.DefaultHttpxClient(verify=WITHOUT_AUTHORITIES)
     address = local_gateway.base_url
     with openai.OpenAI(base_url=address, api_key="anything", max_retries=0, timeout=120, http_client=http_client) as openai_client:

@@ -48,7 +48,7 @@ BATCH = {
 
 
 def form(request: Request) -> dict[str, Any]:
-    """Return the fields of a multipart form: bytes with a file name, or text. Fails if the form is malformed."""
+    """Return the fields of a multipart form: bytes with a file name, or text. Fail if the form is malformed."""
     kind = request.header("content-type") or ""
     assert re.fullmatch(r'multipart/form-data; boundary="?[\w-]+"?', kind), kind
     message: Any = BytesParser(policy=HTTP).parsebytes(f"content-type: {kind}\r\n\r\n".encode() + request.body)

@@ -71,7 +71,7 @@ async def send(peer: Peer, kind: str, **fields: Any) -> None:
 
 
 async def run(program: str, interpreter: str, calls: int, tls: Certificates | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Run a program, with TLS on both sides of the gateway if asked for. Return its result and the log records of its calls."""
+    """Run a program, with TLS on both sides of the gateway if requested. Return its result and the log records of its calls."""
     context, rest, ca = None, "", ""
     if tls is not None:
         context, rest, ca = tls.server_context(), issue_certificate(tls.authority, tls.directory), f', ca: "{tls.ca}"'

@@ -155,7 +155,7 @@ def test_a_disconnect_before_the_answer_ends_the_upstream_call(client: openai.Op
 
 def wait_for_disconnects(front: Front, count: int) -> None:
     """Wait until the upstream connections of `count` requests are closed."""
-    deadline = time.monotonic() + 20  # documented are 4 s; a busy machine may need more
+    deadline = time.monotonic() + 20  # 4 s are documented; a busy machine may need more
     while sum(request.left is not None for request in front.upstream.requests) < count:
         assert time.monotonic() < deadline, front.upstream.ledger.as_json()
         time.sleep(0.01)

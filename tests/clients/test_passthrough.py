@@ -1,4 +1,4 @@
-"""Requests reach the upstream and answers the caller without lost or added fields, byte for byte where it matters."""
+"""Requests reach the upstream, and answers reach the caller, without lost or added fields, and byte for byte if necessary."""
 
 from __future__ import annotations
 

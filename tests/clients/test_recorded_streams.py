@@ -44,7 +44,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 def ask(gateway: Gateway, program: str, *, several: bool) -> list[dict[str, Any]]:
-    """Return what a client makes of each stream."""
+    """Return the answer that a client assembles from each stream."""
     calls = []
     for number, shape in enumerate(RECORDED):
         call: dict[str, Any] = {"model": gateway.name_of(Way(shape.kind, "example")), "prompt": f"shape {number}"}

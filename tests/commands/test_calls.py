@@ -19,7 +19,7 @@ FOUND = {"object": "list", "data": [CALL, REFUSED], "has_more": True, "total": {
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Answer requests with FOUND. Return the paths that were asked for."""
+    """Answer requests with FOUND. Return the paths that were requested."""
     paths: list[str] = []
 
     def answer(method: str, url: str, path: str) -> Any:

@@ -22,7 +22,7 @@ from gateway import __main__ as command
 from gateway.config.load import Overrides
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["serve", "check", "schema", "openapi", "explain", "models", "pull", "version", "completion"]
+COMMANDS = ["serve", "init", "check", "schema", "openapi", "explain", "models", "pull", "version", "completion"]
 COMMANDS += ["key", "team", "limits", "targets", "top", "usage", "calls", "route", "diff", "convert", "catalog", "notify"]
 GOOD = "providers: {local: {}}\nmodels: {local: local/x, both: [local, {local/y: 3, local/z: 1}]}\n"
 BAD = "listen: 1\nmodels: {m: local}\n"
@@ -46,7 +46,7 @@ def run_apart(
 
 
 class Done(NamedTuple):
-    """What a command returned and wrote."""
+    """The exit code and the output of a command."""
 
     returncode: int
     stdout: str

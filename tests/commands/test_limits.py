@@ -26,7 +26,7 @@ USAGES = [
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Answer requests with USAGES. Return the paths that were asked for."""
+    """Answer requests with USAGES. Return the paths that were requested."""
     paths: list[str] = []
 
     def answer(method: str, url: str, path: str) -> Any:

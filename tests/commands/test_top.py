@@ -59,4 +59,5 @@ def test_missing_rich_package_is_an_error_with_the_install_command(tmp_path: Pat
     (tmp_path / "rich" / "__init__.py").write_text("raise ImportError('not here')\n")
     done = run("--once", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr == 'lockgate: the package rich is missing: pip install "lockgate[top]"\n'
+    command = 'run pip install ".[top]" in the checkout of Lockgate (docs/installation.md)'
+    assert done.stderr == f"lockgate: the package rich is missing: {command}\n"

@@ -1,4 +1,4 @@
-"""`bring_credentials` of a key: providers of the file that take a credential."""
+"""`bring_credentials` of a key: providers in the file that accept a credential."""
 
 from __future__ import annotations
 

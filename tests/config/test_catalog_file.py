@@ -1,4 +1,4 @@
-"""The file that `catalog` names: its prices and limits apply, its faults are reported, and old prices are a warning."""
+"""The file that `catalog` names: its prices and limits apply, its faults are reported, and old prices cause a warning."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from gateway.config.problem import Problems
 from tests.support.each import each
 
 TRACES = 'traces: { endpoint: "http://127.0.0.1:4318" }\n'
-PACKAGE_MISSING = "requires packages that are not installed: install lockgate[{}]"
+PACKAGE_MISSING = (
+    'requires packages that are not installed: run pip install ".[{}]" in the checkout of Lockgate (docs/installation.md)'
+)
 
 
 @each("missing", EXTRAS["otel"])

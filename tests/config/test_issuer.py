@@ -1,4 +1,4 @@
-"""The settings of issuers: how they are read, and what a policy is as a key."""
+"""The settings of issuers: how they are read, and policies in the form of keys."""
 
 from __future__ import annotations
 

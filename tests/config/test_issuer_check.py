@@ -97,12 +97,12 @@ def test_a_key_has_no_name_of_an_issuers_caller() -> None:
 
 
 def test_issuers_close_the_gateway() -> None:
-    """A gateway with an issuer may listen everywhere, and cannot ignore it."""
+    """A gateway with an issuer may listen on every address, and cannot ignore the issuer."""
     config = load.parse((BASE + f"listen: 0.0.0.0:8080\nissuers: {{ staff: {{ {ISSUER} }} }}").encode(), "g.yaml", environ={})
     assert config.requires_keys
     assert "there are no keys" in problems("listen: 0.0.0.0:8080")
     assert problems(f"auth: keys\nissuers: {{ staff: {{ {ISSUER} }} }}") == ""
-    assert "auth: none ignores the issuers of this file" in problems(f"auth: none\nissuers: {{ staff: {{ {ISSUER} }} }}")
+    assert "auth: none ignores the issuers in this file" in problems(f"auth: none\nissuers: {{ staff: {{ {ISSUER} }} }}")
 
 
 def test_keys_of_a_file_are_read_with_the_configuration(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""JSON Web Key Sets: which keys are used, for which algorithms, and which sets are unusable."""
+"""JSON Web Key Sets: the keys that are used, their algorithms, and unusable sets."""
 
 from __future__ import annotations
 

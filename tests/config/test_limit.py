@@ -1,4 +1,4 @@
-"""Limits: how they are read, and which are refused, with path and fix."""
+"""Limits: how they are read, and refusals with path and fix."""
 
 from __future__ import annotations
 

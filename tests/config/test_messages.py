@@ -232,7 +232,7 @@ KEYS = [
     ("admin: 0.0.0.0:80", "1:8: admin: 0.0.0.0:80 is reachable from other machines: set admin.key_hash, or listen on 127.0.0.1"),
     ("listen: 127.0.0.1:1\nadmin: 127.0.0.1:1", "2:8: admin: the admin listener cannot share 127.0.0.1:1 with the callers' listener"),
     ("auth: keys", "1:7: auth: no keys are configured and none can be created: set admin.key_hash"),
-    (f"auth: none\nkeys: {{k: {{hash: '{HASH}'}}}}", "1:7: auth: auth: none ignores the keys of this file: remove auth or remove the keys"),
+    (f"auth: none\nkeys: {{k: {{hash: '{HASH}'}}}}", "1:7: auth: auth: none ignores the keys in this file: remove auth or remove the keys"),
     ("tls: {cert: a.pem, key: b.pem}", "1:13: tls.cert: cannot read 'a.pem': no such file"),
     ("tls: {}", "1:6: tls.cert: missing"),
 ]

@@ -1,4 +1,4 @@
-"""The shape of YAML nodes: which type of a union fits."""
+"""The shape of YAML nodes, and the type of a union that fits it."""
 
 from __future__ import annotations
 

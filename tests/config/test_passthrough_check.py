@@ -1,4 +1,4 @@
-"""`passthrough` in the YAML: what is read and what is refused, with its place."""
+"""`passthrough` in the YAML: valid settings, and refusals with their places."""
 
 from __future__ import annotations
 

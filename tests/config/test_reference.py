@@ -47,7 +47,7 @@ class EveryPath:
 
 
 def all_keys() -> Iterator[tuple[str, Key]]:
-    """Each key with the path of its section."""
+    """Return each key with the path of its section."""
     for section in sections().values():
         yield from ((f"{section.paths[0]}.{key.name}", key) for key in section.keys)
     yield from ((f"type {types}: {key.name}", key) for types, key in keys_of_provider_types())
@@ -68,7 +68,7 @@ def test_the_reference_has_a_row_for_every_property_of_the_schema() -> None:
 
 
 def properties(node: Any) -> Iterator[str]:
-    """The names of all properties in a schema."""
+    """Return the names of all properties in a schema."""
     if isinstance(node, dict):
         yield from node.get("properties", {})
         for child in node.values():
@@ -125,7 +125,7 @@ def check_example(field: mi.Field) -> None:
 
 
 def example_of(kind: mi.Type) -> Any:
-    """The first example in a type's metadata."""
+    """Return the first example in a type's metadata."""
     while isinstance(kind, mi.Metadata):
         words = kind.extra_json_schema or {}
         if "examples" in words:
@@ -146,7 +146,7 @@ def test_the_examples_in_the_schema_fit_the_schema() -> None:
 
 
 def nodes_with_examples(node: Any) -> Iterator[dict[str, Any]]:
-    """Every node of a schema that has examples."""
+    """Yield every node of a schema that has examples."""
     if isinstance(node, dict):
         if isinstance(node.get("examples"), list):
             yield node

@@ -1,4 +1,4 @@
-"""Scalars: values by type, bounds, and what a type expects in words."""
+"""Scalars: values by type, bounds, and the description of a type in words."""
 
 from __future__ import annotations
 

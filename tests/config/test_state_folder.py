@@ -1,4 +1,4 @@
-"""The folder that keeps journals and run-time keys: where it is, and one per configuration."""
+"""The folder that keeps journals and run-time keys: its path, which differs for each configuration."""
 
 from __future__ import annotations
 

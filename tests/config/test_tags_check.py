@@ -1,4 +1,4 @@
-"""Tags in a configuration: which names are valid, and how many."""
+"""Tags in a configuration: valid names, and the maximum number of tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations of LiteLLM's proxy become configurations of the gateway; what is not carried over is listed with its line."""
+"""Configurations of LiteLLM's proxy become configurations of the gateway; settings that are not converted are listed with their lines."""
 
 from __future__ import annotations
 

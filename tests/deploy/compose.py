@@ -114,7 +114,7 @@ class Service:
     def translated(self, text: str) -> str:
         """Translate container paths, hosts and ports in a text, in one pass, so that no part is translated twice."""
         paths = "|".join(re.escape(path) for path in sorted(self.paths, key=len, reverse=True)) or "(?!)"
-        own = "|".join(str(port) for port in self._stack.ports[self.name]) or "(?!)"
+        own = "|".join(str(port) for port in self._ports) or "(?!)"
         path, port = rf"(?<![\w/.])(?P<path>{paths})(?=/|\b)", rf"(?<![\d.])(?P<port>{own})(?![\d.])"
         pattern = rf"{path}|\b(?P<host>[a-z]+):(?P<there>\d+)\b|(?P<any>0\.0\.0\.0)|{port}"
         return re.sub(pattern, self._translate, text)
@@ -125,7 +125,14 @@ class Service:
         if match["host"]:
             port = self._stack.ports.get(match["host"], {}).get(int(match["there"]))
             return match[0] if port is None else f"127.0.0.1:{port}"
-        return "127.0.0.1" if match["any"] else str(self._stack.ports[self.name][int(match["port"])])
+        return "127.0.0.1" if match["any"] else str(self._ports[int(match["port"])])
+
+    @property
+    def _ports(self) -> dict[int, int]:
+        """Return the local port of each container port, also of services with the same image: init writes the gateway's configuration."""
+        image = self.definition.get("image")
+        same = [name for name, entry in self._stack.config["services"].items() if entry.get("image") == image]
+        return {port: local for name in same for port, local in self._stack.ports.get(name, {}).items()}
 
     def argv(self, words: list[str]) -> list[str]:
         """Translate a command line of the container."""
@@ -207,10 +214,13 @@ class Service:
 class Stack:
     """The services of a compose file, started in the order of their dependencies and stopped in reverse."""
 
-    def __init__(self, folder: Path, *files: Path, without: tuple[str, ...] = (), variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *files: Path, profile: str = "full", without: tuple[str, ...] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
         """Read the files. `variables` are the variables of the shell or .env, including the host ports."""
         self.folder = folder
         command = [tools.compose(), "--project-directory", str(ROOT), *(word for file in files for word in ("-f", str(file)))]
+        command += ["--profile", profile]
         env = {"PATH": os.environ["PATH"], "HOME": str(folder), **(variables or {})}
         done = tools.run(*command, "config", "--format", "json", env=env)
         assert done.returncode == 0, done.stderr

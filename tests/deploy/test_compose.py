@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from deploy import first_start
 from tests.deploy import tools
 from tests.deploy.compose import seconds
 from tests.support.each import each
@@ -27,8 +28,12 @@ def test_file_matches_the_compose_schema() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_expected_services_exist() -> None:
-    assert set(SERVICES) == {"init", "redis", "gateway", "prometheus", "alertmanager", "grafana"}
+def test_monitoring_is_a_profile_and_the_gateway_with_redis_starts_without_one() -> None:
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    assert {name for name, listed in profiles.items() if listed is None} == {"init", "redis", "gateway"}
+    assert {name for name, listed in profiles.items() if listed == ["full"]} == {"prometheus", "alertmanager", "grafana"}
+    started = {"init", "redis", "gateway"}
+    assert set().union(*(SERVICES[name].get("depends_on", {}) for name in started)) <= started
 
 
 @each("name", SERVICES)
@@ -60,7 +65,8 @@ def test_long_running_service_restarts_has_a_health_check_and_a_stop_grace(name:
 
 
 def test_images_have_fixed_tags() -> None:
-    assert [service["image"] for service in SERVICES.values() if not re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", service["image"])] == []
+    images = [re.sub(r"\$\{LOCKGATE_IMAGE:-(.*)\}", r"\1", service["image"]) for service in SERVICES.values()]
+    assert [image for image in images if not re.fullmatch(r"[a-z/]+:v?\d+(\.\d+)+", image)] == []
 
 
 def test_redis_has_no_published_port_and_shares_its_network_with_the_gateway_only() -> None:
@@ -88,7 +94,9 @@ def test_only_the_callers_port_can_be_published_beyond_loopback() -> None:
 def test_file_contains_no_secret() -> None:
     variables = [f"{name}={value}" for service in SERVICES.values() for name, value in service.get("environment", {}).items()]
     secret = [text for text in variables if re.search(r"(?i)passw|secret|token|_key", text.partition("=")[0])]
-    assert secret == ["GF_SECURITY_ADMIN_PASSWORD__FILE=/secrets/grafana/admin-password"]
+    names = [text.partition("=")[0] for text in secret]
+    credentials = [f"{name}=${{{name}:-}}" for name in names if name.endswith("_API_KEY")]
+    assert secret == [*credentials, "GF_SECURITY_ADMIN_PASSWORD__FILE=/secrets/grafana/admin-password"]
     assert re.findall(r"(?i)changeme|sk-1234|requirepass", TEXT) == []
 
 
@@ -108,13 +116,16 @@ def test_mounted_files_exist() -> None:
     assert [path for path in mounted if not (tools.ROOT / path).exists()] == []
 
 
-def test_provider_credentials_are_secrets_outside_version_control() -> None:
-    more = yaml.safe_load((tools.DEPLOY / "compose.providers.yml").read_text())
-    assert set(more["services"]) == {"gateway"}
-    for name in more["services"]["gateway"]["secrets"]:
-        assert more["secrets"][name]["file"].startswith("./deploy/secrets/")
-        assert f"file:/run/secrets/{name}" in (tools.DEPLOY / "gateway.yaml").read_text()
-    assert "deploy/secrets/" in (tools.ROOT / ".gitignore").read_text().splitlines()
+def test_credentials_of_providers_reach_the_service_init_only_and_are_outside_version_control() -> None:
+    given = {name: [each for each in service.get("environment", {}) if each.endswith("_API_KEY")] for name, service in SERVICES.items()}
+    assert {name for name, variables in given.items() if variables} == {"init"}
+    assert given["init"] == [f"{name.upper()}_API_KEY" for name in first_start.PROVIDERS]
+    assert ".env" in (tools.ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_first_start_is_quiet_because_the_engine_keeps_its_output() -> None:
+    assert "--quiet" in SERVICES["init"]["command"]
+    assert "--new-key" not in SERVICES["init"]["command"]
 
 
 def test_volumes_and_networks_are_declared_and_used() -> None:

@@ -39,7 +39,7 @@ models:
 
 
 class Callers:
-    """Callers that send two calls a second to each model, and disconnect when their patience ends."""
+    """Callers that send two calls a second to each model, and disconnect after a fixed time."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/v1/chat/completions"
@@ -74,7 +74,7 @@ class Callers:
 
 
 def pages(hook: FaultUpstream) -> dict[tuple[str, str], float]:
-    """Return when the webhook got each page, by alert and target."""
+    """Return the time at which the webhook received each page, by alert and target."""
     found: dict[tuple[str, str], float] = {}
     for request in hook.requests:
         for alert in json.loads(request.body)["alerts"]:

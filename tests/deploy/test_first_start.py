@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from deploy import first_start
 from gateway.config import load as config
 from tests.deploy import tools
 
@@ -113,6 +114,45 @@ def test_each_start_writes_the_receiver_of_alerts(tmp_path: Path) -> None:
 def test_receiver_that_is_not_a_url_is_refused(tmp_path: Path) -> None:
     done = alerts_of(tmp_path, "ftp://x")
     assert (done.returncode, done.stderr) == (1, "ALERT_WEBHOOK must be an http or https URL.\n")
+
+
+def test_quiet_start_prints_no_secret_and_a_new_key_can_be_printed_later(tmp_path: Path) -> None:
+    output = start(tmp_path, "--quiet")
+    assert "docker compose run --rm init --new-key" in output
+    assert re.findall(r"[\w-]{40,}", output) == []
+    assert [text for text in files(tmp_path).values() if text in output] == []
+    assert re.findall(r"\blg-[\w-]{43}\b", start(tmp_path, "--new-key"))
+
+
+def configure(folder: Path, **credentials: str) -> Path:
+    """Run the script with the stack's configuration and these variables. Return the written configuration."""
+    command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), "--quiet"]
+    command += ["--config", str(tools.DEPLOY / "gateway.yaml")]
+    subprocess.run(command, env=credentials, capture_output=True, text=True, check=True)
+    return folder / "secrets" / "gateway" / "gateway.yaml"
+
+
+def test_one_variable_adds_a_provider_and_its_removal_removes_the_provider(tmp_path: Path) -> None:
+    original = (tools.DEPLOY / "gateway.yaml").read_text()
+    for _ in range(2):
+        written = configure(tmp_path, OPENAI_API_KEY=" sk-one\n", GROQ_API_KEY="gsk-two", MISTRAL_API_KEY="")
+        text = written.read_text().replace("file:/secrets/", f"file:{tmp_path}/secrets/")
+        found = config.parse(text.encode(), str(written), environ={})
+        assert set(found.providers) == {"local", "openai", "groq"}
+        assert {"openai/*", "groq/*", "*"} <= found.models.keys()
+        assert [one.reveal() for one in found.providers["openai"].api_key] == ["sk-one"]
+        assert len(text.splitlines()) == len(original.splitlines()), "mistakes are reported with the line of the original"
+    assert configure(tmp_path).read_text() == original
+    assert not (tmp_path / "secrets" / "gateway" / "openai").exists()
+
+
+def test_each_provider_that_can_be_added_has_its_lines(tmp_path: Path) -> None:
+    everything = {f"{name.upper()}_API_KEY": f"key-of-{name}" for name in first_start.PROVIDERS}
+    written = configure(tmp_path, **everything)
+    found = config.parse(written.read_text().replace("file:/secrets/", f"file:{tmp_path}/secrets/").encode(), str(written), environ={})
+    assert set(found.providers) == {"local", *first_start.PROVIDERS}
+    assert {name: found.providers[name].type for name in first_start.PROVIDERS} == {name: name for name in first_start.PROVIDERS}
+    assert {f"{name}/*" for name in first_start.PROVIDERS} <= found.models.keys()
 
 
 def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:

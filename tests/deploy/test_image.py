@@ -1,9 +1,10 @@
-"""deploy/Dockerfile and .dockerignore: what a hardened image must contain, and what it must not."""
+"""deploy/Dockerfile and .dockerignore: the required and the forbidden content of a hardened image."""
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 
 from tests.deploy import tools
 from tests.support.each import each
@@ -21,7 +22,7 @@ def instructions(name: str, text: str = JOINED) -> list[str]:
 
 def test_image_is_built_in_stages_from_one_replaceable_base() -> None:
     assert instructions("FROM") == ["${BASE_IMAGE} AS build", "${BASE_IMAGE}"]
-    (base,) = instructions("ARG")
+    (base,) = instructions("ARG", STAGES[0])
     assert re.fullmatch(r"BASE_IMAGE=python:\d+\.\d+\.\d+-slim-\w+", base)
     assert "by digest" in STAGES[0]
 
@@ -31,8 +32,18 @@ def test_packages_are_hash_locked_wheels_and_no_index_is_named() -> None:
     for option in ("--require-hashes", "--no-deps", "--only-binary :all:"):
         assert option in locked
     installs = [line for line in instructions("RUN") if "pip install" in line and line != locked]
-    assert ["--no-index" in line for line in installs] == [True]
+    assert [line.count("pip install --") == line.count("--no-index --find-links /wheels") == 2 for line in installs] == [True]
     assert re.findall(r"https?://(?!127\.0\.0\.1)\S+|--index-url|--extra-index|--trusted-host", TEXT) == []
+
+
+def test_extras_are_a_build_argument_and_every_extra_is_locked() -> None:
+    (default,) = instructions("ARG", STAGES[1])
+    extras = tomllib.loads((tools.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(default.removeprefix("EXTRAS=").split(",")) == {"local", "top", "otel", "jwt"} <= extras.keys()
+    assert '".${EXTRAS:+[$EXTRAS]}"' in STAGES[1]
+    make = (tools.ROOT / "Makefile").read_text()
+    (locked,) = re.findall(r"call compile,image,(.*)\)", make)
+    assert set(re.findall(r"--extra (\w+)", locked)) == extras.keys() - {"dev"}
 
 
 def test_weights_are_downloaded_at_build_time_to_the_cache_folder() -> None:
@@ -93,5 +104,5 @@ def test_private_files_are_not_sent_to_the_builder(name: str) -> None:
 def test_copied_files_are_sent_to_the_builder() -> None:
     sent = {line[1:] for line in (tools.ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     sources = {source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
-    assert sources <= sent
+    assert {source for source in sources if not {source, source.partition("/")[0]} & sent} == set()
     assert [source for source in sources if not (tools.ROOT / source).exists()] == []

@@ -22,8 +22,10 @@ def test_docker_compose_accepts_the_file_and_rejects_a_broken_one(tmp_path: Path
     file = tools.ROOT / "docker-compose.yml"
     done = tools.run(tools.compose(), "-f", file, "config", "-q", env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    done = tools.run(tools.compose(), "-f", file, "-f", tools.DEPLOY / "compose.providers.yml", "config", "-q", env=env)
+    done = tools.run(tools.compose(), "-f", file, "--profile", "full", "config", "-q", env=env)
     assert (done.returncode, done.stderr) == (0, "")
+    done = tools.run(tools.compose(), "-f", file, "config", "--services", env=env)
+    assert set(done.stdout.split()) == {"init", "redis", "gateway"}
     broken = tmp_path / "docker-compose.yml"
     broken.write_text(file.read_text().replace("read_only:", "read_onyl:"))
     assert tools.run(tools.compose(), "-f", broken, "config", "-q", env=env).returncode != 0

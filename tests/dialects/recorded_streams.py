@@ -1,4 +1,4 @@
-"""Recorded streams of all provider types, translated to the Messages and Responses APIs, and what their callers read."""
+"""Recorded streams of all provider types, translated to the Messages and Responses APIs, and the answers that their callers read."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ NONE = Tokens(0, 0, 0, 0, 0)
 
 
 class Meaning(NamedTuple):
-    """What a caller reads of an answer."""
+    """The parts of an answer that a caller reads."""
 
     text: str
     reasoning: str
@@ -140,7 +140,7 @@ def relay_of(shape: Shape) -> Relay:
 
 
 def chat_pieces(shape: Shape, pieces: list[bytes]) -> tuple[list[bytes], Usage | None]:
-    """Return what a caller of chat completions is sent for pieces of a stream, and the usage that is recorded."""
+    """Return the bytes that a caller of chat completions gets for pieces of a stream, and the recorded usage."""
     relay = relay_of(shape)
     sent = [piece for piece in map(relay.feed, pieces) if piece]
     return [*sent, relay.end() + DONE], relay.usage
@@ -162,7 +162,7 @@ def responses_translator() -> Translator:
 
 
 def translated(translator: Translator, pieces: list[bytes]) -> bytes:
-    """Return the events that a translator makes of a chat stream."""
+    """Return the events that a translator makes from a chat stream."""
     *first, last = pieces
     return b"".join([*map(translator.feed, first), translator.end(last)])
 
@@ -177,7 +177,7 @@ def tokens_of(usage: dict[str, Any] | None) -> Tokens:
 
 
 def meaning_of_message(message: dict[str, Any]) -> Meaning:
-    """Return what a caller reads of a message. The arguments of calls may be text or decoded."""
+    """Return the parts of a message that a caller reads. The arguments of calls may be text or decoded."""
     content, usage = message["content"], message["usage"]
     uncached, read, written = (usage[name] for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
     thought = (usage.get("output_tokens_details") or {}).get("thinking_tokens", 0)
@@ -195,7 +195,7 @@ def meaning_of_message(message: dict[str, Any]) -> Meaning:
 
 
 def meaning_of_response(response: dict[str, Any]) -> Meaning:
-    """Return what a caller reads of a response."""
+    """Return the parts of a response that a caller reads."""
     output, usage = response["output"], response["usage"]
     parts = [part for item in output if item["type"] == "message" for part in item["content"]]
     thoughts = [part for item in output if item["type"] == "reasoning" for part in item.get("content") or ()]
@@ -225,7 +225,7 @@ class Api(NamedTuple):
     stops: dict[str, str]
 
     def expected(self, case: Case) -> Meaning:
-        """Return what a caller of this API must read of a recorded stream."""
+        """Return the answer that a caller of this API must read from a recorded stream."""
         shape = case.shape
         return Meaning(shape.text, shape.reasoning, shape.calls, self.stops[shape.finish], case.tokens)
 

@@ -20,7 +20,7 @@ SEALED = {name: THOUGHT[name] for name in ("type", "id", "summary", "encrypted_c
 
 @pytest.fixture(scope="module")
 def gateway() -> InMemory:
-    """A gateway with a model that takes tools only through the Responses API."""
+    """A gateway with a model that accepts tools only through the Responses API."""
     gateway = InMemory([("openai", "gpt-5.6")])
     gateway.upstream.answer = answer
     return gateway

@@ -1,4 +1,4 @@
-"""The end user of a call: which field or header names it, and what is rejected."""
+"""The end user of a call: the fields and headers that name it, and rejected names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The request headers that mean something: which are found, how repeated ones are joined, and which are errors."""
+"""The request headers that the gateway uses: finding them, joining repeated ones, and rejecting invalid ones."""
 
 from __future__ import annotations
 

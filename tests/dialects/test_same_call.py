@@ -151,13 +151,13 @@ class ScriptedAnswer:
         return [piece for piece in (text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :]) if piece]
 
     def told(self, api: Api) -> Told:
-        """Return what a caller of an API must be told."""
+        """Return the answer that a caller of an API must get."""
         details = self.usage.get("prompt_tokens_details", {}), self.usage.get("completion_tokens_details", {})
         given, made = details  # type: ignore[assignment]
         counts = given.get("cached_tokens", 0), given.get("cache_write_tokens", 0), made.get("reasoning_tokens", 0)  # type: ignore[union-attr]
         told = Told(self.text, self.reasoning, self.refusal, self.calls, self.finish, Tokens(40, 9, *counts))
         if api is MESSAGES_API and self.refusal:
-            # A message has no field for a refusal: it is the text, and the reason of a stop that would say nothing else.
+            # A message has no field for a refusal: the refusal is its text, and `content_filter` replaces the stop reason `stop`.
             stop = "content_filter" if self.finish == "stop" else self.finish
             return told._replace(text=self.text + self.refusal, refusal="", stop=stop)
         return told
@@ -166,13 +166,13 @@ class ScriptedAnswer:
 def same_form(api: Api, body: bytes) -> str:
     """Return the upstream's body without the differences that the APIs may have. There may be no others."""
     sent = json.loads(body)
-    # The order of the members of an object means nothing; each API has its own.
+    # The order of the members of an object has no meaning; each API has its own order.
     for message in sent["messages"]:
         for call in message.get("tool_calls") or ():
             # Messages has the arguments as an object, whose text the caller's JSON encoder chooses.
             call["function"]["arguments"] = json.loads(call["function"]["arguments"])
     # A stream always ends with its usage in Messages and Responses, so chat completions here ask for it.
-    # `max_tokens` of Messages keeps its name, `max_output_tokens` of Responses is the newer name of the same cap.
+    # `max_tokens` of Messages keeps its name; `max_output_tokens` of Responses is the newer name of the same cap.
     if "max_completion_tokens" in sent:
         sent["max_tokens"] = sent.pop("max_completion_tokens")
     # Messages can forbid parallel calls only together with a choice, so its requests state the default choice.
@@ -180,13 +180,13 @@ def same_form(api: Api, body: bytes) -> str:
 
 
 def check_refusals(chat: dict[str, Any], told: list[Told]) -> None:
-    """Check that every API refuses what would be lost, each with its own name of the same parameter."""
+    """Check that every API refuses a parameter that would be lost, each under its own name for the parameter."""
     params = [each.error["param"] for each in told if each.error is not None]
     assert len(params) == len(CONVERSATIONS), "all or none refuse"
     for api, param in zip(CONVERSATIONS, params, strict=True):
         assert named(param, str) == named(params[0], api.param), api.name
         value: Any = api.body(chat)
-        for key in re.findall(r"[a-z_]+|\d+", param):  # the caller wrote what the name says
+        for key in re.findall(r"[a-z_]+|\d+", param):  # the caller's request has a value at the place that the name states
             value = value[int(key) if type(value) is list else key]
 
 
@@ -229,7 +229,7 @@ def meaning_of_receipt(receipt: dict[str, Any] | None, name: Callable[[str], str
         (named(each["param"], name), each["action"])
         for each in receipt["adjustments"]
         if each["action"] != "rename"  # of the output cap, which has another name in each API
-        and each["param"] != "stream_options"  # only chat completions have to ask for usage
+        and each["param"] != "stream_options"  # only chat completions have to request usage
         and not (each["action"] == "warn" and each["param"].endswith(".strict"))  # the default of the Responses API alone
     ]
     return receipt["target"], receipt["cost_usd"], adjustments

@@ -1,4 +1,4 @@
-"""How many functions the translation of a request takes. It is a part of every call, also of a native one."""
+"""The number of functions that the translation of a request calls. The translation is a part of every call, even of a native one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BODIES: dict[type[Translator], dict[str, Any]] = {
     MessagesTranslator: {"model": "m", "system": "Be brief.", "messages": TURNS, "max_tokens": 99},
 }
 MOST = {ResponsesTranslator: 130, MessagesTranslator: 115}
-"""Maximum number of functions. Lower it when there are fewer."""
+"""Maximum number of functions. Lower it when fewer are called."""
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_translation_of_plain_turns_takes_few_steps(kind: type[Translator]) -> None:
     body = json.dumps(BODIES[kind]).encode()
-    kind().request(body, strict=False)  # what is made once, such as decoders, is not counted
+    kind().request(body, strict=False)  # objects that are made once, such as decoders, are not counted
     translator = kind()
     assert calls_of(lambda: translator.request(body, strict=False)) <= MOST[kind]

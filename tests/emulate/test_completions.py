@@ -1,4 +1,4 @@
-"""A completion as a chat: what is kept, what is refused."""
+"""A completion as a chat: kept parameters and refused ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several upstream calls as one answer: merging is what asking one after another gives; failures and callers end them all."""
+"""Several upstream calls as one answer: the merged answer equals that of sequential calls, and a failure or a disconnect ends all calls."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ COUNTS = st.integers(0, 10**6)
 
 
 def answer(text: str, at: int) -> dict[str, Any]:
-    """One upstream's answer."""
+    """Return one upstream's answer."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", "logprobs": None}
     usage = {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text), "details": {"cached_tokens": at}}
     return {"id": f"c{at}", "object": "chat.completion", "created": at, "model": "m", "choices": [choice], "usage": usage}
 
 
 def stream(texts: list[str], at: int) -> list[bytes]:
-    """The same as events."""
+    """Return the same answer as events."""
     head = {"id": f"c{at}", "object": "chat.completion.chunk", "created": at, "model": "m"}
     events = [{**head, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]} for text in texts]
     whole = answer("".join(texts), at)

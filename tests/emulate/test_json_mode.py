@@ -1,4 +1,4 @@
-"""JSON mode by laws: whitespace ends at one place whatever the chunks, and no schema's error is invented."""
+"""Properties of JSON mode: whitespace is cut at the same place for any chunks, and no error is reported for valid JSON."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_an_object_was_asked_for(text: str, error: str | None) -> None:
 
 
 def streamed(text: str, cuts: list[int], finish: str = "stop", *, removes_fence: bool = False) -> tuple[str, str | None, list[str], bool]:
-    """Text, finish reason, notes, and whether the upstream was left early."""
+    """Text, finish reason, notes, and whether the upstream was aborted early."""
     validator = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False, removes_fence=removes_fence)
     stream = JsonStream(None, validator, 1)
     at = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})

@@ -1,4 +1,4 @@
-"""Stop strings by laws: whatever the chunks, the choices and the characters, the text ends before the stop that ends first."""
+"""Properties of stop strings: for any chunks, choices and characters, the text ends before the stop string that is complete first."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CUTS = st.lists(st.integers(0, 24), max_size=8)
 
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
-    """The text cut at these places."""
+    """Return the text, cut at these places."""
     at = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})
     return [text[start:end] for start, end in pairwise(at)]
 
 
 def by_hand(text: str, stops: list[str], *, keep: bool) -> tuple[str, str | None]:
-    """The meaning, one character at a time: the text ends with the first character that completes a stop."""
+    """Return the expected text, found one character at a time: it ends with the first character that completes a stop string."""
     for end in range(1, len(text) + 1):
         complete = [stop for stop in stops if text[:end].endswith(stop)]
         if complete:
@@ -59,7 +59,7 @@ def test_no_more_is_held_back_than_may_become_a_stop(text: str, stops: list[str]
 
 
 def chunk(index: int, content: str | None = None, finish: str | None = None) -> bytes:
-    """One event of an upstream."""
+    """Return one event of an upstream."""
     delta = {} if content is None else {"content": content}
     choice = {"index": index, "delta": delta, "finish_reason": finish}
     whole = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
@@ -67,7 +67,7 @@ def chunk(index: int, content: str | None = None, finish: str | None = None) -> 
 
 
 def interleaved(texts: list[str], cuts: list[int], order: list[int]) -> list[bytes]:
-    """The events of several choices, mixed by `order`."""
+    """Return the events of several choices, mixed by `order`."""
     left = [[chunk(at, piece) for piece in pieces(text, cuts)] + [chunk(at, finish="length")] for at, text in enumerate(texts)]
     mixed = []
     for turn in order:
@@ -78,7 +78,7 @@ def interleaved(texts: list[str], cuts: list[int], order: list[int]) -> list[byt
 
 
 def relayed(wire: bytes, size: int, stops: list[str], choices: int, *, keep: bool = False) -> tuple[bytes, StopStream]:
-    """What the caller gets of an upstream's bytes that arrive `size` at a time."""
+    """Return the answer that the caller gets if the upstream's bytes arrive `size` at a time."""
     stream = StopStream(None, stops, choices, keep=keep)
     relay = Relay(decoder=stream, usage_asked=False, read_usage=read_usage, fail=lambda data: Failure("inband_error", "no"))
     out = b""

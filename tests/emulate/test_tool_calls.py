@@ -30,7 +30,7 @@ def adapted(request: dict[str, Any], kind: str = "gemini") -> AdaptedBody:
 
 
 def calls_of(request: dict[str, Any], kind: str = "gemini") -> ToolCalls:
-    """Return what the calls of the answer become."""
+    """Return the converted calls of the answer."""
     calls = adapted(request, kind).tool_calls
     assert calls is not None
     return calls

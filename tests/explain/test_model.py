@@ -1,4 +1,4 @@
-"""The description of a model has what is known of its targets."""
+"""The description of a model contains the known properties of its targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the calls of a passed path would go, as `lockgate route` shows it."""
+"""The destination of the calls of a passed path, as `lockgate route` shows it."""
 
 from __future__ import annotations
 

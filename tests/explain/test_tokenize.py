@@ -1,4 +1,4 @@
-"""Tokens of texts and messages where the gateway knows the tokenizer, and where it estimates."""
+"""Tokens of texts and messages, with a known tokenizer and with an estimate."""
 
 from __future__ import annotations
 

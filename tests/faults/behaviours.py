@@ -20,7 +20,7 @@ END = b"0\r\n\r\n"
 
 
 def play(*steps: Step) -> Script:
-    """Send bytes, sleep for numbers (seconds) and end with FIN, RST or HANG. Without one the connection stays open."""
+    """Send bytes, sleep for numbers (seconds) and end with FIN, RST or HANG. Without an ending, the connection stays open."""
 
     async def script(exchange: Exchange) -> None:
         for step in steps:

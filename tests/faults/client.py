@@ -38,13 +38,13 @@ class Answer:
 
     @property
     def content(self) -> Any:
-        """Return the content of a JSON answer. Fails unless the status is 200."""
+        """Return the content of a JSON answer. Fail unless the status is 200."""
         assert self.status == 200, self
         return self.json["choices"][0]["message"]["content"]
 
     @property
     def error(self) -> dict[str, Any]:
-        """Return the error object of a JSON answer. Fails unless the answer has the format of OpenAI."""
+        """Return the error object of a JSON answer. Fail unless the answer has the format of OpenAI."""
         assert self.complete, self
         assert self.header("content-type") == "application/json", self
         assert self.header("x-request-id"), self
@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def events(self) -> list[bytes]:
-        """Return the data of all events of a stream. Fails if it has other fields than data, except heartbeats."""
+        """Return the data of all events of a stream. Fail if it has fields other than data, except heartbeats."""
         events = []
         assert self.body.endswith(b"\n\n"), self.body[-200:]
         for event in self.body[:-2].split(b"\n\n"):
@@ -80,7 +80,7 @@ class Answer:
 
     @property
     def failure(self) -> dict[str, Any]:
-        """Return the error object that ended a stream. Fails unless it is the last event and there is no [DONE]."""
+        """Return the error object that ended a stream. Fail unless it is the last event and there is no [DONE]."""
         assert self.status == 200, self
         events = self.events
         assert b"[DONE]" not in events, events
@@ -158,7 +158,7 @@ class FaultClient:
         return data
 
     async def read_until(self, mark: bytes, within: float = READ_TIMEOUT_S) -> None:
-        """Read until `mark` arrives. Fails if the connection ends before it."""
+        """Read until `mark` arrives. Fail if the connection ends before it."""
         while mark not in self.received:
             assert await self.read_some(within=within), self.received
 
@@ -195,7 +195,7 @@ class FaultClient:
                 return b"".join(pieces), False
 
     async def until_closed(self, within: float = READ_TIMEOUT_S) -> float:
-        """Read until the gateway closes the connection. Return the seconds that took."""
+        """Read until the gateway closes the connection. Return the seconds that this took."""
         before = time.monotonic()
         while not self.ended:
             await self.read_some(within=within)

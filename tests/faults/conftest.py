@@ -80,7 +80,7 @@ class Gate(Live):
         return answer
 
     async def record(self, **expected: Any) -> dict[str, Any]:
-        """Return the log record of the only call so far. Fails unless it has these values."""
+        """Return the log record of the only call so far. Fail unless it has these values."""
         (record,) = await self.records(1)
         assert {name: record.get(name) for name in expected} == expected, record
         return record
@@ -164,7 +164,7 @@ def trusted(certificates: Certificates) -> Path:
 
 
 async def refused_answers(gate: Gate, up: FaultUpstream, bodies: list[bytes]) -> list[Answer]:
-    """Return the answers to bodies. Fails unless each is refused with one record and without an upstream request."""
+    """Return the answers to bodies. Fail unless each is refused with one record and without an upstream request."""
     answers: list[Answer] = []
     while len(answers) < len(bodies):
         async with await FaultClient.connect(gate.port) as client:

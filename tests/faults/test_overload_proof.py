@@ -1,4 +1,4 @@
-"""C28, C32 and C33: a gateway in its own process under floods of refused calls keeps serving the others."""
+"""C28, C32 and C33: a gateway in its own process under floods of refused calls keeps serving other calls."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_c33_goodput_survives_ten_times_the_load(gateway: Start, working_u
     figure("p99 of successful calls, normal load", p99_ms(normal), "ms")
     figure("p99 of successful calls, overload", p99_ms(overload), "ms")
     assert {(answer.status, answer.error["code"]) for answer in refused} == {(503, "overloaded")}
-    assert goodput > 0.5  # documented is 0.9 on an idle machine
+    assert goodput > 0.5  # 0.9 is documented for an idle machine
     assert len({answer.header("retry-after-ms") for answer in refused}) > 10, (
         "callers refused at the same time must not retry at the same time"
     )

@@ -20,7 +20,7 @@ VALID_REQUEST = request_head(len(BODY)) + BODY
 
 
 async def exchange(gate: Gate, wire: bytes) -> Answer:
-    """Return the only answer to these bytes. Fails unless the gateway then closes the connection."""
+    """Return the only answer to these bytes. Fail unless the gateway then closes the connection."""
     async with await FaultClient.connect(gate.port) as client:
         await client.send(wire)
         answer = await client.answer()

@@ -43,7 +43,7 @@ ENDINGS = {"fin": FIN, "rst": RST}
 
 
 def text_to_continue(request: Request) -> str:
-    """Return the text that a request asks to continue. Fails unless it uses the form of its wire."""
+    """Return the text that a request asks to continue. Fail unless it uses the form of its wire."""
     fields = request.json
     last = fields["messages"][-1]
     if last["role"] != "assistant":
@@ -118,7 +118,7 @@ NO_COOLDOWN = {"cooldown": {"failures": 1000, "rate": "100%"}}
 
 
 def chunks_of(answer: Answer) -> list[dict[str, Any]]:
-    """Return the decoded chunks of a stream. Fails unless it ends with [DONE]."""
+    """Return the decoded chunks of a stream. Fail unless it ends with [DONE]."""
     assert answer.status == 200
     assert answer.events[-1] == b"[DONE]", answer.events[-2:]
     return [json.loads(event) for event in answer.events[:-1]]

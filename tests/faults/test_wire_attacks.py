@@ -45,7 +45,7 @@ async def send_in_pieces(client: FaultClient, wire: bytes, cuts: Sequence[int]) 
 
 
 async def answers_to(gate: Gate, wire: bytes, cuts: Sequence[int] = (), *, half_close: bool = False) -> list[Answer]:
-    """Return every final response to these bytes. The last request must say `connection: close`."""
+    """Return every final response to these bytes. The last request must contain `connection: close`."""
     found: list[Answer] = []
     async with await FaultClient.connect(gate.port) as client:
         await send_in_pieces(client, wire, cuts)

@@ -1,4 +1,4 @@
-"""Attacks on the framing, one by one and all at once, while the same process serves other callers: its latency and its memory stay flat."""
+"""Attacks on the framing, one by one and all at once: the process serves other callers meanwhile, and its latency and memory stay flat."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MAX_SLOWDOWN = 3.0
 WINDOWS, MAX_WINDOWS = 5, 25
 WINDOW_S = 1.0
 UNDISTURBED_WINDOWS = 2
-"""Number of windows in which p99 must stay within the bound. The machine may do something else in others, and more windows are measured
-then. An attack that works slows down all of them."""
+"""Number of windows in which p99 must stay within the bound. In the other windows the machine may be busy; more windows are then
+measured. An attack that works slows down all of them."""
 
 
 def memory_of(pid: int) -> int:

@@ -89,14 +89,14 @@ class FaultUpstream:
         return self.ledger.requests
 
     def on(self, match: Match, script: Script, early: bool = False) -> None:
-        """Answer requests by `script` if their path equals `match` or `match` returns True. The latest matching rule wins.
+        """Answer requests with `script` if their path equals `match` or `match` returns True. The latest matching rule wins.
 
         With `early` the script runs as soon as the head has arrived, and the body is not read (a predicate sees an empty body).
         """
         self._rules.insert(0, (match, script, early, False))
 
     def once(self, script: Script, match: Match = lambda request: True) -> None:
-        """Answer the next matching request by `script`, before all other rules. Several are used in the order of their calls."""
+        """Answer the next matching request with `script`, before all other rules. Several are used in the order of their calls."""
         position = sum(rule[3] for rule in self._rules)
         self._rules.insert(position, (match, script, False, True))
 
@@ -122,7 +122,7 @@ class FaultUpstream:
         return BEHAVIOURS.get(request.model or "", answer_as_openai)
 
     async def start(self) -> None:
-        """Start to listen."""
+        """Start listening."""
         loop = asyncio.get_running_loop()
         context = None
         if self.tls is not None and self.tls != "stall":
@@ -151,7 +151,7 @@ class FaultUpstream:
             raise self.failures[0]
 
     async def wait_for(self, condition: Callable[[FaultUpstream], bool], seconds: float = 60.0) -> None:
-        """Wait until `condition(self)` holds. Fails after `seconds`."""
+        """Wait until `condition(self)` holds. Fail after `seconds`."""
         end = asyncio.get_running_loop().time() + seconds
         while not condition(self):
             state = self.ledger.as_json() if asyncio.get_running_loop().time() >= end else None

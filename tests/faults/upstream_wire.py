@@ -53,7 +53,7 @@ class Link:
 
 @dataclass
 class Request:
-    """One request, and what was sent in response."""
+    """One request, and the data that was sent in response."""
 
     method: str
     path: str

@@ -55,7 +55,7 @@ class Live:
         return [json.loads(line) for line in complete.splitlines()]
 
     async def records(self, count: int, within: float = 60.0) -> list[dict[str, Any]]:
-        """Return the log records once there are `count`. Fails if more appear."""
+        """Return the log records once there are `count`. Fail if more appear."""
         await eventually(lambda: len(self.lines()) >= count and self.gateway.metrics.in_flight == 0, within)
         await asyncio.sleep(0.15)
         lines = self.lines()
@@ -68,7 +68,7 @@ class Live:
 
 
 async def eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
-    """Wait until the condition holds. Fails after `within` seconds."""
+    """Wait until the condition holds. Fail after `within` seconds."""
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {within} s"

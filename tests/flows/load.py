@@ -13,7 +13,7 @@ from tests.faults.client import Answer, FaultClient
 from tests.flows.conftest import chat
 
 CALLERS = 60
-"""Callers that share the rate: enough that one slow call does not lower it."""
+"""Number of callers that share the rate, so that one slow call does not lower it."""
 
 
 class Load:
@@ -92,7 +92,7 @@ class Load:
                 self.open_streams -= 1
 
     def _fault_in(self, answer: Answer) -> str:
-        """Return what is wrong with a stream, or an empty string if all its chunks came in order."""
+        """Return the fault of a stream, or an empty string if all its chunks came in order."""
         if answer.status != 200 or not answer.complete:
             return f"{answer.status} {answer.body[-150:]!r}"
         if answer.events[-1] != b"[DONE]":

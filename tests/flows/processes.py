@@ -1,4 +1,4 @@
-"""Helpers for gateways that run as processes: start them, kill workers, wait for what the admin listener reports."""
+"""Helpers for gateways that run as processes: start them, kill workers, and wait for states that the admin listener reports."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def is_answering(port: int) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], within: float = 30) -> None:
-    """Wait until the asynchronous condition holds. Fails after `within` seconds."""
+    """Wait until the asynchronous condition holds. Fail after `within` seconds."""
     deadline = time.monotonic() + within
     while not await condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {within} s"

@@ -39,7 +39,7 @@ def root(param: str) -> str:
 
 
 def is_reported(name: str, adjustments: Adjustments) -> bool:
-    """Return whether an adjustment is about a field, as the one that is changed or as the one that it is changed to."""
+    """Return whether an adjustment is about a field, as the field that is changed, or as the field to which it is changed."""
     return any(name in (root(each["param"]), root(str(each.get("to")))) for each in adjustments)
 
 
@@ -88,7 +88,7 @@ def is_header_reported(name: str, adjustments: Adjustments) -> bool:
 
 
 def invented(request: bytes, upstream: Any, adjustments: Adjustments) -> Iterator[str]:
-    """Yield adjustments that did not happen, as far as the request shows it."""
+    """Yield adjustments that did not happen, as far as the request shows."""
     asked, sent = fields(request), fields(upstream.body)
     renamed = {root(each["to"]) for each in adjustments if each["action"] != "drop" and type(each.get("to")) is str}
     written = {root(each["param"]) for each in adjustments if each["action"] in ("set_default", "reshape", "downgrade", "clamp")}

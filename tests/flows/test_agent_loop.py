@@ -145,7 +145,7 @@ def assembled(text: str) -> dict[str, Any]:
 
 
 class Agent:
-    """Runs tools and keeps the history as it was answered."""
+    """Runs tools, and keeps the history with the answers as they were received."""
 
     def __init__(self, client: httpx.AsyncClient, up: FaultUpstream, *, stream: bool = False) -> None:
         self.client = client

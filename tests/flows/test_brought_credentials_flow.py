@@ -1,4 +1,4 @@
-"""Credentials that callers bring: they go to their provider only, and neither health nor budgets of our own depend on them."""
+"""Credentials that callers bring: they go to their provider only, and no target's health and no budget of the operator depends on them."""
 
 from __future__ import annotations
 

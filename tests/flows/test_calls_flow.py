@@ -37,7 +37,7 @@ keys:
 
 
 async def asked(gateway: Live, capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """Return what `lockgate calls` prints."""
+    """Return the output of `lockgate calls`."""
     capsys.readouterr()
     code = await asyncio.to_thread(run, ["calls", *args, "--admin", gateway.admin_url])
     out = capsys.readouterr()

@@ -46,7 +46,7 @@ keys:
 
 
 async def lockgate(running: RunningGateway, *args: str) -> str:
-    """Return what `lockgate calls` prints."""
+    """Return the output of `lockgate calls`."""
     command = [sys.executable, "-m", "gateway", "calls", *args, "--admin", running.admin_url]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Calls of Cohere's chat API over HTTP: answers, streams, receipts and errors have its form."""
+"""Calls of Cohere's chat API over HTTP: answers, streams, receipts and errors have its format."""
 
 from __future__ import annotations
 

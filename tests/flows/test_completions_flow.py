@@ -1,4 +1,4 @@
-"""POST /v1/completions: native where the provider has completions, as a chat where it has not."""
+"""POST /v1/completions: native where the provider has completions, as a chat where it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request of many tiny parts is refused before its parts are read, so that it does not hold up other calls."""
+"""A request of many tiny parts is refused before its parts are read, so that it does not delay other calls."""
 
 from __future__ import annotations
 

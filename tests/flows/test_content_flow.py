@@ -1,4 +1,4 @@
-"""Captured content through the whole gateway: only for keys that ask for it, in every API, and only shown with a flag."""
+"""Captured content through the whole gateway: only for keys that are configured for it, in every API, and shown only with a flag."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def vectors(answer: httpx.Response) -> list[Any]:
 
 
 def on(up: FaultUpstream, kind: str) -> None:
-    """Let the upstream be the strict endpoint of a vendor."""
+    """Make the upstream the strict endpoint of a vendor."""
     up.on("/v1" + ENDPOINTS[kind].path, script(kind))
 
 

@@ -19,7 +19,7 @@ WORDS = "w0 w1 w2 w3 w4 "
 
 
 async def ask(client: httpx.AsyncClient, gateway: Live, api: Api, **more: Any) -> tuple[httpx.Response, Told]:
-    """Send one call. Return the response, and what its caller reads."""
+    """Send one call. Return the response, and the answer that its caller reads."""
     if more.get("stream"):
         more["stream_options"] = {"include_usage": True}
     answer = await post_as(api, client, gateway, headers={**RECEIPT, **more.pop("headers", {})}, **more)

@@ -1,4 +1,4 @@
-"""Limits, budgets, strict mode, caps and errors are the same in every API: one key, one ledger, one meaning."""
+"""Limits, budgets, strict mode, caps and errors are the same in every API, with one key and one ledger."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keys(limits: str) -> str:
 
 
 async def call(client: httpx.AsyncClient, gateway: Live, api: Api, **more: Any) -> tuple[httpx.Response, Told]:
-    """Send one call with the key. Return the response, and what its caller reads."""
+    """Send one call with the key. Return the response, and the answer that its caller reads."""
     headers = {**bearer(TOKEN), "x-gateway-receipt": "body", **more.pop("headers", {})}
     if more.get("stream"):
         more["stream_options"] = {"include_usage": True}

@@ -34,7 +34,7 @@ def targets(up: FaultUpstream, *models: str, settings: str = "", kind: str = "vl
 
 
 async def ask(client: httpx.AsyncClient, gateway: Live, api: Api, *, stream: bool) -> tuple[httpx.Response, Told]:
-    """Send one call. Return the response, and what its caller reads."""
+    """Send one call. Return the response, and the answer that its caller reads."""
     answer = await post_as(api, client, gateway, headers=RECEIPT, stream=stream)
     return answer, api.read(answer)
 

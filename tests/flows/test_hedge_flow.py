@@ -1,4 +1,4 @@
-"""Hedging a slow attempt: which attempt answers, what happens to the other, billing and the hedge budget."""
+"""Hedging a slow attempt: the attempt that answers, the end of the other one, billing and the hedge budget."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.flows.operator import ADMIN, FIRST, KEYED, REST, Operator, bearer
 
 
 def without_usage(listed: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the listed keys without what is used of their limits."""
+    """Return the listed keys without the usage of their limits."""
     return [{field: value for field, value in key.items() if field != "usage"} for key in listed["data"]]
 
 

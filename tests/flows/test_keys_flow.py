@@ -1,4 +1,4 @@
-"""Authentication: which calls are rejected, in OpenAI's error format, with a request id and never with the key."""
+"""Authentication: rejected calls get an error in OpenAI's format, with a request id and never with the key."""
 
 from __future__ import annotations
 

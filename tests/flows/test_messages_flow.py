@@ -1,4 +1,4 @@
-"""Calls of the Messages API over HTTP: the pipeline's features hold, and everything has Anthropic's form."""
+"""Calls of the Messages API over HTTP: the pipeline's features work, and all responses have Anthropic's format."""
 
 from __future__ import annotations
 

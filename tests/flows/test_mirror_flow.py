@@ -1,4 +1,4 @@
-"""Mirrored calls: what the mirror receives, and that callers are not affected whatever the mirror does."""
+"""Mirrored calls: the requests that the mirror receives, and callers that the mirror never affects."""
 
 from __future__ import annotations
 

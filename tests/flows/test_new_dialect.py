@@ -19,7 +19,7 @@ COMPLETION = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"H
 
 
 class WrappedChat:
-    """A chat API whose answers stand under `wrapped`."""
+    """A chat API whose answers are under `wrapped`."""
 
     operation: Operation = "chat"
     paths = ("/wrapped/chat",)
@@ -69,7 +69,7 @@ class Prompt:
         return []
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
+        """Return the caller's name for a parameter."""
         return {"max_tokens": "limit", "messages": "prompt"}.get(name, name)
 
     def headers(self, headers: Headers) -> Headers:

@@ -178,7 +178,7 @@ async def test_reported_usage_is_billed_logged_counted_and_booked(up: FaultUpstr
         second = await client.post(url, json={"prompt": "x"}, headers=bearer(FIRST))
         assert int(second.headers["x-ratelimit-remaining-requests"]) == 98
         assert 98_000 <= int(second.headers["x-ratelimit-remaining-tokens"]) <= 98_500
-        await client.get(gateway.url + "/v1/files/1", headers=bearer(FIRST))  # usage in the answer to a GET is not of this call
+        await client.get(gateway.url + "/v1/files/1", headers=bearer(FIRST))  # usage in the answer to a GET is not that of this call
         await gateway.records(3)
         rows = {row[1:5]: counts for _, row, counts in gateway.gateway.ledger.counters.all_copies()}
         assert gateway.count("lockgate_requests", "/v1/images/*", "up/v1/images/*", "passthrough", "2xx") == 2

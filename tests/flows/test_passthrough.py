@@ -1,4 +1,4 @@
-"""Requests and responses are forwarded byte for byte, with fields that the gateway does not know."""
+"""Requests and responses are forwarded byte for byte, with fields that are unknown to the gateway."""
 
 from __future__ import annotations
 

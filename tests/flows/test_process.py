@@ -166,7 +166,7 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Block until the condition holds. Fails after this many seconds."""
+    """Block until the condition holds. Fail after this many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {seconds} s"

@@ -1,4 +1,4 @@
-"""The wait for a slot of a target (`max_concurrent`) is shown apart from the time at the upstream, in every API."""
+"""The wait for a slot of a target (`max_concurrent`) is shown separately from the time at the upstream, in every API."""
 
 from __future__ import annotations
 

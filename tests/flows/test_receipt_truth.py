@@ -1,4 +1,4 @@
-"""Receipts tell what happened: seeds, stops, usage, account ids, failed attempts, refusals of content."""
+"""Receipts report the facts: seeds, stops, usage, account ids, failed attempts, refusals of content."""
 
 from __future__ import annotations
 

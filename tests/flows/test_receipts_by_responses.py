@@ -1,6 +1,6 @@
 """Receipts of chat completions that go through the Responses API, compared byte by byte with what the upstream got.
 
-The upstream's request is written back as a chat completion by code of its own. Adjustments that only tell the other form
+The upstream's request is written back as a chat completion by code of its own. Adjustments that only report the other form
 are left out, so every other difference must be on the receipt.
 """
 
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 
 
 def tells_only_the_form(adjustment: Json) -> bool:
-    """Return whether an adjustment only tells that the Responses API has another form."""
+    """Return whether an adjustment only reports that the Responses API has another form."""
     to = adjustment.get("to")
     return adjustment.get("why") in FORMS or to in PLACES or str(to).startswith("include: ")
 
@@ -147,7 +147,7 @@ def comparable(source: bytes) -> bytes:
 
 
 def differences(source: bytes, headers: dict[str, str], upstream: Any, adjustments: Adjustments) -> list[str]:
-    """Return the differences that the receipt does not list, and what it lists without reason."""
+    """Return the differences that the receipt does not list, and the adjustments that it lists without reason."""
     about = [each for each in adjustments if not tells_only_the_form(each)]
     chat = SimpleNamespace(body=as_chat(upstream.body), headers=upstream.headers)
     return [*unreported(comparable(source), headers, chat, about), *invented(comparable(source), chat, about)]

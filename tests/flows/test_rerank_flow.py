@@ -24,7 +24,7 @@ RANKED = [2, 0, 3, 1]
 
 
 def on(up: FaultUpstream, kind: str) -> None:
-    """Let the upstream be the strict endpoint of a vendor."""
+    """Make the upstream the strict endpoint of a vendor."""
     up.on("/v1/rerank", script(kind))
 
 

@@ -1,4 +1,4 @@
-"""The Responses API over HTTP: what holds for chat completions holds here, under the names of this API."""
+"""The Responses API over HTTP: the features of chat completions work, under the names of this API."""
 
 from __future__ import annotations
 

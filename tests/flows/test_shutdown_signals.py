@@ -1,4 +1,4 @@
-"""Signals during shutdown: the process exits with code 0, however many arrive and when."""
+"""Signals during shutdown: the process exits with code 0, however many signals arrive and whenever they arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers who leave a target that is silent for long, compared with its own history, show that it is slow."""
+"""Callers that disconnect from a target that is silent for long, compared with its own history, show that the target is slow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILURES = 5
 
 
 class Hands:
-    """A clock for the time that callers wait: the real one, put ahead by `ahead` seconds."""
+    """A clock for the time that callers wait: the real one, set ahead by `ahead` seconds."""
 
     ahead = 0.0
 
@@ -42,7 +42,7 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
 async def leave(
     gateway: Live, up: FaultUpstream, client: httpx.AsyncClient, hands: Hands, after: float, api: Api = CHAT_API, **more: Any
 ) -> None:
-    """Send a call whose caller leaves after some seconds without an answer."""
+    """Send a call whose caller disconnects after some seconds without an answer."""
     before = len(up.requests)
     waiting = asyncio.create_task(post_as(api, client, gateway, **more))
     await eventually(lambda: len(up.requests) > before)

@@ -1,4 +1,4 @@
-"""Stored responses over HTTP: continued, read and deleted by the key that made them, in memory and in Redis."""
+"""Stored responses over HTTP: continued, read and deleted by the key that stored them, in memory and in Redis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNKNOWN = "resp_" + "0" * 32
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a Redis for the tests of this file."""
+    """Return the URL of a Redis for the tests in this file."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.kill()

@@ -21,7 +21,7 @@ from tests.support.redis import RedisServer
 
 
 def wait_for_metrics(admin_url: str, lines: list[str]) -> None:
-    """Wait until the metrics contain all lines. Fails after a minute."""
+    """Wait until the metrics contain all lines. Fail after a minute."""
     deadline = time.monotonic() + 60
     while True:
         text = httpx.get(admin_url + "/metrics", headers=bearer(ADMIN), trust_env=False, timeout=30).text

@@ -70,7 +70,7 @@ async def hang_up(client: Peer) -> None:
 
 
 async def remaining(gateway: Live) -> int:
-    """Return the tokens that a new connection finds, and close it."""
+    """Return the used tokens that a new connection shows, and close it."""
     async with connected(gateway.port, HEAD) as client:
         left = int(client.header("x-ratelimit-remaining-tokens") or "-1")
         if client.status == 101:
@@ -125,7 +125,7 @@ async def test_the_sum_of_all_charges_is_the_reported_usage(
     head = f"store: {shared.url}\nstore_deadline: 10s" if shared is not None else ""
     config = yaml(server, ", limits: { tokens: 1000/day, spend: 1 USD/day }", store=head)
     async with live(config, environ={"UP_KEY": CREDENTIAL}) as gateway:
-        own = 2  # what the connection that asks reserves
+        own = 2  # the reservation of the new connection
         assert await remaining(gateway) == 1000 - own
         async with connected(gateway.port, HEAD) as client:
             await exchange(client, 20)

@@ -1,4 +1,4 @@
-"""How much framing a chunked body may have."""
+"""The amount of framing that a chunked body may have."""
 
 from __future__ import annotations
 

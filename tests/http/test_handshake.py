@@ -1,4 +1,4 @@
-"""Which heads are WebSocket handshakes, and the connection until the handshake is answered."""
+"""Heads that are WebSocket handshakes, and the connection until the handshake is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Host and Origin a listener without keys accepts."""
+"""The Host and Origin that a listener without keys accepts."""
 
 from __future__ import annotations
 

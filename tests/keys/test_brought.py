@@ -1,4 +1,4 @@
-"""Which credentials a key lets its callers bring."""
+"""The credentials that a key lets its callers bring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The states of limits as JSON: amounts in their unit, reserved apart from used, and the moment of the reset."""
+"""The states of limits as JSON: amounts in their unit, reserved amounts apart from used ones, and the time of the reset."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ async def several(stack: AsyncExitStack, up: FaultUpstream, redis: RedisServer, 
 
 
 async def refused_within(calls: Callable[[], Any], status: int, seconds: float) -> float:
-    """Wait until every response has the status. Return the seconds that took."""
+    """Wait until every response has the status. Return the seconds that this took."""
     began = time.monotonic()
     while True:
         answers = await calls()

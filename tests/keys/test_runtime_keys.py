@@ -1,4 +1,4 @@
-"""Run-time keys as one process knows them: loaded at the start, updated by polling, kept during an outage."""
+"""Run-time keys in one process: loaded at the start, updated by polling, kept during an outage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
 
 
 class FailingStore(MemoryKeyStore):
-    """A store that can be made to fail, as a Redis that restarts."""
+    """A store that can be made to fail, like a Redis that restarts."""
 
     is_volatile = False
     fails = False

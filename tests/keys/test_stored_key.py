@@ -1,4 +1,4 @@
-"""Run-time keys as they are stored: keys of older versions are read, and new ones are written so that those read them."""
+"""Run-time keys as they are stored: keys of older versions are read, and new keys are written so that older versions can read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures and times of tokens: which are accepted, and with which error the others are rejected."""
+"""Signatures and times of tokens: accepted ones, and the errors for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models a virtual key allows."""
+"""The models that a virtual key allows."""
 
 from __future__ import annotations
 

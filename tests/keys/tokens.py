@@ -1,4 +1,4 @@
-"""A gateway's side of signed tokens without a network: issuers whose key set is given, and what they accept."""
+"""A gateway's side of signed tokens without a network: issuers whose key sets are given, and the tokens that are accepted."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ async def leave(client: httpx.AsyncClient, gateway: Live, up: FaultUpstream, *, 
     if not stream:
         asking = asyncio.create_task(call(client, gateway))
         await up.wait_for(lambda up: len(up.requests) == 1)
-        await asyncio.sleep(after)  # so that the gateway notices the disconnect
+        await asyncio.sleep(after)  # so that the gateway detects the disconnect
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     else:

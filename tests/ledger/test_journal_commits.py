@@ -1,4 +1,4 @@
-"""The commits of a journal: what each one writes, and when the next one follows. The disk is that of another test."""
+"""The commits of a journal: the content of each commit, and the time of the next one. The disk is that of another test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDER = Path("/journals")
 
 
 class Writes(Journal):
-    """A journal without a file. `take` returns what the writer thread would have got."""
+    """A journal without a file. `take` returns the bytes that the writer thread would have received."""
 
     def __init__(self, **settings: Any) -> None:
         self.counters, self.spent, self.reports = UsageCounters("me"), SettledSpend("me"), list[str]()
@@ -49,7 +49,7 @@ class Writes(Journal):
         self.spent.add(*BUDGET, cost)
 
     def costs(self, error: str = "") -> tuple[str, int, int] | None:
-        """Commit. Return how, and the cost and the spend in the file."""
+        """Commit. Return whether the file was replaced or appended to, and the cost and the spend in it."""
         if (taken := self.take(error)) is None:
             return None
         assert taken[1].damaged == 0
@@ -57,7 +57,7 @@ class Writes(Journal):
 
 
 class Clock:
-    """Takes the place of the event loop: keeps what is scheduled."""
+    """Takes the place of the event loop, and keeps the scheduled calls."""
 
     def __init__(self, journal: Journal) -> None:
         self.delays: list[float] = []

@@ -1,4 +1,4 @@
-"""Journal files: which are abandoned, and which temporary files are removed."""
+"""Journal files: abandoned files, and temporary files that are removed."""
 
 from __future__ import annotations
 

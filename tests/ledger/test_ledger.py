@@ -54,7 +54,7 @@ PRICE = TokenPrice(10 * 10**6, 100 * 10**6, 5 * 10**6)
 
 
 class Recorded:
-    """A journal that keeps what the ledger tells it."""
+    """A journal that records the calls of its methods."""
 
     errors = 3
 

@@ -45,7 +45,7 @@ KINDS = {
 
 
 class Oracle:
-    """What the upstream bills for what it has sent."""
+    """The amount that the upstream bills for the part of an answer that it has sent."""
 
     def __init__(self) -> None:
         self.seen: set[int] = set()
@@ -66,7 +66,7 @@ class Oracle:
         )
 
     async def answer(self, exchange: Exchange) -> None:
-        """Answer as the text of the request says. A second attempt of the same call always succeeds."""
+        """Answer as the text of the request specifies. A second attempt of the same call always succeeds."""
         found = CASE.search(exchange.request.body)
         assert found is not None, exchange.request.body
         kind, number, prompt, words = found[1].decode(), int(found[2]), int(found[3]), int(found[4])
@@ -176,7 +176,7 @@ async def call(port: int, oracle: Oracle, number: int, draw: random.Random) -> N
 
 
 async def at_work(client: FaultClient, upstream: asyncio.Event) -> None:
-    """Wait until the upstream has received the call. Fails with the gateway's response if that arrives first."""
+    """Wait until the upstream has received the call. Fail with the gateway's response if that arrives first."""
     answer = asyncio.create_task(client.answer(within=60))
     arrived = asyncio.create_task(upstream.wait())
     done, waiting = await asyncio.wait((answer, arrived), return_when=asyncio.FIRST_COMPLETED)

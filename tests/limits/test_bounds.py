@@ -35,13 +35,13 @@ TARGETS = (Target("a/x", "a", providers.get("openai-compatible"), "x", "http://x
 
 
 def call(operation: Operation = "chat", **fields: Any) -> Call:
-    """A call with this body."""
+    """Return a call with this body."""
     raw = msgspec.json.encode(fields)
     return Call(operation, f"/v1/{operation}", body=Body(raw), body_bytes=len(raw))
 
 
 def added(one: Call) -> int:
-    """Return what the bound of the prompt adds to the size of the body."""
+    """Return the number of tokens that the bound of the prompt adds to the size of the body."""
     return max_prompt_tokens(one, TARGETS) - one.body_bytes
 
 
@@ -91,7 +91,7 @@ def test_content_without_a_bound_is_refused_with_its_place(part: dict[str, Any])
 
 
 def bound_of(part: dict[str, Any], targets: Sequence[Target]) -> int:
-    """Return the bound of a message with this part, without the bytes of the data and what every message adds."""
+    """Return the bound of a message with this part, without the bytes of the data and the tokens that every message adds."""
     one = call(messages=[{"role": "user", "content": [part]}])
     text = msgspec.json.encode(one.body.get("messages")) if one.body is not None else b""
     written = max((len(value) for value in re.findall(rb'"([^"]*)"', text)), default=0)

@@ -1,4 +1,4 @@
-"""The gauges of budgets: follow settlement, show reserved amounts apart, exclude users, start each period at zero."""
+"""The gauges of budgets follow settlement, show reserved amounts separately, exclude users, and start each period at zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What enforcement reserves before a call, and what it settles afterwards."""
+"""The amounts that enforcement reserves before a call and settles afterwards."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def limits_in(store: Store) -> Limits:
 
 
 async def reserved(call: Call, *limits: Limit, targets: Sequence[Target] = (X, Y)) -> Costs:
-    """Return what a call reserves under these limits."""
+    """Return the amounts that a call reserves under these limits."""
     store = Store()
     await limits_in(store).admit(call, limits, targets)
     assert call.reservation is not None
@@ -224,7 +224,7 @@ def attempt(usage: Usage | None = None, target: Target = X, **fields: Any) -> At
 
 
 async def settled(call: Call, *limits: Limit, reserve: Costs | None = None) -> Costs:
-    """Return what is settled for a call that was admitted under these limits."""
+    """Return the amounts that are settled for a call that was admitted under these limits."""
     store = Store()
     enforced = limits_in(store)
     attempts, call.attempts = call.attempts, []

@@ -1,4 +1,4 @@
-"""A refusal that is only due to calls in flight says so, with a short wait."""
+"""A refusal that is only due to calls in flight states this, with a short wait."""
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
-"""Limits and bills count what the provider counts: images by their pixels, and texts of any length by their tokens."""
+"""Limits and bills use the provider's counts: images by their pixels, and texts of any length by their tokens."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from typing import Any
 
 import httpx
 import pytest
+import toktok
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER
+from gateway.tokens.quick_count import QuickCount, SlowTextError
 from gateway.tokens.tokenizer import Tokenizer
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import Live, eventually, live
@@ -108,19 +111,32 @@ async def test_only_short_texts_are_counted_on_the_event_loop(
 ) -> None:
     sizes: list[int] = []
     async with serving(up, "tokens: 2M/min") as gateway:
-        replaced, count = SHARED_COUNTER._usable["o200k_base"]
-        loop = asyncio.get_running_loop()
+        count = SHARED_COUNTER._quick["o200k_base"]
 
         def recorded(texts: list[str]) -> list[int]:
-            if asyncio._get_running_loop() is loop:
-                sizes.append(sum(len(text.encode()) for text in texts))
+            sizes.append(sum(len(text.encode()) for text in texts))
             return count(texts)
 
-        monkeypatch.setitem(SHARED_COUNTER._usable, "o200k_base", (replaced, recorded))
+        monkeypatch.setitem(SHARED_COUNTER._quick, "o200k_base", recorded)
         for length in (100, 10_000, MAX_INLINE_BYTES + 1, 90_000, 410_000):
             assert (await ask(client, gateway, english(length) + str(length))).status_code == 200
     assert max(sizes) <= MAX_INLINE_BYTES
     assert len(sizes) == 2
+
+
+async def test_a_short_text_of_many_unknown_words_takes_its_tokens_from_a_limit(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    """The tokenizer process counts it."""
+    text = " ".join("".join(random.Random(at).choices("bcdfghjklm", k=9)) for at in range(900))
+    with pytest.raises(SlowTextError):
+        QuickCount("o200k_base")([text])
+    async with serving(up, "tokens: 200k/min") as gateway:
+        answer = await ask(client, gateway, text)
+        tokenized = await client.post(
+            gateway.url + "/tokenize", json={"model": "m", "prompt": text}, headers={"authorization": f"Bearer {TOKEN}"}
+        )
+    tokens = toktok.batch_count([text], "o200k_base")[0]
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) == 200_000 - tokens - 7 - 100
+    assert tokenized.json()["count"] == tokens
 
 
 @pytest.mark.parametrize("limited", [True, False])
@@ -190,8 +206,9 @@ async def test_count_endpoints_count_images_by_their_pixels(up: FaultUpstream, c
 async def test_an_encoding_that_no_limit_needs_is_not_loaded_into_the_gateway(
     up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loading it would stop the event loop for half a second."""
+    """Loading the encoding would block the event loop for half a second."""
     monkeypatch.setattr(SHARED_COUNTER, "_usable", {})
+    monkeypatch.setattr(SHARED_COUNTER, "_quick", {})
     async with serving(up) as gateway:
         headers = {"authorization": f"Bearer {TOKEN}"}
         text = await client.post(gateway.url + "/tokenize", json={"model": "m", "prompt": "Hello, world!"}, headers=headers)
@@ -199,7 +216,7 @@ async def test_an_encoding_that_no_limit_needs_is_not_loaded_into_the_gateway(
         ids = {"model": "m", "tokens": text.json()["tokens"]}
         again = await client.post(gateway.url + "/detokenize", json=ids, headers=headers)
     assert (text.json()["count"], messages.json()["count"], again.json()["prompt"]) == (4, 4 + 7, "Hello, world!")
-    assert SHARED_COUNTER._usable == {}
+    assert SHARED_COUNTER._usable == SHARED_COUNTER._quick == {}
 
 
 async def test_a_request_that_only_the_vendor_understands_is_counted_by_its_contents(

@@ -1,4 +1,4 @@
-"""What callers learn of their limits: errors in OpenAI's words and rate-limit headers."""
+"""The information that callers get about their limits: errors in OpenAI's words and rate-limit headers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HOUR, MINUTE, SECOND = (Limit("key:app", "tokens", 10, window) for window in ("h
 
 
 def told(refusal: Refusal) -> float:
-    """Return the seconds that the error of a refusal tells, by its most precise header."""
+    """Return the seconds that the error of a refusal states in its most precise header."""
     headers = dict(refusal_error(refusal).headers)
     assert int(headers[b"retry-after"]) == max(1, math.ceil(int(headers[b"retry-after-ms"]) / 1000))
     return int(headers[b"retry-after-ms"]) / 1000
@@ -56,7 +56,7 @@ def test_retry_times_are_spread_over_a_tenth() -> None:
     ("limit", "wait", "reset", "most"),
     [
         (HOUR, 1000.0, 1010.0, 1010.0),  # never later than the reset
-        (HOUR, 59.0, 3000.0, 60.0),  # never pushed over what clients accept
+        (HOUR, 59.0, 3000.0, 60.0),  # never extended beyond the wait that clients accept
         (HOUR, 60.0, 3000.0, 60.0),
         (HOUR, 61.0, 3000.0, 67.2),
         (HOUR, 3630.0, 3630.0, 3600.0),

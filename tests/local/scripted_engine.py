@@ -1,6 +1,6 @@
 """An engine library that follows a script, for failures that the real engine cannot be made to show.
 
-A test copies this file beside its child as `xllamacpp.py`. LC_ENGINE says what to do once it serves: grow, or block.
+A test copies this file beside its child as `xllamacpp.py`. LC_ENGINE selects the behaviour of the library once it serves: grow, or block.
 The process, its memory, its socket and its signals are real.
 """
 

@@ -1,4 +1,4 @@
-"""How a GGUF file declares its pooling: read from headers made here, and used by the real engine."""
+"""The pooling that a GGUF file declares: read from headers made here, and used by the real engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""providers.local.process, child and rules: what the child inherits, when it refuses to start, and the engine's own rules."""
+"""providers.local.process, child and rules: the environment that the child inherits, refused starts, and the engine's own rules."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ async def gateway(bundled_model: Path) -> AsyncIterator[Live]:
 
 
 async def ask(gateway: Live, api: Api, *, stream: bool, **more: Any) -> Told:
-    """Return what the caller of an API reads."""
+    """Return the answer that the caller of an API reads."""
     if stream:
         more |= {"stream": True, "stream_options": {"include_usage": True}}
     async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, trust_env=False, timeout=120) as client:
@@ -69,14 +69,14 @@ async def ask(gateway: Live, api: Api, *, stream: bool, **more: Any) -> Told:
 
 
 def meaning(told: Told, api: Api | None = None) -> Any:
-    """Return what must be the same. With an API, parameters of chat completions get its names."""
+    """Return the parts that must be the same. With an API, parameters of chat completions get its names."""
     assert told.receipt is not None
     assert told.tokens is not None
     name = api.param if api is not None else str
     changed = [
         (name(each["param"]), each["action"])
         for each in told.receipt["adjustments"]
-        if each["param"] != "stream_options"  # only chat completions have to ask for usage
+        if each["param"] != "stream_options"  # only chat completions have to request usage
         and (each["param"], each["action"]) != ("max_output_tokens", "rename")
     ]
     tokens = told.tokens._replace(cached=0)  # a repeated prompt is in the engine's cache

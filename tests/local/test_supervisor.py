@@ -43,7 +43,7 @@ async def running(options: LocalOptions = SHORT, expected: str = "ready", **sett
 
 
 async def until(what: Callable[[], bool], within: float = 30.0) -> float:
-    """Wait until `what` is true. Return how long that took."""
+    """Wait until `what` is true. Return the seconds that this took."""
     began = time.monotonic()
     while not what():
         assert time.monotonic() - began < within, "it did not happen in time"

@@ -1,4 +1,4 @@
-"""Tokens of the local engine: the same count wherever a caller asks, and ids that turn into the text again."""
+"""Tokens of the local engine: the same count in every API, and ids that are converted back to the text."""
 
 from __future__ import annotations
 

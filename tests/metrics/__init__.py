@@ -1,1 +1,1 @@
-"""What is counted, shown, traced and logged."""
+"""Tests of the metrics."""

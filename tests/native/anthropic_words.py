@@ -15,7 +15,7 @@ ERRORS = {"fail with 429": ("rate_limit_error", 429), "fail with 503": ("overloa
 
 
 async def answer_in_words(exchange: Exchange) -> None:
-    """Answer "w0 w1 ..." or as the text of the request asks, as JSON or as a stream."""
+    """Answer "w0 w1 ...", or as the text of the request specifies, as JSON or as a stream."""
     request = exchange.request
     text = request.body.decode()
     wrong = fake.problem(request)

@@ -1,4 +1,4 @@
-"""A conversation that another provider began goes on at a provider that gets the caller's own request."""
+"""A conversation that another provider began continues at a provider that gets the caller's own request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a notification is due: thresholds of budgets by period, targets that go down and recover."""
+"""The conditions under which a notification is due: thresholds of budgets by period, targets that go down and recover."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def spent(dollars: float, limit: Limit = BUDGET, reserved: float = 0.0, reset_s:
 
 
 class Budgets:
-    """A watch of budgets, and what it sent."""
+    """A watch of budgets, and the notifications that it sent."""
 
     def __init__(self, **more: Any) -> None:
         self.sent: list[Notification] = []
@@ -117,7 +117,7 @@ async def test_events_that_are_not_wanted_and_budgets_of_zero_are_not_sent() -> 
 
 
 class Targets:
-    """A watch of the target p/m, and what it sent."""
+    """A watch of the target p/m, and the notifications that it sent."""
 
     def __init__(self, **more: Any) -> None:
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""Schemas of requests accept what the gateway accepts, and reject what it rejects, field by field."""
+"""Schemas of requests accept the values that the gateway accepts, and reject all others, field by field."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ DEEPER = {
         "stream_options",
     },
 }
-"""Fields whose translation checks more than their schema says."""
+"""Fields whose translation checks more than their schema states."""
 PAIRS = {
     "best_of",
     "n",
@@ -140,7 +140,7 @@ def test_schema_rejects_no_field_that_the_gateway_accepts(api: str) -> None:
         (name, value)
         for name in names
         for value in VALUES
-        if (api, name, value) != ("messages", "max_tokens", 0)  # only Anthropic accepts it, which the description says
+        if (api, name, value) != ("messages", "max_tokens", 0)  # only Anthropic accepts it, as the description states
         and not validator.is_valid(bad := {**body, name: value}) and accepts(dialect, bad)
     ]
     assert rejected == []

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, used as a person would, at gateways with the local model and scripted providers.
+"""The page in headless Chromium, used as a person would use it, at gateways with the local model and scripted providers.
 
 PICTURES=1 writes the pictures of the documents: PICTURES=1 .venv/bin/python -m pytest -m prove tests/page
 """
@@ -54,7 +54,7 @@ async def browse(scenario: str, url: str, folder: Path, **args: Any) -> dict[str
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    """Start `lockgate serve --demo` for all tests of this file; its local engine is ready. The last test breaks its providers."""
+    """Start `lockgate serve --demo` for all tests in this file; its local engine is ready. The last test breaks its providers."""
     running = RunningGateway(None, tmp_path_factory.mktemp("demo"), args=("--demo",))
     try:
         running.wait_ready(120)

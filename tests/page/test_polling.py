@@ -1,4 +1,4 @@
-"""What an open page costs a gateway that serves 2,000 streams."""
+"""The cost of an open page for a gateway that serves 2,000 streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw paths of passed calls: what is refused, what is sent, and addresses in responses."""
+"""Raw paths of passed calls: refused paths, the paths that are sent, and addresses in responses."""
 
 from __future__ import annotations
 

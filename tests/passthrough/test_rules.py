@@ -1,4 +1,4 @@
-"""The rules of `passthrough`: which pattern a raw path matches."""
+"""The rules of `passthrough`: the pattern that a raw path matches."""
 
 from __future__ import annotations
 

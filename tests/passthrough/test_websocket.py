@@ -38,7 +38,7 @@ def test_the_usage_of_a_realtime_response_is_read() -> None:
 
 
 class FakeTransport:
-    """A transport that records what is done with it."""
+    """A transport that records the calls of its methods."""
 
     def __init__(self) -> None:
         self.written = b""

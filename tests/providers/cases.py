@@ -30,7 +30,7 @@ Case = dict[str, Any]
 
 
 class Sent(NamedTuple):
-    """What is sent upstream, or the refusal."""
+    """The request that is sent upstream, or the refusal."""
 
     url: str = ""
     headers: Mapping[str, str] = MappingProxyType({})

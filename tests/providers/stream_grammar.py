@@ -1,4 +1,4 @@
-"""The grammar of docs/streams.md: what every caller's stream keeps, whatever the upstream sends."""
+"""The grammar of docs/streams.md: the guarantees for every caller's stream, whatever the upstream sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function
 
 
 class Message:
-    """What a client assembles from the deltas of one choice."""
+    """The message that a client assembles from the deltas of one choice."""
 
     def __init__(self) -> None:
         self.text = self.reasoning = ""

@@ -1,4 +1,4 @@
-"""Streams of all provider types in the forms in which their vendors send them, and the answer that each of them is.
+"""Streams of all provider types in the forms in which their vendors send them, and the answer that each of them contains.
 
 The forms are those of the vendors' packages and of public reports (`wires.py` has the plain ones).
 """

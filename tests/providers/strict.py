@@ -27,7 +27,7 @@ def _matrix() -> Facts:
 
 @cache
 def facts_of(server: str) -> Facts:
-    """Return the facts of one server: its fields with their bounds, and what parameters.yaml cannot express."""
+    """Return the facts of one server: its fields with their bounds, and the facts that parameters.yaml cannot express."""
     extra: Facts = read_fixture("strict-servers.yaml")[server]
     bounds: dict[str, Facts] = {"model": {}, "messages": {}, "stream": {}}
     for canonical, row in _matrix().items():

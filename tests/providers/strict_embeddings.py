@@ -13,7 +13,7 @@ from tests.faults.upstream_server import Exchange
 
 
 class StrictEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vendor's endpoint accepts, and the shape of its answers."""
+    """The requests that a vendor's endpoint accepts, and the shape of its answers."""
 
     path: str = "/embeddings"
     fields: str

@@ -1,4 +1,4 @@
-"""Strict servers for conversations: each yields what its vendor refuses in messages, parts, tool calls and tools.
+"""Strict servers for conversations: each yields the faults for which its vendor refuses messages, parts, tool calls and tools.
 
 The facts are in tests/fixtures/strict-messages.yaml, taken from the vendors' packages and from reports. Anthropic's wire is
 checked in code, because its blocks have no counterpart in OpenAI's format.

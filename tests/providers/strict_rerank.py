@@ -11,7 +11,7 @@ from tests.faults.upstream_server import Exchange
 
 
 class StrictReranker(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vendor's endpoint accepts, and the shape of its answers."""
+    """The requests that a vendor's endpoint accepts, and the shape of its answers."""
 
     fields: str = "model query documents top_n"
     shape: str = "results"

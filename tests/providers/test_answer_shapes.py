@@ -1,4 +1,4 @@
-"""JSON answers of OpenAI-like types get OpenAI's shape, as their streams do. An answer that has it keeps its bytes."""
+"""JSON answers of OpenAI-like types get OpenAI's shape, as their streams do. An answer that has this shape keeps its bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT = answer({"content": "A"}, "stop", 2)
 
 
 def decode(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer that the caller gets. It must be what the openai package takes for an answer."""
+    """Return the answer that the caller gets. The openai package must accept it as an answer."""
     target = target_for(kind)
     result: dict[str, Any] = json.loads(target.kind.decode(json.dumps(body).encode(), target, Options()).body)
     ChatCompletion.model_validate(result, strict=True)

@@ -40,7 +40,7 @@ def _streams(case: Case) -> bool:
 
 
 def _reply(case: Case) -> Reply:
-    """Return the upstream's reply. An incomplete one of the vector is completed."""
+    """Return the upstream's reply. An incomplete reply of the vector is completed."""
     source = case["upstream"]
     if "status" in source:
         body = source["text"].encode() if "text" in source else json.dumps(source["json"]).encode()
@@ -99,7 +99,7 @@ def _may_retry(response: httpx.Response) -> bool:
 
 
 def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
-    """Return what the expectations of the vectors describe, as the caller sees it."""
+    """Return the properties that the expectations of the vectors describe, as the caller sees them."""
     seen: dict[str, Any] = {"status": response.status_code, "retry": _may_retry(response)}
     if _streams(case):
         chunks = chunks_of(response)

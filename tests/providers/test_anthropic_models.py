@@ -1,4 +1,4 @@
-"""providers.anthropic.models, thinking and schemas: what each of Claude's models takes, alone and together."""
+"""providers.anthropic.models, thinking and schemas: the parameters that each of Claude's models accepts, alone and together."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ BOUNDED = {
 
 
 def adapted_format(schema: Any, *, strict: bool = False, model: str = "claude-sonnet-4-5") -> tuple[Any, dict[str, str], Any]:
-    """Return what is sent, the actions on response_format and the check of the answer."""
+    """Return the body that is sent, the actions on response_format and the check of the answer."""
     source = {
         "messages": [{"role": "user", "content": "Hi"}],
         "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},

@@ -1,4 +1,4 @@
-"""Properties of any conversation: the vendor takes what is sent, and what is not sent is reported, refused or empty."""
+"""Properties of any conversation: the vendor accepts the content that is sent, and all other content is reported, refused or empty."""
 
 from __future__ import annotations
 

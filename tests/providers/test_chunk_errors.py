@@ -1,4 +1,4 @@
-"""Chunks that report an error are recognized, wherever the error stands in them."""
+"""Chunks that report an error are recognized, wherever the error is in them."""
 
 from __future__ import annotations
 

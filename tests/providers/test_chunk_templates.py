@@ -1,4 +1,4 @@
-"""Conversion by template gives what decoding each chunk would give."""
+"""Conversion by template gives the same result as decoding each chunk."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_our_providers_pass_all_conformance_checks(kind: str) -> None:
 
 
 class Careless(OpenAICompatible):
-    """Violates every rule that the checks know."""
+    """Violates every rule of the checks."""
 
     always_streams = 1  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""What vendors refuse in a conversation as a whole is repaired, or refused before anything is sent."""
+"""A conversation that a vendor would refuse as a whole is repaired, or refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def result(id: str, text: str = "21") -> dict[str, Any]:
 
 
 def claude(*messages: dict[str, Any], strict: bool = False, **more: Any) -> Adapted:
-    """Adapt a conversation for Anthropic, and check that its server takes it."""
+    """Adapt a conversation for Anthropic, and check that its server accepts it."""
     adapted = adapt("anthropic", {"messages": list(messages), **more}, model=MODEL, strict=strict)
     assert message_objections("anthropic", adapted.sent) == []
     return adapted

@@ -1,4 +1,4 @@
-"""A conversation begun at any provider goes on at any other: with tools, reasoning and images, in lenient and strict mode."""
+"""A conversation begun at any provider continues at any other: with tools, reasoning and images, in lenient and strict mode."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 IDS = {"anthropic": "toolu_01AbC", "gemini": "function-call-1234567890123456789012345678901234", "ollama": "call.1", "mistral": "abcDEF123"}
 CALL_FIELDS: dict[str, dict[str, Any]] = {"gemini": {"extra_content": SIGNED}, "mistral": {"index": 0}, "together": {"index": 0}}
 TASKS = ("text", "tools", "image", "custom", "image result", "two results", "legacy")
-"""What the conversation is about. All but the first need tools, or images, or both."""
+"""The features that a conversation uses. All but the first need tools, or images, or both."""
 NO_TOOLS = {"goodfire"}
 MODELS = {"groq": "openai/gpt-oss-120b", "anthropic": "claude-sonnet-4-5", "openai": "gpt-4.1", "deepseek": "deepseek-v4-pro"}
 
@@ -84,7 +84,7 @@ def origins(task: str) -> list[str]:
 
 
 def is_refused(kind: str, task: str) -> bool:
-    """Return whether the vendor lacks what the conversation needs."""
+    """Return whether the vendor lacks a feature that the conversation needs."""
     return task not in ("text", "image") and kind in NO_TOOLS
 
 
@@ -97,7 +97,7 @@ def texts_of(value: Any) -> list[str]:
 
 
 def check(kind: str, request: dict[str, Any], result: Adapted) -> None:
-    """The vendor accepts the request, and every text of the caller is in it or its loss is reported."""
+    """Check that the vendor accepts the request, and that every text of the caller is in it or reported as lost."""
     assert message_objections(kind, result.sent, MODELS.get(kind, "example")) == []
     sent = "\n".join(texts_of(result.sent))
     texts = ["Be brief.", "Sunny.", "21 degrees" if {"tools", "functions"} & set(request) else "Thanks."]

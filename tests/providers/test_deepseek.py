@@ -1,4 +1,4 @@
-"""providers.deepseek: which reasoning efforts pass, and what the others become."""
+"""providers.deepseek: the reasoning efforts that pass, and the replacements of the others."""
 
 from __future__ import annotations
 

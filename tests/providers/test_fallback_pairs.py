@@ -1,4 +1,4 @@
-"""A conversation that one vendor began goes on at any other one over HTTP, when the first one fails."""
+"""A conversation that one vendor began continues at any other one over HTTP when the first one fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def config(url: str) -> str:
 
 
 class Vendors:
-    """The servers of all vendors. One of them is down; the others refuse what the vendor refuses."""
+    """The servers of all vendors. One of them is down; the others refuse the requests that their vendors refuse."""
 
     def __init__(self) -> None:
         self.down = ""
@@ -76,7 +76,7 @@ async def serving(vendors: tuple[Vendors, Upstream]) -> AsyncIterator[Live]:
 
 
 async def go_on(client: httpx.AsyncClient, first: str, second: str, task: str, *, stream: bool) -> str | None:
-    """Return what is wrong with the answer to a conversation that `first` began, if it is down and `second` is next."""
+    """Return the fault of the answer to a conversation that `first` began, if it is down and `second` is next."""
     request = {**conversation(first, task), "model": f"{first}.{second}", "stream": stream}
     response = await client.post("/chat/completions", json=request, headers=RECEIPT)
     if stream and response.status_code == 200:

@@ -20,7 +20,7 @@ MODELS = {"anthropic": "claude-sonnet-4-5", "deepseek": "deepseek-chat"}
 
 
 def model_of(kind: str) -> str:
-    """Return a model that takes tools and a forced choice."""
+    """Return a model that accepts tools and a forced choice."""
     return MODELS.get(kind, "example")
 
 

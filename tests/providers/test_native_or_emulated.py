@@ -1,4 +1,4 @@
-"""Which providers get a list of seeds, `n` or a prompt limit, and where the gateway emulates them.
+"""Lists of seeds, `n` and prompt limits: the providers that get them, and those for which the gateway emulates them.
 
 A strict server accepts only fields of its facts, so a field that arrives there is native.
 """

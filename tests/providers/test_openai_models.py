@@ -1,4 +1,4 @@
-"""providers.openai: what each family of models takes, alone and together."""
+"""providers.openai: the parameters that each family of models accepts, alone and together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pass` of a provider: fields that reach the upstream unchanged, whatever its rules say."""
+"""`pass` of a provider: fields that reach the upstream unchanged, whatever its rules are."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ SHAPES: dict[str, tuple[list[Event], tuple[str, str, list[list[str]], str]]] = {
 
 
 def options() -> Options:
-    """Return the options of a stream that takes the Responses API."""
+    """Return the options of a stream that is sent through the Responses API."""
     chosen = Options(stream=True)
     adapt_with("openai", {"tools": [WEATHER], "stream": True}, chosen, model=MODEL)
     return chosen

@@ -21,7 +21,7 @@ FUNCTIONS_ONLY = [(name, value) for name, value in ANSWERS if "custom_tool_call"
 
 
 def adapted_options() -> Options:
-    """Return the options of a call that takes the Responses API."""
+    """Return the options of a call that is sent through the Responses API."""
     options = Options(stream=True)
     body = Body(b'{"messages":[{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"f"}}],"stream":true}')
     TARGET.kind.adapt(body, TARGET, options)

@@ -1,4 +1,4 @@
-"""providers.responses_wire: which calls take the Responses API, and what is sent there."""
+"""providers.responses_wire: the calls that are sent through the Responses API, and their requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
 
 
 def send(request: dict[str, Any], model: str = "gpt-5.6", **settings: Any) -> Adapted:
-    """Adapt a request that takes the Responses API, and check that the API takes it."""
+    """Adapt a request that is sent through the Responses API, and check that the API accepts it."""
     adapted = adapt("openai", request, model=model, **settings)
     assert "messages" not in adapted.sent
     assert response_objections(adapted.sent, reasons=family_of(model) is not None) == []

@@ -1,4 +1,4 @@
-"""The description of a structured output reaches the model at every provider that takes structured output."""
+"""The description of a structured output reaches the model at every provider that supports structured output."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ROOTS: dict[str, Any] = {
     "null": {"type": ["object", "null"], "properties": {}},
 }
 STRICT_ROOTS = ["openai", "azure", "groq"]
-"""Providers whose strict mode takes only objects at the root."""
+"""Providers whose strict mode accepts only objects at the root."""
 
 
 def requested(schema: Any, *, strict: bool = True) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def nodes(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def written(dialect: Dialect, schema: Any) -> list[dict[str, Any]]:
-    """Return every schema of what is sent, nothing if the dialect cannot express it."""
+    """Return every schema in the request, or nothing if the dialect cannot express it."""
     try:
         return list(nodes(Simplifier(dialect).simplify(schema)))
     except NotExpressibleError:

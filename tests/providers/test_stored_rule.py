@@ -1,4 +1,4 @@
-"""Who stores a response of the Responses API."""
+"""The rule for `store`: the gateway stores responses, not the vendor."""
 
 from __future__ import annotations
 

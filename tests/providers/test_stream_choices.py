@@ -1,4 +1,4 @@
-"""A choice of a stream has one role and tool calls in OpenAI's form."""
+"""A choice of a stream has one role and tool calls in OpenAI's format."""
 
 from __future__ import annotations
 

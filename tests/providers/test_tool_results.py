@@ -1,4 +1,4 @@
-"""providers.rules.tool_results: one result for each call, with the content that the vendor takes in a tool message."""
+"""providers.rules.tool_results: one result for each call, with the content that the vendor accepts in a tool message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def result(id: str, content: Any) -> dict[str, Any]:
 
 
 def sent(kind: str, messages: list[dict[str, Any]], **more: Any) -> Any:
-    """Adapt a conversation, and check that the vendor takes it."""
+    """Adapt a conversation, and check that the vendor accepts it."""
     adapted = adapt(kind, {"messages": messages}, model=MODELS.get(kind, "example"), tools=True, **more)
     assert message_objections(kind, adapted.sent) == []
     return adapted

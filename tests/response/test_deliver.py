@@ -1,4 +1,4 @@
-"""Each kind of response to one attempt: what the caller gets and what the attempt records, without sockets."""
+"""Each kind of response to one attempt: the answer to the caller and the record of the attempt, without sockets."""
 
 from __future__ import annotations
 

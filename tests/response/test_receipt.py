@@ -1,4 +1,4 @@
-"""The receipt: a header that any structured-field parser reads, and the whole story in the body."""
+"""The receipt: a header that any structured-field parser reads, and the full receipt in the body."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def test_free_text_never_enters_the_header() -> None:
 
 
 def target(name: str) -> Target:
-    """A target of that name."""
+    """Return a target of that name."""
     return Target(name, name.partition("/")[0], providers.get("openai"), name.partition("/")[2], "http://upstream/v1")
 
 
 def call() -> Call:
-    """A call as it stands at the end."""
+    """Return a call in its final state."""
     found = Call("chat", "/v1/chat/completions")
     found.model = "smart"
     adjustments = [Adjustment("temperature", "clamp", 1.7, 1.0, "takes 0 to 1")]

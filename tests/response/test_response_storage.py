@@ -1,4 +1,4 @@
-"""What a call asks of the storage before it is read."""
+"""The requests of a call to the storage of responses before the call is read."""
 
 from __future__ import annotations
 

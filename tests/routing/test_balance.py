@@ -1,4 +1,4 @@
-"""How a split chooses: by weight, the better of two, the cheapest, and the same option for the same session."""
+"""The choice of a split: by weight, the better of two, the cheapest, and the same option for the same session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the router may ask about a call: its session, its maximum cost, and whether a target honours its parameters."""
+"""The properties of a call that the router reads: its session, its maximum cost, and whether a target honours its parameters."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from tests.routing.test_router import backend_of
 from tests.support.each import each
 
 VALUES = {"hedge": HedgeConfig(HedgeDelay(seconds=1.0)), "mirror": MirrorConfig(Ref("a", "shadow"))}
-"""Settings whose value must have the right type here. For every other one, any object will do."""
+"""Settings whose value must have the right type here. For every other setting, any object is sufficient."""
 
 
 def candidate(outer: ModelConfig, inner: ModelConfig) -> Candidate:
-    """The candidate behind a model that leads to another model."""
+    """Return the candidate behind a model that leads to another model."""
     models = {one.name: Model(one.name, one.targets, one) for one in (outer, inner)}
     router = Router(models, backend_of)
     (found,) = router.candidates(router.find(outer.name))

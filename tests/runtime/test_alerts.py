@@ -1,4 +1,4 @@
-"""Alerts that one instance decides from its own metrics."""
+"""Alerts that one instance evaluates from its own metrics."""
 
 from __future__ import annotations
 

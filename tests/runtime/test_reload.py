@@ -1,4 +1,4 @@
-"""Which settings of a changed configuration apply without a restart."""
+"""The settings of a changed configuration that apply without a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callers' listener: it follows the configuration of the moment."""
+"""The callers' listener: it follows the current configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shutdown of a process: what signals request, and that none of them is ever left to its default action."""
+"""The shutdown of a process: the effects of signals, none of which is ever left to its default action."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @pytest.fixture
 def restored_signals() -> Iterator[None]:
-    """Put the test process's own signal handlers back."""
+    """Restore the test process's own signal handlers."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in handlers.items():

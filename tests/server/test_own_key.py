@@ -1,4 +1,4 @@
-"""GET /v1/key: what its holder sees of a key, over the whole application."""
+"""GET /v1/key: the information that the holder of a key gets, over the whole application."""
 
 from __future__ import annotations
 

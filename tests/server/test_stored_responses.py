@@ -1,4 +1,4 @@
-"""The paths of stored responses: prefixes, methods, and what cannot be asked of a stored response."""
+"""The paths of stored responses: prefixes, methods, and unsupported requests for a stored response."""
 
 from __future__ import annotations
 

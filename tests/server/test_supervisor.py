@@ -1,4 +1,4 @@
-"""The supervisor: what it refuses before it starts a worker."""
+"""The refusals of the supervisor before it starts a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A supervisor reads the usage of its workers over their sockets, and learns whether all have answered."""
+"""A supervisor reads the usage of its workers over their sockets, and determines whether all have answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEFORE = UsageRow("2026-11-20", "app", "", "m", "up/mock")
 
 
 def counters_of(incarnation: str, requests: int) -> UsageCounters:
-    """Return counters with usage on two days, and an inherited row that both workers know."""
+    """Return counters with usage on two days, and an inherited row that both workers have."""
     counters = UsageCounters(incarnation)
     counters.add(TODAY, UsageCounts(requests, 2, cost=5))
     counters.add(BEFORE, UsageCounts(7))

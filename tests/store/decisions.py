@@ -1,4 +1,4 @@
-"""Helpers that request decisions from a limiter and read what remains."""
+"""Helpers that request decisions from a limiter and read the remaining amounts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def decide(limiter: RedisLimiter, limit: Limit = HOUR) -> Reservation | Re
 
 
 async def remaining(limiter: RedisLimiter, limit: Limit = HOUR) -> int:
-    """Return what remains of a limit, without charging it."""
+    """Return the remaining amount of a limit, without charging it."""
     decision = await limiter.admit([limit], Costs(requests=0), f"m{next(_ids)}")
     if isinstance(decision, Reservation):
         limiter.settle(decision, Costs(requests=0))

@@ -27,7 +27,7 @@ class Held:
 
 @dataclass
 class Verdict:
-    """A decision: whether the call is admitted, what remains of each limit, and the refusing limit with its wait in microseconds."""
+    """A decision: whether the call is admitted, the remaining amount of each limit, and the refusing limit with its wait in us."""
 
     admitted: bool
     remaining: list[int]
@@ -151,7 +151,7 @@ def _longer(wait: float | None, other: float | None) -> bool:
 
 
 class Course:
-    """A random course of calls: which limits apply, and at which times calls are decided and settled."""
+    """A random course of calls: the limits that apply, and the times at which calls are decided and settled."""
 
     def __init__(self, seed: int, *, goes_back: bool = False) -> None:
         self.draw = random.Random(seed)

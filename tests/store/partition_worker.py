@@ -1,4 +1,4 @@
-"""One process of test_partition_proof: asks for many calls, settles those that are admitted, and records both."""
+"""One process of test_partition_proof: requests many calls, settles those that are admitted, and records both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUESTS, TOKENS = 1500, 30_000
 BIGGEST = 40
 CALLERS = 64
 REST_S = 0.02
-"""Average time between two calls of a caller: a process that is not slowed down asks for 2,500 calls per second."""
+"""Average time between two calls of a caller: a process that is not slowed down requests 2,500 calls per second."""
 DEADLINE_S = 5.0
 """Longer than a busy machine delays a reply, so that only the partitions of the test are outages."""
 NANO_PER_TOKEN = 12_345
@@ -64,7 +64,7 @@ class Worker:
             await asyncio.sleep(draw.random() * 2 * REST_S)
 
     async def run(self) -> dict[str, Any]:
-        """Run all callers until the calls are used up, then wait until the store has everything."""
+        """Run all callers until the calls are used up, then wait until the store has received everything."""
         await self.limiter.start()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
@@ -73,7 +73,7 @@ class Worker:
         limiter = self.limiter
         while not limiter.connections.up or limiter._pending_settlements or limiter._usage_replay._pending:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        await asyncio.sleep(1.0)  # two heartbeats, which publish what is spent
+        await asyncio.sleep(1.0)  # two heartbeats, which publish the spend
         await limiter.stop()
         return {"tokens": self.tokens, "nano": self.nano, "cpu": time.process_time() - began, "errors": limiter.connections.errors}
 

@@ -103,7 +103,7 @@ def _status(limit: Limit, remaining: int) -> Any:
 
 
 def compare(found: Reservation | Refusal, verdict: Verdict, limits: Sequence[Limit], *, in_memory: bool) -> None:
-    """Compare a decision with the model's. The store in memory does not say what calls in flight reserve of tokens."""
+    """Compare a decision with the model's. The store in memory does not report the tokens that calls in flight reserve."""
     assert isinstance(found, Reservation) == verdict.admitted, verdict
     assert [status.remaining for status in found.statuses] == verdict.remaining
     if isinstance(found, Reservation):
@@ -150,7 +150,7 @@ def _settle(course: Course, store: MemoryStore | ScriptStore, model: Model, id: 
 @pytest.mark.search
 async def test_memory_decides_as_the_model() -> None:
     for seed in range(examples(400)):
-        course = Course(seed)  # its clock never goes back
+        course = Course(seed)  # the clock of a course never goes back
         await run(course, MemoryStore(course))
 
 
@@ -172,7 +172,7 @@ async def test_a_stored_budget_opens_again_in_the_next_period(client: Any) -> No
     assert isinstance(found, Reservation)
     store.settle("c", Costs(spend=40), course.now)
     assert await store.used([day], course.now) == [40]
-    assert await store.used([day], course.now - DAY_US) == [40]  # a clock set back opens nothing
+    assert await store.used([day], course.now - DAY_US) == [40]  # setting the clock back reopens no window
     assert await store.used([day], course.now + DAY_US) == [0]
 
 

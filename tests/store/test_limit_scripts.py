@@ -1,4 +1,4 @@
-"""What the scripts of limits leave in Redis and reply, at exact times: repeats, reserved amounts, waits and times to live."""
+"""The effects of the scripts of limits in Redis, and their replies, at exact times: repeats, reserved amounts, waits and times to live."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Process:
         assert run_at(self.client, SETTLE, *script_args.settle_args([(held, actual)], self.spent), now) == 1
 
     def publish(self, limit: Limit, amount: int, reserved: int = -1) -> None:
-        """Publish what this process settled and reserves in the current period of a budget."""
+        """Publish the amounts that this process settled and reserves in the current period of a budget."""
         entry = SpendEntry(self.spent.incarnation, limit.key, limit.slot_at(START), amount)
         run_at(self.client, PUBLISH, *script_args.publish_args([(entry, reserved)]), START)
 

@@ -1,4 +1,4 @@
-"""Reading what is used of limits from Redis: over a connection of its own, with foreign values, and without a server."""
+"""Reading the usage of limits from Redis: over a connection of its own, with foreign values, and without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts of membership at exact times: who is a member, who is missing, and what is held back until when."""
+"""The scripts of membership at exact times: members, missing members, and the shares that are held back for them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Fleet:
         return {name.decode(): int(score) for name, score in self.client.zrange(KEYS[0], 0, -1, withscores=True)}
 
     def told(self) -> dict[str, str]:
-        """Return what the store knows of each member: its divisor, hold-back time and seat."""
+        """Return the stored data of each member: its divisor, hold-back time and seat."""
         return {name.decode(): value.decode() for name, value in self.client.hgetall(KEYS[1]).items()}
 
     def admit(self, limit: Limit, cost: Costs, now: int, lease: int = LEASE) -> list[int]:

@@ -95,7 +95,7 @@ def fullest(results: list[dict[str, Any]], start: int, end: int) -> tuple[int, i
 
 
 def now() -> int:
-    """Return microseconds since 1970 by the system clock, which Redis uses, too."""
+    """Return microseconds since 1970 by the system clock, which Redis uses as well."""
     return time.time_ns() // 1000
 
 

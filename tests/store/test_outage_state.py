@@ -1,4 +1,4 @@
-"""What a process knew before an outage, and what it still admits: states, refusals, and calls that were in flight."""
+"""The calls that a process admits during an outage, given its state before: limits, refusals, and calls that were in flight."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_only_so_many_states_of_limits_are_remembered(monkeypatch: pytest.Monkey
     monkeypatch.setattr(outage_module, "MAX_REMEMBERED_LIMITS", 2)
     limits = [Limit(name, "requests", 30, "min") for name in ("first", "second", "third")]
     outage = OutageLimiter(now=lambda: NOW)
-    for left in (30, 0):  # those that are remembered are still updated
+    for left in (30, 0):  # states that are remembered are still updated
         for limit in limits:
             outage.record_status(limit, left, limit.slot_at(NOW))
     outage.begin(1)

@@ -1,4 +1,4 @@
-"""What one process publishes to the store: its spend and its heartbeats."""
+"""Publications of one process to the store: its spend and its heartbeats."""
 
 from __future__ import annotations
 

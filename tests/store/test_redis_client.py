@@ -1,4 +1,4 @@
-"""redis-py clients for work off the call path."""
+"""redis-py clients for work outside the call path."""
 
 from __future__ import annotations
 

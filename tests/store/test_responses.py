@@ -1,4 +1,4 @@
-"""What holds in every store of responses: owners, expiry, the bound of their size."""
+"""Properties of every store of responses: owners, expiry, and the limit on their size."""
 
 from __future__ import annotations
 

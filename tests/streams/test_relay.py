@@ -1,4 +1,4 @@
-"""A stream between upstream and caller: the very bytes where nothing must change, one law for every chunking."""
+"""A stream between upstream and caller: the same bytes if nothing must change, and the same result for every chunking."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
 def chunk(content: str | None = None, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
-    """One chat.completion.chunk with one choice."""
+    """Return one chat.completion.chunk with one choice."""
     delta = {} if content is None else {"content": content}
     choice = {"index": index, "delta": delta, "finish_reason": finish}
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
 def event(data: dict[str, Any] | bytes | str) -> bytes:
-    """Its event as most servers write it."""
+    """Return the event of a chunk as most servers write it."""
     text = data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else json.dumps(data).encode()
     return b"data: " + text + b"\n\n"
 
@@ -40,7 +40,7 @@ WHOLE = [event(ROLE), event(chunk("one ")), event(chunk("two")), event(chunk(Non
 
 
 def relay(*, usage_asked: bool = False, choices: int = 1) -> Relay:
-    """A relay without a decoder."""
+    """Return a relay without a decoder."""
 
     def fail(data: bytes) -> Failure:
         said = json.loads(data)
@@ -50,7 +50,7 @@ def relay(*, usage_asked: bool = False, choices: int = 1) -> Relay:
 
 
 def run(pieces: Sequence[bytes], *, usage_asked: bool = False, choices: int = 1) -> tuple[bytes, Relay, Failure | None]:
-    """All that is sent for these pieces, and how it ended."""
+    """Return the bytes that are sent for these pieces, the relay, and the failure that ended the stream, if any."""
     one = relay(usage_asked=usage_asked, choices=choices)
     out = b""
     try:
@@ -65,7 +65,7 @@ def run(pieces: Sequence[bytes], *, usage_asked: bool = False, choices: int = 1)
 
 
 def cut(source: bytes, at: list[int]) -> list[bytes]:
-    """The source in non-empty pieces."""
+    """Return the source in non-empty pieces."""
     marks = sorted({0, len(source), *(mark % (len(source) + 1) for mark in at)})
     return [source[begin:end] for begin, end in pairwise(marks)]
 
@@ -114,7 +114,7 @@ streams = st.lists(st.sampled_from(sorted(KINDS)), max_size=14)
 
 
 def events_in(out: bytes) -> list[Any]:
-    """The JSON of what a caller got."""
+    """Return the JSON values in the events that a caller got."""
     assert out == b"" or out.endswith(b"\n\n")
     parts = [part for part in out.replace(b"\r\n", b"\n").split(b"\n\n") if part.strip(b"\n")]
     lines = [line for part in parts for line in part.split(b"\n") if line.startswith(b"data:")]

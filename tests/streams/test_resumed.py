@@ -1,4 +1,4 @@
-"""A transcript of what the caller has, and the chunks of the target that continues it."""
+"""A transcript of the text that the caller has, and the chunks of the target that continues it."""
 
 from __future__ import annotations
 

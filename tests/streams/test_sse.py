@@ -1,4 +1,4 @@
-"""Events out of bytes: any chunking, any line end, nothing else a separator, nothing lost."""
+"""Events from bytes: with any chunking and any line end, only line ends separate lines, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.each import each
 
 
 def parse(pieces: list[bytes]) -> list[Event]:
-    """What a parser makes of the pieces and the end after them."""
+    """Return the events that a parser reads from the pieces and from the end after them."""
     parser = EventParser()
     found = [event for piece in pieces for event in parser.feed(piece)]
     return found + parser.end()
 
 
 def by_the_book(source: bytes) -> list[Event]:
-    """The same input read whole, line by line, as the format's description has it; an unterminated last event counts."""
+    """Return the events of the same input, read line by line as the format's description requires; an unterminated last event counts."""
     found: list[Event] = []
     name, data = "", []
     text = source.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -39,7 +39,7 @@ def by_the_book(source: bytes) -> list[Event]:
 
 
 def cut(source: bytes, at: list[int]) -> list[bytes]:
-    """The source in pieces."""
+    """Return the source in pieces."""
     marks = [0, *sorted(mark % (len(source) + 1) for mark in at), len(source)]
     return [source[begin:end] for begin, end in pairwise(marks)]
 

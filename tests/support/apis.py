@@ -64,11 +64,11 @@ class Api(NamedTuple):
     names: Mapping[str, str]
 
     def read(self, answer: httpx.Response) -> Told:
-        """Return what an answer of any kind says."""
+        """Return the content of an answer of any kind."""
         return self.read_bytes(answer.content, stream=answer.headers["content-type"].startswith("text/event-stream"))
 
     def read_bytes(self, answer: bytes, *, stream: bool) -> Told:
-        """Return what the body of an answer says."""
+        """Return the content of the body of an answer."""
         if stream:
             return self.read_stream(answer)
         decoded: Json = json.loads(answer)
@@ -267,7 +267,7 @@ TRANSLATED = (MESSAGES_API, RESPONSES_API)
 CONVERSATIONS = (CHAT_API, *TRANSLATED)
 ALL = (CHAT_API, COMPLETIONS_API, *TRANSLATED, COHERE_API)
 ALL_CONVERSATIONS = (*CONVERSATIONS, COHERE_API)
-"""The APIs of conversations, with Cohere's, whose errors have only a message."""
+"""The APIs of conversations, including Cohere's, whose errors have only a message."""
 ALL_WAYS = tuple((api, stream) for api in ALL_CONVERSATIONS for stream in (False, True))
 WAYS = tuple((api, stream) for api in CONVERSATIONS for stream in (False, True))
 """Each API with JSON and with a stream."""

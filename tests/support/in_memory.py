@@ -15,7 +15,7 @@ from tests.support.apis import Api
 from tests.support.scripted import EVENTS, JSON, Recorder, ScriptedResponse
 
 Answer = Callable[[dict[str, Any]], list[bytes]]
-"""Returns the pieces of the answer to a request body. They are a stream if the body asks for one."""
+"""Returns the pieces of the answer to a request body. They are a stream if the body requests one."""
 
 
 class FunctionTransport:

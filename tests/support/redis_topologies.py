@@ -162,7 +162,7 @@ class SentinelServers:
         return f"redis+sentinel://127.0.0.1:{self.port}/{self.NAME}/0"
 
     async def form(self) -> None:
-        """Connect the replica and wait until the Sentinel knows it."""
+        """Connect the replica and wait until the Sentinel has found it."""
         await run_command(self.servers[1].address, "REPLICAOF", "127.0.0.1", self.servers[0].port)
         await wait_until(self._formed)
 

@@ -1,4 +1,4 @@
-"""WebSocket peers over plain sockets: frames are written and read here, so that a test sees every byte."""
+"""WebSocket peers over plain sockets: frames are written and read here, so that a test can check every byte."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def xor(payload: bytes, mask: bytes) -> bytes:
 
 
 class Peer:
-    """One end of a connection. `is_client` decides which frames are masked."""
+    """One end of a connection. `is_client` determines which frames are masked."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool) -> None:
         self.reader = reader
@@ -95,7 +95,7 @@ class Peer:
         await self.writer.drain()
 
     async def receive(self) -> Frame:
-        """Return the next frame. Fails unless it is masked exactly if a client sent it."""
+        """Return the next frame. Fail unless it is masked exactly if a client sent it."""
         return await self._within(self._receive())
 
     async def _receive(self) -> Frame:

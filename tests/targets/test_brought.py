@@ -1,4 +1,4 @@
-"""Backends with the credential of a caller: only those of its provider, without headers of our account."""
+"""Backends with the credential of a caller: only those of its provider, without headers of the operator's account."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def health_of(clock: Clock, **cooldown: Any) -> TargetHealth:
 
 
 def fail(health: TargetHealth, failure: Failure = BROKEN, to: Target | None = None) -> str | None:
-    """Make one call that fails. Return the reason of the cooldown that it starts."""
+    """Make one call that fails. Return the reason for the cooldown that it starts."""
     probe = health.start_attempt()
     health.end_attempt(probe)
     return health.record_failure(to or target(), failure, probe=probe)

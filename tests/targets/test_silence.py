@@ -1,4 +1,4 @@
-"""How long a target may be silent: several times what it usually takes, and never less than some seconds."""
+"""The time for which a target may be silent: several times its usual time, and never less than some seconds."""
 
 from __future__ import annotations
 

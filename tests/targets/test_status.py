@@ -1,4 +1,4 @@
-"""Target health as operators see it: every target of the configuration, and several workers merged."""
+"""Target health as shown to operators: every target of the configuration, and several workers merged."""
 
 from __future__ import annotations
 

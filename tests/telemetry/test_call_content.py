@@ -1,4 +1,4 @@
-"""Captured content: what is kept of a request and a response, what is masked, and its bounds."""
+"""Captured content: the kept parts of a request and a response, masked secrets, and the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished call adds to counters and histograms."""
+"""The counters and histograms that a finished call changes."""
 
 from __future__ import annotations
 

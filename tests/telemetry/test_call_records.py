@@ -1,4 +1,4 @@
-"""Call records are written by a thread, in batches; what cannot be written is counted and hurts no call."""
+"""Call records are written by a thread, in batches; lines that cannot be written are counted and affect no call."""
 
 from __future__ import annotations
 

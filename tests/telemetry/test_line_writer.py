@@ -20,7 +20,7 @@ class Disk:
         self.content = b""
 
     def write(self, _descriptor: int, data: memoryview) -> int:
-        """Write what there is room for, as write(2) does."""
+        """Write the bytes for which there is room, as write(2) does."""
         if not self.room:
             raise OSError(28, "No space left on device")
         piece = bytes(data[: self.room])

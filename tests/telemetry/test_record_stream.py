@@ -1,4 +1,4 @@
-"""Call records in Redis: what the stream keeps, its bounds, outages, and copies that queries read."""
+"""Call records in Redis: the content and the limits of the stream, outages, and copies that queries read."""
 
 from __future__ import annotations
 

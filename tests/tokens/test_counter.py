@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, TokenCount, TokenCounter
+from gateway.tokens.quick_count import SlowTextError
 from gateway.tokens.tokenizer import BY_BYTES, FALLBACK, FALLBACK_FACTOR, Tokenizer, tokenizer_for
+from gateway.tokens.tokenizer_process import TokenizerProcess
 from providers.base import Body
 from providers.media.table import MediaRules, media_rules
 from tests.support.pictures import image_part
@@ -179,6 +182,23 @@ async def test_the_event_loop_runs_while_megabytes_are_counted() -> None:
         turns += 1
     assert turns > 3
     assert counting.result().total() > 900_000
+
+
+async def test_only_the_tokenizer_process_loads_the_library() -> None:
+    """Loading it into this process would take 64 MB and stop the event loop for half a second."""
+    process = TokenizerProcess()
+    counter = TokenCounter(lambda tokenizer: pytest.fail("loaded into this process"), process)
+    await counter.load(EXACT)
+    assert counter.is_loaded(EXACT)
+    short = body([{"role": "user", "content": "a short text"}])
+    assert (await counter.count(short, EXACT)).total() == counter.count_now(short, EXACT).total() == 3 + 7
+    assert process._process is None, "it starts when it is first needed"
+    slow = body([{"role": "user", "content": " ".join("".join(random.Random(at).choices("bcdfghjklm", k=9)) for at in range(900))}])
+    with pytest.raises(SlowTextError):
+        counter.count_now(slow, EXACT)
+    assert (await counter.count(slow, EXACT)).total() == shared.count_now(slow, EXACT).total()
+    assert process._process is not None
+    process.stop()
 
 
 async def test_an_invalid_tokenizer_file_is_replaced_by_the_fallback(tmp_path: Path) -> None:

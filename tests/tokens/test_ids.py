@@ -1,4 +1,4 @@
-"""Ids of texts: they are counted as the counter counts them, and turn into the text again."""
+"""Ids of texts: they are counted as the counter counts them, and are converted back to the text."""
 
 from __future__ import annotations
 

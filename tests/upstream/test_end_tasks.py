@@ -1,4 +1,4 @@
-"""Background tasks end, even if what they wait for loses a cancellation."""
+"""Background tasks end, even if the task that they wait for loses a cancellation."""
 
 from __future__ import annotations
 

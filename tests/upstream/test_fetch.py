@@ -1,4 +1,4 @@
-"""One document is fetched: its whole content, or an error that says why not."""
+"""One document is fetched: its whole content, or an error that states the reason."""
 
 from __future__ import annotations
 

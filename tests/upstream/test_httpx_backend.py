@@ -1,4 +1,4 @@
-"""Addresses of the httpx transport: resolved by our resolver and checked before they are connected to."""
+"""Addresses of the httpx transport: resolved by the gateway's resolver and checked before they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies: which one is used, what it can see, and that no request bypasses it."""
+"""Proxies: the choice of a proxy, the data that it can read, and requests that never bypass it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_proxy_is_read_from_the_environment_only_on_request(url: str, enviro
 
 @contextlib.asynccontextmanager
 async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Run a proxy that tunnels every request. Yield its port and what it read in clear text. `greet`: connect or socks5."""
+    """Run a proxy that tunnels every request. Yield its port and the data that it read in clear text. `greet`: connect or socks5."""
     received: list[bytes] = []
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []

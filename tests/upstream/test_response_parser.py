@@ -1,4 +1,4 @@
-"""Parser callbacks for upstream responses: what is rejected, and what decides whether the connection is reused."""
+"""Parser callbacks for upstream responses: rejected responses, and the conditions for reusing the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upstream faults of the fault catalogue, as a transport sees them. Each test is named by its row."""
+"""Upstream faults of the fault catalogue, as handled by a transport. Each test is named by its row."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def fail_to_send(transport: Transport, origin: Origin, model: str = "mock"
 
 
 async def fail_to_read(response: Response) -> tuple[bytes, UpstreamError]:
-    """Return what could be read of a response before it failed, and the error."""
+    """Return the part of a response that was read before it failed, and the error."""
     pieces: list[bytes] = []
 
     async def read_all() -> None:
@@ -259,7 +259,7 @@ async def test_u39_an_early_error_is_returned_and_the_connection_closed(
 ) -> None:
     refusal = b"HTTP/1.1 %d Early\r\ncontent-length: 2\r\n\r\n{}" % code
     up.on("/upload", play(refusal, ending), early=True)
-    # A small request is sent completely before the error arrives; only the upstream knows whether it was read.
+    # A small request is sent completely before the error arrives; only the upstream can determine whether it was read.
     for size in (32 << 20,) if ending is HANG else (200, 32 << 20):
         response = await native.send(origin_of(up), request_for(path="/upload", body=b"x" * size), BRISK)
         assert response.status == code

@@ -1,4 +1,4 @@
-"""Handshakes with upstreams: the accept key, TLS, connections that are given back, and what has no WebSocket."""
+"""Handshakes with upstreams: the accept key, TLS, connections that are given back, and transports without WebSockets."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ SPEND = Dashboard(
         stat(
             "Without a price",
             "short",
-            "Answers and billed attempts of the last hour whose cost is unknown. Set their price under prices: of the provider.",
+            "Answers and billed attempts of the last hour whose cost is unknown. Set the model's prices under prices: of the provider.",
             rare("sum(increase(lockgate_unpriced_usages_total[1h]))"),
             ANY,
         ),

@@ -26,7 +26,7 @@ NORMALIZATION = Dashboard(
         stat(
             "Refused",
             "reqps",
-            "Calls per second that were refused with 4xx because of their parameters.",
+            "Calls per second that were refused with a 4xx because of their parameters.",
             rare(rate("lockgate_requests_total", 'status="4xx", code=~"invalid.*|unsupported.*|context_length.*"')),
         ),
         stat(
@@ -73,7 +73,7 @@ NORMALIZATION = Dashboard(
         Panel(
             "Refusals by code",
             "reqps",
-            "Calls refused with 4xx, by error code.",
+            "Calls refused with a 4xx, by error code.",
             {rare(rate("lockgate_requests_total", 'status="4xx"', "code")): "{{code}}"},
         ),
         stacked(

@@ -115,6 +115,15 @@ PROVIDERS = Dashboard(
                 rare(rate("lockgate_mirrors_total", TARGET, "target, outcome")): "mirror {{target}} {{outcome}}",
             },
         ),
+        Panel(
+            "Cached answers",
+            "reqps",
+            "Lookups in the caches of models, and what was stored after a miss.",
+            {
+                rare(rate("lockgate_cache_lookups_total", "", "model, outcome")): "{{model}} {{outcome}}",
+                rare(rate("lockgate_cache_writes_total", "", "model, outcome")): "write {{model}} {{outcome}}",
+            },
+        ),
         stacked(
             "Ends of streams",
             "reqps",

@@ -37,7 +37,7 @@ export async function api(method, path, body, options) {
   const response = await send(method, path, body, options);
   const text = await response.text();
   let value = null;
-  try { value = JSON.parse(text); } catch { /* not JSON: the status says what happened */ }
+  try { value = JSON.parse(text); } catch { /* not JSON: the status describes the failure */ }
   if (response.status === 401 && path !== "/admin/session") onSignedOut();
   if (!response.ok) throw new ApiError(response.status, value);
   return value;

@@ -1,4 +1,4 @@
-// Break it: make a scripted provider slow, dead or cut its streams, and watch the gateway.
+// Break it: make a scripted provider slow or dead, or cut its streams, and watch the gateway.
 import { api, clock, get, hashOf, html, ms, query, useLive, useLoaded, useState } from "./base.js";
 import { Card, Code, Empty, Failure, Pill } from "./parts.js";
 import { Targets } from "./now.js";

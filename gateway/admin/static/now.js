@@ -1,4 +1,4 @@
-// Now: what the gateway is doing. Charts of the last 15 minutes, targets, routes, alerts, and the configuration.
+// Now: the current state of the gateway. Charts of the last 15 minutes, targets, routes, alerts, and the configuration.
 import { clock, count, get, hashOf, html, moment, ms, percent, plural, seconds, short, usd, useEffect, useLive, useLoaded, useState } from "./base.js";
 import { Card, Chart, Empty, Failure, LongList, Meter, Note, Pill, Route } from "./parts.js";
 

@@ -44,7 +44,7 @@ class CohereChatTranslator:
         return fit_documents(body, target, strict=strict)
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
+        """Return the caller's name for a parameter."""
         return self._names.of(name)
 
     def headers(self, headers: Headers) -> Headers:

@@ -92,7 +92,7 @@ class EmbedTranslator(RerankTranslator):
         return made
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
+        """Return the caller's name for a parameter."""
         if name.startswith("input") and name[5:6] in ("", "["):
             return self._request.source + name[5:]
         return CALLERS_NAMES.get(name, name)

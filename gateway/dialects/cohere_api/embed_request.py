@@ -42,7 +42,7 @@ class EmbedRequest(NamedTuple):
 def translate_request(source: bytes) -> EmbedRequest:
     """Return the embeddings request. Raise BadRequest for an invalid request.
 
-    The gateway's checks of embeddings requests apply to the result, too.
+    The gateway's checks of embeddings requests apply to the result as well.
     """
     body = _decode(source)
     given = [name for name in _ONE_OF if body.get(name) is not None]

@@ -12,7 +12,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def translate_error(body: bytes, request_id: str, callers_name: Callable[[str], str]) -> bytes:
-    """Return Cohere's error, whose message uses the caller's name of the parameter."""
+    """Return Cohere's error, whose message uses the caller's name for the parameter."""
     whole = _decode(body)
     kept = {"gateway": whole["gateway"]} if "gateway" in whole else {}
     error = whole["error"]

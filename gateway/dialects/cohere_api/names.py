@@ -1,4 +1,4 @@
-"""The caller's names of the parameters of a chat completion, for receipts and errors."""
+"""The caller's names for the parameters of a chat completion, for receipts and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Names:
         self._messages: list[Any] = messages if type(messages) is list else []
 
     def of(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
+        """Return the caller's name for a parameter."""
         match = _MESSAGE.fullmatch(name)
         if match is None or int(match[2]) >= len(self._messages):
             return CALLERS_NAMES.get(name, name)

@@ -13,7 +13,7 @@ from gateway.errors import refuse
 from providers.base import Adjustment
 
 NAMES = {"k": "top_k", "p": "top_p", "stop_sequences": "stop"}
-"""Cohere's names of parameters, and the corresponding names in a chat completion. The values are the same."""
+"""Cohere's names for parameters, and the corresponding names in a chat completion. The values are the same."""
 CALLERS_NAMES = {
     **{new: old for old, new in NAMES.items()},
     "reasoning_budget": "thinking.token_budget",

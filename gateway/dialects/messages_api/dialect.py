@@ -62,7 +62,7 @@ class MessagesTranslator:
         return fit_thinking(body, target, strict=strict)
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter. The parameter of `refusal` already has that name."""
+        """Return the caller's name for a parameter. The parameter of `refusal` already has that name."""
         if self.refusal is not None and name == self.refusal.param:
             return name
         return callers_name(name, self._origins) if self._origins else name

@@ -1,4 +1,4 @@
-"""The list of models in Anthropic's form. Source: anthropic 2.14.0 (ModelInfo, ModelListParams, SyncPage)."""
+"""The list of models in Anthropic's format. Source: anthropic 2.14.0 (ModelInfo, ModelListParams, SyncPage)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 
 def to_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one model in Anthropic's form, from its entry in OpenAI's."""
+    """Return one model in Anthropic's format, from its entry in OpenAI's."""
     return {
         "type": "model",
         "id": model["id"],
@@ -26,7 +26,7 @@ def to_model(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_models(names: Sequence[str], query: Mapping[str, str], entry: Callable[[str], Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the requested page of models. `entry` returns the entry of a model in OpenAI's form."""
+    """Return the requested page of models. `entry` returns the entry of a model in OpenAI's format."""
     shown, has_more = page_of(names, query)
     ends = {"first_id": shown[0], "last_id": shown[-1]} if shown else {"first_id": None, "last_id": None}
     return {"data": [to_model(entry(name)) for name in shown], "has_more": has_more, **ends}

@@ -63,7 +63,7 @@ class MessageStream:
         self._receipt = ABSENT
         self.request_id: str | None = None
         self.param: Callable[[str], str] = str
-        """Returns the caller's name of a parameter."""
+        """Returns the caller's name for a parameter."""
         self.receipt: Callable[[msgspec.Raw], Any] = msgspec.Raw
         """Returns a receipt with the caller's names."""
 

@@ -55,7 +55,7 @@ class ResponsesTranslator:
         return [*(self.earlier or ()), *input_items(self._request.input)]
 
     def param(self, name: str) -> str:
-        """Return the caller's name of a parameter of the chat completion."""
+        """Return the caller's name for a parameter of the chat completion."""
         return self._names.of(name) if self._names is not None else name
 
     def headers(self, headers: Headers) -> Headers:
@@ -67,7 +67,7 @@ class ResponsesTranslator:
         return to_response(answer, self._request)
 
     def error(self, status: int, body: bytes) -> bytes:
-        """Return an error with the caller's names of the parameters."""
+        """Return an error with the caller's names for the parameters."""
         return to_error(body, self._names) if self._names is not None else body
 
     def feed(self, events: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Errors and adjustments with the caller's names of the parameters."""
+"""Errors and adjustments with the caller's names for the parameters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Names:
-    """The caller's names of the parameters of one chat completion."""
+    """The caller's names for the parameters of one chat completion."""
 
     __slots__ = ("_given", "_origins", "_tools")
 
@@ -56,7 +56,7 @@ class Names:
         self._tools = tools
 
     def of(self, name: str) -> str:
-        """Return the caller's name of a parameter."""
+        """Return the caller's name for a parameter."""
         if match := _MESSAGE.fullmatch(name):
             return self._in_input(int(match[1]), match[2])
         first = _FIRST.match(name)

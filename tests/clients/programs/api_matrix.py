@@ -215,7 +215,7 @@ def check_images(api):
 
 
 def check_error(api):
-    """Ask with a bad value and for an unknown model: each has its class."""
+    """Send a bad value, and request an unknown model: each error has its own class."""
     bad = [(api.errors.BadRequestError, {"limit": -1})]
     if not ANY_NAME:
         bad.append((api.errors.NotFoundError, {"model": "none"}))
@@ -225,7 +225,7 @@ def check_error(api):
 
 
 def check_abort(api):
-    """Leave a stream after its first text; the next call is answered at once."""
+    """Abort a stream after its first text; the next call is answered at once."""
     assert api.first_of(ENDLESS)
     began = time.monotonic()
     check_json(api)

@@ -13,7 +13,7 @@ PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAD
 
 
 def says(text: Any, **more: Any) -> Any:
-    """Return messages with one of the user."""
+    """Return messages with one user message."""
     return [{"role": "user", "content": text, **more}]
 
 

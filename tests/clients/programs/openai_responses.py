@@ -1,7 +1,7 @@
 """Calls of the Responses API with the openai package: create, stream, parse, tools, images, errors and aborts.
 
-Prints one JSON object. The environment has the address of the gateway (BASE_URL) and a key (KEY). The upstream answers
-by the words of the request: see tests/clients/test_responses_clients.py.
+Prints one JSON object. The environment has the address of the gateway (BASE_URL) and a key (KEY). The upstream's answer
+depends on the words of the request: see tests/clients/test_responses_clients.py.
 """
 
 import asyncio

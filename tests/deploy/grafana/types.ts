@@ -1,4 +1,4 @@
-// Grafana's own types for what deploy/grafana/dashboards holds. Enums are taken by their values, as JSON has them.
+// Grafana's own types for the content of deploy/grafana/dashboards. Enums are taken by their values, as JSON has them.
 import type { Dashboard, DataQuery, GraphFieldConfig, Panel, VariableModel, AnnotationQuery } from '@grafana/schema';
 import type { Options as Stat } from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import type { FieldConfig as StateFields, Options as States } from '@grafana/schema/dist/esm/raw/composable/statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen';

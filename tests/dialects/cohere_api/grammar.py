@@ -7,7 +7,7 @@ from typing import Any
 
 
 def read_stream(stream: bytes) -> dict[str, Any]:
-    """Return the answer of a stream: its id, finish reason, message and usage. Fails if an event is out of order."""
+    """Return the answer of a stream: its id, finish reason, message and usage. Fail if an event is out of order."""
     *lines, done = [event for event in stream.split(b"\n\n") if event and not event.startswith(b":")]
     assert done == b"data: [DONE]"
     events = []

@@ -1,4 +1,4 @@
-"""Receipts and errors of Cohere's chat API have the caller's names of reasoning and content parts."""
+"""Receipts and errors of Cohere's chat API have the caller's names for reasoning and content parts."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 
 
 def passed(pieces: list[bytes]) -> tuple[NativeRelay, bytes]:
-    """Return a relay after these pieces, and what it sent."""
+    """Return a relay after these pieces, and the bytes that it sent."""
     relay = NativeRelay(CohereReader())
     out = b"".join(relay.feed(piece) for piece in pieces)
     return relay, out + relay.end()

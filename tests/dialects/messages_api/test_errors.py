@@ -1,4 +1,4 @@
-"""Errors, headers and lists of models have Anthropic's form."""
+"""Errors, headers and lists of models have Anthropic's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of the events of a response, checked as a strict client would, and requests in short."""
+"""The grammar of the events of a response, checked as a strict client would, and short requests."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _apply(event: dict[str, Any], items: list[dict[str, Any]]) -> None:
 
 
 def _check_item(item: dict[str, Any], seen: dict[str, Any]) -> None:
-    """Check that an item has what its deltas had."""
+    """Check that an item has the content of its deltas."""
     if item["type"] in ("function_call", "custom_tool_call"):
         assert item.get("arguments", item.get("input")) == seen["texts"].get(0, "")
         return

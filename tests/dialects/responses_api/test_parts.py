@@ -1,4 +1,4 @@
-"""Content parts become those of chat messages; what chat lacks is refused or reported."""
+"""Content parts become those of chat messages; parts that a chat completion lacks are refused or reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored responses: the wishes of a request, the items as the API lists them, and their pages."""
+"""Stored responses: the parameters of a request, the items as the API lists them, and their pages."""
 
 from __future__ import annotations
 

@@ -1,0 +1,163 @@
+"""The cached answers of one process: looked up in the store, and made once for equal requests that arrive together.
+
+    look_up     returns a cached answer, or makes the call the leader of the flight of its key
+    Flight      a request in progress. Calls with the same key wait for its answer instead of sending the request again
+    save        stores the whole answer of a call
+
+If the leader fails, or if its answer cannot be cached, the calls that wait for it send their own requests. If its caller
+disconnects, one of them becomes the next leader. A store that fails or is slow counts as empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.cache.control import CacheControl
+from gateway.cache.entry import Entry, read_entry, write_entry
+from gateway.config.cache import CacheBounds
+from gateway.store.errors import StoreUnavailableError
+from gateway.store.responses import Bounds, ResponseStore
+
+LOOKUP_TIMEOUT_S = 0.25
+"""Time after which a lookup counts as a miss."""
+PAUSE_AFTER_TIMEOUT_S = 5.0
+"""Time in which the store is not used after a command that took too long, so that calls do not wait one by one."""
+SAVE_TIMEOUT_S = 1.0
+"""Maximum time for storing one answer."""
+ENTRIES_AT_LEAST = 8
+"""Minimum number of answers for which there is room; the maximum size of an answer follows from it."""
+
+
+class Flight:
+    """A request whose answer other calls with the same key wait for."""
+
+    def __init__(self, flights: dict[str, Flight], key: str) -> None:
+        self._flights = flights
+        self._key = key
+        self._ended = asyncio.Event()
+        self.entry: Entry | None = None
+        self.is_abandoned = False
+        """Whether the caller of the leader disconnected, so that another call has to send the request."""
+        flights[key] = self
+
+    def answer(self, entry: Entry) -> None:
+        """Give the answer to the calls that wait, and to those that arrive before the end of the flight."""
+        self.entry = entry
+        self._ended.set()
+
+    def end(self, *, is_abandoned: bool = False) -> None:
+        """End the flight. If there is no answer, the calls that wait send their own requests. Later calls have no effect."""
+        if self._flights.get(self._key) is self:
+            del self._flights[self._key]
+            self.is_abandoned = is_abandoned and self.entry is None
+            self._ended.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of the flight. Return False if it takes too long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class Lookup(NamedTuple):
+    """The result of a lookup: a cached answer with its age in seconds, or the flight that the call leads, or neither."""
+
+    entry: Entry | None = None
+    age_s: float = 0.0
+    flight: Flight | None = None
+    waited_s: float = 0.0
+    """The time for which the call waited for another call."""
+
+
+class AnswerCache:
+    """The cache of one process, which outlives a reload."""
+
+    def __init__(self, store: ResponseStore, clock: Callable[[], float] = time.time) -> None:
+        """`clock` returns the Unix time."""
+        self._store = store
+        self._clock = clock
+        self._flights: dict[str, Flight] = {}
+        self._paused_until = 0.0
+
+    async def look_up(self, key: str, ttl_s: float, control: CacheControl, timeout_s: float) -> Lookup:
+        """Return the answer of a key if the caller accepts it. Wait at most `timeout_s` for another call.
+
+        The caller of this method must end the flight that it gets.
+        """
+        began, waited_s = time.monotonic(), 0.0
+        max_age_s = min(ttl_s, control.max_age_s)
+        while (flight := self._flights.get(key)) is not None:
+            if not await flight.wait(max(0.0, timeout_s - waited_s)):
+                return Lookup(waited_s=time.monotonic() - began)
+            waited_s = time.monotonic() - began
+            if not flight.is_abandoned:
+                age_s = self._age_s(flight.entry)
+                return Lookup(flight.entry if age_s <= max_age_s else None, age_s, waited_s=waited_s)
+        flight = Flight(self._flights, key)
+        try:
+            entry = await self._load(key)
+        except BaseException:
+            flight.end(is_abandoned=True)
+            raise
+        if entry is None or (age_s := self._age_s(entry)) > max_age_s:
+            return Lookup(flight=flight, waited_s=waited_s)
+        flight.answer(entry)
+        flight.end()
+        return Lookup(entry, age_s, waited_s=waited_s)
+
+    async def save(self, key: str, entry: Entry, ttl_s: float, bounds: CacheBounds) -> bool:
+        """Store an answer. Return False if the store fails."""
+        if time.monotonic() < self._paused_until:
+            return False
+        try:
+            async with asyncio.timeout(SAVE_TIMEOUT_S):
+                await self._store.save("", key, write_entry(entry), Bounds(ttl_s, bounds.max_bytes))
+        except StoreUnavailableError:
+            return False
+        except TimeoutError:
+            self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT_S
+            return False
+        return True
+
+    async def forget(self, key: str) -> None:
+        """Delete an answer that cannot be used."""
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                await self._store.delete("", key)
+        except (StoreUnavailableError, TimeoutError):
+            pass  # the answer expires
+
+    def now(self) -> float:
+        """Return the Unix time."""
+        return self._clock()
+
+    async def close(self) -> None:
+        """Close the connections of the store."""
+        await self._store.close()
+
+    async def _load(self, key: str) -> Entry | None:
+        if time.monotonic() < self._paused_until:
+            return None
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                record = await self._store.load("", key)
+        except StoreUnavailableError:
+            return None
+        except TimeoutError:
+            self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT_S
+            return None
+        return read_entry(record) if record is not None else None
+
+    def _age_s(self, entry: Entry | None) -> float:
+        return max(0.0, self._clock() - entry.stored_at) if entry is not None else 0.0
+
+
+def max_answer_bytes(bounds: CacheBounds) -> int:
+    """Return the maximum size of one cached answer."""
+    return min(bounds.max_answer_bytes, bounds.max_bytes // ENTRIES_AT_LEAST)

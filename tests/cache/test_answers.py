@@ -1,0 +1,133 @@
+"""The lookups of cached answers and the flights of equal calls, with a store that fails or hangs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.cache import answers
+from gateway.cache.answers import AnswerCache, Flight, max_answer_bytes
+from gateway.cache.control import CacheControl
+from gateway.cache.entry import Entry
+from gateway.config.cache import CacheBounds
+from gateway.store.cached_answers import MemoryAnswers
+from gateway.store.errors import StoreUnavailableError
+from gateway.store.responses import Bounds
+
+ANY = CacheControl()
+BOUNDS = CacheBounds()
+
+
+def entry(stored_at: float = 100.0, body: bytes = b"{}") -> Entry:
+    """Return an answer."""
+    return Entry(stored_at, b"application/json", body)
+
+
+class BrokenStore(MemoryAnswers):
+    """A store that fails, or that hangs if `hangs` is true. It counts its lookups."""
+
+    def __init__(self, *, hangs: bool = False) -> None:
+        super().__init__()
+        self.hangs = hangs
+        self.lookups = 0
+
+    async def load(self, owner: str, id: str) -> bytes | None:
+        """Fail or hang."""
+        self.lookups += 1
+        if self.hangs:
+            await asyncio.sleep(60)
+        raise StoreUnavailableError("broken")
+
+    async def save(self, owner: str, id: str, record: bytes, bounds: Bounds) -> None:
+        """Fail or hang."""
+        await self.load(owner, id)
+
+
+def cache_at(now: float) -> AnswerCache:
+    """Return an empty cache whose clock shows `now`."""
+    return AnswerCache(MemoryAnswers(), lambda: now)
+
+
+async def test_answer_is_found_with_its_age_until_it_is_too_old() -> None:
+    cache = cache_at(110.0)
+    assert await cache.save("k", entry(), 60, BOUNDS)
+    assert await cache.look_up("k", 60, ANY, 1) == (entry(), 10.0, None, 0.0)
+    for ttl_s, control in ((9, ANY), (60, CacheControl(max_age_s=9))):
+        found = await cache.look_up("k", ttl_s, control, 1)
+        assert found.entry is None
+        assert found.flight is not None
+        found.flight.end()
+
+
+async def test_waiting_calls_get_the_answer_of_the_leader_even_after_it_was_given() -> None:
+    cache = cache_at(100.0)
+    leader = await cache.look_up("k", 60, ANY, 1)
+    assert leader.flight is not None
+    waiting = [asyncio.ensure_future(cache.look_up("k", 60, ANY, 60)) for _ in range(3)]
+    await asyncio.sleep(0)
+    leader.flight.answer(entry())
+    assert [(await each).entry for each in waiting] == [entry()] * 3
+    assert (await cache.look_up("k", 60, ANY, 60)).entry == entry()
+    leader.flight.end(is_abandoned=True)  # has no effect on an answer
+    assert not leader.flight.is_abandoned
+    assert (await cache.look_up("k", 60, ANY, 1)).flight is not None
+
+
+async def test_end_without_an_answer_releases_the_waiting_calls_and_an_abandoned_flight_makes_one_the_leader() -> None:
+    for is_abandoned in (False, True):
+        cache = cache_at(100.0)
+        flight = (await cache.look_up("k", 60, ANY, 1)).flight
+        assert flight is not None
+        waiting = [asyncio.ensure_future(cache.look_up("k", 60, ANY, 60)) for _ in range(3)]
+        await asyncio.sleep(0)
+        flight.end(is_abandoned=is_abandoned)
+        done, pending = await asyncio.wait(waiting, timeout=0.5)
+        leaders = [each.result().flight for each in done if each.result().flight is not None]
+        assert (len(leaders), len(pending)) == ((1, 2) if is_abandoned else (0, 0))
+        for leader in leaders:
+            leader.answer(entry())
+        assert [(await each).entry for each in pending] == [entry()] * len(pending)
+
+
+async def test_wait_for_another_call_ends_at_the_deadline() -> None:
+    cache = cache_at(100.0)
+    assert (await cache.look_up("k", 60, ANY, 1)).flight is not None
+    found = await cache.look_up("k", 60, ANY, 0.01)
+    assert (found.entry, found.flight) == (None, None)
+    assert found.waited_s > 0
+
+
+async def test_store_that_fails_or_hangs_counts_as_empty() -> None:
+    failing = AnswerCache(BrokenStore())
+    found = await failing.look_up("k", 60, ANY, 1)
+    assert found.flight is not None
+    assert not await failing.save("k", entry(), 60, BOUNDS)
+    await failing.forget("k")
+    hanging = BrokenStore(hangs=True)
+    cache = AnswerCache(hanging)
+    for key in "abcde":
+        assert (await cache.look_up(key, 60, ANY, 60)).flight is not None
+    assert not await cache.save("k", entry(), 60, BOUNDS)
+    assert hanging.lookups == 1
+    assert answers.PAUSE_AFTER_TIMEOUT_S > 5 * answers.LOOKUP_TIMEOUT_S
+
+
+async def test_leader_cancelled_during_its_lookup_gives_the_lead_to_the_next() -> None:
+    store = BrokenStore(hangs=True)
+    cache = AnswerCache(store)
+    first = asyncio.ensure_future(cache.look_up("k", 60, ANY, 60))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(cache.look_up("k", 60, ANY, 60))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert isinstance((await second).flight, Flight)
+
+
+async def test_damaged_record_counts_as_missing() -> None:
+    store = MemoryAnswers()
+    await store.save("", "k", b"damaged", Bounds(60, 1 << 20))
+    assert (await AnswerCache(store).look_up("k", 60, ANY, 1)).entry is None
+
+
+def test_one_answer_may_take_an_eighth_of_the_store() -> None:
+    assert max_answer_bytes(CacheBounds(max_bytes=800, max_answer_bytes=1000)) == 100
+    assert max_answer_bytes(CacheBounds(max_bytes=80_000, max_answer_bytes=1000)) == 1000
