@@ -86,3 +86,13 @@ async def test_mistakes_are_one_line(run: Run) -> None:
 
 def test_none_removes_a_limit() -> None:
     assert limit_changes(("requests=5/min,spend=none", "concurrent=none")) == {"requests": "5/min", "spend": None, "concurrent": None}
+
+
+async def test_a_priority_is_set_changed_and_removed(run: Run) -> None:
+    await run("team", "create", "batch", "--priority", "20")
+    await run("key", "create", "--name", "app", "--priority", "300")
+    assert (await run("key", "update", "app", "--priority", "50"))[1].splitlines() == ["priority: 300 -> 50", "app is updated"]
+    assert (await run("key", "update", "app", "--priority", "none"))[1].splitlines()[0] == "priority: removed (was 50)"
+    code, _, error = await run("team", "update", "batch", "--priority", "high")
+    assert (code, "'high' is not a whole number" in error) == (2, True)
+    assert (await run("team", "update", "batch", "--priority", "30"))[1].splitlines()[0] == "priority: 20 -> 30"

@@ -21,7 +21,7 @@ from tests.faults.upstream_server import FaultUpstream
 from tests.running import Figure, RunningGateway
 from tests.support.redis import free_port
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 CALLERS = 12
 GRACE_S = 4
 

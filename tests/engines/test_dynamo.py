@@ -15,7 +15,7 @@ from tests.engines.dynamo import MODEL, Dynamo, make_model
 from tests.flows.operator import bearer, digest
 from tests.running import Figure, RunningGateway
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 TOKEN, LIMITED = "lg-dynamo-key-0123456789", "lg-limited-key-0123456789"
 STREAMS, TOKENS_PER_STREAM = 500, 30
 OPENING = "You answer questions about the register of ships. " * 20

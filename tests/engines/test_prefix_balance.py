@@ -20,7 +20,7 @@ import pytest
 from tests.engines.dynamo import MODEL, Dynamo, make_model
 from tests.running import Figure, RunningGateway
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(600)]
 ENGINES, OPENINGS, CALLS, CALLS_PER_S = 4, 16, 150, 8.0
 OPTIONS = ("--num-gpu-blocks-override", "900", "--speedup-ratio", "0.2", "--max-num-batched-tokens", "2048")
 """The cache of an engine has 14,400 tokens, a third of all openings."""

@@ -37,6 +37,12 @@ def test_a_key_has_its_own_limits_and_those_of_its_team() -> None:
     ]
 
 
+def test_a_priority_is_that_of_the_key_else_of_its_team_else_100() -> None:
+    teams = "{search: {priority: 20}, other: {}}"
+    entries = [("team: search", 20), ("team: search, priority: 300", 300), ("team: other", 100), ("priority: 5", 5), ("strict: false", 100)]
+    assert [parsed(teams, key("a", more))["a"].priority for more, _ in entries] == [priority for _, priority in entries]
+
+
 def test_a_key_has_the_limits_of_models_of_its_own_and_of_its_team() -> None:
     team = "{search: {models: {'wild-*': {limits: {spend: [1 USD/day, 9 USD/total], timezone: Asia/Tokyo}}, smart: {}}}}"
     own = "{smart: {limits: {requests: [5/s, 7/min], outage: open}}, fast: {}, wild-1: {}}"
