@@ -123,15 +123,27 @@ async def adapt(
 
 
 def adapt_now(call: Call, candidate: Candidate, target: Target) -> AdaptedRequest:
-    """Return the result of `adapt` for a chat completion that is neither fitted nor continued and has no reserved output cap."""
+    """Return the result of `adapt` for a call that is neither fitted nor continued and has no reserved output cap."""
     assert call.body is not None
-    settings = candidate.settings
+    settings, translator = candidate.settings, call.translator
     strict = call.strict or bool(settings.strict)
+    if translator is not None:
+        if (api := native_api(call, target, settings)) is not None:
+            return _adapt_natively(call, api, target, strict=strict, cap=None)
+        if (refusal := refusal_of(call)) is not None:
+            raise refusal
     try:
-        adapted = adapt_body(call.body.copy(), target, call.operation, strict=strict, stream=call.stream)
+        body = call.body.copy()
+        translated = translator.fit_to(body, target, strict=strict) if translator is not None else []
+        adapted = adapt_body(body, target, call.operation, strict=strict, stream=call.stream)
+        adjustments = [*translated, *adapted.adjustments] if translated else adapted.adjustments
+        if call.headers is not None and call.headers.vendor:
+            adjustments = [*adjustments, *forward_headers(call.headers, target, adapted.body, strict=strict)]
+        if translator is not None:
+            adjustments = as_caller_wrote(adjustments, translator)
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
-    return AdaptedRequest(adapted, adapted.adjustments, None)
+    return AdaptedRequest(adapted, adjustments, None)
 
 
 def _adapt_natively(call: Call, api: NativeApi, target: Target, *, strict: bool, cap: int | None) -> AdaptedRequest:

@@ -22,12 +22,13 @@ from gateway.attempts.prepare import adapt_now, attempt_deadlines
 from gateway.call import Attempt, Call
 from gateway.fast.hand_over import LaneCall, Prepared, TargetDecision
 from gateway.response import headers
+from gateway.response.embeddings_response import merge
 from gateway.response.json_response import finish_answer, send_json
 from gateway.response.stream_response import UpstreamStream, finish, record_stream
+from gateway.response.translated_caller import with_length, without_length
 from gateway.response.upstream_answer import decode_json, is_event_stream
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES, UpstreamExchange
 from gateway.store.limit import Costs, Limit, Limiter, Reservation
-from gateway.streams.native_relay import NativeRelay
 from gateway.streams.relay import DONE
 from gateway.targets.candidate import Candidate
 from gateway.upstream.native_transport import SentRequest
@@ -129,7 +130,8 @@ class FastCall(LaneCall):
         for body in (call.body, adapted.body):
             if body is not None:
                 body.forget_values()  # decoded messages take several times the memory of their bytes
-        exchange = UpstreamExchange(call, attempt, self, first.backend, adapted, deadlines, pipeline.metrics)
+        native = prepared.request.native
+        exchange = UpstreamExchange(call, attempt, self, first.backend, adapted, deadlines, pipeline.metrics, native=native)
         admission = self._admission = pipeline.failover.enter(call, attempt, first, reservation)
         exchange.sent_at = attempt.sent_at = admission.began
         self._exchange = exchange
@@ -165,7 +167,8 @@ class FastCall(LaneCall):
         try:
             request = adapt_now(call, first, target)
             adapted = request.adapted
-            if adapted.logits_request or (call.stream and (adapted.json_validator or adapted.tool_calls)):
+            emulated = adapted.json_validator or adapted.tool_calls or (call.stops and request.native is None)
+            if adapted.logits_request or (emulated and (call.stream or call.translator is not None or call.operation != "chat")):
                 return None
             if target.kind.chained(adapted.body, adapted.options) is not None:
                 return None
@@ -210,19 +213,28 @@ class FastCall(LaneCall):
         assert self._sent is not None
         call, attempt, response = self._call, exchange.attempt, self._sent.response
         try:
-            answer = finish_answer(exchange, decode_json(body, exchange.target, exchange.options))
+            answer = finish_answer(exchange, decode_json(body, exchange.target, exchange.options, exchange.native))
         finally:
             response.close()
         body, attempt.usage, attempt.finish_reasons = answer
+        if call.operation == "embeddings":
+            assert self._body is not None
+            body = merge(exchange, (self._body,), (body,))
         if not self._own_cycle.accepts_data:
             exchange.rest = partial(send_json, exchange, body, response)
             self._continue_attempt()
             return
+        if exchange.native is not None:
+            self.pass_natively()
         call.status, call.answered_by = 200, attempt
         body = call.dialect.response(body)
         call.first_byte_at = time.monotonic()
+        head = headers.json_headers(call, attempt, response, len(body))
+        if self.translator is not None:
+            kept, body = self.own_headers(without_length(head)), self.own_answer(body)
+            head = with_length(kept, body)
         self.head_sent = True
-        self._own_cycle.try_respond(200, headers.json_headers(call, attempt, response, len(body)), body)
+        self._own_cycle.try_respond(200, head, body)
         self._end(exchange)
 
     def _relay(self, stream: UpstreamStream) -> None:
@@ -236,6 +248,8 @@ class FastCall(LaneCall):
                     self._begin_stream(exchange)
                 if stream.ended:
                     break
+                if self.translator is not None and not (out := self.own_events(out)):
+                    continue
                 self._active_at = time.monotonic()
                 cycle.write_body(out, more=True)
                 if not cycle.accepts_data:
@@ -252,26 +266,32 @@ class FastCall(LaneCall):
         response.listener = None
         stream.close()
         record_stream(exchange, stream)
-        assert not isinstance(stream.relay, NativeRelay)
-        if self._call.wants_usage and accounting.needs_count(self._call):
-            exchange.rest = partial(finish, exchange, out, stream.relay.opening)
-            self._continue_attempt()
-            return
+        if exchange.native is None:
+            if self._call.wants_usage and accounting.needs_count(self._call):
+                exchange.rest = partial(finish, exchange, out, stream.relay.opening)
+                self._continue_attempt()
+                return
+            out += DONE
         self._call.stream_end = "ok"
         self._active_at = exchange.attempt.ended_at = time.monotonic()
-        cycle.write_body(out + DONE, more=False)
+        if self.translator is not None:
+            out = self.own_end(out)
+        cycle.write_body(out, more=False)
         self._end(exchange)
 
     def _begin_stream(self, exchange: UpstreamExchange) -> None:
         """Encode the head of the stream, which is sent with the first events."""
         assert self._sent is not None
         call, attempt = self._call, exchange.attempt
+        if exchange.native is not None:
+            self.pass_natively()
         call.status, call.answered_by = 200, attempt
         call.first_byte_at = time.monotonic()
         self._prepare_stream()
         self._body = None  # frees the memory of the request, which is not sent again
         self._sent = self._sent._replace(request=WireRequest("", [], b""), head=b"")
-        self._own_cycle.begin_response(200, headers.stream_headers(call, attempt, self._sent.response))
+        head = headers.stream_headers(call, attempt, self._sent.response)
+        self._own_cycle.begin_response(200, head if self.translator is None else self.own_headers(head))
 
     def _end(self, exchange: UpstreamExchange) -> None:
         """Account for the answered call."""

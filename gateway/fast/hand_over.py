@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.attempts.prepare import AdaptedRequest
 from gateway.attempts.send_attempt import BegunAttempt
 from gateway.call import Attempt, Call
-from gateway.http.caller import Caller
 from gateway.http.cycle import RequestCycle
 from gateway.response.stream_response import UpstreamStream, continue_stream
+from gateway.response.translated_caller import TranslatedCaller
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.store.decision_waiter import wait_for_decision
 from gateway.store.limit import NO_COSTS, Costs, Limit, Reservation
@@ -77,7 +77,7 @@ class TargetDecision:
             self._call.take_target_decision(self, result)
 
 
-class LaneCall(Caller):
+class LaneCall(TranslatedCaller):
     """A call and its caller, while no task serves the call."""
 
     __slots__ = (
@@ -86,7 +86,7 @@ class LaneCall(Caller):
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, cycle: RequestCycle, call: Call, route: Route) -> None:
-        super().__init__(cycle.scope, cycle.receive, cycle.send, pipeline.deadlines)
+        super().__init__(cycle.scope, cycle.receive, cycle.send, pipeline.deadlines, call.translator)
         self._pipeline = pipeline
         self._own_cycle = cycle
         self._call = call

@@ -1,10 +1,10 @@
 """The fast lane: serves a call from the callback that read it to the callback that reads its answer, without a task.
 
-It serves complete requests for chat completions of at most MAX_BODY_BYTES whose key, model and parameters are valid. Of the
-headers that `gateway.dialects.request_headers` reads, such requests have at most x-request-id. They are not fitted into a
-context window, and requests for streams have no stop strings and no JSON mode. Their first target is live, is reached over the
-native transport, and has no hedge, mirror, cache, engine or continuation. No limit is strict, and the content of the calls is not
-captured.
+It serves complete requests of the APIs in `APIS` of at most MAX_BODY_BYTES whose key, model and parameters are valid. Of the
+headers that `gateway.dialects.request_headers` reads, such requests have at most x-request-id and those of vendors. Only
+JSON answers to chat completions, and native attempts, have stop strings or JSON mode. The requests neither store nor continue a
+response, and they are not fitted into a context window. Their first target is live, is reached over the native transport,
+and has no hedge, mirror, cache, engine or continuation. No limit is strict, and the content of the calls is not captured.
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
 functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
@@ -20,13 +20,17 @@ from collections.abc import Sequence
 
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.call import Call
-from gateway.dialects.table import CHAT
+from gateway.dialects.dialect import Dialect
+from gateway.dialects.gateway_headers import GatewayHeaders
+from gateway.dialects.request_headers import CallerHeaders
+from gateway.dialects.table import CHAT, COHERE_CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, call_paths
 from gateway.fast.fast_call import FastCall
 from gateway.fast.hand_over import Route
 from gateway.http.caller import address_of
 from gateway.http.cycle import RequestCycle
 from gateway.http.json_body import check_body_headers
 from gateway.keys.virtual_key import may_use
+from gateway.native.request import check_expressible
 from gateway.pipeline import Pipeline
 from gateway.routing.route_query import RouteQuery
 from gateway.store.limit import Costs, Limit
@@ -34,7 +38,10 @@ from gateway.targets.candidate import Candidate
 from gateway.upstream.native_transport import NativeTransport
 
 MAX_BODY_BYTES = 256 << 10
-_PATHS = frozenset(CHAT.paths)
+APIS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COHERE_CHAT)
+"""The APIs whose calls may enter. Their attempts may be native or translated."""
+_PATHS = call_paths(APIS)
+_NO_SETTINGS = GatewayHeaders()
 
 
 class FastLane:
@@ -49,10 +56,11 @@ class FastLane:
     def serve(self, cycle: RequestCycle) -> bool:
         """Serve a complete request. If the request needs the pipeline, record nothing and return False."""
         scope = cycle.scope
-        if not self._is_open or scope["path"] not in _PATHS or scope["method"] != "POST" or len(cycle.body) > self._max_body:
+        dialect = _PATHS.get(scope["path"])
+        if dialect is None or not self._is_open or scope["method"] != "POST" or len(cycle.body) > self._max_body:
             return False
         try:
-            ready = self._read(cycle)
+            ready = self._read(cycle, dialect)
         except Exception:
             return False  # the pipeline gets the same error and reports it
         if ready is None:
@@ -61,15 +69,18 @@ class FastLane:
         FastCall(self._pipeline, cycle, call, route).start(limits, costs)
         return True
 
-    def _read(self, cycle: RequestCycle) -> tuple[Call, Route, Sequence[Limit], Costs | None] | None:
+    def _read(self, cycle: RequestCycle, dialect: Dialect) -> tuple[Call, Route, Sequence[Limit], Costs | None] | None:
         """Return the call of a request, its route, its limits and the amounts to reserve; None if the call needs the pipeline."""
         pipeline, headers = self._pipeline, cycle.scope["headers"]
-        call = Call(CHAT.operation, cycle.scope["path"], client=address_of(cycle.scope))
+        call = Call(dialect.operation, cycle.scope["path"], dialect, dialect.translator(), client=address_of(cycle.scope))
         call.key = pipeline.keys.authenticate(headers, cycle.scope["query_string"])
         check_body_headers(headers, pipeline.max_body)
         call.read_at = time.monotonic()
-        read_request(call, headers, bytes(cycle.body), pipeline.known_headers, strict=pipeline.strict)
-        if call.headers is not None and not call.headers.only_names_request:
+        source = bytes(cycle.body)
+        if call.translator is not None and pipeline.storage.wishes_of(call, source) is not None:
+            return None
+        read_request(call, headers, source, pipeline.known_headers, strict=pipeline.strict)
+        if call.headers is not None and not _has_no_settings(call.headers):
             return None
         model = pipeline.router.find(call.model)
         call.route = model.name
@@ -81,10 +92,13 @@ class FastLane:
         read_caller(call, headers, pipeline.known_headers)
         if call.wants_fit or call.credentials or call.body is None:
             return None
-        if call.stream and (call.stops or "response_format" in call.body):
+        is_emulated = call.source is None and (call.stream or call.translator is not None or call.operation != "chat")
+        if is_emulated and (call.stops or "response_format" in call.body):
             return None
         query = RouteQuery(call, headers, pipeline.default_output)
         candidates = pipeline.router.candidates(model, query)
+        if query.needs_native:
+            check_expressible(call, pipeline.router.all_candidates(model))
         first = candidates[0]
         if not self._is_plain(first) or not pipeline.failover.is_open(first):
             return None
@@ -111,3 +125,8 @@ class FastLane:
         if not isinstance(backend.transport, NativeTransport):
             return False
         return not (backend.target.kind.always_streams or backend.target.brought)
+
+
+def _has_no_settings(headers: CallerHeaders) -> bool:
+    """Return whether a request has neither the gateway's own headers nor those of tracing."""
+    return headers.gateway == _NO_SETTINGS and not headers.trace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from msgspec import structs
 
@@ -24,18 +25,19 @@ MAX_PARALLEL_REQUESTS = 8
 
 async def send_embeddings(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     """Send the requests, and answer with one vector for each input in the caller's encoding."""
-    call, attempt = exchange.call, exchange.attempt
-    assert call.body is not None
-    encoding = "base64" if call.body.get("encoding_format") == "base64" else "float"
-    counts = [input_count(body) for body in bodies]
     found = await _fetch_all(exchange, bodies)
-    attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
-    answers = [answer for (answer, _, _), _ in found]
+    exchange.attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
+    await send_json(exchange, merge(exchange, bodies, [answer for (answer, _, _), _ in found]), found[0][1])
+
+
+def merge(exchange: UpstreamExchange, bodies: Sequence[Body], answers: Sequence[bytes]) -> bytes:
+    """Return the caller's answer for the answers to the requests `bodies`. Raise StreamFailure if an answer cannot be read."""
+    assert exchange.call.body is not None
+    encoding = "base64" if exchange.call.body.get("encoding_format") == "base64" else "float"
     try:
-        whole = merge_answers(answers, counts, encoding)
+        return merge_answers(answers, [input_count(body) for body in bodies], encoding)
     except UNREADABLE_ERRORS:
         raise StreamFailure(NOT_EMBEDDINGS) from None
-    await send_json(exchange, whole, found[0][1])
 
 
 async def _fetch_all(exchange: UpstreamExchange, bodies: list[Body]) -> list[tuple[ReadAnswer, Response]]:

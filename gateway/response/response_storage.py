@@ -53,10 +53,15 @@ class ResponseStorage:
                 raise _unavailable("Try again, or send 'store: false'") from error
         caller.keep = partial(self._keep, call, wishes.previous)
 
+    @staticmethod
+    def wishes_of(call: Call, source: bytes) -> StoreWishes | None:
+        """Return the body's parameters for the store, or None if the call does not use the store."""
+        return stored.read_wishes(source) if type(call.translator) is ResponsesTranslator else None
+
     async def load_previous(self, call: Call, source: bytes) -> StoreWishes | None:
         """Load the previous response that a body names. Return the body's parameters for the store, or None if the body has none."""
-        translator = call.translator
-        if type(translator) is not ResponsesTranslator or (wishes := stored.read_wishes(source)) is None:
+        translator, wishes = call.translator, self.wishes_of(call, source)
+        if wishes is None or type(translator) is not ResponsesTranslator:
             return None
         if wishes.previous is not None:
             try:

@@ -1,9 +1,9 @@
 """Relays a stream in the caller's own format: the bytes of the upstream, in pieces of any size.
 
 After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
-error, the end), and it is split into events only if it contains such a mark. The rules are those of `gateway.streams.relay`:
-nothing is released before the first content; a stream succeeds if it has a finish reason; events that arrived before a
-failure are sent.
+error, the end). It is split into events only if it contains such a mark, and only the events with a mark are read. The
+rules are those of `gateway.streams.relay`: nothing is released before the first content; a stream succeeds if it has a finish
+reason; events that arrived before a failure are sent.
 
 `end` returns the event with the finish reason and all later events, so that a receipt can be added to them. All events are
 rewritten if lines end with CR or CRLF, if events lack the names that Anthropic's clients need, or if a text contains half a
@@ -208,6 +208,13 @@ class NativeRelay:
         """Read complete events. Append to `out` the events to send now."""
         events = whole[:-2].split(b"\n\n")
         for at, event in enumerate(events):
+            if self.started and not self._tail and self._parser is None:
+                for mark in self.reader.marks:
+                    if mark in event:
+                        break
+                else:
+                    out.append(event + b"\n\n")
+                    continue
             name, data = _parsed(event)
             kind: EventKind = "frame"
             if data:

@@ -55,13 +55,13 @@ StartPair = Callable[..., Awaitable[Pair]]
 
 @pytest.fixture
 async def start_pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StartPair]:
-    """Start both gateways from one YAML text: `start_pair(yaml, deadlines=CallerDeadlines())`."""
+    """Start both gateways from one YAML text: `start_pair(yaml, deadlines=CallerDeadlines(), environ={"KEY": "x"})`."""
     async with AsyncExitStack() as stack:
 
-        async def start(yaml: str, deadlines: CallerDeadlines | None = None) -> Pair:
-            fast = await stack.enter_async_context(live(yaml, deadlines=deadlines))
+        async def start(yaml: str, deadlines: CallerDeadlines | None = None, environ: dict[str, str] | None = None) -> Pair:
+            fast = await stack.enter_async_context(live(yaml, deadlines=deadlines, environ=environ))
             monkeypatch.setenv(PIPELINE_ONLY, "1")
-            slow = await stack.enter_async_context(live(yaml, deadlines=deadlines))
+            slow = await stack.enter_async_context(live(yaml, deadlines=deadlines, environ=environ))
             monkeypatch.delenv(PIPELINE_ONLY)
             return Pair(fast, slow)
 

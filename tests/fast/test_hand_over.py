@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,11 @@ from gateway.store.decision_waiter import DecisionWaiter
 from gateway.store.limit import Costs, Limit, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 from tests.fast.conftest import StartPair
-from tests.faults.client import Answer, FaultClient, chat
-from tests.faults.upstream_server import FaultUpstream
+from tests.faults.behaviours import END, SSE, canned, chunked
+from tests.faults.client import CHAT_PATH, MESSAGES, Answer, FaultClient, chat
+from tests.faults.upstream_server import HANG, FaultUpstream, play
 from tests.flows.live import Live, eventually, live
+from tests.native import anthropic_fake, responses_fake
 from tests.support.redis import RedisServer
 
 EACH_SIDE = pytest.mark.parametrize("side", ["caller", "target"])
@@ -61,7 +64,7 @@ models:
 
 
 def slow_limiter(gateway: Gateway, side: str) -> SlowLimiter:
-    """Replace the limiter of a gateway by one whose decisions wait."""
+    """Replace the limiter of a gateway with one whose decisions wait."""
     limits = gateway.generation.limits
     assert limits is not None
     limits.limiter = limiter = SlowLimiter(side)
@@ -150,6 +153,83 @@ async def test_a_call_without_a_task_can_be_cancelled_by_a_shutdown(
         assert record["error"] == "server_shutting_down"
 
 
+RESPONSE = ("/v1/responses", {"input": "Hello"}, responses_fake.EVENTS)
+MESSAGE = ("/v1/messages", {"messages": MESSAGES, "max_tokens": 9}, anthropic_fake.EVENTS)
+EACH_NATIVE = pytest.mark.parametrize(("path", "fields", "events"), [RESPONSE, MESSAGE], ids=["responses", "messages"])
+
+
+TARGETS = {CHAT_PATH: "up", "/v1/responses": "openai", "/v1/messages": "anthropic"}
+"""The provider that gets calls of an API natively."""
+
+
+def providers(up: FaultUpstream) -> str:
+    """Return the providers of a configuration: one for each API."""
+    return f"""
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", limits: {{ concurrent: 100 }} }}
+  openai: {{ type: openai, api_key: "${{KEY}}", base_url: "{up.base_url}" }}
+  anthropic: {{ type: anthropic, api_key: "${{KEY}}", base_url: "{up.origin}" }}
+"""
+
+
+def native(up: FaultUpstream) -> str:
+    """Return a configuration whose targets have the APIs of the calls."""
+    return providers(up) + "models: { /v1/responses: openai/mock, /v1/messages: anthropic/mock }"
+
+
+@EACH_NATIVE
+async def test_a_native_stream_that_a_shutdown_ends_has_an_error_of_its_api(
+    up: FaultUpstream, entered: list[FastCall], path: str, fields: dict[str, Any], events: tuple[bytes, ...]
+) -> None:
+    sent = b"".join(events[:-4])
+    up.on(lambda request: request.path.endswith(path[3:]), play(SSE, chunked(sent), HANG))
+    async with live(native(up), environ={"KEY": "k"}) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.post({"model": path, "stream": True, **fields}, path=path)
+        await client.read_until(events[-5])
+        (call,) = entered
+        connection = call._own_cycle._connection
+        continue_in_tasks([connection])
+        await asyncio.sleep(0)
+        (task,) = connection.tasks
+        task.cancel()
+        answer = await client.answer()
+    assert answer.body.startswith(sent)
+    (error,) = answer.body[len(sent) :].removesuffix(b"\n\n").split(b"\n\n")
+    assert error.startswith(b"event: error\n")
+    assert b"shutting down" in error
+    if path == "/v1/responses":
+        numbers = [int(number) for number in re.findall(rb'"sequence_number": ?(\d+)', answer.body)]
+        assert numbers[-1] == numbers[-2] + 1
+
+
+@EACH_NATIVE
+async def test_a_slow_reader_gets_the_whole_native_stream(
+    up: FaultUpstream, entered: list[FastCall], path: str, fields: dict[str, Any], events: tuple[bytes, ...]
+) -> None:
+    middle = len(events) // 2
+    stream = b"".join([*events[:middle], *[events[middle]] * 8000, *events[middle:]])
+    pieces = [chunked(stream[at : at + 4000]) for at in range(0, len(stream), 4000)]
+    up.on(lambda request: request.path.endswith(path[3:]), play(SSE, *pieces, END))
+    async with live(native(up), environ={"KEY": "k"}) as gateway, await FaultClient.connect(gateway.port, 4096) as client:
+        await client.post({"model": path, "stream": True, **fields}, path=path)
+        await eventually(lambda: bool(entered) and entered[0]._task is not None)
+        answer = await client.answer(60)
+    assert answer.body == stream
+
+
+@pytest.mark.usefixtures("without_collector")
+@EACH_NATIVE
+async def test_an_answered_native_call_leaves_no_reference_cycle(
+    up: FaultUpstream, path: str, fields: dict[str, Any], events: tuple[bytes, ...]
+) -> None:
+    up.on(lambda request: request.path.endswith(path[3:]), play(SSE, chunked(b"".join(events)), END))
+    async with live(native(up), environ={"KEY": "k"}) as gateway, await FaultClient.connect(gateway.port) as client:
+        for _ in range(3):
+            await client.post({"model": path, "stream": True, **fields}, path=path)
+            assert (await client.answer()).body == b"".join(events)
+        assert in_lane() == []
+
+
 async def test_a_slow_reader_gets_the_whole_stream(up: FaultUpstream, entered: list[FastCall]) -> None:
     async with live(configuration(up)) as gateway, await FaultClient.connect(gateway.port, receive_buffer=4096) as client:
         body = chat(stream=True)
@@ -161,24 +241,33 @@ async def test_a_slow_reader_gets_the_whole_stream(up: FaultUpstream, entered: l
         assert len(answer.events) > 20_000
 
 
-async def test_both_ways_charge_the_same_in_redis(start_pair: StartPair, up: FaultUpstream, own_redis: RedisServer) -> None:
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/responses", "/v1/messages"])
+async def test_both_ways_charge_the_same_in_redis(
+    start_pair: StartPair, up: FaultUpstream, own_redis: RedisServer, path: str
+) -> None:
+    up.on(lambda request: request.path.endswith("/responses"), canned(responses_fake.ANSWER))
+    up.on(lambda request: request.path.endswith("/messages"), canned(anthropic_fake.ANSWER))
+    limits = "limits: { concurrent: 100, requests: 20/min, tokens: 100k/min }"
+    model = f"models: {{ m: {{ targets: {TARGETS[path]}/mock, {limits} }} }}\n"
     stores = [f"store: redis://127.0.0.1:{own_redis.port}/{database}\nstore_deadline: 5s" for database in (0, 1)]
-    first, second = [await start_pair(configuration(up, store)) for store in stores]
-    fast, slow = await _answers(first.fast), await _answers(second.slow)
+    pairs = [await start_pair(store + providers(up) + model, environ={"KEY": "k"}) for store in stores]
+    body = chat() if path == CHAT_PATH else {"model": "m", **{RESPONSE[0]: RESPONSE, MESSAGE[0]: MESSAGE}[path][1]}
+    fast, slow = [await _answers(gateway, path, body) for gateway in (pairs[0].fast, pairs[1].slow)]
     assert [shown(answer) for answer in fast] == [shown(answer) for answer in slow]
     assert [answer.status for answer in fast] == [200] * 20 + [429] * 5
 
 
-async def _answers(gateway: Live) -> list[Answer]:
+async def _answers(gateway: Live, path: str, body: dict[str, Any]) -> list[Answer]:
     async with await FaultClient.connect(gateway.port) as client:
         answers = []
         for _ in range(25):
-            await client.post(chat())
+            await client.post(body, path=path)
             answers.append(await client.answer())
         return answers
 
 
 def shown(answer: Answer) -> tuple[Any, ...]:
     """Return what an answer shows of the limits."""
-    names = [f"x-ratelimit-{field}-{kind}" for field in ("limit", "remaining") for kind in ("requests", "tokens")]
-    return answer.status, *map(answer.header, names)
+    words = [(field, kind) for field in ("limit", "remaining") for kind in ("requests", "tokens")]
+    names = [f"x-ratelimit-{field}-{kind}" for field, kind in words] + [f"anthropic-ratelimit-{kind}-{field}" for field, kind in words]
+    return answer.status, *filter(None, map(answer.header, names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from gateway.fast.lane import MAX_BODY_BYTES
 from gateway.http import request_start
 from gateway.http.connection import CallerConnection
 from gateway.http.request_start import MAX_AWAITED_BYTES
-from tests.faults.client import FaultClient, ask, chat, request_head
+from tests.faults.client import CHAT_PATH, MESSAGES, FaultClient, chat, request_head
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 
@@ -39,10 +40,13 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_start, "MAX_WAIT_S", 3600.0)
 
 
-async def enters(entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: tuple[tuple[str, str], ...], top: str) -> bool:
+async def enters(
+    entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: Iterable[tuple[str, str]], top: str, path: str = CHAT_PATH
+) -> bool:
     """Return whether a call entered, and check that it was answered."""
-    async with live(configuration(up, top)) as gateway:
-        assert (await ask(gateway.port, body, headers)).status == 200
+    async with live(configuration(up, top)) as gateway, await FaultClient.connect(gateway.port) as client:
+        await client.post(body, headers, path)
+        assert (await client.answer()).status == 200
     return bool(entered)
 
 
@@ -55,6 +59,47 @@ async def test_a_plain_call_enters(
     entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: tuple[tuple[str, str], ...]
 ) -> None:
     assert await enters(entered, up, chat("plain", **body), headers, "")
+
+
+RESPONSE = {"model": "plain", "input": "Hello"}
+MESSAGE = {"model": "plain", "messages": MESSAGES, "max_tokens": 9}
+VERSIONS = (("anthropic-version", "2023-06-01"), ("anthropic-beta", "files-api-2025-04-14"))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/responses", RESPONSE, ()),
+        ("/v1/responses", {**RESPONSE, "store": False, "stream": True}, ()),
+        ("/v1/messages", MESSAGE, VERSIONS),
+        ("/anthropic/v1/messages", {**MESSAGE, "stream": True}, VERSIONS),
+        ("/v1/messages", {**MESSAGE, "stop_sequences": ["x"]}, VERSIONS),
+        ("/v2/chat", chat("plain"), ()),
+        ("/v1/completions", {"model": "plain", "prompt": "Hello"}, ()),
+        ("/v1/embeddings", {"model": "plain", "input": "Hello"}, ()),
+        ("/v1/chat/completions", chat("plain"), (("openai-organization", "org"),)),
+    ],
+)
+async def test_a_plain_call_of_another_api_enters(
+    entered: list[FastCall], up: FaultUpstream, path: str, body: dict[str, Any], headers: tuple[tuple[str, str], ...]
+) -> None:
+    assert await enters(entered, up, body, headers, "", path)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/responses", {**RESPONSE, "store": True}, ()),
+        ("/v1/responses", {**RESPONSE, "truncation": "auto"}, ()),
+        ("/v1/completions", {"model": "plain", "prompt": "Hello", "stop": ["x"]}, ()),
+        ("/v1/messages", MESSAGE, (("x-gateway-strict", "false"), ("x-gateway-receipt", "body"))),
+        ("/v1/rerank", {"model": "plain", "query": "a", "documents": ["b"]}, ()),
+    ],
+)
+async def test_a_call_of_another_api_with_anything_special_takes_the_pipeline(
+    entered: list[FastCall], up: FaultUpstream, path: str, body: dict[str, Any], headers: tuple[tuple[str, str], ...]
+) -> None:
+    assert not await enters(entered, up, body, headers, "", path)
 
 
 @pytest.mark.parametrize(

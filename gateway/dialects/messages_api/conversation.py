@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.messages import check_count
 from gateway.dialects.messages_api.changes import Changes, InexpressibleError, missing, unsupported, wrong_type
 from gateway.dialects.messages_api.content import Part, content_of, extra_fields, kind_of, part_of, text_part
 from gateway.dialects.messages_api.fields import (
@@ -21,12 +22,15 @@ from gateway.dialects.messages_api.fields import (
     text,
 )
 from gateway.dialects.messages_api.signatures import FIELD, details_in, is_own
+from gateway.dialects.plain_messages import read_plain
 from gateway.errors import refuse
 
 Message = dict[str, Any]
 _RESULTS_FIRST = "tool results are sent before the rest of the message"
 _ONE_ORDER = "an assistant message of a chat completion has its thinking first, then its text, then its tool calls"
 _DIRECT = b'{"type":"direct"}'
+_ROLES = frozenset({"user", "assistant", "system"})
+_NO_TYPE = frozenset({""})
 
 
 class Origin(msgspec.Struct):
@@ -72,6 +76,21 @@ class Conversation:
                 if kind_of(block, f"{param}[{index}]") != "text":
                     raise unsupported(f"{param}[{index}].type", f"'{param}' may contain only text.")
         return content_of(raw, param, self._changes)
+
+    def add_turns(self, raw: msgspec.Raw) -> None:
+        """Add the messages of all turns. Raise BadRequest if there are none or too many."""
+        plain = read_plain(raw, _ROLES, _NO_TYPE)
+        if plain is not None:
+            check_count(len(plain))
+            self.messages += plain
+            self.origins += [Origin(f"messages[{index}]") for index in range(len(plain))]
+            return
+        turns = list_of_fields(raw, "messages")
+        if not turns:
+            raise refuse("messages", "'messages' must contain at least one message.")
+        check_count(len(turns))
+        for index, turn in enumerate(turns):
+            self.add_turn(turn, index)
 
     def add_turn(self, turn: Fields, index: int) -> None:
         """Add the messages of one turn.

@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -44,7 +45,13 @@ _TYPE_OF_CODE: Mapping[str, str] = {
 """Types of errors inside a stream, which have no status."""
 _TYPES = frozenset({"api_error", "conflict_error", "invalid_request_error", *TYPE_OF_STATUS.values()})
 
-_LIMIT = re.compile(rb"x-ratelimit-(limit|remaining|reset)-(requests|tokens)")
+_RESET = b"x-ratelimit-reset-"
+_LIMITS = {
+    f"x-ratelimit-{field}-{kind}".encode(): f"anthropic-ratelimit-{kind}-{field}".encode()
+    for field in ("limit", "remaining", "reset")
+    for kind in ("requests", "tokens")
+}
+"""The names of headers with rate limits, and Anthropic's names."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -95,26 +102,24 @@ def _error(body: bytes, kind: str, request_id: str | None, param: Callable[[str]
 
 
 def translate_headers(headers: Headers, now: float | None = None) -> list[tuple[bytes, bytes]]:
-    """Return the headers with Anthropic's names: request id and rate limits. A reset is given as a point in time."""
-    translated: list[tuple[bytes, bytes]] = []
-    for name, value in headers:
-        if name == b"x-request-id":
-            translated.append((b"request-id", value))
-        limit = _LIMIT.fullmatch(name) if name.startswith(b"x-ratelimit-") else None
-        if limit is None:
-            translated.append((name, value))
-            continue
-        if limit[1] == b"reset":
-            value = _timestamp((time.time() if now is None else now) + duration_s(value.decode())).encode()
-        translated.append((b"anthropic-ratelimit-" + limit[2] + b"-" + limit[1], value))
-    return translated
+    """Return the headers with Anthropic's names: request id and rate limits. A reset is given as a point in time, rounded up to seconds."""
+    ids = [(b"request-id", value) for name, value in headers if name == b"x-request-id"]
+    return [*ids, *[_limit(header, now) if header[0] in _LIMITS else header for header in headers]]
+
+
+def _limit(header: tuple[bytes, bytes], now: float | None) -> tuple[bytes, bytes]:
+    name, value = header
+    if name.startswith(_RESET):
+        value = _timestamp(math.ceil((time.time() if now is None else now) + duration_s(value.decode())))
+    return _LIMITS[name], value
 
 
 def duration_s(text: str) -> float:
     """Return the seconds of a duration such as `1h2m3.5s` or `12ms`."""
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    return sum([float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text)])
 
 
-def _timestamp(seconds: float) -> str:
-    """Return a time in RFC 3339, rounded up to whole seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(math.ceil(seconds)))
+@lru_cache(64)
+def _timestamp(seconds: int) -> bytes:
+    """Return a time in RFC 3339."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)).encode()

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.messages import check_count
 from gateway.dialects.messages_api.changes import Changes, missing, wrong_type
 from gateway.dialects.messages_api.conversation import Conversation, Origin
 from gateway.dialects.messages_api.fields import (
@@ -18,7 +17,6 @@ from gateway.dialects.messages_api.fields import (
     encode,
     is_given,
     is_text,
-    list_of_fields,
     text,
 )
 from gateway.dialects.messages_api.tools import (
@@ -95,7 +93,7 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is none."""
+    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is no reason."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:
@@ -115,12 +113,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
         raise missing("messages")
     if is_given(system := given.get("system", ABSENT)):
         conversation.add_system(system)
-    turns = list_of_fields(given["messages"], "messages")
-    if not turns:
-        raise refuse("messages", "'messages' must contain at least one message.")
-    check_count(len(turns))
-    for index, turn in enumerate(turns):
-        conversation.add_turn(turn, index)
+    conversation.add_turns(given["messages"])
     body: dict[str, Any] = {}
     for name, raw in given.items():
         if name == "messages":

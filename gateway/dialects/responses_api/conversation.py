@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.plain_messages import read_plain
 from gateway.dialects.responses_api import reasoning
 from gateway.dialects.responses_api.changes import Changes
 from gateway.dialects.responses_api.namespaces import Member
@@ -40,6 +41,8 @@ _REASONING_FIELDS = _ITEM_FIELDS | {"summary", "content", "encrypted_content"}
 _CALL_FIELDS = _ITEM_FIELDS | {"call_id", "name", "namespace", "arguments", "input"}
 _OUTPUT_FIELDS = _ITEM_FIELDS | {"call_id", "output", "name", "namespace"}
 _ROLES = ("user", "assistant", "system", "developer")
+_PLAIN_ROLES = frozenset(_ROLES)
+_PLAIN_TYPES = frozenset({"", "message"})
 
 
 class Origin(msgspec.Struct):
@@ -79,6 +82,10 @@ class Conversation:
             raise refuse("input", "'input' is required.", "missing_required_parameter")
         elif memoryview(raw)[0] != ord("["):
             raise wrong_type("input", "a string or a list of items")
+        elif not earlier and (plain := read_plain(raw, _PLAIN_ROLES, _PLAIN_TYPES)) is not None:
+            self.messages += plain
+            params = [f"input[{index}]" for index in range(len(plain))]
+            self.origins += [Origin(param, f"{param}.content", items=[param]) for param in params]
         else:
             for index, members in enumerate(objects("input", raw)):
                 self._item(f"input[{index}]", members)
