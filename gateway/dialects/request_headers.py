@@ -18,7 +18,6 @@ from providers.rules.request_headers import NUMBERS, VENDOR_HEADERS
 REQUEST_ID, TAGS = b"x-request-id", b"x-gateway-tags"
 TRACE_HEADERS = frozenset({b"traceparent", b"tracestate", b"baggage"})
 """W3C Trace Context and Baggage: every upstream gets them."""
-_NO_SETTINGS = GatewayHeaders()
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
 
 
@@ -45,11 +44,6 @@ class CallerHeaders(msgspec.Struct):
     trace: list[tuple[str, str]] = []
     used: frozenset[str] = frozenset()
     """Names in `vendor` that the gateway itself uses."""
-
-    @property
-    def has_settings_or_trace(self) -> bool:
-        """Whether the headers contain settings of the gateway or a trace context."""
-        return bool(self.trace) or self.gateway != _NO_SETTINGS
 
 
 def known_headers(

@@ -167,8 +167,8 @@ class FastCall(LaneCall):
         try:
             request = adapt_now(call, first, target)
             adapted = request.adapted
-            own_stops = bool(call.stops) and request.native is None
-            if adapted.logits_request or (call.stream and (adapted.json_validator or adapted.tool_calls or own_stops)):
+            emulated = adapted.json_validator or adapted.tool_calls or (call.stops and request.native is None)
+            if adapted.logits_request or (emulated and (call.stream or call.translator is not None or call.operation != "chat")):
                 return None
             if target.kind.chained(adapted.body, adapted.options) is not None:
                 return None

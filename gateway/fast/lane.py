@@ -1,10 +1,10 @@
 """The fast lane: serves a call from the callback that read it to the callback that reads its answer, without a task.
 
 It serves complete requests of the APIs in `APIS` of at most MAX_BODY_BYTES whose key, model and parameters are valid. Of the
-headers that `gateway.dialects.request_headers` reads, such requests have at most x-request-id and those of vendors. They
-neither store nor continue a response, and they are not fitted into a context window. Requests for streams have no stop strings
-and no JSON mode, unless their attempt is native. Their first target is live, is reached over the native transport, and has no
-hedge, mirror, cache, engine or continuation. No limit is strict, and the content of the calls is not captured.
+headers that `gateway.dialects.request_headers` reads, such requests have at most x-request-id and those of vendors. Only
+JSON answers to chat completions, and native attempts, have stop strings or JSON mode. The requests neither store nor continue a
+response, and they are not fitted into a context window. Their first target is live, is reached over the native transport,
+and has no hedge, mirror, cache, engine or continuation. No limit is strict, and the content of the calls is not captured.
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
 functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.call import Call
 from gateway.dialects.dialect import Dialect
+from gateway.dialects.gateway_headers import GatewayHeaders
+from gateway.dialects.request_headers import CallerHeaders
 from gateway.dialects.table import CHAT, COHERE_CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, call_paths
 from gateway.fast.fast_call import FastCall
 from gateway.fast.hand_over import Route
@@ -39,6 +41,7 @@ MAX_BODY_BYTES = 256 << 10
 APIS = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COHERE_CHAT)
 """The APIs whose calls may enter. Their attempts may be native or translated."""
 _PATHS = call_paths(APIS)
+_NO_SETTINGS = GatewayHeaders()
 
 
 class FastLane:
@@ -77,7 +80,7 @@ class FastLane:
         if call.translator is not None and pipeline.storage.wishes_of(call, source) is not None:
             return None
         read_request(call, headers, source, pipeline.known_headers, strict=pipeline.strict)
-        if call.headers is not None and call.headers.has_settings_or_trace:
+        if call.headers is not None and not _has_no_settings(call.headers):
             return None
         model = pipeline.router.find(call.model)
         call.route = model.name
@@ -89,7 +92,8 @@ class FastLane:
         read_caller(call, headers, pipeline.known_headers)
         if call.wants_fit or call.credentials or call.body is None:
             return None
-        if call.stream and call.source is None and (call.stops or "response_format" in call.body):
+        is_emulated = call.source is None and (call.stream or call.translator is not None or call.operation != "chat")
+        if is_emulated and (call.stops or "response_format" in call.body):
             return None
         query = RouteQuery(call, headers, pipeline.default_output)
         candidates = pipeline.router.candidates(model, query)
@@ -121,3 +125,8 @@ class FastLane:
         if not isinstance(backend.transport, NativeTransport):
             return False
         return not (backend.target.kind.always_streams or backend.target.brought)
+
+
+def _has_no_settings(headers: CallerHeaders) -> bool:
+    """Return whether a request has neither the gateway's own headers nor those of tracing."""
+    return headers.gateway == _NO_SETTINGS and not headers.trace

@@ -29,7 +29,6 @@ __all__ = ["other_upstream"]
 
 CALLS = 400
 KEY = "sk-caller"
-AUTHORIZED = [("authorization", f"Bearer {KEY}")]
 
 
 class Work(NamedTuple):
@@ -87,12 +86,13 @@ keys:
   caller: {{ hash: "sha256:{hashlib.sha256(KEY.encode()).hexdigest()}", limits: {{ requests: 1M/min, tokens: 1000M/min }} }}
 """
     body = json.dumps({**chat(), "stream": True} if stream else chat()).encode()
+    headers = [("authorization", f"Bearer {KEY}")]
     with counting(tmp_path) as (environment, read):
         port = gateway(yaml, env={**environment, "LOCKGATE_STATE": str(tmp_path / "state")}).port
-        send_calls(port, body, 50, headers=AUTHORIZED)
+        send_calls(port, body, 50, headers=headers)
         idle = measured(read, lambda: time.sleep(IDLE_S))
         began = time.monotonic()
-        busy = measured(read, lambda: send_calls(port, body, CALLS, headers=AUTHORIZED))
+        busy = measured(read, lambda: send_calls(port, body, CALLS, headers=headers))
         share = (time.monotonic() - began) / IDLE_S
     work = Work(*[(count - timers * share) / CALLS for count, timers in zip(busy, idle, strict=True)])
     for name, value in work._asdict().items():
