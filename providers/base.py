@@ -237,7 +237,7 @@ class Provider(Protocol):
         """Classify an error response. Never raise, and never return the target's credential."""
 
     def capabilities(self, model: str) -> Mapping[str, Any]:
-        """Return, by parameter, how `model` supports it or how it is adjusted, as derived from the rules."""
+        """Return for each parameter whether `model` supports it or how it is adjusted, as derived from the rules."""
 
     def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
         """Return why the provider's settings do not fit a model of the configuration, or None if they fit the model."""

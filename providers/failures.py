@@ -21,13 +21,12 @@ MAX_RETRY_AFTER_S = 86_400.0
 """A longer Retry-After counts as one day."""
 
 CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "context_window_exceeded", "exceed_context_size_error"})
-_CONTEXT_WORDS = re.compile(
+_CONTEXT_WORDS = (
     r"maximum context length|context[ _](?:length|window|size)[^.]{0,60}(?:exceed|limit|too)|exceed[^.]{0,80}context"
     r"|prompt is too long|too many (?:input )?tokens|input is too long|prompt too long|longer than the (?:model's )?context"
     r"|input token count[^.]{0,40}exceeds the maximum|maximum prompt length|`inputs` tokens \+ `max_new_tokens`"
     r"|`?inputs`? must have less than \d+ tokens|input length[^.]{0,40}exceeds the maximum|context overflow"
-    r"|reduce the length of the (?:messages|prompt|input)",
-    re.IGNORECASE,
+    r"|reduce the length of the (?:messages|prompt|input)"
 )
 """Sources: the vendors' messages as users report them. Gemini: "The input token count (N) exceeds the maximum number of tokens";
 xAI: "maximum prompt length is N"; Together: "`inputs` tokens + `max_new_tokens` must be <= N"; Ollama, with status 500: "prompt too
@@ -36,27 +35,24 @@ _QUOTA_WORDS = frozenset({
     "insufficient_quota", "quota_exhausted", "daily_quota_exhausted", "quota_exceeded", "billing_error", "insufficient_balance",
     "billing_hard_limit_reached", "insufficient_credits", "payment_required",
 })  # fmt: skip
-_NO_CREDIT = re.compile(
+_NO_CREDIT = (
     r"credit balance is too low|insufficient (?:credits|balance|funds|account balance)|used all (?:of )?(?:its |your )?available credits"
-    r"|monthly spending limit|(?:run|ran) out of credits|credits (?:are |have been )?(?:exhausted|depleted)",
-    re.IGNORECASE,
+    r"|monthly spending limit|(?:run|ran) out of credits|credits (?:are |have been )?(?:exhausted|depleted)"
 )
 """Messages about an account without credit that come without a specific code: Anthropic with status 400, xAI with 403 and 429."""
 _RATE_WORDS = frozenset({"rate_limit_exceeded", "rate_limit_error", "rate_limit_reached"})
 """Codes of rate limits. Groq reports a request over its limit of tokens per minute with status 413 and such a code."""
 _PERMISSION_CODES = frozenset({"tier_not_allowed", "model_not_allowed"})
 """Codes of a 403 that concerns the request and not the credential. Source: SIATI's wiki (errors)."""
-_PERMISSION_WORDS = re.compile(
+_PERMISSION_WORDS = (
     r"content|polic(?:y|ies)|moderat|safety|harmful|flagged|blocked by|guidelines|prohibited|inappropriate|usage terms"
     r"|permission|permitted|not (?:allowed|enabled|entitled|available)|not authorized to|(?:no|not have) access|access (?:to|denied)"
-    r"|not supported in your|unsupported (?:country|region)|your (?:country|region|location|plan)",
-    re.IGNORECASE,
+    r"|not supported in your|unsupported (?:country|region)|your (?:country|region|location|plan)"
 )
-_CREDENTIAL_WORDS = re.compile(
+_CREDENTIAL_WORDS = (
     r"(?:invalid|incorrect|wrong|expired|revoked|disabled|missing|unknown|bad|no)\b[^.]{0,40}\b(?:api[ _-]?key|key|token|credential)s?"
     r"|(?:api[ _-]?key|key|token|credential)s?\b[^.]{0,25}\b(?:invalid|incorrect|not valid|expired|revoked|disabled|missing|not found)"
-    r"|authenticat|unregistered callers",
-    re.IGNORECASE,
+    r"|authenticat|unregistered callers"
 )
 """These words and _PERMISSION_WORDS decide whether a 403 concerns the credential. Together and OpenRouter send 403 for
 a moderated prompt; Anthropic (permission_error), Groq, xAI and OpenAI ("Country, region, or territory not supported")
@@ -175,7 +171,7 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
         return "redirect"
     if status in (429, 402) and ({code, type_} & _QUOTA_WORDS or status == 402 or error.get("quota")):
         return "quota"
-    if status in (400, 402, 403, 429) and _NO_CREDIT.search(error.get("message") or ""):
+    if status in (400, 402, 403, 429) and _finds(_NO_CREDIT, error.get("message") or ""):
         return "quota"
     if status == 413 and {code, type_} & _RATE_WORDS:
         return "rate_limit"
@@ -192,13 +188,18 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
     return "client_error" if 400 <= status < 500 else "server_error"
 
 
+def _finds(words: str, message: str) -> bool:
+    """Search a message. Python compiles the words when they are first needed, which takes several milliseconds, and keeps the result."""
+    return re.search(words, message, re.IGNORECASE) is not None
+
+
 def _is_permission(message: str) -> bool:
     """Return whether the message of a 403 is about the content or the permission, and not about the credential."""
-    return _PERMISSION_WORDS.search(message) is not None and not _CREDENTIAL_WORDS.search(message)
+    return _finds(_PERMISSION_WORDS, message) and not _finds(_CREDENTIAL_WORDS, message)
 
 
 def _is_context(status: int, words: set[str | None], message: str) -> bool:
-    return status in (400, 413, 422, 500) and (bool(words & CONTEXT_CODES) or _CONTEXT_WORDS.search(message) is not None)
+    return status in (400, 413, 422, 500) and (bool(words & CONTEXT_CODES) or _finds(_CONTEXT_WORDS, message))
 
 
 def read_error(body: bytes) -> dict[str, Any]:

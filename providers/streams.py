@@ -192,7 +192,7 @@ class ChunkNormalizer(StreamDecoder):
             self._share_identity(earlier)
         sent = _encode(chunk) if changed else data
         if type(chunk.get("usage")) is dict and read_usage(chunk["usage"]) is not None:
-            self._templates.take_usage()  # it is older
+            self._templates.take_usage()  # the usage in the templates is older
         if not self._templates.gives_up(len(self._choices)):
             if has_own_repairs:
                 self._templates.miss()

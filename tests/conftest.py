@@ -108,7 +108,7 @@ def _stop_all(running: list[RunningGateway]) -> None:
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
     """Record a measured value: `figure("first token", 0.4, "s")`. All values are printed at the end of the run."""
-    properties = request.node.user_properties  # they reach the main process from all worker processes
+    properties = request.node.user_properties  # the figures reach the main process from all worker processes
 
     def record(name: str, value: float, unit: str) -> None:
         properties.append(("figure", f"{request.node.name}: {name} {value:.3g} {unit}"))

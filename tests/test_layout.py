@@ -26,7 +26,7 @@ def trees() -> dict[str, ast.Module]:
 
 
 def imported_modules(tree: ast.AST) -> set[str]:
-    """Return the modules that a file imports, under TYPE_CHECKING and inside functions included."""
+    """Return the modules that a file imports, including those under TYPE_CHECKING and inside functions."""
     modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

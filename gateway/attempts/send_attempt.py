@@ -108,7 +108,7 @@ class AttemptSender:
     def _note_left(self, exchange: UpstreamExchange, admission: Admission, broken: Attempt | None) -> None:
         """Record that the caller disconnected. If the target had been silent for too long, count a slow failure."""
         attempt, target = exchange.attempt, exchange.target
-        if attempt.outcome != "ok":  # it lost a hedge
+        if attempt.outcome != "ok":  # the attempt lost a hedge
             return
         attempt.outcome, label = "left", self._metrics.target_label(target)
         if not admission.began:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from gateway.call import Call
 from gateway.config.cache import Scope
@@ -33,7 +32,7 @@ def owner_of(key: VirtualKey | None, scope: Scope) -> Owner:
 def digest_of(owner: Owner, end_user: str, target: Target, request: WireRequest) -> str:
     """Return the SHA-256 digest of everything that an answer depends on, in hexadecimal.
 
-    Each part is preceded by its length, so that different parts never give the same bytes.
+    Each part except the last one, the body, is preceded by its length, so that different parts never give the same bytes.
     """
     headers = [header for header in request.headers if header[0] not in CREDENTIAL_HEADERS]
     texts = [
@@ -43,17 +42,12 @@ def digest_of(owner: Owner, end_user: str, target: Target, request: WireRequest)
     ]  # fmt: skip
     for name, value in headers:
         texts += (name, value)
-    return _digest([*(text.encode("utf-8", "surrogatepass") for text in texts), request.body])
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    digest = hashlib.sha256(b"".join([len(part).to_bytes(8, "big") + part for part in parts]))
+    digest.update(request.body)  # the last part needs no length
+    return digest.hexdigest()
 
 
 def digest_for(call: Call, scope: Scope, target: Target, request: WireRequest) -> str:
     """Return the digest of a call's request to a target."""
     return digest_of(owner_of(call.key, scope), call.end_user, target, request)
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()

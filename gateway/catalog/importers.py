@@ -51,7 +51,7 @@ def _has_models(provider: Any, kind: type) -> bool:
 
 
 def _read(entries: Iterator[tuple[str, str, Any]], vendors: frozenset[str]) -> Vendors:
-    """Return the entries by vendor and model, or raise UnusableCatalogError that names the first invalid ones."""
+    """Return the entries by vendor and model, or raise an UnusableCatalogError that names the first invalid ones."""
     found: Vendors = {}
     problems: list[str] = []
     for vendor, model, entry in entries:

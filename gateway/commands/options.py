@@ -33,7 +33,7 @@ def allow_absent_option(command: Any) -> Any:
         "--allow-absent",
         is_flag=True,
         help="List variables that are not set and files that do not exist, instead of rejecting the configuration. Use it "
-        "where the secrets of production are not available.",
+        "where the production secrets are not available.",
     )(command)
 
 

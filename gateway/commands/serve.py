@@ -52,6 +52,10 @@ def serve(config_path: str | None, workers: int, log: str, demo: bool, **over: A
     lockgate serve --demo
     PORT=9000 lockgate
     """
+    from gateway.server.gc_tuning import pause_collection
+
+    if workers == 1:
+        pause_collection()
     from gateway.config import load as config
     from gateway.server.serve import run
 

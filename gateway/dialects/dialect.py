@@ -21,7 +21,7 @@ class Translator(Protocol):
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
-    """The reason why only native attempts can send the request: a chat completion cannot express it. None if there is none."""
+    """The reason why only native attempts can send the request: a chat completion cannot express it. None if there is no reason."""
     used_headers: frozenset[str]
     """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 

@@ -77,7 +77,7 @@ def copy_for(method: str, status: int, headers: Sequence[tuple[bytes, bytes]]) -
 
 
 def usage_in(answer: bytes) -> ReportedUsage | None:
-    """Return the usage of a JSON answer in OpenAI's or Anthropic's form, or None."""
+    """Return the usage of a JSON answer in OpenAI's or Anthropic's format, or None."""
     try:
         found = _decode(answer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -8,6 +8,7 @@ are compared with the raw path.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import cache
 from typing import Any
 
 from starlette.applications import Starlette
@@ -30,16 +31,21 @@ Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 EXPOSED_HEADERS = (
     "x-request-id", "x-gateway-adjusted", "x-gateway-target", "x-gateway-attempts", "x-gateway-limits", "x-gateway-cache", "server-timing",
-    "mcp-session-id", "mcp-protocol-version",
     "retry-after", "retry-after-ms", "x-should-retry", "request-id",
 )  # fmt: skip
 """Headers of the gateway that scripts in a browser may read, in addition to the rate-limit headers."""
+MCP_HEADERS = ("mcp-session-id", "mcp-protocol-version")
+"""Headers of MCP servers that clients in a browser need."""
 
 
 def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
     """Return the callers' ASGI application. Each call is served by the generation that is current when it begins."""
     dialect_of = call_paths(dialects)
-    other_routes: Any = _other_routes(gateway, dialect_of)
+
+    @cache
+    def rest() -> Any:
+        return _other_routes(gateway, dialect_of)
+
     with_cors: dict[tuple[tuple[str, ...], bool], Any] = {}
 
     def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
@@ -54,7 +60,7 @@ def build_app(gateway: Gateway, dialects: Sequence[Dialect] = DIALECTS) -> Asgi:
                 return pipeline.pass_through(rule, scope, receive, send)
         elif scope["type"] == "websocket":
             return serve_websocket(gateway, scope, receive, send)
-        return other_routes(scope, receive, send)  # type: ignore[no-any-return]
+        return rest()(scope, receive, send)  # type: ignore[no-any-return]
 
     def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Awaitable[None]:
         # Not a coroutine, because every await of the application would pass through it.
@@ -86,6 +92,7 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
     limits = [(field, kind) for field in fields for kind in kinds]
     exposed = [
         *EXPOSED_HEADERS,
+        *MCP_HEADERS,
         *(f"x-ratelimit-{field}-{kind}" for field, kind in limits),
         *(f"anthropic-ratelimit-{kind}-{field}" for field, kind in limits),
     ]
@@ -96,7 +103,10 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
-    """Return the application for every path except model calls."""
+    """Return the application for every path except model calls.
+
+    It is made when it is first needed, because Starlette compiles an expression for each of its nearly 400 routes.
+    """
     endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
     routes = other_routes(endpoints, stored, OwnKey(gateway), dialect_of)
     app = Starlette(routes=routes, exception_handlers=endpoints.handlers())

@@ -99,7 +99,7 @@ class Pool:
         if self._keepalive_s - (latest.deadline - self.ticker.clock()) <= MAX_IDLE_FOR_UPLOAD_S:
             return await self.acquire(deadlines, total)
         if self.size >= self.max_connections:
-            self.idle[0].abort()  # this releases its slot
+            self.idle[0].abort()  # this releases the slot of the connection
         self.size += 1
         return await self.connect(deadlines, total)
 

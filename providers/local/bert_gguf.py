@@ -97,7 +97,7 @@ def _read_header(weights: IO[bytes]) -> list[_Tensor]:
 
 
 def _gguf_name(name: str) -> str | None:
-    """Return llama.cpp's name of a tensor, or None for one that the engine does not use, such as those of the pooler."""
+    """Return llama.cpp's name for a tensor, or None for one that the engine does not use, such as those of the pooler."""
     if own := _OUTSIDE.get(name):
         return own
     found = _LAYER.fullmatch(name)

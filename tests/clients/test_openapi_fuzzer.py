@@ -1,4 +1,4 @@
-"""A fuzzer reads the OpenAPI document and finds no response that it does not describe, and no internal error."""
+"""A fuzzer reads the OpenAPI document, and finds no undocumented response and no internal error."""
 
 from __future__ import annotations
 

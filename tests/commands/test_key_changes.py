@@ -62,7 +62,7 @@ async def test_a_rotated_key_is_printed_once_with_the_end_of_the_old_one(run: Ru
     assert (code, out.startswith("lg-"), "The old key is valid until 2" in err) == (0, True, True)
     _, again, err = await run("key", "rotate", "app", "--grace", "0s")
     assert again != out
-    assert "The old key is valid until" in err  # the one before, whose grace has not ended
+    assert "The old key is valid until" in err  # the previous secret, whose grace period has not ended
 
 
 async def test_a_key_is_disabled_and_enabled(run: Run) -> None:

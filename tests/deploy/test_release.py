@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ RELEASE: dict[str, Any] = yaml.safe_load((WORKFLOWS / "release.yml").read_text()
 STEPS = [step for job in RELEASE["jobs"].values() for step in job["steps"]]
 SCRIPT = "\n".join(step.get("run", "") for step in STEPS)
 PACKED = ("gateway", "providers", "config", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+VERSIONED = (
+    ROOT / "docker-compose.yml", ROOT / "README.md", ROOT / "docs" / "installation.md", ROOT / "docs" / "releasing.md",
+    tools.DEPLOY / "Dockerfile", tools.DEPLOY / "kubernetes" / "deployment.yaml",
+)  # fmt: skip
 EPOCH = 1_700_000_000
 BUILD = "import setuptools.build_meta as backend; backend.build_sdist('out'); backend.build_wheel('out')"
 
@@ -77,6 +82,16 @@ def test_wheel_contains_page_catalog_schema_and_examples(built: dict[str, Path])
     samples = {f"gateway/commands/samples/{each.relative_to(ROOT / 'config')}" for each in (ROOT / "config").rglob("*.yaml")}
     expected = {"gateway/admin/static/index.html", "gateway/catalog/openai.json", "gateway/commands/samples/schema.json"}
     assert (expected | samples) - names == set()
+
+
+def test_all_files_name_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((tools.DEPLOY / "helm" / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+    (image,) = yaml.safe_load((tools.DEPLOY / "kubernetes" / "kustomization.yaml").read_text())["images"]
+    assert image["newTag"] == version
+    named = {path: re.findall(r"lockgate[:-](\d+\.\d+\.\d+)", path.read_text()) for path in VERSIONED}
+    assert {path.name: found for path, found in named.items() if set(found) != {version}} == {}
 
 
 def test_release_starts_only_by_a_version_tag() -> None:

@@ -1,4 +1,4 @@
-"""Lists of models in the form of each client."""
+"""Lists of models in the format of each client."""
 
 from __future__ import annotations
 

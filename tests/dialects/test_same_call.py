@@ -229,7 +229,7 @@ def meaning_of_receipt(receipt: dict[str, Any] | None, name: Callable[[str], str
         (named(each["param"], name), each["action"])
         for each in receipt["adjustments"]
         if each["action"] != "rename"  # of the output cap, which has another name in each API
-        and each["param"] != "stream_options"  # only chat completions have to ask for usage
+        and each["param"] != "stream_options"  # only chat completions have to request usage
         and not (each["action"] == "warn" and each["param"].endswith(".strict"))  # the default of the Responses API alone
     ]
     return receipt["target"], receipt["cost_usd"], adjustments

@@ -1,4 +1,4 @@
-"""How many functions the gateway calls for one call: a measure of work that does not depend on the machine or its load."""
+"""The number of functions that the gateway calls for one call: a measure of work that does not depend on the machine or its load."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ async def send_all(client: FaultClient, size: int, piece: bytes = b"x" * 65536) 
 
 
 async def reading(exchange: Exchange) -> None:
-    """Read the request until its sender disconnects, and answer nothing."""
+    """Read the request until its sender disconnects, and send no answer."""
     while True:
         await exchange.read_for(0.005)
 

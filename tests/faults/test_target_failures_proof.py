@@ -44,7 +44,7 @@ async def call_repeatedly(gate: Gate, callers: int, seconds: float, then: Callab
 
 
 def p99_ms(times: list[float]) -> float:
-    """Return the 99th percentile of times in seconds, in milliseconds."""
+    """Return the 99th percentile, in milliseconds, of times in seconds."""
     return sorted(times)[int(len(times) * 0.99)] * 1000
 
 

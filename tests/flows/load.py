@@ -13,7 +13,7 @@ from tests.faults.client import Answer, FaultClient
 from tests.flows.conftest import chat
 
 CALLERS = 60
-"""Callers that share the rate: enough that one slow call does not lower it."""
+"""Number of callers that share the rate, so that one slow call does not lower it."""
 
 
 class Load:

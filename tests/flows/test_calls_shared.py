@@ -22,7 +22,7 @@ async def test_each_gateway_lists_the_calls_of_both(up: FaultUpstream, client: h
     environ = {"UP_KEY": CREDENTIAL}
     async with live(config, environ=environ) as one, live(config, environ=environ) as other:
         first = (await post_chat(client, one)).headers["x-request-id"]
-        assert await listed(client, one) == [first]  # its own calls at once
+        assert await listed(client, one) == [first]  # the gateway lists its own calls at once
         second = (await post_chat(client, other)).headers["x-request-id"]
         assert await listed(client, other) == [second, first]
         assert await listed(client, one, "?sort=time&status=200&model=m") == [second, first]

@@ -149,7 +149,7 @@ models:
                 assert await asyncio.to_thread(instance.process.wait, 60) == 0
                 addresses = ("--port", str(port(instance)), "--admin-port", instance.admin_url.rsplit(":", 1)[1])
                 instances[number] = await start_ready(gateway, yaml, *addresses, workers=workers)
-                await asyncio.sleep(2)  # HAProxy needs a second to detect it
+                await asyncio.sleep(2)  # HAProxy needs a second to detect the instance
         took = time.monotonic() - began
     finally:
         process.terminate()

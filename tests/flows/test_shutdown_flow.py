@@ -83,7 +83,7 @@ async def _drain_streams(gateway: Start, workers: int, streams: int, figure: Fig
         assert await exit_code(running) == 0
         took = time.monotonic() - signalled
     figure(f"from SIGTERM to exit with {streams} streams and {workers} workers, grace {GRACE} s and drain 2.5 s", took, "s")
-    assert GRACE + 2.5 < took < GRACE + 28.5  # promised: 2 more than grace and drain; the long streams would take 300
+    assert GRACE + 2.5 < took < GRACE + 28.5  # 2 s more than grace and drain are promised; the long streams would take 300 s
     with pytest.raises(OSError, match="onnect"):
         await FaultClient.connect(port(running))
     _check_answers(running, answers, streams)
@@ -132,7 +132,7 @@ async def _terminate_twice(gateway: Start, workers: int, streams: int, figure: F
         took = time.monotonic() - began
         answers = await asyncio.gather(*tasks)
     figure(f"from the second SIGTERM to exit with {streams} streams and {workers} workers", took, "s")
-    assert took < 20  # promised: 1; grace and drain would take 120
+    assert took < 20  # 1 s is promised; grace and drain would take 120 s
     assert {answer.failure["code"] for answer in answers} == {"server_shutting_down"}
     records = [record["stream_end"] for record in running.records() if record.get("stream")]
     assert records == ["drain"] * streams

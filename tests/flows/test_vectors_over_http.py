@@ -69,7 +69,7 @@ async def ask(gateway: Live, client: httpx.AsyncClient, kind: str, *, stream: bo
 async def test_rejected_credential_is_a_gateway_error_and_never_shown(
     up: FaultUpstream, client: httpx.AsyncClient, status: int, stream: bool
 ) -> None:
-    kinds = [kind for kind in TYPES if (kind, status) != ("together", 403)]  # there a 403 means that the context is too long
+    kinds = [kind for kind in TYPES if (kind, status) != ("together", 403)]  # for this provider, a 403 means that the context is too long
     async with serving(up, kinds) as gateway:
         for kind in kinds:
             reply = refusal(strict_server(kind), status, None, f"Incorrect API key provided: {CREDENTIAL}")

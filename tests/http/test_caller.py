@@ -24,7 +24,7 @@ class Transport:
         self.aborted = True
 
     def is_closing(self) -> bool:
-        """Return that the connection is open."""
+        """Return whether the connection was aborted."""
         return self.aborted
 
     def set_write_buffer_limits(self, high: int) -> None:

@@ -187,7 +187,7 @@ async def test_a_reservation_at_a_target_is_named_by_call_and_attempt() -> None:
     call = call_with(b'{"max_tokens":7}', attempts=[Attempt(target_named("a/x")), Attempt(target_named("a/x"))])
     assert await limits.admit_target(call, target_named("a/x")) is held
     assert store.ids == [f"{call.id}.2"]
-    # it is in flight, and a refusal that is due to it is short
+    # the call is in flight, and a refusal that is due to it has a short wait
     store.decision = Refusal(TOKENS, 50.0, [LimitStatus(TOKENS, 10, 60.0)])
     failure = await limits.admit_target(call, target_named("a/x"))
     assert "reserved by calls in flight" in failure.message

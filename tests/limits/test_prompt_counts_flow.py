@@ -206,7 +206,7 @@ async def test_count_endpoints_count_images_by_their_pixels(up: FaultUpstream, c
 async def test_an_encoding_that_no_limit_needs_is_not_loaded_into_the_gateway(
     up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Loading it would stop the event loop for half a second."""
+    """Loading the encoding would block the event loop for half a second."""
     monkeypatch.setattr(SHARED_COUNTER, "_usable", {})
     monkeypatch.setattr(SHARED_COUNTER, "_quick", {})
     async with serving(up) as gateway:

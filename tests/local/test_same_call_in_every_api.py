@@ -76,7 +76,7 @@ def meaning(told: Told, api: Api | None = None) -> Any:
     changed = [
         (name(each["param"]), each["action"])
         for each in told.receipt["adjustments"]
-        if each["param"] != "stream_options"  # only chat completions have to ask for usage
+        if each["param"] != "stream_options"  # only chat completions have to request usage
         and (each["param"], each["action"]) != ("max_output_tokens", "rename")
     ]
     tokens = told.tokens._replace(cached=0)  # a repeated prompt is in the engine's cache

@@ -51,7 +51,7 @@ async def test_every_answer_has_its_schema_and_every_call_its_receipt() -> None:
     async with FaultUpstream() as upstream:
         provider = f'{{ type: openai-compatible, base_url: "{upstream.base_url}" }}'
         yaml = f"providers: {{ up: {provider} }}\nmodels: {{ m: up/mock }}\n"
-        async with live(yaml) as gateway, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.url) as client:
+        async with live(yaml) as gateway, httpx.AsyncClient(verify=WITHOUT_AUTHORITIES, base_url=gateway.url, timeout=60) as client:
             upstream.on("/v1/rerank", rerank_script("openai-compatible"))
             for path, body, name in CALLS:
                 answer = await client.post(path, json={"model": "m", **body}, headers={"x-gateway-receipt": "body"})

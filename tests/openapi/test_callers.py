@@ -1,4 +1,4 @@
-"""Each API of the callers has an operation; one that is not known in detail has a general one."""
+"""Each API of the callers has an operation; an API that is not described in detail has a general operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, used as a person would, at gateways with the local model and scripted providers.
+"""The page in headless Chromium, used as a person would use it, at gateways with the local model and scripted providers.
 
 PICTURES=1 writes the pictures of the documents: PICTURES=1 .venv/bin/python -m pytest -m prove tests/page
 """

@@ -1,4 +1,4 @@
-"""JSON answers of OpenAI-like types get OpenAI's shape, as their streams do. An answer that has it keeps its bytes."""
+"""JSON answers of OpenAI-like types get OpenAI's shape, as their streams do. An answer that has this shape keeps its bytes."""
 
 from __future__ import annotations
 

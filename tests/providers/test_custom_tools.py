@@ -48,7 +48,7 @@ def test_every_type_keeps_translates_or_refuses_custom_tools() -> None:
 def test_a_custom_tool_is_sent_as_a_function_with_one_text(kind: str, strict: bool) -> None:
     request = {"messages": HISTORY[:1], "tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "patch"}}}
     if kind in ("cohere", "ollama"):
-        request["tool_choice"] = "auto"  # they have no choice of one function
+        request["tool_choice"] = "auto"  # these providers cannot force one function
     options = Options(strict=strict)
     adapted = adapt_with(kind, request, options, model=model_of(kind))
     assert message_objections(kind, adapted.sent) == []
@@ -66,7 +66,7 @@ def test_a_grammar_is_described_and_refused_in_strict_mode(kind: str) -> None:
         request["tool_choice"] = "auto"
     adapted = adapt(kind, request, model=model_of(kind), tools=True)
     assert ("tools[0].custom.format", "downgrade") in adapted.actions()
-    if kind != "local":  # its schema enforces the form, and its prompt names the function
+    if kind != "local":  # the local engine's schema enforces the form instead
         assert "start: /a+/" in texts(adapted.sent)
     with pytest.raises(Refusal) as refused:
         adapt(kind, request, model=model_of(kind), strict=True, tools=True)

@@ -32,7 +32,7 @@ def test_a_parameter_without_the_one_it_requires_is_refused_unless_it_is_neutral
 
 @pytest.mark.parametrize("kind", providers.OURS)
 def test_no_adjustment_names_a_parameter_that_the_request_lacks(kind: str) -> None:
-    """`logprobs` may be a number, from which a rule makes `top_logprobs`; `false` is none."""
+    """`logprobs` may be a number, from which a rule makes `top_logprobs`; `false` requests none."""
     body = Body(b'{"model":"m","messages":[{"role":"user","content":"x"}],"logprobs":false}')
     provider = providers.get(kind)
     made = provider.adapt(body, Target(f"{kind}/m", kind, provider, "m", "http://x/v1", "k"), Options())

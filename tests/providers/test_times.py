@@ -1,4 +1,4 @@
-"""providers.times: the times that vendors report, by one set of names."""
+"""providers.times: the times that vendors report, under one set of names."""
 
 from __future__ import annotations
 

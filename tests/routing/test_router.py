@@ -75,7 +75,7 @@ def test_an_unknown_name_is_not_found_and_escaped_in_the_message(name: str) -> N
 def test_a_pattern_matches_its_own_spelling_by_prefix_only() -> None:
     with pytest.raises(NotFound):
         router(**{"gpt-*": A}).find("other-*")
-    assert names(router(**{"gpt-*": A}), "gpt-*") == ["a/x"]  # it matches its own prefix
+    assert names(router(**{"gpt-*": A}), "gpt-*") == ["a/x"]  # the pattern matches its own name
 
 
 @each("name", ["a\r\nb", "a\x00", "\u202e", "\ud7ff\u2028"])

@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @pytest.fixture
 def restored_signals() -> Iterator[None]:
-    """Put the test process's own signal handlers back."""
+    """Restore the test process's own signal handlers."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in handlers.items():

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.server.gc_tuning import THRESHOLDS, freeze_startup_objects
+from gateway.server.gc_tuning import THRESHOLDS, freeze_startup_objects, pause_collection
 
 
 @pytest.fixture(autouse=True)
 def restored_collector() -> Iterator[None]:
-    """Put the test process's own settings back."""
+    """Restore the test process's own settings."""
     thresholds = gc.get_threshold()
     yield
     gc.unfreeze()
+    gc.enable()
     gc.set_threshold(*thresholds)
 
 
@@ -35,3 +36,10 @@ def test_freezing_again_collects_the_garbage_of_a_reload() -> None:
     del old
     freeze_startup_objects()
     assert all(id(thing) != token for thing in gc.get_objects() if isinstance(thing, list))
+
+
+def test_a_pause_ends_when_the_start_is_complete() -> None:
+    pause_collection()
+    assert not gc.isenabled()
+    freeze_startup_objects()
+    assert gc.isenabled()

@@ -28,7 +28,7 @@ def limits() -> list[Limit]:
 
 
 async def main(path: str, seed: int, asks: int, out: str) -> None:
-    """Request `asks` reservations. Writes [[decided, size, settled], ...] in microseconds and the requests per 0.1 s."""
+    """Request `asks` reservations. Write [[decided, size, settled], ...] in microseconds and the requests per 0.1 s."""
     limiter = RedisLimiter(RedisAddress(path=path), lambda line: None, timeout_s=20.0)
     await limiter.start()
     draw = random.Random(seed)

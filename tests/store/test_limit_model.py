@@ -150,7 +150,7 @@ def _settle(course: Course, store: MemoryStore | ScriptStore, model: Model, id: 
 @pytest.mark.search
 async def test_memory_decides_as_the_model() -> None:
     for seed in range(examples(400)):
-        course = Course(seed)  # its clock never goes back
+        course = Course(seed)  # the clock of a course never goes back
         await run(course, MemoryStore(course))
 
 

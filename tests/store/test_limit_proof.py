@@ -101,7 +101,7 @@ def usable(record: list[tuple[int, int, int]], asked: Counter[int]) -> list[floa
 
 @pytest.mark.prove
 async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: RedisAddress, start: LimiterStarter, figure: Figure) -> None:
-    """Reserve and settle 64 concurrent calls with three limits each. Prints the times; the counts must agree."""
+    """Reserve and settle 64 concurrent calls with three limits each. Print the times; the counts must agree."""
     from redis.asyncio import Redis
 
     shared = [Limit("cost", "requests", 10**9, "min"), Limit("cost", "tokens", 10**9, "min"), Limit("cost", "concurrent", 10**5)]

@@ -76,9 +76,9 @@ async def test_share_of_a_dead_process_is_held_back_until_its_hold_back_time_end
     assert await remaining(one, budget) == 1000
     assert one.members == 3  # the missing process may still be serving
     await eventually(lambda: one.member_counts == {"live": 2, "missing": 1})
-    assert await remaining(one, calls) == 8 - 1 - 1  # its open call, and one more within its share
-    assert await remaining(one, many) in (8 - 3, 8 - 2)  # its open calls exceed its share until their leases end
-    await wait_for_remaining(one, 8, calls)  # after its leases have ended
+    assert await remaining(one, calls) == 8 - 1 - 1  # the missing process's open call, and one more within its share
+    assert await remaining(one, many) in (8 - 3, 8 - 2)  # the open calls exceed the share until their leases end
+    await wait_for_remaining(one, 8, calls)  # after the leases have ended
     await wait_for_remaining(one, 8, many)
     assert await remaining(one) == 68
     await wait_for_remaining(one, 90)

@@ -1,4 +1,4 @@
-"""Decisions of one process during an outage: its share of what remained, then its share of the limit."""
+"""Decisions of one process during an outage: its share of the remaining amount, then its share of the limit."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_only_a_part_of_the_remainder_is_used_until_a_window_has_passed() -> Non
         if isinstance(outage.decide([limit], Costs(), f"o{next(count)}"), Reservation):
             admitted.append(moment[0] - began)
     slid = int((OVERDUE_AFTER_S + 1) * US_PER_S)
-    assert sum(at < slid for at in admitted) == 30  # its part of the remainder
-    assert sum(slid <= at < slid + US_PER_S for at in admitted) in range(90, 101)  # its share of the limit
+    assert sum(at < slid for at in admitted) == 30  # the process's part of the remainder
+    assert sum(slid <= at < slid + US_PER_S for at in admitted) in range(90, 101)  # the process's share of the limit
     for at in admitted:
         assert sum(at - US_PER_S < one <= at for one in admitted) <= 100
 
@@ -51,7 +51,7 @@ def test_concurrent_calls_continue_and_later_fall_to_the_share() -> None:
         outage.call_ended(one)
     assert [more(limit, "b") for limit in (few, many, full)] == [2, 15, 5]
     moment[0] += 21 * US_PER_S
-    assert [more(limit, "c") for limit in (few, many, full)] == [5, 0, 5]  # its share is ten
+    assert [more(limit, "c") for limit in (few, many, full)] == [5, 0, 5]  # the share of the process is ten
 
 
 def test_a_small_remainder_counts_as_zero() -> None:

@@ -34,7 +34,7 @@ def test_only_so_many_states_of_limits_are_remembered(monkeypatch: pytest.Monkey
     monkeypatch.setattr(outage_module, "MAX_REMEMBERED_LIMITS", 2)
     limits = [Limit(name, "requests", 30, "min") for name in ("first", "second", "third")]
     outage = OutageLimiter(now=lambda: NOW)
-    for left in (30, 0):  # those that are remembered are still updated
+    for left in (30, 0):  # states that are remembered are still updated
         for limit in limits:
             outage.record_status(limit, left, limit.slot_at(NOW))
     outage.begin(1)

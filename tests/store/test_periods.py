@@ -135,7 +135,7 @@ def test_the_hour_before_midnight_comes_twice() -> None:
 
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The moments from which a change was searched for."""
+    """The moments from which the search for a change began."""
     found, search = [], periods._next_change
     monkeypatch.setattr(periods, "_next_change", lambda zone, moment: found.append(moment) or search(zone, moment))
     return found

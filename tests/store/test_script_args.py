@@ -107,7 +107,7 @@ def test_waits_are_converted_to_seconds(wait: int, retry_after: float | None) ->
 @each(
     ("waits", "refusing"),
     [
-        ([3_000_000, -1, 60_000_000], 1),  # 1 h is left of the day
+        ([3_000_000, -1, 60_000_000], 1),  # the day ends in 1 h
         ([3_000_000, -1, 4_000_000_000], 2),
         ([-3, -1, 1_000], 1),
         ([NO_WAIT, NO_WAIT, 1_000], 2),

@@ -48,7 +48,7 @@ FORMS = st.tuples(st.sampled_from([b"data: ", b"data:"]), st.booleans(), st.samp
 def streams(draw: st.DrawFn) -> tuple[bytes, bytes]:
     """Draw a whole stream: blocks of any text, with or without names of events, with comments and pings between them.
 
-    Return it as it arrives and as it is sent.
+    Return the stream as it arrives and as it is sent.
     """
     prefix, named, between = draw(FORMS)
     output = draw(st.integers(0, 10**6))

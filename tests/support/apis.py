@@ -267,7 +267,7 @@ TRANSLATED = (MESSAGES_API, RESPONSES_API)
 CONVERSATIONS = (CHAT_API, *TRANSLATED)
 ALL = (CHAT_API, COMPLETIONS_API, *TRANSLATED, COHERE_API)
 ALL_CONVERSATIONS = (*CONVERSATIONS, COHERE_API)
-"""The APIs of conversations, with Cohere's, whose errors have only a message."""
+"""The APIs of conversations, including Cohere's, whose errors have only a message."""
 ALL_WAYS = tuple((api, stream) for api in ALL_CONVERSATIONS for stream in (False, True))
 WAYS = tuple((api, stream) for api in CONVERSATIONS for stream in (False, True))
 """Each API with JSON and with a stream."""

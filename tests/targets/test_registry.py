@@ -1,4 +1,4 @@
-"""The registry keeps the health of targets over reloads and reports cooldowns."""
+"""The registry keeps the health of targets across reloads and reports cooldowns."""
 
 from __future__ import annotations
 

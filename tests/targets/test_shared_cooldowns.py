@@ -1,4 +1,4 @@
-"""Cooldowns shared through a real Redis: applied within about a second, kept over a restart, removed after their end."""
+"""Cooldowns shared through a real Redis: applied within about a second, kept across a restart, removed after their end."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ async def test_p2_an_unavailable_store_does_not_delay_the_shutdown(redis: RedisA
     )
     await shared.start()
     health.publish("p/m", None, 30.0, "failures")
-    await asyncio.sleep(0.1)  # it has tried again by now, and waits
+    await asyncio.sleep(0.1)  # the instance has tried again by now, and waits
     await shared.stop()
     assert shared._task is not None
     assert shared._task.done()

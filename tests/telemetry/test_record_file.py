@@ -57,7 +57,7 @@ def test_old_records_are_deleted(tmp_path: Path) -> None:
     file = RecordFile(path, 3600, 1 << 20)
     file.append([line("old", NOW - 3601), line("kept", NOW - 3599)], NOW)
     assert ids(path) == ["kept"]
-    file.append([line("new", NOW)], NOW + 30)  # not yet looked for
+    file.append([line("new", NOW)], NOW + 30)  # old records are not yet searched for
     file.append([line("newer", NOW + 70)], NOW + 70)
     assert ids(path) == ["new", "newer"]
     file.close()

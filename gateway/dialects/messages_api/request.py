@@ -93,7 +93,7 @@ class Translated(msgspec.Struct):
     stops: tuple[str, ...]
     model: str
     refusal: BadRequest | None = None
-    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is none."""
+    """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is no reason."""
 
 
 def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> Translated:

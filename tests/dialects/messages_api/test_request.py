@@ -58,7 +58,7 @@ def user(content: Any) -> dict[str, Any]:
 
 
 def assistant(*content: Any) -> dict[str, Any]:
-    """Return an assistant's turn of blocks."""
+    """Return an assistant turn with these blocks."""
     return {"role": "assistant", "content": list(content)}
 
 

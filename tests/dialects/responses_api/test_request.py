@@ -167,7 +167,7 @@ ODD: list[Any] = [
 
 
 def mutated(random: Random, value: Any) -> Any:
-    """Return the value with one odd value at a random place."""
+    """Return a copy of the value with one unusual value at a random place."""
     if type(value) is dict and value and random.random() < 0.9:
         name = random.choice(list(value))
         return {**value, name: mutated(random, value[name])}

@@ -36,7 +36,7 @@ async function now({ page, args, accessible, picture }) {
   await until(async () => (await page.locator(".route-row").first().innerText()).match(/[1-9]\d* %/), "the shares of the targets");
   check((await page.getByRole("region", { name: "Configuration" }).innerText()).includes("demo.yaml"), "the file of the configuration");
   await accessible("Now");
-  if (args.documents) await page.waitForTimeout(100_000); // the picture for the documents needs some history
+  if (args.documents) await page.waitForTimeout(100_000); // the picture for the documentation needs some history
   await picture("page-now");
   await page.setViewportSize({ width: 390, height: 844 });
   await until(() => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "no scrolling to the side on a phone");

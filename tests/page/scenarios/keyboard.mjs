@@ -1,4 +1,4 @@
-// The page with the keyboard alone; and its weight and first paint.
+// The page with the keyboard alone, and the page's weight and first paint.
 import { check, run, until } from "./browser.mjs";
 
 /** The name of the focused element, as far as this test needs it. */
