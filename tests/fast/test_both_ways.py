@@ -13,7 +13,7 @@ from gateway.fast.fast_call import FastCall
 from tests.fast.conftest import Pair, StartPair
 from tests.faults.client import Answer, ask
 from tests.faults.upstream_server import BEHAVIOURS, FaultUpstream
-from tests.flows.live import Live
+from tests.flows.live import Live, eventually
 from tests.support.search import examples
 
 SLOW = frozenset({
@@ -114,8 +114,14 @@ async def test_both_ways_give_the_same_answers_records_and_counts(
         body, headers = call(draw, behaviours)
         answers = [await ask(gateway.port, body, headers) for gateway in pair.both]
         assert comparable(answers[0]) == comparable(answers[1]), (body, headers)
+        await settled(pair)
     await assert_same_state(pair, number)
     assert len(entered) > number / 3
+
+
+async def settled(pair: Pair) -> None:
+    """Wait until both gateways have accounted for their calls, so that the records have the order of the calls."""
+    await eventually(lambda: not any(gateway.gateway.metrics.in_flight for gateway in pair.both))
 
 
 async def assert_same_state(pair: Pair, number: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gateway.fast.fast_call import FastCall
 from gateway.fast.lane import APIS
 from tests.fast.conftest import StartPair
-from tests.fast.test_both_ways import COOLDOWN, SLOW, TEXTS, TIMED, assert_same_state, comparable
+from tests.fast.test_both_ways import COOLDOWN, SLOW, TEXTS, TIMED, assert_same_state, comparable, settled
 from tests.faults.behaviours import BEHAVIOURS, canned, play
 from tests.faults.client import Answer, FaultClient
 from tests.faults.upstream_server import FIN, RST, FaultUpstream, status
@@ -198,6 +198,7 @@ async def test_calls_of_other_apis_are_the_same_both_ways(
         body, headers = call(draw, api, models)
         fast, slow = [await ask(gateway.port, api.path, body, headers) for gateway in pair.both]
         assert comparable(fast) == comparable(slow), (body, headers)
+        await settled(pair)
     await assert_same_state(pair, number)
     assert len(entered) > number / 3
 
