@@ -87,8 +87,8 @@ class DenyConfig(Struct, frozen=True):
     patterns: Annotated[
         tuple[str, ...],
         Meta(
-            description="Regular expressions in the syntax of RE2. Their time grows linearly with the text. Requires `pip install "
-            "lockgate[patterns]`.",
+            description="Regular expressions in the syntax of RE2. Their time grows linearly with the text. Requires the extra "
+            "`patterns` (docs/installation.md).",
             examples=[["PRJ-[0-9]{6}"]],
         ),
     ] = ()

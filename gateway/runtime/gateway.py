@@ -342,7 +342,7 @@ class Gateway:
             await asyncio.to_thread(self.shared.tracer.stop)
         self.log.close()
         if self.log.records is not None:
-            await asyncio.to_thread(self.log.records.close, timeout_s)
+            await self.log.records.stop(timeout_s)
 
 
 def _discard(line: str) -> None:

@@ -173,8 +173,8 @@ class CallRecords:
             self._report("calls: calls are recorded again")
         self._failing = False
 
-    def close(self, timeout_s: float = 1.0) -> None:
-        """Write the remaining lines. Wait at most `timeout_s` until they are written."""
+    async def stop(self, timeout_s: float = 1.0) -> None:
+        """Write the remaining lines. Wait at most `timeout_s` until they are written, without holding the event loop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -182,7 +182,7 @@ class CallRecords:
             self._start_writing(_do_nothing)
         if self._writer is not None:
             self._work.put(None)
-            self._writer.join(timeout_s)
+            await asyncio.to_thread(self._writer.join, timeout_s)
             self._writer = None
 
 

@@ -348,7 +348,7 @@ async def test_models_endpoint_shows_which_side_truncates(up: FaultUpstream, cli
 async def test_tokenizer_file_without_the_tokenizers_package_is_refused(up: FaultUpstream, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text("{}")
-    refused = pytest.raises(ConfigError, match=r"install lockgate\[tokenizers\]")
+    refused = pytest.raises(ConfigError, match=r'run pip install "\.\[tokenizers\]"')
     with refused if find_spec("tokenizers") is None else nullcontext():
         async with serving_config(configuration(up, "vllm", "mine", {"tokenizer": str(path), "window": 100})):
             pass

@@ -123,6 +123,6 @@ async def test_contents_beyond_the_buffer_are_counted(tmp_path: Path, monkeypatc
     for number in range(5):
         records.add(line(str(number), ended=2e9), content(str(number)))
     await records.flush()
-    records.close()
+    await records.stop()
     assert [number for number in range(5) if find_content(path, str(number), 0.0)] == [0, 1]
     assert records.drops == 3

@@ -40,7 +40,7 @@ async def test_lines_are_written_in_batches(tmp_path: Path) -> None:
     assert file.batches == []
     await records.flush()
     records.add(line("3"))
-    records.close()
+    await records.stop()
     assert file.batches == [[line("0"), line("1"), line("2")], [line("3")]]
     assert records.drops == 0
 
@@ -53,7 +53,7 @@ async def test_lines_that_cannot_be_written_are_counted_and_reported_once(error:
         records.add(line(str(number)))
         records.add(line(f"{number}b"))
         await records.flush()
-    records.close()
+    await records.stop()
     assert records.drops == 4
     assert reports == [f"calls: {error}: calls are not recorded until this is repaired", "calls: calls are recorded again"]
 
@@ -65,7 +65,7 @@ async def test_lines_beyond_the_buffer_are_counted(monkeypatch: pytest.MonkeyPat
     for number in range(5):
         records.add(line(str(number)))
     await records.flush()
-    records.close()
+    await records.stop()
     assert (file.batches, records.drops) == ([[line("0"), line("1")]], 3)
 
 
@@ -74,7 +74,7 @@ async def test_an_undecodable_line_does_not_end_the_thread(tmp_path: Path) -> No
     for one in (b"{}\n", line("kept", ended=2e9)):
         records.add(one)
         await records.flush()
-    records.close()
+    await records.stop()
     assert (ids(tmp_path / "calls.db"), records.drops) == (["kept"], 1)
 
 

@@ -126,7 +126,7 @@ async def test_records_wait_for_redis_and_those_beyond_the_buffer_are_counted(
     assert records.drops == 2
     redis.start()
     await eventually(lambda: len(reports) == 2, 30)
-    records.close()
+    await records.stop()
     assert "records of calls wait until this is repaired" in reports[0]
     assert reports[1] == "calls: calls are recorded again"
     assert records.drops == 2
