@@ -20,7 +20,7 @@ INSTALLED = HERE.parent / ".peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """Another gateway: how to start it, its description, and whether a measurement with many connections takes minutes."""
+    """Another gateway: its description, the function that starts it, and whether a measurement with many connections takes minutes."""
 
     about: str
     launch: Callable[[Path, int], Launch | None]
