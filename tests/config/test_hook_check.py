@@ -1,4 +1,4 @@
-"""`hooks` in the configuration: what is refused, where, and with which advice."""
+"""`hooks` in the configuration: the entries that are refused, with their places and the advice."""
 
 from __future__ import annotations
 

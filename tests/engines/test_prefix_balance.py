@@ -48,7 +48,7 @@ def trace(salt: str) -> list[Arrival]:
 
 
 class Outcome(NamedTuple):
-    """What one call took: seconds to the first token, and tokens of the prompt that were computed."""
+    """The figures of one call: seconds to the first token, and tokens of the prompt that were computed."""
 
     first_token: float
     computed: int

@@ -20,7 +20,7 @@ SLOW = frozenset({
     "infinite", "drip-head", "drip-body", "endless-event", "big-header", "endless-interim", "silent", "silent-after-head",
     "stall-mid-stream",
 })  # fmt: skip
-"""Behaviours that do not end, end with a timeout or send a lot of data. The fault tests have them."""
+"""Behaviours that do not end, end with a timeout or send a lot of data. The fault tests cover them."""
 TIMED = frozenset({"401", "402", "404", "429", "429-quota"})
 """Behaviours after which the target is in cooldown for a time."""
 VARYING = re.compile(
