@@ -61,7 +61,7 @@ class Target:
 
 @dataclass
 class Launch:
-    """How to start a target."""
+    """The command and the settings that start a target."""
 
     name: str
     command: Sequence[str]

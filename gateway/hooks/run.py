@@ -205,7 +205,7 @@ class HookRun:
         )
 
     async def piece(self, channel: str, kind: Kind, text: str, *, is_last: bool, pieces: Pieces) -> str:
-        """Return what is to be sent of one piece of the answer.
+        """Return the text to send for one piece of the answer.
 
         The hooks run in the reverse order, so the first one sees what is sent.
         """

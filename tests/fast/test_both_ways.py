@@ -52,7 +52,7 @@ COOLDOWN = "{ failures: 1000, rate: 100% }"
 
 
 def configuration(up: FaultUpstream, more: str = "") -> str:
-    """Return a configuration whose models are the behaviours of the upstream, with and without a second target."""
+    """Return a configuration with one model for each behaviour of the upstream, with and without a second target."""
     return f"""
 providers:
   up: {{ type: openai-compatible, base_url: "{up.base_url}", cooldown: {COOLDOWN} }}
