@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.config.extras import has_extra
+from gateway.config.extras import has_extra, install_command
 from gateway.config.formats import Address
 from gateway.config.hook import DenyConfig, GuardConfig, HookConfig
 from gateway.config.problem import Problems
@@ -77,7 +77,7 @@ def _check_deny(deny: DenyConfig, where: str, problems: Problems) -> None:
 def pattern_problem(pattern: str) -> str | None:
     """Return the fault of an RE2 pattern, or None."""
     if not has_extra("patterns"):
-        return "requires packages that are not installed: install lockgate[patterns]"
+        return f"requires packages that are not installed: {install_command('patterns')}"
     import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     options = re2.Options()

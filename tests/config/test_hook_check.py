@@ -101,4 +101,5 @@ def test_a_mistake_is_reported_at_its_line_with_advice(folder: Path, hooks: str,
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     monkeypatch.setattr("gateway.config.hook_check.has_extra", lambda extra: False)
-    assert pattern_problem("a") == "requires packages that are not installed: install lockgate[patterns]"
+    advice = 'run pip install ".[patterns]" in the checkout of Lockgate (docs/installation.md)'
+    assert pattern_problem("a") == f"requires packages that are not installed: {advice}"
