@@ -1,6 +1,6 @@
 """JSON-RPC messages of MCP: their methods and tools, errors, and the tools that a list of tools may show.
 
-If a server has a list of allowed tools, a request is built anew from the parts that were checked. The gateway and the
+If a server has a list of allowed tools, a request is rebuilt from the parts that were checked. The gateway and the
 server therefore cannot interpret it differently, for example because a key is repeated or written in another case.
 """
 

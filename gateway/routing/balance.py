@@ -39,7 +39,7 @@ class Weighted(Protocol):
 
 LOAD_BOUND = 1.25
 SPARE_CALLS = 2
-"""Attempts in flight beyond the bound: engines serve several calls at once, so a second or third call is no reason to leave a cache."""
+"""Attempts in flight beyond the bound: engines serve several calls at once, so a second or third call does not justify leaving a cache."""
 T = TypeVar("T", bound=Weighted)
 Draw = Callable[[], float]
 """Returns a random number in [0, 1)."""
