@@ -144,5 +144,5 @@ def _is_free(name: str, value: Any) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Return a name for a path. Other names are hidden, because a name that the caller chose may be confidential."""
+    """Return a name for a path, or "?" for an unusual name, which may contain confidential text of the caller."""
     return name if _NAME.match(name) else "?"

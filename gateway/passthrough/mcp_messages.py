@@ -66,7 +66,7 @@ def as_rpc_error(error: GatewayError, id: Any) -> RpcError:
 
 
 def read_message(source: bytes) -> Message:
-    """Read a message, or a batch without its messages. Raise RpcError if it is neither."""
+    """Read a message. The messages of a batch are not read. Raise RpcError if the body is neither."""
     if source.lstrip()[:1] == b"[":
         return Message(source, is_batch=True)
     try:
