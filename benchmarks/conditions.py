@@ -1,4 +1,4 @@
-"""The other load of the machine during a run, which determines whether the absolute figures of the run are meaningful."""
+"""The load that other processes put on the machine during a run, which determines whether its absolute figures are meaningful."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ INSTALLED = HERE.parent / ".peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """Another gateway: how to start it, its description, and whether a measurement with many connections takes minutes."""
+    """Another gateway: its description, the function that starts it, and whether a measurement with many connections takes minutes."""
 
     about: str
     launch: Callable[[Path, int], Launch | None]
@@ -28,7 +28,7 @@ class Peer:
 
 
 def _router(name: str, *command: str) -> Callable[[Path, int], Launch | None]:
-    """Return how to start a router for model servers that accepts the command line of sglang-router."""
+    """Return the command that starts a router for model servers that accepts the command line of sglang-router."""
 
     def launch(folder: Path, upstream: int) -> Launch | None:
         path = INSTALLED / name / "bin" / command[0]

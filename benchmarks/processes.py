@@ -61,7 +61,7 @@ class Target:
 
 @dataclass
 class Launch:
-    """How to start a target."""
+    """The command and the settings that start a target."""
 
     name: str
     command: Sequence[str]
@@ -131,7 +131,7 @@ def start_mock(folder: Path, cores: set[int]) -> tuple[Process, int]:
 
 @dataclass(frozen=True)
 class Request:
-    """The requests that the load generator sends. `events` is the number of events of the response, 0 if it is JSON."""
+    """The requests that the load generator sends. `events` is the number of events of the response, or 0 for a JSON response."""
 
     body: bytes
     path: str = CHAT_PATH

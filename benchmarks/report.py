@@ -21,7 +21,7 @@ share another core. A request body has 2,000 B: a system message and five turns,
 SDKs write them. No two requests are the same. A JSON response has 591 B; a stream has 51 events of about 200 B. Every
 answer is checked.
 
-CPU is the user and system time of the target's process tree. Redis is not part of it; where a call with everything on needs Redis,
+CPU is the user and system time of the target's process tree. Redis is not included; where a call with everything on needs Redis,
 the tables of JSON calls and of streams show its CPU time as well. Figures are medians of all repetitions, with the lowest and the highest
 in brackets. Ratios are computed within a repetition, in which the targets take turns. Absolute figures depend on the machine.
 

@@ -135,7 +135,7 @@ class More:
 def gateway(
     name: str, place: Place, *, full: bool = True, workers: int = 1, cores: set[int] | None = None, more: More | None = None
 ) -> Launch:
-    """Return how to start the gateway with everything on or, if `full` is false, without keys, limits, journal and call records.
+    """Return the command that starts the gateway with everything on or, if `full` is false, without keys, limits, journal and call records.
 
     The log goes to a file, because a gateway always writes a log. Several workers need Redis, even if nothing is counted.
     """
@@ -160,7 +160,7 @@ def gateway(
 
 
 def nginx(name: str, folder: Path, upstream: int, *, tls: bool = False) -> Launch | None:
-    """Return how to start nginx as a plain proxy, with `tls` for connections to the upstream, or None if it is not installed."""
+    """Return the command that starts nginx as a plain proxy, with `tls` for connections to the upstream, or None if it is not installed."""
     command = _nginx_command(folder, upstream, port := free_port(), scheme="https" if tls else "http")
     return Launch(name, command, port, request_body(False)) if command else None
 
@@ -181,7 +181,7 @@ def _nginx_command(
 
 
 def haproxy(folder: Path, upstream: int) -> Launch | None:
-    """Return how to start HAProxy with one thread, or None if it is not installed."""
+    """Return the command that starts HAProxy with one thread, or None if it is not installed."""
     path = program("haproxy")
     if path is None:
         return None

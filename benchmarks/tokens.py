@@ -74,7 +74,7 @@ def counted(count: QuickCount) -> QuickCount:
 
 
 def short_row(name: str, text: str, seconds: float) -> Row:
-    """Return the times to count a text of 2 kB on the event loop: with the vocabulary alone, and when its words are known."""
+    """Return the times to count a text of 2 kB on the event loop: with the vocabulary alone, and when the words of the text are known."""
     count = QuickCount(O200K.name)
     count(["a"])
 

@@ -57,13 +57,13 @@ class Attempt(Struct, eq=False):
     queue_s: float = 0.0
     """Seconds for which the attempt waited for a slot before it was sent."""
     sent_at: float = 0.0
-    """When the request was ready to be sent and had a slot; for a continued stream, the time of the request that began it."""
+    """Time at which the request was ready to be sent and had a slot; for a continued stream, the time of the request that began it."""
     is_written: bool = False
     """Whether the request was written to a connection."""
     head_at: float = 0.0
-    """When the head of the response arrived."""
+    """Time at which the head of the response arrived."""
     ended_at: float = 0.0
-    """When the response had arrived completely."""
+    """Time at which the response had arrived completely."""
     relays: list[Relay | NativeRelay] = []
     """The state of each upstream stream."""
     reported: list[Usage] = []
@@ -83,7 +83,7 @@ class Attempt(Struct, eq=False):
     upstream_id: str | None = None
     """The upstream's request id."""
     cache: Literal["", "hit", "miss", "bypass"] = ""
-    """How the attempt used the cache of its model; empty if the model has no cache. The usage of a `hit` is not billed."""
+    """Use of the cache of the model by the attempt; empty if the model has no cache. The usage of a `hit` is not billed."""
     cache_age_s: int = 0
     """Age of the cached answer in seconds."""
 
@@ -218,13 +218,13 @@ class Call(Struct, eq=False):
     status: int = 0
     error: GatewayError | None = None
     read_at: float = 0.0
-    """When the request was read completely."""
+    """Time at which the request was read completely."""
     paused_s: float = 0.0
     """Seconds for which the call waited before retries and for the end of announced cooldowns."""
     transcript: Transcript | None = None
     """The text sent so far, for a stream that another target may continue."""
     first_byte_at: float = 0.0
-    """When the first byte of the response was sent."""
+    """Time at which the first byte of the response was sent."""
     stream_end: str | None = None
     """The outcome of a stream: `ok`, a failure kind, or `drain` if a shutdown ended it."""
     abort_phase: str | None = None

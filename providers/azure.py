@@ -41,7 +41,7 @@ class AzureSettings(OpenAISettings, frozen=True, forbid_unknown_fields=True):
     auth: Annotated[
         Literal["api-key", "bearer"],
         Meta(
-            description="How the credential is sent: the key of a resource (`api-key`), or an Entra token (`bearer`).",
+            description="Form in which the credential is sent: the key of a resource (`api-key`), or an Entra token (`bearer`).",
             examples=["bearer"],
         ),
     ] = "api-key"

@@ -240,7 +240,7 @@ class Provider(Protocol):
         """Return for each parameter whether `model` supports it or how it is adjusted, as derived from the rules."""
 
     def model_problem(self, model: str, settings: Mapping[str, Any]) -> str | None:
-        """Return why the provider's settings do not fit a model of the configuration, or None if they fit the model."""
+        """Return the reason why the provider's settings do not fit a model of the configuration, or None if they fit the model."""
         return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:

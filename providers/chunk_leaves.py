@@ -83,7 +83,7 @@ def leaves_of(event: str, start: int) -> list[Leaf] | None:
 
 
 def _visit(event: str, at: int, node: Any, path: Path, found: list[Leaf]) -> int:
-    """Add the leaves of the value at `at`. Return where the value ends."""
+    """Add the leaves of the value at `at`. Return the position at which the value ends."""
     first = event[at : at + 1]
     if type(node) is _Fields and first == "{":
         return _visit_members(event, at, node, path, found)

@@ -75,7 +75,7 @@ class PlainUsage(msgspec.Struct):
 
 
 def read_of_inputs(usage: Any) -> Usage | None:
-    """Return what `read_usage` returns, for an answer without output tokens, such as an embeddings answer."""
+    """Return the result of `read_usage` for an answer without output tokens, such as an embeddings answer."""
     if type(usage) is dict and len(usage) == 2:
         prompt = usage.get("prompt_tokens")
         if type(prompt) is int and 0 < prompt <= MAX_TOKENS and prompt == usage.get("total_tokens"):
@@ -84,7 +84,7 @@ def read_of_inputs(usage: Any) -> Usage | None:
 
 
 def read_mapped(usage: dict[str, Any] | None, tier: Any) -> Usage | None:
-    """Return what `read_usage` returns, but take half as long as `read_usage` for a usage in the usual form."""
+    """Return the result of `read_usage`, but take half as long as `read_usage` for a usage in the usual form."""
     if usage is None:
         return None
     try:

@@ -12,7 +12,7 @@ from gateway.runtime.gateway import Gateway
 
 
 class Readiness:
-    """Whether this process should receive calls. The server sets the two flags during start-up and shutdown."""
+    """Whether this process should receive calls. The server sets the two flags during startup and shutdown."""
 
     def __init__(self) -> None:
         self.serving = False
@@ -25,7 +25,7 @@ async def live(request: Request) -> Response:
 
 
 def ready(gateway: Gateway, readiness: Readiness) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of /readyz: 503 during start-up, while an engine loads its model, and during shutdown; else 200."""
+    """Return the endpoint of /readyz: 503 during startup, while an engine loads its model, and during shutdown; else 200."""
 
     async def readyz(request: Request) -> Response:
         engines = {name: engine.state for name, engine in gateway.generation.engines.items()}

@@ -193,7 +193,7 @@ class Admission:
 
 
 def claim_of(call: Call, target: Target, expected_output: float) -> Claim:
-    """Return what decides the place of a call in a queue. Copies for a mirror have the lowest priority."""
+    """Return the claim of a call, which determines its place in a queue. Copies for a mirror have the lowest priority."""
     output = int(expected_output)
     if call.body is None:  # a passed call
         tokens = output

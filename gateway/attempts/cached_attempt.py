@@ -43,7 +43,7 @@ class Caching(NamedTuple):
 
 
 class CacheUse(NamedTuple):
-    """How one attempt uses the cache."""
+    """The use of the cache by one attempt."""
 
     key: str
     settings: CacheConfig
@@ -182,7 +182,7 @@ def new_sender(
 def _is_cacheable(exchange: UpstreamExchange, body: Body) -> bool:
     """Return whether an attempt has one upstream request whose answer depends on nothing else.
 
-    Equal requests of one call are several samples, so a call with several upstream requests uses no cached answer.
+    Equal requests of one call must give different samples, so a call with several upstream requests uses no cached answer.
     """
     target = exchange.target
     if target.brought or exchange.upstream_calls > 1:

@@ -1,4 +1,4 @@
-"""The points at which the hooks of a configuration meet a call: its request, its answer, and its end."""
+"""The points of a call at which the hooks of a configuration run: its request, its answer, and its end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def hook_request(hooks: HookSet | None, call: Call) -> None:
 
 
 def settle_hooks(call: Call, ended: float) -> None:
-    """Tell the hooks of a call, which has some, its outcome."""
+    """Report the outcome of a call to its hooks, of which there is at least one."""
     assert call.hooks is not None
     call.hooks.set.settle(call.hooks, partial(_outcome, call, ended, call.hooks.facts))
 

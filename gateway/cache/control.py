@@ -1,4 +1,4 @@
-"""Reads what a caller's `Cache-Control` header says about cached answers."""
+"""Reads a caller's `Cache-Control` header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_AGE_DIGITS = 9
 
 
 class CacheControl(NamedTuple):
-    """Whether a call may be answered with a cached answer, of at most `max_age_s` seconds, and whether its answer may be stored."""
+    """Whether a call may be answered with a cached answer that is at most `max_age_s` seconds old, and whether its answer may be stored."""
 
     may_read: bool = True
     may_store: bool = True

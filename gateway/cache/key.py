@@ -14,7 +14,7 @@ FORMAT = "1"
 CREDENTIAL_HEADERS = frozenset({
     "authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256",
 })  # fmt: skip
-"""Headers that may differ between equal requests: the credentials of a provider take turns, and signatures have a time."""
+"""Headers that may differ between equal requests: the credentials of a provider are used in turn, and signatures contain the time."""
 
 Owner = tuple[str, str]
 """The kind of an owner and its name."""

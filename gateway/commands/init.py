@@ -59,7 +59,7 @@ def _with_schema(text: str, schema: str) -> str:
 
 
 def _hints(file: str, schema: Path) -> str:
-    """Return the commands to run next, and how to install the local engine if it is missing."""
+    """Return the commands to run next, and the one that installs the local engine if it is missing."""
     from gateway.config.extras import has_extra, install_command
 
     config = "" if file == DEFAULT_FILE else f" --config {file}"

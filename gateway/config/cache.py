@@ -34,8 +34,8 @@ class CacheBounds(Struct, frozen=True):
     max_bytes: Annotated[
         Size,
         Meta(
-            description="Maximum size of all cached answers. To make room, the store in memory drops the answers that have not been "
-            "used for the longest time, and Redis drops those that expire first.",
+            description="Maximum size of all cached answers. To make room, the store in memory drops the least recently "
+            "used answers, and Redis drops those that expire first.",
             examples=["512MiB"],
         ),
     ] = 64 << 20

@@ -33,7 +33,7 @@ def check_extras(config: Config, problems: Problems, is_installed: Callable[[str
 
 
 def install_command(extra: str) -> str:
-    """Return how to install an extra. The package is not published, so it is installed from the checkout."""
+    """Return the instruction to install an extra. The package is not published, so it is installed from the checkout."""
     return f'run pip install ".[{extra}]" in the checkout of Lockgate (docs/installation.md)'
 
 

@@ -16,20 +16,20 @@ SIDES: tuple[Side, ...] = get_args(Side)
 
 
 class MaskConfig(Struct, frozen=True):
-    """The masker: personal data and secrets of requests are replaced by masks such as `[EMAIL_1]`."""
+    """The masker: personal data and secrets of requests are replaced with masks such as `[EMAIL_1]`."""
 
     kinds: Annotated[
         tuple[MaskKind, ...],
         Meta(
-            description="What is masked. `card`: payment card numbers with a valid check digit. `iban`: account numbers with valid "
-            "check digits. `phone`: numbers with a country code or in a national form with separators. `api_key`: credentials of "
-            "known forms. Default: all.",
+            description="Kinds of values that are masked. `card`: payment card numbers with a valid check digit. `iban`: account numbers "
+            "with valid check digits. `phone`: numbers with a country code or in a national form with separators. `api_key`: "
+            "credentials of known forms. Default: all.",
             examples=[["email", "card", "iban"]],
         ),
     ] = MASK_KINDS
     restore: Annotated[
         bool,
-        Meta(description="Whether masks in the answer are replaced by the original values.", examples=[False]),
+        Meta(description="Whether masks in the answer are replaced with the original values.", examples=[False]),
     ] = True
 
 
@@ -47,7 +47,7 @@ class GuardConfig(Struct, frozen=True):
     format: Annotated[
         Literal["webhook", "moderations"],
         Meta(
-            description="The form of questions. `webhook`: the gateway's own, in which the service can also replace texts. "
+            description="Format of the questions. `webhook`: the gateway's own, in which the service can also replace texts. "
             "`moderations`: that of OpenAI's moderations API.",
             examples=["moderations"],
         ),
@@ -58,15 +58,15 @@ class GuardConfig(Struct, frozen=True):
     ] = None
     checks: Annotated[
         tuple[Side, ...],
-        Meta(description="What is checked. Default: requests and answers.", examples=[["input"]]),
+        Meta(description="Texts that are checked. Default: requests and answers.", examples=[["input"]]),
     ] = SIDES
     window: Annotated[
         int,
         Meta(
             ge=16,
             le=4096,
-            description="Characters of a stream that are held back and checked together. Each check also gets as many characters that "
-            "came before.",
+            description="Characters of a stream that are held back and checked together. Each check also gets the same "
+            "number of preceding characters.",
             examples=[800],
         ),
     ] = 400
@@ -78,16 +78,19 @@ class GuardConfig(Struct, frozen=True):
 
 
 class DenyConfig(Struct, frozen=True):
-    """The deny list: words and patterns that may not occur."""
+    """The deny list: words and patterns that must not occur in requests or answers."""
 
     words: Annotated[
         tuple[str, ...],
-        Meta(description="Whole words or phrases, in upper or lower case.", examples=[["project nightfall", "acme-internal"]]),
+        Meta(
+            description="Whole words or phrases, in any combination of upper and lower case.",
+            examples=[["project nightfall", "acme-internal"]],
+        ),
     ] = ()
     patterns: Annotated[
         tuple[str, ...],
         Meta(
-            description="Regular expressions in the syntax of RE2. Their time grows linearly with the text. Requires the extra "
+            description="Regular expressions in the syntax of RE2. Matching time grows linearly with the text. Requires the extra "
             "`patterns` (docs/installation.md).",
             examples=[["PRJ-[0-9]{6}"]],
         ),
@@ -101,7 +104,7 @@ class DenyConfig(Struct, frozen=True):
     ] = "refuse"
     checks: Annotated[
         tuple[Side, ...],
-        Meta(description="What is checked. Default: requests and answers.", examples=[["output"]]),
+        Meta(description="Texts that are checked. Default: requests and answers.", examples=[["output"]]),
     ] = SIDES
     window: Annotated[
         int,
@@ -127,7 +130,7 @@ class HookConfig(Struct, frozen=True):
     ] = None
     options: Annotated[
         dict[str, Any],
-        Meta(description="Named arguments of the class in `use`.", examples=[{"topics": ["weapons"]}]),
+        Meta(description="Keyword arguments for the class in `use`.", examples=[{"topics": ["weapons"]}]),
     ] = {}
     mask: Annotated[
         MaskConfig | None,
@@ -142,7 +145,10 @@ class HookConfig(Struct, frozen=True):
     ] = None
     deny: Annotated[
         DenyConfig | None,
-        Meta(description="Refuse or replace words and patterns.", examples=[{"words": ["project nightfall"]}]),
+        Meta(
+            description="Refuse calls with these words and patterns, or replace the matches.",
+            examples=[{"words": ["project nightfall"]}],
+        ),
     ] = None
     deadline: Annotated[
         Duration | None,
@@ -154,8 +160,8 @@ class HookConfig(Struct, frozen=True):
     failure: Annotated[
         Literal["open", "closed"] | None,
         Meta(
-            description="What follows if the hook fails or misses its deadline. `closed`: the call ends with an error. `open`: the call "
-            "goes on without the hook. Default: as the hook declares; the included hooks are closed.",
+            description="Consequence if the hook fails or misses its deadline. `closed`: the call ends with an error. `open`: the "
+            "call continues without the hook. Default: as the hook declares; the included hooks are closed.",
             examples=["open"],
         ),
     ] = None

@@ -75,7 +75,7 @@ def _check_deny(deny: DenyConfig, where: str, problems: Problems) -> None:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Return what is wrong with a pattern of RE2, or None."""
+    """Return the fault of an RE2 pattern, or None."""
     if not has_extra("patterns"):
         return f"requires packages that are not installed: {install_command('patterns')}"
     import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -116,7 +116,7 @@ def load_object(use: str, options: Mapping[str, Any], config_path: str) -> objec
         try:
             found = found(**options)
         except Exception as error:
-            raise ValueError(f"'{use}' cannot be made with these options: {type(error).__name__}: {error}") from None
+            raise ValueError(f"'{use}' cannot be created with these options: {type(error).__name__}: {error}") from None
     elif options:
         raise ValueError(f"'{use}' is an object, and only a class has options: remove options")
     if not any(f"{base.__module__}.{base.__qualname__}" == BASE_CLASS for base in type(found).__mro__):

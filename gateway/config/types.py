@@ -176,8 +176,8 @@ class Config(Struct, frozen=True):
     hooks: Annotated[
         tuple[Annotated[HookConfig, Meta(extra={"short": "use"})], ...],
         Meta(
-            description="Rules that see, change or refuse the texts of calls, in their order: hooks of your own as `MODULE:OBJECT`, the "
-            "masker, the HTTP guard and the deny list.",
+            description="Rules that check or change the texts of calls, or refuse calls, in this order: hooks of your own as "
+            "`MODULE:OBJECT`, the masker, the HTTP guard and the deny list.",
             examples=[[{"mask": {"kinds": ["email", "card"]}}, "team_rules:TopicRule"]],
         ),
     ] = ()

@@ -35,7 +35,7 @@ def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, stric
 
 
 def _obstacle(name: str, value: str, target: Target, body: Body) -> str | None:
-    """Return why a header that the target defines is not forwarded. Return "" if nothing is lost, and None if the header is forwarded."""
+    """Return the reason why a header that the target defines is not forwarded: "" if nothing is lost, None if it is forwarded."""
     for configured, theirs in target.headers:
         if configured == name:
             return "" if theirs == value else "the configuration sets it"

@@ -1,1 +1,1 @@
-"""Hooks: rules of a team that see, change or refuse the texts of calls. See docs/hooks.md."""
+"""Hooks: rules of a team that check or change the texts of calls, or refuse calls. See docs/hooks.md."""

@@ -21,7 +21,7 @@ from msgspec import Struct
 Kind = Literal["text", "reasoning", "arguments", "other"]
 """The kind of a text: what a person wrote or reads, the reasoning of a model, the arguments of a tool call, or another string."""
 Failure = Literal["open", "closed"]
-"""The consequence of a hook that fails or misses its deadline: the call goes on without the hook, or it ends with an error."""
+"""The consequence of a hook that fails or misses its deadline: the call continues without the hook, or it ends with an error."""
 MAX_BEFORE_CHARS = 4096
 MAX_LOOP_CHARS = 50_000
 """Characters of a request above which the included hooks work in a thread, so that other calls do not wait."""
@@ -113,7 +113,7 @@ class Change(Struct, frozen=True):
 
 
 class Refuse(Struct, frozen=True):
-    """The call ends with this error. `message` must not contain what must not be seen; `status` is from 400 to 499."""
+    """The call ends with this error. `message` must not contain confidential text; `status` is from 400 to 499."""
 
     message: str
     code: str = "refused_by_hook"
@@ -135,7 +135,7 @@ class Skip(Struct, frozen=True):
 class Emit(Struct, frozen=True):
     """The text to send now, and the text to hold back until the next piece of the channel.
 
-    `hold` is the text as the hook wants to see it again. If the text to send differs from the text received, `why` is
+    The hook gets `hold` again at the beginning of that piece. If the text to send differs from the text received, `why` is
     the reason on the receipt.
     """
 

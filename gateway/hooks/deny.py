@@ -1,7 +1,7 @@
 """The deny list: refuses or replaces words and patterns, in requests and answers.
 
-Words are literals, and patterns run in RE2, so the time grows linearly with the text. In a stream, the end of a piece is
-held back while a word may continue, and `window` characters for patterns.
+Words are literals, and patterns run in RE2, so the time grows linearly with the text. In a stream, the end of a piece
+is held back while it may be the beginning of a word, and at least `window` characters are held back for patterns.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class DenyList(Hook):
 
     def chunk(self, chunk: Chunk) -> Emit | Refuse | None:
         """Return the text without denied matches, or refuse the answer. Hold back what may be the beginning of a match."""
-        before = chunk.before[-1:]  # it decides whether a word begins here
+        before = chunk.before[-1:]  # determines whether a word begins here
         text = before + chunk.text
         spans = self._spans(text, len(before), is_open=not chunk.is_last)
         if spans and self._config.action == "refuse":

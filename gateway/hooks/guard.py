@@ -89,7 +89,7 @@ class Guard(Hook):
             question: dict[str, Any] = {**model, "input": [before + each.text for each in texts]}
             results = _read_moderation(await self._post(_encode(question))).results
             if len(results) != len(texts):
-                raise ValueError("the guard returned another number of results")
+                raise ValueError("the guard returned the wrong number of results")
             named = sorted({name for each in results if each.flagged for name, is_hit in each.categories.items() if is_hit})
             if not any(each.flagged for each in results):
                 return Verdict("allow")

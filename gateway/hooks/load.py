@@ -1,4 +1,4 @@
-"""Makes the hooks of a configuration."""
+"""Creates the hooks of a configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from providers.base import WireRequest
 DEFAULT_DEADLINE_S = 1.0
 DEFAULT_GUARD_DEADLINE_S = 5.0
 DEFAULT_TEXT_DEADLINE_S = 30.0
-"""Default of the masker and the deny list: a request of 32 MiB takes seconds."""
+"""Default for the masker and the deny list, which need seconds for a request of 32 MiB."""
 MAX_ANSWER_BYTES = 4 << 20
 
 

@@ -1,4 +1,4 @@
-"""The masker: replaces personal data and secrets of a request by masks, and the masks of the answer by the original values.
+"""The masker: replaces personal data and secrets of a request with masks, and the masks in the answer with the original values.
 
 A mask is a word such as `[EMAIL_1]`. Equal values have the same mask, and the numbers follow the order in the request, so a
 conversation that grows keeps its masks and the caches of providers stay useful. A mask that the request itself contains

@@ -30,7 +30,7 @@ _API_KEYS = (
 MIN_CARD_DIGITS = 13
 _DIGITS = re.compile(r"[0-9]+")
 _DOUBLED = str.maketrans("0123456789", "0246813579")
-"""The digits of the doubled value of each digit, added up."""
+"""The digit sum of twice each digit."""
 _LETTERS = {chr(ord("A") + at): str(at + 10) for at in range(26)}
 _MARKS: dict[MaskKind, str] = {"email": "@", "jwt": "eyJ"}
 """Texts that every value of a kind contains: a text without them need not be searched."""

@@ -1,7 +1,7 @@
 """The hooks of one configuration, and their run for one call.
 
 A hook that fails or misses its deadline is counted and reported. If it is declared `closed`, the call then ends with
-`hook_failed`; if it is `open`, the call goes on as if the hook had returned None.
+`hook_failed`; if it is `open`, the call continues as if the hook had returned None.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class HookSet:
 
     @property
     def refuses_unreadable(self) -> bool:
-        """Whether a content that no hook can read is refused, because a hook that reads contents is closed."""
+        """Whether content that no hook can read is refused, because a hook that reads contents is closed."""
         return any(each.failure == "closed" and each.points & {"request", "chunk"} for each in self.hooks)
 
     def begin(self, facts: CallFacts) -> HookRun:
@@ -92,7 +92,7 @@ class HookSet:
         except Exception as error:
             self._note_failure(loaded, point, error)
             if loaded.failure == "closed" and point != "settled":
-                message = f"The hook '{loaded.name}' failed, and calls may not go on without it. The gateway's log has the reason."
+                message = f"The hook '{loaded.name}' failed, and calls must not continue without it. The gateway's log has the reason."
                 raise Unavailable(message, code="hook_failed") from None
             return None
         if isinstance(result, Refuse):
@@ -101,7 +101,7 @@ class HookSet:
         return result
 
     def settle(self, run: HookRun, outcome: Callable[[dict[str, Any]], Settled]) -> None:
-        """Tell the hooks the outcome of a call. Nothing waits for them."""
+        """Report the outcome of a call to the hooks, without waiting for them."""
         for loaded, state in zip(self.hooks, run.states, strict=True):
             if "settled" in loaded.points:
                 task = asyncio.get_running_loop().create_task(self.ask(loaded, "settled", outcome(state)), name="hook")
@@ -119,7 +119,7 @@ class HookSet:
 
 
 class Pieces:
-    """What the hooks hold back of one answer, and what they have changed in it."""
+    """The texts of one answer that the hooks hold back, and the changes that they have made to it."""
 
     __slots__ = ("held", "notes", "sent")
 
@@ -136,7 +136,7 @@ class Pieces:
 
 
 class HookRun:
-    """The hooks as one call runs them."""
+    """The run of the hooks for one call."""
 
     def __init__(self, hooks: HookSet, facts: CallFacts) -> None:
         self.set = hooks
@@ -152,7 +152,7 @@ class HookRun:
     async def request(self, bodies: Sequence[Body], *, is_noted: bool = True) -> None:
         """Run the point `request` for the texts of these bodies, which state the same request, and change the bodies.
 
-        Changes are noted for the first body, if at all. Raise GatewayError for a refusal.
+        If `is_noted`, the changes are recorded as adjustments. Raise GatewayError for a refusal.
         """
         places: dict[str, list[Leaf]] = {}
         for at, body in enumerate(bodies):
@@ -205,7 +205,7 @@ class HookRun:
         )
 
     async def piece(self, channel: str, kind: Kind, text: str, *, is_last: bool, pieces: Pieces) -> str:
-        """Return what is to be sent of one piece of the answer.
+        """Return the text to send for one piece of the answer.
 
         The hooks run in the reverse order, so the first one sees what is sent.
         """

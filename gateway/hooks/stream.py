@@ -58,7 +58,7 @@ class HookedEvents:
         return b"".join([*before, *out])
 
     async def end(self) -> bytes:
-        """Return what is left at the end of the stream."""
+        """Return the remaining bytes at the end of the stream."""
         rest = self._pending.strip(b"\n")
         out = await self.feed(b"\n\n") if rest else b""
         self.started = True

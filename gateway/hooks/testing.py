@@ -35,7 +35,7 @@ class HookTestError(AssertionError):
 
 
 async def check_hook(hook: Hook, texts: Sequence[str] = TEXTS) -> None:
-    """Check that a hook keeps the rules of the interface. `texts` are sent through it as requests and as answers.
+    """Check that a hook follows the rules of the interface. `texts` are sent through it as requests and as answers.
 
     The hook overrides at least one point, never fails, returns the types of its points, gives the same answer however a text
     is cut into pieces, and keeps no state between calls outside `state`.

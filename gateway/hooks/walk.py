@@ -20,7 +20,7 @@ MIN_NUMBER = 10**8
 """The smallest number in the arguments of a tool call that is a text: account numbers are longer than amounts."""
 MAX_DEPTH = 200
 _FREE = frozenset({"arguments", "input", "metadata", "parameters"})
-"""Fields whose objects have any structure that the caller or the model likes."""
+"""Fields whose objects may have any structure."""
 _KINDS: Mapping[str, Kind] = {
     "content": "text", "text": "text", "refusal": "text", "input": "text", "prompt": "text", "query": "text", "documents": "text",
     "texts": "text", "instructions": "text", "output": "text", "system": "text", "suffix": "text", "output_text": "text",
@@ -144,5 +144,5 @@ def _is_free(name: str, value: Any) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Return a name for a path; a name of the caller's own may be what a hook hides."""
+    """Return a name for a path, or "?" for an unusual name, which may contain confidential text of the caller."""
     return name if _NAME.match(name) else "?"

@@ -167,7 +167,7 @@ class Caller:
             self._cycle.send_heartbeat = self._start_heartbeat
 
     async def write(self, data: bytes) -> None:
-        """Send events of the stream. Return when the caller's connection accepts more."""
+        """Send events of the stream. Wait until the caller's connection accepts more."""
         # this code is repeated in `finish` instead of shared, because it runs once per event
         self._active_at = time.monotonic()
         self._sending = True

@@ -230,7 +230,7 @@ class RequestCycle:
             self._write_body(body, more=more)
 
     async def send(self, message: Message) -> None:
-        """Keep the response head until the body starts, or send a piece of the body. Return when the connection accepts more data."""
+        """Keep the response head until the body starts, or send a piece of the body. Wait until the connection accepts more data."""
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
         if self.disconnected:

@@ -103,7 +103,7 @@ class Series:
         return cell
 
     def _added_lines(self, name: str, shown: list[Labels]) -> int:
-        """Return how many lines a new row adds to a scrape."""
+        """Return the number of lines that a new row adds to a scrape."""
         if name not in _VIEWS:
             return 1
         views = zip(_VIEWS[name], self._shown[name], shown, strict=True)

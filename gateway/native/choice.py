@@ -56,7 +56,7 @@ def native_api(call: Call, target: Target, settings: ModelSettings) -> NativeApi
 
 
 def translation_reason(call: Call, target: Target, settings: ModelSettings) -> str | None:
-    """Return why an attempt at this target is translated to a chat completion, or None if it is native."""
+    """Return the reason why an attempt at this target is translated to a chat completion, or None if it is native."""
     api, source = call.dialect.native, call.source
     if api is None or source is None or api.operation not in target.kind.operations:
         return f"{target.kind.type} does not have this API"

@@ -22,7 +22,7 @@ def adapt_natively(call: Call, body: Body, api: NativeApi, target: Target, *, st
 
 
 def refusal_of(call: Call) -> Refusal | None:
-    """Return why a call cannot be sent as a chat completion, or None."""
+    """Return the reason why a call cannot be sent as a chat completion, or None."""
     error = call.translator.refusal if call.translator is not None else None
     return Refusal(error.message, error.param, error.code or "invalid_value") if error is not None else None
 

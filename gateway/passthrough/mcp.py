@@ -114,7 +114,7 @@ class McpPassthrough(Passthrough):
     ) -> None:
         attempt = call.attempts[-1]
         attempt.outcome = "ok" if response.status < FIRST_ERROR_STATUS else str(response.status)
-        if response.status in _CREDENTIAL_REFUSED:  # a client would begin to sign in at the server
+        if response.status in _CREDENTIAL_REFUSED:  # the client would try to sign in to the server
             raise self._refused(attempt, rule, response.status)
         call.answered_by, call.status = attempt, response.status
         headers = _with_session(response_headers(response.headers, common_headers(call), rule), call, sessions)
@@ -182,7 +182,7 @@ def _owner(call: Call) -> str:
 
 
 def _set_session(call: Call, request: WireRequest, sessions: Sessions) -> None:
-    """Replace the session id of the caller by that of the server. Raise RpcError if another key opened the session."""
+    """Replace the session id of the caller with that of the server. Raise RpcError if another key opened the session."""
     request.headers = [(name, value) for name, value in request.headers if name not in _BODY_HEADERS]
     for at, (name, value) in enumerate(request.headers):
         if name.encode() == SESSION_HEADER:
@@ -200,7 +200,7 @@ def _with_session(headers: list[tuple[bytes, bytes]], call: Call, sessions: Sess
 
 
 def _deadlines(call: Call, rule: Rule) -> Deadlines:
-    """Return the deadlines of a request. A stream that a caller opens may pause for as long as it wants."""
+    """Return the deadlines of a request. A stream that a caller opens may pause for as long as a call may last."""
     deadlines = structs.replace(rule.backend.deadlines, total=MAX_TOTAL_S)
     is_stream = call.passed is not None and call.passed.method == "GET"
     return structs.replace(deadlines, idle=MAX_TOTAL_S) if is_stream else deadlines

@@ -1,7 +1,7 @@
 """JSON-RPC messages of MCP: their methods and tools, errors, and the tools that a list of tools may show.
 
-If a server has a list of allowed tools, a request is written again from the parts that were checked. So the gateway and the
-server cannot understand it differently, for example because a key is repeated or written with another case.
+If a server has a list of allowed tools, a request is rebuilt from the parts that were checked. The gateway and the
+server therefore cannot interpret it differently, for example because a key is repeated or written in another case.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def as_rpc_error(error: GatewayError, id: Any) -> RpcError:
 
 
 def read_message(source: bytes) -> Message:
-    """Read a message, or a batch without looking into it. Raise RpcError if it is neither."""
+    """Read a message. The messages of a batch are not read. Raise RpcError if the body is neither."""
     if source.lstrip()[:1] == b"[":
         return Message(source, is_batch=True)
     try:

@@ -18,7 +18,7 @@ CLOSE_TIMEOUT_S = 5.0
 """Seconds for both sides to close, once one side has closed or the gateway has sent its close frames."""
 
 Outcome = Literal["ok", "caller", "caller_stalled", "idle", "drain", "limit", "truncated", "reset", "stalled"]
-"""How a tunnel ended.
+"""The end of a tunnel.
 
 `limit`: a limit is used up. `caller`: the caller disconnected without a close frame. `truncated`, `reset` and `stalled`:
 the upstream failed.
@@ -49,7 +49,7 @@ class End(asyncio.Protocol):
         """Whether this side sends nothing more."""
         self.is_lost = False
         self.paused_since = 0.0
-        """When this side stopped accepting data; 0 while it accepts data."""
+        """Time at which this side stopped accepting data; 0 while it accepts data."""
         self._tunnel = tunnel
         self._on_lost = on_lost
         self._farewell: bytes | None = None
@@ -161,7 +161,7 @@ class Tunnel:
         caller.other, upstream.other = upstream, caller
 
     async def run(self) -> None:
-        """Return when both connections are closed. If the wait is cancelled, close both connections at once."""
+        """Wait until both connections are closed. If the wait is cancelled, close both connections at once."""
         try:
             await self._done
         finally:

@@ -45,7 +45,7 @@ class HookedStream:
         return sent
 
     def take_unhooked(self) -> bytes:
-        """Return the events since the last call as they arrived: another target continues the text as its request has it.
+        """Return the events since the last call as they arrived, because the request of a continuation contains the unchanged text.
 
         Only the stream that the caller gets calls this method, so its pieces are those that a continuation takes over.
         """

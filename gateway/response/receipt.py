@@ -89,7 +89,7 @@ def receipt_of(call: Call) -> dict[str, Any]:
 
 
 def cache_record(attempt: Attempt) -> dict[str, Any]:
-    """Return how an attempt used the cache, as receipts show it."""
+    """Return the use of the cache by an attempt, as receipts show it."""
     return {"status": attempt.cache, **({"age_s": attempt.cache_age_s} if attempt.cache == "hit" else {})}
 
 

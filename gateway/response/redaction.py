@@ -19,7 +19,7 @@ class Mask:
         self._overlap = max((len(secret) for secret in self._secrets), default=1) - 1
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the masked bytes that can be sent now. Keep back the last bytes, because a secret may begin in them."""
+        """Return the masked bytes that can be sent now. Hold back the last bytes, because a secret may begin in them."""
         whole = self._masked(self._held + piece)
         end = max(0, len(whole) - self._overlap)
         self._held = whole[end:]

@@ -42,7 +42,7 @@ class TranslatedCaller(Caller):
         self._is_native = True
 
     def own_headers(self, headers: Headers) -> Headers:
-        """Return response headers as the caller's API names them."""
+        """Return response headers under the names of the caller's API."""
         return headers if self.translator is None else self.translator.headers(headers)
 
     def own_answer(self, body: bytes) -> bytes:

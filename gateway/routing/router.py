@@ -92,7 +92,7 @@ class Router:
         return router
 
     def for_dry_runs(self) -> Router:
-        """Return a router with the same routes whose choices leave no trace in this one."""
+        """Return a router with the same routes whose choices do not affect this one."""
         router = copy(self)
         router._prefixes = PrefixTable()
         return router

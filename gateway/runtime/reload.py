@@ -54,7 +54,7 @@ class Reloader:
         self.changes: list[Change] = []
         """The changes that the last successful reload made."""
         self.rejected: list[str] = []
-        """What the rejected file would change, as paths without values; empty if the last reload succeeded."""
+        """The changes that the rejected file contains, as paths without values; empty if the last reload succeeded."""
         self.needs_restart: list[Change] = []
         """Changes in the file that take effect only after a restart."""
         self.last_reload_at = time.time()

@@ -1,1 +1,1 @@
-"""A process that serves calls: start-up, workers, signals, draining, and the callers' routes."""
+"""A process that serves calls: startup, workers, signals, draining, and the callers' routes."""

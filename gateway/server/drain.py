@@ -75,7 +75,7 @@ async def serve_until_signalled(gateway: Gateway, callers: Server, listener: soc
 
 
 async def _wait_for_either(task: asyncio.Task[None], event: asyncio.Event, timeout_s: float | None = None) -> None:
-    """Return when the task is done, the event is set or the timeout has passed."""
+    """Wait until the task is done, the event is set or the timeout has passed."""
     waiting = asyncio.create_task(event.wait())
     await asyncio.wait([task, waiting], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()

@@ -1,4 +1,4 @@
-"""Garbage collector settings: freeze start-up objects, collect less often."""
+"""Garbage collector settings: freeze startup objects, collect less often."""
 
 from __future__ import annotations
 

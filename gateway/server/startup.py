@@ -1,4 +1,4 @@
-"""Start-up messages and the download of the bundled model."""
+"""Startup messages and the download of the bundled model."""
 
 from __future__ import annotations
 

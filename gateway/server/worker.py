@@ -36,7 +36,7 @@ PUBLISH_INTERVAL_S = 1.0
 
 
 def main() -> int:
-    """Run one worker with the start-up data (WorkerOrder) on standard input. Return the exit code."""
+    """Run one worker with the startup data (WorkerOrder) on standard input. Return the exit code."""
     raise_file_limit()
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
     load = order.load

@@ -31,7 +31,7 @@ class LoadReply(msgspec.Struct):
 
 
 class WorkerOrder(msgspec.Struct):
-    """Start-up data of a worker, sent as JSON on its standard input because arguments would expose secrets."""
+    """Startup data of a worker, sent as JSON on its standard input because arguments would expose secrets."""
 
     load: LoadRequest
     listener: int

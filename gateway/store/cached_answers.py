@@ -16,7 +16,7 @@ TAG = "answers"
 
 
 class MemoryAnswers(MemoryResponses):
-    """Answers in the memory of this process. If there is no room, those that have not been used for the longest time are dropped."""
+    """Answers in the memory of this process. If there is no room, the least recently used ones are dropped."""
 
     async def load(self, owner: str, id: str) -> bytes | None:
         """Return a record, or None if it is unknown or expired."""

@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455), without I/O: where frames end, which messages contain a mark, and close frames."""
+"""WebSocket frames (RFC 6455), without I/O: the ends of frames, the messages that contain a mark, and close frames."""
 
 from __future__ import annotations
 

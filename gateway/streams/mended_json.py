@@ -104,7 +104,7 @@ class _HeldEvent:
 
 
 class EventMender:
-    """Mends the events of one stream. An event whose text ends in half a character waits for the rest of the text."""
+    """Repairs the events of one stream. An event whose text ends in half a character waits for the rest of the text."""
 
     def __init__(self) -> None:
         self._held: list[_HeldEvent] = []

@@ -14,7 +14,7 @@ END: Event = ("", b"")
 
 
 class MendedStream(StreamDecoder):
-    """Mends the events of a stream before `inner` decodes them. A stream uses it from the first event that must be mended."""
+    """Repairs the events of a stream before `inner` decodes them. A stream uses it from the first event that must be mended."""
 
     def __init__(self, inner: StreamDecoder) -> None:
         self._inner = inner

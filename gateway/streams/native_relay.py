@@ -164,7 +164,7 @@ class NativeRelay:
         return b"".join([_written(name or _type_of(data), data) for name, data in events])
 
     def _begin_mending(self, whole: bytes) -> bytes:
-        """Mend these events and all that follow. Return the bytes of the events that need no further half character."""
+        """Repair these events and all that follow. Return the bytes of the events that need no further half character."""
         self._parse_lines()
         self._mender = EventMender()
         return self._rewrite([event for event in map(_parsed, whole[:-2].split(b"\n\n")) if event[1]])

@@ -149,7 +149,7 @@ class EventParser:
 
 
 def first_end(whole: bytes, count: int) -> int:
-    """Return where the first `count` events end."""
+    """Return the position at which the first `count` events end."""
     at = 0
     for _ in range(count):
         at = whole.find(b"\n\n", at) + 2
@@ -159,7 +159,7 @@ def first_end(whole: bytes, count: int) -> int:
 
 
 def last_three_start(whole: bytes) -> int:
-    """Return where the last three events begin: usually the finish reason, the usage and [DONE].
+    """Return the position at which the last three events begin: usually the finish reason, the usage and [DONE].
 
     Return 0 if there are no more than three.
     """

@@ -1,4 +1,4 @@
-"""The bulkhead of a target: how many calls run at once, how many wait, and for how long. A slow target blocks only its own calls."""
+"""The bulkhead of a target, which limits its calls in flight, its waiting calls and their wait. A slow target blocks only its own calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cooldown: why and until when a target or one of its credentials is skipped. The reason determines the length."""
+"""A cooldown of a target or of one of its credentials: its reason and its end. The reason determines the length."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Cooldown(msgspec.Struct):
 
 
 def seconds_after_failures(settings: CooldownConfig, ejections: int, stated: float | None) -> float:
-    """Return how long a failing target is skipped: longer after each period of failures, up to the configured maximum.
+    """Return the time for which a failing target is skipped: longer after each period of failures, up to the configured maximum.
 
     `ejections` counts these periods. `stated` is the time that the upstream asks for; if given, it is the minimum.
     """
@@ -63,7 +63,7 @@ def seconds_after_failures(settings: CooldownConfig, ejections: int, stated: flo
 
 
 def seconds_after_rate_limits(settings: CooldownConfig, in_a_row: int, stated: float | None) -> float:
-    """Return how long a credential is skipped after a 429: longer after each further 429 in a row, and at least `stated` seconds."""
+    """Return the time for which a credential is skipped after a 429: longer for each further one in a row, at least `stated` seconds."""
     default = min(RATE_LIMIT_COOLDOWN_S * 2.0 ** min(in_a_row - 1, 20), settings.time)
     return max(default, stated or 0.0)
 

@@ -25,7 +25,7 @@ MIN_STALE_ENTRIES = 64
 
 
 class Claim(NamedTuple):
-    """What decides the place of a call in the queue."""
+    """The values that determine the place of a call in the queue."""
 
     owner: str
     """The key, by name."""

@@ -80,7 +80,7 @@ class TargetHealth:
         self._announces = False
         """Whether the latest failure has a Retry-After that sets the cooldown."""
         self._probed_at = -PROBE_INTERVAL_S
-        """When the latest probe began."""
+        """Time at which the latest probe began."""
         self._clock = clock
         self._publish = publish
         if provider is not None:

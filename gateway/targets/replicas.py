@@ -91,7 +91,7 @@ class Replicas:
             else:
                 self._take(source, tuple(sorted({_text(str(target[0]), int(target[1])) for _, target in addresses}))[:MAX_REPLICAS])
             tried.set()
-            await asyncio.sleep(every_s * (0.9 + 0.2 * random.random()))  # so that processes do not ask at the same moments
+            await asyncio.sleep(every_s * (0.9 + 0.2 * random.random()))  # so that processes do not send lookups at the same time
 
     def _take(self, source: _Source, addresses: tuple[str, ...]) -> None:
         recovered = source in self._failing

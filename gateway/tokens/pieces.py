@@ -53,7 +53,7 @@ class Classes(dict[int, str]):
     def __missing__(self, code: int) -> str:
         found = self._class[bisect_right(self._first, code) - 1]
         if code < 0x80 and chr(code) not in (CASELESS, MARK):
-            found = chr(code)  # the expressions know ASCII
+            found = chr(code)  # the expressions handle ASCII
         if len(self) >= MAX_KNOWN_CHARACTERS:
             self.clear()
         self[code] = found

@@ -1,4 +1,4 @@
-"""Truncation of a conversation: which messages may be evicted, in which order, and how many must be evicted.
+"""Truncation of a conversation: the messages that may be evicted, their order, and the number that must be evicted.
 
 The functions are pure: the same conversation, limits and policy give the same result. Messages are evicted whole, in
 groups: a question with its answers, a tool call with its results. System messages, the last user message and the last

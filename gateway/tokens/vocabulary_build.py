@@ -26,7 +26,7 @@ CLASS_OF_CATEGORY = {
     "Mn": MARK, "Mc": MARK, "Me": MARK, "Nd": NUMBER, "Nl": NUMBER, "No": NUMBER,
 }  # fmt: skip
 LONG_S = 0x17F
-"""It counts as an `s` in contractions, whatever its case."""
+"""The code point of the long s, which counts as an `s` in contractions that ignore case."""
 
 
 def tokens_of(name: str) -> list[bytes]:

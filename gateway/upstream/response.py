@@ -123,7 +123,7 @@ class NativeResponse:
         return data
 
     def take(self) -> bytes | None:
-        """Return what `read` returns, or None if `read` would wait."""
+        """Return the result of `read`, or None if `read` would wait."""
         pieces = self.pieces
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -36,7 +36,7 @@ _decode = msgspec.json.Decoder(_Vectors).decode
 
 
 def pooling_of(settings: Mapping[str, Any]) -> int:
-    """Return how the model of an engine with these settings pools vectors (`gguf.MEAN` etc.), or 0 for a chat model.
+    """Return the pooling of vectors by the model of an engine with these settings (`gguf.MEAN` etc.), or 0 for a chat model.
 
     The model file is read once, and again if it changes.
     """

@@ -1,4 +1,4 @@
-"""How vendors count pictures, recordings and documents, as of 2026-11-29. Each row states its source.
+"""The rules by which vendors count pictures, recordings and documents, as of 2026-11-29. Each row states its source.
 
 The number is the vendor's own where it is published, and otherwise an upper bound, so that a reservation covers the bill.
 """

@@ -72,7 +72,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     joins: tuple[str, ...] = ()
     """Roles whose lists of texts are joined into a string."""
     developer: Literal["", "system", "setting"] = ""
-    """When the role `developer` becomes `system` here: never, always, or unless a setting turns it off."""
+    """Conversion of the role `developer` to `system`: never, always, or unless a setting turns it off."""
 
     call_id: str | None = None
     """Pattern of tool-call ids. None: any id."""

@@ -150,7 +150,7 @@ class RefuseToolTurns(MessageRule, frozen=True):
 
 
 class AlternateRoles(MessageRule, frozen=True):
-    """User and assistant messages must alternate. Neighbours with the same role are merged, or refused in strict mode."""
+    """User and assistant messages must alternate. Adjacent messages with the same role are merged, or refused in strict mode."""
 
     def is_relevant(self, raw: bytes) -> bool:
         return True

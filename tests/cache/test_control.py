@@ -1,4 +1,4 @@
-"""What `Cache-Control` of a caller means."""
+"""The effect of a caller's `Cache-Control` header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cached answers: their stored form, which answers are whole, and recorded responses."""
+"""Cached answers: their stored form, the answers that count as whole, and recorded responses."""
 
 from __future__ import annotations
 

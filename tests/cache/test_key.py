@@ -85,7 +85,7 @@ def generated(count: int, seed: int) -> Iterator[tuple[Owner, str, WireRequest]]
 @pytest.mark.search
 @pytest.mark.timeout(900)
 def test_no_two_different_requests_of_any_owners_have_one_key(figure: Figure) -> None:
-    """S5 and S6: the key decides alone who gets an answer, so that no owner ever gets the answer of another."""
+    """S5 and S6: the key alone determines which owner gets an answer, so that no owner ever gets the answer of another."""
     count = 1_000_000 if FULL else 50_000
     seen: dict[str, int] = {}
     distinct: set[int] = set()

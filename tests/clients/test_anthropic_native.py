@@ -1,4 +1,4 @@
-"""The package anthropic with the gateway in front of a fake of Anthropic, whose answers pass unchanged."""
+"""The package anthropic with the gateway in front of a simulated Anthropic API, whose answers pass unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WEATHER = ["tool_use", "get_weather", {"city": "Bern"}]
 
 @pytest.fixture
 def native(tmp_path: Path) -> Iterator[Front]:
-    """Return a gateway in front of a fake of Anthropic."""
+    """Return a gateway in front of a simulated Anthropic API."""
     with fronted(CONFIG, tmp_path, fake.KEY) as front:
         yield front
 

@@ -1,4 +1,4 @@
-"""`hooks` in the configuration: what is refused, where, and with which advice."""
+"""`hooks` in the configuration: the entries that are refused, with their places and the advice."""
 
 from __future__ import annotations
 
@@ -101,6 +101,5 @@ def test_a_mistake_is_reported_at_its_line_with_advice(folder: Path, hooks: str,
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
     monkeypatch.setattr("gateway.config.hook_check.has_extra", lambda extra: False)
-    problem = pattern_problem("a")
-    assert problem is not None
-    assert problem.startswith('requires packages that are not installed: run pip install ".[patterns]"')
+    advice = 'run pip install ".[patterns]" in the checkout of Lockgate (docs/installation.md)'
+    assert pattern_problem("a") == f"requires packages that are not installed: {advice}"

@@ -1,4 +1,4 @@
-"""The settings of issuers: how they are read, and policies in the form of keys."""
+"""The settings of issuers: their values, and policies in the form of keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits: how they are read, and refusals with path and fix."""
+"""Limits: their values, and refusals with path and fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mcp` in the YAML: what is read, and what is refused with its place and the likely fix."""
+"""`mcp` in the YAML: the settings that are read, and refusals with their places and likely fixes."""
 
 from __future__ import annotations
 

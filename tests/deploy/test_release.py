@@ -1,4 +1,4 @@
-"""The distribution: reproducible archives with every file, a release workflow, and a wheel that answers a chat where nothing else is."""
+"""The distribution: reproducible archives with every file, a release workflow, and a wheel that works in an empty environment."""
 
 from __future__ import annotations
 

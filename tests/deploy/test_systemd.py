@@ -1,4 +1,4 @@
-"""deploy/systemd/lockgate.service: hardened, stopped gently, and consistent with the gateway's times and paths."""
+"""deploy/systemd/lockgate.service: hardened, stopped gracefully, and consistent with the gateway's times and paths."""
 
 from __future__ import annotations
 

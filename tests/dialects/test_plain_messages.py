@@ -1,4 +1,4 @@
-"""A conversation of texts is translated as a whole, with the result of a translation one by one."""
+"""A conversation of texts is translated as a whole, with the same result as message by message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TEXTS = st.builds(message, st.sampled_from(ROLES[:3]), st.text(max_size=9), st.j
 
 
 def translated(translator: Translator, body: bytes) -> tuple[Any, ...]:
-    """Return all that a translation says about a body."""
+    """Return the complete result of the translation of a body."""
     try:
         chat = translator.request(body, strict=False)
     except BadRequest as error:

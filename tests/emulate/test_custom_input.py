@@ -16,7 +16,7 @@ TEXTS = st.text(alphabet=st.sampled_from(LETTERS), max_size=12)
 
 
 def read(pieces: list[str]) -> str:
-    """Return what a reader returns for the pieces."""
+    """Return the result of a reader for the pieces."""
     reader = InputReader()
     return "".join(reader.feed(piece) for piece in pieces) + reader.finish()
 

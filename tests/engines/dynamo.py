@@ -1,4 +1,4 @@
-"""NVIDIA Dynamo with simulated engines: a frontend with its router, and workers that pretend to compute."""
+"""NVIDIA Dynamo with simulated engines: a frontend with its router, and workers that simulate computation."""
 
 from __future__ import annotations
 

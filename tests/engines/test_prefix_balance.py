@@ -1,6 +1,6 @@
 """`balance: prefix` over four simulated engines, compared with `session` and with Dynamo's KV router on the same calls.
 
-What is asserted is the number of prompt tokens that the engines compute, because the times also depend on the speed of
+The assertions compare the numbers of prompt tokens that the engines compute, because the times also depend on the speed of
 the machine. tests/routing/test_prefix_table.py asserts the times of simulated servers.
 """
 
@@ -48,7 +48,7 @@ def trace(salt: str) -> list[Arrival]:
 
 
 class Outcome(NamedTuple):
-    """What one call took: seconds to the first token, and tokens of the prompt that were computed."""
+    """The figures of one call: seconds to the first token, and tokens of the prompt that were computed."""
 
     first_token: float
     computed: int

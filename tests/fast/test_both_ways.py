@@ -20,7 +20,7 @@ SLOW = frozenset({
     "infinite", "drip-head", "drip-body", "endless-event", "big-header", "endless-interim", "silent", "silent-after-head",
     "stall-mid-stream",
 })  # fmt: skip
-"""Behaviours that do not end, end with a timeout or send a lot of data. The fault tests have them."""
+"""Behaviours that do not end, end with a timeout or send a lot of data. The fault tests cover them."""
 TIMED = frozenset({"401", "402", "404", "429", "429-quota"})
 """Behaviours after which the target is in cooldown for a time."""
 VARYING = re.compile(
@@ -52,7 +52,7 @@ COOLDOWN = "{ failures: 1000, rate: 100% }"
 
 
 def configuration(up: FaultUpstream, more: str = "") -> str:
-    """Return a configuration whose models are the behaviours of the upstream, with and without a second target."""
+    """Return a configuration with one model for each behaviour of the upstream, with and without a second target."""
     return f"""
 providers:
   up: {{ type: openai-compatible, base_url: "{up.base_url}", cooldown: {COOLDOWN} }}

@@ -267,7 +267,7 @@ async def _answers(gateway: Live, path: str, body: dict[str, Any]) -> list[Answe
 
 
 def shown(answer: Answer) -> tuple[Any, ...]:
-    """Return what an answer shows of the limits."""
+    """Return the information about limits in an answer."""
     words = [(field, kind) for field in ("limit", "remaining") for kind in ("requests", "tokens")]
     names = [f"x-ratelimit-{field}-{kind}" for field, kind in words] + [f"anthropic-ratelimit-{kind}-{field}" for field, kind in words]
     return answer.status, *filter(None, map(answer.header, names))

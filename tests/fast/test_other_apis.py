@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 
 class OtherApi(NamedTuple):
-    """An API, the end of its upstream path, and how its requests and native answers are written."""
+    """An API, the end of its upstream path, and the forms of its requests and native answers."""
 
     path: str
     body: Callable[[Json], Json]
@@ -136,7 +136,7 @@ def speaks(answer: bytes, pieces: tuple[bytes, ...], ending: Ending | None = Non
 
 
 def configuration(up: FaultUpstream) -> str:
-    """Return a configuration whose models are the behaviours of the upstream. Targets are native, or offer only chat completions."""
+    """Return a configuration with one model for each behaviour of the upstream. Targets are native, or offer only chat completions."""
     named = {"openai": up.base_url, "anthropic": up.origin, "cohere": up.origin, "friendli": up.base_url}
     providers = "".join(
         f'  {name}: {{ type: {name}, api_key: "${{KEY}}", base_url: "{url}", cooldown: {COOLDOWN} }}\n' for name, url in named.items()

@@ -1,4 +1,4 @@
-"""How many functions the gateway calls for a call of another API, compared with a chat completion that causes the same work."""
+"""The number of functions that the gateway calls for a call of another API, compared with a chat completion that causes the same work."""
 
 from __future__ import annotations
 

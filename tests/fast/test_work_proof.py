@@ -1,4 +1,4 @@
-"""What one call costs with everything on, as numbers that do not depend on the speed of the machine: allocations and system calls.
+"""The cost of one call with everything on, as numbers that do not depend on the speed of the machine: allocations and system calls.
 
 A library that is loaded into the gateway counts those of the thread with the event loop. Python's own allocator is off, so that
 every object is counted. The work of timers, which depends on the time that the calls take, is subtracted.
@@ -63,7 +63,7 @@ def counting(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], tuple[
 
 
 def measured(read: Callable[[], tuple[int, ...]], run: Callable[[], object]) -> list[int]:
-    """Return the counts of what the gateway does during `run`."""
+    """Return the counts of the gateway's work during `run`."""
     before = read()
     run()
     return [after - start for after, start in zip(read(), before, strict=True)]

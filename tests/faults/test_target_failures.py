@@ -1,4 +1,4 @@
-"""Upstreams that return errors: which target is in cooldown, which one answers instead, and the error for the caller."""
+"""Upstreams that return errors: the target in cooldown, the target that answers instead, and the error for the caller."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def keys(limits: str = "{}") -> str:
 
 
 def cache_of(answer: httpx.Response) -> str:
-    """Return what the response header says about the cache, without the age."""
+    """Return the value of the response header about the cache, without the age."""
     return answer.headers["x-gateway-cache"].partition(";")[0]
 
 

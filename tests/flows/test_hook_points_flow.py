@@ -1,4 +1,4 @@
-"""Hooks of a team's own, the deny list and the guard over HTTP: changes, refusals, failures and deadlines in every API."""
+"""A team's own hooks, the deny list and the guard over HTTP: changes, refusals, failures and deadlines in every API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks over HTTP: what reaches the upstream, the caller, the receipt and the log, in every API."""
+"""Hooks over HTTP: the texts that reach the upstream, the caller, the receipt and the log, in every API."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ async def _is_listening(folder: Path) -> bool:
 
 
 def _caller_port(folder: Path) -> int:
-    """Return the port in the start-up lines, or 0 until both listeners are listed."""
+    """Return the port in the startup lines, or 0 until both listeners are listed."""
     lines = (folder / "stderr").read_text().splitlines()
     listening = [line for line in lines if line.startswith("listening on")]
     return int(listening[0].rpartition(":")[2]) if listening and any(line.startswith("admin on") for line in lines) else 0

@@ -1,6 +1,6 @@
 """Receipts of chat completions that go through the Responses API, compared byte by byte with what the upstream got.
 
-The upstream's request is written back as a chat completion by code of its own. Adjustments that only report the other form
+The upstream's request is converted back to a chat completion by separate code. Adjustments that only report the other form
 are left out, so every other difference must be on the receipt.
 """
 

@@ -24,7 +24,7 @@ INSTANCES = 3
 
 
 def varied(upstream: str, number: int) -> str:
-    """Return a different configuration per number: weights, limits and sizes change; a provider, a model and a key come and go."""
+    """Return a different configuration per number: weights, limits and sizes change; a provider, a model and a key are added or removed."""
     odd = number % 2
     other = f'  other: {{ hash: "{digest(f"another-key-{number}")}", models: [m] }}' if odd else ""
     provider = f'  extra: {{ type: openai-compatible, base_url: "{upstream}", max_connections: {100 + number} }}' if odd else ""

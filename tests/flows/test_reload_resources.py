@@ -228,7 +228,7 @@ models: {{ m: up/mock }}
 
 
 async def _unchanged_reloads(running: RunningGateway) -> int:
-    """Return how often the files were read and found unchanged."""
+    """Return the number of times that the files were read and found unchanged."""
     lines = (await admin(running, "/metrics")).text.splitlines()
     return int(next((float(line.split()[-1]) for line in lines if line.startswith('lockgate_config_reloads_total{outcome="unchanged"')), 0))
 

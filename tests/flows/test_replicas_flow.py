@@ -1,4 +1,4 @@
-"""The replicas behind a name (`replicas: dns`) come and go without a reload, and each is a target of its own."""
+"""The replicas behind a name (`replicas: dns`) are added and removed without a reload, and each is a target of its own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Records:
         return [(socket.AF_INET, (address, port)) for address in self.addresses]
 
     def forget(self, host: str, port: int) -> None:
-        """Nothing is cached."""
+        """Do nothing, because nothing is cached."""
 
 
 def config(port: int, more: str = "", balance: str = "") -> str:

@@ -1,4 +1,4 @@
-"""The masker: what it recognizes, and that masks and values are exchanged exactly."""
+"""The masker: the values that it recognizes, and the exact exchange of masks and values."""
 
 from __future__ import annotations
 

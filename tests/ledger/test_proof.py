@@ -293,7 +293,7 @@ async def test_g01_no_token_and_no_nano_dollar_is_lost_or_counted_twice(
 
 
 def journaled_requests(folder: Path) -> int:
-    """Return how many calls are booked in all journals below a folder."""
+    """Return the number of calls that are booked in all journals below a folder."""
     journals = [read_journal(path.read_bytes()) for path in folder.rglob(f"*{JOURNAL_SUFFIX}")]
     copies = [(incarnation, row, counts) for journal in journals for (incarnation, row), counts in journal.rows.items()]
     return sum(counts.requests for counts in merge_copies(copies).values())

@@ -32,7 +32,7 @@ async def hook() -> AsyncIterator[FaultUpstream]:
 
 
 class Budgets:
-    """Usages to read, and how often they were read."""
+    """Usages to read, and the number of times that they were read."""
 
     def __init__(self) -> None:
         self.usages: list[LimitUsage] = []

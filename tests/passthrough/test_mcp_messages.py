@@ -1,4 +1,4 @@
-"""JSON-RPC messages: what is read from them, which are refused, and lists of tools in answers and in streams."""
+"""JSON-RPC messages: the fields that are read, the messages that are refused, and lists of tools in answers and in streams."""
 
 from __future__ import annotations
 

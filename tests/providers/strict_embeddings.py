@@ -63,7 +63,7 @@ def packed(vector: list[float]) -> str:
 
 
 def complaint(endpoint: StrictEndpoint, body: dict[str, Any]) -> str | None:
-    """Return why the vendor would reject a body, or None."""
+    """Return the reason why the vendor would reject a body, or None."""
     if extra := set(body) - set(endpoint.fields.split()):
         return f"unknown fields {sorted(extra)}"
     if missing := set(endpoint.required.split()) - set(body):

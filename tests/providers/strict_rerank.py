@@ -37,7 +37,7 @@ def score_of(query: str, document: str) -> float:
 
 
 def complaint(endpoint: StrictReranker, body: dict[str, Any]) -> str | None:
-    """Return why the vendor would reject a body, or None."""
+    """Return the reason why the vendor would reject a body, or None."""
     if extra := set(body) - set(endpoint.fields.split()):
         return f"unknown fields {sorted(extra)}"
     if missing := {"model", "query", "documents"} - set(body):

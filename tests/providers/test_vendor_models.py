@@ -1,4 +1,4 @@
-"""What models of other vendors take: efforts by model, and parameters that exclude each other."""
+"""The values that models of other vendors accept: efforts by model, and parameters that exclude each other."""
 
 from __future__ import annotations
 

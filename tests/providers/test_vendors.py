@@ -1,4 +1,4 @@
-"""Facts of single vendors: how each adapts a request, classifies an error or repairs a chunk in its own way."""
+"""Facts of single vendors: requests, errors and chunks that one vendor adapts, classifies or repairs in its own way."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def trace(seed: int, calls: int = 1500) -> list[Arrival]:
 
 
 class Server:
-    """A server that reads prompts one after another, and reads no block that is in its cache (least recently used)."""
+    """A server that reads prompts one after another, without the blocks in its LRU cache."""
 
     def __init__(self) -> None:
         self.free_at = 0.0

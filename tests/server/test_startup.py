@@ -1,4 +1,4 @@
-"""Start-up messages."""
+"""Startup messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of cached answers in memory: the answers that were used last stay. The store in Redis is tested with responses."""
+"""The store of cached answers in memory: the most recently used answers stay. The store in Redis is tested with responses."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Fleet:
         assert run_at(self.client, LEAVE, KEYS, [instance, seat], now) == 1
 
     def due(self) -> dict[str, int]:
-        """Return when the next heartbeat of each member is due."""
+        """Return the time at which the next heartbeat of each member is due."""
         return {name.decode(): int(score) for name, score in self.client.zrange(KEYS[0], 0, -1, withscores=True)}
 
     def told(self) -> dict[str, str]:

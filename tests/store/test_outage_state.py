@@ -25,7 +25,7 @@ def outage_of(moment: list[int]) -> OutageLimiter:
 
 
 def admitted_of(outage: OutageLimiter, limit: Limit) -> int:
-    """Return how many of forty further calls are admitted."""
+    """Return the number of calls, of forty further ones, that are admitted."""
     names = (f"{limit.key}.{next(NUMBERS)}" for _ in range(40))
     return sum(isinstance(outage.decide([limit], Costs(spend=1), name), Reservation) for name in names)
 

@@ -246,7 +246,7 @@ async def test_r16_certificates_are_verified_again_on_each_connect(own_redis: Re
 
 
 async def why_away(keys: RedisKeyStore) -> str:
-    """Return why the store is unavailable. Timeouts are retried, because a busy machine also causes them."""
+    """Return the reason why the store is unavailable. Timeouts are retried, because a busy machine also causes them."""
     said = "Timeout"
     for _ in range(5):
         if "Timeout" in said:

@@ -1,4 +1,4 @@
-"""The APIs of the gateway that answer a conversation: how each writes a request and an answer.
+"""The APIs of the gateway that answer a conversation: the form of requests and answers in each.
 
 A test states a request as a chat completion. `Api.body` writes it for an API, and `Api.read` reads what the caller of
 that API gets. So one test covers all of them.

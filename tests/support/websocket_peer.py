@@ -109,7 +109,7 @@ class Peer:
         return Frame(first & 0x0F, xor(payload, mask) if mask else payload, bool(first & 0x80))
 
     async def ended(self) -> bytes:
-        """Wait until the other end sends nothing more. Return what it sent until then."""
+        """Wait until the other end sends nothing more. Return the bytes that it sent until then."""
         try:
             return await self._within(self.reader.read())
         except ConnectionError:

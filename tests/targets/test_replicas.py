@@ -1,4 +1,4 @@
-"""Lookups of replicas: what changes, what stays after a failure, and what a reload keeps."""
+"""Lookups of replicas: changes, the addresses that stay in use after a failure, and those that a reload keeps."""
 
 from __future__ import annotations
 

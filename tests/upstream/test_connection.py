@@ -16,7 +16,7 @@ READ = 64 * 1024
 
 
 async def settled(up: FaultUpstream) -> int:
-    """Return how many bytes the upstream sent before it was blocked."""
+    """Return the number of bytes that the upstream sent before it was blocked."""
     before = -1
     while up.requests[-1].sent != before:
         before = up.requests[-1].sent

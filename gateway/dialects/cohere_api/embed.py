@@ -140,14 +140,14 @@ def read_answer(body: bytes) -> Answer:
 
 
 def without_first_version(target: Target) -> str | None:
-    """Return why calls of version 1 are translated for a target, or None if they are passed unchanged."""
+    """Return the reason why calls of version 1 are translated for a target, or None if they are passed unchanged."""
     if first_version(base_path(target.base_url)) is None:
         return "the base_url of the provider does not end in /v2, so the address of version 1 is unknown"
     return None
 
 
 def unsuited(body: Body) -> str | None:
-    """Return why a request is translated, or None. A request with more inputs than Cohere accepts is sent as several requests."""
+    """Return the reason why a request is translated, or None. A request with more inputs than Cohere accepts is sent in parts."""
     most = EMBEDDINGS["cohere"].max_inputs
     for name in ("texts", "inputs"):
         given = body.get(name)

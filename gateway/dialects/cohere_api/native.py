@@ -108,7 +108,7 @@ class CohereReader:
 
 
 def unsuited(body: Body) -> str | None:
-    """Return why a request is translated, or None.
+    """Return the reason why a request is translated, or None.
 
     If a request has more stop sequences than Cohere accepts, the gateway enforces some of them.
     """

@@ -154,7 +154,7 @@ class Stop(msgspec.Struct):
 
 
 def stop_of(choice: Choice, stops: tuple[str, ...], *, has_tools: bool, refused: bool) -> Stop:
-    """Return why a choice ended. Only some upstreams state which of the requested `stops` they found."""
+    """Return the reason why a choice ended. Only some upstreams state which of the requested `stops` they found."""
     said = choice.finish_reason
     if said == "stop" and not has_tools:
         for sequence in (choice.stop_sequence, choice.stop_reason):

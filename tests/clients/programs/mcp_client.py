@@ -12,7 +12,7 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 
 
 async def use(mode: str) -> dict[str, object]:
-    """Return what the client of one mode sees."""
+    """Return the results of the client in one mode."""
     progress = []
 
     async def note(done, total, message):

@@ -16,7 +16,7 @@ SEARCH = {"type": "web_search"}
 
 
 def summary(response):
-    """Return what an application reads of a response."""
+    """Return the parts of a response that an application reads."""
     usage = response.usage
     return {
         "text": response.output_text,

@@ -34,7 +34,7 @@ class City(BaseModel):
 
 
 def summary(response):
-    """Return what an application reads of a response."""
+    """Return the parts of a response that an application reads."""
     return {
         "text": response.output_text,
         "status": response.status,
@@ -93,7 +93,7 @@ def errors(client):
 
 
 def broken(client):
-    """Return how a broken stream ends."""
+    """Return the end of a broken stream."""
     events = list(client.responses.create(model="m", input="break off", stream=True))
     return [events[-1].type, events[-1].response.status, events[-1].response.output_text]
 
