@@ -11,7 +11,7 @@ NUMBER = "@@@@@@@@@@"
 """The load generator replaces it with the number of the request, so that no two requests are the same."""
 BODY_BYTES = 2000
 CHAT_EVENTS = 51
-"""Events of a stream of chat completions."""
+"""Number of events in the stream of one chat completion."""
 SYSTEM = "You are a helpful assistant. Answer in the language of the question, and say so if you do not know the answer."
 TURNS = (
     "What does a load balancer do?",

@@ -35,7 +35,7 @@ class IgnoredWhileThinking(Rule, frozen=True):
         """Drop the parameter while the model thinks, unless its value is neutral."""
         value = work.body.get(self.param)
         if value is not None and value != self.neutral and _thinks(work, self.default_on):
-            work.drop(self.param, "ignored while the model thinks; reasoning_effort none disables thinking")
+            work.drop(self.param, "ignored while the model thinks; `reasoning_effort: none` disables thinking")
 
     def describe(self) -> dict[str, dict[str, Any]]:
         return {self.param: {"support": "no" if self.default_on else "yes", "while_thinking": False}}

@@ -113,7 +113,7 @@ class Friendli(OpenAICompatible):
         if options.operation == "embeddings" and _token_ids(body) is not None:
             adjustments.append(Adjustment("input", "rename", to="tokens"))
         if options.operation == "chat" and _has_built_in_tools(body) and _tools_path(target) is None:
-            raise Refusal(f"'tools' cannot be sent to Friendli: {_NO_BUILT_IN}.", "tools", "unsupported_parameter")
+            raise Refusal(f"'tools' contains built-in tools. {_NO_BUILT_IN}.", "tools", "unsupported_parameter")
         return adjustments
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
@@ -133,7 +133,7 @@ class Friendli(OpenAICompatible):
 
 
 _ASSISTED = "friendli_tools"
-_NO_BUILT_IN = "built-in tools exist at https://api.friendli.ai/serverless/v1 only"
+_NO_BUILT_IN = "Friendli runs them only at https://api.friendli.ai/serverless/v1"
 
 
 def _token_ids(body: Body) -> list[int] | None:

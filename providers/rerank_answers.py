@@ -61,5 +61,5 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    """Return a plausible count, else 0. Cohere reports floats."""
+    """Return the value as an integer if it is a plausible count, else 0. Cohere reports floats."""
     return int(value) if type(value) in (int, float) and 0 <= value <= MAX_TOKENS and value == int(value) else 0

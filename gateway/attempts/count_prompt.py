@@ -64,7 +64,7 @@ async def count_prompt(body: Body, candidate: Candidate, *, engines_run: bool = 
         try:
             counting = await engine_counting(body.copy(), place, candidate.deadlines)
         except EngineCountError:
-            pass  # the engine is not running, so the estimate below applies
+            pass  # the engine returned no count, so the estimate below applies
         else:
             return PromptCount(counting.before, counting.exact, counting.tokenizer)
     elif target.kind.type in TOKENIZER_APIS and engines_run:

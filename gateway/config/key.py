@@ -45,8 +45,8 @@ class TeamConfig(Struct, frozen=True):
     passthrough: Annotated[
         _Patterns | None,
         Meta(
-            description="Patterns of `passthrough` that keys of this team may use, if the key itself allows them too. A name "
-            "may end in `*`. Default: all, or none if `models` is set.",
+            description="Patterns of `passthrough` that keys of this team may use, if the key itself allows them too. An "
+            "entry may end in `*`. Default: all, or none if `models` is set.",
             examples=[["/v1/audio/*"]],
         ),
     ] = None

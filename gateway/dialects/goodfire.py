@@ -46,7 +46,7 @@ class GoodfireChat:
         return to_goodfire(answer)
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Add the fields that Goodfire's client requires to each chunk."""
+        """Add to each chunk the fields that Goodfire's client requires."""
         return GoodfireStream(inner)
 
 

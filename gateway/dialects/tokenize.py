@@ -7,7 +7,7 @@ from typing import Any
 from gateway.dialects.described import Schema
 from gateway.dialects.dialect import PlainDialect
 from gateway.dialects.embeddings import MAX_TOKEN_ID
-from gateway.dialects.parameters import check_fields, check_parameters
+from gateway.dialects.parameters import CHECKS, check_fields, check_parameters
 from gateway.errors import refuse
 from providers.base import Body
 from providers.tokenizer_apis import Asked
@@ -39,7 +39,7 @@ def check_tokenize(body: Body) -> None:
         return
     if type(body.get(given[0])) is not str:
         raise refuse(given[0], f"'{given[0]}' must be a string.", _TYPE)
-    check_fields(body, {})
+    check_fields(body, CHECKS)
 
 
 def check_detokenize(body: Body) -> None:

@@ -66,7 +66,7 @@ class DenyList(Hook):
         return "output" in self._config.checks
 
     def chunk(self, chunk: Chunk) -> Emit | Refuse | None:
-        """Return the text without denied matches, or refuse the answer. Hold back what may be the beginning of a match."""
+        """Return the text with denied texts replaced, or refuse the answer. Hold back what may be the beginning of a match."""
         before = chunk.before[-1:]  # determines whether a word begins here
         text = before + chunk.text
         spans = self._spans(text, len(before), is_open=not chunk.is_last)

@@ -54,7 +54,7 @@ class Connection(Protocol):
     fast_call: FastCall | None
 
     def on_response_complete(self) -> None:
-        """Start the next request if one is waiting, or read the rest of a request body whose response is complete."""
+        """Start the next request if one is waiting, or read the rest of the body of an answered request."""
         ...
 
 

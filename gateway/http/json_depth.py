@@ -45,5 +45,5 @@ def has_many_containers(source: bytes, most: int = MAX_CONTAINERS) -> bool:
 
 
 def _outside_strings(source: bytes) -> bytes:
-    """Return valid JSON without the contents of its strings."""
+    """Return the part of `source` that is outside strings. `source` must be valid JSON."""
     return b"".join(source.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])  # every other piece is a string

@@ -42,7 +42,8 @@ def read_identity(issuer: IssuerConfig, claims: dict[str, Any]) -> TokenIdentity
 def claim(claims: dict[str, Any], path: str) -> Any:
     """Return a claim, or None.
 
-    `path` is the name of a claim, such as `https://example.com/roles`, else the names of nested claims, separated by dots.
+    `path` is the name of a claim, such as `https://example.com/roles`. If no claim has this name, `path` is read as the names
+    of nested claims, separated by dots.
     """
     if path in claims:
         return claims[path]

@@ -47,7 +47,7 @@ FREE = TokenPrice(0, 0, 0)
 
 
 class Limits:
-    """The limits of one configuration. They are counted in a store that outlives the configuration."""
+    """The limits of one configuration. Their usage is counted in a store that outlives the configuration."""
 
     def __init__(self, config: Config, limiter: Limiter, metrics: Metrics) -> None:
         self.limiter = limiter

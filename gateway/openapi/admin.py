@@ -9,7 +9,7 @@ import msgspec
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.schema import schema_of_struct
 from gateway.config.struct_types import struct_type
-from gateway.dialects.described import Schema
+from gateway.dialects.described import Schema, nullable
 from gateway.explain.route_request import RouteRequest
 from gateway.ledger.query import COLUMNS, GroupBy
 from gateway.openapi import errors, page
@@ -77,7 +77,7 @@ def _schemas_of_keys() -> dict[str, Schema]:
         "CreatedKey": _with_fields("Key", {"key": _TEXT}, {"note": _TEXT}),
         "CreatedTeam": _with_fields("Team", {}, {"note": _TEXT}),
         "RotatedKey": _with_fields("Key", {"key": _TEXT}, {}),
-        "Rotation": {"type": "object", "properties": {"grace": _TEXT}, "additionalProperties": False},
+        "Rotation": {"type": "object", "properties": {"grace": nullable(_TEXT)}, "additionalProperties": False},
         "RevokedKey": record({"object": {"const": "key"}, "name": _TEXT, "revoked": {"const": True}}),
         "RemovedTeam": record({"object": {"const": "team"}, "name": _TEXT, "removed": {"const": True}}),
     }

@@ -1,6 +1,7 @@
 """Passes one request of MCP (streamable HTTP) to its server: a message, a stream that the server may use, or the end of a session.
 
-The caller and the server negotiate the version of the protocol themselves: its header and the messages pass unchanged.
+The caller and the server negotiate the version of the protocol themselves: the gateway passes the header
+`MCP-Protocol-Version` and the messages of the negotiation unchanged.
 """
 
 from __future__ import annotations

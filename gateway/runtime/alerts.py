@@ -35,7 +35,7 @@ class Readings:
         self._now = moments[-1]
 
     def gauge(self, name: str, by: str = "", **labels: str) -> dict[str, float]:
-        """Return the current values of a gauge by the value of the label `by`: the largest if several series have it."""
+        """Return the current values of a gauge by the value of the label `by`: the largest value if several series share it."""
         values: dict[str, float] = {}
         for key, cell in _selected(self._now.rows, name, GAUGES[name][1], by, labels):
             if cell != ABSENT:

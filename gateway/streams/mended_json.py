@@ -132,7 +132,7 @@ class EventMender:
         walk = _Walk(piece)
         try:
             walk.visit(value, ())
-        except (RecursionError, TypeError):  # a member of the context is a list
+        except (RecursionError, TypeError):  # a member of the context cannot be hashed
             return [*self.flush(), (name, data)]
         event.changed = event.changed or walk.changed
         self._held.append(event)

@@ -60,7 +60,7 @@ def target_refs(config: Config) -> list[tuple[str, str]]:
 
 
 def target_views(registry: TargetRegistry, config: Config) -> list[TargetView]:
-    """Return the targets of the configuration and those that callers named with `expose_targets`."""
+    """Return the targets of the configuration and all others that the registry knows, such as those that callers named."""
     views = {health.name: target_view(health, registry.clock()) for health in registry.all()}
     for provider, name in target_refs(config):
         views.setdefault(f"{provider}/{name}", TargetView(f"{provider}/{name}"))

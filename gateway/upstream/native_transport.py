@@ -236,7 +236,7 @@ def _begin(sent: SentRequest, listener: Callable[[], None]) -> SentRequest:
 def _abandon(pool: Pool, connection: UpstreamConnection, response: NativeResponse) -> None:
     """Clean up after a sender that stopped waiting.
 
-    The connection may already serve another exchange, so only the response may close it.
+    The connection may already be serving another exchange, so it must be closed only by the response.
     """
     response.close()
     if connection.closed:

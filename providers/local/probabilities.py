@@ -54,8 +54,8 @@ def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vo
 
 
 def _likeliest(prompt: str, count: int) -> Generator[WireRequest, bytes, list[dict[str, Any]]]:
-    # Tokens are listed before sampling. If the engine draws a part of a character or the end of the turn, it lists nothing:
-    # the bias makes it draw a letter.
+    # Tokens are listed before sampling. If the engine drew a part of a character or the end of the turn, it would list
+    # nothing, so the bias makes it draw a letter.
     drawn = {"samplers": ["temperature"], "temperature": 0.0, "ignore_eos": True, "logit_bias": [["a", 1000.0]]}
     body = {"prompt": prompt, "n_predict": 1, "n_probs": count, "cache_prompt": True, **drawn}
     answer = _decode((yield _post("/completion", body)))

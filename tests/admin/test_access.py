@@ -1,4 +1,4 @@
-"""Sessions of the page: signing in, the cookie, the CSRF token, and their end."""
+"""Sessions of the page: how they begin and end, their cookie and their CSRF token."""
 
 from __future__ import annotations
 

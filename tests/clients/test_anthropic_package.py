@@ -34,7 +34,7 @@ async def call_tool(exchange: Exchange) -> None:
 
 
 def script(front: Front, text: bytes, answer: Script) -> None:
-    """Answer requests that contain a text."""
+    """Make the upstream send `answer` to requests that contain `text`."""
     front.upstream.on(lambda request: text in request.body, answer)
 
 

@@ -87,6 +87,7 @@ INVALID: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("/tokenize", {"messages": HELLO, "add_generation_prompt": False}, "add_generation_prompt"),
     ("/tokenize", {"prompt": "a", "add_special_tokens": True}, "add_special_tokens"),
     ("/tokenize", {"prompt": "a", "chat_template": "x"}, "chat_template"),
+    ("/tokenize", {"prompt": "a", "metadata": {"k": 1}}, "metadata.k"),
     ("/detokenize", {}, "tokens"),
     ("/detokenize", {"tokens": "a"}, "tokens"),
     ("/detokenize", {"tokens": [1, "a"]}, "tokens[1]"),

@@ -43,7 +43,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def enters(
     entered: list[FastCall], up: FaultUpstream, body: dict[str, Any], headers: Iterable[tuple[str, str]], top: str, path: str = CHAT_PATH
 ) -> bool:
-    """Return whether a call entered, and check that it was answered."""
+    """Return whether a call entered the fast lane, and check that it was answered."""
     async with live(configuration(up, top)) as gateway, await FaultClient.connect(gateway.port) as client:
         await client.post(body, headers, path)
         assert (await client.answer()).status == 200

@@ -63,7 +63,7 @@ def answer_text(chunks: int = 5) -> str:
 
 
 def count_words(value: Any) -> int:
-    """Return the number of words in all strings of a JSON value, which this server counts as prompt tokens."""
+    """Return the number of words in a text, or in the members `content` and `text` of a JSON value: its prompt tokens here."""
     if isinstance(value, str):
         return len(value.split())
     if isinstance(value, list):

@@ -41,7 +41,7 @@ async def working_upstream() -> AsyncIterator[FaultUpstream]:
 
 
 async def start_gateway(gateway: Start, up: FaultUpstream, keys: str = "") -> RunningGateway:
-    """Return a gateway whose only target has ten concurrent calls and a queue of ten."""
+    """Return a gateway whose only target allows ten concurrent calls and a queue of ten."""
     bounds = f"max_concurrent: {MAX_CONCURRENT}, max_queue: {MAX_CONCURRENT}, max_wait: 5s"
     provider = f'{{ type: openai-compatible, base_url: "{up.base_url}", {bounds} }}'
     running: RunningGateway = await asyncio.to_thread(gateway, f"providers: {{ up: {provider} }}\nmodels: {{ m: up/mock }}\n{keys}")

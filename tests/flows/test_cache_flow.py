@@ -202,7 +202,7 @@ async def test_stream_that_the_gateway_ends_at_a_stop_string_is_not_stored(
     up: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
     async with live(cached(up)) as gateway:
-        for expected in ("miss", "hit"):  # a JSON answer is whole, and is cut each time it is sent
+        for expected in ("miss", "hit"):  # an answer is stored whole, and cut at the stop string each time
             answer = await post_chat(client, gateway, stop=["w3"])
             assert cache_of(answer) == expected
             assert answer.json()["choices"][0]["message"]["content"] == "w0 w1 w2 "

@@ -34,7 +34,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["memory", "redis"])
 async def gateway(request: pytest.FixtureRequest, up: FaultUpstream) -> AsyncIterator[Live]:
-    """Return a gateway with each kind of store."""
+    """Run each test with each kind of store. Return the gateway."""
     url = "memory://" if request.param == "memory" else request.getfixturevalue("redis_url")
     async with live(f"store: {url}\n" + one_model(up), environ=ENVIRON) as running:
         yield running

@@ -51,7 +51,7 @@ without_pip = partial(pip_or_uv, has_pip=False)
 
 
 def copying(requirements: Path, target: Path) -> tuple[str, ...]:
-    """Return a command that downloads the wheel without pip, which takes a second to start. It checks no hash."""
+    """Return a command that copies the wheel. It replaces pip, which takes a second to start, and checks no hash."""
     (packed,) = Path(os.environ["PIP_FIND_LINKS"]).glob("*.whl")
     return "install", "-D", "-t", str(target), str(packed)
 

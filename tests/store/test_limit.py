@@ -253,7 +253,7 @@ async def test_a_call_is_admitted_after_its_retry_after(limiter: Limiter) -> Non
 
 @pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
 async def test_no_window_exceeds_the_limit(limiter: Limiter) -> None:
-    """Judged by the store's decision times. Settlements return amounts meanwhile, so only what was used counts."""
+    """The windows are judged by the store's decision times. Settlements return amounts meanwhile, so only used amounts count."""
     requests, tokens = Limit("k", "requests", 40, "s"), Limit("k", "tokens", 400, "s")
     charged: list[tuple[int, int]] = []
     draw = random.Random(7)

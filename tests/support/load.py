@@ -60,7 +60,7 @@ keys:
 
 
 def configuration(upstream: str, store: str = "memory://", *, failures: int = 5, more: str = "") -> str:
-    """Return a configuration for this traffic. `failures` start a cooldown; `more` is appended."""
+    """Return a configuration for this traffic. `failures` is the number of failures that start a cooldown; `more` is appended."""
     return _YAML.format(upstream=upstream, store=store, failures=failures, **_HASH) + more
 
 

@@ -185,7 +185,7 @@ async def test_the_event_loop_runs_while_megabytes_are_counted() -> None:
 
 
 async def test_only_the_tokenizer_process_loads_the_library() -> None:
-    """Loading it into this process would take 64 MB and stop the event loop for half a second."""
+    """Loading the library into this process would take 64 MB and stop the event loop for half a second."""
     process = TokenizerProcess()
     counter = TokenCounter(lambda tokenizer: pytest.fail("loaded into this process"), process)
     await counter.load(EXACT)

@@ -1,4 +1,4 @@
-"""Counts of short texts on the event loop: equal to those of the library, and limited in their steps."""
+"""Counts of short texts on the event loop: equal to those of the library, with a limited number of steps."""
 
 from __future__ import annotations
 

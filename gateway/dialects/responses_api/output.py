@@ -60,7 +60,7 @@ class Response:
         error: Any = None,
         more: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the response as JSON. `more` are further members, such as the receipt."""
+        """Return the response as JSON. `more` contains further members, such as the receipt."""
         identity = self.identity
         head = {
             "id": f"resp_{identity.base}",
