@@ -104,7 +104,7 @@ def now() -> int:
 async def test_r3_g3_each_caller_waits_for_a_frozen_redis_once_and_shares_hold(
     own_redis: RedisServer, workers: Workers, figure: Figure
 ) -> None:
-    await workers.start([own_redis.port] * 3, 22)
+    await workers.start([own_redis.port] * 3, 32)
     await asyncio.sleep(5)
     frozen = now()
     own_redis.freeze()
