@@ -39,6 +39,8 @@ def init(file: str, example: str | None, list_only: bool, force: bool) -> None:
     if example is not None and example not in examples():
         raise click.BadParameter(f"there is no example '{example}'; lockgate init --list names them", param_hint="--example")
     path = Path(file)
+    if not path.name:
+        raise click.BadParameter(f"'{file}' is not the name of a file", param_hint="FILE")
     schema = path.with_name(f"{path.stem}.schema.json")
     for each in (path, schema):
         if each.exists() and not force:

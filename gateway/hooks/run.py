@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.errors import BadRequest, GatewayError, Unavailable
@@ -30,7 +31,7 @@ from gateway.hooks.api import (
     Target,
     Text,
 )
-from gateway.hooks.walk import Leaf, has_token_ids, leaves, replaced, without_logprobs
+from gateway.hooks.walk import Leaf, has_token_ids, leaves, repeats_names, replaced, without_logprobs
 from gateway.metrics import Metrics
 from providers.base import Adjustment, Body, Refusal
 from providers.base import Target as UpstreamTarget
@@ -156,20 +157,22 @@ class HookRun:
         """
         places: dict[str, list[Leaf]] = {}
         for at, body in enumerate(bodies):
+            self._check_names(body)
             for leaf in self._leaves_of(body):
                 if leaf.text not in self._final and (at == 0 or leaf.text not in places):
                     places.setdefault(leaf.text, []).append(leaf)
         current = {leaf.text: leaf for first in places.values() for leaf in first[:1]}
         changed = {text: text for text in current}
+        paths = _distinct_paths(current)
         for loaded, state in zip(self.set.hooks, self.states, strict=True):
             if "request" not in loaded.points or not current:
                 continue
-            texts = tuple(Text(leaf.path, changed[text], leaf.kind) for text, leaf in current.items())
+            texts = tuple(Text(paths[text], changed[text], leaf.kind) for text, leaf in current.items())
             change = await self.set.ask(loaded, "request", Request(self.facts, texts, state))
             if change is None:
                 continue
-            for text, leaf in current.items():
-                new = change.texts.get(leaf.path)
+            for text in current:
+                new = change.texts.get(paths[text])
                 if new is not None and new != changed[text]:
                     changed[text] = new
                     if is_noted:
@@ -250,6 +253,14 @@ class HookRun:
             found += leaves({name: value})
         return found
 
+    def _check_names(self, body: Body) -> None:
+        """Raise BadRequest if a closed hook would see only one of two members with the same name."""
+        for name in body if self.set.refuses_unreadable else ():
+            source = body.raw(name)
+            if source and source[:1] in b"{[" and repeats_names(source):
+                message = f"'{name}' has an object with two members of the same name, which the hooks of this gateway cannot read."
+                raise BadRequest(message, param=name)
+
     def _rewrite(self, body: Body) -> None:
         _rewrite(body, self._final)
 
@@ -261,6 +272,16 @@ def _rewrite(body: Body, final: dict[str, str]) -> None:
         new = replaced(value, lambda text: final.get(text, text))
         if new is not value:
             body.set(name, new[name])
+
+
+def _distinct_paths(found: Mapping[str, Leaf]) -> dict[str, str]:
+    """Return a path for each text. The name and the value of a member, for example, have one place, so a number follows the second."""
+    seen: Counter[str] = Counter()
+    paths = {}
+    for text, leaf in found.items():
+        seen[leaf.path] += 1
+        paths[text] = leaf.path if seen[leaf.path] == 1 else f"{leaf.path}#{seen[leaf.path]}"
+    return paths
 
 
 def _note(loaded: LoadedHook, path: str, why: str) -> Adjustment:

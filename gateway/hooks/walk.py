@@ -7,6 +7,7 @@ calls, names of fields and long numbers are texts as well, and arguments that ar
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -27,7 +28,8 @@ _KINDS: Mapping[str, Kind] = {
     "reasoning": "reasoning", "reasoning_content": "reasoning", "thinking": "reasoning", "summary": "reasoning", "tool_plan": "reasoning",
     "arguments": "arguments", "partial_json": "arguments",
 }  # fmt: skip
-_MEDIA = re.compile(r"data:[^,]{0,200};base64,|[A-Za-z0-9+/_=-]{1024}")
+_MEDIA = re.compile(r"data:[A-Za-z0-9.+/=;_-]{0,200};base64,[A-Za-z0-9+/_=-]*|[A-Za-z0-9+/_=-]{1024,}")
+"""Matches a string that is media as a whole: a text that only begins like media is a text."""
 _JSON = re.compile(r"\s*[{\[]")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _encode = msgspec.json.Encoder().encode
@@ -51,7 +53,7 @@ def leaves(value: Any, path: str = "", kind: Kind = "other", *, is_free: bool = 
     if type(value) is str:
         if kind == "arguments" and (inner := _inner(value)) is not None:
             yield from leaves(inner, path, kind, is_free=True, depth=depth + 1)
-        elif value and _MEDIA.match(value) is None:
+        elif value and _MEDIA.fullmatch(value) is None:
             yield Leaf(path, value, kind)
     elif type(value) is dict:
         for name, each in value.items():
@@ -102,6 +104,18 @@ def has_token_ids(value: Any) -> bool:
     return False
 
 
+def repeats_names(source: str | bytes) -> bool:
+    """Return whether an object in valid JSON has two members of one name: hooks see only the last one, a provider may see the first."""
+    found = False
+
+    def check(members: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len({name for name, _ in members}) < len(members)
+
+    json.loads(source, object_pairs_hook=check)
+    return found
+
+
 def without_logprobs(value: Any) -> Any:
     """Return a value without log probabilities, which would repeat its texts."""
     if type(value) is dict:
@@ -116,8 +130,8 @@ def _no_logprobs(value: Any) -> Any:
 def _replaced_text(text: str, replace: Replace, kind: Kind) -> str:
     if kind == "arguments" and (inner := _inner(text)) is not None:
         new = replaced(inner, replace, kind, is_free=True)
-        return text if new is inner else _encode(new).decode()
-    if not text or _MEDIA.match(text) is not None:
+        return text if new is inner and not repeats_names(text) else _encode(new).decode()
+    if not text or _MEDIA.fullmatch(text) is not None:
         return text
     return text if (changed := replace(text)) == text else changed
 

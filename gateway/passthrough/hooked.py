@@ -55,6 +55,7 @@ async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBo
             raise BadRequest(message, code="content_unreadable", status=415)
     elif data:
         try:
+            msgspec.json.decode(data)  # otherwise a part after the first value would be lost
             whole = Body(b'{"%b":%b}' % (_NAME.encode(), data))
             await run.request([whole])
         except (msgspec.DecodeError, RecursionError) as error:

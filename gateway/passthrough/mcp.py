@@ -124,6 +124,8 @@ class McpPassthrough(Passthrough):
         if tools is not None and message.method == TOOLS_LIST and response.status < FIRST_ERROR_STATUS and b"json" in kind:
             return await self._send_list(call, caller, headers, tools, response)
         events = EventRelay(tools) if b"event-stream" in kind else None
+        if events is not None:
+            headers = [each for each in headers if each[0] != b"content-length"]  # events and heartbeats change the length
         call.first_byte_at = time.monotonic()
         await (caller.start_response if events is None else caller.start_events)(response.status, headers)
         await self._relay_body(call, caller, response, events)

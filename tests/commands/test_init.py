@@ -69,6 +69,9 @@ def test_unknown_example_and_missing_folder_are_one_line_errors(tmp_path: Path) 
     done = run("init", "--example", "redsi", folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no example 'redsi'; lockgate init --list names them" in done.stderr
+    done = run("init", "", folder=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not the name of a file" in done.stderr
     done = run("init", "absent/gateway.yaml", folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot write absent/gateway.yaml" in done.stderr

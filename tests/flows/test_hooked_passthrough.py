@@ -84,6 +84,13 @@ async def test_bodies_that_hooks_cannot_read_are_refused(up: FaultUpstream, clie
     assert up.requests == []
 
 
+async def test_a_body_with_more_than_one_json_value_is_refused(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up) as gateway:
+        answer = await client.post(gateway.base_url + "/x/y", content='{},"z":{}', headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+    assert up.requests == []
+
+
 async def test_bodies_that_open_hooks_cannot_read_pass(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on(lambda request: True, answering(b"\x00\x01", "content-type: audio/mpeg"))
     async with serving(up, "hooks: [{ mask: {}, failure: open }]") as gateway:

@@ -187,3 +187,44 @@ async def test_a_cached_answer_is_restored_with_the_values_of_the_call_that_gets
                 answer = await post_as(CHAT_API, client, gateway, text=email, stream=stream)
                 assert CHAT_API.read(answer).text == f"You wrote {email}."
     assert len(up.requests) == 2, "the answers of the second address are cached"
+
+
+async def test_names_and_values_of_arguments_are_masked_apart(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    given = {"first name": "Ann", "work mail": EMAIL, "email": EMAIL, "bob@example.org": "one", "eve@example.org": "two"}
+    call = {"id": "t0", "type": "function", "function": {"name": "f", "arguments": json.dumps(given)}}
+    messages = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "t0", "content": "done"},
+    ]
+    async with serving(up, MASK) as gateway:
+        answer = await client.post(gateway.base_url + "/chat/completions", json={"model": "m", "messages": messages, "tools": TOOLS})
+    assert answer.status_code == 200
+    (request,) = up.requests
+    arguments = json.loads(request.json["messages"][1]["tool_calls"][0]["function"]["arguments"])
+    first, second, third = arguments["work mail"], *[name for name in arguments if arguments[name] in ("one", "two")]
+    assert len({first, second, third}) == 3
+    assert arguments == {"first name": "Ann", "work mail": first, "email": first, second: "one", third: "two"}
+    assert "example.org" not in sent(up)
+
+
+async def test_a_text_that_begins_like_media_is_read(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    texts = (f"data:;base64, mail {EMAIL}", "-" * 1024 + f"\n{EMAIL}", f"data:{EMAIL};base64,AAAA")
+    async with serving(up, MASK) as gateway:
+        for text in texts:
+            assert (await client.post(gateway.base_url + "/chat/completions", json=chat(text=text))).status_code == 200
+    assert len(up.requests) == len(texts)
+    assert EMAIL not in sent(up)
+
+
+async def test_members_of_one_name_do_not_bypass_a_hook(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    message = f'{{"role": "user", "content": "{EMAIL}", "content": "hi"}}'
+    call = {"id": "t0", "type": "function", "function": {"name": "f", "arguments": f'{{"to": "{EMAIL}", "to": "n"}}'}}
+    turns = [chat()["messages"][0], {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "t0", "content": "x"}]
+    async with serving(up, MASK) as gateway:
+        refused = await client.post(gateway.base_url + "/chat/completions", content=f'{{"model": "m", "messages": [{message}]}}')
+        answer = await client.post(gateway.base_url + "/chat/completions", json={"model": "m", "messages": turns, "tools": TOOLS})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages")
+    assert answer.status_code == 200
+    assert len(up.requests) == 1
+    assert EMAIL not in up.requests[0].body.decode()

@@ -158,6 +158,15 @@ async def test_list_in_a_stream_is_filtered_and_other_events_keep_their_bytes(up
     assert opened.content == filtered  # a list that is sent again on a stream of the server
 
 
+async def test_stream_with_a_content_length_is_filtered(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    stream = as_events(LISTED)
+    up.on("/mcp", canned(stream, headers={"content-type": "text/event-stream"}))
+    async with live(config(up, ", tools: ['search_*']"), environ=ENVIRON) as gateway:
+        answer = await post(client, gateway, LIST)
+    assert len(answer.content) < len(stream)
+    assert json.loads(answer.content.split(b"data: ")[1])["result"]["tools"] == TOOLS[:2]
+
+
 async def test_session_belongs_to_the_key_that_opened_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/mcp", answer_tools)
     async with live(config(up), environ=ENVIRON) as gateway:
