@@ -10,6 +10,9 @@ import msgspec
 MAX_PLAIN_BYTES = 16 << 10
 """Maximum size of a list of messages whose texts are decoded at once. Longer lists keep their bytes, which take less memory."""
 
+MAX_SMALL_BYTES = 256
+"""Maximum size of a value whose decoded form is kept until the end of the call."""
+
 
 class PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A message that consists of a role and a text only."""
@@ -33,13 +36,15 @@ class Body:
     the others, in the original order. Values are decoded on demand and cached.
     """
 
-    __slots__ = ("_plain", "_raw", "_source", "_values", "headers", "places")
+    __slots__ = ("_has_large", "_plain", "_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
         """Parse `source`. Raise msgspec.DecodeError if the source is not JSON, and ValidationError if it is not a JSON object."""
         self._source: bytes | None = source
         self._raw: dict[str, Any] = _decode_raw(source)
         self._values: dict[str, Any] = {}
+        self._has_large = False
+        """Whether large values have been decoded."""
         self._plain: list[PlainMessage] | None = _NOT_READ
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
@@ -63,7 +68,12 @@ class Body:
             return values[name]
         if (raw := self._raw.get(name)) is None:
             return default
-        value = values[name] = _decode_any(raw) if type(raw) is msgspec.Raw else raw
+        if type(raw) is not msgspec.Raw:
+            values[name] = raw
+            return raw
+        if len(raw) > MAX_SMALL_BYTES:
+            self._has_large = True
+        value = values[name] = _decode_any(raw)
         return value
 
     def raw(self, name: str) -> bytes | None:
@@ -123,15 +133,18 @@ class Body:
         body._source = self._source
         body._raw = self._raw.copy()
         body._values = self._values.copy()
+        body._has_large = self._has_large
         body._plain = self._plain
         body.headers = self.headers.copy()
         body.places = self.places
         return body
 
     def forget_values(self) -> None:
-        """Free the memory of decoded values that have not changed. Such values are decoded again when they are needed."""
-        raw, self._plain = self._raw, _NOT_READ
-        self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
+        """Free the memory of large decoded values that have not changed. Such values are decoded again when they are needed."""
+        self._plain = _NOT_READ
+        if self._has_large:
+            raw, self._has_large = self._raw, False
+            self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
 
     def encode(self) -> bytes:
         """Return the JSON bytes: the source itself if nothing has changed."""

@@ -116,16 +116,18 @@ class Failover:
         """Return whether `enter` may be called, as `Admission.is_open` does."""
         return Admission.is_open(self._health.health_of(candidate.backend.target))
 
-    def pick_target(self, candidate: Candidate) -> Target:
-        """Return the target with the credential for the next attempt."""
-        return self._health.health_of(candidate.backend.target).pick_credential(candidate.backend.targets)
+    def pick_target(self, candidate: Candidate) -> Target | None:
+        """Return the target with the credential for the next attempt, or None if `is_open` is false."""
+        backend = candidate.backend
+        health = self._health.health_of(backend.target)
+        return health.pick_credential(backend.targets) if Admission.is_open(health) else None
 
     def enter(self, call: Call, attempt: Attempt, candidate: Candidate, reservation: Reservation | None) -> Admission:
         """Admit an attempt at a target for which `is_open` is true and which has no engine.
 
         `reservation` is the reservation under the target's limits, if it has any.
         """
-        admission = Admission(call, attempt, self._health.health_of(candidate.backend.target), self._limits)
+        admission = Admission(call, attempt, self._health.health_of(attempt.target), self._limits)
         candidate.backend.latency.in_flight += 1
         admission.enter_now(reservation)
         return admission

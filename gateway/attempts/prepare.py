@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,7 +32,7 @@ FORWARDED_TIMEOUT_SHARE = 0.9
 """Share of a forwarded time limit after which a 429 counts as a timeout, because a rate limit is reported at once."""
 
 
-class AdaptedRequest(NamedTuple):
+class AdaptedRequest(msgspec.Struct, frozen=True):
     """The request for one target."""
 
     adapted: AdaptedBody

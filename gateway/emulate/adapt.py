@@ -5,7 +5,7 @@ Attempts adapt the body that they send; the router and `explain` adapt a copy to
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 import providers
 from gateway.emulate import completions, json_mode, logits
@@ -17,7 +17,7 @@ ONE_BY_ONE = ("fan_out", "enforce_locally")
 """Actions on `n` after which each choice has a request, and a seed, of its own."""
 
 
-class AdaptedBody(NamedTuple):
+class AdaptedBody(msgspec.Struct, frozen=True):
     """A body that a target accepts, and the processing of its answer."""
 
     body: Body

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from gateway import accounting
 from gateway.attempts.prepare import adapt_now, attempt_deadlines
 from gateway.call import Attempt, Call
@@ -161,9 +163,8 @@ class FastCall(LaneCall):
         """Return the request for the first candidate. Return None, and record nothing, if the request needs the pipeline."""
         call, failover = self._call, self._pipeline.failover
         left = min(first.deadlines.total, call.deadline) - (time.monotonic() - call.started)
-        if left <= 0 or not failover.is_open(first):
+        if left <= 0 or (target := failover.pick_target(first)) is None:
             return None
-        target = failover.pick_target(first)
         try:
             request = adapt_now(call, first, target)
             adapted = request.adapted
@@ -288,7 +289,7 @@ class FastCall(LaneCall):
         call.first_byte_at = time.monotonic()
         self._prepare_stream()
         self._body = None  # frees the memory of the request, which is not sent again
-        self._sent = self._sent._replace(request=WireRequest("", [], b""), head=b"")
+        self._sent = msgspec.structs.replace(self._sent, request=WireRequest("", [], b""), head=b"")
         head = headers.stream_headers(call, attempt, self._sent.response)
         self._own_cycle.begin_response(200, head if self.translator is None else self.own_headers(head))
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from gateway.attempts.prepare import AdaptedRequest
 from gateway.attempts.send_attempt import BegunAttempt
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 Answer = Callable[[Call, Any], Awaitable[None]]
 
 
-class Route(NamedTuple):
+class Route(msgspec.Struct, frozen=True):
     """The candidates of a call. `transport` is that of the first candidate."""
 
     model: Model
@@ -42,7 +44,7 @@ class Route(NamedTuple):
     transport: NativeTransport
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True):
     """A request that is ready to be sent."""
 
     target: Target

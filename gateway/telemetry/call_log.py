@@ -192,6 +192,15 @@ def _add_other_targets(fields: dict[str, Any], call: Call) -> None:
         fields["billed_attempts"] = billed
 
 
+def _add_cost(fields: dict[str, Any], call: Call) -> None:
+    """Add the cost of all billed usages, or None if a price is unknown."""
+    answer = call.answered_by
+    if answer is not None and answer.usage is not None and accounting.answered_at_once(call):  # the usual case, whose cost is known
+        fields["cost_usd"] = None if answer.cost is None else answer.cost / accounting.NANO_PER_USD
+    elif costs := accounting.costs(call):
+        fields["cost_usd"] = accounting.total_usd(costs)
+
+
 def _adjustment_text(adjustment: Adjustment) -> str:
     """Return `param:action`, with the old and new value only if both are numbers, because texts may quote the request."""
     text = f"{safe_name(adjustment.param)}:{adjustment.action}"
@@ -304,8 +313,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
     if usage is not None:
         _add_usage(fields, usage)
     _add_other_targets(fields, call)
-    if costs := accounting.costs(call):
-        fields["cost_usd"] = accounting.total_usd(costs)
+    _add_cost(fields, call)
     if attempt is not None:
         _add_answer(fields, attempt)
     if call.abort_phase:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Clock, Ticker
@@ -21,7 +22,7 @@ from gateway.upstream.websocket import SocketDestination, UpstreamSocket
 from providers.base import WireRequest
 
 
-class SentRequest(NamedTuple):
+class SentRequest(msgspec.Struct, frozen=True):
     """A request that was written to a connection, and the response that will arrive on it."""
 
     pool: Pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from providers.rules.rule import Rule, Work
@@ -44,6 +45,9 @@ class OutputCap(Rule, frozen=True):
     @property
     def params(self) -> tuple[str, ...]:
         return (self.param, self.other)
+
+    def is_due(self, names: Collection[str]) -> bool:
+        return self.other in names
 
     def apply(self, work: Work) -> None:
         """Send one limit: the smaller one if the two differ. Raise Refusal in strict mode if they differ."""

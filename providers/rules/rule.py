@@ -11,7 +11,7 @@ changes nothing if the provider always returns one choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -137,6 +137,10 @@ class Rule(msgspec.Struct, frozen=True):
         """The parameters that trigger this rule."""
         return (self.param,)
 
+    def is_due(self, names: Collection[str]) -> bool:
+        """Return whether the rule may have an effect on a body with these parameters, which include one that triggers it."""
+        return True
+
     @property
     def may_add(self) -> tuple[str, ...]:
         """Parameters that this rule may add to the body; their rules then run as well."""
@@ -223,7 +227,7 @@ class CompiledRules:
         names = (*body, options.stream)
         plan = self._plans.get(names)
         if plan is None:
-            plan = self._plan(body, stream=options.stream)
+            plan = self._plan(tuple(body), stream=options.stream)
             if len(self._plans) < MAX_PLANS and sum(map(len, body)) < MAX_PLANNED_CHARS:
                 self._plans[names] = plan
         unknown, due = plan
@@ -236,7 +240,7 @@ class CompiledRules:
             rule.apply(work)
         return work.adjustments
 
-    def _plan(self, names: Iterable[str], *, stream: bool) -> tuple[tuple[str, ...], tuple[Rule, ...]]:
+    def _plan(self, names: Collection[str], *, stream: bool) -> tuple[tuple[str, ...], tuple[Rule, ...]]:
         """For a body with these parameters, return those that are dropped because they have no rule, and the rules that apply."""
         due = {*self._always, *self._streams} if stream else set(self._always)
         unknown: list[str] = []
@@ -246,7 +250,9 @@ class CompiledRules:
                 due.update(indexes)
             elif self._drops(name):
                 unknown.append(name)
-        return tuple(unknown), tuple(self.rules[index] for index in sorted(due))
+        rules = [self.rules[index] for index in sorted(due)]
+        possible = {*names, *(name for rule in rules for name in rule.may_add)}
+        return tuple(unknown), tuple(rule for rule in rules if rule.is_due(possible))
 
     def _drops(self, name: str) -> bool:
         return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL_PARAMS)

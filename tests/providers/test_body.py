@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.body import MAX_PLAIN_BYTES, Body
+from providers.body import MAX_PLAIN_BYTES, MAX_SMALL_BYTES, Body
 from tests.support.search import examples
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
@@ -38,14 +38,23 @@ def test_changes_are_those_of_a_dict(source: dict[str, Any], changes: list[tuple
             assert body.raw(name) == Body(spaced).raw(name)
 
 
-def test_forgotten_values_are_decoded_again_and_changed_ones_are_kept() -> None:
-    body = Body(b'{"a": [1, 2], "b": {"c": 3}}')
-    assert body.get("a") == [1, 2]
+def test_large_values_are_decoded_again_after_they_were_forgotten_and_changed_ones_are_kept() -> None:
+    large = [1] * MAX_SMALL_BYTES
+    body = Body(b'{"a": %b, "b": {"c": 3}}' % json.dumps(large).encode())
+    assert body.get("a") == large
     body.set("b", {"d": 4})
+    for each in (body, body.copy()):
+        each.forget_values()
+        assert each._values == {"b": {"d": 4}}
+        assert (each.get("a"), each.get("b")) == (large, {"d": 4})
+        assert json.loads(each.encode()) == {"a": large, "b": {"d": 4}}
+
+
+def test_small_values_are_decoded_once() -> None:
+    body = Body(b'{"a": [1, 2]}')
+    first = body.get("a")
     body.forget_values()
-    assert body._values == {"b": {"d": 4}}
-    assert (body.get("a"), body.get("b")) == ([1, 2], {"d": 4})
-    assert body.encode() == b'{"a":[1, 2],"b":{"d":4}}'
+    assert body.get("a") is first
 
 
 PLAIN = b'[{"role":"system","content":"Be brief."},{"content":"\\u00e9","role":"user"}]'
