@@ -130,8 +130,10 @@ def _operations() -> list[str]:
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
     note = (
-        "This table shows the APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks\n"
-        "`completions` or `logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
+        "This table shows the APIs that each provider offers. Callers can also use most other APIs with a provider: if it lacks\n"
+        "`completions`, the gateway emulates it with `chat`, and so it does with `logits` if the provider accepts `logprobs`; calls\n"
+        "of `messages`, `responses`, `cohere_chat` and `cohere_embed` are translated. For `embeddings` and `rerank`, targets without\n"
+        "them are skipped."
     )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings(), *_rerank(), *_media()]
 
