@@ -77,7 +77,10 @@ class PriceConfig(Struct, frozen=True):
     """Prices of a model, in USD per million tokens."""
 
     prompt: Annotated[Dollars, Meta(description="Price of prompt tokens.", examples=[2.5])]
-    output: Annotated[Dollars, Meta(description="Price of output tokens, and of reasoning tokens unless `reasoning` is set.", examples=[10])]
+    output: Annotated[
+        Dollars,
+        Meta(description="Price of output tokens, and of reasoning tokens unless `reasoning` is set.", examples=[10]),
+    ]
     cached: Annotated[
         _Price,
         Meta(description="Price of prompt tokens read from the provider's cache. Default: `prompt`.", examples=[1.25]),
