@@ -1,4 +1,4 @@
-"""Request bodies of chat completions, as SDKs write them: a system message, four turns, and a space after each colon and comma."""
+"""Request bodies of chat completions, as SDKs write them: a system message, five turns, and a space after each colon and comma."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Goal:
 
 
 def _ratio(table: str, row: str, name: str, base: str, figure: str = CPU) -> Measured:
-    """Return the median ratio of a figure of two targets."""
+    """Return the function that reads the median ratio of a figure of two targets."""
 
     def measured(figures: Figures) -> float | None:
         spread = figures.ratio(table, row, column(name, figure), column(base, figure))
@@ -47,7 +47,7 @@ def _ratio(table: str, row: str, name: str, base: str, figure: str = CPU) -> Mea
 
 
 def _added(row: str) -> Measured:
-    """Return the median latency that the gateway adds, in ms."""
+    """Return the function that reads the median latency that the gateway adds, in ms."""
 
     def measured(figures: Figures) -> float | None:
         spread = figures.difference("latency", row, column(FULL, runs.LATENCY), column(DIRECT, runs.LATENCY))
@@ -57,7 +57,7 @@ def _added(row: str) -> Measured:
 
 
 def _median(table: str, row: str, name: str) -> Measured:
-    """Return the median of a figure."""
+    """Return the function that reads the median of a figure."""
 
     def measured(figures: Figures) -> float | None:
         spread = figures.spread(table, row, name)
@@ -67,7 +67,7 @@ def _median(table: str, row: str, name: str) -> Measured:
 
 
 def _worst(table: str, each: Callable[[str], Measured], pick: Callable[[Iterable[float]], float]) -> Measured:
-    """Return the worst value of a figure over all rows of a table that have this figure."""
+    """Return the function that reads the worst value of a figure over all rows of a table that have this figure."""
 
     def measured(figures: Figures) -> float | None:
         values = [value for row in figures.tables.get(table, {}) if (value := each(row)(figures)) is not None]

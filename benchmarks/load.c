@@ -4,12 +4,12 @@
  * Every response is checked: status 200, a JSON body with choices, or a stream with the expected events, a finish_reason and
  * one [DONE]. Anything else is an error, and so is a broken connection.
  * Usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH RATE HEADERS < body
+ *   EVENTS  events of a stream (0: the response is JSON); one fewer is accepted, because the usage event may be hidden
  *   TIMES   requests per connection (0: until SECONDS have passed; responses in flight are awaited)
  *   RATE    requests per second (0: closed loop); a run has RATE x SECONDS requests, even if they take longer
  *   HEADERS further header lines, each with its line end
  * Each "@@@@@@@@@@" in the body is replaced by the number of the request, so that no two requests are the same.
  * Without a body, the request is a GET, and every response with the status 200 is correct.
- *   EVENTS  events of a stream (0: the response is JSON); one fewer is accepted, because the usage event may be hidden
  * Prints one JSON object. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,6 +1,6 @@
 /* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream. The end of the path selects the API:
  * /messages, /responses, /v2/chat, /embeddings, /rerank, /tokenize, /chat/completions and otherwise /completions. Messages, Responses
- * and Cohere's chat have more events. A GET gets an empty object, for proxies that check the health of their upstreams or list models.
+ * and Cohere's chat have more events. A GET gets a list with one model, for proxies that check the health of their upstreams or list models.
  *
  * The last 2 KB of the request contain the pacing commands, so that no proxy needs configuration for them:
  *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events, or before a JSON response

@@ -28,7 +28,7 @@ class Peer:
 
 
 def _router(name: str, *command: str) -> Callable[[Path, int], Launch | None]:
-    """Return the command that starts a router for model servers that accepts the command line of sglang-router."""
+    """Return the function that starts a router for model servers. The router accepts the command line of sglang-router."""
 
     def launch(folder: Path, upstream: int) -> Launch | None:
         path = INSTALLED / name / "bin" / command[0]

@@ -83,7 +83,7 @@ def _groups(figures: Figures, section: Section) -> dict[str, list[Bar]]:
 
 
 def _instructions(figures: Figures) -> str:
-    """Say whether the machine counts instructions, which do not depend on other processes as times do."""
+    """Return a sentence about instructions: whether the machine counts them. They depend less on other processes than times do."""
     names = (name for rows in figures.tables.values() for row in rows.values() for name in row)
     if any(name.endswith(INSTRUCTIONS) for name in names):
         return "Instructions are those in user mode; they hardly depend on other processes."
@@ -91,7 +91,7 @@ def _instructions(figures: Figures) -> str:
 
 
 def _state(figures: Figures, conditions: Conditions) -> str:
-    """Say whether the run was quiet, and by which measurements."""
+    """Return the sentences that state whether the run was quiet, with the measurements."""
     deviation = conditions.deviation(figures)
     measured = (
         f"Other processes used {conditions.others:.0%} of all cores, and the load average before the run was {conditions.load_before:.1f}."

@@ -1,7 +1,7 @@
 """Measure token counting and the fitting of conversations into a context window: `python -m benchmarks.tokens`.
 
 Everything runs in one process, without a network. The texts are Python's own manual, Python source and random JSON. Texts of 2 kB
-are counted as on the event loop, longer ones with toktok-rs, as in the tokenizer process. The first count of a conversation
+are counted as on the event loop, and longer ones with toktok-rs, as in the tokenizer process. The first count of a conversation
 reads all of it; the count of the next turn reads only the new part. Memory is the increase of PSS while a tokenizer is loaded.
 """
 

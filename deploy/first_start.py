@@ -8,7 +8,7 @@ of the one service that needs it. The virtual key is printed once, or not at all
 
     first_start.py --secrets FOLDER               create the secrets unless they exist
     first_start.py --secrets FOLDER --new-key     replace the virtual key
-    first_start.py --secrets FOLDER --quiet       print no secret, where the output is kept in a log
+    first_start.py --secrets FOLDER --quiet       print no secret, for an output that is kept in a log
 
     FOLDER/gateway/       key.sha256, admin-key.sha256, store-password, gateway.yaml, one file per provider
     FOLDER/redis/         users.acl, health-password
@@ -44,7 +44,7 @@ PROVIDERS = (
 
 
 def main() -> None:
-    """Create the secrets, or report that they exist."""
+    """Write the configurations, and create the secrets unless they exist."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--secrets", type=Path, required=True, help="folder for the secrets, with one subfolder per service")
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway's URL, used in the printed example")

@@ -130,8 +130,9 @@ def _operations() -> list[str]:
     rows = [[link, *("✓" if name in _provider(kind).wire.paths else "" for name in operations)]
             for kind, link in zip(providers.OURS, _links(), strict=True)]  # fmt: skip
     note = (
-        "This table shows the APIs that each provider offers. Callers of the gateway can use all of them; if a provider lacks\n"
-        "`completions` or `logits`, the gateway emulates it with `chat`, and a call of an API such as `messages` is translated."
+        "This table shows the APIs that each provider offers. Callers can use most of the other APIs as well: the gateway emulates\n"
+        "`completions` with `chat`, and also `logits` if the provider accepts `logprobs`, and it translates calls of `messages`,\n"
+        "`responses`, `cohere_chat` and `cohere_embed`. Calls of `embeddings` and `rerank` skip the targets without them."
     )
     return ["## Upstream APIs", "", note, "", *_table(["provider", *operations], rows), *_embeddings(), *_rerank(), *_media()]
 

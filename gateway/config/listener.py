@@ -49,7 +49,7 @@ class AdminConfig(Struct, frozen=True):
         tuple[Annotated[str, Meta(extra={"form": "host"})], ...],
         Meta(
             description="Names besides localhost by which the admin listener is reached without an admin key. "
-            "Requests with another name in `Host` are rejected (403), except for `/healthz` and `/readyz`.",
+            "Requests with another name in `Host` are rejected (403), except for `/healthz`, `/readyz` and the files of the page.",
             examples=[["host.docker.internal"]],
         ),
     ] = ()

@@ -32,8 +32,8 @@ class ContextConfig(Struct, frozen=True):
     policy: Annotated[
         Literal["oldest-first", "middle-out"] | None,
         Meta(
-            description="Order in which messages are evicted. System messages and the last user turn are never "
-            "evicted. Default: `oldest-first`.",
+            description="Order in which messages are evicted. System messages, the last user message and the last message are "
+            "never evicted. Default: `oldest-first`.",
             examples=["middle-out"],
         ),
     ] = None

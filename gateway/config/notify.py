@@ -20,7 +20,8 @@ class NotifyConfig(Struct, frozen=True):
         Annotated[Secret, Meta(extra={"form": "webhook"})],
         Meta(
             description="URL that receives each notification in a POST request. It must be an https URL unless it is on "
-            "loopback. If it contains a credential, write `${NAME}` or `file:PATH`. Logs and errors never contain the URL.",
+            "loopback or `allow_http` is true. If it contains a credential, write `${NAME}` or `file:PATH`. Logs and errors never "
+            "contain the URL.",
             examples=["https://hooks.example.com/services/1"],
         ),
     ]
@@ -28,8 +29,8 @@ class NotifyConfig(Struct, frozen=True):
         tuple[Event, ...],
         Meta(
             description="Events to send. `budget`: a budget of a key, team, model, provider or target reaches a threshold. "
-            "`budget_refused`: a call was refused because a budget is used up. `target_down`: a target has been "
-            "down for `down_after`. `target_recovered`: a target that was down answers again.",
+            "`budget_refused`: a call was refused because the rest of a budget does not cover it. `target_down`: a target has "
+            "been down for `down_after`. `target_recovered`: a target that was down answers again.",
             examples=[["budget", "target_down"]],
         ),
     ] = EVENTS

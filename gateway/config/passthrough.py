@@ -37,7 +37,11 @@ class PassthroughConfig(Struct, frozen=True):
     ] = METHODS
     max_body: Annotated[
         Size,
-        Meta(description="Maximum size of a request body, which is streamed and not kept in memory.", examples=["100MiB"]),
+        Meta(
+            description="Maximum size of a request body, which is streamed. With `hooks`, the body is kept in memory and may have at "
+            "most 32MiB.",
+            examples=["100MiB"],
+        ),
     ] = 1 << 30
     websocket: Annotated[
         bool,

@@ -37,7 +37,7 @@ class RatesConfig(Struct, frozen=True, kw_only=True):
     cache_write_1h: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens kept in the provider's cache for an hour. Default: the price that applies without "
+            description="Price of prompt tokens written to the provider's cache for one hour. Default: the price that applies without "
             "this entry.",
             examples=[10],
         ),
@@ -77,7 +77,10 @@ class PriceConfig(Struct, frozen=True):
     """Prices of a model, in USD per million tokens."""
 
     prompt: Annotated[Dollars, Meta(description="Price of prompt tokens.", examples=[2.5])]
-    output: Annotated[Dollars, Meta(description="Price of output tokens, including reasoning.", examples=[10])]
+    output: Annotated[
+        Dollars,
+        Meta(description="Price of output tokens, and of reasoning tokens unless `reasoning` is set.", examples=[10]),
+    ]
     cached: Annotated[
         _Price,
         Meta(description="Price of prompt tokens read from the provider's cache. Default: `prompt`.", examples=[1.25]),
@@ -91,7 +94,7 @@ class PriceConfig(Struct, frozen=True):
     cache_write_1h: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens kept in the provider's cache for an hour. Default: `cache_write`.",
+            description="Price of prompt tokens written to the provider's cache for one hour. Default: `cache_write`.",
             examples=[5],
         ),
     ] = None

@@ -27,7 +27,7 @@ class CooldownConfig(Struct, frozen=True):
     rate: Annotated[
         Annotated[float, Meta(extra={"form": "share"})],
         Meta(
-            description="Share of failed calls in the last 30 seconds that starts a cooldown, if there were at "
+            description="Share of failed calls in the last 15 to 30 seconds that starts a cooldown, if there were at "
             "least 20 calls. `100%` turns this check off.",
             examples=["80%"],
         ),
@@ -262,7 +262,7 @@ class ProviderConfig(Struct, frozen=True):
         bool,
         Meta(
             description="Set this if the provider bills the whole answer after a disconnect. The gateway then reads "
-            "the answer to its end, to learn the cost.",
+            "the answer to its end, to determine the cost.",
             examples=[True],
         ),
     ] = False

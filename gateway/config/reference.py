@@ -33,7 +33,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "after": ("duration or percentile", "A duration, or a percentile from `p50` to `p99.9`.", ("800ms", "p95")),
     "rate": (
         "rate",
-        "A number (with `k`, `M` or `G`) per `s`, `min`, `h` or `day`.",
+        "A number (optionally with `k`, `M` or `G`) per `s`, `min`, `h` or `day`.",
         ("600/min", "200k/min", "1M/day"),
     ),
     "spend": (

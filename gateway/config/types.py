@@ -47,7 +47,8 @@ class Config(Struct, frozen=True):
     listen: Annotated[
         Listen,
         Meta(
-            description="HOST:PORT of the callers' listener. Keys are required unless it is on loopback or `auth` is `none`.",
+            description="HOST:PORT of the callers' listener. Keys or issuers are required unless it is on loopback, or `auth` "
+            "is `keys` or `none`.",
             examples=["0.0.0.0:8080"],
         ),
     ] = Address("127.0.0.1", 8080)
@@ -104,8 +105,8 @@ class Config(Struct, frozen=True):
     catalog: Annotated[
         File | None,
         Meta(
-            description="File with newer prices and limits of models than those in the bundled catalog, as written by `lockgate "
-            "catalog update`.",
+            description="File with prices and limits of models that are newer than those in the bundled catalog, as written by "
+            "`lockgate catalog update`.",
             examples=["catalog.json"],
         ),
     ] = None
@@ -161,7 +162,7 @@ class Config(Struct, frozen=True):
         dict[str, ModelConfig],
         Meta(
             description="Models that callers can ask for, by name. A name may end in `*`: `claude-*` stands for "
-            "every name with that prefix, `*` for every other name.",
+            "every name with that prefix, and `*` for every other name.",
             examples=[{"gpt-4o": "openai/gpt-4o"}],
         ),
     ] = {}
@@ -169,15 +170,16 @@ class Config(Struct, frozen=True):
         dict[str, Annotated[PassthroughConfig, Meta(extra={"short": "provider"})]],
         Meta(
             description="Paths of other APIs, by pattern. Their calls are passed to a provider as they are: the bytes stay the "
-            "same, and the provider's credential replaces the caller's key. The longest pattern that matches applies.",
+            "same unless a hook changes them, and the provider's credential replaces the caller's key. The longest pattern that "
+            "matches applies.",
             examples=[{"/v1/audio/*": "openai", "/v1/batches": "openai"}],
         ),
     ] = {}
     hooks: Annotated[
         tuple[Annotated[HookConfig, Meta(extra={"short": "use"})], ...],
         Meta(
-            description="Rules that check or change the texts of calls, or refuse calls, in this order: hooks of your own as "
-            "`MODULE:OBJECT`, the masker, the HTTP guard and the deny list.",
+            description="Rules that check or change the texts of calls, or refuse calls. They run in the order of this list. Each "
+            "is a hook of your own (`MODULE:OBJECT`), the masker, the HTTP guard or the deny list.",
             examples=[[{"mask": {"kinds": ["email", "card"]}}, "team_rules:TopicRule"]],
         ),
     ] = ()

@@ -205,7 +205,7 @@ def _budget_nearly_spent(read: Readings) -> Found:
 
 def _budget_spent(read: Readings) -> Found:
     for owner in read.increase("lockgate_limit_decisions", 900, "owner", kind="spend", decision="refused"):
-        yield owner, f"Calls are refused because the budget of a {owner} is spent."
+        yield owner, f"Calls are refused because the rest of the budget of a {owner} does not cover them."
 
 
 def _notifications_lost(read: Readings) -> Found:

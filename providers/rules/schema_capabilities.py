@@ -26,7 +26,7 @@ def dialect_notes(dialect: Dialect) -> list[str]:
         f"supported keywords: {kept}": bool(kept),
         f"unsupported keywords: {removed}": bool(removed),
         "keywords that are not guaranteed are sent, and checked by the gateway": not dialect.guarantees_all,
-        "other schemas are sent with `strict: false`": dialect.falls_back,
-        "for other schemas, an instruction requests the JSON": not dialect.falls_back,
+        "schemas that cannot be rewritten are sent with `strict: false`": dialect.falls_back,
+        "if a schema cannot be rewritten, an instruction requests the JSON": not dialect.falls_back,
     }
     return [note for note, applies in notes.items() if applies]

@@ -86,7 +86,7 @@ HEALTH = Dashboard(
         Panel(
             "Discovered models",
             "short",
-            "Number of models that each provider with `discover` lists, or 0 if its last list could not be read.",
+            "Number of models in the last list of each provider with `discover`; `up` is 0 if the last request for the list failed.",
             {
                 "max by (provider) (lockgate_discovered_models)": "{{provider}} models",
                 "min by (provider) (lockgate_discovery_up)": "{{provider}} up",

@@ -101,7 +101,8 @@ SPEND = Dashboard(
         Panel(
             "Budgets used",
             "percentunit",
-            "The spent share of each budget, and the share that calls in flight reserve. When their sum is 1, calls are refused.",
+            "The spent share of each budget, and the share that calls in flight reserve. Calls that would raise their sum above 1 are "
+            "refused.",
             {
                 rare("max by (owner, name) (lockgate_budget_used_ratio)"): "{{owner}} {{name}}",
                 rare("max by (owner, name) (lockgate_budget_reserved_ratio)"): "{{owner}} {{name}} reserved",

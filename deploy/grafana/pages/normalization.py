@@ -26,7 +26,7 @@ NORMALIZATION = Dashboard(
         stat(
             "Refused",
             "reqps",
-            "Calls per second that were refused with a 4xx because of their parameters.",
+            "Calls per second that were refused with a 4xx because the request, its key or a parameter was not valid.",
             rare(rate("lockgate_requests_total", 'status="4xx", code=~"invalid.*|unsupported.*|context_length.*"')),
         ),
         stat(

@@ -66,7 +66,7 @@ OVERVIEW = Dashboard(
         stacked(
             "Tokens by kind",
             "short",
-            "Tokens per second. cached is included in prompt, reasoning in output.",
+            "Tokens per second. `cached` is included in `prompt`, and `reasoning` in `output`.",
             {rate("lockgate_tokens_total", MODEL, "kind"): "{{kind}}"},
         ),
         Panel(

@@ -36,7 +36,7 @@ PROVIDERS = Dashboard(
         stat(
             "Retries suppressed",
             "short",
-            "Retries that the retry budget suppressed in the last hour.",
+            "Retries and fallbacks that the retry budget suppressed in the last hour.",
             rare("sum(increase(lockgate_retry_budget_exhausted_total[1h]))"),
             ANY,
         ),
@@ -71,7 +71,7 @@ PROVIDERS = Dashboard(
         stacked(
             "Attempts by outcome",
             "reqps",
-            "Attempts per second: ok, an HTTP status or a failure kind.",
+            "Attempts per second by outcome, such as ok, an HTTP status or a failure kind.",
             {rate("lockgate_attempts_total", TARGET, "outcome"): "{{outcome}}"},
         ),
         Panel(
@@ -118,7 +118,7 @@ PROVIDERS = Dashboard(
         Panel(
             "Cached answers",
             "reqps",
-            "Lookups in the caches of models, and what was stored after a miss.",
+            "Lookups in the caches of models, and the outcomes of storing answers.",
             {
                 rare(rate("lockgate_cache_lookups_total", "", "model, outcome")): "{{model}} {{outcome}}",
                 rare(rate("lockgate_cache_writes_total", "", "model, outcome")): "write {{model}} {{outcome}}",
@@ -127,7 +127,8 @@ PROVIDERS = Dashboard(
         stacked(
             "Ends of streams",
             "reqps",
-            "ok, drain (shutdown of the gateway) or the failure kind, and attempts to continue a broken stream.",
+            "Finished streams: ok, drain (shutdown of the gateway), idle or limit (WebSocket connections) or a failure kind; and attempts "
+            "to continue a broken stream.",
             {
                 rate("lockgate_stream_end_total", TARGET, "reason"): "{{reason}}",
                 rare(rate("lockgate_continuations_total", "", "model, outcome")): "continued, {{model}} {{outcome}}",
