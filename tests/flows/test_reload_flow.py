@@ -1,4 +1,4 @@
-"""P5 to P8: the configuration file changes while calls run, written in different ways and with valid or invalid content."""
+"""The configuration file changes while calls run, written in different ways and with valid or invalid content."""
 
 from __future__ import annotations
 

@@ -355,7 +355,7 @@ def test_names_are_those_of_the_caller(name: str, expected: str) -> None:
     assert callers_name(name, origins) == expected
 
 
-def test_a_conversation_knows_where_its_messages_come_from() -> None:
+def test_a_conversation_records_where_its_messages_come_from() -> None:
     conversation = Conversation(Changes(strict=True))
     turns = [user("a"), assistant(text("b"), USE), user([RESULT, text("c")])]
     for index, turn in enumerate(turns):

@@ -1,4 +1,4 @@
-"""The grammar of the events of a response, checked as a strict client would, and short requests."""
+"""Checks the grammar of a response's events as a strict client does, and makes short requests."""
 
 from __future__ import annotations
 
