@@ -49,7 +49,7 @@ async def post(
 
 
 async def answer_tools(exchange: Exchange) -> None:
-    """Answer a list of tools; answer everything else with the message itself."""
+    """Answer `tools/list` with a list, and everything else with the message itself."""
     message = json.loads(exchange.request.body) if exchange.request.body else {}
     result = LISTED if message.get("method") == "tools/list" else {"jsonrpc": "2.0", "id": message.get("id"), "result": message}
     await canned(json.dumps(result).encode(), headers={"mcp-session-id": "s.1", "mcp-protocol-version": "2025-11-25"})(exchange)
