@@ -101,7 +101,7 @@ BAD = {
 
 
 WATCHED = ("bad YAML", "deleted")
-"""Found by the file watch. The others are loaded on request, which is faster."""
+"""Faults that the file watch finds. The others are loaded on request, which is faster."""
 
 
 def bomb() -> str:

@@ -70,7 +70,7 @@ async def hang_up(client: Peer) -> None:
 
 
 async def remaining(gateway: Live) -> int:
-    """Return the used tokens that a new connection shows, and close it."""
+    """Return the remaining tokens that a new connection shows, and close it."""
     async with connected(gateway.port, HEAD) as client:
         left = int(client.header("x-ratelimit-remaining-tokens") or "-1")
         if client.status == 101:
