@@ -51,7 +51,7 @@ class Running:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers of notifications by outcome."""
+        """Return the numbers of notifications by outcome."""
         return {labels[1]: count for labels, count in self.metrics.counts["lockgate_notifications"].items() if count}
 
 

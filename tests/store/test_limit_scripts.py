@@ -60,7 +60,7 @@ class Process:
         return usage.used, usage.reserved
 
     def lives_ms(self, key: str) -> int:
-        """Return the time for which a key is kept."""
+        """Return the time for which a key is kept, in milliseconds."""
         return int(self.client.pttl(key))
 
 
