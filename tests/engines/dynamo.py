@@ -43,7 +43,7 @@ sizes = {"vocab_size": len(vocabulary), "hidden_size": 64, "num_hidden_layers": 
 
 
 def make_model(folder: Path) -> Path:
-    """Write a model without weights: a tokenizer of bytes and words, and its settings."""
+    """Write a model without weights: a tokenizer of bytes and words, and its settings. Return its folder."""
     model = folder / MODEL
     model.mkdir()
     done = subprocess.run([tools.engine("python"), "-c", _MAKE_MODEL, str(model), str(WORDS)], capture_output=True, text=True, check=False)

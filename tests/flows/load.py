@@ -44,7 +44,7 @@ class Load:
             await asyncio.gather(*tasks)
 
     async def _call_steadily(self, number: int) -> None:
-        """Send calls on one connection for as long as the gateway keeps it open."""
+        """Send calls until stopped. Use a connection for as long as the gateway keeps it open."""
         pause = CALLERS / self._rate
         due = time.monotonic() + pause * number / CALLERS
         client: FaultClient | None = None

@@ -1,4 +1,4 @@
-"""providers.rules: rules keep the caller's meaning, report every change, and leave other requests alone."""
+"""providers.rules: rules keep the caller's meaning, report every change, and leave other requests unchanged."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_a_share_of_zero_admits_nothing_and_is_reported_as_unavailable() -> None
 @each(
     ("period", "seen", "amount"),
     [
-        (0, 60, 20),  # a third of what remained
+        (0, 60, 20),  # a third of the remainder
         (0, -5, 0),
         (1, 60, 20),  # the store's clock is ahead
         (-1, 60, 33),  # the remainder of an earlier period gives no information about this one

@@ -31,7 +31,7 @@ def text(value: str = "hello", **more: Any) -> dict[str, Any]:
 
 
 def accept(translated: Translated) -> Translated:
-    """Raise the refusal of a request that a chat completion cannot express."""
+    """Return a translation, or raise the refusal of a request that a chat completion cannot express."""
     if translated.refusal is not None:
         raise translated.refusal
     return translated

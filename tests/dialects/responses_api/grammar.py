@@ -68,7 +68,7 @@ def parse(stream: bytes) -> list[dict[str, Any]]:
 
 
 def assemble(stream: bytes, *, typed: bool = True) -> dict[str, Any]:
-    """Check the grammar of a stream. Return the response that its deltas add up to."""
+    """Check the grammar of a stream, and that its deltas add up to the final response. Return this response."""
     events = parse(stream)
     if typed:
         for event in events:
