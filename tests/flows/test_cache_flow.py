@@ -33,7 +33,7 @@ models:
 
 
 def keys(limits: str = "{}") -> str:
-    """Return two keys of the team `search` and one of the team `other`."""
+    """Return the sections `teams` and `keys`, with two keys of the team `search` and one of the team `other`."""
     owners = (("first", FIRST, "search"), ("second", SECOND, "search"), ("third", THIRD, "other"))
     entries = "".join(f"  {name}: {{ hash: '{digest(token)}', team: {team}, limits: {limits} }}\n" for name, token, team in owners)
     return f"teams: {{ search: {{}}, other: {{}} }}\nkeys:\n{entries}"

@@ -240,7 +240,7 @@ async def test_list_that_is_too_large_to_filter_is_an_error(up: FaultUpstream, c
 
 
 def encoded_list(size: int) -> bytes:
-    """Return a list of tools of more than this size."""
+    """Return a list of tools as JSON of more than this size."""
     return json.dumps({**LISTED, "x": "y" * size}).encode()
 
 

@@ -27,7 +27,7 @@ class Hands:
     ahead = 0.0
 
     def monotonic(self) -> float:
-        """Return the seconds."""
+        """Return the time of this clock."""
         return time.monotonic() + self.ahead
 
 

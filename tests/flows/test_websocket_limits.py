@@ -36,7 +36,7 @@ keys: {{ first: {{ hash: '{digest(KEY)}' {key} }} }}
 
 @pytest.fixture
 def closed_with() -> list[int | None]:
-    """Return the close codes that the server received."""
+    """Return a list to which the server appends each close code that it receives."""
     return []
 
 

@@ -31,7 +31,7 @@ COHERE_USAGE = {"billed_units": COUNTS, "tokens": COUNTS, "cached_tokens": 8}
 
 
 def translated(**body: Any) -> dict[str, Any]:
-    """Return the chat completion of a request."""
+    """Return the chat completion that a request becomes."""
     result: dict[str, Any] = json.loads(translate_request(json.dumps({"model": "m", "messages": HI, **body}).encode())[0])
     return result
 

@@ -46,7 +46,7 @@ def translated(*turns: dict[str, Any], strict: bool = False, **more: Any) -> Tra
 
 
 def chat(*turns: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the chat completion of a request that loses nothing."""
+    """Return the chat completion that a request becomes. Nothing may be lost."""
     result = translated(*turns, strict=True, **more)
     body: dict[str, Any] = json.loads(result.body)
     return body

@@ -24,7 +24,7 @@ DELTAS = {
 
 
 def to_chat(body: dict[str, Any], *, strict: bool = False) -> dict[str, Any]:
-    """Return the chat completion of a request with a model and an input."""
+    """Return the chat completion that a request becomes. The request has a model and an input."""
     source = json.dumps({"model": "m", "input": "Hi", **body}).encode()
     made = ResponsesTranslator()
     chat: dict[str, Any] = json.loads(made.request(source, strict=strict))
