@@ -38,7 +38,7 @@ class AnyUpstream(Upstream):
 
 
 class Case(NamedTuple):
-    """A call, and the maximum number of its functions as JSON and as a stream. Lower it when there are fewer."""
+    """A call, and the maximum number of functions called for it as JSON and as a stream. Lower a number when fewer are called."""
 
     path: str
     model: str
