@@ -75,9 +75,7 @@ contents = st.lists(st.text(max_size=8).filter(bool), min_size=1, max_size=12)
 
 
 @given(contents, marks, st.booleans(), st.booleans())
-def test_an_ordinary_stream_keeps_its_bytes_for_any_chunking(
-    words: list[str], at: list[int], asked: bool, ascii_only: bool
-) -> None:
+def test_an_ordinary_stream_keeps_its_bytes_for_any_chunking(words: list[str], at: list[int], asked: bool, ascii_only: bool) -> None:
     events = [json.dumps(chunk(word), ensure_ascii=ascii_only).encode() for word in words]
     source = b"".join([event(ROLE), *map(event, events), event(chunk(None, "stop"))])
     out, one, failure = run(cut(source + DONE, at), usage_asked=asked)
