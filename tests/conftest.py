@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Callable[..., RunningGateway]]:
-    """Start gateways from YAML texts: `gateway(yaml, env={}, args=())`. All are stopped and checked after the test."""
+    """Return a function that starts a gateway: `gateway(yaml, env={}, args=())`. All are stopped and checked after the test."""
     running: list[RunningGateway] = []
 
     def start(text: str, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> RunningGateway:
@@ -107,7 +107,7 @@ def _stop_all(running: list[RunningGateway]) -> None:
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Record a measured value: `figure("first token", 0.4, "s")`. All values are printed at the end of the run."""
+    """Return a function that records a value: `figure("first token", 0.4, "s")`. All values are printed at the end of the run."""
     properties = request.node.user_properties  # the figures reach the main process from all worker processes
 
     def record(name: str, value: float, unit: str) -> None:

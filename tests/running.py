@@ -1,4 +1,4 @@
-"""A gateway in its own process: started from a configuration file, stopped by SIGTERM, its output checked."""
+"""A gateway in its own process, started from a configuration file and stopped by SIGTERM. Its output is checked."""
 
 from __future__ import annotations
 

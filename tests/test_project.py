@@ -76,7 +76,7 @@ def test_the_image_has_opentelemetry_and_else_the_same_versions() -> None:
 
 
 def test_lock_file_has_async_timeout_for_python_before_3_11_3() -> None:
-    """Redis requires async-timeout before Python 3.11.3 (Debian has 3.11.2). A lock resolved for a newer Python only would lack it."""
+    """Redis requires async-timeout before Python 3.11.3 (Debian has 3.11.2). A lock resolved only for a newer Python would lack it."""
     assert "async-timeout" in pins("run")
 
 

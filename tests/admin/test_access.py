@@ -63,7 +63,7 @@ async def test_wrong_key_opens_no_session(keyed: Admin) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"key": 1}, {"key": KEY, "more": 1}])
-async def test_sign_in_needs_the_key_only(keyed: Admin, body: dict[str, object]) -> None:
+async def test_sign_in_needs_a_key_and_nothing_else(keyed: Admin, body: dict[str, object]) -> None:
     answer = await keyed.client.post("/admin/session", json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "key")
 

@@ -38,7 +38,7 @@ async def test_an_unknown_id_is_not_found(admin: Admin) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "call_not_found")
 
 
-async def test_an_unreadable_file_is_told(admin: Admin) -> None:
+async def test_an_unreadable_file_is_reported(admin: Admin) -> None:
     path = records_path(admin.gateway.config, os.environ)
     assert path is not None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ async def test_an_unreadable_file_is_told(admin: Admin) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "calls_unreadable")
 
 
-async def test_a_gateway_without_records_says_so(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gateway_without_records_returns_an_error(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.admin.calls.records_path", lambda config, environ: None)
     with pytest.raises(NotFound, match="not recorded"):
         await CallEndpoints(admin.gateway).list_calls(request_with())

@@ -1,4 +1,4 @@
-"""Virtual keys as JSON, both ways."""
+"""Virtual keys are written as JSON and read from it."""
 
 from __future__ import annotations
 

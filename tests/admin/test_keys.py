@@ -80,7 +80,7 @@ async def test_a_patch_of_one_limit_keeps_the_others(admin: Admin) -> None:
     assert answer["changed"] == {"limits.requests": {"from": "600/min", "to": "10/min"}}
 
 
-async def test_null_takes_one_limit_away_and_the_answer_says_so(admin: Admin) -> None:
+async def test_null_removes_one_limit_and_the_answer_reports_it(admin: Admin) -> None:
     await admin.client.post("/admin/keys", json={"name": "app", "limits": LIMITS, "models": ["m"]})
     answer = (await admin.client.patch("/admin/keys/app", json={"limits": {"spend": None}, "models": None})).json()
     assert answer["limits"] == {"requests": "600/min", "tokens": "200k/min"}
@@ -88,7 +88,7 @@ async def test_null_takes_one_limit_away_and_the_answer_says_so(admin: Admin) ->
     assert answer["removed"] == {"limits.spend": "5 USD/day", "models": ["m"]}
 
 
-async def test_null_takes_a_whole_block_away(admin: Admin) -> None:
+async def test_null_removes_a_whole_block(admin: Admin) -> None:
     await admin.client.post("/admin/keys", json={"name": "app", "limits": LIMITS})
     answer = (await admin.client.patch("/admin/keys/app", json={"limits": None})).json()
     assert "limits" not in answer

@@ -57,7 +57,7 @@ async def test_limits_are_selected_by_owner(admin: Admin, query: str, status: in
         assert answer.json()["error"]["param"] == query.partition("=")[0]
 
 
-async def test_a_store_that_fails_is_told(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_fails_is_reported(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(limits: object) -> list[LimitUsage]:
         raise StoreUnavailableError("no route")
 

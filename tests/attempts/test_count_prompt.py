@@ -111,7 +111,7 @@ async def test_server_that_does_not_answer_with_tokens_leaves_an_estimate(
     assert back.status_code == 502
 
 
-async def test_known_ids_are_read_here_if_the_server_does_not_answer(
+async def test_gateway_decodes_known_ids_if_the_server_does_not_answer(
     up: FaultUpstream, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Tokenizer("o200k_base", exact=True)

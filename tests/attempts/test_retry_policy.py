@@ -60,13 +60,13 @@ def test_table_has_every_kind_of_failure() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_each_row_of_the_table_is_what_follows(kind: FailureKind) -> None:
+async def test_next_step_is_that_of_the_table(kind: FailureKind) -> None:
     expected = {"retry": Retry, "next": Next, "stop": Stop}[documented_steps()[kind]]
     assert type(decision(kind)) is expected
 
 
 @pytest.mark.parametrize("kind", [kind for kind, step in documented_steps().items() if step == "retry"])
-async def test_without_retries_left_the_next_candidate_follows(kind: FailureKind) -> None:
+async def test_next_candidate_follows_if_no_retries_are_left(kind: FailureKind) -> None:
     assert decision(kind, candidate=candidate()) == Next()
     assert decision(kind, candidate=candidate(retries=2), retries=2) == Next()
 
@@ -141,7 +141,7 @@ def started_stream(*, is_plain: bool = True, with_transcript: bool = True) -> Pr
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_started_stream_goes_on_only_with_a_plain_transcript_and_a_curable_failure(kind: FailureKind) -> None:
+async def test_started_stream_is_continued_only_with_a_plain_transcript_and_a_curable_failure(kind: FailureKind) -> None:
     curable = kind not in ("limit", "timeout") and FAILURES[kind].blame != "caller"
     assert type(decision(kind, progress=started_stream())) is (Next if curable else Stop)
     assert type(decision(kind, progress=started_stream(is_plain=False))) is Stop

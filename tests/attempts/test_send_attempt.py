@@ -55,7 +55,7 @@ class AheadClock:
     ahead = 0.0
 
     def monotonic(self) -> float:
-        """Return the seconds."""
+        """Return the time of this clock."""
         return time.monotonic() + self.ahead
 
 

@@ -1,4 +1,4 @@
-"""The mock upstream and the load generator, compiled and run: correct answers are counted, and wrong ones fail."""
+"""The mock upstream and the load generator, compiled and run: correct answers are counted, and wrong ones fail the run."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def test_megabyte_bodies_arrive_whole(folder: Path, mock: Target) -> None:
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
-    """Records bodies and answers them wrongly, or with the status of its path."""
+    """Records bodies. Its answers are wrong, except to paths with `right`. Paths with `fails` get the status 500."""
 
     protocol_version = "HTTP/1.1"
     bodies: ClassVar[list[bytes]] = []
 
     def do_POST(self) -> None:
-        """Record a body, and answer with JSON that is not a completion."""
+        """Record a body and answer it."""
         Recorder.bodies.append(self.rfile.read(int(self.headers["content-length"])))
         status = 500 if "fails" in self.path else 200
         answer = b'{"choices": [{"finish_reason":"stop"}]}' if "right" in self.path else b'{"error": "no"}'

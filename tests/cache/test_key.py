@@ -72,7 +72,7 @@ ALPHABET = ("", "a", "b", "ab", "ba", "aa", "\0", "é", "key", "team", "1", "10"
 
 
 def generated(count: int, seed: int) -> Iterator[tuple[Owner, str, WireRequest]]:
-    """Yield pairs of owners and requests whose parts are made of a few texts, so that they nearly coincide."""
+    """Yield owners, end users and requests whose parts are made of a few texts, so that many are almost equal."""
     draw = random.Random(seed)
     word = lambda: draw.choice(ALPHABET) + draw.choice(ALPHABET)  # noqa: E731
     for _ in range(count):
@@ -85,7 +85,7 @@ def generated(count: int, seed: int) -> Iterator[tuple[Owner, str, WireRequest]]
 @pytest.mark.search
 @pytest.mark.timeout(900)
 def test_no_two_different_requests_of_any_owners_have_one_key(figure: Figure) -> None:
-    """S5 and S6: the key alone determines which owner gets an answer, so that no owner ever gets the answer of another."""
+    """The key alone determines which owner gets an answer, so different keys keep an owner from the answers of another."""
     count = 1_000_000 if FULL else 50_000
     seen: dict[str, int] = {}
     distinct: set[int] = set()

@@ -24,7 +24,7 @@ GPT = {
 
 
 def models_dev(**models: Any) -> bytes:
-    """Return an api.json with models of OpenAI, and another vendor."""
+    """Return an api.json with these models of OpenAI, and a model of another vendor."""
     return json.dumps({"openai": {"id": "openai", "models": models}, "other": {"models": {"x": {"cost": {"input": -1}}}}}).encode()
 
 
@@ -112,7 +112,7 @@ def test_an_unusable_file_is_named_with_its_fault(data: bytes, message: str) -> 
         read_catalog(data, OPENAI, "2026-11-29")
 
 
-def test_what_only_the_known_entry_has_is_kept() -> None:
+def test_fields_that_only_the_known_entry_has_are_kept() -> None:
     known = ModelEntry(
         context=100, output=10, reasoning=True,
         usd_per_million_tokens=CatalogPrices(input=1, output=2, cache_write=1.25, service_tiers={"priority": CatalogRates(input=2)}),

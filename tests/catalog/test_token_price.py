@@ -185,7 +185,7 @@ def test_a_configured_price_has_the_documented_fields() -> None:
 
 
 def whole(prompt: int, output: int, **rest: Any) -> TokenPrice:
-    """Return a price in nano-dollars per token. Cached tokens cost as much as others."""
+    """Return the price for amounts in nano-dollars per token. Cached tokens cost as much as others."""
     return TokenPrice(prompt * 10**6, output * 10**6, prompt * 10**6, **rest)
 
 

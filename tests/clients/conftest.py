@@ -84,7 +84,7 @@ def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 
 @pytest.fixture
 def front(shared_front: Front) -> Iterator[Front]:
-    """Return the shared gateway. The scripts and recorded requests of its upstream are deleted."""
+    """Return the shared gateway and its upstream, whose scripts and recorded requests have been deleted."""
     shared_front.upstream.reset()
     yield shared_front
     assert shared_front.upstream.failures == []

@@ -33,7 +33,7 @@ class NativeScript:
 
 
 class ResponsesScript(NativeScript):
-    """OpenAI's Responses API."""
+    """Answers in the format of OpenAI's Responses API."""
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""
@@ -63,7 +63,7 @@ class ResponsesScript(NativeScript):
 
 
 class MessagesScript(NativeScript):
-    """Anthropic's Messages API."""
+    """Answers in the format of Anthropic's Messages API."""
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request."""

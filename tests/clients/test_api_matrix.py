@@ -1,6 +1,6 @@
 """Every kind of call over each API with real packages, at a strict scripted upstream and at the local model.
 
-The table is API x {JSON, stream, tools, images, error, abort}. A cell that fails is lost.
+The table is API x {JSON, stream, tools, images, error, abort}. A cell that fails counts as lost.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def test_a_conversation_that_an_api_refuses_is_refused(messages: list[dict[str, 
     "messages",
     [[USER], [USER, CALLS, RESULT], [image("data:image/png;base64,iVBORw0K")], [image("https://a/b.png")]],
 )
-def test_a_conversation_that_an_api_takes_is_taken(messages: list[dict[str, Any]]) -> None:
+def test_a_conversation_that_an_api_accepts_is_accepted(messages: list[dict[str, Any]]) -> None:
     check_messages(messages)
 
 

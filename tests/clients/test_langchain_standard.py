@@ -31,7 +31,7 @@ ONE_LOOP = [
 NO_RECORDING = {"test_stream_time": "VCR not set up."}
 """The test measures a recorded answer and never reaches a server."""
 NO_AUDIO = {"test_audio_inputs": "Model does not support audio inputs."}
-"""The Messages API and the Responses API have no audio input."""
+"""Only the tests of chat completions send audio."""
 SKIPPED: dict[str, dict[str, str]] = {
     "TestChatCompletions": NO_RECORDING,
     "TestResponses": NO_RECORDING | NO_AUDIO,

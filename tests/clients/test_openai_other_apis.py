@@ -68,7 +68,7 @@ def answer(exchange: Exchange, body: bytes, kind: str = "application/json", stat
 
 
 def strict(routes: dict[tuple[str, str], Any]) -> Script:
-    """Return a server that has only these routes and rejects every request that OpenAI would reject."""
+    """Return the script of a server that has only these routes and rejects every request that OpenAI would reject."""
 
     async def script(exchange: Exchange) -> None:
         request = exchange.request

@@ -1,4 +1,4 @@
-"""Clients in Node assemble the recorded streams of all types that are reached by HTTP, one process for all of them."""
+"""Clients in Node assemble the recorded streams of all provider types that are reached by HTTP, each client in one process."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ CALLS = [
 REFUSED = {"friendli": "SDKError 404", "mistral": "SDKError 404"}
 """The exception for an unknown model, where it is not the package's NotFoundError."""
 WITHOUT_MODELS = ("azure", "fireworks", "friendli")
-"""Packages without a list of models, or with one of an account."""
+"""Packages that cannot list models, or that list only the models of one account."""
 
 FINGERPRINT = {"system_fingerprint": "fp_1"}
 """Cerebras' package reads the chunks as another class if they lack a fingerprint, which Cerebras always sends."""

@@ -72,7 +72,7 @@ def answer_as_vendor(request: Request) -> Reply:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VendorFront]:
-    """Return a gateway with one provider for each vendor."""
+    """Return a gateway with one provider for each vendor, and its upstream."""
     upstream = Upstream(answer_as_vendor)
     folder = tmp_path_factory.mktemp("vendors")
     config = {

@@ -25,7 +25,7 @@ Run = Callable[..., Awaitable[tuple[int, str, str]]]
 
 @pytest.fixture
 async def run(capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Run]:
-    """Run a command at a gateway. Return its exit code and its output."""
+    """Return a function that runs a command at a gateway and returns its exit code, its output and its error output."""
     async with live(YAML) as gateway:
 
         async def run(*args: str) -> tuple[int, str, str]:

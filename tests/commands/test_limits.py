@@ -51,7 +51,7 @@ def test_each_limit_is_one_line(asked: list[str], capsys: pytest.CaptureFixture[
     ]
 
 
-def test_one_owner_is_asked_for(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_limits_of_one_owner_are_requested(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["limits", "--owner", "team:a b", "--json"]) == 0
     assert asked == ["/admin/limits?owner=team%3Aa%20b"]
     assert len(json.loads(capsys.readouterr().out)["data"]) == len(USAGES)

@@ -82,7 +82,7 @@ def test_skipped_target_names_the_parameter_that_it_would_lose(
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "is empty"), ("{", "ends at byte 1"), ("[]", "must be a JSON object")])
-def test_a_file_that_is_not_a_json_object_says_why(
+def test_error_for_a_file_that_is_not_a_json_object_states_the_reason(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     body = tmp_path / "request.json"

@@ -34,7 +34,7 @@ def test_bars_are_at_the_times_of_the_parts() -> None:
     ]
 
 
-def test_facts_say_who_called_what_it_cost_and_what_was_adjusted() -> None:
+def test_facts_include_the_caller_the_cost_and_the_adjustments() -> None:
     facts = dict(line.split(maxsplit=1) for line in waterfall(CALL).splitlines() if line and "ms  |" not in line)
     assert facts["caller"] == "10.0.0.1, key app, team search, end user u?"
     assert facts["tokens"] == "1,200 prompt + 30 output (1,000 cached)"

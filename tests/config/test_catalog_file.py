@@ -29,7 +29,7 @@ BUNDLED = date(2026, 7, 1)
 
 
 def config_in(folder: Path, text: str = YAML, as_of: str = "2026-11-29") -> Config:
-    """Return a configuration with an overlay that has one new model, and one of a vendor that the catalog lacks."""
+    """Return a configuration whose overlay has one new model, and one model of a vendor that the catalog lacks."""
     vendors = {"openai": VendorOverlay({"gpt-9": ENTRY}), "custom": VendorOverlay({"c": ENTRY})}
     write_overlay(folder / "catalog.json", Overlay("models.dev", as_of, vendors))
     (folder / "gateway.yaml").write_text(text)

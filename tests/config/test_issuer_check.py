@@ -88,7 +88,7 @@ def test_one_issuer_has_one_entry() -> None:
     assert "issuers.b.issuer: same issuer as 'a': list all audiences under 'a'" in text
 
 
-def test_a_key_has_no_name_of_an_issuers_caller() -> None:
+def test_a_key_cannot_have_the_name_of_an_issuers_caller() -> None:
     hash = "sha256:" + "1" * 64
     text = problems(f"issuers: {{ staff: {{ {ISSUER} }} }}\nkeys: {{ staff/alice: {{ hash: '{hash}' }} }}")
     assert "keys.staff/alice: names that begin with 'staff/' belong to callers" in text
@@ -96,7 +96,7 @@ def test_a_key_has_no_name_of_an_issuers_caller() -> None:
     assert problems(f"issuers: {{ staff: {{ {ISSUER} }} }}\nkeys: {others}") == ""
 
 
-def test_issuers_close_the_gateway() -> None:
+def test_gateway_with_an_issuer_requires_credentials() -> None:
     """A gateway with an issuer may listen on every address, and cannot ignore the issuer."""
     config = load.parse((BASE + f"listen: 0.0.0.0:8080\nissuers: {{ staff: {{ {ISSUER} }} }}").encode(), "g.yaml", environ={})
     assert config.requires_keys

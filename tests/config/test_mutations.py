@@ -1,4 +1,4 @@
-"""Property: a broken configuration is either valid or refused with messages that have a place, without a traceback."""
+"""Property: a mutated configuration is either valid or refused with messages that have a place, without a traceback."""
 
 from __future__ import annotations
 

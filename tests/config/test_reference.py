@@ -33,21 +33,21 @@ PRIVATE_ENGLISH = re.compile(
 
 
 class AnyEnvironment(dict[str, str]):
-    """Every variable is set."""
+    """An environment in which every variable is set."""
 
     def get(self, key: str, default: Any = None) -> Any:
         return f"value-of-{key}"
 
 
 class EveryPath:
-    """Every file is known from an earlier reading, so that none must exist."""
+    """Contains every path, as if each file had been read before, so that no file needs to exist."""
 
     def __contains__(self, path: object) -> bool:
         return True
 
 
 def all_keys() -> Iterator[tuple[str, Key]]:
-    """Return each key with the path of its section."""
+    """Yield each key with the path of its section."""
     for section in sections().values():
         yield from ((f"{section.paths[0]}.{key.name}", key) for key in section.keys)
     yield from ((f"type {types}: {key.name}", key) for types, key in keys_of_provider_types())
@@ -68,7 +68,7 @@ def test_the_reference_has_a_row_for_every_property_of_the_schema() -> None:
 
 
 def properties(node: Any) -> Iterator[str]:
-    """Return the names of all properties in a schema."""
+    """Yield the names of all properties in a schema."""
     if isinstance(node, dict):
         yield from node.get("properties", {})
         for child in node.values():

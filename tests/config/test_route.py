@@ -16,7 +16,7 @@ OTHER = Ref(None, "other")
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    """Return a configuration in which `other` is a split and `loop` leads to itself through an order."""
+    """Return a configuration in which `other` is a split."""
     text = "providers: { p: { type: vllm, base_url: 'http://x/v1' } }\nmodels: { other: { p/b: 1, p/c: 0 } }\n"
     return parse(text.encode(), "gateway.yaml", environ={})
 

@@ -1,4 +1,4 @@
-"""Sources of a configuration: a file that changes, and a text that needs no files any more."""
+"""Sources of a configuration: a file that changes, and a loaded text that can be parsed without its files."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def configured(folder: Path, webhook: str) -> Path:
 
 
 class Alertmanager:
-    """One Alertmanager."""
+    """A running Alertmanager."""
 
     def __init__(self, folder: Path, webhook: str) -> None:
         self.address = f"127.0.0.1:{free_port()}"

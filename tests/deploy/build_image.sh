@@ -41,7 +41,7 @@ buildah add --quiet "$container" "$base" / >/dev/null
 buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
 buildah commit --quiet --rm "$container" localhost/lockgate-base >/dev/null
 
-# The settings of this machine's pip, from files and environment, as one file that only the build can read.
+# The settings of this machine's pip, from files and the environment, are written to one file that only the build can read.
 config="$folder/pip.conf"
 (umask 077 && python3 - >"$config" <<'END'
 import configparser, subprocess, sys
@@ -56,7 +56,7 @@ for name, value in merged.items():
     print(f"{name} = {value}")
 END
 )
-# The certificates too: a machine behind a proxy may have additional ones.
+# The build gets this machine's certificates too, because a machine behind a proxy may have additional ones.
 buildah bud --quiet --pull-never --format docker --layers=false --build-arg BASE_IMAGE=localhost/lockgate-base \
 	--secret id=pip_conf,src="$config" --volume /etc/ssl/certs:/etc/ssl/certs:ro \
 	--file "$source/deploy/Dockerfile" --tag localhost/lockgate:built "$source" >"$folder/build.log" 2>&1 ||

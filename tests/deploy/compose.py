@@ -35,7 +35,7 @@ KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "
 
 
 def seconds(text: str) -> float:
-    """Return a duration in seconds, as compose writes it: 1m30s."""
+    """Return the seconds of a duration in the form that compose writes, such as 1m30s."""
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|h|m|s)", text))
 
 
@@ -80,7 +80,7 @@ class Service:
         return result | self._parents(result)
 
     def _parents(self, mounts: dict[str, Path]) -> dict[str, Path]:
-        """Return folders named by a command that contain mounts, with links to the mounts."""
+        """Return a folder for each path in the command that contains mounts. The folder has links to the mounts."""
         words = [*(self.definition.get("entrypoint") or []), *(self.definition.get("command") or [])]
         result = {}
         for word in words:
@@ -129,7 +129,7 @@ class Service:
 
     @property
     def _ports(self) -> dict[int, int]:
-        """Return the local port of each container port, also of services with the same image: init writes the gateway's configuration."""
+        """Return the local port of each container port. Services with the same image are included, as init configures the gateway."""
         image = self.definition.get("image")
         same = [name for name, entry in self._stack.config["services"].items() if entry.get("image") == image]
         return {port: local for name in same for port, local in self._stack.ports.get(name, {}).items()}

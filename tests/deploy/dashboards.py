@@ -47,7 +47,7 @@ def metrics_of(query: str) -> set[str]:
 
 
 def series_of(query: str) -> list[tuple[str, str]]:
-    """Return each metric name in a query with its matchers; `` if it has none."""
+    """Return each metric name in a query with its matchers, or with an empty string if it has none."""
     bare = re.sub(r"\b(?:by|on|ignoring) \([^)]*\)", " ", query)
     return re.findall(r"\b((?:lockgate|gen_ai)_\w+|up|scrape_samples_scraped|ALERTS)\b(?!=|\"|\()(?:\{([^}]*)\})?", bare)
 

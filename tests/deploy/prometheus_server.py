@@ -51,7 +51,7 @@ class PrometheusServer:
             return False
 
     def get(self, path: str, **params: str) -> Any:
-        """Return the response of the API."""
+        """Return the data in a response of the API."""
         answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=30, trust_env=False).json()
         assert answer["status"] == "success", (params, answer)
         return answer["data"]

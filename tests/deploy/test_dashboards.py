@@ -120,7 +120,7 @@ def test_metrics_of_a_query_are_extracted() -> None:
 
 @pytest.mark.prove
 def test_every_query_parses() -> None:
-    """Uses a separate parser; test_live.py queries a real Prometheus."""
+    """This test uses a separate parser; test_live.py queries a real Prometheus."""
     program = "import sys, promql_parser\nfor line in sys.stdin: promql_parser.parse(line.strip())"
     lines = "\n".join(query for _, query in queries())
     done = tools.run(tools.PYTHON, "-c", program, stdin=lines)

@@ -1,4 +1,4 @@
-"""A real Prometheus and Alertmanager with the shipped files send pages about providers that die or hang, at two calls a second."""
+"""A real Prometheus and Alertmanager with the shipped files send pages about dead and hanging providers that get few calls."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def endpoint(gateway: RunningGateway) -> dict[str, Any]:
 
 @pytest.fixture
 def envoy(tmp_path: Path) -> Iterator[Start]:
-    """Start Envoy with the sample, in front of gateways, and return its port."""
+    """Return a function that starts Envoy with the sample, in front of gateways, and returns its port."""
     running: list[subprocess.Popen[bytes]] = []
     log = tmp_path / "envoy.log"
 
@@ -135,7 +135,7 @@ async def test_shutdown_and_reload_lose_no_call_and_no_call_is_sent_twice(
         copies = Counter(request.body for request in up.requests)
     figure("calls through Envoy during a reload and a shutdown", whole, "of which 0 failed")
     figure("calls that failed with the killed gateway", failed, f"of {in_flight} in flight")
-    assert load.statuses[200] > before[200]  # calls fail until Envoy has checked the killed gateway: later on a busy machine
+    assert load.statuses[200] > before[200]  # calls fail until Envoy has checked the killed gateway
     assert load.statuses[200] > sum(before.values()), "no call was answered after the kill"
     assert max(copies.values()) == 1, "a call was sent to the upstream twice"
     assert len(copies) >= load.statuses[200]

@@ -214,7 +214,7 @@ def test_mistake_in_the_values_is_refused_with_its_path(values: dict[str, Any]) 
     assert name in refused(values)
 
 
-def test_schema_knows_every_value_and_nothing_else() -> None:
+def test_schema_has_every_value_and_nothing_else() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert values.keys() == schema["properties"].keys() - {"global"}
@@ -251,7 +251,7 @@ def matrix() -> list[dict[str, Any]]:
 
 
 def test_every_combination_of_options_has_valid_objects(tmp_path: Path) -> None:
-    """Kubernetes' own schemas, strict. The schemas of operators are in no package; the tests above check those objects."""
+    """Uses Kubernetes' own schemas. No package has those of operators; the tests above check these objects."""
     foreign = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
     rows = matrix()
     native = {}

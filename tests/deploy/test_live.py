@@ -42,7 +42,7 @@ FAILING = CallKind(2, {"model": "failing", "messages": [{"role": "user", "conten
 
 
 def with_more(text: str, base_url: str) -> str:
-    """Add the embedded engine, a model that always fails, and a provider that lists its models, so that their panels have data."""
+    """Return a configuration with the embedded engine, a failing model and a provider that lists its models, for their panels."""
     models = "models:\n  local: local/smollm2-135m-instruct\n  failing: sick/500\n"
     free = 'prices: { "*": { prompt: 0, output: 0 } }'
     listing = f'  listing: {{ type: openai-compatible, base_url: "{base_url}", discover: true, {free} }}\n'

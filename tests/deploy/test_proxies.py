@@ -51,7 +51,10 @@ Start = Callable[[tuple[int, int], int], int]
 
 @pytest.fixture(params=["haproxy", "nginx"])
 def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Start the proxy in front of two backends, with the port of the health check, and return the proxy's port."""
+    """Return a function that starts the proxy in front of two backends and returns its port.
+
+    It takes the ports of the backends and the port of the health check.
+    """
     running: list[subprocess.Popen[bytes]] = []
     log = tmp_path / "proxy.log"
 

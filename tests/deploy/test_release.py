@@ -41,7 +41,7 @@ BUILD = "import setuptools.build_meta as backend; backend.build_sdist('out'); ba
 
 
 def build(folder: Path) -> dict[str, bytes]:
-    """Build both archives from a copy of the files in the folder. Return their content by name."""
+    """Build both archives in the folder from a copy of the project. Return their content by name."""
     tree = folder / "tree"
     for name in PACKED:
         if (ROOT / name).is_dir():
@@ -215,7 +215,7 @@ def test_uv_and_pipx_install_the_command(wheel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.prove
 @pytest.mark.timeout(600)
-def test_wheel_without_the_engine_says_how_to_install_it(wheel: Path, tmp_path: Path) -> None:
+def test_wheel_without_the_engine_prints_how_to_install_it(wheel: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True, capture_output=True)

@@ -66,7 +66,7 @@ class Running:
         return str(key)
 
     def query(self, text: str) -> list[Any]:
-        """Return the response of Prometheus."""
+        """Return the result of a query to Prometheus."""
         answer = httpx.get(f"{self.prometheus}/api/v1/query", params={"query": text}, timeout=10, trust_env=False).json()
         found: list[Any] = answer["data"]["result"]
         return found

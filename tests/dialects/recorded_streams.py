@@ -55,7 +55,7 @@ class Tokens(NamedTuple):
 
 
 WHOLE = Tokens(20, 7, 8, 2, 3)
-"""The tokens of `OPENAI_USAGE` and Anthropic's."""
+"""The tokens of `OPENAI_USAGE`, and of `ANTHROPIC_PROMPT` and `ANTHROPIC_OUTPUT` together."""
 NONE = Tokens(0, 0, 0, 0, 0)
 
 
@@ -70,7 +70,7 @@ class Meaning(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A stream with tokens of every kind in its usage, and those that the caller must see."""
+    """A recorded stream, and the tokens that the caller must read from it."""
 
     shape: Shape
     tokens: Tokens

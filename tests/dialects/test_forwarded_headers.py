@@ -1,4 +1,4 @@
-"""Headers of a caller at every provider: forwarded where its table has them, else reported, refused in strict mode."""
+"""Headers of a caller are forwarded if the provider's table has them, and are otherwise reported, or refused in strict mode."""
 
 from __future__ import annotations
 

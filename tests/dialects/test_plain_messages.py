@@ -46,7 +46,7 @@ def translated(translator: Translator, body: bytes) -> tuple[Any, ...]:
 
 
 @given(st.one_of(st.lists(TEXTS, max_size=4), st.lists(MESSAGES, max_size=3)), st.booleans(), st.booleans())
-def test_a_conversation_of_texts_is_translated_as_one_by_one(turns: list[Any], is_compact: bool, is_ascii: bool) -> None:
+def test_a_conversation_of_texts_is_translated_as_message_by_message(turns: list[Any], is_compact: bool, is_ascii: bool) -> None:
     form: dict[str, Any] = {"separators": (",", ":") if is_compact else None, "ensure_ascii": is_ascii}
     message_body = json.dumps({"model": "m", "max_tokens": 9, "system": "s", "messages": turns}, **form).encode()
     response_body = json.dumps({"model": "m", "instructions": "s", "input": turns}, **form).encode()

@@ -22,7 +22,7 @@ def wire_of(case: Case) -> bytes:
 
 
 class Checker:
-    """Checks what callers get. Equal chat streams in equal pieces are translated once, and equal events are checked once."""
+    """Checks the streams that callers get. Equal chat streams in equal pieces are translated once; equal events are checked once."""
 
     def __init__(self) -> None:
         self._translated: set[tuple[int, tuple[bytes, ...]]] = set()

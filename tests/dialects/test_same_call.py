@@ -191,7 +191,7 @@ def check_refusals(chat: dict[str, Any], told: list[Told]) -> None:
 
 
 def named(param: str, name: Callable[[str], str]) -> str:
-    """Return the name of a parameter, but not of a place in the conversation."""
+    """Return the name of a parameter, or one text for all places in the conversation."""
     return name(param) if PLACES.match(param) is None else "in the conversation"
 
 

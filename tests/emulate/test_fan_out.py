@@ -107,7 +107,7 @@ async def test_the_first_failure_ends_the_other_calls_and_is_raised() -> None:
     assert sorted(ended) == [0, 1, 2]
 
 
-async def test_results_come_in_order_whoever_is_first() -> None:
+async def test_results_come_in_the_order_of_the_calls() -> None:
     turn = asyncio.Event()
 
     async def late() -> str:
@@ -164,7 +164,7 @@ async def test_a_failure_before_all_have_begun_is_raised_before_any_piece() -> N
     assert (seen, sorted(ended)) == ([], [0, 1])
 
 
-async def test_a_reader_who_leaves_ends_every_stream() -> None:
+async def test_a_reader_that_disconnects_ends_every_stream() -> None:
     ended: list[int] = []
 
     async def pump(at: int, put: Put) -> None:

@@ -56,7 +56,7 @@ SCHEMAS = st.recursive(
 
 
 @given(VALUES, SCHEMAS)
-def test_what_is_checked_is_judged_as_a_full_validator_does(value: Any, schema: Any) -> None:
+def test_checked_values_are_judged_as_by_a_full_validator(value: Any, schema: Any) -> None:
     assert (find_error(value, schema) is None) == jsonschema.Draft202012Validator(schema).is_valid(value)
 
 
@@ -81,12 +81,12 @@ def test_schemas_that_lead_nowhere_find_nothing(schema: Any) -> None:
         ("[" * 9000, "it is not JSON"),
     ],
 )
-def test_an_object_was_asked_for(text: str, error: str | None) -> None:
+def test_text_that_is_not_a_json_object_is_an_error(text: str, error: str | None) -> None:
     assert JsonFormat().find_error(text) == error
 
 
 def streamed(text: str, cuts: list[int], finish: str = "stop", *, removes_fence: bool = False) -> tuple[str, str | None, list[str], bool]:
-    """Text, finish reason, notes, and whether the upstream was aborted early."""
+    """Return the text, the finish reason, the notes, and whether the upstream was aborted early."""
     validator = JsonValidator(JsonFormat(), Body(b"{}"), is_checked=True, may_repair=False, removes_fence=removes_fence)
     stream = JsonStream(None, validator, 1)
     at = sorted({min(cut, len(text)) for cut in cuts} | {0, len(text)})

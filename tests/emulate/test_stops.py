@@ -1,4 +1,4 @@
-"""Properties of stop strings: for any chunks, choices and characters, the text ends before the stop string that is complete first."""
+"""Properties of stop strings: for any chunks, choices and characters, the text ends at the stop string that is complete first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
 
 
 def by_hand(text: str, stops: list[str], *, keep: bool) -> tuple[str, str | None]:
-    """Return the expected text, found one character at a time: it ends with the first character that completes a stop string."""
+    """Return the expected text, and the stop string that ends it or None, found one character at a time.
+
+    The text contains the stop string only if `keep` is set.
+    """
     for end in range(1, len(text) + 1):
         complete = [stop for stop in stops if text[:end].endswith(stop)]
         if complete:
@@ -90,7 +93,7 @@ def relayed(wire: bytes, size: int, stops: list[str], choices: int, *, keep: boo
 
 
 def said_by(out: bytes) -> tuple[dict[int, str], dict[int, str]]:
-    """Text and finish reason of every choice."""
+    """Return the text and the finish reason of every choice."""
     texts: dict[int, str] = {}
     ends: dict[int, str] = {}
     for event in out.decode().split("\n\n"):
@@ -161,7 +164,7 @@ def test_log_probabilities_and_tool_calls_of_a_stream_pass() -> None:
     assert json.loads(out)["choices"][0]["delta"] == delta
 
 
-def test_what_came_after_a_stop_goes_with_it() -> None:
+def test_calls_and_log_probabilities_after_a_stop_are_removed() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     listed = [{"token": token, "logprob": -0.1} for token in ("one", " two", " END", " more")]
     message = {"role": "assistant", "content": "one two END more", "tool_calls": [call]}

@@ -111,7 +111,7 @@ def test_the_openai_package_assembles_a_function_call() -> None:
     assert whole.message.function_call.arguments == '{"city": "Bern"}'
 
 
-def test_a_legacy_answer_holds_the_first_of_several_calls_and_says_so() -> None:
+def test_a_legacy_answer_has_the_first_of_several_calls_and_reports_it() -> None:
     made = (call("weather", '{"city": "Bern"}'), call("weather", '{"city": "Rome"}', "c2"))
     choice, _, notes = finished(calls_of(LEGACY), *made)
     assert "Bern" in choice["message"]["function_call"]["arguments"]

@@ -1,1 +1,1 @@
-"""Distributed engines in front of which the gateway is proven."""
+"""Tests of the gateway in front of distributed engines."""

@@ -43,7 +43,7 @@ sizes = {"vocab_size": len(vocabulary), "hidden_size": 64, "num_hidden_layers": 
 
 
 def make_model(folder: Path) -> Path:
-    """Write a model without weights: a tokenizer of bytes and words, and its settings."""
+    """Write a model without weights: a tokenizer of bytes and words, and its settings. Return its folder."""
     model = folder / MODEL
     model.mkdir()
     done = subprocess.run([tools.engine("python"), "-c", _MAKE_MODEL, str(model), str(WORDS)], capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ class Dynamo:
     """A frontend on loopback with a number of workers. Each instance is a deployment of its own."""
 
     def __init__(self, folder: Path, model: Path, *, workers: int, router: str = "kv", options: tuple[str, ...] = ()) -> None:
-        """`options` are those of the workers. Start the processes; `wait_ready` waits for them."""
+        """Start the processes; `wait_ready` waits until they are ready. `options` are those of the workers."""
         folder.mkdir()
         self._folder = folder
         self._count = workers
@@ -79,7 +79,7 @@ class Dynamo:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def wait_ready(self) -> None:
-        """Wait until the frontend knows every worker and answers a call."""
+        """Wait until every worker is registered and the frontend answers a call."""
         deadline = time.monotonic() + READY_S
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         with httpx.Client(trust_env=False, timeout=30) as client:

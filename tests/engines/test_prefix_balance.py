@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
 
 
 async def send(url: str, arrivals: list[Arrival], model: str) -> list[Outcome]:
-    """Send the calls at their times, as streams."""
+    """Send the calls at their times, as streams. Return the figures of each."""
     async with httpx.AsyncClient(trust_env=False, timeout=120, limits=httpx.Limits(max_connections=CALLS)) as client:
         start = time.monotonic()
 

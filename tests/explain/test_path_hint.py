@@ -54,7 +54,7 @@ def test_every_hint_names_a_path_that_the_command_accepts() -> None:
     assert {path for path, _, _ in APIS} <= call_paths(DIALECTS).keys()
 
 
-def test_what_is_no_object_has_no_hint() -> None:
+def test_body_that_is_not_an_object_has_no_hint() -> None:
     for source in (b"[]", b"x", b"\xff", b"1", b"[" * 100_000):
         assert hint_for(source, "/v1/chat/completions") is None
 
@@ -68,7 +68,7 @@ def test_an_unknown_path_is_answered_with_the_nearest_one_and_all_apis() -> None
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a configuration."""
+    """Return the path of a configuration."""
     (tmp_path / "g.yaml").write_text(YAML)
     return tmp_path / "g.yaml"
 

@@ -55,7 +55,7 @@ StartPair = Callable[..., Awaitable[Pair]]
 
 @pytest.fixture
 async def start_pair(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[StartPair]:
-    """Start both gateways from one YAML text: `start_pair(yaml, deadlines=CallerDeadlines(), environ={"KEY": "x"})`."""
+    """Return a function that starts both gateways: `start_pair(yaml, deadlines=CallerDeadlines(), environ={"KEY": "x"})`."""
     async with AsyncExitStack() as stack:
 
         async def start(yaml: str, deadlines: CallerDeadlines | None = None, environ: dict[str, str] | None = None) -> Pair:

@@ -1,4 +1,5 @@
-/* Counts the allocations and the system calls for I/O of the main thread of a process. Loaded with LD_PRELOAD; the counts are in the file that COUNTS names.
+/* Counts the allocations and the system calls for I/O of the main thread of a process.
+   It is loaded with LD_PRELOAD; the counts are in the file that COUNTS names.
 
    The wrappers call the kernel directly, because some of them run before the dynamic linker can look up symbols. */
 #define _GNU_SOURCE

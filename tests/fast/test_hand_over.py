@@ -1,4 +1,4 @@
-"""Calls that leave the fast lane: a task of the pipeline ends them, and nothing stays reserved, open or referenced."""
+"""Calls that leave the fast lane: a task of the pipeline completes them, and nothing stays reserved, open or referenced."""
 
 from __future__ import annotations
 

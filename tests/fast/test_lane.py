@@ -36,7 +36,7 @@ def configuration(up: FaultUpstream, top: str = "") -> str:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls wait for their bodies without end."""
+    """Let calls wait an hour for their bodies."""
     monkeypatch.setattr(request_start, "MAX_WAIT_S", 3600.0)
 
 

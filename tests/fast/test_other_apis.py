@@ -163,7 +163,7 @@ def call(draw: random.Random, api: OtherApi, models: list[str]) -> tuple[bytes, 
 
 
 def models_of(api: OtherApi) -> list[str]:
-    """Return the models for calls of an API. Half of them answer properly."""
+    """Return the models for calls of an API. Many of them answer properly."""
     general = sorted(BEHAVIOURS.keys() - SLOW - TIMED)
     native = {"/v1/responses": "openai", "/v1/messages": "anthropic", "/v2/chat": "cohere"}.get(api.path)
     names = [f"plain-{name}" for name in general]

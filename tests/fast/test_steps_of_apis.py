@@ -14,7 +14,7 @@ from tests.native import anthropic_fake, responses_fake
 from tests.running import Figure
 
 MOST_NATIVE = 1.2
-"""Maximum number of functions of a native call, relative to a chat completion. Issue 13 has this goal for the CPU time."""
+"""Maximum number of functions of a native call, relative to a chat completion."""
 SYSTEM = "You are a helpful assistant."
 TURNS = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A test."}, {"role": "user", "content": "Why?"}]
 CHAT: dict[str, Any] = {"messages": [{"role": "system", "content": SYSTEM}, *TURNS], "max_tokens": 99}
@@ -38,7 +38,7 @@ class AnyUpstream(Upstream):
 
 
 class Case(NamedTuple):
-    """A call, and the maximum number of its functions as JSON and as a stream. Lower it when there are fewer."""
+    """A call, and the maximum number of functions called for it as JSON and as a stream. Lower a number when fewer are called."""
 
     path: str
     model: str

@@ -20,7 +20,10 @@ END = b"0\r\n\r\n"
 
 
 def play(*steps: Step) -> Script:
-    """Send bytes, sleep for numbers (seconds) and end with FIN, RST or HANG. Without an ending, the connection stays open."""
+    """Return a script that sends bytes, sleeps for numbers (seconds) and ends with FIN, RST or HANG.
+
+    Without an ending, the connection stays open.
+    """
 
     async def script(exchange: Exchange) -> None:
         for step in steps:
@@ -44,7 +47,7 @@ async def _rst(exchange: Exchange) -> None:
 
 
 def drip(script: Script, interval: float = 1.0) -> Script:
-    """Send the bytes of `script`, one every `interval` seconds."""
+    """Return a script that sends the bytes of `script`, one every `interval` seconds."""
 
     async def dripping(exchange: Exchange) -> None:
         class Slow(Exchange):
@@ -59,20 +62,23 @@ def drip(script: Script, interval: float = 1.0) -> Script:
 
 
 def canned(body: bytes, code: int = 200, headers: Mapping[str, str] | None = None) -> Script:
-    """Send a complete answer with a content-length. Its type is `application/json` unless `headers` override it."""
+    """Return a script that sends a complete answer with a content-length.
+
+    Its type is `application/json` unless `headers` override it.
+    """
     merged = {"content-type": "application/json", **(headers or {}), "content-length": str(len(body))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in merged.items())
     return play(f"HTTP/1.1 {code} Scripted\r\n{lines}\r\n".encode() + body)
 
 
 def status(number: int, message: str = "scripted", headers: Mapping[str, str] | None = None, **error: Any) -> Script:
-    """Send an error in the format of OpenAI. `error` adds or replaces fields of the error object."""
+    """Return a script that sends an error in the format of OpenAI. `error` adds or replaces fields of the error object."""
     body = {"error": {"message": message, "type": "server_error", "param": None, "code": None, **error}}
     return canned(json.dumps(body).encode(), number, headers)
 
 
 def sse(*events: bytes | dict[str, Any], ending: Step | None = None) -> Script:
-    """Stream `data:` events in chunks, then end the stream cleanly or with `ending`."""
+    """Return a script that streams `data:` events in chunks, then ends the stream cleanly or with `ending`."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()
@@ -95,7 +101,7 @@ def chat_chunk(content: str | None = None, finish: str | None = None, **delta: A
 
 
 def completion(text: str) -> bytes:
-    """Return a JSON answer with this content and two prompt tokens and one output token of usage."""
+    """Return a JSON answer with this content, and a usage of two prompt tokens and one output token."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
     return json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
@@ -110,7 +116,7 @@ def chunked(data: bytes) -> bytes:
 
 
 def broken_by(*events: bytes | dict[str, Any], before: tuple[dict[str, Any], ...] = WORDS) -> Script:
-    """Stream the chunks `before` ("one two "), then `events` after a pause, so that they are read separately."""
+    """Return a script that streams the chunks `before` ("one two ") and then, after a pause, `events`, to be read separately."""
 
     async def script(exchange: Exchange) -> None:
         await exchange.start_stream()

@@ -28,7 +28,7 @@ class Answer:
     complete: bool
 
     def header(self, name: str) -> str | None:
-        """Return the first header of that lower-case name."""
+        """Return the first value of a header. The name is in lower case."""
         return next((value for key, value in self.headers if key == name), None)
 
     @property

@@ -123,7 +123,10 @@ Serve = Callable[..., Awaitable[Gate]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start gateways: `serve((up, "mock"), first={"connect": "150ms"}, every={}, model={}, top={}, caller=CallerDeadlines())`."""
+    """Return a function that starts a gateway.
+
+    Usage: `serve((up, "mock"), first={"connect": "150ms"}, every={}, model={}, top={}, caller=CallerDeadlines())`.
+    """
     async with AsyncExitStack() as stack:
         gates: list[Gate] = []
 

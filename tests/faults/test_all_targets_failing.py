@@ -1,4 +1,4 @@
-"""U28 and G21: while all targets fail, calls fail fast and make little more than one upstream request each."""
+"""While all targets fail, calls fail fast and make little more than one upstream request each."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_u28_calls_to_a_hanging_target_are_refused_during_its_cooldown(ser
     assert sorted(answer.status for answer in answers) in (
         [503] * 20,
         [503] * 19 + [504],
-    )  # on a slow machine the second of the next probe may pass
+    )  # on a slow machine, a probe may become due, one second after the last
     refused = [answer for answer in answers if answer.status == 503]
     assert all(1 <= int(answer.header("retry-after") or 0) <= 34 for answer in refused)
     assert len(up.requests) <= 3
@@ -144,7 +144,7 @@ async def test_u28_calls_to_a_hanging_target_are_refused_during_its_cooldown(ser
     assert (await gate.targets())["p0/silent"]["state"] == "live"
 
 
-async def test_a_stream_that_break_late_does_not_count_as_a_slow_failure(serve: Serve, up: FaultUpstream) -> None:
+async def test_a_stream_that_breaks_late_does_not_count_as_a_slow_failure(serve: Serve, up: FaultUpstream) -> None:
     async def break_late(exchange: Exchange) -> None:
         await exchange.start_stream()
         await exchange.event(chat_chunk("one "))

@@ -164,7 +164,7 @@ PADDING = "x" * 16_000
 
 
 def flood(events: int) -> Script:
-    """Stream `events` large events as fast as the reader accepts them."""
+    """Return a script that streams `events` large events as fast as the reader accepts them."""
 
     async def script(exchange: Exchange) -> None:
         exchange.shrink_send_buffer()

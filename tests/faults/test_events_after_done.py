@@ -1,4 +1,4 @@
-"""U34: events after [DONE] are discarded and counted, and the upstream connection is closed."""
+"""Events after [DONE] are discarded and counted, and the upstream connection is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C28, C32 and C33: a gateway in its own process under floods of refused calls keeps serving other calls."""
+"""A gateway in its own process under floods of refused calls keeps serving other calls."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def cpu_seconds(running: RunningGateway) -> float:
 async def call_repeatedly(
     running: RunningGateway, callers: int, seconds: float, pause: float, headers: tuple[tuple[str, str], ...] = ()
 ) -> list[tuple[float, Answer]]:
-    """Call repeatedly, after a refusal with a `pause` in seconds. Return the duration and the answer of each call."""
+    """Call repeatedly, with a `pause` in seconds after each refusal. Return the duration and the answer of each call."""
     answers: list[tuple[float, Answer]] = []
     end = time.monotonic() + seconds
 

@@ -27,7 +27,7 @@ VALUES: dict[str, Any] = {
     "full": {"a": 1},
     "objects": [{}],
 }
-"""One value of each type. null is missing because it means absent in all fields except `model` and `messages`."""
+"""One value of each type. There is no `null`: in every field except `model` and `messages`, it means that the field is absent."""
 
 INTEGER, NUMBER, BOOLEAN, TEXT = {"integer"}, {"integer", "number"}, {"boolean"}, {"text"}
 INTEGERS = ["max_tokens", "max_completion_tokens", "min_tokens", "n", "top_k", "prompt_truncate_len", "timeout_microseconds"]

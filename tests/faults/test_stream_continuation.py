@@ -69,7 +69,7 @@ def remaining_pieces(request: Request) -> list[str]:
 
 
 def vllm(cut_after: int | None = None, ending: str = "fin", name: str = "mock") -> Script:
-    """Stream the text, or the rest of it, on the wire of vLLM. Break off after `cut_after` pieces."""
+    """Return a script that streams the text, or the rest of it, on the wire of vLLM and breaks off after `cut_after` pieces."""
 
     async def script(exchange: Exchange) -> None:
         pieces = remaining_pieces(exchange.request)
@@ -91,7 +91,7 @@ def vllm(cut_after: int | None = None, ending: str = "fin", name: str = "mock") 
 
 
 def anthropic(cut_after: int | None = None) -> Script:
-    """Stream the text, or the rest of it, on the wire of Anthropic. Break off after `cut_after` pieces."""
+    """Return a script that streams the text, or the rest of it, on the wire of Anthropic and breaks off after `cut_after` pieces."""
 
     async def script(exchange: Exchange) -> None:
         pieces = remaining_pieces(exchange.request)

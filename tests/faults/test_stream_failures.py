@@ -264,7 +264,7 @@ async def test_u36_missing_or_invalid_usage_is_estimated_and_flagged(serve: Serv
 
 
 def json_answer(value: dict[str, Any]) -> Script:
-    """Send a JSON answer."""
+    """Return a script that sends a JSON answer."""
     return canned(json.dumps(value).encode())
 
 

@@ -1,4 +1,4 @@
-"""U16 and U17: the caller gets the same bytes for every framing and every chunk boundary of the upstream."""
+"""The caller gets the same bytes for every framing and every chunk boundary of the upstream."""
 
 from __future__ import annotations
 

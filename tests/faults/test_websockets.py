@@ -95,7 +95,7 @@ async def test_the_handshake_has_the_providers_credential_and_the_callers_other_
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_a_caller_that_leaves_closes_the_upstream(serve: Serve, end: str) -> None:
+async def test_a_caller_that_disconnects_closes_the_upstream(serve: Serve, end: str) -> None:
     async with socket_server() as server:
         gate = await gate_of(serve, server.base_url)
         async with connected(gate.port) as client:
@@ -108,7 +108,7 @@ async def test_a_caller_that_leaves_closes_the_upstream(serve: Serve, end: str) 
 
 
 @pytest.mark.parametrize(("end", "outcome"), [("close", "truncated"), ("reset", "reset"), ("frame", "ok")])
-async def test_an_upstream_that_leaves_closes_the_caller_after_its_last_bytes(serve: Serve, end: str, outcome: str) -> None:
+async def test_an_upstream_that_disconnects_closes_the_caller_after_its_last_bytes(serve: Serve, end: str, outcome: str) -> None:
     async def script(peer: Peer) -> None:
         await accept(peer)
         await peer.receive()
@@ -262,7 +262,7 @@ async def test_an_upstream_that_does_not_answer_the_handshake_is_an_error(serve:
     assert (await gate.record(status=status))["target"] == "p0/v1/realtime"
 
 
-async def test_a_caller_that_leaves_during_the_handshake_ends_it(serve: Serve) -> None:
+async def test_a_caller_that_disconnects_during_the_handshake_ends_it(serve: Serve) -> None:
     async def script(peer: Peer) -> None:
         await peer.ended()
 

@@ -37,7 +37,7 @@ def pieces(wire: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 
 async def send_in_pieces(client: FaultClient, wire: bytes, cuts: Sequence[int]) -> None:
-    """Send bytes in segments of their own."""
+    """Send each piece of the bytes in a TCP segment of its own."""
     for index, piece in enumerate(pieces(wire, cuts)):
         if index:
             await asyncio.sleep(0.0005)

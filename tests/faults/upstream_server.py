@@ -96,7 +96,7 @@ class FaultUpstream:
         self._rules.insert(0, (match, script, early, False))
 
     def once(self, script: Script, match: Match = lambda request: True) -> None:
-        """Answer the next matching request with `script`, before all other rules. Several are used in the order of their calls."""
+        """Answer the next matching request with `script`, before all other rules. Earlier calls of `once` come first."""
         position = sum(rule[3] for rule in self._rules)
         self._rules.insert(position, (match, script, False, True))
 

@@ -28,7 +28,7 @@ from gateway.upstream.resolver import Resolver
 
 
 class Live:
-    """A serving gateway: `url` is the caller listener, `admin_url` the admin listener."""
+    """A serving gateway. `url` is the URL of the caller listener, `admin_url` that of the admin listener."""
 
     def __init__(self, gateway: Gateway, url: str, admin_url: str, log: Path) -> None:
         self.gateway = gateway

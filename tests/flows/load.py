@@ -17,7 +17,7 @@ CALLERS = 60
 
 
 class Load:
-    """Send `rate` calls a second, and `streams` streams of `chunks` chunks at a time. Count the results and the faults."""
+    """Sends `rate` calls a second, and `streams` streams of `chunks` chunks at a time. Counts the results and the faults."""
 
     def __init__(self, port: int, *, rate: float, streams: int, chunks: int, pace: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self._port = port
@@ -44,7 +44,7 @@ class Load:
             await asyncio.gather(*tasks)
 
     async def _call_steadily(self, number: int) -> None:
-        """Send calls on one connection for as long as the gateway keeps it open."""
+        """Send calls until stopped. Use a connection for as long as the gateway keeps it open."""
         pause = CALLERS / self._rate
         due = time.monotonic() + pause * number / CALLERS
         client: FaultClient | None = None

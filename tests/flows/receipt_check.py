@@ -39,7 +39,7 @@ def root(param: str) -> str:
 
 
 def is_reported(name: str, adjustments: Adjustments) -> bool:
-    """Return whether an adjustment is about a field, as the field that is changed, or as the field to which it is changed."""
+    """Return whether an adjustment names a field, as the field that is changed or as the field that replaces it."""
     return any(name in (root(each["param"]), root(str(each.get("to")))) for each in adjustments)
 
 

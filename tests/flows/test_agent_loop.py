@@ -1,4 +1,4 @@
-"""An agent of 20 turns over a chain of vendors in which another target fails at each turn; its receipts explain every turn.
+"""An agent makes 20 turns over a chain of vendors, whose failing targets change at each turn; receipts explain every turn.
 
 The turns have parallel tool calls, images and reasoning. The history of one vendor goes to the next one.
 """
@@ -33,7 +33,7 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 
 
 def failing(turn: int) -> set[str]:
-    """Return the targets that fail in a turn, so that each of the first three answers in its turn, and then the last one."""
+    """Return the targets that fail in a turn: the first zero to three of the chain, so that each target answers every fourth turn."""
     return set(list(CHAIN)[: turn % 4])
 
 

@@ -33,7 +33,7 @@ models:
 
 
 def keys(limits: str = "{}") -> str:
-    """Return two keys of the team `search` and one of the team `other`."""
+    """Return the sections `teams` and `keys`, with two keys of the team `search` and one of the team `other`."""
     owners = (("first", FIRST, "search"), ("second", SECOND, "search"), ("third", THIRD, "other"))
     entries = "".join(f"  {name}: {{ hash: '{digest(token)}', team: {team}, limits: {limits} }}\n" for name, token, team in owners)
     return f"teams: {{ search: {{}}, other: {{}} }}\nkeys:\n{entries}"
@@ -349,7 +349,7 @@ async def test_hit_needs_no_slot_and_no_budget_of_the_target(up: FaultUpstream, 
         assert (await post_chat(client, gateway, text="another")).status_code == 429
 
 
-async def test_call_of_a_model_without_a_cache_says_nothing_about_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_call_of_a_model_without_a_cache_has_no_information_about_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     yaml = cached(up) + "\n"
     yaml = yaml.replace("models:\n", "models:\n  plain: up/mock\n")
     async with live(yaml) as gateway:

@@ -1,4 +1,4 @@
-"""C7 to C9: deadlines for request heads and bodies that stall or trickle in, and slow uploads that are served."""
+"""Deadlines for request heads and bodies that stall or trickle in, and slow uploads that are served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripted incidents, and the answers of `lockgate calls` to: why was it slow, why was it refused, what did it cost?"""
+"""Scripted incidents: `lockgate calls` shows why a call was slow, why a call was refused and what calls cost."""
 
 from __future__ import annotations
 

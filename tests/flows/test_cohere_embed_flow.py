@@ -80,7 +80,7 @@ async def test_every_other_provider_answers_in_cohere_s_form(up: FaultUpstream, 
             assert (refused.status_code, "'input_type'" in refused.text) == ((200, False) if accepts_types else (400, True)), kind
 
 
-async def test_only_targets_at_cohere_get_what_they_alone_can_do(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_only_targets_at_cohere_get_requests_that_others_cannot_serve(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/embed", canned(ANSWER))
     up.on("/v1/embeddings", script("vllm"))
     text = f"""

@@ -26,7 +26,7 @@ async def send(client: httpx.AsyncClient, gateway: Live, headers: dict[str, str]
 
 
 def read(answer: httpx.Response, *, stream: bool) -> dict[str, Any]:
-    """Return the answer, of a stream or of JSON."""
+    """Return the answer in a stream or in a JSON response."""
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = read_stream(answer.content) if stream else answer.json()
     return result

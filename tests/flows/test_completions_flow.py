@@ -88,7 +88,7 @@ async def test_native_completion_is_sent_as_it_is_and_its_answer_keeps_its_bytes
 
 @pytest.mark.parametrize("kind", CHAT_ONLY)
 @pytest.mark.parametrize("prompt", ["Once", ["Once"]])
-async def test_provider_without_completions_gets_a_chat_and_the_caller_is_told(
+async def test_provider_without_completions_gets_a_chat_and_the_receipt_reports_it(
     up: FaultUpstream, client: httpx.AsyncClient, kind: str, prompt: Any
 ) -> None:
     up.on("/v1/chat/completions", canned(chat_answer(" upon a time")))

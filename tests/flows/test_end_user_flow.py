@@ -1,4 +1,4 @@
-"""End users and tags of calls, in every API, over the whole application."""
+"""End users and tags of calls, in every API, tested through the whole application."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def post(client: httpx.AsyncClient, url: str, body: dict[str, Any], **head
     return await client.post(url, json=body, headers={**bearer(TOKEN), **named})
 
 
-async def test_one_user_is_one_user_whatever_api_and_field_names_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_a_user_is_the_same_in_every_api_and_field(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, LIMITED) as gateway:
         statuses = [(await post(client, gateway.url + path, {**body, **user})).status_code for path, body, user in BODIES]
         by_header = await post(client, f"{gateway.base_url}/chat/completions", chat(), x_end_user="u")

@@ -135,7 +135,7 @@ async def test_a_strict_limit_caps_the_output_of_every_api(up: FaultUpstream, cl
 LOSSY: tuple[dict[str, Any], ...] = ({"reasoning_effort": "low"}, {"user": "u"}, {"service_tier": "flex"}, {"top_k": 3})
 
 
-async def test_strict_mode_refuses_in_every_api_what_a_receipt_tells_otherwise(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_strict_mode_refuses_in_every_api_what_a_receipt_reports_otherwise(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind="siati") as gateway:
         for more in LOSSY:
             (name,) = more
@@ -154,7 +154,7 @@ async def test_strict_mode_refuses_in_every_api_what_a_receipt_tells_otherwise(u
             assert (outcomes[0][0] == 400) is bool({"drop", "downgrade"} & set(outcomes[0][1])), (name, outcomes[0])
 
 
-async def test_streams_of_a_provider_that_reports_no_usage_are_no_loss(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_streams_of_a_provider_without_usage_are_allowed_in_strict_mode(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, kind="goodfire") as gateway:
         for api in ALL_CONVERSATIONS:
             body = api.body(chat(stream=True))

@@ -68,7 +68,7 @@ async def test_error_event_before_the_first_content_leads_to_the_next_target(up:
         assert gateway.count("lockgate_upstream_errors", "a/one", "model_not_found") == 1
 
 
-async def test_target_without_its_model_cools_and_the_others_of_its_provider_do_not(
+async def test_target_without_its_model_is_in_cooldown_and_the_others_of_its_provider_are_not(
     up: FaultUpstream, client: httpx.AsyncClient
 ) -> None:
     fail_at(up, "one", GONE)
@@ -124,7 +124,7 @@ async def test_invalid_request_leads_to_the_next_target_on_request(
         assert (await post_chat(client, gateway)).status_code == code
 
 
-async def test_overflow_goes_on_to_windows_that_are_not_known_to_be_smaller(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_overflow_leads_to_windows_that_are_not_known_to_be_smaller(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     fail_at(up, "gpt-4o", OVERFLOW)
     models = ("a/gpt-4o", "b/gpt-4", "c/unknown")  # windows of 128,000 tokens, 8,192, and an unknown one
     async with live(targets(up, *models, kind="openai"), environ=ENVIRON) as gateway:
@@ -135,7 +135,7 @@ async def test_overflow_goes_on_to_windows_that_are_not_known_to_be_smaller(up: 
     assert [request.model for request in up.requests] == ["gpt-4o", "unknown"]
 
 
-async def test_overflow_of_a_small_window_goes_on_to_a_larger_one(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_overflow_of_a_small_window_leads_to_a_larger_one(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     fail_at(up, "gpt-4", OVERFLOW)
     async with live(targets(up, "a/gpt-4", "b/gpt-4o", kind="openai"), environ=ENVIRON) as gateway:
         assert (await post_chat(client, gateway)).headers["x-gateway-target"] == "b/gpt-4o"
@@ -161,7 +161,7 @@ async def test_overflow_of_a_small_window_goes_on_to_a_larger_one(up: FaultUpstr
         "model-path",
     ],
 )  # fmt: skip
-async def test_caller_gets_the_error_that_says_most(
+async def test_caller_gets_the_most_informative_error(
     up: FaultUpstream, client: httpx.AsyncClient, first: Script, second: Script, code: int, error: str | None
 ) -> None:
     fail_at(up, "one", first)
@@ -183,13 +183,13 @@ async def test_wrong_base_url_names_the_target_and_is_not_the_callers_404(up: Fa
             assert answer.headers["x-should-retry"] == "false"
 
 
-async def test_hedged_call_goes_on_after_a_missing_model(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_hedged_call_falls_back_after_a_missing_model(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     fail_at(up, "one", GONE)
     async with live(targets(up, "a/one", "b/two", settings=", hedge: 5s"), environ=ENVIRON) as gateway:
         assert (await post_chat(client, gateway)).headers["x-gateway-target"] == "b/two"
 
 
-async def test_split_goes_on_after_a_missing_model(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_split_falls_back_after_a_missing_model(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     fail_at(up, "one", GONE)
     yaml = targets(up, "a/one", "b/two").replace("[a/one, b/two]", "{ a/one: 1, b/two: 1 }")
     async with live(yaml, environ=ENVIRON) as gateway:

@@ -33,7 +33,7 @@ def answer(output: int) -> bytes:
 
 
 class Queued:
-    """A gateway with a target that takes one call at a time, whose first call ends when `release` is set."""
+    """A gateway with a target that accepts one call at a time. The first call ends when `release` is set."""
 
     def __init__(self, gateway: Live, up: FaultUpstream, client: httpx.AsyncClient) -> None:
         self.gateway, self.up, self.client = gateway, up, client
@@ -49,11 +49,11 @@ class Queued:
 
     @property
     def waiting(self) -> int:
-        """Number of calls in the queue."""
+        """Return the number of calls in the queue."""
         return sum(each.waiting for each in self.gateway.gateway.health.all())
 
     async def send(self, key: str, calls: int) -> None:
-        """Send calls one after another, and return when each of them waits or has been sent."""
+        """Send calls, and return when all of them wait in the queue."""
 
         async def call() -> None:
             reply = await post_chat(self.client, self.gateway, headers=bearer(TOKENS[key]), max_tokens=100)

@@ -18,7 +18,7 @@ ONE_EACH = "siati"
 
 
 async def echo_seed(exchange: Exchange) -> None:
-    """Answer with the seed as text, the highest seed first; as a stream in two chunks."""
+    """Answer with the seed as text, sooner for a higher seed. A stream has the text in two chunks."""
     body = exchange.request.json
     seed = body.get("seed")
     head: dict[str, Any] = {"id": f"c{seed}", "created": 1, "model": "mock"}

@@ -1,4 +1,4 @@
-"""A caller's time limit that a provider applies: the gateway does not apply it a second time, and reads the 429."""
+"""A caller's time limit that a provider applies: the gateway does not apply it again, and treats the 429 at its end as a timeout."""
 
 from __future__ import annotations
 

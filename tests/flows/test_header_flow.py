@@ -95,14 +95,14 @@ async def test_an_unknown_gateway_header_is_a_400_everywhere(session: Session, n
 
 
 @pytest.mark.parametrize("model", ["openai", "anthropic", "mine", "cerebras"])
-async def test_trace_context_goes_on_without_traces(session: Session, model: str) -> None:
+async def test_trace_context_is_forwarded_without_traces(session: Session, model: str) -> None:
     await session.ask(model, TRACE)
     assert {name: session.last(name) for name in TRACE} == TRACE
     await session.ask(model, {})
     assert {session.last(name) for name in TRACE} == {None}
 
 
-async def test_credentials_of_the_caller_go_nowhere(session: Session) -> None:
+async def test_credentials_of_the_caller_are_not_forwarded(session: Session) -> None:
     for model in ("openai", "anthropic", "mine", "cerebras"):
         await session.ask(model, NOT_SENT)
         assert b"secret-" not in session.up.requests[-1].head

@@ -153,7 +153,7 @@ async def test_a_closed_failure_is_an_error_in_the_format_of_the_caller(
 
 
 @pytest.mark.parametrize("point", ["request", "target", "chunk"])
-async def test_after_an_open_failure_the_call_goes_on_and_the_failure_is_counted(
+async def test_after_an_open_failure_the_call_continues_and_the_failure_is_counted(
     up: FaultUpstream, client: httpx.AsyncClient, folder: Path, point: str
 ) -> None:
     up.on(lambda request: True, saying("some words"))

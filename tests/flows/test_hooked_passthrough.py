@@ -1,4 +1,4 @@
-"""Passed paths on their way through the hooks."""
+"""Hooks of passed paths: the bodies that are masked, restored or refused."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ async def test_runtime_keys_without_redis_survive_a_restart(up: FaultUpstream, c
 
 
 async def test_gateways_with_one_key_file_share_runtime_keys(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    """As during a restart, while the old process still drains."""
+    """Two gateways use one file during a restart, while the old process still drains."""
     rest = REST + KEYED + f"journal: {tmp_path}\n"
     async with serving(up, rest) as one, serving(up, rest) as another:
         first, second = Operator(client, one), Operator(client, another)

@@ -49,7 +49,7 @@ async def post(
 
 
 async def answer_tools(exchange: Exchange) -> None:
-    """Answer a list of tools; answer everything else with the message itself."""
+    """Answer `tools/list` with a list, and everything else with the message itself."""
     message = json.loads(exchange.request.body) if exchange.request.body else {}
     result = LISTED if message.get("method") == "tools/list" else {"jsonrpc": "2.0", "id": message.get("id"), "result": message}
     await canned(json.dumps(result).encode(), headers={"mcp-session-id": "s.1", "mcp-protocol-version": "2025-11-25"})(exchange)
@@ -240,7 +240,7 @@ async def test_list_that_is_too_large_to_filter_is_an_error(up: FaultUpstream, c
 
 
 def encoded_list(size: int) -> bytes:
-    """Return a list of tools of more than this size."""
+    """Return a list of tools as JSON of more than this size."""
     return json.dumps({**LISTED, "x": "y" * size}).encode()
 
 

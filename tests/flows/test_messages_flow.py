@@ -136,7 +136,7 @@ async def test_bad_requests_name_the_callers_parameter(
 
 
 @pytest.mark.parametrize("source", [b"", b"[]", b"{", b'{"model":"m","model":"n"}', b'{"a":"\xff"}', b"[" * 20_000])
-async def test_what_is_not_an_object_is_refused(up: FaultUpstream, client: httpx.AsyncClient, source: bytes) -> None:
+async def test_body_that_is_not_an_object_is_refused(up: FaultUpstream, client: httpx.AsyncClient, source: bytes) -> None:
     async with serving(up) as gateway:
         answer = await client.post(gateway.url + "/v1/messages", content=source, headers={**VERSION, "content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")

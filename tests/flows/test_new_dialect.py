@@ -90,7 +90,7 @@ class Prompt:
         return b""
 
     def end(self, events: bytes) -> bytes:
-        """Return the number of the last bytes."""
+        """Return an event that states whether the last bytes end with [DONE]."""
         return b"event: end\ndata: " + str(events.endswith(b"data: [DONE]\n\n")).encode() + b"\n\n"
 
 

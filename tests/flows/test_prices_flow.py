@@ -29,7 +29,7 @@ CASES: list[tuple[str, dict[str, Any], str | None, int | None]] = [
 
 
 def yaml(up: FaultUpstream) -> str:
-    """Return a configuration with all these targets."""
+    """Return a configuration with the targets of all cases."""
     names = {"openai": "openai", "openrouter": "openrouter", "xai": "xai", "told": "openai-compatible"}
     more = {"told": ", reports_cost: true"}
     providers = "\n".join(

@@ -197,7 +197,7 @@ def test_two_workers_share_a_port_and_counters_and_a_killed_one_is_replaced_with
         assert _answer(running).status_code == 200  # on a new connection
     wait_until(lambda: _counted_requests(running) == 21)
     assert len(children(running.pid)) == 2
-    time.sleep(1.5)  # workers report their counters every second; a killed worker loses what it has not reported
+    time.sleep(1.5)  # workers report their counters every second; a killed worker loses the counts that it has not reported
     before = set(children(running.pid))
     os.kill(min(before), signal.SIGKILL)
     wait_until(lambda: len(set(children(running.pid)) - before) == 1)

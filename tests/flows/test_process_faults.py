@@ -1,4 +1,4 @@
-"""P3, P9, P12: killed workers, a process that runs out of files, and a log pipe that is not read."""
+"""Killed workers, a process that runs out of files, and a log pipe that is not read."""
 
 from __future__ import annotations
 

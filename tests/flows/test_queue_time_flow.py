@@ -87,7 +87,7 @@ async def test_earlier_attempts_are_neither_gateway_time_nor_queue_time(up: Faul
             assert record["gateway_ms"] + record["retries_ms"] <= record["first_byte_ms"]
 
 
-async def test_caller_who_leaves_the_queue_was_not_at_the_upstream(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_caller_that_disconnects_in_the_queue_was_not_at_the_upstream(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     release = asyncio.Event()
 
     async def hold(exchange: Any) -> None:

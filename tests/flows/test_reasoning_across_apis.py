@@ -50,7 +50,7 @@ async def openai(exchange: Exchange) -> None:
 
 
 def reasoning_in(body: dict[str, Any]) -> list[Any]:
-    """Return the encrypted reasoning in a request, each with the call that follows it."""
+    """Return each encrypted reasoning in a request, with its summary and the id of the call that follows it."""
     items = body["input"]
     return [
         (item["encrypted_content"], item["summary"], following["call_id"])

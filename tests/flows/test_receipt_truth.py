@@ -87,7 +87,7 @@ async def test_a_minimum_above_the_maximum_is_refused(target: str, low: str, hig
 
 
 @pytest.mark.parametrize("value", ["abc", "", [1], True])
-async def test_a_delay_that_is_no_number_is_refused(up: FaultUpstream, value: Any) -> None:
+async def test_a_delay_that_is_not_a_number_is_refused(up: FaultUpstream, value: Any) -> None:
     answer = await ask(up, "cerebras/x", x_delay_time=value)
     assert (answer.status_code, answer.json()["error"]["param"], up.requests) == (400, "x_delay_time", [])
 

@@ -25,7 +25,7 @@ from tests.support.each import each
 KINDS = {"openai": (*MODELS["openai"], "gpt-5.6"), "azure": ("gpt-4.1", "o3")}
 FORMS = ("the call is sent through the Responses API", "the name is beside the type")
 PLACES = ("max_output_tokens", "text.format", "text.verbosity", "reasoning.effort", "reasoning.summary")
-"""The other names of fields in the Responses API."""
+"""The names in the Responses API of fields that have another name in chat completions."""
 Json = dict[str, Any]
 
 

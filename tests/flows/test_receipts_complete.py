@@ -1,6 +1,6 @@
 """Receipts compared byte by byte with what a recording upstream got: every difference is listed, at any provider.
 
-Random requests of many parameters, message forms and headers, lenient and strict, JSON and streams.
+The requests are random: they have many parameters, message forms and headers, and are lenient or strict, JSON or streams.
 """
 
 from __future__ import annotations

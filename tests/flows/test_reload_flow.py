@@ -1,4 +1,4 @@
-"""P5 to P8: the configuration file changes while calls run, written in different ways and with valid or invalid content."""
+"""The configuration file changes while calls run, written in different ways and with valid or invalid content."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ BAD = {
 
 
 WATCHED = ("bad YAML", "deleted")
-"""Found by the file watch. The others are loaded on request, which is faster."""
+"""Faults that the file watch finds. The others are loaded on request, which is faster."""
 
 
 def bomb() -> str:

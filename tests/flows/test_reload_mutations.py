@@ -1,4 +1,4 @@
-"""Five hundred broken configuration files in a row: none is applied, and each is reported with its line."""
+"""Hundreds of broken configuration files in a row: none is applied, and each is reported with its line."""
 
 from __future__ import annotations
 

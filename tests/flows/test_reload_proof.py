@@ -85,7 +85,7 @@ async def _all_open(load: Load, streams: int) -> bool:
 
 
 def haproxy(folder: Path, instances: list[RunningGateway]) -> tuple[subprocess.Popen[bytes], int]:
-    """Start HAProxy in front of the gateways, as in deploy/ with a faster check. Return its process and port."""
+    """Start HAProxy in front of the gateways, as in deploy/, but with a faster check. Return its process and port."""
     front = closed_port()
     servers = [
         f"server g{number} 127.0.0.1:{port(instance)} port {instance.admin_url.rsplit(':', 1)[1]}"

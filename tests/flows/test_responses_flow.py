@@ -42,7 +42,7 @@ async def test_answer_and_stream_have_the_same_content(up: FaultUpstream, client
     assert up.requests[1].json["stream_options"] == {"include_usage": True}
 
 
-async def test_turn_with_tools_goes_there_and_back(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_turn_with_tools_is_translated_in_both_directions(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     message = {"role": "assistant", "content": None, "reasoning_content": "Hm", "tool_calls": [CALL]}
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
     up.on("/v1/chat/completions", canned(json.dumps({"id": "c", "choices": [choice]}).encode()))
@@ -263,7 +263,7 @@ async def test_events_are_numbered_over_http(up: FaultUpstream, client: httpx.As
     assert [event["sequence_number"] for event in parse(answered.content)][-1] == 2 + 2 + 40 + 3
 
 
-async def test_beta_header_of_this_api_is_no_loss(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_beta_header_of_this_api_is_not_reported_as_a_loss(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     headers = {"openai-beta": "responses=v1", "x-gateway-strict": "true"}
     async with serving(up, kind="goodfire") as gateway:
         answered = await post(client, gateway, headers)

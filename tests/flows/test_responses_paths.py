@@ -64,7 +64,7 @@ async def test_invalid_request_has_an_error_with_the_callers_parameter(
     ],
     ids=["not json", "a list", "duplicate", "not utf-8", "deep"],
 )
-async def test_malformed_body_is_refused_as_at_every_door(
+async def test_malformed_body_is_refused_as_in_every_api(
     up: FaultUpstream, client: httpx.AsyncClient, source: bytes, code: str
 ) -> None:
     async with serving(up) as gateway:

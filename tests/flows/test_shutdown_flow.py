@@ -1,4 +1,4 @@
-"""P1 and P2: the effects of a shutdown on callers, probes and log records; and SIGHUP with one worker and with several."""
+"""The effects of a shutdown on callers, probes and log records; and SIGHUP with one worker and with several."""
 
 from __future__ import annotations
 

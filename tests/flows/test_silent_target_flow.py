@@ -1,4 +1,4 @@
-"""Callers that disconnect from a target that is silent for long, compared with its own history, show that the target is slow."""
+"""A target counts as slow if callers disconnect after a silence that is long compared with the history of the target."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Hands:
     ahead = 0.0
 
     def monotonic(self) -> float:
-        """Return the seconds."""
+        """Return the time of this clock."""
         return time.monotonic() + self.ahead
 
 
@@ -59,7 +59,7 @@ def state_of(gateway: Live, name: str) -> tuple[str, int]:
     return health.state, health.failures
 
 
-async def test_target_that_falls_silent_cools_and_the_next_one_answers_in_every_api(
+async def test_target_that_falls_silent_is_in_cooldown_and_the_next_one_answers_in_every_api(
     up: FaultUpstream, client: httpx.AsyncClient, hands: Hands
 ) -> None:
     for api, stream in WAYS:
@@ -138,7 +138,7 @@ async def test_an_answer_between_silences_shows_that_the_target_works(
         assert state_of(gateway, "a/one") == ("live", FAILURES - 1)
 
 
-async def test_caller_who_leaves_a_stream_with_content_says_nothing_about_its_target(
+async def test_caller_that_disconnects_from_a_stream_with_content_does_not_affect_its_target(
     up: FaultUpstream, client: httpx.AsyncClient, hands: Hands
 ) -> None:
     up.on("/v1/chat/completions", sse(chat_chunk("one ", role="assistant"), ending=HANG))
@@ -176,7 +176,7 @@ async def test_after_the_cooldown_one_probe_follows_and_its_silence_extends_it(
         assert state_of(gateway, "a/one") == ("live", 0)
 
 
-async def test_both_attempts_of_a_hedge_are_judged_when_their_caller_leaves(
+async def test_both_attempts_of_a_hedge_are_judged_when_their_caller_disconnects(
     up: FaultUpstream, client: httpx.AsyncClient, hands: Hands
 ) -> None:
     async with live(targets(up, "a/one", "b/two", settings=", hedge: 1ms, retries: 0"), environ=ENVIRON) as gateway:

@@ -51,7 +51,7 @@ async def path(client: httpx.AsyncClient, gateway: Live, rest: str, method: str 
     return await client.request(method, f"{gateway.base_url}/responses/{rest}", **more)
 
 
-async def test_conversation_goes_on_in_json_and_in_streams(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
+async def test_conversation_is_continued_in_json_and_in_streams(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
     first = (await post(client, gateway, input="one", instructions="Be kind.", store=True)).json()
     streamed = await post(
         client, gateway, input=[{"role": "user", "content": "two"}], previous_response_id=first["id"], store=True, stream=True
@@ -73,7 +73,7 @@ async def test_conversation_goes_on_in_json_and_in_streams(up: FaultUpstream, cl
     assert (await path(client, gateway, third["id"])).status_code == 404
 
 
-async def test_calls_and_reasoning_are_carried(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
+async def test_calls_and_reasoning_are_part_of_a_continued_turn(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
     block = {"type": "thinking", "thinking": "Hm", "signature": "c2ln+/=="}
     message = {"role": "assistant", "content": None, "reasoning_content": "Hm", "thinking_blocks": [block], "tool_calls": [CALL]}
     up.on(CHAT, canned(json.dumps({"id": "c", "choices": [{"message": message, "finish_reason": "tool_calls"}]}).encode()))
@@ -109,7 +109,7 @@ async def test_input_items_are_listed_in_pages(up: FaultUpstream, client: httpx.
     assert (invalid.status_code, invalid.json()["error"]["param"]) == (400, "limit")
 
 
-async def test_deleted_response_is_unknown_but_later_ones_go_on(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
+async def test_deleted_response_is_unknown_but_later_ones_continue(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
     first = (await post(client, gateway, store=True)).json()
     second = (await post(client, gateway, previous_response_id=first["id"], store=True)).json()
     deleted = await path(client, gateway, first["id"], "DELETE")

@@ -24,7 +24,7 @@ TYPES = sorted(set(providers.types()) - {"local"})
 
 
 def strict_server(kind: str) -> str:
-    """Return the strict server with the error format of this provider type."""
+    """Return the name of the strict server with the error format of this provider type."""
     return "openai" if kind in ("openai-compatible", "openrouter") else kind
 
 

@@ -36,7 +36,7 @@ keys: {{ first: {{ hash: '{digest(KEY)}' {key} }} }}
 
 @pytest.fixture
 def closed_with() -> list[int | None]:
-    """Return the close codes that the server received."""
+    """Return a list to which the server appends each close code that it receives."""
     return []
 
 
@@ -70,7 +70,7 @@ async def hang_up(client: Peer) -> None:
 
 
 async def remaining(gateway: Live) -> int:
-    """Return the used tokens that a new connection shows, and close it."""
+    """Return the remaining tokens that a new connection shows, and close it."""
     async with connected(gateway.port, HEAD) as client:
         left = int(client.header("x-ratelimit-remaining-tokens") or "-1")
         if client.status == 101:

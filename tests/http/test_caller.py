@@ -28,7 +28,7 @@ class Transport:
         return self.aborted
 
     def set_write_buffer_limits(self, high: int) -> None:
-        """Ignore the limit."""
+        """Record the limit."""
         self.ahead = high
 
 

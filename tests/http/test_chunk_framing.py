@@ -22,7 +22,7 @@ def test_framing_without_a_body_is_limited() -> None:
     assert framing.is_too_large(1)
 
 
-def test_a_long_body_allows_no_longer_trailer() -> None:
+def test_a_long_body_does_not_allow_a_longer_trailer() -> None:
     framing = ChunkFraming()
     framing.add_body(1 << 20)
     assert not framing.is_too_large((1 << 20) + 10)

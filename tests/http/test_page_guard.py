@@ -34,7 +34,7 @@ def test_an_origin_of_another_site_is_rejected_unless_it_is_configured(origin: s
     assert RULES.check(b"localhost", origin.encode(), site.encode()) == (None if accepted else CROSS_SITE)
 
 
-def test_a_request_without_a_host_is_no_page() -> None:
+def test_a_request_without_a_host_is_not_from_a_page() -> None:
     assert RULES.check(b"", b"", b"") is None
     assert RULES.check(b"", b"https://evil.example", b"") == CROSS_SITE
 

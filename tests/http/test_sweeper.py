@@ -1,4 +1,4 @@
-"""The timer over all open calls."""
+"""The timer that checks all open calls."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_c27_the_duration_of_a_rejection_reveals_nothing_about_keys(figure: Figu
 
 
 def accepting(issuer: TokenIssuer) -> Keys:
-    """Return one key, and the tokens of an issuer."""
+    """Return keys that accept one key and the tokens of an issuer."""
     digest = hashlib.sha256(b"lg-app").digest()
     return Keys({digest: VirtualKey("app")}, open_to_all=False, tokens=Accepting(issuer).callers)
 

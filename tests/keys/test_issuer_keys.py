@@ -85,7 +85,7 @@ async def test_keys_are_fetched_at_the_interval(issuer: TokenIssuer, transport: 
     assert reading.keys.version == 2
 
 
-async def test_an_unknown_key_is_found_by_a_fetching(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_an_unknown_key_is_found_by_a_fetch(issuer: TokenIssuer, transport: NativeTransport) -> None:
     async with Reading(issuer, transport) as reading:
         await eventually(lambda: reading.has("k1"), 30)
         issuer.add_key("k2")
@@ -107,7 +107,7 @@ async def test_fetches_are_not_repeated_within_the_minimum_interval(issuer: Toke
         assert len(issuer.requests) == 2
 
 
-async def test_concurrent_calls_wait_for_one_fetching(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_concurrent_calls_wait_for_one_fetch(issuer: TokenIssuer, transport: NativeTransport) -> None:
     async with Reading(issuer, transport, jwks_url=f"{issuer.url}/keys") as reading:
         await eventually(lambda: reading.has("k1"), 30)
         reading.now += MIN_INTERVAL_S
@@ -190,7 +190,7 @@ async def test_an_unusable_key_set_changes_nothing(issuer: TokenIssuer, transpor
     assert problem in reading.reports[0]
 
 
-async def test_an_error_of_the_server_is_a_failed_fetching(issuer: TokenIssuer, transport: NativeTransport) -> None:
+async def test_an_error_of_the_server_is_a_failed_fetch(issuer: TokenIssuer, transport: NativeTransport) -> None:
     issuer.status = 500
     async with Reading(issuer, transport) as reading:
         await eventually(lambda: reading.keys.fetches["failed"] == 1, 30)
@@ -208,7 +208,7 @@ async def test_an_error_of_the_server_is_a_failed_fetching(issuer: TokenIssuer, 
         ('{"issuer": "URL", "jwks_uri": "file:///etc/passwd"}', "expected a URL"),
     ],
 )
-async def test_an_unusable_openid_configuration_is_a_failed_fetching(
+async def test_an_unusable_openid_configuration_is_a_failed_fetch(
     issuer: TokenIssuer, transport: NativeTransport, document: str, problem: str
 ) -> None:
     issuer.configuration = document.replace("URL", issuer.url)

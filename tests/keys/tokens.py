@@ -33,7 +33,7 @@ def staff(*keys: tuple[str, str]) -> TokenIssuer:
 
 
 class Accepting:
-    """The tokens that a configuration with one issuer accepts."""
+    """Authenticates tokens under a configuration with one issuer."""
 
     def __init__(self, issuer: TokenIssuer, teams: tuple[str, ...] = (), **settings: Any) -> None:
         config = IssuerConfig("staff", URL, (AUDIENCE,), key_set=issuer.keys(), **settings)

@@ -73,7 +73,7 @@ async def test_a_prompt_without_an_answer_is_charged_as_the_provider_bills_it(up
         assert found["estimated"] == int(is_counted), setting
 
 
-async def test_sixty_calls_that_leave_before_the_first_byte_are_not_free(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_calls_whose_caller_disconnects_before_the_first_byte_are_not_free(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.on("/v1/chat/completions", play(HANG))
     async with live(yaml(up), environ=ENVIRON) as gateway:
         asking = [asyncio.create_task(call(client, gateway)) for _ in range(60)]
@@ -108,7 +108,7 @@ WORDS = "wort " * 40
 
 
 def part(ending: Step) -> Script:
-    """Send 200 bytes of text of a JSON answer, without usage."""
+    """Return a script that sends the beginning of a JSON answer, with 200 bytes of text and without usage."""
     begun = (
         b'{"id":"x","object":"chat.completion","created":1,"model":"mock","choices":[{"index":0,"message":{"role":"assistant","content":"'
     )

@@ -1,4 +1,4 @@
-"""The commits of a journal: the content of each commit, and the time of the next one. The disk is that of another test."""
+"""The commits of a journal: the content of each commit, and the time of the next one. test_journal.py tests the files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Writes(Journal):
         """The content of the file."""
 
     def take(self, error: str = "") -> tuple[str, records.JournalContents] | None:
-        """Commit. Return whether the file is replaced or appended to, and its content."""
+        """Commit. Return `replace` or `append` and the content of the file, or None if nothing is written."""
         self._commit()
         if self._writes.empty():
             return None
@@ -49,7 +49,7 @@ class Writes(Journal):
         self.spent.add(*BUDGET, cost)
 
     def costs(self, error: str = "") -> tuple[str, int, int] | None:
-        """Commit. Return whether the file was replaced or appended to, and the cost and the spend in it."""
+        """Commit. Return `replace` or `append`, and the cost and the spend in the file, or None if nothing is written."""
         if (taken := self.take(error)) is None:
             return None
         assert taken[1].damaged == 0
@@ -183,7 +183,7 @@ def test_a_file_is_replaced_above_its_maximum_and_four_times_its_first_size() ->
     assert journal.take()[0] == "append"  # type: ignore[index]
 
 
-def test_the_file_is_written_again_after_a_failure_which_is_told_once() -> None:
+def test_the_file_is_written_again_after_a_failure_which_is_reported_once() -> None:
     journal = Writes()
     journal.book(1)
     journal.take()

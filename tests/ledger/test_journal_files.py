@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_read_or_removed_does_not_hide_the_others(tmp_path
     for name in ("1", "3"):
         os.close(replace_file(tmp_path / f"{name}{JOURNAL_SUFFIX}", b"content\n"))
     for name in (f"2{JOURNAL_SUFFIX}", "1.new", "0.new"):
-        (tmp_path / name).mkdir()  # no file at all
+        (tmp_path / name).mkdir()  # a folder instead of a file
         os.utime(tmp_path / name, (0, 0))
     (tmp_path / "2.new").touch()
     os.utime(tmp_path / "2.new", (0, 0))

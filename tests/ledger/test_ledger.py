@@ -194,7 +194,7 @@ def test_a_call_that_reached_no_provider_is_not_booked(is_written: bool, usage: 
     assert len(rows(ledger)) == len(requests)
 
 
-def test_the_journal_learns_of_every_end_and_commits_changes_only() -> None:
+def test_every_end_is_passed_to_the_journal_and_only_changes_are_committed() -> None:
     journal = Recorded()
     ledger = ledger_at(20_000 * DAY_US, journal)
     assert ledger.journal_errors == 3

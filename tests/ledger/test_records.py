@@ -75,7 +75,7 @@ def test_rows_with_and_without_tags_are_read_back() -> None:
 
 
 def lines_of(*lines: Any) -> records.JournalContents:
-    """Read a journal with these lines."""
+    """Return the contents of a journal with these lines."""
     return records.read_journal(b"\n".join(map(msgspec.json.encode, lines)))
 
 

@@ -238,7 +238,7 @@ def test_text_has_a_bound(content: Any) -> None:
     assert added(call(messages=[{"role": "user", "content": content}])) == 256 + 32
 
 
-def test_a_message_that_is_no_object_is_left_to_the_checks_of_messages() -> None:
+def test_a_message_that_is_not_an_object_is_left_to_the_checks_of_messages() -> None:
     assert added(call(messages=["x"])) == 256 + 32
 
 

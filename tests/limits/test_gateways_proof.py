@@ -1,4 +1,4 @@
-"""Complete gateways with one Redis, which is frozen, or must not be loaded by a flood of refused calls: judged by callers and upstream."""
+"""Complete gateways with one Redis, which is frozen, or which a flood of refused calls must not load."""
 
 from __future__ import annotations
 

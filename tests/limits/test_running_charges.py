@@ -93,7 +93,7 @@ async def test_usage_that_was_not_charged_is_charged_at_the_end() -> None:
     assert await used(limiter) == 300
 
 
-async def test_charges_go_on_when_the_store_is_available_again() -> None:
+async def test_charges_continue_when_the_store_is_available_again() -> None:
     charges, _, limiter, call, ended = await running(TOKENS)
     limiter.fails = True
     await report(charges, call, 599)

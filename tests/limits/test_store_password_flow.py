@@ -1,4 +1,4 @@
-"""A store URL with its password in a file: rotated without a restart."""
+"""The password of a store whose URL is in a file is rotated without a restart."""
 
 from __future__ import annotations
 

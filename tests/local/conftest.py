@@ -32,7 +32,7 @@ async def engine(bundled_model: Path) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 def engine_client(engine: Engine) -> Callable[[], httpx.AsyncClient]:
-    """Return a client of the engine."""
+    """Return a function that returns a client of the engine."""
     return lambda: client_of(engine)
 
 

@@ -1,6 +1,6 @@
 """An engine library that follows a script, for failures that the real engine cannot be made to show.
 
-A test copies this file beside its child as `xllamacpp.py`. LC_ENGINE selects the behaviour of the library once it serves: grow, or block.
+A test copies this file beside its child as `xllamacpp.py`. LC_ENGINE selects the fault of the library: refuse, large, grow, mute or spin.
 The process, its memory, its socket and its signals are real.
 """
 
@@ -48,7 +48,7 @@ class Server:
         threading.Thread(target=self.follow, daemon=True).start()
 
     def follow(self) -> None:
-        """Grow or block after a while."""
+        """Grow, or compute without end, after a while."""
         time.sleep(0.3)
         if script == "grow":
             self.held.append(_filled(400))

@@ -17,7 +17,7 @@ LONG = {"messages": [{"role": "user", "content": "Tell me a very long story."}],
 
 
 async def ready(gate: Live) -> int:
-    """Return the engine's process once it answers."""
+    """Return the id of the engine's process once the engine is ready."""
     engine = gate.gateway.generation.engines["local"]
     await eventually(lambda: engine.state == "ready", 60)
     pid = getattr(engine, "pid", None)

@@ -31,7 +31,7 @@ CITY: dict[str, Any] = {
 
 
 async def chunks_of(engine: Engine, body: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-    """Return the chunks that a caller would get."""
+    """Yield the chunks that a caller would get."""
     options = Options(stream=True)
     adapted = Body(json.dumps({"model": "any", **body}).encode())
     LOCAL.adapt(adapted, TARGET, options)

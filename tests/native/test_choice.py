@@ -92,7 +92,7 @@ def test_content_of_one_vendor_is_refused_elsewhere_with_the_callers_name() -> N
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5", "claude-opus-4-5"])
-def test_a_paused_turn_goes_on_and_a_prefill_follows_the_rules_of_the_model(model: str) -> None:
+def test_a_paused_turn_is_continued_and_a_prefill_follows_the_rules_of_the_model(model: str) -> None:
     used = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "I search."}, used]}]
     thinking = {"thinking": {"type": "adaptive"}} if model == "claude-opus-5" else {"thinking": {"type": "enabled", "budget_tokens": 1024}}

@@ -123,7 +123,7 @@ async def test_the_callers_version_decides_the_rules_unless_configured(
     assert strict.status_code == (400 if expected[1] is None else 200)
 
 
-async def test_a_version_that_is_no_date_is_refused(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_a_version_that_is_not_a_date_is_refused(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with served(config(up)) as gateway:
         answer = await client.post(gateway.url + MESSAGES, json=body(), headers={"anthropic-version": "latest"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "anthropic-version")

@@ -32,7 +32,7 @@ CHAT, COHERE = "/v1/chat/completions", "/v2/chat"
 TOKEN = "lg-a-0123456789abcdef"
 TARGET = Target("co/x", "co", providers.get("cohere"), "command-a-03-2025", "http://x/v2")
 COST = (5 * 1 + 8 * 2) / 1e6
-"""Of the billed tokens, not of those that were processed."""
+"""In USD, for the billed tokens. The number of processed tokens is larger."""
 
 
 def served(up: FaultUpstream, targets: str = "co/command-a-03-2025", rest: str = "", model: str = "") -> AbstractAsyncContextManager[Live]:
@@ -134,7 +134,7 @@ async def test_chat_completions_are_billed_by_the_same_tokens(up: FaultUpstream,
         ({"response_format": {"type": "json_object"}, "tools": TOOLS}, {"tools": TOOLS}, "response_format"),
     ],
 )
-def test_values_that_cohere_rejects_are_told_and_refused_in_strict_mode(more: dict[str, Any], sent: dict[str, Any], told: str) -> None:
+def test_values_that_cohere_rejects_are_reported_and_refused_in_strict_mode(more: dict[str, Any], sent: dict[str, Any], told: str) -> None:
     call = Call("chat", COHERE, COHERE_CHAT, COHERE_CHAT.translator())
     read_request(call, [], json.dumps(body(**more)).encode(), known_headers(), strict=False)
     api = call.dialect.native

@@ -101,7 +101,7 @@ async def test_the_vendor_stores_nothing(up: FaultUpstream, client: httpx.AsyncC
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_stored_response_goes_on_at_every_target(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+async def test_a_stored_response_is_continued_at_every_target(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
     plain = [fake.OUTPUT[0], fake.OUTPUT[2]]
     up.on(
         RESPONSES,

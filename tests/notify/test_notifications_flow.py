@@ -47,7 +47,7 @@ async def hook() -> AsyncIterator[FaultUpstream]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """Return a caller."""
+    """Return an HTTP client that sends the key."""
     async with httpx.AsyncClient(trust_env=False, timeout=30, headers=bearer(TOKEN)) as caller:
         yield caller
 

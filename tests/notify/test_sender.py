@@ -51,7 +51,7 @@ class Running:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers of notifications by outcome."""
+        """Return the numbers of notifications by outcome."""
         return {labels[1]: count for labels, count in self.metrics.counts["lockgate_notifications"].items() if count}
 
 
@@ -96,7 +96,7 @@ async def test_request_is_signed_with_each_secret(hook: FaultUpstream) -> None:
 
 
 def test_signature_is_that_of_the_reference_implementations() -> None:
-    """The example of the libraries of Standard Webhooks."""
+    """The values are the example in the libraries of Standard Webhooks."""
     expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert signature(SECRETS[0], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}') == expected
 

@@ -130,7 +130,7 @@ class Targets:
 
     @property
     def health(self) -> TargetHealth:
-        """The health of the target."""
+        """Return the health of the target."""
         return self.registry.health_of(TARGET)
 
     async def after(self, seconds: float) -> list[str]:

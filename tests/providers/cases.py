@@ -1,13 +1,13 @@
 """The conformance vectors: expected upstream requests and expected answers to the caller.
 
-A `Send` runs a case: `send_purely` runs the stages without a server, another one can use the real HTTP path.
+`send_purely` runs the stages of a case without a server. `send_by_http` in test_requests.py sends the case to a running gateway.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -37,9 +37,6 @@ class Sent(NamedTuple):
     bodies: tuple[dict[str, Any], ...] = ()
     adjustments: tuple[dict[str, Any], ...] = ()
     error: dict[str, Any] | None = None
-
-
-Send = Callable[[Case, bool], Sent]
 
 
 @cache

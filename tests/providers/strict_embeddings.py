@@ -1,4 +1,4 @@
-"""Embeddings endpoints that reject what their vendors reject. Sources: the vendors' API references, as of 2026-11-28."""
+"""Embeddings endpoints that reject the same requests as their vendors. Sources: the vendors' API references, as of 2026-11-28."""
 
 from __future__ import annotations
 

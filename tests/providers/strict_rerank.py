@@ -1,4 +1,4 @@
-"""Rerank endpoints that reject what their vendors reject. Sources: providers/rerank_table.py."""
+"""Rerank endpoints that reject the same requests as their vendors. Sources: providers/rerank_table.py."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ TOOLS = {
 
 
 def response_objections(body: Json, *, reasons: bool = True) -> list[str]:
-    """Return each reason for which the API would refuse the body. `reasons`: whether the model reasons."""
+    """Return each reason for which the API would refuse the body. `reasons` states whether the model reasons."""
     found = [f"{name}: unknown parameter" for name in body if name not in BODY]
     found += [f"{name}: null" for name, value in body.items() if value is None]
     found += _items(body.get("input") or [])

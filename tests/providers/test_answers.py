@@ -130,7 +130,7 @@ def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
 
 
 def _fits(key: str, expected: Any, actual: Any) -> bool:
-    """Compare a value with an expectation. Objects are partial; lists and plain values must be equal."""
+    """Return whether a value meets an expectation. Objects are partial; lists and plain values must be equal."""
     if key in ("extra_fields",):
         return all(name in actual for name in expected)
     if key == "finish_reasons":

@@ -106,7 +106,7 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def attempt(kind: str, messages: list[dict[str, Any]], *, strict: bool, **settings: Any) -> Adapted | None:
-    """Return the adapted request, None if it is refused."""
+    """Return the adapted request, or None if it is refused."""
     try:
         check_messages(json.dumps(messages).encode())
         return adapt(kind, {"messages": messages}, model=MODELS.get(kind, "example"), strict=strict, **settings)
@@ -119,7 +119,7 @@ def attempt(kind: str, messages: list[dict[str, Any]], *, strict: bool, **settin
 @pytest.mark.parametrize("kind", sorted(providers.OURS))
 @SEARCH
 @given(messages=conversations())
-def test_the_vendor_takes_any_conversation_that_is_sent(kind: str, messages: list[dict[str, Any]]) -> None:
+def test_the_vendor_accepts_any_conversation_that_is_sent(kind: str, messages: list[dict[str, Any]]) -> None:
     for strict in (False, True):
         result = attempt(kind, messages, strict=strict)
         assert result is None or message_objections(kind, result.sent, MODELS.get(kind, "example")) == []
@@ -128,7 +128,7 @@ def test_the_vendor_takes_any_conversation_that_is_sent(kind: str, messages: lis
 @pytest.mark.parametrize("strict", [False, True])
 @SEARCH
 @given(messages=conversations())
-def test_the_responses_api_takes_any_conversation_that_is_sent(strict: bool, messages: list[dict[str, Any]]) -> None:
+def test_the_responses_api_accepts_any_conversation_that_is_sent(strict: bool, messages: list[dict[str, Any]]) -> None:
     result = attempt("openai", messages, strict=strict, upstream_api="responses")
     if result is None:
         return

@@ -108,7 +108,7 @@ class EndingPlugin(OlderPlugin):
         return EndingDecoder()
 
 
-def test_a_decoder_that_ends_its_stream_itself_is_asked_to() -> None:
+def test_the_end_of_a_decoder_that_has_one_is_called() -> None:
     completed = with_defaults(EndingPlugin())
     decoder = completed.decoder(_target(completed), Options(stream=True))
     assert decoder is not None

@@ -133,7 +133,7 @@ def test_any_ids_become_valid_and_keep_their_results(ids: list[str], kind: str) 
 
 
 @each("media", ["image/jpg", "image/png;charset=utf-8", "IMAGE/WEBP", "image/gif"])
-def test_images_have_media_types_that_are_taken(media: str) -> None:
+def test_images_have_media_types_that_are_accepted(media: str) -> None:
     image = {"type": "image_url", "image_url": {"url": f"data:{media};base64,AA=="}}
     claude({"role": "user", "content": [image]}, strict=True)
 

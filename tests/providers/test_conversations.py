@@ -22,7 +22,7 @@ DETAILS = [{"type": "reasoning.text", "text": "hm", "index": 0}]
 SEALED = {"type": "reasoning.encrypted", "format": "openai-responses-v1", "id": "rs_1", "data": "gAAA", "index": 0, "origin": "openai"}
 SIGNED = {"google": {"thought_signature": "abc"}}
 SDK = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
-"""Leftovers of the OpenAI package: it sends back every field of the answer."""
+"""Empty fields of the OpenAI package, which sends back every field of an answer."""
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "anthropic": {"reasoning_content": "hm", "thinking_blocks": [BLOCK], "refusal": None},
@@ -117,7 +117,7 @@ def check(kind: str, request: dict[str, Any], result: Adapted) -> None:
 
 @each("task", TASKS)
 @each("kind", TYPES)
-def test_a_conversation_begun_at_any_provider_goes_on(kind: str, task: str) -> None:
+def test_a_conversation_begun_at_any_provider_is_continued(kind: str, task: str) -> None:
     for origin in origins(task):
         request = conversation(origin, task)
         if is_refused(kind, task):
@@ -156,7 +156,7 @@ def test_a_plain_conversation_passes_untouched(kind: str) -> None:
 
 @each("kind", ["openai", "azure"])
 @each("task", TASKS)
-def test_a_conversation_begun_at_any_provider_goes_on_at_the_responses_api(kind: str, task: str) -> None:
+def test_a_conversation_begun_at_any_provider_is_continued_at_the_responses_api(kind: str, task: str) -> None:
     for origin in sorted(ANSWERS):
         request = conversation(origin, task)
         sent = adapt(kind, request, model="gpt-5.6", upstream_api="responses").sent

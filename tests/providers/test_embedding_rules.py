@@ -101,7 +101,7 @@ def test_plain_request_loses_nothing_in_strict_mode(kind: str) -> None:
 
 
 @pytest.mark.parametrize("ids", [[7, 8], [[7, 8]]])
-def test_token_ids_for_friendli_are_renamed_and_the_caller_is_told(ids: object) -> None:
+def test_token_ids_for_friendli_are_renamed_and_reported(ids: object) -> None:
     target = Target("friendli/m", "friendli", FRIENDLI, "m", "https://api.friendli.ai/dedicated/v1", "KEY")
     body = Body(json.dumps({"model": "m", "input": ids}).encode())
     options = Options(operation="embeddings")
@@ -110,7 +110,7 @@ def test_token_ids_for_friendli_are_renamed_and_the_caller_is_told(ids: object) 
     assert json.loads(FRIENDLI.encode(body, target, options).body) == {"model": "m", "tokens": [7, 8]}
 
 
-def test_cohere_gets_what_it_requires_and_the_caller_is_told() -> None:
+def test_cohere_gets_the_fields_that_it_requires_and_they_are_reported() -> None:
     target = target_for("cohere", "embed-v4.0")
     body = Body(b'{"model":"m","input":"x","input_type":"search_query"}')
     options = Options(operation="embeddings")

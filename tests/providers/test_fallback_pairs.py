@@ -27,7 +27,7 @@ RECEIPT = {"x-gateway-receipt": "body"}
 
 
 def config(url: str) -> str:
-    """Return a gateway with a model for each pair of vendors."""
+    """Return the configuration of a gateway with a model for each pair of vendors."""
     lines = ["retry_budget: 1", "providers:"]
     for kind in VENDORS:
         path = urlsplit(BASES.get(kind) or providers.get(kind).default_base_url or "http://compatible.test/v1").path.rstrip("/")
@@ -76,7 +76,7 @@ async def serving(vendors: tuple[Vendors, Upstream]) -> AsyncIterator[Live]:
 
 
 async def go_on(client: httpx.AsyncClient, first: str, second: str, task: str, *, stream: bool) -> str | None:
-    """Return the fault of the answer to a conversation that `first` began, if it is down and `second` is next."""
+    """Return the fault, or None, of the answer to a conversation that `first` began, while `first` is down and `second` is next."""
     request = {**conversation(first, task), "model": f"{first}.{second}", "stream": stream}
     response = await client.post("/chat/completions", json=request, headers=RECEIPT)
     if stream and response.status_code == 200:
@@ -114,13 +114,13 @@ async def check_pairs(serving: Live, vendors: Vendors, task: str, streams: tuple
 
 
 @pytest.mark.search
-async def test_a_conversation_with_tools_goes_on_at_every_other_vendor(serving: Live, vendors: tuple[Vendors, Upstream]) -> None:
+async def test_a_conversation_with_tools_is_continued_at_every_other_vendor(serving: Live, vendors: tuple[Vendors, Upstream]) -> None:
     await check_pairs(serving, vendors[0], "tools", (), every(PAIRS, 7))
 
 
 @pytest.mark.prove
 @pytest.mark.parametrize("task", ["text", "tools", "image", "custom", "image result", "two results"])
-async def test_every_kind_of_conversation_goes_on_at_every_other_vendor(
+async def test_every_kind_of_conversation_is_continued_at_every_other_vendor(
     serving: Live, vendors: tuple[Vendors, Upstream], task: str
 ) -> None:
     await check_pairs(serving, vendors[0], task, (False, True), PAIRS)

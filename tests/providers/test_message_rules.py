@@ -48,7 +48,7 @@ def test_every_provider_has_a_row_with_a_source() -> None:
 
 
 @each("kind", [kind for kind in ROWS if kind not in ("goodfire", "anthropic", "openai-compatible")])
-def test_history_of_another_vendor_is_taken_and_every_loss_is_reported(kind: str) -> None:
+def test_history_of_another_vendor_is_accepted_and_every_loss_is_reported(kind: str) -> None:
     result = sent(kind, HISTORY, model=MODELS.get(kind, "example"), tools=True)
     assert message_objections(kind, result.sent) == []
     told = params(result)

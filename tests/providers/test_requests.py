@@ -17,7 +17,7 @@ from tests.support.each import each
 
 CASES = list(by_mode(load("request_cases")))
 CHATS = [case for case in CASES if (case[1].get("config") or {}).get("operation", "chat") == "chat"]
-"""The vectors of the operation logits run through the stages only: it has no chat route."""
+"""The vectors of chats. Those of the operation `logits` run only through the stages, because it has no chat route."""
 
 
 def _way(case: Case) -> Any:

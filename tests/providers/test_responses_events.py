@@ -104,7 +104,7 @@ def options() -> Options:
 
 
 def relay(events: list[Event], cuts: list[int]) -> tuple[dict[int, Message], dict[str, Any] | None]:
-    """Return the bytes that the caller gets if the bytes are split at `cuts`."""
+    """Return the messages and the usage that the caller reads if the bytes are split at `cuts`."""
     decoder = TARGET.kind.decoder(TARGET, options())
     assert isinstance(decoder, ResponseStream)
     state = Relay(decoder=decoder, usage_asked=True, read_usage=read_usage, fail=lambda data: inband_failure(TARGET, data), choices=1)

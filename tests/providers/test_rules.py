@@ -1,4 +1,4 @@
-"""providers.rules: rules keep the caller's meaning, report every change, and leave other requests alone."""
+"""providers.rules: rules keep the caller's meaning, report every change, and leave other requests unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.each import each
 
 
 def run(rules: Any, body: dict[str, Any], *, strict: bool = False, stream: bool = False) -> tuple[dict[str, Any], list[Adjustment]]:
-    """Apply rules to a body."""
+    """Return a body to which rules are applied, and the adjustments."""
     source = Body(json.dumps(body).encode())
     adjustments = CompiledRules(rules, unknown="drop").apply(source, "it", Options(strict=strict, stream=stream), {})
     return json.loads(source.encode()), adjustments

@@ -1,4 +1,4 @@
-"""providers.rules.schemas: strict schemas in each vendor's dialect are rewritten, asked for in words, or refused."""
+"""providers.rules.schemas: strict schemas in each vendor's dialect are rewritten, described in words, or refused."""
 
 from __future__ import annotations
 

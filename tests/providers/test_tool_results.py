@@ -103,7 +103,7 @@ def test_an_image_stays_in_a_result_where_it_is_taken(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["local", "goodfire"])
-def test_an_image_in_a_conversation_that_goes_on_is_left_out_where_only_text_is_read(kind: str) -> None:
+def test_an_image_in_a_conversation_that_continues_is_left_out_where_only_text_is_read(kind: str) -> None:
     asked = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]}
     messages = [asked, {"role": "assistant", "content": "A cat."}, USER]
     adapted = sent(kind, messages)

@@ -27,7 +27,7 @@ def sent(trace: Any = None, configured: tuple[tuple[str, str], ...] = ()) -> lis
     return request.headers
 
 
-def test_without_spans_the_callers_context_goes_on() -> None:
+def test_without_spans_the_callers_context_is_forwarded() -> None:
     assert sent() == [("traceparent", "00-a-b-01"), ("tracestate", "v=1"), ("baggage", "k=v")]
 
 

@@ -92,7 +92,7 @@ def trace(seed: int, calls: int = 1500) -> list[Arrival]:
 
 
 class Server:
-    """A server that reads prompts one after another, without the blocks in its LRU cache."""
+    """A server that reads prompts one after another and skips the leading blocks that are in its LRU cache."""
 
     def __init__(self) -> None:
         self.free_at = 0.0

@@ -1,4 +1,4 @@
-"""The callers' endpoints besides model calls, over the whole application."""
+"""The callers' endpoints besides model calls, tested through the whole application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""P10: a call that blocks the event loop is reported while it blocks."""
+"""A call that blocks the event loop is reported while it blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /v1/key: the information that the holder of a key gets, over the whole application."""
+"""GET /v1/key: the information that the holder of a key gets, tested through the whole application."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def client(redis: RedisAddress) -> Iterator[Any]:
 
 
 def run_at(client: Any, script: str, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Any:
-    """Run a script as if it were `now`, in microseconds."""
+    """Run a script as if the time were `now`, in microseconds."""
     head, _, rest = script.partition("local floor = math.floor")
     assert rest
     assert "TIME" in head

@@ -28,7 +28,10 @@ def limits() -> list[Limit]:
 
 
 async def main(path: str, seed: int, asks: int, out: str) -> None:
-    """Request `asks` reservations. Write [[decided, size, settled], ...] in microseconds and the requests per 0.1 s."""
+    """Request `asks` reservations. Write JSON with the record: [[decided, size, settled], ...], with times in microseconds.
+
+    The JSON also has the requests in each 0.1 s, the CPU time in seconds, and the numbers of degraded decisions and commands.
+    """
     limiter = RedisLimiter(RedisAddress(path=path), lambda line: None, timeout_s=20.0)
     await limiter.start()
     draw = random.Random(seed)

@@ -1,4 +1,4 @@
-"""M5: processes that have loaded different generations of a configuration."""
+"""Processes that have loaded different generations of a configuration."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ async def test_no_window_exceeds_the_limit(limiter: Limiter) -> None:
 
 @pytest.mark.parametrize("servers", ["memory", "redis"], indirect=True)
 async def test_most_of_a_limit_is_usable(limiter: Limiter) -> None:
-    """One of 51 slots is lost to exactness."""
+    """A decision may count one slot more than a window has, so a small part of a limit is not usable."""
     limit, best = Limit("k", "requests", 51, "s"), 0
     for _ in range(5):
         count, first, last = 0, 0, 0

@@ -123,7 +123,7 @@ async def run(course: Course, store: MemoryStore | ScriptStore) -> None:
     held: dict[str, list[Limit]] = {}
     for step in range(STEPS):
         course.step()
-        if course.goes_back:  # a budget remembers a later period only if something was settled in it
+        if course.goes_back:  # a budget records a later period only if something was settled in it
             for id in list(held):
                 _settle(course, store, model, id, held)
         limits, costs, id = course.limits_of_call(), course.costs(), f"c{step}"

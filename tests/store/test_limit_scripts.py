@@ -60,7 +60,7 @@ class Process:
         return usage.used, usage.reserved
 
     def lives_ms(self, key: str) -> int:
-        """Return the time for which a key is kept."""
+        """Return the time for which a key is kept, in milliseconds."""
         return int(self.client.pttl(key))
 
 
@@ -110,7 +110,7 @@ async def test_the_own_settled_amount_counts_even_before_its_publication(me: Pro
     assert me.usage(BUDGET) == (50, 0)
     assert me.admit([BUDGET], Costs(spend=10), "a")[2] == 100 - 50 - 10
     assert me.usage(BUDGET) == (60, 10)
-    me.publish(BUDGET, 55)  # a larger amount of the same process than it remembers
+    me.publish(BUDGET, 55)  # larger than the amount that the process itself has recorded
     assert me.usage(BUDGET) == (65, 10)
 
 

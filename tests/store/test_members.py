@@ -24,7 +24,7 @@ Joiner = Callable[..., Awaitable[RedisLimiter]]
 
 @pytest.fixture
 async def join() -> AsyncIterator[Joiner]:
-    """Start limiters that hold back the share of a missing one for `hold` seconds."""
+    """Return a function that starts a limiter, which holds back the share of a missing one for `hold` seconds."""
     running: list[RedisLimiter] = []
 
     async def one(address: RedisAddress, *, hold: float = 120.0, seat: str = "", lease: float = 30.0) -> RedisLimiter:

@@ -181,7 +181,7 @@ async def test_a_window_that_expired_takes_what_is_used_beyond_the_reservation(u
     assert [usage.used for usage in await limiter.usage([tokens])] == [5 + max(0, used - 50)]
 
 
-async def test_only_budgets_tell_what_calls_in_flight_reserve() -> None:
+async def test_only_budgets_report_what_calls_in_flight_reserve() -> None:
     limiter, calls = MemoryLimiter(Clock()), Limit("k", "concurrent", 5)
     for id, amount in (("a", 30), ("b", 4)):
         limiter.decide([HOUR, DAY, calls], Costs(spend=amount), id)

@@ -117,7 +117,7 @@ def test_the_mode_of_an_outage_decides(mode: str, counted: str) -> None:
     assert outage.decisions == {counted: 3}
 
 
-def test_a_share_of_zero_admits_nothing_and_is_told_as_unavailable() -> None:
+def test_a_share_of_zero_admits_nothing_and_is_reported_as_unavailable() -> None:
     outage = OutageLimiter(now=lambda: 1_900_000_000 * US_PER_S)
     outage.begin(3)
     for limit in (Limit("k", "requests", 2, "h"), Limit("k", "concurrent", 2)):
@@ -129,7 +129,7 @@ def test_a_share_of_zero_admits_nothing_and_is_told_as_unavailable() -> None:
 @each(
     ("period", "seen", "amount"),
     [
-        (0, 60, 20),  # a third of what remained
+        (0, 60, 20),  # a third of the remainder
         (0, -5, 0),
         (1, 60, 20),  # the store's clock is ahead
         (-1, 60, 33),  # the remainder of an earlier period gives no information about this one
@@ -155,7 +155,7 @@ def test_a_budget_in_an_outage_is_a_share_of_what_remained(period: int | None, s
     assert at == amount
 
 
-def test_a_status_older_than_a_window_says_nothing() -> None:
+def test_a_status_older_than_a_window_is_not_used() -> None:
     moment = [1_900_000_000 * US_PER_S]
     minute = Limit("k", "requests", 30, "min")
     for age, offset, admitted in ((119, 0, 0), (120, 0, 0), (121, 0, 10), (121, -US_PER_S, 0), (119, US_PER_S, 10)):
@@ -177,7 +177,7 @@ def test_a_recent_refusal_bounds_what_remained() -> None:
         assert sum(isinstance(outage.decide([limit], Costs(), f"c{at}"), Reservation) for at in range(30)) == admitted
 
 
-def test_shares_of_an_outage_begin_anew_in_the_next() -> None:
+def test_shares_of_an_outage_are_not_carried_over_to_the_next() -> None:
     moment = [1_900_000_000 * US_PER_S]
     outage, limit = OutageLimiter(now=lambda: moment[0]), Limit("k", "requests", 10, "h")
     counts = []

@@ -191,7 +191,7 @@ def test_a_refusal_counts_until_the_other_processes_notice(ago: int, at_refusal:
     assert admitted_of(outage, limit) == admitted
 
 
-def test_clocks_are_taken_as_equal_before_the_store_has_told_its_own() -> None:
+def test_clocks_count_as_equal_before_the_store_has_reported_its_own() -> None:
     minute = Limit("k", "requests", 30, "min")
     outage = OutageLimiter(now=lambda: NOW - 1)
     outage.record_status(minute, 0, minute.slot_at(NOW - 1) - 120)

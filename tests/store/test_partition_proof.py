@@ -24,7 +24,7 @@ from tests.support.redis import RedisServer
 CALLS = 1_000_000
 PROCESSES = 5
 PARTITIONS = ((10.0, (4,)), (34.0, (0, 1)))
-"""When each partition begins, and the processes that it cuts off."""
+"""The second at which each partition begins, and the processes that it cuts off."""
 PARTED_S = 16.0
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +52,10 @@ async def processes(folder: Path, ports: list[int]) -> AsyncIterator[list[subpro
 
 
 def excess(admitted: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    """Return the number of admissions at which a window of one second exceeds a limit, and the fullest windows."""
+    """Return the number of admissions at which a window of one second exceeds a limit.
+
+    Also return the most requests and the most tokens in a window.
+    """
     over = tokens = first = most_requests = most_tokens = 0
     for at, (decided, size, _) in enumerate(admitted):
         tokens += size

@@ -1,4 +1,4 @@
-"""WebSocket frames: boundaries, messages with a mark, and close frames, however the bytes are cut."""
+"""WebSocket frames: boundaries, messages that contain a mark, and close frames, however the bytes are cut."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_halves_of_interleaved_choices_are_joined_within_their_choice() -> None:
     assert joined(events)[0] == {0: "a\U0001f600", 1: "b\U0001f44d"}
 
 
-def test_half_without_a_partner_is_replaced_when_the_text_goes_on() -> None:
+def test_half_without_a_partner_is_replaced_when_the_text_continues() -> None:
     assert joined([said("a" + HIGH), said(""), said("b"), said(LOW)]) == ({0: "a\ufffdb\ufffd"}, 2)
 
 

@@ -24,7 +24,7 @@ STREAMS = (STREAM, b"".join(UNICODE), b": hello\n\n" + STREAM, b"\xef\xbb\xbf" +
 
 
 def relay(pieces: list[bytes], most: float = float("inf")) -> tuple[NativeRelay, list[bytes]]:
-    """Feed the pieces until the relay is done, and end it."""
+    """Return a relay that has read the pieces until it was done and was then ended, and the pieces that it sent."""
     relay = NativeRelay(MessageReader(), max_events=most)
     out = []
     for piece in pieces:

@@ -75,9 +75,7 @@ contents = st.lists(st.text(max_size=8).filter(bool), min_size=1, max_size=12)
 
 
 @given(contents, marks, st.booleans(), st.booleans())
-def test_an_ordinary_stream_leaves_as_the_bytes_it_came_in_for_any_chunking(
-    words: list[str], at: list[int], asked: bool, ascii_only: bool
-) -> None:
+def test_an_ordinary_stream_keeps_its_bytes_for_any_chunking(words: list[str], at: list[int], asked: bool, ascii_only: bool) -> None:
     events = [json.dumps(chunk(word), ensure_ascii=ascii_only).encode() for word in words]
     source = b"".join([event(ROLE), *map(event, events), event(chunk(None, "stop"))])
     out, one, failure = run(cut(source + DONE, at), usage_asked=asked)
@@ -136,13 +134,13 @@ def test_the_end_of_a_stream_does_not_depend_on_its_chunking(kinds: list[str], a
 
 
 @given(streams, marks)
-def test_usage_is_shown_to_nobody_who_did_not_ask(kinds: list[str], at: list[int]) -> None:
+def test_usage_is_shown_only_to_callers_that_request_it(kinds: list[str], at: list[int]) -> None:
     out, _, _ = run(cut(b"".join(KINDS[kind] for kind in kinds), at))
     assert all(not one.get("usage") for one in events_in(out) if isinstance(one, dict))
 
 
 @given(streams, marks)
-def test_who_asked_for_usage_gets_it_once_and_last(kinds: list[str], at: list[int]) -> None:
+def test_requested_usage_is_sent_once_and_last(kinds: list[str], at: list[int]) -> None:
     out, one, failure = run(cut(b"".join(KINDS[kind] for kind in kinds), at), usage_asked=True)
     if failure is None:
         shown = [found for found in events_in(out) if found.get("usage")]
@@ -154,7 +152,7 @@ def test_who_asked_for_usage_gets_it_once_and_last(kinds: list[str], at: list[in
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_nothing_is_released_before_something_is_said(size: int) -> None:
+def test_nothing_is_sent_before_the_first_content(size: int) -> None:
     one = relay()
     source = event(ROLE) * 3
     assert b"".join(one.feed(source[at : at + size]) for at in range(0, len(source), size)) == b""
@@ -229,7 +227,7 @@ def test_the_last_valid_usage_wins() -> None:
     assert [found["usage"]["total_tokens"] for found in events_in(out) if "usage" in found] == [18]
 
 
-def test_unknown_fields_of_a_usage_chunk_reach_who_did_not_ask() -> None:
+def test_unknown_fields_of_a_usage_chunk_reach_callers_that_did_not_request_usage() -> None:
     out, _, _ = run([*WHOLE, event(USAGE_CHUNK | {"x_groq": {"id": "r"}}), DONE])
     assert events_in(out)[-1]["x_groq"] == {"id": "r"}
     assert "usage" not in events_in(out)[-1]
@@ -244,7 +242,7 @@ def test_empty_finish_reasons_finish_nothing() -> None:
 
 @each("wrong", [b"\xff\xfe", b"\xe2\x82", b"\xed\xa0\x80"])
 @each("together", [True, False])
-def test_u17_bytes_that_are_no_text_are_a_bad_event_and_never_sent(wrong: bytes, together: bool) -> None:
+def test_u17_bytes_that_are_not_text_are_a_bad_event_and_never_sent(wrong: bytes, together: bool) -> None:
     bad = event(json.dumps(chunk("@")).encode().replace(b"@", wrong))
     rest = [WHOLE[2], bad, WHOLE[3], DONE]
     out, _, failure = run([*WHOLE[:2], *([b"".join(rest)] if together else rest)])
@@ -260,7 +258,7 @@ def test_u21_an_event_named_error_is_one_whatever_it_holds() -> None:
     assert out == b"".join(WHOLE[:3])
 
 
-def test_u11_an_end_before_a_choice_that_was_asked_for_began_is_a_cut() -> None:
+def test_u11_an_end_before_a_requested_choice_has_begun_is_a_cut() -> None:
     second = [event(chunk("b", index=1)), event(chunk(None, "stop", index=1))]
     for size in range(len(second[0])):
         _, _, failure = run([*WHOLE, second[0][:size]], choices=2)
@@ -269,7 +267,7 @@ def test_u11_an_end_before_a_choice_that_was_asked_for_began_is_a_cut() -> None:
     assert run([*WHOLE, *second], choices=2)[2] is None
 
 
-def test_an_upstream_that_gives_fewer_choices_and_says_that_is_all_is_believed() -> None:
+def test_a_stream_with_fewer_choices_than_requested_is_complete_after_done() -> None:
     assert run([*WHOLE, DONE], choices=2)[2] is None
 
 

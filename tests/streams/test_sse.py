@@ -70,7 +70,7 @@ def test_byte_by_byte_gives_the_events_of_the_format(source: bytes) -> None:
     assert parse([source[at : at + 1] for at in range(len(source))]) == by_the_book(source)
 
 
-def test_a_plain_piece_is_known_to_be_fit_to_go_on_as_it_is() -> None:
+def test_a_plain_piece_can_be_passed_unchanged() -> None:
     parser = EventParser()
     assert parser.cut(b'data: {"a":1}\n\ndata: {"b":') == b'data: {"a":1}\n\n'
     assert parser.split(b'data: {"a":1}\n\n') == [("", b'{"a":1}')]
@@ -79,13 +79,13 @@ def test_a_plain_piece_is_known_to_be_fit_to_go_on_as_it_is() -> None:
 
 
 @each("odd", [b"data: x\r\n\r\n", b"event: a\ndata: x\n\n", b"data:x\n\n", b": hi\n\n", b"data: x\ndata: y\n\n"])
-def test_anything_but_plain_events_is_known_to_need_writing_anew(odd: bytes) -> None:
+def test_anything_but_plain_events_must_be_written_again(odd: bytes) -> None:
     parser = EventParser()
     parser.feed(odd)
     assert not parser.plain
 
 
-def test_what_is_put_back_comes_again_before_what_follows() -> None:
+def test_bytes_that_are_put_back_are_read_again_before_those_that_follow() -> None:
     parser = EventParser()
     whole = parser.cut(b"data: 1\n\ndata: 2\n\ndata: 3")
     parser.unread(whole[9:])
@@ -101,7 +101,7 @@ def test_unicode_separators_are_text() -> None:
     assert parse(["data: a\u2028b\u2029c\u0085d\n\n".encode()]) == [("", "a\u2028b\u2029c\u0085d".encode())]
 
 
-def test_fields_that_clients_choke_on_are_left_out_and_counted() -> None:
+def test_fields_that_break_clients_are_left_out_and_counted() -> None:
     parser = EventParser()
     assert parser.feed(b"id: 1\nretry: 5\ndata: x\n\ndata:\n\ndata: y\n\n") == [("", b"x"), ("", b"y")]
     assert parser.normalised == 3
@@ -147,7 +147,7 @@ def test_an_event_of_many_lines_may_have_as_much_data_as_one_of_one_line(ending:
         EventParser().feed(lines_of(MAX_EVENT_BYTES + 1) + ending)
 
 
-def test_an_event_of_the_largest_size_is_taken_and_a_larger_one_is_not_held() -> None:
+def test_an_event_of_the_largest_size_is_accepted_and_a_larger_one_is_not_held() -> None:
     parser = EventParser()
     assert parser.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 6)) == []
     assert [len(data) for _, data in parser.feed(b"\n\n")] == [MAX_EVENT_BYTES - 6]

@@ -55,5 +55,5 @@ def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], fl
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
-    """Return one sample."""
+    """Return the value of one sample."""
     return samples(metrics)[name, frozenset(labels.items())]

@@ -7,7 +7,7 @@ import struct
 
 
 def jpeg(width: int, height: int, size: int) -> bytes:
-    """Return a JPEG picture with a profile before its header, filled up to `size` bytes."""
+    """Return a JPEG picture with a profile before its header, of at least `size` bytes."""
     profile = b"\xff\xe2" + struct.pack(">H", 3_002) + bytes(3_000)
     head = b"\xff\xd8" + profile + b"\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width) + bytes(10)
     return head + bytes(range(256)) * ((size - len(head)) // 256 + 1)

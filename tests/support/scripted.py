@@ -66,7 +66,7 @@ class ScriptedResponse:
         return b""
 
     def finish(self, on_trailing: Callable[[bytes], bool] | None = None) -> None:
-        """Stop reading."""
+        """Do nothing: there is no connection to release."""
 
     def close(self) -> None:
         """Close the response."""

@@ -21,7 +21,7 @@ class Collector:
         self.headers: list[dict[str, str]] = []
 
         class Handler(BaseHTTPRequestHandler):
-            """Accept exports."""
+            """Accepts exports."""
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))

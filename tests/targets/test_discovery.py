@@ -15,7 +15,7 @@ from tests.targets.test_probes import backend
 
 
 def listing(*names: str) -> Script:
-    """Return the response of a server with these models."""
+    """Return the script of a server with these models."""
     return canned(json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
 
 
@@ -88,7 +88,7 @@ async def test_an_unavailable_server_does_not_delay_the_start_and_has_no_list() 
     assert "there is no earlier list" in reports[0]
 
 
-async def test_a_defect_of_a_plugin_is_reported_and_the_list_is_asked_for_again(
+async def test_a_defect_of_a_plugin_is_reported_and_the_list_is_requested_again(
     up: FaultUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures, reports = [KeyError("secret"), None], list[str]()

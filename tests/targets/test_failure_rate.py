@@ -1,4 +1,4 @@
-"""The failure rate needs enough calls and forgets those before its window."""
+"""The failure rate needs enough calls and ignores those before its window."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ async def test_a_reload_keeps_addresses_of_the_same_host_and_drops_those_of_anot
     await replicas.stop()
 
 
-def test_the_health_of_an_replica_is_dropped_with_its_last_call() -> None:
+def test_the_health_of_a_replica_is_dropped_with_its_last_call() -> None:
     registry = TargetRegistry()
     registry.configure(config().providers)
     kind = target("one").kind

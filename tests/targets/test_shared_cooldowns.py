@@ -35,7 +35,7 @@ LIMITED = Failure("rate_limit", "slow down", 429, retry_after=20.0)
 
 @pytest.fixture
 async def join() -> AsyncIterator[Join]:
-    """Start instances: `join(address, reports)`."""
+    """Return a function that starts an instance and returns its registry: `join(address, reports)`."""
     running: list[SharedCooldowns] = []
 
     async def one(address: RedisAddress, reports: list[str] | None = None) -> TargetRegistry:

@@ -1,4 +1,4 @@
-"""Fleet metrics: the counters of all instances that share a Redis, without losing, doubling or decreasing any."""
+"""Fleet metrics: the counters of all instances that share a Redis, none of which is lost, doubled or decreased."""
 
 from __future__ import annotations
 

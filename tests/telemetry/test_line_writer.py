@@ -31,7 +31,7 @@ class Disk:
 
 @contextmanager
 def disk(room: int) -> Iterator[Disk]:
-    """Replace the system call alone."""
+    """Replace `os.write` by that of a disk with this much room."""
     found = Disk(room)
     with mock.patch("os.write", found.write):
         yield found

@@ -39,7 +39,7 @@ async def all_idle(transport: NativeTransport) -> None:
 
 
 def held_until(release: asyncio.Event, order: list[bytes]) -> Script:
-    """Record requests as they arrive and respond once released."""
+    """Return a script that records requests as they arrive and responds once it is released."""
 
     async def script(exchange: Exchange) -> None:
         order.append(exchange.request.body)

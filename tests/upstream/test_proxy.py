@@ -49,7 +49,7 @@ def test_the_proxy_is_read_from_the_environment_only_on_request(url: str, enviro
 
 @contextlib.asynccontextmanager
 async def relaying(greet: str) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Run a proxy that tunnels every request. Yield its port and the data that it read in clear text. `greet`: connect or socks5."""
+    """Run a proxy that tunnels every request. Yield its port and the data that it read in clear text. `greet` is connect or socks5."""
     received: list[bytes] = []
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []

@@ -12,7 +12,7 @@ from tests.support.each import each
 
 
 def parse(data: bytes, method: str = "POST") -> tuple[ResponseParser, NativeResponse]:
-    """Parse the bytes of one response."""
+    """Return the parser and the response after the bytes of one response."""
     parser, response = ResponseParser(), NativeResponse(method, Deadlines(), 0.0)
     parser._begin_response()
     parser._exchange = response

@@ -1,4 +1,4 @@
-"""Upstream faults of the fault catalogue, as handled by a transport. Each test is named by its row."""
+"""Upstream faults as each transport handles them."""
 
 from __future__ import annotations
 

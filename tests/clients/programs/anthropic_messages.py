@@ -20,12 +20,12 @@ result = {}
 
 
 def ask(text, **more):
-    """Make one call."""
+    """Return the arguments of a call."""
     return {"model": "chat", "max_tokens": 100, "messages": [{"role": "user", "content": text}], **more}
 
 
 def failure(call):
-    """Return the class, the type and the request id of an error."""
+    """Return the class and type of an error, and whether it has a request id, or None if the call succeeds."""
     try:
         call()
     except anthropic.APIStatusError as error:

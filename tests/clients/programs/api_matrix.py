@@ -29,7 +29,7 @@ cohere_client = cohere.ClientV2(base_url=ORIGIN, api_key=KEY, timeout=120)
 
 
 class Chat:
-    """Chat completions."""
+    """Makes calls over chat completions."""
 
     errors = openai
     tools = MappingProxyType(
@@ -65,7 +65,7 @@ class Chat:
 
 
 class Responses(Chat):
-    """The Responses API."""
+    """Makes calls over the Responses API."""
 
     tools = MappingProxyType(
         {"tools": [{"type": "function", **TOOL, "parameters": SCHEMA, "strict": True}], "tool_choice": "required"}
@@ -97,7 +97,7 @@ class Responses(Chat):
 
 
 class Messages(Chat):
-    """Anthropic's Messages API."""
+    """Makes calls over Anthropic's Messages API."""
 
     errors = anthropic
     tools = MappingProxyType({"tools": [{**TOOL, "input_schema": SCHEMA}], "tool_choice": {"type": "any"}})
@@ -130,7 +130,7 @@ class Messages(Chat):
 
 
 class Cohere(Chat):
-    """Cohere's chat API."""
+    """Makes calls over Cohere's chat API."""
 
     errors = cohere
     tools = MappingProxyType({"tools": Chat.tools["tools"], "tool_choice": "REQUIRED"})

@@ -34,7 +34,7 @@ def message_of(events):
 
 
 def response_of(events):
-    """Return the response that the openai package assembles, whose items come from the deltas alone."""
+    """Return the response that the openai package assembles. Check that each text is the sum of its deltas."""
     state = ResponseStreamState(input_tools=omit, text_format=omit)
     said = {}
     for event in events:

@@ -18,7 +18,7 @@ def says(text: Any, **more: Any) -> Any:
 
 
 def failure(**call: Any) -> list[Any]:
-    """Return the class, the status and the body's fields of the error of a call."""
+    """Return the class, the status and the body's fields of the error of a call, or the finish reason if it succeeds."""
     key = call.pop("key", os.environ["API_KEY"])
     try:
         answer = cohere.ClientV2(api_key=key, base_url=ORIGIN).chat(**call, request_options={"max_retries": 0})

@@ -23,7 +23,7 @@ PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\
 WAVE_FORMAT = struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + WAVE_FORMAT + b"data\x00\x00\x00\x00"
 FILES = {"png": PNG, "pdf": PDF, "wav": WAV}
-THOUGHT_TOKENS, CACHED_TOKENS, WRITTEN_TOKENS = 4, 4, 2  # what the upstream reports
+THOUGHT_TOKENS, CACHED_TOKENS, WRITTEN_TOKENS = 4, 4, 2  # reported by the upstream
 DETAILS = ["reasoning_output", "cache_read_input"]
 
 

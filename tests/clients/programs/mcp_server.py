@@ -40,7 +40,7 @@ def note() -> str:
 
 
 class Guarded:
-    """Rejects every request without the server's own credential, and those with another one."""
+    """Rejects every request that does not have exactly one credential, the server's own."""
 
     def __init__(self, app):
         self.app = app

@@ -27,7 +27,7 @@ def summary(response):
 
 
 def refusal(client):
-    """Return the error for a hosted tool without a native target."""
+    """Return the parameter that is named in the error for a hosted tool without a native target."""
     try:
         client.responses.create(model="chat", input="search", tools=[SEARCH])
     except openai.BadRequestError as error:

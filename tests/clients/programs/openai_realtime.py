@@ -13,7 +13,7 @@ BIG = "x" * 500_000
 
 
 def receive(connection, kind):
-    """Return the texts until an event of a kind."""
+    """Return the texts up to an event of a kind, and this event."""
     texts = []
     for event in connection:
         if event.type == "response.output_text.delta":
@@ -40,7 +40,7 @@ def sync_client():
 
 
 async def async_client():
-    """Ask once."""
+    """Send one request and return the text of its response."""
     client = openai.AsyncOpenAI(max_retries=0)
     texts = []
     async with client.realtime.connect(model=MODEL) as connection:
@@ -54,7 +54,7 @@ async def async_client():
 
 
 async def plain_client():
-    """Ping the other end, and return the codes with which it closes."""
+    """Ping the gateway, request a close, and connect with a wrong key. Return the results of all three."""
     url = os.environ["OPENAI_BASE_URL"].replace("http", "ws", 1) + "/realtime?model=" + MODEL
     headers = {"authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}
     async with connect(url, additional_headers=headers, compression="deflate", proxy=None) as socket:

@@ -135,7 +135,7 @@ def image(client):
 
 
 async def abort():
-    """Close a stream after its first text. Return the number of events that were read."""
+    """Close a stream after its first text. Return the number of events that were read and the text of the next call."""
     async with openai.AsyncOpenAI(**ADDRESS) as client:
         stream = await client.responses.create(model="m", input="endless", stream=True)
         count = 0

@@ -14,7 +14,7 @@ ORIGIN, KEY, MODEL, PACKAGE = (os.environ[name] for name in ("ORIGIN", "API_KEY"
 HI = [{"role": "user", "content": "Hi"}]
 TOOL_QUESTION = [{"role": "user", "content": "use the tool"}]
 WITHOUT_MODELS = ("fireworks",)
-"""Packages whose list is that of an account, at a path of its own."""
+"""Packages that list only the models of one account, at another path."""
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "The weather.", "parameters": SCHEMA}}
 
@@ -40,7 +40,7 @@ def with_openai(client: Any, errors: Any, model: str = MODEL, unknown: Any = Non
 
 
 def with_package(name: str, client_class: str, under: str) -> dict[str, Any]:
-    """Call a package that has OpenAI's form."""
+    """Call a package whose client has the form of OpenAI's."""
     package = importlib.import_module(name)
     return with_openai(getattr(package, client_class)(base_url=ORIGIN + under, api_key=KEY, max_retries=0), package)
 

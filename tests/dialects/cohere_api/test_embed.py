@@ -60,7 +60,7 @@ def test_requests_are_translated(more: dict[str, Any], expected: dict[str, Any])
         *(({"embedding_types": ["float", kind]}, "embedding_types") for kind in TYPES if kind not in ("float", "base64")),
     ],
 )
-def test_what_only_cohere_can_do_is_named(more: dict[str, Any], param: str) -> None:
+def test_parameter_that_only_cohere_supports_is_named(more: dict[str, Any], param: str) -> None:
     refusal = translate_request(source(**more)).refusal
     assert refusal is not None
     assert (refusal.param, "passthrough" in refusal.message, param in refusal.message) == (param, True, True)
@@ -121,7 +121,7 @@ def test_the_default_of_truncate_is_cohere_s() -> None:
 
 
 @each("kind", ["openai", "vllm", "openai-compatible", "mistral"])
-def test_fields_of_cohere_alone_are_told_elsewhere(kind: str) -> None:
+def test_fields_of_cohere_alone_are_reported_at_other_providers(kind: str) -> None:
     own = {"truncate": "END", "max_tokens": 5, "priority": 3}
     for given, lossy in (({}, True), ({"input_type": None, "truncate": "NONE", "priority": 0}, False)):
         translator = EmbedTranslator()

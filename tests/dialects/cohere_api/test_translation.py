@@ -31,7 +31,7 @@ COHERE_USAGE = {"billed_units": COUNTS, "tokens": COUNTS, "cached_tokens": 8}
 
 
 def translated(**body: Any) -> dict[str, Any]:
-    """Return the chat completion of a request."""
+    """Return the chat completion that a request becomes."""
     result: dict[str, Any] = json.loads(translate_request(json.dumps({"model": "m", "messages": HI, **body}).encode())[0])
     return result
 
@@ -189,7 +189,7 @@ def test_streamed_text_has_the_log_probabilities_of_all_its_tokens() -> None:
     assert b'"logprobs":{"text":"Hi.","token_ids":[],"logprobs":[-0.5,-1.5]}' in events
 
 
-def test_answer_that_ended_at_a_stop_string_says_so() -> None:
+def test_answer_that_ended_at_a_stop_string_has_that_finish_reason() -> None:
     whole = answer({"content": "A"}, "stop")
     whole["choices"][0]["stop_sequence"] = "END"
     assert json.loads(translate_answer(json.dumps(whole).encode(), ("END",)))["finish_reason"] == "STOP_SEQUENCE"
@@ -208,7 +208,7 @@ def stream(*deltas: dict[str, Any], finish: str = "stop") -> list[bytes]:
 
 
 def read(events: list[bytes], random: Random | None = None) -> dict[str, Any]:
-    """Translate a stream whose events arrive together in random groups, or all at once."""
+    """Return the answer of a translated stream whose events arrive in random groups, or all at once."""
     translator, out, at = CohereStream(("END",)), b"", 0
     while at < len(events):
         size = random.randint(1, 4) if random is not None else len(events)

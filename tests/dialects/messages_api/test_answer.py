@@ -112,7 +112,7 @@ def test_cited_ranges_become_blocks() -> None:
     assert blocks[1]["citations"][0]["cited_text"] == "23"
 
 
-def test_what_anthropic_answers_comes_back_as_it_was() -> None:
+def test_answer_of_anthropic_comes_back_unchanged() -> None:
     citation = {"type": "char_location", "cited_text": "x", "document_index": 0, "document_title": "D", "start_char_index": 0}
     content = [
         SIGNED,

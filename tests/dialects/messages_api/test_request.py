@@ -31,7 +31,7 @@ def text(value: str = "hello", **more: Any) -> dict[str, Any]:
 
 
 def accept(translated: Translated) -> Translated:
-    """Raise the refusal of a request that a chat completion cannot express."""
+    """Return a translation, or raise the refusal of a request that a chat completion cannot express."""
     if translated.refusal is not None:
         raise translated.refusal
     return translated
@@ -46,7 +46,7 @@ def translated(*turns: dict[str, Any], strict: bool = False, **more: Any) -> Tra
 
 
 def chat(*turns: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the chat completion of a request that loses nothing."""
+    """Return the chat completion that a request becomes. Nothing may be lost."""
     result = translated(*turns, strict=True, **more)
     body: dict[str, Any] = json.loads(result.body)
     return body
@@ -355,7 +355,7 @@ def test_names_are_those_of_the_caller(name: str, expected: str) -> None:
     assert callers_name(name, origins) == expected
 
 
-def test_a_conversation_knows_where_its_messages_come_from() -> None:
+def test_a_conversation_records_where_its_messages_come_from() -> None:
     conversation = Conversation(Changes(strict=True))
     turns = [user("a"), assistant(text("b"), USE), user([RESULT, text("c")])]
     for index, turn in enumerate(turns):

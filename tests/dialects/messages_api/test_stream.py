@@ -46,7 +46,7 @@ def translate(*pieces: bytes, stops: tuple[str, ...] = ()) -> bytes:
 
 
 def message(*deltas: dict[str, Any], finish: str = "stop", stops: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
-    """Return the message for a chat stream of these deltas, whether each event comes alone or all come together."""
+    """Return the message for a chat stream of these deltas. It must be the same if the events come one by one or all together."""
     chunks = [chunk(delta) for delta in deltas]
     listed = events(*chunks, chunk({}, finish, **more), chunk({}) | {"choices": [], "usage": USAGE})
     alone, together = translate(*listed, stops=stops), translate(b"".join(listed), stops=stops)

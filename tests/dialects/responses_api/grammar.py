@@ -1,4 +1,4 @@
-"""The grammar of the events of a response, checked as a strict client would, and short requests."""
+"""Checks the grammar of a response's events as a strict client does, and makes short requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELTAS = {
 
 
 def to_chat(body: dict[str, Any], *, strict: bool = False) -> dict[str, Any]:
-    """Return the chat completion of a request with a model and an input."""
+    """Return the chat completion that a request becomes. The request has a model and an input."""
     source = json.dumps({"model": "m", "input": "Hi", **body}).encode()
     made = ResponsesTranslator()
     chat: dict[str, Any] = json.loads(made.request(source, strict=strict))
@@ -68,7 +68,7 @@ def parse(stream: bytes) -> list[dict[str, Any]]:
 
 
 def assemble(stream: bytes, *, typed: bool = True) -> dict[str, Any]:
-    """Check the grammar of a stream. Return the response that its deltas add up to."""
+    """Check the grammar of a stream, and that its deltas add up to the final response. Return this response."""
     events = parse(stream)
     if typed:
         for event in events:

@@ -159,7 +159,7 @@ def test_phase_of_a_message_is_reported() -> None:
     assert [each.param for each in made.adjustments] == ["input[0].phase"]
 
 
-def test_every_message_and_call_knows_its_place() -> None:
+def test_every_message_and_call_has_its_place() -> None:
     conversation = Conversation(Changes(strict=False))
     conversation.add_instructions(Raw(b'"x"'))
     conversation.add_input(Raw(encode([USER, THOUGHT, SAID, CALL, {**CALL, "call_id": "c2"}, OUTPUT])))

@@ -16,7 +16,7 @@ THOUGHT = [{"type": "reasoning_text", "text": "t"}]
 
 
 def translated(item: dict[str, Any], *, strict: bool = False) -> ResponsesTranslator:
-    """Translate a request with this item."""
+    """Return the translator of a request with this item."""
     translator = ResponsesTranslator()
     source = {"model": "m", "input": [item, {"role": "user", "content": "Hi"}]}
     translator.request(json.dumps(source).encode(), strict=strict)
@@ -63,7 +63,7 @@ def test_fields_without_effect_are_not_reported(item: dict[str, Any]) -> None:
     assert changes(item, strict=True) == []
 
 
-def test_what_has_no_effect_beside_other_fields_is_reported() -> None:
+def test_fields_without_effect_beside_others_are_reported() -> None:
     reasoning = {"type": "reasoning", "summary": SUMMARY, "content": THOUGHT}
     assert changes(reasoning, strict=True) == [("input[0].summary", "drop")]
     part = {"type": "output_text", "text": "a", "logprobs": [{"token": "a", "logprob": -1}]}

@@ -59,7 +59,7 @@ def test_a_failure_ends_the_stream_after_what_was_sent(places: list[int], sent: 
     assert "Boom" in failure_of(relay, last).message
 
 
-def test_only_the_beginning_is_no_answer() -> None:
+def test_stream_with_only_its_beginning_is_a_failure() -> None:
     relay = NativeRelay(ResponseReader())
     assert relay.feed(b"".join(fake.EVENTS[:2])) == b""
     with pytest.raises(StreamFailure) as failed:

@@ -127,7 +127,7 @@ def test_every_includable_value_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("source", [b"", b"[]", b"{", b'"x"', b'{"a":1,}', b"\xff"])
-def test_body_that_is_no_object_is_left_to_the_common_check(source: bytes) -> None:
+def test_body_that_is_not_an_object_is_left_to_the_common_check(source: bytes) -> None:
     assert RequestReader(strict=False).read(source) == source
 
 

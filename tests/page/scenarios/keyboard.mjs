@@ -1,7 +1,7 @@
-// The page with the keyboard alone, and the page's weight and first paint.
+// The page used with the keyboard alone, and the size and the first paint of the page.
 import { check, run, until } from "./browser.mjs";
 
-/** The name of the focused element, as far as this test needs it. */
+/** Return the tag and the name of the focused element. */
 const focused = (page) => page.evaluate(() => {
   const element = document.activeElement;
   const label = element.getAttribute("aria-label") ?? element.labels?.[0]?.textContent ?? element.textContent;

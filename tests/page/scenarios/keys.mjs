@@ -102,7 +102,7 @@ async function errors({ page, problems }) {
   problems.splice(problems.findIndex((problem) => problem.includes("400")), 1);
 }
 
-/** The content of the call, which its key captures, is shown and explained. */
+/** Check that the content of a call whose key captures it is shown and explained. */
 async function content({ page, context, accessible }) {
   await page.getByRole("region", { name: "Answer of broken" }).getByRole("link", { name: "This call in the record" }).click();
   const shown = page.getByRole("region", { name: "Content" });
@@ -136,7 +136,7 @@ async function reload({ page, args, accessible }) {
   writeFileSync(args.config, file);
 }
 
-/** An address that was cut and a damaged draft do not leave the page empty. */
+/** Check that the page is not empty after an address that was cut or a damaged draft. */
 async function damage({ page, args, problems }) {
   await page.goto(`${args.url}/#/calls/%`);
   await page.reload();

@@ -33,7 +33,7 @@ async function explain({ page, accessible, picture }) {
 const PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 const TOOL = '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]';
 
-/** Images and tools are written as each API has them. */
+/** Check that images and tools are written in the form of each API. */
 async function attach({ page }) {
   await page.getByLabel("Add an image to message 1").setInputFiles({ name: "dot.png", mimeType: "image/png", buffer: Buffer.from(PICTURE, "base64") });
   await page.getByText("Tools", { exact: true }).click();
@@ -103,7 +103,7 @@ async function programs({ page, accessible }) {
   return { command, python, node };
 }
 
-/** What the page reads from the events and answers of each API. */
+/** Check the content that the page reads from the events and answers of each API. */
 async function reads({ page }) {
   const found = await page.evaluate(async () => {
     const [{ read }, { bodyOf, draftOf, likeliest }] = await Promise.all([import("/page/streams.js"), import("/page/playground.js")]);
@@ -129,7 +129,7 @@ async function reads({ page }) {
   check(found.tokens === "a7b", `the likeliest token first: ${found.tokens}`);
 }
 
-/** A model is never compared with itself. */
+/** Check that a model is never compared with itself. */
 async function swap({ page }) {
   await page.getByRole("combobox", { name: "Model", exact: true }).selectOption("local");
   check((await page.getByRole("combobox", { name: "Compare with" }).inputValue()) === "", "no second model after it became the first");

@@ -43,7 +43,7 @@ def test_a_broken_header_is_no_error(head: bytes, rest: bytes) -> None:
 
 
 def test_large_segments_before_the_frame_header_are_skipped() -> None:
-    """A thumbnail or a colour profile of 64 KB in each of several segments."""
+    """Each of several segments has 64 KB of a thumbnail or a colour profile."""
     segments = b"".join(b"\xff\xe2" + struct.pack(">H", 65_535) + b"\xff" * 65_533 for _ in range(5))
     assert size_of(b"\xff\xd8" + segments + b"\xff\xff\xc2\0\x11\x08" + struct.pack(">HH", 3024, 4032)) == (4032, 3024)
 
