@@ -78,7 +78,10 @@ def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) ->
 
 
 def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:
-    """Return the probabilities that an answer of one token lists. Other entries of the vocabulary are returned as `unknown`."""
+    """Return the JSON of the probabilities that an answer of one token lists, and a note on their source.
+
+    Entries of the vocabulary that the answer does not list are returned as `unknown`. Raise StreamFailure if it lists no probabilities.
+    """
     try:
         listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = {one["token"]: math.exp(one["logprob"]) for one in listed}

@@ -138,7 +138,7 @@ def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
 def cut_answer(
     answer: bytes, stops: Sequence[str], *, keep: bool, names_stop: bool = False
 ) -> tuple[bytes, str | None]:
-    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found.
+    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found or reported, or None.
 
     `names_stop` adds to each choice, as `stop_sequence`, the stop string that ended it.
     """

@@ -1,4 +1,4 @@
-"""Rejects requests from web pages on a listener that requires no key.
+"""Rejects requests from web pages of other sites on a listener that requires no key.
 
 Any page can make its visitor's browser send requests to a port on the visitor's machine. A page whose host name resolves
 to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still contain that name. Therefore only

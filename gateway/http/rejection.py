@@ -24,7 +24,9 @@ CHUNKS_TOO_LARGE: Problem = (
     f"Chunk sizes, chunk extensions or trailers exceed {MAX_HEAD_BYTES >> 10} KiB, or chunks are too small.",
 )
 INVALID_HOST: Problem = (400, "invalid_host", "Exactly one valid Host header is required.")
-UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "WebSocket is not supported. Use HTTP/1.1.")
+UPGRADE_UNSUPPORTED: Problem = (
+    426, "upgrade_not_supported", "WebSocket is not supported here, or the handshake is incomplete. Use HTTP/1.1.",
+)  # fmt: skip
 
 
 class RejectedRequestError(Exception):

@@ -106,7 +106,7 @@ def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return the token of the Authorization header, or None."""
+    """Return the bearer token of the Authorization header, or None."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")

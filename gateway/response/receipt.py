@@ -59,7 +59,7 @@ def _bare(value: Any) -> str | None:
 
 
 def receipt_of(call: Call) -> dict[str, Any]:
-    """Return the receipt as it appears under `gateway` in an answer, a last chunk or an explanation."""
+    """Return the receipt as it appears under `gateway` in an answer, or in a last chunk or event."""
     attempt = call.final_attempt
     usage = attempt.usage if attempt is not None else None
     receipt: dict[str, Any] = {
