@@ -1,4 +1,5 @@
-"""Stop strings with the same meaning on every provider: the text ends before the stop string, in answers and in streams.
+"""Stop strings with the same meaning on every provider: the text ends before the stop string, or after it if the
+caller requests that, in answers and in streams.
 
 Providers differ: Fireworks documents that the stop string stays in the text, while OpenAI removes it. Therefore the
 text of a call with stop strings is searched here. A stream holds back only text that could still become a stop

@@ -34,7 +34,7 @@ class HookedEvents:
         self._run = run
         self._pieces = pieces
         self.started = not holds_start
-        """Whether events are no longer held, because a text or an event that is not a preamble is sent."""
+        """Whether events are no longer held: always if `holds_start` is False, else from the first text or event of substance."""
         self._pending = b""
         self._before: list[bytes] = []
         self._last: dict[str, tuple[Event, Slot, str]] = {}

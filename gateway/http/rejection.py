@@ -16,7 +16,7 @@ INVALID_HTTP: Problem = (400, "invalid_http", "The request is not valid HTTP.")
 INVALID_ENCODING: Problem = (400, "invalid_http", "The only supported Transfer-Encoding is chunked.")
 HEAD_TIMEOUT: Problem = (408, "request_timeout", "The request headers did not arrive in time.")
 HEAD_TOO_LARGE: Problem = (
-    431, "headers_too_large", f"Request headers exceed {MAX_HEAD_BYTES >> 10} KiB or {MAX_HEADERS} fields.",
+    431, "headers_too_large", f"The URL or the headers exceed {MAX_HEAD_BYTES >> 10} KiB, or there are more than {MAX_HEADERS} headers.",
 )  # fmt: skip
 CHUNKS_TOO_LARGE: Problem = (
     431,

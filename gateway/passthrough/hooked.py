@@ -24,7 +24,7 @@ _REFRAMED = frozenset({b"content-length", b"transfer-encoding", b"etag", b"conte
 
 
 class AnswerFilter(Protocol):
-    """Passes the pieces of one answer on."""
+    """Passes the pieces of one answer through the hooks."""
 
     @property
     def is_whole(self) -> bool:

@@ -55,7 +55,7 @@ class WebSocketCaller(PassthroughCaller):
 
     @property
     def write_stall(self) -> float:
-        """Maximum seconds in which a side accepts no data."""
+        """Maximum seconds for which a side accepts no data."""
         return self._deadlines.write_stall
 
     def sweep(self, now: float) -> None:
