@@ -103,7 +103,7 @@ def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = Fa
 
 
 def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
-    """Request JSON in the leading system message, or in a new one."""
+    """Request JSON in the leading system message, or in a new one. Return the adjustment."""
     messages = body.get("messages")
     first = messages[0] if messages else {}
     if first.get("role") in ("system", "developer") and type(first.get("content")) is str:

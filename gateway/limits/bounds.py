@@ -128,6 +128,6 @@ def _media_bound(message: Any, index: int, rules: Collection[MediaRules]) -> int
 
 
 def set_output_cap(body: Body, cap: int, name: str = "max_tokens") -> Adjustment:
-    """Set the reserved output cap in a request without a cap. `name` is the name of the cap's field."""
+    """Set the reserved output cap in a request without a cap. Return the adjustment. `name` is the name of the cap's field."""
     body.set(name, cap)
     return Adjustment(name, "set_default", to=cap, why="a strict limit has reserved this many output tokens")

@@ -77,7 +77,7 @@ async def _send_answer(exchange: UpstreamExchange, answer: ReadAnswer, response:
 
 
 async def _fetch_part(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Response]:
-    """Return one answer of a chain, marked if a stop string ended it."""
+    """Return one answer of a chain, marked if a stop string ended it, and its response head."""
     exchange.stop_found = None
     answer, response = await json_response.fetch_answer(exchange, body)
     if exchange.stop_found is not None:
