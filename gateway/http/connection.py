@@ -8,7 +8,7 @@ errors in plain text.
     too large     more than 16 KiB or 100 headers, in heads or trailers;           431
                   chunk extensions or very small chunks of that size
     malformed     no valid Host header, an encoding besides chunked,               400, 426
-                  a WebSocket handshake that is incomplete or not
+                  a WebSocket handshake that is invalid or not
                   allowed, a parser error
     not local     on a listener without keys: see gateway.http.page_guard          403
 

@@ -25,7 +25,7 @@ CHUNKS_TOO_LARGE: Problem = (
 )
 INVALID_HOST: Problem = (400, "invalid_host", "Exactly one valid Host header is required.")
 UPGRADE_UNSUPPORTED: Problem = (
-    426, "upgrade_not_supported", "WebSocket is not supported here, or the handshake is incomplete. Use HTTP/1.1.",
+    426, "upgrade_not_supported", "WebSocket is not supported here, or the handshake is not valid. Use HTTP/1.1.",
 )  # fmt: skip
 
 
