@@ -1,1 +1,1 @@
-"""Emulation of features that a provider lacks: stop strings, JSON mode, several choices, token probabilities."""
+"""Emulation of features that a provider lacks, such as stop strings, JSON mode, several choices and token probabilities."""

@@ -44,7 +44,7 @@ def adapt_body(
         operation, notes = "chat", completions.to_chat(body, target, strict=strict)
     if operation not in target.kind.operations:
         offering = ", ".join(name for name in providers.types() if operation in providers.get(name).operations)
-        raise Refusal(f"{target.name} does not offer {operation}. These types do: {offering}.", None, "unsupported_operation")
+        raise Refusal(f"{target.name} does not offer {operation}. These provider types do: {offering}.", None, "unsupported_operation")
     options = Options(strict, stream, operation)
     functions = functions_of(body) if operation == "chat" else []
     body, adjustments, validator = json_mode.adapt(body, target, options, may_repair=may_repair)

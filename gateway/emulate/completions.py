@@ -11,7 +11,10 @@ from providers.rules.completions import DEFAULT_MAX_TOKENS, LEGACY
 
 
 def to_chat(body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-    """Convert a completion to a chat in place. Raise Refusal for a parameter that a chat cannot express."""
+    """Convert a completion to a chat in place, and return the adjustments.
+
+    Raise Refusal in strict mode, and for a parameter that a chat cannot express.
+    """
     prompt = body.pop("prompt")
     if type(prompt) is list and len(prompt) == 1 and type(prompt[0]) is str:
         prompt = prompt[0]

@@ -48,7 +48,7 @@ class InputReader:
         return _unescaped(piece)
 
     def finish(self) -> str:
-        """Return the rest at the end of the arguments: an incomplete escape sequence, or arguments of another form."""
+        """Return the rest at the end of the arguments: an incomplete escape sequence, or the input in arguments of another form."""
         rest, self._raw = self._raw, ""
         if self._is_over:
             return ""

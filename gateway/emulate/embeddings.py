@@ -47,9 +47,10 @@ def _index(vector: _Vector) -> int:
 
 
 def merge_answers(answers: Sequence[bytes], counts: Sequence[int], encoding: str) -> bytes:
-    """Return the vectors of all answers in order, with their usage added up. Raise ValueError for an invalid answer.
+    """Return one answer with the vectors of all answers in order, and with their total usage if each answer reports its usage.
 
-    `counts` has the number of inputs of each answer. A single answer that needs no change keeps its bytes.
+    `counts` has the number of inputs of each answer. A single answer that needs no change keeps its bytes. Raise ValueError for an
+    invalid answer.
     """
     if len(answers) == 1:
         return _single(answers[0], counts[0], encoding)

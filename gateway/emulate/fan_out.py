@@ -1,7 +1,7 @@
 """`n` choices from a provider that returns one choice: several parallel upstream requests, whose answers are merged.
 
 A failure of one request ends all requests. Before the first byte, the attempt fails; later, the failure becomes an error
-event. Prompt tokens are added up, because each request bills them.
+event. Prompt tokens are added up, because the provider bills them for each request.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Pump = Callable[[int, Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 
 async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]]:
-    """Yield the pieces of `count` streams as they arrive, once each stream has yielded its first piece.
+    """Yield each piece of `count` streams, with the number of its stream, as it arrives. Begin once each stream has a first piece.
 
     `pump(index, put)` reads one stream to its end. A failure of one stream ends all streams and is raised here. Closing the
     iterator also ends all streams.

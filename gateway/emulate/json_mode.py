@@ -1,7 +1,7 @@
 """JSON mode with the same meaning on every provider: requested by an instruction if necessary, and validated.
 
-instructed   the provider's rules dropped or downgraded response_format: a system message requests JSON, the answer is validated
-cut          512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
+instructed   the provider's rules dropped or downgraded response_format: a system message requests JSON, and the answer is validated
+cut          more than 512 blank characters in a row end an answer (models in JSON mode may write white space until the limit)
 flagged      JSON that the output limit cut off, or an invalid answer, is returned as it is, with a warning
 unfenced     the code fence around the answer to an instructed request is removed
 repaired     with `json_repair: true`, one more request names the error; streams are not repaired, because they have already been sent
@@ -38,7 +38,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JsonFormat(msgspec.Struct, frozen=True, dict=True):
-    """The JSON that the caller requests: any object, or one that matches a schema."""
+    """The JSON that the caller requests: any object, or a value that matches a schema."""
 
     schema: Any = None
 
@@ -60,7 +60,7 @@ class JsonFormat(msgspec.Struct, frozen=True, dict=True):
         return compiled
 
     def instruction(self) -> str:
-        """Return the instruction for a model without a JSON mode."""
+        """Return the instruction that requests the JSON from a model."""
         start = "Answer with one valid JSON object and nothing else: no explanation, no code fence."
         if self.schema is None:
             return start
@@ -103,7 +103,7 @@ def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = Fa
 
 
 def _instruct(body: Body, asked: JsonFormat) -> Adjustment:
-    """Request JSON in the leading system message, or in a new one."""
+    """Request JSON in the leading system message, or in a new one. Return the adjustment."""
     messages = body.get("messages")
     first = messages[0] if messages else {}
     if first.get("role") in ("system", "developer") and type(first.get("content")) is str:
@@ -131,7 +131,7 @@ class JsonValidator:
     def __init__(
         self, format: JsonFormat, original: Body, *, is_checked: bool, may_repair: bool, removes_fence: bool = False
     ) -> None:
-        """`original` is the body before the provider's rules. If `is_checked` is False, the provider enforces the format."""
+        """`original` is the body before the provider's rules. If `is_checked` is False, answers are not compared with the format."""
         self.format = format
         self.removes_fence = removes_fence
         self.may_repair = may_repair
@@ -224,7 +224,7 @@ class _ChoiceText:
 
 
 class JsonStream(ChunkFilter):
-    """A stream decoder that validates JSON mode, after `inner` (if any) has converted the events to OpenAI chunks."""
+    """A stream decoder that validates an answer in JSON mode, after `inner` (if any) has converted the events to OpenAI chunks."""
 
     def __init__(self, inner: StreamDecoder | None, watch: JsonValidator, choices: int) -> None:
         super().__init__(inner)

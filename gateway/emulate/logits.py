@@ -34,7 +34,7 @@ class LogitsRequest(msgspec.Struct, frozen=True):
 
 
 def read_request(body: Body) -> LogitsRequest:
-    """Read and check `top_k` and `filter_vocabulary`."""
+    """Return `top_k` and `filter_vocabulary`. Raise BadRequest if one of them is invalid or if the answer is to be streamed."""
     top_k, vocabulary = body.get("top_k"), body.get("filter_vocabulary")
     if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= MAX_TOP_K):
         raise refuse("top_k", f"'top_k' must be an integer from 1 to {MAX_TOP_K}.")
@@ -62,7 +62,7 @@ def to_chat(body: Body, asked: LogitsRequest) -> Body:
 
 
 def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) -> list[Adjustment]:
-    """Apply the provider's rules. Raise Refusal if the rules drop the probabilities.
+    """Apply the provider's rules, and return the adjustments. Raise Refusal if the rules drop the probabilities.
 
     In strict mode, also raise Refusal if the caller requests more alternatives than can be listed.
     """
@@ -78,7 +78,10 @@ def adapt(chat: Body, asked: LogitsRequest, target: Target, options: Options) ->
 
 
 def from_chat(answer: bytes, asked: LogitsRequest) -> tuple[bytes, list[Adjustment]]:
-    """Return the probabilities that an answer of one token lists. Other entries of the vocabulary are returned as `unknown`."""
+    """Return the JSON of the probabilities that an answer of one token lists, and a note on their source.
+
+    Entries of the vocabulary that the answer does not list are returned as `unknown`. Raise StreamFailure if it lists no probabilities.
+    """
     try:
         listed = _decode(answer)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         found = {one["token"]: math.exp(one["logprob"]) for one in listed}

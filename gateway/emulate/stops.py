@@ -1,4 +1,5 @@
-"""Stop strings with the same meaning on every provider: the text ends before the stop string, in answers and in streams.
+"""Stop strings with the same meaning on every provider: the text ends before the stop string, or after it if the
+caller requests that, in answers and in streams.
 
 Providers differ: Fireworks documents that the stop string stays in the text, while OpenAI removes it. Therefore the
 text of a call with stop strings is searched here. A stream holds back only text that could still become a stop
@@ -138,7 +139,7 @@ def reported_stop(choice: dict[str, Any], stops: Sequence[str]) -> str | None:
 def cut_answer(
     answer: bytes, stops: Sequence[str], *, keep: bool, names_stop: bool = False
 ) -> tuple[bytes, str | None]:
-    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found.
+    """End the texts of a JSON answer at their stop strings. Return the answer and the first stop string found or reported, or None.
 
     `names_stop` adds to each choice, as `stop_sequence`, the stop string that ended it.
     """

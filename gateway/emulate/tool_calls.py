@@ -64,7 +64,10 @@ class ToolCalls(msgspec.Struct, frozen=True):
         schema = self.schemas.get(name)
         if schema is None:
             return None
-        problem = "they are cut off by the output limit" if finish == "length" else schema.problem or _problem(schema, arguments)
+        if schema.problem is not None:
+            why = f"the arguments of a call of '{name[:64]}' are not checked, because its schema is not valid: {schema.problem}"
+            return _warn("tools", why)
+        problem = "they are cut off by the output limit" if finish == "length" else _problem(schema, arguments)
         return None if problem is None else _warn("tools", f"the arguments of a call of '{name[:64]}' do not match its schema: {problem}")
 
     def _checked(self, calls: list[dict[str, Any]], finish: str | None) -> list[Adjustment]:
@@ -169,7 +172,7 @@ class ToolCallStream(ChunkFilter):
         return bool(pieces) or bool(finish)
 
     def _piece(self, state: _Choice, piece: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the piece of a call for the caller."""
+        """Return the piece of a call for the caller, as a list that is empty if there is nothing to send."""
         index, function = piece.get("index", 0), piece.get("function") or {}
         call = state.calls.get(index)
         if call is None:

@@ -46,7 +46,7 @@ def plan_path(rules: Rules | None, path: str) -> dict[str, Any] | None:
 def _undeclared(path: str) -> NotFound:
     """Return the error for a path that no pattern covers."""
     if is_plain(path) and own_path_in(path) is not None:
-        return NotFound(f"The gateway serves {path} itself: name the model instead of the path, such as lockgate route MODEL.")
+        return NotFound(f"The gateway serves {path} itself: name the model instead of the path, as in lockgate route MODEL.")
     example = example_entry(path)
     advice = "No pattern can cover it." if example is None else f"To pass it to a provider, declare it: passthrough: {{ {example} }}."
     return NotFound(f"No pattern of passthrough covers {path}. {advice}")

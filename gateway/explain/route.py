@@ -40,7 +40,7 @@ POLICIES = {
 UNMEASURED = {
     "latency": " (a dry run has no measurements, so it draws by weight alone)",
     "least_busy": " (no attempts are in flight in a dry run)",
-    "prefix": " (a dry run does not know earlier prompts)",
+    "prefix": " (a dry run has no record of earlier prompts)",
 }
 NANO = 10**9
 

@@ -19,7 +19,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
-    """Return vLLM's answer, with further fields such as `exact`. `tokens` is null if the ids are unknown. Raise GatewayError."""
+    """Return an answer in vLLM's format, with further fields such as `exact`. `tokens` is null if the ids are unknown.
+
+    Raise GatewayError if the request is invalid.
+    """
     candidate, body = _read(run, call, source, headers)
     await hook_request(run.hooks, call)
     asked = take_asked(body)
@@ -34,7 +37,7 @@ async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Heade
 
 
 async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
-    """Return the text of token ids: `prompt` for vLLM's clients, `text` for others. Raise GatewayError."""
+    """Return the text of token ids: `prompt` for vLLM's clients, `text` for others. Raise GatewayError if the request is invalid."""
     candidate, body = _read(run, call, source, headers)
     text, tokenizer = await detokenize(body.get("tokens"), body, candidate)
     return {"prompt": text, "text": text, "tokenizer": tokenizer, "target": candidate.backend.target.name}

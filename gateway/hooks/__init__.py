@@ -1,1 +1,1 @@
-"""Hooks: rules of a team that check or change the texts of calls, or refuse calls. See docs/hooks.md."""
+"""Hooks: objects that check or change the texts of calls, or refuse calls. See docs/hooks.md."""

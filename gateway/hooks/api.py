@@ -1,6 +1,7 @@
 """The interface of a hook. A module with hooks of your own needs to import only this module and, in its tests, `testing`.
 
-A hook is an object with some of these four methods, all optional. Each gets one small struct and returns what to do:
+A hook is an object with some of these four methods, all optional. Each method gets one small struct and returns one of the values
+in the last column:
 
     request   the texts of a request, before routing    Change, Refuse or None
     target    the target of an attempt                  Headers, Skip, Refuse or None
@@ -19,12 +20,12 @@ from typing import Any, ClassVar, Literal
 from msgspec import Struct
 
 Kind = Literal["text", "reasoning", "arguments", "other"]
-"""The kind of a text: what a person wrote or reads, the reasoning of a model, the arguments of a tool call, or another string."""
+"""The kind of a text: text that a person wrote or reads, the reasoning of a model, the arguments of a tool call, or another string."""
 Failure = Literal["open", "closed"]
 """The consequence of a hook that fails or misses its deadline: the call continues without the hook, or it ends with an error."""
 MAX_BEFORE_CHARS = 4096
 MAX_LOOP_CHARS = 50_000
-"""Characters of a request above which the included hooks work in a thread, so that other calls do not wait."""
+"""Characters of a request above which the masker and the deny list work in a thread, so that other calls do not wait."""
 
 
 class CallFacts(Struct, frozen=True):

@@ -48,7 +48,7 @@ class DenyList(Hook):
         self._longest = max(map(len, words), default=0)
 
     def request(self, request: Request) -> Change | Refuse | Awaitable[Change | Refuse | None] | None:
-        """Return the texts without denied matches, or refuse the request."""
+        """Return the texts with denied texts replaced, or refuse the request."""
         if "input" not in self._config.checks:
             return None
         return asyncio.to_thread(self._check, request) if request.is_large else self._check(request)
@@ -102,7 +102,7 @@ class DenyList(Hook):
 
 
 def _removed(text: str, start: int, spans: list[Span]) -> str:
-    """Return the text from `start` on without the spans."""
+    """Return the text from `start` on, with each span replaced by REMOVED."""
     parts: list[str] = []
     for first, last in spans:
         parts += [text[start:first], REMOVED]

@@ -1,4 +1,4 @@
-"""Finds the pieces of text in the events of a stream, in the APIs that the gateway and its providers speak.
+"""Finds the pieces of text in the events of a stream, in the formats of the APIs of the gateway and of its providers.
 
 The events themselves show which API they belong to: chunks of chat completions and completions have `choices`; events of
 the Responses, Messages and Cohere APIs have a `type`.

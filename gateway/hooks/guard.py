@@ -1,7 +1,7 @@
 """The HTTP guard: asks a service whether the texts of requests and answers may pass.
 
 A question in the format `webhook` has the texts with their places, and the service answers with an action. In the format
-`moderations`, the texts are the `input` of OpenAI's moderations API, and a flagged text refuses the call. The service gets
+`moderations`, the texts are the `input` of OpenAI's moderations API, and the call is refused if a text is flagged. The service gets
 the texts as the hooks before the guard have left them.
 """
 

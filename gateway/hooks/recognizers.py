@@ -53,7 +53,7 @@ PATTERNS: dict[MaskKind, str] = {
         r"|0[1-9](?:[ .-][0-9]{2}){4})(?![\w-]|\.[0-9])"
     ),
 }
-"""The pattern of each kind. Where two matches begin at the same place, the first kind in this order applies."""
+"""The pattern of each kind. Where matches of two kinds overlap, the first kind in this order applies."""
 
 
 class Found(NamedTuple):
@@ -132,7 +132,10 @@ def _iban(text: str) -> int:
 
 
 def _ip(text: str) -> int:
-    """Return the length of the text if it is an address of one machine other than this one, else 0."""
+    """Return the length of the text without colons at its end if it is an IP address, else 0.
+
+    Also return 0 for a loopback or unspecified address.
+    """
     bare = text.rstrip(":") if not text.endswith("::") else text
     try:
         address = ip_address(bare)

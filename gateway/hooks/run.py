@@ -67,7 +67,7 @@ class HookSet:
 
     @property
     def refuses_unreadable(self) -> bool:
-        """Whether content that no hook can read is refused, because a hook that reads contents is closed."""
+        """Whether content that no hook can read is refused, because a hook that reads contents has `failure: closed`."""
         return any(each.failure == "closed" and each.points & {"request", "chunk"} for each in self.hooks)
 
     def begin(self, facts: CallFacts) -> HookRun:
@@ -75,7 +75,10 @@ class HookSet:
         return HookRun(self, facts)
 
     async def ask(self, loaded: LoadedHook, point: str, value: Any) -> Any:
-        """Return the result of one hook at one point, or None if the hook failed and is open. Raise GatewayError for a refusal."""
+        """Return the result of one hook at one point. Raise GatewayError for a refusal.
+
+    If the hook fails, raise GatewayError if the hook is declared `closed`, and return None if it is `open` or if the point is `settled`.
+    """
         began = time.monotonic()
         try:
             result = getattr(loaded.hook, point)(value)
@@ -210,7 +213,7 @@ class HookRun:
     async def piece(self, channel: str, kind: Kind, text: str, *, is_last: bool, pieces: Pieces) -> str:
         """Return the text to send for one piece of the answer.
 
-        The hooks run in the reverse order, so the first one sees what is sent.
+        The hooks run in reverse order, so the first hook gets the caller's texts in both directions.
         """
         for at in range(len(self.states) - 1, -1, -1):
             loaded, state = self.set.hooks[at], self.states[at]
@@ -254,7 +257,7 @@ class HookRun:
         return found
 
     def _check_names(self, body: Body) -> None:
-        """Raise BadRequest if a closed hook would see only one of two members with the same name."""
+        """Raise BadRequest if a hook with `failure: closed` would get only one of two members with the same name."""
         for name in body if self.set.refuses_unreadable else ():
             source = body.raw(name)
             if source and source[:1] in b"{[" and repeats_names(source):
@@ -275,7 +278,7 @@ def _rewrite(body: Body, final: dict[str, str]) -> None:
 
 
 def _distinct_paths(found: Mapping[str, Leaf]) -> dict[str, str]:
-    """Return a path for each text. The name and the value of a member, for example, have one place, so a number follows the second."""
+    """Return a path for each text. If texts have the same place, such as the name and the value of a member, later paths get a number."""
     seen: Counter[str] = Counter()
     paths = {}
     for text, leaf in found.items():

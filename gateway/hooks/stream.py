@@ -34,7 +34,7 @@ class HookedEvents:
         self._run = run
         self._pieces = pieces
         self.started = not holds_start
-        """Whether a text, or an event after the first text, has been returned."""
+        """Whether events are no longer held: always if `holds_start` is False, else from the first text or event of substance."""
         self._pending = b""
         self._before: list[bytes] = []
         self._last: dict[str, tuple[Event, Slot, str]] = {}

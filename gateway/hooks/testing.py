@@ -6,7 +6,8 @@
         await check_hook(MyHook())
         assert await run_text(MyHook(), "some text", size=3) == "some text"
 
-Every function raises AssertionError with the reason, or returns what a call would get.
+A function raises AssertionError with the reason if the hook breaks a rule. The functions whose names begin with `run_` return the result
+that a call would get, and raise GatewayError if the hook refuses the call or fails.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class HookTestError(AssertionError):
 async def check_hook(hook: Hook, texts: Sequence[str] = TEXTS) -> None:
     """Check that a hook follows the rules of the interface. `texts` are sent through it as requests and as answers.
 
-    The hook overrides at least one point, never fails, returns the types of its points, gives the same answer however a text
-    is cut into pieces, and keeps no state between calls outside `state`.
+    The hook must override at least one point, must not fail, must return the types of its points, must give the same answer however
+    a text is cut into pieces, and must not keep state between calls outside `state`.
     """
     made = loaded(hook)
     if not made.points:

@@ -105,7 +105,7 @@ def has_token_ids(value: Any) -> bool:
 
 
 def repeats_names(source: str | bytes) -> bool:
-    """Return whether an object in valid JSON has two members of one name: hooks see only the last one, a provider may see the first."""
+    """Return whether an object in valid JSON has two members of one name: hooks get only the last one, but a provider may use the first."""
     found = False
 
     def check(members: list[tuple[str, Any]]) -> None:

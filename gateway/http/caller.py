@@ -106,7 +106,7 @@ class Caller:
         """Whether the caller was disconnected because it stopped sending or reading for too long."""
 
     def capture(self, request: bytes) -> CapturedContent:
-        """Keep the content of the call from now on. `request` is the body of the request."""
+        """Keep the content of the call from now on, and return the object that keeps it. `request` is the body of the request."""
         self._captured = CapturedContent(request)
         self._send = functools.partial(self._captured.send, send=self._send)
         return self._captured

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 MAX_RESPONSE_BYTES = 72 << 10
-"""Bytes of a response that are kept.
+"""Maximum number of bytes of a response that are kept.
 
 This number exceeds the number of bytes that are shown, so that a secret at the end of the shown part is complete and can be removed.
 """
@@ -34,7 +34,7 @@ class CapturedContent:
         await send(message)
 
     def add(self, body: bytes) -> None:
-        """Keep a piece of the response if there is room for it."""
+        """Keep a piece of the response as far as there is room for it."""
         room = MAX_RESPONSE_BYTES - self._size
         self.is_cut = self.is_cut or len(body) > room
         if room > 0:

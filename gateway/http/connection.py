@@ -8,7 +8,8 @@ errors in plain text.
     too large     more than 16 KiB or 100 headers, in heads or trailers;           431
                   chunk extensions or very small chunks of that size
     malformed     no valid Host header, an encoding besides chunked,               400, 426
-                  a WebSocket handshake, a parser error
+                  a WebSocket handshake that is invalid or not
+                  allowed, a parser error
     not local     on a listener without keys: see gateway.http.page_guard          403
 
 The error has OpenAI's format, and the connection is closed after it. A complete request in flight is answered before the error is sent.
@@ -49,9 +50,9 @@ TOO_LARGE_LINGER_S = 5.0
 MAX_TOO_LARGE_LINGER_BYTES = 256 << 20
 READ_ON_S = 5.0
 MAX_READ_ON_BYTES = 64 << 10
-"""Bytes and seconds for the rest of a request body after its response, so that the connection can serve another request."""
+"""Maximum seconds and bytes for the rest of a request body after its response, so that the connection can serve another request."""
 MAX_BUFFERED_BODY_BYTES = 64 << 10
-"""Bytes of a request body that are buffered before the application asks for them."""
+"""Number of buffered bytes of a request body above which reading pauses until the application asks for them."""
 KEEP_ALIVE_S = 75.0
 """Seconds for which an idle connection is kept open. Common proxies close their idle connections earlier than this."""
 PROBE_DELAYS_S = (0.01, 0.1, 1.0, 10.0)
@@ -60,7 +61,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class CallerConnection(StartingConnection):
-    """One caller's connection, without timers: `close_overdue` checks all connections about once a second."""
+    """One caller's connection. Its deadlines need no timers: `close_overdue` checks all connections about once a second."""
 
     def __init__(
         self,
@@ -71,7 +72,8 @@ class CallerConnection(StartingConnection):
     ) -> None:
         """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
 
-        `guard` holds the rules that reject requests from web pages. If `serves_websockets` is True, WebSocket handshakes become calls.
+        `guard` holds the rules that reject requests from web pages of other sites.
+        If `serves_websockets` is True, WebSocket handshakes become calls.
         """
         super().__init__(*args, **kwargs)
         self._on_reject = on_reject
@@ -165,7 +167,7 @@ class CallerConnection(StartingConnection):
         return True
 
     def _probe(self, cycle: RequestCycle, count: int) -> None:
-        """Write to a caller twice, with a pause: if the caller has closed both directions of the connection, the second write fails."""
+        """Write to a caller repeatedly, with pauses: if the caller has closed both directions of the connection, the second write fails."""
         if cycle.response_complete or cycle.disconnected or self.pipeline or self.transport.is_closing():
             return
         cycle.probe()

@@ -22,7 +22,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 MAX_JOINED_BYTES = 64 << 10
 """Size above which a body is written separately instead of being copied behind its head."""
 UNKNOWN_LENGTH = -1
-"""The length of a body that ends when its connection closes."""
+"""The length of a body without a content-length: a chunked body, or one that ends when its connection closes."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EMPTY_AND_CLOSE: Headers = ((b"content-length", b"0"), (b"connection", b"close"))

@@ -18,7 +18,7 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def is_handshake(method: bytes, version: str, headers: Headers) -> bool:
-    """Return whether a head that offers an upgrade is a complete WebSocket handshake without a body."""
+    """Return whether a head that offers an upgrade is a valid WebSocket handshake without a body."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _FRAMING:

@@ -110,7 +110,7 @@ def parse_request(source: bytes) -> Body:
     if has_many_containers(source):
         largest = max(body.items(), key=lambda item: len(item[1]))[0]
         raise BadRequest(
-            f"The request has more than {MAX_CONTAINERS} objects and lists, most of them in {largest[:80]!r}. "
+            f"The request has more than {MAX_CONTAINERS} objects and lists. Its largest field is {largest[:80]!r}. "
             "Split the request, or shorten the conversation.",
             param=largest[:80],
             code="request_too_complex",

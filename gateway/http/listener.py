@@ -62,7 +62,7 @@ def seat_name(listener: socket.socket, number: int = 0) -> str:
 
 
 HEAD_TIMEOUT_S = 10.0
-"""Seconds for the head of a request on listeners without a configured limit."""
+"""Maximum time for the head of a request on listeners without a configured limit."""
 
 
 class Server(uvicorn.Server):
@@ -123,10 +123,10 @@ def make_server(
 ) -> Server:
     """Return the server of one listener: httptools, no access log, forwarded headers only from trusted proxies.
 
-    `grace`: seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this
+    `grace`: maximum seconds that uvicorn waits for calls in flight when it stops; None leaves the wait to the caller of this
     function. `head_timeout_s` returns the seconds that a request head may take. `on_reject` is called with the reason if a
-    connection is rejected before there is a call. `guard` holds the rules that reject requests from web pages on a listener
-    without keys. If `serves_websockets` is True, the application gets WebSocket handshakes. `serve_fast` is called with
+    connection is rejected before there is a call. `guard` holds the rules that reject requests from web pages of other sites
+    on a listener without keys. If `serves_websockets` is True, the application gets WebSocket handshakes. `serve_fast` is called with
     each complete request; the application gets the request if `serve_fast` returns False.
     """
     connection = partial(CallerConnection, on_reject=on_reject, guard=guard, serves_websockets=serves_websockets, serve_fast=serve_fast)

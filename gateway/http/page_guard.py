@@ -1,9 +1,9 @@
-"""Rejects requests from web pages on a listener that requires no key.
+"""Rejects requests from web pages of other sites on a listener that requires no key.
 
 Any page can make its visitor's browser send requests to a port on the visitor's machine. A page whose host name resolves
 to 127.0.0.1 (DNS rebinding) can even read the responses, but its requests still contain that name. Therefore only
-loopback and configured names are accepted in `Host`, and requests that a browser marks as coming from another site
-are rejected.
+loopback and configured names are accepted in `Host`, except on a listener that other machines can reach and for which no names
+are configured. Requests that a browser marks as coming from another site are rejected.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from gateway.http.rejection import Problem
 FOREIGN_HOST: Problem = (
     403,
     "forbidden_host",
-    "This listener requires no key and therefore accepts only loopback names in the Host header. "
-    "Call it as localhost or 127.0.0.1, or add the name to hosts in the configuration.",
+    "This listener requires no key and therefore accepts only loopback names and the names in 'hosts' in the Host header. "
+    "Call it as localhost or 127.0.0.1, or add the name to 'hosts' in the configuration.",
 )
 CROSS_SITE: Problem = (
     403,

@@ -16,7 +16,7 @@ INVALID_HTTP: Problem = (400, "invalid_http", "The request is not valid HTTP.")
 INVALID_ENCODING: Problem = (400, "invalid_http", "The only supported Transfer-Encoding is chunked.")
 HEAD_TIMEOUT: Problem = (408, "request_timeout", "The request headers did not arrive in time.")
 HEAD_TOO_LARGE: Problem = (
-    431, "headers_too_large", f"Request headers exceed {MAX_HEAD_BYTES >> 10} KiB or {MAX_HEADERS} fields.",
+    431, "headers_too_large", f"The URL or the headers exceed {MAX_HEAD_BYTES >> 10} KiB, or there are more than {MAX_HEADERS} headers.",
 )  # fmt: skip
 CHUNKS_TOO_LARGE: Problem = (
     431,
@@ -24,7 +24,9 @@ CHUNKS_TOO_LARGE: Problem = (
     f"Chunk sizes, chunk extensions or trailers exceed {MAX_HEAD_BYTES >> 10} KiB, or chunks are too small.",
 )
 INVALID_HOST: Problem = (400, "invalid_host", "Exactly one valid Host header is required.")
-UPGRADE_UNSUPPORTED: Problem = (426, "upgrade_not_supported", "WebSocket is not supported. Use HTTP/1.1.")
+UPGRADE_UNSUPPORTED: Problem = (
+    426, "upgrade_not_supported", "WebSocket is not supported here, or the handshake is not valid. Use HTTP/1.1.",
+)  # fmt: skip
 
 
 class RejectedRequestError(Exception):

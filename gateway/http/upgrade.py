@@ -30,7 +30,8 @@ class UpgradableConnection(HttpToolsProtocol):
     def read_offer(self, version: str, *, may_upgrade: bool) -> None:
         """Begin a WebSocket handshake, or prepare the head for parsing it without its offer.
 
-        Raise RejectedRequestError for a WebSocket handshake that is incomplete or not allowed on this listener.
+        `may_upgrade` is False while a response is in flight. Raise RejectedRequestError for a CONNECT request, and for a WebSocket
+        handshake that is invalid or not allowed.
         """
         method = self.parser.get_method()
         if self._serves_websockets and may_upgrade and is_handshake(method, version, self.headers):

@@ -75,7 +75,8 @@ class Keys:
         if key is None:
             raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
-            raise KeyRejectedError(f"The key '{key.name}' is disabled. Ask the operator to enable it.", key, code="key_disabled")
+            text = f"The key '{key.name}' or its team is disabled. Ask the operator to enable it."
+            raise KeyRejectedError(text, key, code="key_disabled")
         if key.expires is not None and self._clock() >= key.expires:
             raise KeyRejectedError(f"The key '{key.name}' has expired. Ask the operator for a new key.", key, code="key_expired")
         return key
@@ -106,7 +107,7 @@ def api_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return the token of the Authorization header, or None."""
+    """Return the bearer token of the Authorization header, or None."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")

@@ -63,7 +63,7 @@ def usage_json(usage: LimitUsage) -> dict[str, Any]:
 def _reset_at(usage: LimitUsage, now: int) -> str | None:
     """Return the time at which the full amount is available again: for a budget, the end of its period.
 
-    For other limits, return None if nothing is used.
+    Return None for a budget that is never reset, and for another limit if nothing is used.
     """
     limit, wait_s = usage.limit, usage.reset_s
     if limit.kind == "spend":

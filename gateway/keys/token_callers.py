@@ -91,7 +91,7 @@ class TokenCallers:
         claims, until = verify(given, issuer, _signing_key(given, source), self._decoder)
         key = msgspec.structs.replace(self._key_of(read_identity(issuer, claims)), expires=until)
         if key.disabled:
-            text = f"The key of the caller '{key.name}' is disabled. Ask the operator for access."
+            text = f"The policy or the team of the caller '{key.name}' is disabled. Ask the operator for access."
             raise KeyRejectedError(text, key, code="key_disabled")
         self._verified.pop(digest, None)
         while len(self._verified) >= MAX_REMEMBERED:

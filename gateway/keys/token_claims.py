@@ -76,7 +76,8 @@ def _name_in(claims: dict[str, Any], path: str) -> str:
     if not name:
         raise InvalidToken(f"The token has no text in its claim '{path}'. Request a token with this claim.")
     if len(name) > MAX_CLAIM_CHARS or not name.isprintable() or name != name.strip():
-        raise InvalidToken(f"The token's claim '{path}' must be printable text of at most {MAX_CLAIM_CHARS} characters.")
+        text = f"The token's claim '{path}' must be printable text of at most {MAX_CLAIM_CHARS} characters, without spaces around it."
+        raise InvalidToken(text)
     return name
 
 

@@ -99,9 +99,10 @@ def total(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> UsageCount
 
 
 def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str, whole: UsageCounts) -> dict[str, Any]:
-    """Return the response of the usage API. `source` is `store` (all processes that share the store) or `process` (this process).
+    """Return the response of the usage API. `whole` is the total of all rows.
 
-    `whole` is the total of all rows.
+    `source` states whose usage the rows contain: `store` (all processes that share the store), `process` (this process), `workers`
+    or `some_workers`.
     """
     rows = [{query.group_by: line.name, **json_fields(line.counts)} for line in lines]
     return {

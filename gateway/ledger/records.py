@@ -3,7 +3,7 @@
     ["r", 3, incarnation, day, key, team, model, target]        row 3; if the calls have tags, they follow
     ["b", 4, incarnation, key, period]                           budget 4
     ["p", [[id, 3, [counts], [4, ...]], ...]]                    calls in flight: usage so far, row and budgets of each
-    ["c", [[3, requests, ..., estimated], ...], [[4, nano-dollars], ...], [id, ...]]
+    ["c", [[3, requests, ..., brought_cost], ...], [[4, nano-dollars], ...], [id, ...]]
                                                                  current totals of rows and budgets, and calls of "p" that ended
 
 Records hold totals, not differences, so an incomplete last line loses only its own content. The line that books a call

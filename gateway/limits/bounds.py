@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from gateway.call import Call
 
 TEMPLATE_TOKENS = 256
-"""Tokens that a chat template adds to a call: a default system message, dates, the beginning of the answer."""
+"""Upper bound of the tokens that a chat template adds to a call: a default system message, dates, the beginning of the answer."""
 TOKENS_PER_MESSAGE = 32
 TOKENS_PER_INPUT = 32
-"""Tokens that a model adds around each input of an embeddings request: special tokens, an instruction."""
+"""Upper bound of the tokens that a model adds around each input of an embeddings request: special tokens, an instruction."""
 TOOL_INSTRUCTION_TOKENS = 1024
-"""Tokens of the instructions that providers insert before tools or documents.
+"""Upper bound of the tokens of the instructions that providers insert before tools or documents.
 
 The highest documented number is about 530 (Anthropic).
 """
@@ -40,7 +40,7 @@ DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK = 100, 500
 Source: learn.microsoft.com, Cohere rerank models, as of 2026-11-28. Older models allow longer documents.
 """
 JSON_MODE_TOKENS = 512
-"""Tokens of the instructions that replace a response format if the provider does not support it."""
+"""Upper bound of the tokens of the instructions that replace a response format if the provider does not support it."""
 
 
 def max_prompt_tokens(call: Call, targets: Sequence[Target]) -> int:
@@ -106,7 +106,10 @@ def requested_tier(body: Body) -> str:
 
 
 def _media_bound(message: Any, index: int, rules: Collection[MediaRules]) -> int:
-    """Return the tokens of the images and the audio of a message, less the bytes of their data in the body."""
+    """Return an upper bound of the tokens of a message's media, less the bytes of their data in the body.
+
+    Raise BadRequest for content without an upper bound.
+    """
     content = message.get("content") if isinstance(message, dict) else None
     total = 0
     for part in content if isinstance(content, list) else ():
@@ -125,6 +128,6 @@ def _media_bound(message: Any, index: int, rules: Collection[MediaRules]) -> int
 
 
 def set_output_cap(body: Body, cap: int, name: str = "max_tokens") -> Adjustment:
-    """Set the reserved output cap in a request without a cap. `name` is the name of the cap's field."""
+    """Set the reserved output cap in a request without a cap. Return the adjustment. `name` is the name of the cap's field."""
     body.set(name, cap)
     return Adjustment(name, "set_default", to=cap, why="a strict limit has reserved this many output tokens")

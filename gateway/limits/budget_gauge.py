@@ -37,7 +37,10 @@ class BudgetShares(msgspec.Struct, frozen=True):
 
 
 class BudgetGauge:
-    """Usage of the budgets of keys, teams, models and providers. Budgets of users are left out: there are too many users for a metric."""
+    """Usage of the budgets of keys, teams, models, providers and targets.
+
+    Budgets of users are left out, because there are too many users for a metric.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

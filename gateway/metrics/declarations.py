@@ -50,7 +50,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         ("model",),
     ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),
-    "lockgate_shed": ("Calls rejected because a target's queue or connection pool was full.", ("target",)),
+    "lockgate_shed": ("Attempts that a target did not admit because its queue or connection pool was full.", ("target",)),
     "lockgate_retry_budget_exhausted": ("Retries and fallbacks suppressed by the retry budget.", ()),
     "lockgate_hedges": ("Hedges: second attempts sent because the first was slow.", ("model", "outcome")),
     "lockgate_cache_lookups": (

@@ -61,7 +61,7 @@ class Names:
                 self._targets.add(target)
 
     def model(self, name: str) -> str:
-        """Return the model's name, or `other` if the model is not configured."""
+        """Return the model's name, or `other` if the model is neither configured nor among the first MAX_DISCOVERED discovered models."""
         return name if name in self._models else OTHER
 
     def target(self, target: Target | None) -> str:

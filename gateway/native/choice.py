@@ -1,6 +1,6 @@
 """Decides whether an attempt is native or translated to a chat completion.
 
-The choice is made for each attempt: a list of targets may contain both kinds.
+The choice is made for each attempt, because a call can be native at one target and translated at another.
 """
 
 from __future__ import annotations

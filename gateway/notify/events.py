@@ -76,7 +76,7 @@ def budget_reached(usage: LimitUsage, threshold: float, now: float) -> Notificat
 
 
 def budget_refused(limit: Limit) -> Notification:
-    """Return the notification that a call was refused because a budget is used up."""
+    """Return the notification that a call was refused because the rest of a budget does not cover it."""
     text = f"A call was refused because the rest of the budget of {_owner(limit)} ({limit}) does not cover it."
     return Notification("budget_refused", text, budget=_budget(limit))
 

@@ -1,4 +1,4 @@
-"""Decides which notifications are due: budgets that reached a threshold, and targets that went down or recovered."""
+"""Decides which notifications are due: budgets that reached a threshold or refused a call, and targets that went down or recovered."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def document(listener: Listener = "all") -> dict[str, Any]:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A virtual key, if the configuration has keys.",
+                    "description": "A virtual key, or the token of an OpenID provider. Not needed if the gateway requires no key.",
                 },
                 "apiKey": {
                     "type": "apiKey",

@@ -12,13 +12,13 @@ _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
 
 REQUEST: dict[str, tuple[Schema, str]] = {
-    "x-gateway-strict": (_FLAG, "Reject what a target cannot honour instead of adjusting it."),
+    "x-gateway-strict": (_FLAG, "Reject parameters that a target cannot honour instead of adjusting them."),
     "x-gateway-require-parameters": (_FLAG, "Skip targets that would drop or change a parameter."),
     "x-gateway-receipt": (
         {"type": "string", "enum": [name.decode() for name in RECEIPTS]},
         "`body`: add the receipt to the response body; `header`: only in the headers (default).",
     ),
-    "cache-control": (_TEXT, "Of a model with a cache: `no-store`, `no-cache` or `max-age=SECONDS`."),
+    "cache-control": (_TEXT, "For models with a cache: `no-store`, `no-cache` or `max-age=SECONDS`."),
     "x-gateway-tags": (_TEXT, "Names of `tags` in the configuration, separated by commas. Usage is added up for each of them."),
     "x-gateway-credential-PROVIDER": (_TEXT, "The caller's own credential for a provider, if the key allows it."),
     "x-request-id": (_TEXT, "The caller's id, which the log and `x-client-request-id` repeat."),
@@ -31,7 +31,7 @@ RESPONSE: dict[str, tuple[Schema, str]] = {
     "x-gateway-target": (_TEXT, "The target that answered."),
     "x-gateway-attempts": (_COUNT, "The number of attempts, including hedges."),
     "x-gateway-adjusted": (_TEXT, "The adjustments, as an RFC 8941 list of at most 1 KiB."),
-    "x-gateway-cache": (_TEXT, "Of a model with a cache: `hit` with its `age` in seconds, `miss` or `bypass`."),
+    "x-gateway-cache": (_TEXT, "For models with a cache: `hit` with its `age` in seconds, `miss` or `bypass`."),
     "x-gateway-limits": (_TEXT, "`degraded`: limits were checked without the store."),
     "server-timing": (_TEXT, "Milliseconds in the gateway, in a queue, in earlier attempts (`retries`) and at the upstream."),
     "x-ratelimit-limit-requests": (_COUNT, "The tightest limit on requests."),

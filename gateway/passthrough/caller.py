@@ -1,4 +1,7 @@
-"""The caller of a passed call. Its request body is sent on while it arrives, and nothing is added to its response."""
+"""The caller of a passed call. Its request body can be sent on while it arrives.
+
+Nothing is added to the body of its response, except heartbeats between the events of MCP servers.
+"""
 
 from __future__ import annotations
 

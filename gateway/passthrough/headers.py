@@ -78,6 +78,9 @@ def response_headers(headers: Sequence[tuple[bytes, bytes]], own: Headers, rule:
 
 
 def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """Return the names of the headers that `connection` lists. These headers apply to one connection."""
+    """Return the names of the headers that `connection` lists, except `content-length` and `content-type`.
+
+    These headers apply to one connection.
+    """
     values = [value for name, value in headers if name == "connection"]
     return frozenset(part.strip().lower() for value in values for part in value.split(",")) - {"content-length", "content-type"}

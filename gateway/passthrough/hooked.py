@@ -1,7 +1,7 @@
 """Passed calls on their way through the hooks.
 
 The texts of JSON requests, JSON answers, event streams and plain texts pass through the hooks. A hook cannot read any other
-content. If a hook that reads contents is closed, such a request is refused; an answer without text, such as audio, passes.
+content. If a hook that reads contents has `failure: closed`, such a request is refused; an answer without text, such as audio, passes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REFRAMED = frozenset({b"content-length", b"transfer-encoding", b"etag", b"conte
 
 
 class AnswerFilter(Protocol):
-    """Passes the pieces of one answer on."""
+    """Passes the pieces of one answer through the hooks."""
 
     @property
     def is_whole(self) -> bool:
@@ -43,15 +43,16 @@ class AnswerFilter(Protocol):
 async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBody, target: Target) -> list[Adjustment]:
     """Read the body of a passed call, and put it into the request as the hooks change it. Return the changes.
 
-    Raise GatewayError if a hook refuses the request, or if no hook can read the body and a hook is closed.
+    Raise GatewayError if a hook refuses the request, or if no hook can read the body and a hook has `failure: closed`.
     """
     request.headers = [each for each in request.headers if each[0] != "accept-encoding"]
     data = await _read(body)
     kind = next((value for name, value in request.headers if name == "content-type"), "")
     if data and not _is_json(kind):
         if run.set.refuses_unreadable:
-            what = kind.partition(";")[0] or "without a content type"
-            message = f"The hooks of this gateway cannot read a body of the type '{what[:80]}'. Send JSON, or use a path without this body."
+            bare = kind.partition(";")[0]
+            what = f"a body of the type '{bare[:80]}'" if bare else "a body without a content type"
+            message = f"The hooks of this gateway cannot read {what}. Send JSON, or use a path without this body."
             raise BadRequest(message, code="content_unreadable", status=415)
     elif data:
         try:

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class RpcError(GatewayError):
-    """An error in the form of JSON-RPC. Its HTTP status is 200 if it answers a valid request."""
+    """An error in the form of JSON-RPC. Its HTTP status is 200 only for a call of a tool that is not allowed."""
 
     def __init__(self, rpc_code: int, id: Any, message: str, *, status: int, code: str | None, headers: Headers = ()) -> None:
         super().__init__(message, status=status, code=code, type="invalid_request_error", headers=headers)
@@ -85,7 +85,7 @@ def read_message(source: bytes) -> Message:
 
 
 def check_message(message: Message, tools: Sequence[str], server: str) -> None:
-    """Raise RpcError for a call of a tool that is not allowed, and for a message whose meaning is ambiguous."""
+    """Raise RpcError for a batch, a call of a tool that is not allowed, and a message whose meaning is ambiguous."""
     if message.is_batch:
         raise _invalid(INVALID_REQUEST, f"'{server}' has a list of allowed tools and accepts no batches. Send one message per request.")
     members = _decode_object(message.body)

@@ -16,12 +16,14 @@ MAX_DECODINGS = 4
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _BAD_BYTE = re.compile(rb"[\x00-\x20\x7f\\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+METHOD_PARAMETER = "$httpmethod"
+"""The parameter that sets another method in Google's APIs."""
 _NOT_SENT = frozenset({
-    "$httpmethod", "$key",
+    METHOD_PARAMETER, "$key",
     "access_token", "api-key", "api_key", "apikey", "auth", "authorization", "key", "ocp-apim-subscription-key", "subscription-key",
     "token", "x-api-key", "x-goog-api-key",
 })  # fmt: skip
-"""Parameters in which vendors expect a key, and the one that sets another method in Google's APIs."""
+"""Parameters in which vendors expect a key, and METHOD_PARAMETER."""
 
 
 def check_path(raw: bytes) -> None:

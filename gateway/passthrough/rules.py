@@ -37,7 +37,7 @@ class Rule(Struct, frozen=True):
     provider: ProviderConfig
     backend: Backend
     sockets: NativeTransport | None = None
-    """Opens WebSocket connections; None if the pattern has none."""
+    """Opens WebSocket connections; None if the pattern allows none."""
     websocket_idle: float = 0.0
     mcp: McpConfig | None = None
     """The MCP server, if the path is that of one."""

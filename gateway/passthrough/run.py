@@ -22,7 +22,7 @@ from gateway.metrics import Metrics
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import request_headers, response_headers
 from gateway.passthrough.hooked import answer_filter, hook_passed_request, hooked_headers
-from gateway.passthrough.paths import check_path, upstream_path, without_credentials
+from gateway.passthrough.paths import METHOD_PARAMETER, check_path, upstream_path, without_credentials
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.usage import copy_for
 from gateway.response.headers import common_headers, linked_id
@@ -104,7 +104,7 @@ class Passthrough:
     async def _send(
         self, call: Call, attempt: Attempt, rule: Rule, request: WireRequest, body: CallerBody | None, deadlines: Deadlines
     ) -> Response:
-        """Send the request and return the head of any response. If `body` is None, send the body of `request`."""
+        """Send the request and return the head of any response. If `body` is None or the call has hooks, send the body of `request`."""
         self._metrics.count("lockgate_upstream_requests", (self._metrics.target_label(attempt.target),))
         backend = rule.backend
         try:
@@ -209,7 +209,11 @@ def passed_request(
     call.client_id = linked_id(ids[-1]) if ids else None
     headers = request_headers(caller.headers, target, is_traced=call.trace is not None)
     request = WireRequest(upstream_path(rule, raw_path, query), headers, b"", call.passed.method)
-    return request, [Adjustment(name, "drop", why="keys in the URL are not passed on") for name in removed]
+    return request, [Adjustment(name, "drop", why=_why_removed(name)) for name in removed]
+
+
+def _why_removed(name: str) -> str:
+    return "the query must not set another method" if name == METHOD_PARAMETER else "keys in the URL are not passed on"
 
 
 def upstream_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

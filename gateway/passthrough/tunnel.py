@@ -15,7 +15,7 @@ from typing import Literal
 from gateway.streams.frames import GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, FrameReader, close_frame
 
 CLOSE_TIMEOUT_S = 5.0
-"""Seconds for both sides to close, once one side has closed or the gateway has sent its close frames."""
+"""Maximum time for both sides to close, once one side has closed or the gateway has sent its close frames."""
 
 Outcome = Literal["ok", "caller", "caller_stalled", "idle", "drain", "limit", "truncated", "reset", "stalled"]
 """The end of a tunnel.
@@ -143,7 +143,7 @@ class Tunnel:
     """The pair of connections, and the outcome of the tunnel."""
 
     def __init__(self, idle_s: float, stall_s: float) -> None:
-        """`idle_s`: seconds without data; `stall_s`: seconds for which a side may accept nothing."""
+        """`idle_s`: maximum seconds without data; `stall_s`: maximum seconds for which a side accepts no data."""
         self.has_moved = True
         self.outcome: Outcome | None = None
         """None while both sides are open."""
@@ -189,7 +189,7 @@ class Tunnel:
         if outcome == "drain":
             code, reason = SERVICE_RESTART, "the gateway is restarting"
         elif outcome == "limit":
-            code, reason = POLICY_VIOLATION, "a limit of the caller is used up"
+            code, reason = POLICY_VIOLATION, "a limit of the gateway is used up"
         self._closing_at = time.monotonic()
         self.upstream.say_farewell(close_frame(code, told or reason, masked=False))
         self.caller.say_farewell(close_frame(GOING_AWAY, reason, masked=True))

@@ -1,4 +1,4 @@
-"""Reads the usage that a passed answer reports, from a copy of its bytes, after the answer has been sent."""
+"""Reads the usage that a passed answer reports, from a copy of its bytes after it has been sent, or from an event of the realtime API."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class WebSocketCaller(PassthroughCaller):
 
     @property
     def write_stall(self) -> float:
-        """The seconds for which a side may accept no data."""
+        """Maximum seconds for which a side accepts no data."""
         return self._deadlines.write_stall
 
     def sweep(self, now: float) -> None:
@@ -220,8 +220,8 @@ def read_protocols(headers: Headers) -> tuple[list[bytes], bytes | None]:
 def handshake_headers(caller: WebSocketCaller) -> list[tuple[str, str]]:
     """Return the headers of a caller's handshake that are sent to the provider.
 
-    Extensions are not offered to the provider, so that frames are not compressed. For the same reason,
-    `accept-encoding` is always `identity`.
+    Extensions are not offered to the provider, so that frames are not compressed. For the same reason, the transport always
+    sends `accept-encoding: identity`.
     """
     found = [(name.decode(), value.strip().decode("latin-1")) for name, value in caller.headers if name in _HANDSHAKE]
     if caller.protocols:

@@ -55,7 +55,7 @@ class HookedStream:
 
 
 def hooked_stream(exchange: UpstreamExchange) -> HookedStream | None:
-    """Return the hooks' view of a stream, or None if no hook follows the answer."""
+    """Return the filter that passes a stream through the hooks, or None if no hook follows the answer."""
     call = exchange.call
     run = _following(call)
     return HookedStream(run, exchange.attempt, call.transcript) if run is not None else None

@@ -41,9 +41,9 @@ async def _fetch(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswer, Re
 
 
 async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: json_mode.JsonValidator) -> ReadAnswer:
-    """Repeat a request whose answer is not the requested JSON.
+    """Repeat a request whose answer is not the requested JSON. Return the second answer, or the first one if the second request fails.
 
-    Both requests are billed. If the second request fails, the first answer is used.
+    Both requests are billed.
     """
     target, attempt, began = exchange.target, exchange.attempt, time.monotonic()
     error, notes, before, reported = validator.error, validator.notes, attempt.adjustments, len(attempt.reported)
@@ -88,7 +88,10 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
 
 
 def finish_answer(exchange: UpstreamExchange, answer: Answer) -> ReadAnswer:
-    """Record a complete answer, and apply the features that the provider lacks."""
+    """Record a complete answer, and apply the features that the provider lacks. Return the answer with its usage and finish reasons.
+
+    Raise StreamFailure if the answer cannot be read.
+    """
     attempt = exchange.attempt
     attempt.ended_at = time.monotonic()
     if answer.adjustments:

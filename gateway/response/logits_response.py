@@ -37,7 +37,7 @@ async def send_logits(exchange: UpstreamExchange, body: Body, asked: logits.Logi
 
 
 async def _step(exchange: UpstreamExchange, steps: ProbabilitySteps) -> tuple[Probabilities, Response]:
-    """Send a provider's own requests one after another."""
+    """Send a provider's own requests one after another. Return the probabilities and the last response."""
     request = next(steps)
     while True:
         exchange.attempt.is_written = True

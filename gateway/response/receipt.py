@@ -59,7 +59,7 @@ def _bare(value: Any) -> str | None:
 
 
 def receipt_of(call: Call) -> dict[str, Any]:
-    """Return the receipt as it appears under `gateway` in an answer, a last chunk or an explanation."""
+    """Return the receipt as it appears under `gateway` in an answer, or in a last chunk or event."""
     attempt = call.final_attempt
     usage = attempt.usage if attempt is not None else None
     receipt: dict[str, Any] = {
@@ -126,8 +126,10 @@ def note_cut(call: Call, attempt: Attempt) -> None:
     """Report that the gateway ended the text at a stop string, unless an adjustment of the request already reports it."""
     names = _STOP_PARAMS if call.translator is None else [call.translator.param(name) for name in _STOP_PARAMS]
     if not any(each.param in names and each.action == "enforce_locally" for each in attempt.adjustments):
-        note = Adjustment("stop", "enforce_locally", why="the upstream left the stop string in the text; the gateway removed it")
-        add_notes(call, attempt, [note])
+        why = "the upstream left the stop string in the text; the gateway removed it"
+        if call.keeps_stop:
+            why = "the gateway ended the text after the stop string"
+        add_notes(call, attempt, [Adjustment("stop", "enforce_locally", why=why)])
 
 
 def timings(call: Call) -> dict[str, float]:

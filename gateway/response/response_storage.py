@@ -92,7 +92,7 @@ class ResponseStorage:
         try:
             is_deleted = _ID.fullmatch(id) is not None and await self._store.delete(_owner(key), id)
         except StoreUnavailableError as error:
-            raise _unavailable("Nothing was deleted: try again") from error
+            raise _unavailable("The response may still be stored: try again") from error
         if not is_deleted:
             raise _unknown(id)
 

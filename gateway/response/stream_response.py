@@ -148,7 +148,10 @@ class UpstreamStream:
         return self._end()
 
     def read_now(self, response: NativeResponse) -> bytes | None:
-        """Return the events as `read` does, those that arrive with [DONE] as the last ones, or None if `read` would wait."""
+        """Return the next events as `read` does, but return None if `read` would wait.
+
+        Events that arrive together with the end of the stream count as its last events.
+        """
         relay = self.relay
         while not relay.done:
             try:

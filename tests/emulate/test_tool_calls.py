@@ -176,6 +176,16 @@ def test_invalid_arguments_are_reported(arguments: str, finish: str, problem: st
         assert problem in each[0].why
 
 
+def test_arguments_for_an_invalid_schema_are_not_checked_and_that_is_reported() -> None:
+    broken = {"tools": [{"type": "function", "function": {**FUNCTION, "parameters": {"type": "no type"}, "strict": True}}]}
+    made = call("weather", "{}")
+    _, _, notes = finished(calls_of(broken), made)
+    _, told = streamed(calls_of(broken), *deltas_of(made))
+    for each in (notes, told):
+        assert len(each) == 1
+        assert "are not checked, because its schema is not valid: " in (each[0].why or "")
+
+
 def test_valid_arguments_and_other_functions_are_not_reported() -> None:
     made = (call("weather", '{"city": "Bern"}'), call("other", "nonsense", "c2"))
     assert finished(calls_of(STRICT), *made)[2] == []

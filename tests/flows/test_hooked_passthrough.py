@@ -76,6 +76,10 @@ async def test_bodies_that_hooks_cannot_read_are_refused(up: FaultUpstream, clie
     async with serving(up) as gateway:
         form = await client.post(gateway.base_url + "/x/y", files={"file": ("a.txt", EMAIL.encode())})
         assert (form.status_code, form.json()["error"]["code"]) == (415, "content_unreadable")
+        assert "a body of the type 'multipart/form-data'" in form.json()["error"]["message"]
+        bare = await client.post(gateway.base_url + "/x/y", content=b"{}")
+        assert (bare.status_code, bare.json()["error"]["code"]) == (415, "content_unreadable")
+        assert "cannot read a body without a content type" in bare.json()["error"]["message"]
         broken = await client.post(gateway.base_url + "/x/y", content=b'{"a":', headers={"content-type": "application/json"})
         assert (broken.status_code, broken.json()["error"]["code"]) == (400, "invalid_json")
         headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "A" * 22 + "=="}

@@ -43,7 +43,7 @@ def send_by_http(gateway: Gateway, case: Case, strict: bool) -> Sent:
         assert requests == [], "a refused request must not be sent"
         error = response.json()["error"]
         return Sent(error={"status": response.status_code, **{name: error[name] for name in ("type", "code", "param")}})
-    of_the_answer = "the upstream left the stop string in the text"
+    of_the_answer = ("the upstream left the stop string in the text", "the gateway ended the text after the stop string")
     adjustments = [each for each in receipt_of(response)["adjustments"] if not each.get("why", "").startswith(of_the_answer)]
     return Sent(
         url=gateway.upstream_url(way, requests[0].path),

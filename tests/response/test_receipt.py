@@ -6,6 +6,7 @@ import re
 from typing import Any, get_args
 
 import msgspec
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -94,6 +95,16 @@ def test_a_spliced_receipt_leaves_every_other_key_as_it_was(answer: dict[str, An
     assert told["model"] == "smart"
     assert told["adjustments"] == [{"param": "temperature", "action": "clamp", "from": 1.7, "to": 1.0, "why": "takes 0 to 1"}]
     assert [attempt["outcome"] for attempt in told["attempts"]] == ["429", "ok"]
+
+
+@pytest.mark.parametrize(("keeps_stop", "end"), [(False, "the gateway removed it"), (True, "after the stop string")])
+def test_the_note_on_a_stop_string_states_whether_the_string_was_removed(keeps_stop: bool, end: str) -> None:
+    made = call()
+    made.keeps_stop = keeps_stop
+    receipt.note_cut(made, made.attempts[1])
+    note = made.attempts[1].adjustments[-1]
+    assert (note.param, note.action) == ("stop", "enforce_locally")
+    assert (note.why or "").endswith(end)
 
 
 def test_the_receipt_of_a_stream_is_a_chunk_without_choices() -> None:
