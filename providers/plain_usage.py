@@ -83,7 +83,7 @@ def read_of_inputs(usage: Any) -> Usage | None:
     return read_usage(usage)
 
 
-def read_mapped(usage: dict[str, Any] | None, tier: Any) -> Usage | None:
+def read_mapped(usage: Any, tier: Any = None) -> Usage | None:
     """Return the result of `read_usage`, but take half as long as `read_usage` for a usage in the usual form."""
     if usage is None:
         return None

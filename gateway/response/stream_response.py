@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from gateway import accounting
@@ -35,6 +34,7 @@ from gateway.tokens.inputs import answer_count
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Body, StreamDecoder, StreamFailure
+from providers.plain_usage import read_mapped
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
 """A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
@@ -88,7 +88,7 @@ def _chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) ->
     relay = Relay(
         decoder=chain.decoder,
         usage_asked=usage_asked,
-        read_usage=upstream_answer.read_usage,
+        read_usage=read_mapped,
         fail=lambda data: upstream_answer.inband_failure(target, data),
         max_events=_max_events(body),
         choices=body.get("n") or 1,
@@ -165,8 +165,10 @@ class UpstreamStream:
                 break
             out = relay.feed(piece)
             if relay.done and out:
-                with suppress(StreamFailure):  # the next call raises it again
+                try:
                     return out + self._end()
+                except StreamFailure:  # the next call raises it again
+                    return out
             if out:
                 return out
         return self._end()

@@ -13,9 +13,7 @@ from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
 from providers.base import Answer, Failure, Operation, Options, StreamFailure, Target
 from providers.failures import has_error, read_inband_failure
-from providers.usage import read_usage
-
-__all__ = ["read_usage"]
+from providers.plain_usage import read_mapped
 
 NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
 NOT_EMBEDDINGS = Failure("bad_body", "the answer is not a list of embeddings")
@@ -94,7 +92,7 @@ def collecting_relay(target: Target, options: Options) -> Relay:
     return Relay(
         decoder=target.kind.decoder(target, options),
         usage_asked=True,
-        read_usage=read_usage,
+        read_usage=read_mapped,
         fail=lambda data: inband_failure(target, data),
     )
 

@@ -110,8 +110,11 @@ read_chunks = msgspec.json.Decoder(ReadChunk).decode_lines
 read_opening = msgspec.json.Decoder(OpeningChunk).decode
 
 
-def usage_chunk(body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
-    """Return a chunk that contains a usage with its total, and no choices."""
+def usage_chunk(data: bytes, body: Body, raw: dict[str, Any], usage: Usage) -> bytes:
+    """Return a chunk that contains a usage with its total, and no choices. `body` is the chunk in `data`, whose usage is `raw`."""
+    if "total_tokens" in raw and body.raw("choices") == b"[]":
+        return data
+    body = body.copy()
     if "total_tokens" not in raw:
         body.set("usage", {**raw, "total_tokens": usage.prompt_tokens + usage.completion_tokens})
     if body.raw("choices") != b"[]":

@@ -303,8 +303,8 @@ class Relay:
         usage = self._read_usage(raw, body.get("service_tier"))
         if usage is not None and (usage.is_counted or self._usage is None):
             self._usage = usage
-            self._usage_event = usage_chunk(body.copy(), raw, usage)
-        if not chunk.choices and (self._usage_asked or all(key in PLAIN_KEYS for key in body)):
+            self._usage_event = usage_chunk(data, body, raw, usage)
+        if not chunk.choices and (self._usage_asked or PLAIN_KEYS.issuperset(body)):
             return b""
         body.pop("usage")
         return body.encode()
