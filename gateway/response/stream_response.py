@@ -5,7 +5,7 @@
     send_stream     sends every piece as it arrives, then the end of the stream, which is exactly one [DONE] for chat
                     events; an error here becomes the last event
 
-A `Relay` passes the events of an upstream stream through one chain of decoders (`_decoder_chain`). If the chain is
+A `Relay` passes the events of an upstream stream through one chain of decoders (`gateway.response.stream_relay`). If the chain is
 empty, the bytes are passed on as they are, unless an event must be changed. A stream in the caller's own API passes
 through a `NativeRelay` instead.
 """
@@ -15,85 +15,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway import accounting
 from gateway.call import Attempt, Call
-from gateway.emulate.json_mode import JsonStream
 from gateway.emulate.stops import StopStream
-from gateway.emulate.tool_calls import ToolCallStream
 from gateway.metrics import Metrics
-from gateway.response import after_disconnect, headers, receipt, time_info, upstream_answer
+from gateway.response import after_disconnect, headers, receipt, time_info
 from gateway.response.hooked_answer import HookedStream, hooked_stream
+from gateway.response.stream_relay import chat_relay, native_relay
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import OpeningChunk
 from gateway.streams.native_relay import EventReader, NativeRelay
 from gateway.streams.relay import DONE, Relay
-from gateway.streams.resumed import ResumedStream
-from gateway.tokens.inputs import answer_count
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, StreamDecoder, StreamFailure
-from providers.plain_usage import read_mapped
-
-EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
-"""A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
-NATIVE_EVENTS = 4
-"""Factor for streams in the caller's own API. Their events may contain less than one token; those of citations are an example."""
-
-
-class DecoderChain(NamedTuple):
-    """The decoders that rewrite the events of one stream, and the one that ends it at a stop string."""
-
-    decoder: StreamDecoder | None
-    stops: StopStream | None
-
-
-def _decoder_chain(exchange: UpstreamExchange) -> DecoderChain:
-    """Return the decoders that a stream needs, in this order: provider, stops, JSON mode, tool calls, dialect, continuation."""
-    call, stops = exchange.call, None
-    decoder = exchange.target.kind.decoder(exchange.target, exchange.options)
-    if call.stops or exchange.json_validator is not None:
-        assert call.body is not None
-        choices = 1 if exchange.upstream_calls > 1 else answer_count(call.body, call.operation)
-        if call.stops:
-            names_stop = call.translator is not None
-            decoder = stops = StopStream(decoder, call.stops, choices, keep=call.keeps_stop, names_stop=names_stop)
-        if exchange.json_validator is not None:
-            decoder = json_stream = JsonStream(decoder, exchange.json_validator, choices)
-            exchange.checked_streams.append(json_stream)
-    if exchange.tool_calls is not None:
-        decoder = tool_stream = ToolCallStream(decoder, exchange.tool_calls)
-        exchange.checked_streams.append(tool_stream)
-    decoder = call.dialect.stream(decoder)
-    if call.transcript is not None and call.transcript.handovers:
-        decoder = ResumedStream(decoder, call.transcript)
-    return DecoderChain(decoder, stops)
-
-
-def _max_events(body: Body) -> float:
-    """Return the number of content events that an adapted body allows: about one per token, or infinity if there is no limit.
-
-    With `echo`, there is no limit, because the events contain the prompt as well.
-    """
-    cap = body.get("max_completion_tokens") or body.get("max_tokens")
-    if type(cap) is not int or ("echo" in body and body.get("echo")):
-        return float("inf")
-    return (cap * EVENT_TOLERANCE + EXTRA_EVENTS) * answer_count(body, "completions" if "prompt" in body else "chat")
-
-
-def _chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
-    """Return the relay of a chat stream, and the decoder that ends it at a stop string."""
-    target, chain = exchange.target, _decoder_chain(exchange)
-    relay = Relay(
-        decoder=chain.decoder,
-        usage_asked=usage_asked,
-        read_usage=read_mapped,
-        fail=lambda data: upstream_answer.inband_failure(target, data),
-        max_events=_max_events(body),
-        choices=body.get("n") or 1,
-    )
-    return relay, chain.stops
+from providers.base import Body, StreamFailure
 
 
 class UpstreamStream:
@@ -106,9 +43,9 @@ class UpstreamStream:
         self.relay: Relay | NativeRelay
         self._stops: StopStream | None = None
         if exchange.native is not None:
-            self.relay = NativeRelay(exchange.native.new_reader(), max_events=NATIVE_EVENTS * _max_events(body))
+            self.relay = native_relay(exchange.native, body)
         else:
-            self.relay, self._stops = _chat_relay(exchange, body, usage_asked=usage_asked)
+            self.relay, self._stops = chat_relay(exchange, body, usage_asked=usage_asked)
         exchange.attempt.relays.append(self.relay)
         is_whole = exchange.upstream_calls == 1  # otherwise the hooks get the merged stream
         self.hooked = hooked_stream(exchange) if exchange.call.hooks is not None and is_whole else None

@@ -40,13 +40,9 @@ CLOCK_TOLERANCE_S = 0.001
 CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 """Limits for texts and lists of a record that exceeds MAX_LINE_BYTES."""
 NAMES = ("key", "team", "end_user", "model")
-"""Fields that are never cut, because queries of past calls compare them with whole names.
-
-The value of each field has at most 320 characters.
-"""
-# messages of other errors may quote a prompt, so they are not logged
+"""Fields that are never cut, because queries of past calls compare whole names. Each value has at most 320 characters."""
 LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
-"""Errors whose message is written by the gateway and is therefore logged."""
+"""Errors whose message the gateway writes. Messages of other errors may quote a prompt, so they are not logged."""
 _USER = re.compile(r"[\w.@:/+=|~-]{1,128}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
@@ -184,20 +180,15 @@ class _Clock:
 _clock = _Clock()
 
 
-def _add_other_targets(fields: dict[str, Any], call: Call) -> None:
-    """Add the fields about targets that did not answer the call."""
-    if call.skipped:
-        fields["skipped"] = [{"target": each.target, "param": each.param} for each in call.skipped]
-    if billed := accounting.billed_attempts(call):
-        fields["billed_attempts"] = billed
-
-
-def _add_cost(fields: dict[str, Any], call: Call) -> None:
-    """Add the cost of all billed usages, or None if a price is unknown."""
+def _add_bill(fields: dict[str, Any], call: Call) -> None:
+    """Add the bills of attempts that did not answer the call, and the cost of the call: None if a price is unknown."""
     answer = call.answered_by
     if answer is not None and answer.usage is not None and accounting.answered_at_once(call):  # the usual case, whose cost is known
         fields["cost_usd"] = None if answer.cost is None else answer.cost / accounting.NANO_PER_USD
-    elif costs := accounting.costs(call):
+        return
+    if billed := accounting.billed_attempts(call):
+        fields["billed_attempts"] = billed
+    if costs := accounting.costs(call):
         fields["cost_usd"] = accounting.total_usd(costs)
 
 
@@ -312,8 +303,9 @@ def record(call: Call, ended: float) -> dict[str, Any]:
             fields["adjustments"] = [_adjustment_text(each) for each in attempt.adjustments[:32]]
     if usage is not None:
         _add_usage(fields, usage)
-    _add_other_targets(fields, call)
-    _add_cost(fields, call)
+    if call.skipped:
+        fields["skipped"] = [{"target": each.target, "param": each.param} for each in call.skipped]
+    _add_bill(fields, call)
     if attempt is not None:
         _add_answer(fields, attempt)
     if call.abort_phase:
