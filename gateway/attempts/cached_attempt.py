@@ -180,7 +180,7 @@ def new_sender(
 
 
 def _is_cacheable(exchange: UpstreamExchange, body: Body) -> bool:
-    """Return whether an attempt has one upstream request whose answer depends on nothing else.
+    """Return whether an attempt has one upstream request, with the gateway's credential, whose answer depends on nothing else.
 
     Equal requests of one call must give different samples, so a call with several upstream requests uses no cached answer.
     """

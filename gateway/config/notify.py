@@ -28,8 +28,8 @@ class NotifyConfig(Struct, frozen=True):
         tuple[Event, ...],
         Meta(
             description="Events to send. `budget`: a budget of a key, team, model, provider or target reaches a threshold. "
-            "`budget_refused`: a call was refused because a budget is used up. `target_down`: a target has been "
-            "down for `down_after`. `target_recovered`: a target that was down answers again.",
+            "`budget_refused`: a call was refused because the rest of a budget does not cover it. `target_down`: a target "
+            "has been down for `down_after`. `target_recovered`: a target that was down answers again.",
             examples=[["budget", "target_down"]],
         ),
     ] = EVENTS

@@ -37,7 +37,7 @@ class RatesConfig(Struct, frozen=True, kw_only=True):
     cache_write_1h: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens kept in the provider's cache for an hour. Default: the price that applies without "
+            description="Price of prompt tokens written to the provider's cache for one hour. Default: the price that applies without "
             "this entry.",
             examples=[10],
         ),
@@ -91,7 +91,7 @@ class PriceConfig(Struct, frozen=True):
     cache_write_1h: Annotated[
         _Price,
         Meta(
-            description="Price of prompt tokens kept in the provider's cache for an hour. Default: `cache_write`.",
+            description="Price of prompt tokens written to the provider's cache for one hour. Default: `cache_write`.",
             examples=[5],
         ),
     ] = None

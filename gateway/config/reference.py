@@ -33,7 +33,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "after": ("duration or percentile", "A duration, or a percentile from `p50` to `p99.9`.", ("800ms", "p95")),
     "rate": (
         "rate",
-        "A number (with `k`, `M` or `G`) per `s`, `min`, `h` or `day`.",
+        "A number (optionally with `k`, `M` or `G`) per `s`, `min`, `h` or `day`.",
         ("600/min", "200k/min", "1M/day"),
     ),
     "spend": (
@@ -75,7 +75,11 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Printable ASCII without line breaks. `${NAME}` keeps a secret out of the YAML file.",
         ("${TOKEN}",),
     ),
-    "tag": ("tag", "A name of letters, digits and `. _ : / = -`, at most 64 characters.", ("search", "team/web")),
+    "tag": (
+        "tag",
+        "A name of at most 64 letters, digits and `. _ : / = -` that begins with a letter or digit.",
+        ("search", "team/web"),
+    ),
     "header_name": ("header name", "The name of a request header. Credentials cannot be forwarded.", ("x-tenant",)),
     "key_hash": ("key hash", "`sha256:` and 64 hexadecimal digits, or `file:PATH` of a file with this text.", ()),
     "expires": (

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from gateway.config.field_types import Lifetime, Size
 
 DEFAULT_TTL_S = 30 * 24 * 3600.0
-"""30 days, as at OpenAI."""
+"""30 days, as with OpenAI."""
 
 
 class ResponsesConfig(Struct, frozen=True):
