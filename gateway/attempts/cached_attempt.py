@@ -115,7 +115,7 @@ class CachedAttemptSender(AttemptSender):
     async def _replay(
         self, progress: Progress, exchange: UpstreamExchange, body: Body, entry: Entry, use: CacheUse
     ) -> Failure | None:
-        """Deliver a cached answer. Return the failure if the answer cannot be delivered; it is then deleted."""
+        """Deliver a cached answer. If that is impossible, delete the answer and return the failure."""
         attempt = exchange.attempt
         attempt.outcome = "cached"
         attempt.sent_at = exchange.sent_at = time.monotonic()

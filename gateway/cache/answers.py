@@ -86,7 +86,7 @@ class AnswerCache:
         self._paused_until = 0.0
 
     async def look_up(self, key: str, ttl_s: float, control: CacheControl, timeout_s: float) -> Lookup:
-        """Return the answer of a key if the caller accepts it. Wait at most `timeout_s` for another call.
+        """Look up the answer of a key that is not older than the caller accepts. Wait at most `timeout_s` for another call.
 
         The caller of this method must end the flight that it gets.
         """

@@ -26,7 +26,7 @@ _SCOPES = {
     help="Column to group by.",
 )
 @click.option(
-    "--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first of the month."
+    "--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first day of the month of --to."
 )
 @click.option("--to", "end", metavar="DATE", help="Last day, UTC. Default: today.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")

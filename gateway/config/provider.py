@@ -178,7 +178,7 @@ class ProviderConfig(Struct, frozen=True):
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
             description="Maximum number of connections to one address, per process. Default: half of the number of files that the "
-            "process may open.",
+            "process may open beyond 512, from 1,000 to 100,000.",
             examples=[200],
         ),
     ] = None
