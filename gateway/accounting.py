@@ -83,7 +83,7 @@ def billed_usages(attempt: Attempt) -> tuple[Usage, ...]:
 
 
 def bill(attempts: Iterable[Attempt]) -> Bill | None:
-    """Add up the bills of attempts. Return None if no usage is billed. The usage of cached answers is not."""
+    """Add up the bills of attempts. Return None if no usage is billed. Cached answers are not billed."""
     prompt = output = cost = cached = 0
     is_known = False
     for attempt in attempts:

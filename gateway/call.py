@@ -49,8 +49,9 @@ class Attempt(Struct, eq=False):
     context: ContextReport | None = None
     """The report on how the conversation was fitted into the context window."""
     outcome: str = "ok"
-    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge), `left` (its caller disconnected), `invalid_json` (before
-    a repair) or `cached` (a cached answer).
+    """`ok`, an HTTP status, a failure kind, `lost` (of a hedge), `left` (its caller disconnected), `limit` (not sent, because a
+    limit of the gateway is used up), `invalid_json` (before a repair) or `cached` (a cached answer). The attempt of a copy for a
+    mirror may also have the outcome `cancelled`, `refused` or `internal_error`.
     """
     ms: float = 0.0
     """Duration of the attempt at its target, without `queue_s`."""
@@ -226,7 +227,7 @@ class Call(Struct, eq=False):
     first_byte_at: float = 0.0
     """Time at which the first byte of the response was sent."""
     stream_end: str | None = None
-    """The outcome of a stream: `ok`, a failure kind, or `drain` if a shutdown ended it."""
+    """The outcome of a stream: `ok`, a failure kind, `drain` if a shutdown ended it, or `idle` (a WebSocket connection without data)."""
     abort_phase: str | None = None
     """The phase in which the caller disconnected: `queue` (before any request was sent to an upstream), `pre` (before the first
     byte) or `mid`; `write_stall` if the caller stopped reading.

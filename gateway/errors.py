@@ -7,7 +7,7 @@
     ├── NotFound          404      unknown model or path                    model_not_found, not_found
     ├── RequestTooLarge   413      the body exceeds `max_body`              request_too_large
     ├── LimitReached      429      a limit of the caller is used up         rate_limit_exceeded, insufficient_quota
-    ├── Unavailable       503      no target can take the call now          model_unavailable, overloaded, server_shutting_down
+    ├── Unavailable       503      the call cannot be served now            model_unavailable, overloaded, server_shutting_down
     └── UpstreamFailed    4xx/5xx  every target failed; built from the last Failure by the table FAILURES
 
 Before the first byte an error is an HTTP response; after it, an event on the stream (`as_event`).
@@ -122,7 +122,7 @@ class LimitReached(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """No target can accept this call now; the same call may succeed later."""
+    """The gateway cannot serve this request now; the same request may succeed later."""
 
     status, code, type = 503, "model_unavailable", "server_error"
 

@@ -57,8 +57,9 @@ class Access:
     def check(self, request: Request) -> None:
         """Raise Unauthorized unless the admin key was sent or a session is open.
 
-        If there is no admin key, the listener is on loopback; in this case, raise Forbidden if the request may come
-        from a web page of another site.
+        In a session, raise Forbidden if a request that changes something does not contain the CSRF token. If there is no
+        admin key, the listener is on loopback; in this case, raise Forbidden if the request may come from a web page of
+        another site.
         """
         admin = self._gateway.config.admin
         if admin.key_hash is None:
@@ -93,7 +94,7 @@ class Access:
         fields = await read_fields(request, read_only=())
         key, key_hash = fields.get("key"), self._gateway.config.admin.key_hash
         if type(key) is not str or set(fields) != {"key"}:
-            raise BadRequest("The request body must have the single field 'key', the admin key.", param="key")
+            raise BadRequest("The request body must have a single field, 'key': the admin key as a string.", param="key")
         if key_hash is None:
             return await self.show(request)
         if not _is_admin_key(key.encode("utf-8", "surrogatepass"), key_hash):

@@ -17,7 +17,7 @@ from gateway.runtime.gateway import Gateway
 from gateway.telemetry.call_log import internal_error
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""Headers of every JSON response: some contain a secret, and all contain text from callers and providers."""
+"""Headers of every JSON response: some responses contain a secret, and some contain text from callers or providers."""
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -127,7 +127,7 @@ async def _openapi(request: Request) -> Response:
 
 
 def _key_unless_open(gateway: Gateway, access: Access, endpoint: Endpoint) -> Endpoint:
-    """Check requests as for the other endpoints, unless there is an admin key and `metrics: open` is set."""
+    """Return the endpoint with the checks of the others, or without them if there is an admin key and `metrics` is `open`."""
 
     async def checked(request: Request) -> Response:
         if gateway.config.admin.metrics == "keyed" or gateway.config.admin.key_hash is None:

@@ -1,4 +1,4 @@
-"""GET and POST /admin/demo: the scripted providers of `lockgate serve --demo`. Other gateways do not have these paths."""
+"""GET and POST /admin/demo: the scripted providers of `lockgate serve --demo`. Other gateways answer 404."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODY_TIMEOUT_S = 30.0
 
 
 class DemoAdmin:
-    """The endpoints of the demo. They answer 404 if the gateway runs no demo."""
+    """The endpoints of the demo."""
 
     def __init__(self, demo: Demo | None) -> None:
         self._demo = demo

@@ -67,7 +67,7 @@ def _read(problems: Problems, kind: str, type_: Any, where: str, name: str, entr
     except yamlfile.YamlError as error:
         raise ConfigError([Problem(SOURCE, 0, 0, where, error.message)]) from None
     if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
-        message = f"a {kind}'s name must be printable text of at most {MAX_NAME_CHARS} characters, without spaces around it"
+        message = f"a {kind}'s name must be 1 to {MAX_NAME_CHARS} printable characters, without spaces around them"
         problems.add(node.place, "name", message)
     return Reader(problems, {}, Path("/")).read(node, type_, where, name)
 
@@ -104,7 +104,7 @@ def team_to_json(team: TeamConfig) -> dict[str, Any]:
 
 
 def _access_to_json(owner: KeyConfig | TeamConfig) -> dict[str, Any]:
-    """Return the fields of both keys and teams: permitted models and paths, whether the owner is disabled, and its priority."""
+    """Return the fields that keys and teams share: permitted models and paths, whether the owner is disabled, and its priority."""
     entry: dict[str, Any] = {}
     if isinstance(owner.models, dict):
         entry["models"] = {

@@ -18,7 +18,7 @@ from gateway.store.limit import OWNERS, Limit
 
 
 def list_limits(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. `owner` selects the limits of one kind of owner, or of one owner such as `key:app`."""
+    """Return the endpoint. The query parameter `owner` selects one kind of owner, or one owner such as `key:app`."""
 
     async def limits(request: Request) -> Response:
         params = request.query_params

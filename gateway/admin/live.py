@@ -16,8 +16,9 @@ from gateway.runtime.reload import Reloader
 
 
 def live(gateway: Gateway, reloader: Reloader, callers: tuple[str, int], *, has_demo: bool) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint. With `since` (seconds since the epoch), the response has only the points whose interval ended after that time.
+    """Return the endpoint.
 
+    With the query parameter `since` (seconds since the epoch), the response has only the points whose interval ended after that time.
     `callers` is the address of the callers' listener, which the page names in its examples; `has_demo` is true if there are scripted
     providers.
     """

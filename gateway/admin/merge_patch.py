@@ -21,13 +21,13 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def removed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of `before` that `after` lacks, by path, with the values that they had."""
+    """Return the values of `before`, at any depth, whose path `after` lacks. The keys are their paths."""
     now = _members(after)
     return {path: value for path, value in _leaves(before).items() if path not in now}
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the members whose value has changed, by path, with the old value as `from` and the new value as `to`."""
+    """Return the values of `before`, at any depth, that `after` replaces: by path, the old value as `from` and the new one as `to`."""
     now = _members(after)
     both = {path: value for path, value in _leaves(before).items() if path in now and now[path] != value}
     return {path: {"from": value, "to": now[path]} for path, value in both.items()}

@@ -100,5 +100,5 @@ class PlaygroundAdmin:
 
 
 def _offered(schema: Schema) -> dict[str, Schema]:
-    """Return the parameters of a request, without those that are always refused."""
+    """Return the parameters of a request, without `model` and those that are always refused."""
     return {name: each for name, each in schema["properties"].items() if name != "model" and each.get("type") != "null"}

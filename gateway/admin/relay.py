@@ -2,7 +2,7 @@
 
 The page may send requests only to its own origin, so the admin listener forwards its calls. Each call is checked,
 limited, recorded and billed like any other, and needs a virtual key (`x-virtual-key`) if callers need one. The admin
-key is never forwarded. Only the paths of calls to models can be reached.
+key is never forwarded. Only the paths of calls to models and of the tokenizer can be reached.
 """
 
 from __future__ import annotations

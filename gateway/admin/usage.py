@@ -56,9 +56,11 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
-    """Return the usage of these days and its source. The source is `store` for all processes that share a store.
-    Otherwise, it is `process` for this process or, in a supervisor, `workers` (`some_workers` if not all of them
-    answer).
+    """Return the usage of these days and its source.
+
+    The source is `store` for the usage of all processes that share a store. If there is no shared store, or while it is
+    unavailable, the source is `process` for this process or, in a supervisor, `workers` (`some_workers` if not all of
+    them answer).
     """
     own = [copy for copy in gateway.ledger.counters.all_copies() if copy[1].day in days]
     if not gateway.config.store.startswith("memory:"):

@@ -115,7 +115,7 @@ class CachedAttemptSender(AttemptSender):
     async def _replay(
         self, progress: Progress, exchange: UpstreamExchange, body: Body, entry: Entry, use: CacheUse
     ) -> Failure | None:
-        """Deliver a cached answer. Return the failure if the answer cannot be delivered; it is then deleted."""
+        """Deliver a cached answer. If that is impossible, delete the answer and return the failure."""
         attempt = exchange.attempt
         attempt.outcome = "cached"
         attempt.sent_at = exchange.sent_at = time.monotonic()
@@ -180,7 +180,7 @@ def new_sender(
 
 
 def _is_cacheable(exchange: UpstreamExchange, body: Body) -> bool:
-    """Return whether an attempt has one upstream request whose answer depends on nothing else.
+    """Return whether an attempt has one upstream request, with the gateway's credential, whose answer depends on nothing else.
 
     Equal requests of one call must give different samples, so a call with several upstream requests uses no cached answer.
     """

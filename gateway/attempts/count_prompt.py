@@ -86,8 +86,8 @@ async def tokenize(asked: Asked, body: Body, candidate: Candidate) -> PromptCoun
         except ServerTokenError:
             pass
     elif asked.begins_answer is False or asked.adds_special:
-        name = "add_generation_prompt" if asked.begins_answer is False else "add_special_tokens"
-        message = f"{candidate.backend.target.name} has no tokenizer of its own, so '{name}' cannot be set."
+        name, value = ("add_generation_prompt", "false") if asked.begins_answer is False else ("add_special_tokens", "true")
+        message = f"'{name}' cannot be {value}, because {candidate.backend.target.name} has no API for its tokenizer."
         raise BadRequest(message, param=name, code="unsupported_parameter")
     counted = await count_prompt(body, candidate, engines_run=False) if asked.text is None else await _count_text(asked, candidate)
     return msgspec.structs.replace(counted, window=window)

@@ -203,7 +203,7 @@ async def _fit(body: Body, asked: FitRequest, counting: Counting, cap: int | Non
         why = f"evicting them reduces the prompt from {before} to {after} tokens"
         if evicted:
             if strict:
-                message = f"{len(evicted)} messages would have to be evicted: {why}."
+                message = f"Messages would have to be evicted ({len(evicted)}): {why}."
                 raise Refusal(message, "messages", "context_length_exceeded")
             made.append(Adjustment("messages", "truncate", len(messages), len(messages) - len(evicted), why))
             remove_messages(body, evicted)

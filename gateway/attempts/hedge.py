@@ -252,8 +252,8 @@ class HedgeRace:
     async def result(self) -> tuple[Failure | None, Candidate]:
         """Wait for the result.
 
-        Return None and the candidate that answered; if neither did, return the failure and the candidate of the first
-        attempt.
+        Return the failure (None after an answer) and the candidate of the attempt that claimed the caller; if neither
+        did, return those of the first attempt.
         """
         waiting = {attempt.task for attempt in self.attempts}
         while waiting and self.winner is None and not self._is_settled():

@@ -106,7 +106,7 @@ def _rank(failure: Failure) -> int:
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
     """Return the error of a call that no candidate answered, with the time until the first target is available.
 
-    `all_cooling` is true if every target was in cooldown when the call arrived.
+    `all_cooling` is true if every target was in cooldown when its turn came.
     """
     failure = progress.failure
     if failure is None:
@@ -132,7 +132,7 @@ def in_cooldown(health: TargetHealth) -> Failure:
 
 
 def _with_jitter(seconds: float) -> float:
-    """Return a time up to 10 % later, so that callers do not all retry at the same moment."""
+    """Return at least MIN_RETRY_AFTER_S, and up to 10 % more, so that callers do not all retry at the same moment."""
     return max(MIN_RETRY_AFTER_S, seconds) * (1.0 + random.random() / 10)
 
 

@@ -63,7 +63,7 @@ def read_request(
 
 
 def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> None:
-    """Read the end user, the tags and the credentials of a call. Raise BadRequest if its key requires an end user."""
+    """Read the end user and the tags of a call. Raise BadRequest if its key requires an end user and the call names none."""
     key = call.key
     named = key.end_user if key is not None else ""
     call.end_user = named or end_user(call.body, call.source, headers, known.end_user)

@@ -24,7 +24,7 @@ from gateway.store.responses import Bounds, ResponseStore
 LOOKUP_TIMEOUT_S = 0.25
 """Time after which a lookup counts as a miss."""
 PAUSE_AFTER_TIMEOUT_S = 5.0
-"""Time in which the store is not used after a command that took too long, so that calls do not wait one by one."""
+"""Time for which the store is not used after a command that took too long, so that calls do not wait one by one."""
 SAVE_TIMEOUT_S = 1.0
 """Maximum time for storing one answer."""
 ENTRIES_AT_LEAST = 8
@@ -49,7 +49,7 @@ class Flight:
         self._ended.set()
 
     def end(self, *, is_abandoned: bool = False) -> None:
-        """End the flight. If there is no answer, the calls that wait send their own requests. Later calls have no effect."""
+        """End the flight. If there is no answer, the calls that wait send their own requests. A flight ends only once."""
         if self._flights.get(self._key) is self:
             del self._flights[self._key]
             self.is_abandoned = is_abandoned and self.entry is None
@@ -86,7 +86,7 @@ class AnswerCache:
         self._paused_until = 0.0
 
     async def look_up(self, key: str, ttl_s: float, control: CacheControl, timeout_s: float) -> Lookup:
-        """Return the answer of a key if the caller accepts it. Wait at most `timeout_s` for another call.
+        """Look up the answer of a key that is not older than the caller accepts. Wait at most `timeout_s` for another call.
 
         The caller of this method must end the flight that it gets.
         """
@@ -112,7 +112,7 @@ class AnswerCache:
         return Lookup(entry, age_s, waited_s=waited_s)
 
     async def save(self, key: str, entry: Entry, ttl_s: float, bounds: CacheBounds) -> bool:
-        """Store an answer. Return False if the store fails."""
+        """Store an answer. Return False if the store fails or is paused."""
         if time.monotonic() < self._paused_until:
             return False
         try:

@@ -66,7 +66,7 @@ class CachedResponse:
         return self._body
 
     def unread(self) -> bytes:
-        """Return nothing: `body` does not fail halfway."""
+        """Return b"": `body` never reads a part of the answer."""
         return b""
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
@@ -94,7 +94,7 @@ class Recording:
         return self._size > self._max_bytes
 
     def record(self, response: Response) -> Response:
-        """Return a response from which the same bytes are read, and copy them."""
+        """Return the same response, wrapped so that the bytes that are read from it are copied to this recording."""
         self._content_type = next((value for name, value in response.headers if name == b"content-type"), b"")
         return _RecordedResponse(response, self)
 

@@ -34,7 +34,10 @@ class UnusableCatalogError(ValueError):
 
 
 def read_catalog(data: bytes, vendors: frozenset[str], as_of: str) -> tuple[str, Vendors]:
-    """Return the name of the source and the entries of these vendors on a day. Raise UnusableCatalogError."""
+    """Return the name of the source, and the entries of these vendors. Raise UnusableCatalogError if the file is unusable.
+
+    If the source dates its prices, the entries have the prices as of the day `as_of`.
+    """
     try:
         whole = _decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

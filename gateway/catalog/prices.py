@@ -46,7 +46,7 @@ class ConfiguredRates(Protocol):
 
 
 class ConfiguredStep(ConfiguredRates, Protocol):
-    """Prices of prompts that are longer than `over`."""
+    """Prices of prompts with more tokens than `over`."""
 
     @property
     def over(self) -> int: ...

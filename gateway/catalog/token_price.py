@@ -24,7 +24,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     search: int | None = None
     """Price of 1,000 search units. An answer that is billed by search units is not also billed by tokens."""
     cache_write_1h: int | None = None
-    """Price of tokens that stay in the cache for an hour. None means the price of other tokens that are written to the cache."""
+    """Price of tokens written to the cache for one hour. None means the price of other tokens that are written to the cache."""
     audio_prompt: int | None = None
     image_prompt: int | None = None
     audio_output: int | None = None
@@ -85,7 +85,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
     def usage_cost(self, usage: Usage) -> int | None:
         """Return the cost of an answer, by the billed tokens if they are reported.
 
-        Return None if the answer is billed by search units that have no price.
+        Return None if the answer reports only search units and these have no price.
 
         Negative counts, which some upstreams send, cost nothing.
         """
@@ -104,7 +104,7 @@ class TokenPrice(msgspec.Struct, frozen=True):
         return -(-(price._prompt_total(prompt, usage) + price._output_total(output, usage)) // MILLION)
 
     def _has_rare(self, usage: Usage) -> object:
-        """Return whether a usage has tokens of other kinds than prompt, cached and output."""
+        """Return whether a usage has tokens of other kinds than prompt, cached and output, or separate billed tokens."""
         return (
             usage.cache_write_tokens
             or (usage.reasoning_tokens and self.reasoning is not None)

@@ -64,7 +64,7 @@ def _changes(old: ModelEntry | None, new: ModelEntry) -> Iterator[tuple[str, Any
 
 
 def _values(entry: ModelEntry | None) -> dict[str, Any]:
-    """Return the prices and limits of an entry. Features have no effect on calls."""
+    """Return the prices, the context window and the output limit of an entry, by name. Features have no effect on calls."""
     if entry is None:
         return {}
     plain = msgspec.to_builtins(entry)

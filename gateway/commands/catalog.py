@@ -8,7 +8,7 @@ MAX_BYTES = 64 << 20
 
 
 class UnusableFileError(click.ClickException):
-    """A file cannot be read or written."""
+    """A file cannot be read, written or used."""
 
     exit_code = 2
 
@@ -30,7 +30,7 @@ def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None
     """Compare a published catalog with the bundled one, show the differences, and write them to an overlay.
 
     The file is https://models.dev/api.json or the data.json of github.com/pydantic/genai-prices. Nothing is downloaded.
-    Without --vendor, all vendors of the bundled catalog are compared. `catalog:` in the configuration names the overlay.
+    The vendors of the bundled catalog and those of --vendor are compared. `catalog:` in the configuration names the overlay.
 
     \b
     curl -fsSO https://models.dev/api.json
@@ -45,13 +45,18 @@ def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None
 
     path = Path(target)
     try:
-        data = Path(source).read_bytes()
         day = date.fromisoformat(as_of) if as_of else datetime.fromtimestamp(Path(source).stat().st_mtime, UTC).date()
+    except OSError as error:
+        raise UnusableFileError(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise UnusableFileError(f"--as-of: {error}") from None
+    try:
+        data = Path(source).read_bytes()
         earlier = read_overlay(path.read_bytes()) if path.exists() else None
     except OSError as error:
         raise UnusableFileError(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
-        raise UnusableFileError(str(error) if as_of is None else f"--as-of: {error}") from None
+        raise UnusableFileError(f"{target}: {error}") from None
     if len(data) > MAX_BYTES:
         raise UnusableFileError(f"{source} is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -62,7 +67,7 @@ def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None
     for difference in differences:
         click.echo(str(difference))
     new = sum(difference.is_new for difference in differences)
-    click.echo(f"{name} of {day}: {new} new models, {len(differences) - new} changed")
+    click.echo(f"{name} of {day}: {new} new, {len(differences) - new} changed")
     if not dry_run:
         try:
             write_overlay(path, overlay)

@@ -26,7 +26,7 @@ def examples() -> list[str]:
 def init(file: str, example: str | None, list_only: bool, force: bool) -> None:
     """Write FILE (default: gateway.yaml) and its JSON Schema, which editors use for completion.
 
-    `lockgate serve` uses ./gateway.yaml if it exists. Existing files are not overwritten.
+    `lockgate serve` uses ./gateway.yaml if ./config/gateway.yaml does not exist. Existing files are overwritten only with --force.
 
     \b
     lockgate init

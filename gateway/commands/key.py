@@ -208,14 +208,14 @@ def parse_limits(options: tuple[str, ...]) -> dict[str, Any]:
         kind, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
             raise click.UsageError(
-                f"--limits must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'"
+                f"a limit must have the form KIND=LIMIT, such as requests=600/min, not '{pair[:60]}'"
             )
         if kind in limits and "/" in value:
             several = limits[kind] if isinstance(limits[kind], list) else [limits[kind]]
             limits[kind] = [*several, value]
             continue
         if kind in limits:
-            raise click.UsageError(f"--limits sets '{kind[:60]}' twice: remove one of them")
+            raise click.UsageError(f"the limit '{kind[:60]}' is set twice: remove one of them")
         is_number = value.isascii() and value.isdigit() and len(value) < 10
         limits[kind] = int(value) if kind == "concurrent" and is_number else value
         if kind == "strict" and value in ("true", "false"):

@@ -11,7 +11,9 @@ from gateway.commands.output import print_json
 
 
 @click.command(short_help="Show the usage of the limits of a running gateway.")
-@click.option("--owner", metavar="OWNER", help="Only limits of this kind of owner (key, team, model, provider, target) or owner (key:app).")
+@click.option(
+    "--owner", metavar="OWNER", help="Only limits of this kind of owner (key, team, model, provider, target) or of one owner (key:app)."
+)
 @admin_option
 @json_option
 def limits(owner: str | None, url: str, as_json: bool) -> None:

@@ -122,7 +122,7 @@ def _parse_headers(options: tuple[str, ...]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or not line.isascii():
             raise click.UsageError(
-                f"--header must have the form NAME:VALUE, such as x-session-id:42, not '{line[:60]}'"
+                f"--header must have the form NAME:VALUE in ASCII, such as x-session-id:42, not '{line[:60]}'"
             )
         headers[name.strip()] = value.strip()
     return headers

@@ -78,7 +78,7 @@ class Frame:
         self.seconds = max(now.time - before.time, 1e-9)
 
     def value(self, name: str, default: float = 0.0, **labels: str) -> float:
-        """Return the sum of a gauge's series."""
+        """Return the sum of a gauge's series, or `default` if there are none."""
         values = [value for _, value in _matching(self._now, name, labels)]
         return sum(values) if values else default
 

@@ -26,7 +26,7 @@ _SCOPES = {
     help="Column to group by.",
 )
 @click.option(
-    "--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first of the month."
+    "--from", "start", metavar="DATE", help="First day, UTC, such as 2026-11-01. Default: the first day of the month of --to."
 )
 @click.option("--to", "end", metavar="DATE", help="Last day, UTC. Default: today.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
@@ -76,10 +76,14 @@ def table(usage: dict[str, Any]) -> str:
     if usage["source"] in _SCOPES:
         notes.append(_SCOPES[usage["source"]])
     if usage["total"]["estimated"]:
-        notes.append(f"tokens of {usage['total']['estimated']:,} calls are estimated")
+        notes.append(f"{usage['total']['estimated']:,} {_calls(usage['total']['estimated'])} with estimated tokens")
     if usage["total"].get("unpriced"):
-        notes.append(f"{usage['total']['unpriced']:,} calls have no known price and are not in the cost")
+        notes.append(f"{usage['total']['unpriced']:,} {_calls(usage['total']['unpriced'])} without a known price, not in the cost")
     return "\n".join([*text, "", "; ".join(notes)])
+
+
+def _calls(number: int) -> str:
+    return "call" if number == 1 else "calls"
 
 
 def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:

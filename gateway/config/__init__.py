@@ -1,4 +1,4 @@
 """Reads, checks and compares configuration files, and masks their secrets.
 
-Start at `load`. types.py and the modules that it names define the configuration keys.
+Start at `load`. types.py and the modules that it imports define the configuration keys.
 """

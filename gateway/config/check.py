@@ -130,7 +130,7 @@ def check_store(config: Config, problems: Problems) -> None:
 
 
 def check_limits(config: Config, problems: Problems) -> None:
-    """Refuse budgets for targets without a price, and settings of targets that no model leads to."""
+    """Refuse budgets for targets without a price, settings of targets that no model leads to, and windows that occur twice."""
     blocks = _limits(config)
     known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
     for name, provider in () if config.expose_targets else config.providers.items():

@@ -56,7 +56,7 @@ class ProviderReader:
         return BAD if filled is BAD else ProviderConfig(**{**values, "name": name, "type": kind, "options": filled})
 
     def _options(self, mapping: Mapping, kind: mi.StructType, path: str) -> Any:
-        """Return the keys of the type with their defaults, or BAD.
+        """Return the values of the type's keys, with the defaults of absent ones, or BAD.
 
         A ValueError of the struct is reported at the key that its message begins with.
         """

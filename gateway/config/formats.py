@@ -242,14 +242,14 @@ def read_origin(text: str) -> str:
         return text
     parts = _url(text, ("http", "https"), "an origin such as https://app.example.com, or '*'")
     if parts.path or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("an origin must not have a path: write https://app.example.com")
+        raise ValueError("an origin has only a scheme, a host and a port: write https://app.example.com")
     return text.lower()
 
 
 def read_tag(text: str) -> str:
     """Read the name of a tag."""
     if not re.fullmatch(TAG, text):
-        raise ValueError("expected a tag of letters, digits and . _ : / = -, such as search or team/web")
+        raise ValueError("expected a tag of at most 64 letters, digits and . _ : / = -, beginning with a letter or digit, such as team/web")
     return text
 
 

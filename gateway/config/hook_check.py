@@ -107,7 +107,7 @@ def load_object(use: str, options: Mapping[str, Any], config_path: str) -> objec
     except ModuleNotFoundError as error:
         advice = f"install it, or put it into {folder}"
         raise ValueError(f"the module '{error.name}' is not found: {advice}") from None
-    except Exception as error:  # whatever the module raises while it is imported
+    except Exception as error:  # a module may raise any exception while it is imported
         raise ValueError(f"the module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from None
     found = getattr(module, name, None)
     if found is None:

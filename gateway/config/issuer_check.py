@@ -52,7 +52,8 @@ def check_issuers(config: Config, problems: Problems) -> None:
     for name, issuer in config.issuers.items():
         where = join("issuers", name)
         if not _NAME.fullmatch(name):
-            problems.add_at_path(where, "an issuer's name must consist of at most 64 letters, digits and . _ -, such as staff")
+            text = "an issuer's name has at most 64 letters, digits and . _ -, and begins with a letter or digit, such as staff"
+            problems.add_at_path(where, text)
         first = seen.setdefault(issuer.issuer, name)
         if first != name and issuer.issuer:
             problems.add_at_path(f"{where}.issuer", f"same issuer as '{first}': list all audiences under '{first}'")

@@ -91,7 +91,8 @@ def check_server(entry: McpConfig, problems: Problems) -> None:
     """Refuse a name that does not fit into a path, several credentials, and an empty list of tools."""
     where = join("mcp", entry.name)
     if NAME.fullmatch(entry.name) is None:
-        problems.add_at_path(where, "the name is a part of the path: use letters, digits and . _ - only, at most 64 characters")
+        text = "the name is a part of the path: use at most 64 letters, digits and . _ -, beginning with a letter or digit"
+        problems.add_at_path(where, text)
     if len(entry.api_key) > 1:
         problems.add_at_path(f"{where}.api_key", "an MCP server has one credential, because its sessions belong to it: remove the others")
     if entry.tools is not None and not entry.tools:

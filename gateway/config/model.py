@@ -48,13 +48,13 @@ class ContextConfig(Struct, frozen=True):
     window: Annotated[
         _Tokens | None,
         Meta(
-            description="Maximum tokens of prompt and output together. Default: the bundled catalog's value.",
+            description="Maximum tokens of prompt and output together. Default: the value in the catalog, or that of the local engine.",
             examples=[131072],
         ),
     ] = None
     output: Annotated[
         _Tokens | None,
-        Meta(description="Maximum tokens of one answer. Default: the bundled catalog's value.", examples=[8192]),
+        Meta(description="Maximum tokens of one answer. Default: the value in the catalog.", examples=[8192]),
     ] = None
     tokenizer: Annotated[
         File | None,

@@ -15,7 +15,10 @@ from gateway.config.problem import Problems, join, suggest
 from gateway.config.types import Config
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,;=:@-]+)*(?:/\*)?")
-EXPECTED = "expected a path such as /v1/audio/* or /v1/batches: plain characters without '%', '//' and '..', and '*' only as its end '/*'"
+EXPECTED = (
+    "expected a path such as /v1/audio/* or /v1/batches: plain characters without '%', '//' and the segments '.' and '..', "
+    "and '*' only as its end '/*'"
+)
 
 
 def check_passthrough(config: Config, problems: Problems) -> None:
@@ -32,7 +35,7 @@ def check_passthrough(config: Config, problems: Problems) -> None:
 
 
 def check_mcp(config: Config, problems: Problems) -> None:
-    """Refuse invalid MCP servers, and patterns of `passthrough` that cover their paths."""
+    """Refuse invalid MCP servers, a provider with their reserved name, and patterns of `passthrough` that cover their paths."""
     if config.mcp and MCP_PROVIDER in config.providers:
         problems.add_at_path(join("providers", MCP_PROVIDER), "this name is reserved for the servers under mcp: use another name")
     for entry in config.mcp.values():

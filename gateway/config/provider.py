@@ -44,7 +44,7 @@ class CooldownConfig(Struct, frozen=True):
         Duration,
         Meta(
             description="Maximum length of a cooldown, even if the upstream asks for more. If a quota is used up, `quota_max` "
-            "applies instead.",
+            "applies instead. The cooldown of a rejected credential lasts 10 minutes in any case.",
             examples=["10m"],
         ),
     ] = 300.0
@@ -178,7 +178,7 @@ class ProviderConfig(Struct, frozen=True):
         Annotated[int, Meta(ge=1, le=100_000)] | None,
         Meta(
             description="Maximum number of connections to one address, per process. Default: half of the number of files that the "
-            "process may open.",
+            "process may open beyond 512, from 1,000 to 100,000.",
             examples=[200],
         ),
     ] = None
@@ -279,7 +279,7 @@ class ProviderConfig(Struct, frozen=True):
         dict[str, PriceConfig],
         Meta(
             description="Prices in USD per million tokens, by the model's name at the provider; `*` stands for any "
-            "other model. These prices override the bundled catalog.",
+            "other model. These prices override those of the catalog.",
             examples=[{"*": {"prompt": 0.2, "output": 0.4}}],
         ),
     ] = {}

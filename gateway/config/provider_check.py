@@ -1,4 +1,7 @@
-"""Checks of timeouts, and of a provider's cooldown, queue and passed fields. A setting without effect is reported as a mistake."""
+"""Checks of timeouts, and of a provider's cooldown, queue, passed fields, discovery and replicas.
+
+A setting without effect is reported as a mistake.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _DEFAULTS = ProviderConfig(name="")
 
 
 def check_providers(config: Config, problems: Problems) -> None:
-    """Check each provider's timeouts, cooldown, queue and passed fields."""
+    """Check each provider's timeouts, cooldown, queue, passed fields, discovery and replicas."""
     for name, provider in config.providers.items():
         path = join("providers", name)
         check_times(provider, path, problems)
@@ -32,7 +35,9 @@ def check_providers(config: Config, problems: Problems) -> None:
                 f"longer than cooldown.max ({cooldown.max:g} s): lower this value, or raise cooldown.max",
             )
         for index, field in enumerate(provider.pass_fields):
-            if field in NOT_PASSED or not field.strip():
+            if not field.strip():
+                problems.add_at_path(f"{path}.pass[{index}]", "expected the name of a field, got nothing")
+            elif field in NOT_PASSED:
                 problems.add_at_path(f"{path}.pass[{index}]", f"'{field}' cannot be passed: the gateway adapts it for every provider")
         if provider.discovery is not None and providers.get(provider.type).models_path("") is None:
             problems.add_at_path(f"{path}.discover", f"{provider.type} has no list of callable models: name them under models")

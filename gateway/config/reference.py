@@ -75,7 +75,11 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Printable ASCII without line breaks. `${NAME}` keeps a secret out of the YAML file.",
         ("${TOKEN}",),
     ),
-    "tag": ("tag", "A name of letters, digits and `. _ : / = -`, at most 64 characters.", ("search", "team/web")),
+    "tag": (
+        "tag",
+        "A name of at most 64 letters, digits and `. _ : / = -` that begins with a letter or digit.",
+        ("search", "team/web"),
+    ),
     "header_name": ("header name", "The name of a request header. Credentials cannot be forwarded.", ("x-tenant",)),
     "key_hash": ("key hash", "`sha256:` and 64 hexadecimal digits, or `file:PATH` of a file with this text.", ()),
     "expires": (

@@ -14,7 +14,7 @@ MAX_PATHS = 200
 
 
 def changed_paths(serving: bytes, rejected: bytes) -> list[str]:
-    """Return lines such as `+ models.fast`, `- keys.app` and `~ models.smart.targets (line 7)`, at most MAX_PATHS.
+    """Return lines such as `+ models.fast (line 9)`, `- keys.app` and `~ models.smart.targets (line 7)`, at most MAX_PATHS.
 
     Return no lines if one of the texts is not valid YAML.
     """

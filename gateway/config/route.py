@@ -164,7 +164,7 @@ class RouteReader:
         return ref
 
     def check_names(self, providers: set[str], models: set[str]) -> None:
-        """Report every target that is not in the file, and every cycle."""
+        """Report targets and models that are not in the file, misplaced `*`, cycles, and routes with too many models or targets."""
         for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
                 self._check_name(mention, providers, models)

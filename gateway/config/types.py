@@ -1,9 +1,8 @@
 """The configuration as one frozen struct: every top-level key with its type, default, description and example.
 
-The structs of the parts of the configuration are in listener.py, provider.py, model.py, passthrough.py, responses.py,
-key.py, issuer.py, limit.py, notify.py and telemetry.py. The reader, the JSON Schema and docs/configuration.md follow these
-types. In the metadata of a type, `form` names the format of a value (formats.py), and `short` names the field that a scalar
-in place of the mapping sets.
+The structs of the parts of the configuration are in modules of their own, such as provider.py, model.py and key.py. The
+reader, the JSON Schema and docs/configuration.md follow these types. In the metadata of a type, `form` names the format of
+a value (formats.py), and `short` names the field that a scalar in place of the mapping sets.
 """
 
 from __future__ import annotations
@@ -236,7 +235,10 @@ class Config(Struct, frozen=True):
     ] = "auto"
     callers: Annotated[
         CallersConfig,
-        Meta(description="Timeouts for the connections of callers.", examples=[{"write_stall": "30s"}]),
+        Meta(
+            description="Timeouts for the connections of callers, and the paths of their listener.",
+            examples=[{"write_stall": "30s"}],
+        ),
     ] = CallersConfig()
     grace: Annotated[
         Pause,

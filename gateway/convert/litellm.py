@@ -77,7 +77,7 @@ class Conversion:
         return "\n".join(part for part in parts if part)
 
     def _number(self, entry: tuple[Place, Node] | None, path: str, default: float) -> float:
-        """Return a number that is not negative, or the default, with a note if the file has anything else."""
+        """Return a number from 0 to 10**9, or the default, with a note if the file has anything else."""
         if entry is None:
             return default
         try:
@@ -85,7 +85,7 @@ class Conversion:
         except ValueError:
             number = -1.0
         if not 0 <= number < 1e9:
-            self._note(entry[0], path, f"not a number: {default:g} is used")
+            self._note(entry[0], path, f"not a number from 0 to 1,000,000,000: {default:g} is used")
             return default
         return number
 

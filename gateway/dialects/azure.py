@@ -23,7 +23,7 @@ def deployment_of(path: str) -> str:
 def set_deployment(body: Body, deployment: str) -> None:
     """Set the model of a request to its deployment.
 
-    As at Azure, `model` in the body has no effect: clients with a fixed deployment may send any text as `model`
+    As with Azure, `model` in the body has no effect: clients with a fixed deployment may send any text as `model`
     (openai-python, examples/azure.py: `model="<ignored>"`).
     """
     body.set("model", deployment)

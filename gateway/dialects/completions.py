@@ -131,7 +131,7 @@ class TextStream(ChunkFilter):
         super().__init__(inner)
         self._shown: dict[int, int] = {}
         self._is_text = False
-        """Whether every chunk so far was that of a text completion, which `inner` may convert alone."""
+        """Whether the latest chunk was one of a text completion. If so, `inner` may convert the next chunks alone."""
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:

@@ -13,7 +13,7 @@ _PREFIX = CREDENTIAL_PREFIX.encode()
 
 
 def is_credential_header(name: bytes) -> bool:
-    """Return whether the header contains a credential."""
+    """Return whether the header contains a caller's credential for a provider."""
     return name.startswith(_PREFIX)
 
 

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 import msgspec
 
 from gateway.config.secret import Secret
-from gateway.dialects.credential_headers import is_credential_header, read_credentials
+from gateway.dialects.credential_headers import CREDENTIAL_PREFIX, is_credential_header, read_credentials
 from gateway.dialects.tags import read_tags
 from gateway.errors import BadRequest, refuse
 
@@ -79,7 +79,7 @@ def _unknown(name: bytes) -> BadRequest:
     prefix = PREFIX.decode()
     own = {known.removeprefix(prefix): known for known in NAMES}
     near = get_close_matches(param.removeprefix(prefix).replace("_", "-"), own, n=1)
-    hint = f"Did you mean '{own[near[0]]}'?" if near else f"Known headers: {', '.join(NAMES)}."
+    hint = f"Did you mean '{own[near[0]]}'?" if near else f"Known headers: {', '.join(NAMES)}, {CREDENTIAL_PREFIX}PROVIDER."
     return BadRequest(f"Unknown header '{param}'. {hint}", param=param, code="unknown_parameter")
 
 

@@ -42,16 +42,16 @@ class GoodfireChat:
         """Return None: requests are chat completions."""
 
     def response(self, answer: bytes) -> bytes:
-        """Add the fields that Goodfire's client requires."""
+        """Return the answer with the fields that Goodfire's client requires."""
         return to_goodfire(answer)
 
     def stream(self, inner: StreamDecoder | None) -> StreamDecoder | None:
-        """Add to each chunk the fields that Goodfire's client requires."""
+        """Return a decoder that adds to each chunk the fields that Goodfire's client requires."""
         return GoodfireStream(inner)
 
 
 def to_goodfire(answer: bytes) -> bytes:
-    """Add the fields that Goodfire's client requires to a chat completion."""
+    """Return a chat completion with the fields that Goodfire's client requires."""
     completion = _decode(answer)
     _complete(completion, "chat.completion")
     for index, choice in enumerate(completion.get("choices") or ()):

@@ -22,7 +22,7 @@ _decode: Callable[[bytes | msgspec.Raw], list[_Message]] = msgspec.json.Decoder(
 def read_plain(raw: msgspec.Raw, roles: Set[str], types: Set[str]) -> list[dict[str, Any]] | None:
     """Return the messages of a conversation with role and content, which keeps its bytes.
 
-    Return None for a list with anything else than texts of these roles and of these `types`; the type of a message without a
+    Return None for a list with anything other than texts of these roles and of these `types`; the type of a message without a
     type is "". Also return None for an empty list and for invalid JSON.
     """
     try:

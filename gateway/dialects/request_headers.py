@@ -25,7 +25,7 @@ class KnownHeaders(msgspec.Struct, frozen=True):
     """The names of the headers that are used under one configuration."""
 
     names: frozenset[bytes]
-    """All of these names, except those that are only in `session` and those with the gateway's prefix."""
+    """All of these names, except those that are only in `session` or `end_user`, and those with the gateway's prefix."""
     session: frozenset[bytes] = frozenset()
     """The names that the gateway itself uses to keep a conversation at one target."""
     end_user: bytes | None = None

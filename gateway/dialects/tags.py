@@ -15,7 +15,7 @@ MAX_TAGS_PER_CALL = 8
 
 
 def read_tags(value: bytes, declared: Collection[str]) -> tuple[str, ...]:
-    """Return the tags in the header, sorted and without duplicates. Raise BadRequest for a tag that is not declared."""
+    """Return the tags in the header, sorted and without duplicates. Raise BadRequest for an undeclared tag or too many tags."""
     tags = sorted({tag.strip() for tag in value.decode("latin-1").split(",")} - {""})
     if not declared and tags:
         raise refuse(HEADER, f"Header '{HEADER}' has no effect: the configuration declares no tags. Ask the operator to set 'tags'.")

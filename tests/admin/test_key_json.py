@@ -37,9 +37,9 @@ async def test_a_key_is_written_as_it_was_read(admin: Admin, fields: dict[str, A
 @pytest.mark.parametrize(
     ("name", "fields", "path", "message"),
     [
-        ("", {}, "name", "printable text"),
-        (" padded ", {}, "name", "printable text"),
-        ("x" * (MAX_NAME_CHARS + 1), {}, "name", f"at most {MAX_NAME_CHARS} characters"),
+        ("", {}, "name", f"1 to {MAX_NAME_CHARS} printable characters"),
+        (" padded ", {}, "name", f"1 to {MAX_NAME_CHARS} printable characters"),
+        ("x" * (MAX_NAME_CHARS + 1), {}, "name", f"1 to {MAX_NAME_CHARS} printable characters"),
         ("new", {"limit": {}}, "keys.new.limit", "did you mean 'limits'?"),
         ("new", {"limits": {"requests": "many"}}, "keys.new.limits.requests", ""),
         ("new", {"priority": 0}, "keys.new.priority", ""),

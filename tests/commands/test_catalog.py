@@ -29,14 +29,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_update_shows_the_differences_and_writes_an_overlay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = "+ openai/gpt-9: context 1000, input price 1, output 100, output price 2\n"
     assert run(["catalog", "update", "--from", "api.json", "--dry-run"]) == 0
-    assert capsys.readouterr().out == line + "models.dev of 2026-11-01: 1 new models, 0 changed\n"
+    assert capsys.readouterr().out == line + "models.dev of 2026-11-01: 1 new, 0 changed\n"
     assert not (folder / "catalog.json").exists()
     assert run(["catalog", "update", "--from", "api.json", "--vendor", "mine"]) == 0
     assert line in capsys.readouterr().out
     overlay = read_overlay((folder / "catalog.json").read_bytes())
     assert (overlay.as_of, set(overlay.vendors)) == ("2026-11-01", {"openai", "mine"})
     assert run(["catalog", "update", "--from", "api.json", "--as-of", "2026-11-29"]) == 0
-    assert "0 new models, 0 changed" in capsys.readouterr().out
+    assert "0 new, 0 changed" in capsys.readouterr().out
     assert read_overlay((folder / "catalog.json").read_bytes()).as_of == "2026-11-29"
     assert catalog.MAX_BYTES > 1 << 20
 
@@ -47,7 +47,8 @@ def test_an_update_shows_the_differences_and_writes_an_overlay(folder: Path, cap
         (["--from", "none.json"], "none.json: No such file or directory"),
         (["--from", "bad.json"], "bad.json: it is neither"),
         (["--from", "api.json", "--as-of", "tomorrow"], "--as-of"),
-        (["--from", "api.json", "--to", "bad.json"], "missing required field"),
+        (["--from", "api.json", "--to", "bad.json"], "bad.json: Object missing required field"),
+        (["--from", "api.json", "--to", "bad.json", "--as-of", "2026-11-01"], "bad.json: Object missing required field"),
         (["--from", "api.json", "--to", "none/catalog.json"], "none/catalog.json"),
     ],
 )

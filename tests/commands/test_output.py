@@ -71,7 +71,7 @@ def test_usage_table_is_aligned_with_the_total_last() -> None:
     assert lines[0].split() == ["key", "requests", "prompt", "cached", "output", "reasoning", "unpriced", "USD"]
     assert lines[1].split() == ["app?", "1,200", "5", "0", "7", "0", "0", "0.5000"]
     assert lines[2].split()[0] == "total"
-    assert lines[-1] == "2026-11-01 to 2026-11-30, UTC; this process only; tokens of 2 calls are estimated"
+    assert lines[-1] == "2026-11-01 to 2026-11-30, UTC; this process only; 2 calls with estimated tokens"
     assert "; the workers of this gateway only; " in table({**usage, "source": "workers"})
     assert "; some workers of this gateway only; the others did not answer; " in table({**usage, "source": "some_workers"})
     assert "only" not in table({**usage, "source": "store"})

@@ -88,7 +88,7 @@ VALUES = [
     ("store: redis://:secret@h", "1:8: store: do not write the password into this file: use ${NAME}"),
     ("cors: https://a.example", "1:7: cors: expected a list, got text"),
     ("cors: [a.example]", "1:8: cors[0]: expected an origin such as https://app.example.com, or '*'; got 'a.example'"),
-    ("cors: ['https://a.example/x']", "cors[0]: an origin must not have a path: write https://app.example.com"),
+    ("cors: ['https://a.example/x']", "cors[0]: an origin has only a scheme, a host and a port: write https://app.example.com"),
     ("trusted_proxies: [10.0.0.0/99]", "1:19: trusted_proxies[0]: expected an IP address or network such as 10.0.0.0/8; got '10.0.0.0/99'"),
     ("providers: {vllm: {base_url: vllm:8000}}", "1:30: providers.vllm.base_url: expected a URL such as https://api.example.com/v1"),
     ("providers: {vllm: {base_url: 'http://x/v1/chat/completions'}}", "before the operation's path: remove '/chat/completions'"),

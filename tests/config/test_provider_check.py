@@ -44,3 +44,7 @@ def test_the_first_cooldown_must_not_exceed_the_longest() -> None:
 def test_a_field_that_the_gateway_adapts_cannot_be_passed(field: str) -> None:
     assert f"providers.ollama.pass[1]: '{field}' cannot be passed" in problems(f"pass: [new, {field}]")
     assert problems("pass: [new, temperature]") == ""
+
+
+def test_an_empty_name_of_a_passed_field_is_rejected() -> None:
+    assert "providers.ollama.pass[0]: expected the name of a field, got nothing" in problems("pass: [' ']")

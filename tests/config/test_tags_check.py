@@ -14,7 +14,7 @@ BASE = "providers: {local: {}}\nmodels: {m: local/x}\n"
     ("tags", "problem"),
     [
         ("[a, b, a]", "tags[2]: 'a' is repeated"),
-        ("['a,b']", "tags[0]: expected a tag of letters, digits"),
+        ("['a,b']", "tags[0]: expected a tag of at most 64 letters, digits"),
         ("[' ']", "tags[0]: expected a tag"),
         (f"[{', '.join(f't{number}' for number in range(MAX_TAGS + 1))}]", "tags: 201 tags; at most 200 are allowed"),
     ],

@@ -69,7 +69,7 @@ const Confirm = ({ title, children, action, onDone, onClose }) => {
 const Rotate = ({ name, onDone, onClose }) => {
   const [grace, setGrace] = useState("24h");
   return html`<${Confirm} title="Rotate ${name}" action=${() => api("POST", `${at(name)}/rotate`, { grace })} onDone=${onDone} onClose=${onClose}>
-    <p>The key gets a new secret. The present one is accepted for a while, so that callers can be changed.</p>
+    <p>The key gets a new secret. The present one stays valid for the time that you choose, so that callers can be changed.</p>
     <${Field} label="The present secret ends"><${Select} options=${GRACES} value=${grace} onChange=${setGrace} /><//><//>`;
 };
 

@@ -119,7 +119,7 @@ const Routes = ({ data }) => {
       return html`<li key=${model.id} class="route-row"><div class="route-model"><a href=${hashOf("playground", "", { model: model.id })}>${model.id}</a><small>${plural(calls, "call")}</small></div>
         <div>${model.route ? html`<${Route} node=${model.route} shares=${shares} total=${calls} />` : html`<${Note} tone="warn">${model.refused}<//>`}</div></li>`;
     }}<//>
-    ${value && !value.data.some((model) => model.configured) && html`<${Empty}>The configuration has no model with a name.<//>`}
+    ${value && !value.data.some((model) => model.configured) && html`<${Empty}>The configuration defines no model.<//>`}
   <//>`;
 };
 

@@ -23,7 +23,7 @@ function contentOf(message, door) {
   return [{ type: door === "/v1/responses" ? "input_text" : "text", text: message.text }, ...images];
 }
 
-/** Return the tools as the door writes them; the editor has them as chat completions do. */
+/** Return the tools in the format of the API at `door`; the editor has them in the format of chat completions. */
 function toolsOf(source, door) {
   const tools = JSON.parse(source);
   if (!Array.isArray(tools) || door === "/v1/chat/completions") return tools;

@@ -71,9 +71,9 @@ class EmbedTranslator(RerankTranslator):
         return self._request.body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
-        """Set Cohere's own default of `truncate` if the target is Cohere. For other targets, drop the fields that only Cohere has.
+        """Set Cohere's own default of `truncate` if the target is Cohere. For other targets, drop Cohere's fields that they do not accept.
 
-        In strict mode, raise Refusal for such a field.
+        In strict mode, raise Refusal for such a field if its value has an effect.
         """
         if NATIVE_OPERATION in target.kind.operations:
             if body.get("truncate") is not None:

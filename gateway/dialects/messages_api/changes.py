@@ -72,5 +72,5 @@ def wrong_type(param: str, expected: str) -> BadRequest:
 
 
 def missing(param: str) -> BadRequest:
-    """Return the 400 for a required field."""
+    """Return the 400 for a required field that is missing."""
     return refuse(param, f"'{param}' is required.", "missing_required_parameter")

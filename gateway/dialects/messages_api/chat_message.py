@@ -78,7 +78,7 @@ def _whole(block: Fields) -> Fields | None:
 
 
 class Choice(msgspec.Struct):
-    """The first choice of an answer or a chunk."""
+    """A choice of an answer or a chunk."""
 
     index: int = 0
     message: ChatMessage | None = None

@@ -77,7 +77,7 @@ class MessagesTranslator:
         return translate_answer(answer, self._model, self._stops, self._receipt)
 
     def error(self, status: int, body: bytes) -> bytes:
-        """Return Anthropic's error object."""
+        """Return the error in Anthropic's format."""
         return translate_error(status, body, self._request_id, self.param)
 
     def feed(self, events: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.errors import refuse
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
-"""Models on one page (platform.claude.com/docs/en/api/models-list, as of 2026-11)."""
+"""The default and the maximum number of models on one page (platform.claude.com/docs/en/api/models-list, as of 2026-11)."""
 UNKNOWN_DATE = "1970-01-01T00:00:00Z"
 
 

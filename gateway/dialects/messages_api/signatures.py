@@ -30,7 +30,7 @@ def is_own(block: Mapping[str, msgspec.Raw]) -> bool:
 
 
 def details_in(block: Mapping[str, msgspec.Raw], where: str) -> list[msgspec.Raw]:
-    """Return the `reasoning_details` in a block of thinking. Raise BadRequest if the signature of the block was changed."""
+    """Return the `reasoning_details` in a block of thinking. Raise BadRequest if the signature of the block is damaged."""
     raw = block.get("signature", ABSENT)
     if not is_given(raw):
         return []

@@ -77,7 +77,7 @@ class _Fit:
         self.adjustments.append(Adjustment("thinking", "drop", why=why))
 
     def disable(self, *, takes_thinking: bool, takes_effort: bool) -> None:
-        """Turn thinking off: with the target's own field, or with the effort `none`."""
+        """Turn thinking off: with the target's own field, else with the effort `none`. A target without these fields gets neither."""
         if self._body.get("reasoning_effort") is not None:
             self._lossy(Adjustment("reasoning_effort", "drop", why="'thinking' is disabled"))
             self._body.pop("reasoning_effort")

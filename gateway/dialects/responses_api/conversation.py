@@ -73,7 +73,7 @@ class Conversation:
         self._add("instructions", {"role": "system", "content": string("instructions", raw)})
 
     def add_input(self, raw: Raw, earlier: Sequence[Raw] = ()) -> None:
-        """Add `input`: a user's text, or a list of items. `earlier` are the items of the previous response."""
+        """Add `input`: a user's text, or a list of items. `earlier` are the items of the conversation that the request continues."""
         for item in earlier:
             self._earlier_item(fields(EARLIER, item))
         if is_string(raw):
@@ -94,7 +94,7 @@ class Conversation:
                 message["content"] = None if "tool_calls" in message else ""
 
     def _earlier_item(self, item: Mapping[str, Raw]) -> None:
-        """Add an item of the previous response, unless it is a call whose arguments were cut off."""
+        """Add an item of the earlier conversation, unless it is a call whose arguments were cut off."""
         is_cut = bytes(item.get("status", ABSENT)) == b'"incomplete"'
         if is_cut and bytes(item.get("type", ABSENT)) in _CALLS:
             self._changes.loss(EARLIER, "a call whose arguments were cut off cannot be sent back")

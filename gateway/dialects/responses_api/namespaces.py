@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 MAX_NAME_CHARS = 64
-"""The longest name of a function that every provider accepts."""
+"""Maximum length of a function's name that every provider accepts."""
 _KEPT_CHARS = 55
 
 

@@ -29,7 +29,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
 def seal(field: str, opaque: Mapping[str, Raw]) -> str | None:
-    """Return the `encrypted_content` of a message's reasoning, or None if the reasoning consists of text only.
+    """Return the `encrypted_content` of a message's reasoning, or None if the text alone restores the reasoning.
 
     `field` is the name of the field that has the text.
     """
@@ -73,7 +73,7 @@ def join(first: dict[str, Raw], second: Mapping[str, Raw]) -> None:
 
 
 def open_sealed(param: str, sealed: str) -> dict[str, Raw]:
-    """Return the value that `seal` sealed. Raise BadRequest if the sealed value was changed."""
+    """Return the value that `seal` sealed. Raise BadRequest if the sealed value is damaged."""
     try:
         opened = _decode_fields(base64.b64decode(sealed[len(PREFIX) :], altchars=b"-_", validate=True))
         for name in OPAQUE:
