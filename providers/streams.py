@@ -161,9 +161,10 @@ class ChunkNormalizer(StreamDecoder):
         return data
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk in OpenAI's shape.
+        """Return the chunk in OpenAI's shape, after the chunks that were held.
 
-        Raise StreamFailure for an error with a status of its own, and ValueError for other data.
+        Raise StreamFailure for an error with a status of its own and for a finish reason that stands for a failure, and
+        ValueError for data that is not a chunk.
         """
         if self._is_clean and not event:
             if (passed := self._pass_clean(data)) is not None:

@@ -346,4 +346,4 @@ class Gateway:
 
 
 def _discard(line: str) -> None:
-    """Ignore a line, because the workers report it."""
+    """Ignore a line that another process of the gateway reports."""

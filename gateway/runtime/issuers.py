@@ -39,7 +39,7 @@ class Issuers:
             await self._sources.pop(key).stop()
 
     def fetch_times(self, config: Config) -> Mapping[tuple[str, ...], float]:
-        """Return, for metrics, the Unix time of the last fetch for each issuer whose keys come from a URL."""
+        """Return, for metrics, the Unix time of the last successful fetch (0: none) for each issuer whose keys come from a URL."""
         return {(name,): source.fetched_at for name, source in self.sources(config).items() if not source.is_fixed}
 
     def fetches(self, config: Config) -> Mapping[tuple[str, ...], float]:

@@ -1,7 +1,7 @@
 """Periods of budgets: UTC days, weeks and months, or those of a time zone, or the whole time (`total`).
 
-Each period has a number: days since 1970, weeks since the Monday before it, months since the year 0, and 0 for the whole
-time. The numbers of a time zone count its local days, so that a budget whose time zone changes keeps its spend.
+Each period has a number: days since 1970-01-01, weeks since the Monday before that day, months since the year 0, and 0 for
+the whole time. The numbers of a time zone count its local days, so that a budget whose time zone changes keeps its spend.
 """
 
 from __future__ import annotations

@@ -60,5 +60,5 @@ def feed_mending(decoder: StreamDecoder, name: str, data: bytes) -> tuple[Stream
 
 
 def ending_of(decoder: StreamDecoder | None) -> Sequence[Event]:
-    """Return the event that ends a stream without [DONE], if the decoder may hold events."""
+    """Return the events that end a stream without [DONE]: END if the decoder may hold events, else none."""
     return (END,) if type(decoder) is MendedStream else ()

@@ -26,9 +26,9 @@ MAX_MODELS = 2_000
 """Maximum number of models of one provider. Further models are ignored."""
 TIMEOUT_S = 10.0
 RETRY_INTERVAL_S = 10.0
-"""Maximum time until the next request after a failed one."""
+"""Maximum interval until the next request after a failed one, before a random change of up to 10 %."""
 START_TIMEOUT_S = 5.0
-"""Time for which the start of a process waits for the first lists."""
+"""Maximum time for which the start of a process waits for the first lists."""
 
 
 class ListError(Exception):

@@ -34,10 +34,9 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:
-    """Return the maximum number of output tokens: `n` times the request's cap (else `default`), at most the model's
-    cap.
+    """Return the maximum number of output tokens of all generated choices.
 
-    Embeddings and rerank have no output tokens.
+    For each choice, it is the request's cap (else `default`), but at most the model's cap. Embeddings and rerank have no output tokens.
     """
     if operation in WITHOUT_OUTPUT:
         return 0

@@ -127,5 +127,5 @@ def rejects_tools(model: str) -> bool:
 
 
 def default_tools(model: str) -> tuple[str, ...]:
-    """Return the data source that models for deep research require (lobehub#8291, mcp-handley-lab#156)."""
+    """Return the tools that a model requires: a data source for deep research (lobehub#8291, mcp-handley-lab#156), otherwise none."""
     return ("web_search_preview",) if _DEEP_RESEARCH.match(model) else ()

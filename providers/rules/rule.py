@@ -252,7 +252,7 @@ class CompiledRules:
         return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL_PARAMS)
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
-        """Return the capabilities of every canonical parameter."""
+        """Return the capabilities of every canonical parameter, and of every other parameter that a rule describes."""
         absent = {"support": "passed"} if self.unknown == "pass" else {"support": "no"}
         table: dict[str, dict[str, Any]] = {}
         for rule in self.rules:

@@ -111,7 +111,7 @@ class Simplifier:
         """Describe the changes that lose nothing."""
         changes = {
             "every object gets additionalProperties: false": self.closed,
-            "definitions are $defs": self.moved,
+            "definitions are sent as $defs": self.moved,
             "some keywords are written in the upstream's form": self.rewritten,
         }
         return "; ".join(text for text, applies in changes.items() if applies)
