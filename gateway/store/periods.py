@@ -15,7 +15,7 @@ US_PER_S = 1_000_000
 """Microseconds in a second."""
 DAY_US = 86_400 * US_PER_S
 NEVER_US = 2**53 - 1
-"""A time that is never reached, about the year 2255: the largest number that Lua represents exactly."""
+"""A time that is never reached, about the year 2255. Lua does not represent every larger integer."""
 MONTH_WIDTH = 0
 """Stands for the length of a month, which varies."""
 PERIOD_WIDTHS = {"day": DAY_US, "week": 7 * DAY_US, "month": MONTH_WIDTH, "total": NEVER_US}

@@ -34,7 +34,7 @@ class Replicas:
     """The replicas of all providers of one process, as its current generation configures them."""
 
     def __init__(self, resolver: Resolver, report: Callable[[str], None], on_change: Callable[[], None]) -> None:
-        """`report` receives a line when replicas change, and when lookups fail or succeed again. `on_change` is called after each change."""
+        """`report` receives a line when replicas change, or lookups fail or succeed again. `on_change` is called after each change."""
         self._resolver = resolver
         self._report = report
         self._on_change = on_change

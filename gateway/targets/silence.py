@@ -10,7 +10,7 @@ import math
 from collections import deque
 
 MAX_TIMES = 256
-"""Maximum number of times that are kept: those of the latest answers."""
+"""Maximum number of answers, the latest ones, whose times are kept."""
 SHARE = 0.99
 """The quantile of these times that counts as the usual longest time; of fewer than a hundred times, it is the longest."""
 FACTOR = 4.0
