@@ -57,7 +57,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
 
 
 def read_usage(raw: Any, tier: Any = None) -> Usage | None:
-    """Read OpenAI's usage object and its variants. Return None if it is missing, incomplete or implausible.
+    """Read OpenAI's usage object and its variants. Return None if it is implausible or has neither both counts nor a total.
 
     `tier` is the service tier that the answer names.
     """
@@ -72,7 +72,7 @@ def with_tier(usage: Usage | None, tier: Any) -> Usage | None:
 
 
 def normalized_usage(raw: dict[str, Any]) -> Usage | None:
-    """Read an object that `normalize_usage` returned. Return None if it is incomplete or implausible."""
+    """Read an object that `normalize_usage` returned. Return None if it is implausible or has neither both counts nor a total."""
     prompt, completion, total = _counts(raw)
     cost = read_cost(raw)
     if prompt is None or completion is None:

@@ -188,7 +188,7 @@ def _overhead(read: Readings) -> Found:
 
 def _draining(read: Readings) -> Found:
     if any(read.gauge("lockgate_draining").values()):
-        yield "", "The gateway has been shutting down for five minutes."
+        yield "", "The gateway is shutting down."
 
 
 def _event_loop_lag(read: Readings) -> Found:

@@ -16,7 +16,7 @@ BUDGET_SLOTS = -1
 NO_WAIT = -4
 """The wait in a reply for a limit that does not refuse the call."""
 MAX_ENTRIES_PER_COMMAND = 100
-"""Largest number of entries in one command, so that it completes within the timeout."""
+"""Maximum number of entries in one command, so that it completes within the timeout."""
 Entry = TypeVar("Entry")
 
 

@@ -335,7 +335,7 @@ class TargetHealth:
             self._recover(is_remote=True)
 
     def credential_cooldowns(self) -> list[Cooldown]:
-        """Return the cooldown of each credential in the configuration's order, or an empty list if there is only one credential."""
+        """Return the cooldown of each credential in the configuration's order, or [] if there is only one or no call has been sent."""
         return [self._cooldown_of(target) for target in self._targets]
 
     def _cooldown_of(self, target: Target) -> Cooldown:

@@ -129,7 +129,7 @@ class TokenCounter:
         return True
 
     async def count(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:
-        """Count the tokens of a chat body, in a thread if its texts are long. `rules` count images, audio and files."""
+        """Count the tokens of a chat body, in a thread if the event loop cannot do it quickly. `rules` count images, audio and files."""
         if self.is_quick(body, tokenizer):
             with suppress(SlowTextError):
                 return self.count_now(body, tokenizer, rules)

@@ -34,7 +34,7 @@ def count_ranked(body: Body, target: Target, counter: TokenCounter = SHARED_COUN
 
 
 def inputs_by_size(body: Body, size: int, bytes_per_token: int, field: str = "input") -> int:
-    """Estimate the tokens of the inputs in `field` by the size of the body."""
+    """Estimate the tokens of the inputs in `field` by the size of the body, but count token ids."""
     ids = _id_count(body.get(field))
     return ids if ids is not None else size // bytes_per_token
 

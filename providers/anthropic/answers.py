@@ -182,7 +182,7 @@ class MessageStream(StreamDecoder):
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
 
     def on_block_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Add text, arguments, thinking or the signature of thinking."""
+        """Add text, a citation, arguments, thinking or the signature of thinking."""
         delta = event.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":
