@@ -129,7 +129,7 @@ def _billed(units: Any) -> tuple[int, int] | None:
 
 
 def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
-    """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's."""
+    """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's, or None if they are not reported."""
     for value in (prompt_details.get("cached_tokens"), raw.get("cached_tokens"), raw.get("prompt_cache_hit_tokens")):
         if (cached := read_count(value)) is not None:
             return cached

@@ -55,7 +55,7 @@ class Issuers:
         return source
 
     def _path_of(self, issuer: IssuerConfig) -> Path | None:
-        """Return the file that keeps the keys. Its name depends on the issuer, so that the file never has the keys of another issuer."""
+        """Return the file that keeps the keys, or None. Its name depends on the issuer, so it never has the keys of another issuer."""
         if self._folder is None or issuer.jwks_file is not None:
             return None
         digest = hashlib.sha256(repr((issuer.issuer, issuer.jwks_url)).encode()).hexdigest()[:16]

@@ -172,7 +172,7 @@ class Local(OpenAICompatible):
 
 
 def _param(failure: Failure) -> str | None:
-    """Return the parameter that the engine's message is about."""
+    """Return the parameter that the engine's message is about, or None if it is unknown."""
     if failure.code == "context_length_exceeded":
         return "messages"
     if "JSON schema" in failure.message or "response_format" in failure.message or "grammar" in failure.message:

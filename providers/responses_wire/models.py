@@ -105,7 +105,7 @@ _DEEP_RESEARCH = re.compile(r"o\d+(?:-mini)?-deep-research\b")
 
 @lru_cache(10_000)
 def family_of(model: str) -> Family | None:
-    """Return the reasoning family whose rules apply to a model."""
+    """Return the reasoning family whose rules apply to a model, or None if the model does not reason."""
     for family in REASONING_FAMILIES:
         if ForFamily((family.prefix,), ()).matches(model):
             return None if model.startswith("gpt-5-chat") else family
