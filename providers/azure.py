@@ -69,7 +69,7 @@ class Azure(OpenAI):
         return str(target.options.get("base_model") or target.model)
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:
-        """Return the api-key header, or a bearer token."""
+        """Return the header with the credential: `api-key`, or a bearer token."""
         if not target.credential:
             return []
         if target.options.get("auth") == "bearer":

@@ -147,7 +147,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class StreamFailure(Exception):
-    """An error that the upstream reports inside a stream. Raised by a StreamDecoder."""
+    """The failure of an answer or a stream that has begun: it reports an error, breaks off or cannot be read."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -206,7 +206,7 @@ class Provider(Protocol):
     options_type: _SettingsType | None = None
     """The type of the provider's own settings in the configuration."""
     operations: frozenset[Operation] = frozenset({"chat"})
-    """Operations with a path of their own. If `logits` is missing, the gateway emulates it with chat."""
+    """Operations with a path of their own. If `completions` or `logits` is missing, the gateway emulates it with chat."""
     chat_only: tuple[str, ...] = ()  # calls of other APIs become chat completions for models with one of these texts in their names
     caller_headers: tuple[str, ...] = ()
     """The request headers (lower case) that the gateway forwards from the caller, besides those of a trace."""

@@ -60,7 +60,7 @@ class ChunkTemplate:
         self.has_usage = has_usage
         """Whether one of the values is a usage, which is not sent."""
         self.plain: tuple[bytes, bytes, bytes, int] | None = None
-        """If only one text varies and nothing changes: the bytes before, after and between texts, and their size."""
+        """If only one text varies and nothing changes: the bytes before, after and between texts, and the size of the first two."""
         if sent is None and checks == [are_texts]:
             ends = (self._prefix.encode(), self._suffix.encode(), self._between.encode())
             self.plain = (*ends, len(ends[0]) + len(ends[1]))
@@ -118,7 +118,7 @@ def make_template(
 ) -> ChunkTemplate | None:
     """Return the template of an event in which these leaves vary. `sent` is the event that was sent, if it differs.
 
-    Return None if the values are not found in the event that was sent.
+    Return None if there are no leaves, or if their values are not found in the event that was sent.
     """
     sent_leaves = None if sent is None else leaves_of(sent, len(START)) or []
     checks: list[_Check] = []

@@ -43,7 +43,7 @@ FINISH_REASONS: Mapping[str, str | None] = {
     "image_safety": "content_filter",
     "other": "content_filter",
 }
-"""OpenAI's reasons by the vendors' words in lower case. Together sends `eos`, Mistral `model_length`, Friendli the string "null",
+"""OpenAI's finish reason for each vendor's word, in lower case. Together sends `eos`, Mistral `model_length`, Friendli the string "null",
 Zhipu `sensitive`, Gemini `MAX_TOKENS` and the names of its filters."""
 
 FAILED_REASONS = frozenset({

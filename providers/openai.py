@@ -220,7 +220,7 @@ CHAT_ONLY = ("search-preview", "search-api", "audio", "o1-mini")
 
 
 def needs_responses(model: str, body: Body) -> bool:
-    """Return whether a call has tools for a model that rejects them in chat completions while it reasons."""
+    """Return whether the model of a call rejects the call's tools in chat completions because it reasons."""
     if not rejects_tools(model) or not (body.get("tools") or body.get("functions")):
         return False
     family, effort = family_of(model), body.get("reasoning_effort")

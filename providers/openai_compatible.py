@@ -114,7 +114,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     options: type[msgspec.Struct] = Settings
     """The provider's own settings in the configuration."""
     setting_headers: tuple[tuple[str, str], ...] = ()
-    """Pairs of setting and header: the setting is sent as the header unless the caller sets that header. List headers are merged."""
+    """Pairs of setting and header. A header of the caller takes precedence, except for SETTINGS_THAT_WIN. List headers are merged."""
     repairs: tuple[Repair, ...] = ()
     """Repairs of JSON answers."""
     allows_empty_answers: bool = False
@@ -147,9 +147,9 @@ class OpenAICompatible(Provider):
         rules: tuple[Rule | ForModels, ...] = (),
         others: Mapping[str, tuple[Rule | ForModels, ...]] | None = None,
     ) -> None:
-        """`rules` apply to chat, and `others` to other operations. The rows of `embedding_table` and `rerank_table` add rules.
+        """`rules` apply to chat, and `others` to other operations. The tables for embeddings, rerank and completions add rules.
 
-        Operations without rules of their own get only the rules for usage, `timeout_microseconds` and `team`.
+        Other operations without rules of their own get only the rules for `timeout_microseconds` and `team`.
         """
         self.type = type
         self.wire = wire
@@ -196,7 +196,7 @@ class OpenAICompatible(Provider):
         return (*embedding_rules(EMBEDDINGS.get(self.type, ANY_SERVER), model), *own, *team)
 
     def _common_rules(self, *, streams: bool) -> tuple[Rule, ...]:
-        """Return the rules for operations without rules of their own: usage in streams, `timeout_microseconds` and `team`."""
+        """Return the rules that operations other than chat share: usage in streams, `timeout_microseconds` and `team`."""
         own = tuple(rule for rule in self.rules if isinstance(rule, Rule))
         team = tuple(rule for rule in own if rule.param == "team") or (NO_TEAM,)
         usage = (rule for rule in own if streams and isinstance(rule, StreamUsage))

@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_rerank(body: bytes) -> Answer:
-    """Parse a rerank answer: `results`, or `data` as at Fireworks.
+    """Parse a rerank answer: `results`, or `data` from Fireworks.
 
     Raise ValueError or AttributeError for any other body.
     """

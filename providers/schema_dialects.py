@@ -11,7 +11,7 @@ from providers.rules.schema_dialect import Dialect
 
 _FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"))
 _UNSUPPORTED_PATTERN = re.compile(r"\(\?|\\[1-9bB]")
-"""Lookaround, backreferences and word boundaries."""
+"""Groups that begin with `(?`, backreferences and word boundaries."""
 
 
 def _anthropic_supports(key: str, value: Any) -> bool:

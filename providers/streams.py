@@ -59,7 +59,7 @@ class ChunkNormalizer(StreamDecoder):
         return self._clean_frame if self._is_clean else self._templates.frame
 
     def convert(self, events: bytes) -> bytes | None:
-        """Return the result of `feed`, without usage, or None if an event begins or ends a choice or a call."""
+        """Return the result of `feed`, without usage, or None if an event must be fed, such as one that begins or ends a choice."""
         if not self._is_clean:
             known = self._templates.convert(events)
             return self._decode_each(events) if known is None and self._templates.gave_up else known
@@ -161,9 +161,10 @@ class ChunkNormalizer(StreamDecoder):
         return data
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk in OpenAI's shape.
+        """Return the chunk in OpenAI's shape, after the chunks that were held. Return nothing if this chunk is held.
 
-        Raise StreamFailure for an error with a status of its own, and ValueError for other data.
+        Raise StreamFailure for an error with a status of its own and for a finish reason that stands for a failure, and
+        ValueError for data that is not JSON.
         """
         if self._is_clean and not event:
             if (passed := self._pass_clean(data)) is not None:

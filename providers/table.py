@@ -1,4 +1,4 @@
-"""Generate docs/providers.md from the parameter rules: `python -m providers.table > docs/providers.md`."""
+"""Generates docs/providers.md from the parameter rules: `python -m providers.table > docs/providers.md`."""
 
 from __future__ import annotations
 

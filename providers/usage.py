@@ -57,7 +57,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
 
 
 def read_usage(raw: Any, tier: Any = None) -> Usage | None:
-    """Read OpenAI's usage object and its variants. Return None if it is missing, incomplete or implausible.
+    """Read OpenAI's usage object and its variants. Return None if it is implausible or has neither both counts nor a total.
 
     `tier` is the service tier that the answer names.
     """
@@ -72,7 +72,7 @@ def with_tier(usage: Usage | None, tier: Any) -> Usage | None:
 
 
 def normalized_usage(raw: dict[str, Any]) -> Usage | None:
-    """Read an object that `normalize_usage` returned. Return None if it is incomplete or implausible."""
+    """Read an object that `normalize_usage` returned. Return None if it is implausible or has neither both counts nor a total."""
     prompt, completion, total = _counts(raw)
     cost = read_cost(raw)
     if prompt is None or completion is None:
@@ -129,7 +129,7 @@ def _billed(units: Any) -> tuple[int, int] | None:
 
 
 def _cached(raw: dict[str, Any], prompt_details: dict[str, Any]) -> int | None:
-    """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's."""
+    """Return the cached tokens: OpenAI's field, Moonshot's or DeepSeek's, or None if they are not reported."""
     for value in (prompt_details.get("cached_tokens"), raw.get("cached_tokens"), raw.get("prompt_cache_hit_tokens")):
         if (cached := read_count(value)) is not None:
             return cached

@@ -1,4 +1,4 @@
-"""Encodings of vectors: a list of numbers, or base64 of little-endian 32-bit floats, as at OpenAI."""
+"""Encodings of vectors: a list of numbers, or base64 of little-endian 32-bit floats, as in OpenAI's API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_vector(vector: msgspec.Raw, encoding: str) -> msgspec.Raw:
-    """Return a vector in an encoding. Raise ValueError if it is not a vector of finite numbers."""
+    """Return a vector in an encoding, unchanged if it has that encoding. Raise ValueError if it cannot be converted to finite numbers."""
     source = bytes(vector).lstrip()
     is_text = source[:1] == b'"'
     if is_text == (encoding == "base64"):

@@ -35,7 +35,7 @@ class DiscoveredModels:
     def check_unread(self, name: str) -> None:
         """Raise Unavailable if a provider whose list has not been read may have a model with this name."""
         for owner, _ in self._may_be_listed(name):
-            message = f"The models of the provider '{owner}' are not known yet, because its list could not be read. Try again later."
+            message = f"The models of the provider '{owner}' are unknown, because its list has not been read yet. Try again later."
             raise Unavailable(message, code="models_not_listed", retry_after=RETRY_AFTER_S)
 
     def _may_be_listed(self, name: str) -> Iterable[tuple[str, str]]:

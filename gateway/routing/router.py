@@ -120,7 +120,7 @@ class Router:
             cache.clear()
 
     def names(self) -> list[str]:
-        """Return the models that can be listed: all names without a wildcard."""
+        """Return the names of the models that can be listed: all names without a wildcard."""
         return [*(name for name in self._models if "*" not in name), *self._discovered.models]
 
     def find(self, name: str) -> Model:
@@ -176,7 +176,7 @@ class Router:
         return candidates
 
     def alternates(self, model: Model, query: RouteQuery) -> list[Candidate]:
-        """Return all candidates that accept the call, including those of split options that were not chosen (except weight zero)."""
+        """Return all candidates that accept the call, also those of split options that were not chosen, unless the weight is zero."""
         candidates = _unique(self.candidates_behind(model.route, (model,), weighted=True))
         return [candidate for candidate in candidates if query.is_accepted_by(candidate)]
 

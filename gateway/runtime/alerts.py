@@ -183,12 +183,12 @@ def _slow_first_token(read: Readings) -> Found:
 def _overhead(read: Readings) -> Found:
     for seconds in read.quantile("overhead", 300, 0.99).values():
         if seconds > 0.05:
-            yield "", f"The gateway adds {seconds * 1000:.0f} ms to one call in a hundred."
+            yield "", f"The gateway adds {seconds * 1000:.0f} ms or more to one call in a hundred."
 
 
 def _draining(read: Readings) -> Found:
     if any(read.gauge("lockgate_draining").values()):
-        yield "", "The gateway has been shutting down for five minutes."
+        yield "", "The gateway is shutting down."
 
 
 def _event_loop_lag(read: Readings) -> Found:
@@ -247,7 +247,7 @@ RULES = (
     Rule("LockgateRetryBudgetExhausted", "ticket", 300, _counted(
         "lockgate_retry_budget_exhausted", 300, "", "Retries are suppressed so that they do not multiply the load.")),
     Rule("LockgateQueueShed", "ticket", 300, _counted(
-        "lockgate_shed", 300, "target", "The queue of {subject} is full: {count} calls were rejected in five minutes.")),
+        "lockgate_shed", 300, "target", "The queue or connection pool of {subject} is full: {count} calls were rejected in five minutes.")),
     Rule("LockgateEventLoopLag", "ticket", 300, _event_loop_lag),
     Rule("LockgateStoreDown", "page", 60, _zero("lockgate_store_up", "", "The store of limits and budgets is unavailable.")),
     Rule("LockgateBudgetNearlySpent", "ticket", 300, _budget_nearly_spent),

@@ -285,7 +285,7 @@ class Gateway:
         await self.issuers.keep_only(generation.config for generation in self._live_generations())
 
     def count_edge_refusal(self, reason: str) -> None:
-        """Count a caller's connection that was rejected before a call began."""
+        """Count a caller's connection or request that was rejected before a call began."""
         self.metrics.count("lockgate_edge_refusals", (reason,))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -346,4 +346,4 @@ class Gateway:
 
 
 def _discard(line: str) -> None:
-    """Ignore a line, because the workers report it."""
+    """Ignore a line that another process of the gateway reports."""

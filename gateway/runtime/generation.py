@@ -111,7 +111,7 @@ class Generation:
         self._backends = {key: one for key, one in self._backends.items() if not key[2] or (key[0], key[2]) in found}
 
     def backend(self, provider: str, model: str, replica: str = "") -> Backend:
-        """Return the backend of a provider's model, or of one `replica` of the provider, by its address."""
+        """Return the backend of a provider's model, or of the model at one replica, if `replica` is the address of one."""
         backend = self._backends.get((provider, model, replica))
         if backend is None:
             backend = self._new_backend(self.config.providers[provider], model, replica)

@@ -39,7 +39,7 @@ class Issuers:
             await self._sources.pop(key).stop()
 
     def fetch_times(self, config: Config) -> Mapping[tuple[str, ...], float]:
-        """Return, for metrics, the Unix time of the last fetch for each issuer whose keys come from a URL."""
+        """Return, for metrics, the Unix time of the last successful fetch (0: none) for each issuer whose keys come from a URL."""
         return {(name,): source.fetched_at for name, source in self.sources(config).items() if not source.is_fixed}
 
     def fetches(self, config: Config) -> Mapping[tuple[str, ...], float]:
@@ -55,7 +55,7 @@ class Issuers:
         return source
 
     def _path_of(self, issuer: IssuerConfig) -> Path | None:
-        """Return the file that keeps the keys. Its name depends on the issuer, so that the file never has the keys of another issuer."""
+        """Return the file that keeps the keys, or None. Its name depends on the issuer, so it never has the keys of another issuer."""
         if self._folder is None or issuer.jwks_file is not None:
             return None
         digest = hashlib.sha256(repr((issuer.issuer, issuer.jwks_url)).encode()).hexdigest()[:16]

@@ -41,7 +41,7 @@ class LimitStore:
     async def usage(self, config: Config, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of these limits. Raise StoreUnavailableError if the store fails."""
         limiter = self.limiter_for(config)
-        if isinstance(limiter, RedisLimiter) and not limiter.connections.is_used:  # a supervisor, or a gateway without limits
+        if isinstance(limiter, RedisLimiter) and not limiter.connections.is_used:  # in a supervisor
             return await usage_at(store_address(config), limits)
         return await limiter.usage(limits)
 

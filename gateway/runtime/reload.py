@@ -161,7 +161,8 @@ class Reloader:
 def applicable(config: Config, running: Config) -> Config:
     """Return a new configuration with the running values of all settings that need a restart.
 
-    Raise ConfigError if the combination would accept calls that the file rejects.
+    Raise ConfigError if the listeners of the combination are open or invalid, or if it no longer requires keys without an explicit
+    `auth: none`.
     """
     combined = keep_restart_only(config, running)
     problems = Problems(config.path)

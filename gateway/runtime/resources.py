@@ -1,4 +1,4 @@
-"""Transports and engines, which generations share. Each one is closed when no generation uses it any more."""
+"""Transports and engines, which generations share. An engine or a provider's own transport is closed when no generation uses it."""
 
 from __future__ import annotations
 

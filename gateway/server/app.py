@@ -103,9 +103,9 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
-    """Return the application for every path except model calls.
+    """Return the application for every path except those of model calls.
 
-    It is made when it is first needed, because Starlette compiles an expression for each of its nearly 400 routes.
+    It is made when it is first needed, because Starlette compiles an expression for each of its about 350 routes.
     """
     endpoints, stored = Endpoints(gateway, dialect_of), StoredResponses(gateway)
     routes = other_routes(endpoints, stored, OwnKey(gateway), dialect_of)
@@ -117,7 +117,7 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
 def other_routes(
     endpoints: Endpoints, stored: StoredResponses, own_key: OwnKey, dialect_of: Mapping[str, Dialect]
 ) -> list[Route]:
-    """Return the routes of every path except model calls. gateway.openapi.callers describes them."""
+    """Return the routes of every path except those of model calls. gateway.openapi.callers describes them."""
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES

@@ -73,7 +73,7 @@ _COHERE_V1 = frozenset({"/v1/chat", "/v1/generate", "/v1/classify", "/v1/summari
 
 
 def _how_to_pass(path: str) -> str:
-    """Return advice to pass the calls of a path to a provider, or "" if they cannot be passed."""
+    """Return advice on how to pass the calls of a path to a provider, or "" if they cannot be passed."""
     if path in _COHERE_V1:
         return (
             " Version 1 of Cohere's API is served for embed and rerank only: use cohere.ClientV2, or pass the path to a "

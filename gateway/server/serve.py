@@ -102,7 +102,7 @@ async def _freeze_after_reload(loaded: LoadedConfig, number: int) -> None:
 
 
 async def stop_on_unusable_model(gateway: Gateway, on_stop: Callable[[], None]) -> bool:
-    """Stop the process if a configured model file is unusable. Return whether the model is unusable.
+    """Stop the process if a configured model file is unusable. Return whether it is unusable.
 
     The check runs only at the start: a file that becomes unusable later does not stop the gateway and its other providers.
     """

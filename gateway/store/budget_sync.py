@@ -45,7 +45,7 @@ class BudgetSync:
             self._publish([(entry, -1) for period in changed for entry in self._settled_spend.entries_of(period)])
 
     def publish_all(self) -> None:
-        """Publish all settled spend of current periods, including counters inherited from earlier processes."""
+        """Publish all settled spend of current and recent periods, including counters inherited from earlier processes."""
         self._settled_spend.unpublished.clear()
         self._publish([(entry, -1) for entry in self._settled_spend.current_entries(steady_now())])
         self.reserved_uncertain = True

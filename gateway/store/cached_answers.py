@@ -1,4 +1,4 @@
-"""Stores for cached answers of the cache: a store in the memory of one process, and one in Redis."""
+"""Stores for cached answers: one in the memory of a process, and one in Redis."""
 
 from __future__ import annotations
 

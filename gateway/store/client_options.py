@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 1.0
 """Timeout for connecting and for each reply.
 
-This timeout may be long: only calls that store or continue a response wait for these clients.
+This timeout may be long: of all model calls, only those that store or continue a response wait this long for these clients.
+Lookups of cached answers have a shorter timeout.
 """
 
 

@@ -79,7 +79,7 @@ class _ScriptRun:
         self._on_reply(TimeoutError("Redis did not answer in time"))
 
     def on_result(self, reply: Any) -> None:
-        """Pass on the reply, unless the timeout has passed. Send a script that the server does not know again, as a whole."""
+        """Pass on the reply, unless the timeout has passed. If the server does not know the script, send the whole script."""
         if self._is_done:
             return
         error = reply if isinstance(reply, hiredis.ReplyError) else None
@@ -251,7 +251,7 @@ class RedisConnection:
 
 
 async def _ask_if_permitted(connection: RespConnection, *command: str) -> Any:
-    """Return the reply, or None if this Redis account may not run the command.
+    """Return the reply, or None if the server lacks the command or this Redis account may not run it.
 
     The check that needs the reply is then skipped: restricted rights indicate a deliberate setup.
     """

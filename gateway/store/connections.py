@@ -1,4 +1,4 @@
-"""Connections to all Redis nodes that hold the gateway's keys: one server, or one node of a cluster for each hash tag.
+"""Connections to all Redis nodes that hold limits and the ledger: one server, or one node of a cluster for each hash tag.
 
 The start and the end of each outage are reported once.
 """
@@ -54,7 +54,7 @@ class RedisConnections:
         self._recovery_timer: asyncio.TimerHandle | None = None
         self.up = False
         self.is_used = False
-        """Whether this process uses the store. In a supervisor it is False, because only the workers use the store."""
+        """Whether this process has opened these connections. A supervisor does not open them: only its workers decide on limits."""
         self.errors: dict[str, int] = {}
         """Number of failures by kind."""
 

@@ -138,7 +138,7 @@ class Limit:
         return (slot + self.slots + 1) * self.slot if self._clock is None else self._clock.start(slot + 1)
 
     def with_amount(self, amount: int) -> Limit:
-        """Return a copy of this limit with another amount and the same key."""
+        """Return a copy of this limit with another amount and the same key. The copy is not strict."""
         named = {"outage": self.outage, "side": self.side, "model": self.model, "timezone": self.timezone}
         return Limit(self.owner, self.kind, amount, self.window, **named)  # type: ignore[arg-type]
 
@@ -173,7 +173,7 @@ class LimitStatus(msgspec.Struct, frozen=True):
 class LimitUsage(msgspec.Struct, frozen=True):
     """The used amount of a limit now, including `reserved`, the amount set aside for calls in flight.
 
-    The reserved amount is None for windows, which count it as used. `reset_s` is as in LimitStatus.
+    The reserved amount is None for windows and concurrent calls, which count it as used. `reset_s` is as in LimitStatus.
     """
 
     limit: Limit

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.store.limit import NANO_PER_USD, LimitStatus
 
 MAX_STATES = 32
-"""Number of limits of a call whose states are logged or recorded."""
+"""Maximum number of limits of a call whose states are logged or recorded."""
 
 
 def limit_state(status: LimitStatus, reserved: int | None, *, refused: bool = False) -> dict[str, Any]:

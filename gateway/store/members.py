@@ -70,7 +70,7 @@ class Members:
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:
-        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, the values are reservation ids."""
+        """Send a heartbeat and renew leases. The keys of `leases` are `SET_KEY RESERVATION_ID`, and the values are reservation ids."""
         self._sent_divisor = self.count
         for side, (due, since) in self._due.items():
             own = {key: id for key, id in leases.items() if side_of(key) == side}

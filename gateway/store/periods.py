@@ -1,7 +1,7 @@
 """Periods of budgets: UTC days, weeks and months, or those of a time zone, or the whole time (`total`).
 
-Each period has a number: days since 1970, weeks since the Monday before it, months since the year 0, and 0 for the whole
-time. The numbers of a time zone count its local days, so that a budget whose time zone changes keeps its spend.
+Each period has a number: days since 1970-01-01, weeks since the Monday before that day, months since the year 0, and 0 for
+the whole time. The numbers of a time zone count its local days, so that a budget whose time zone changes keeps its spend.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ US_PER_S = 1_000_000
 """Microseconds in a second."""
 DAY_US = 86_400 * US_PER_S
 NEVER_US = 2**53 - 1
-"""A time that is never reached, about the year 2255: the largest number that Lua represents exactly."""
+"""A time that is never reached, about the year 2255. Lua does not represent every larger integer."""
 MONTH_WIDTH = 0
 """Stands for the length of a month, which varies."""
 PERIOD_WIDTHS = {"day": DAY_US, "week": 7 * DAY_US, "month": MONTH_WIDTH, "total": NEVER_US}

@@ -176,7 +176,7 @@ class RedisLimiter:
                 self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
 
     def _recent_refusal(self, limits: Sequence[Limit], costs: Costs) -> Refusal | None:
-        """Return a recent refusal that still applies, so that a flood of refused calls causes no Redis commands."""
+        """Return a recent refusal that still applies, so that a flood of refused calls causes few Redis commands."""
         now = time.monotonic()
         for limit in limits:
             known = self._refused.get(limit.key)

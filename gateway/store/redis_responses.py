@@ -1,7 +1,7 @@
-"""Stores responses of the Responses API, and captured contents of calls, in Redis for all processes that use it.
+"""Stores responses of the Responses API, captured contents of calls, and cached answers, in Redis for all processes that use it.
 
 Each record is one key that expires by itself. An index contains the sizes of all records, so that their sum can be
-limited. All keys share one hash tag, so that one script can change them together.
+limited. All keys of a store share one hash tag, so that one script can change them together.
 """
 
 from __future__ import annotations

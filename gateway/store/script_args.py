@@ -16,7 +16,7 @@ BUDGET_SLOTS = -1
 NO_WAIT = -4
 """The wait in a reply for a limit that does not refuse the call."""
 MAX_ENTRIES_PER_COMMAND = 100
-"""Largest number of entries in one command, so that it completes within the timeout."""
+"""Maximum number of entries in one command, so that it completes within the timeout."""
 Entry = TypeVar("Entry")
 
 
@@ -111,7 +111,7 @@ def publish_args(entries: Sequence[tuple[SpendEntry, int]]) -> tuple[list[str], 
 
 
 def retry_after_s(limit: Limit, wait: int, slot: int, now: int, busy_s: float) -> float | None:
-    """Convert the wait that a reply states to seconds: None if waiting does not help, `busy_s` if a call in flight must end first."""
+    """Convert the wait in a reply to seconds: None if waiting does not help, `busy_s` if a call in flight must end first."""
     if wait == -2:
         return None
     if wait == -3:

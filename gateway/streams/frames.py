@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""Maximum size of a message that is searched for a mark. A longer message is not searched."""
+"""Maximum size of a message that arrives in pieces and is searched for a mark. A longer one is not searched."""
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 SERVICE_RESTART = 1012

@@ -40,7 +40,7 @@ _Place = tuple[Any, Any]
 
 
 class _Walk:
-    """Replaces the invalid values of one JSON document. `piece` may continue a text of an earlier event."""
+    """Replaces the invalid values of one JSON document. `piece` returns the rest of a text that may continue an earlier one."""
 
     def __init__(self, piece: Callable[[_Key, _Place, str], str] | None = None) -> None:
         self._piece = piece

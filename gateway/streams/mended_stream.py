@@ -44,7 +44,7 @@ class MendedStream(StreamDecoder):
 
 
 def feed_mending(decoder: StreamDecoder, name: str, data: bytes) -> tuple[StreamDecoder, Sequence[bytes]]:
-    """Return the chunks for an event or [DONE], and the decoder of the events after it.
+    """Return the decoder of the events that follow, and the chunks for this event or [DONE].
 
     Raise one of UNREADABLE_ERRORS if the event cannot be read and is not mended.
     """
@@ -60,5 +60,5 @@ def feed_mending(decoder: StreamDecoder, name: str, data: bytes) -> tuple[Stream
 
 
 def ending_of(decoder: StreamDecoder | None) -> Sequence[Event]:
-    """Return the event that ends a stream without [DONE], if the decoder may hold events."""
+    """Return the events that end a stream without [DONE]: END if the decoder may hold events, else none."""
     return (END,) if type(decoder) is MendedStream else ()

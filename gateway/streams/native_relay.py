@@ -2,8 +2,8 @@
 
 After the first content, a piece is searched for the marks of the events that matter (the beginning, the usage, an
 error, the end). It is split into events only if it contains such a mark, and only the events with a mark are read. The
-rules are those of `gateway.streams.relay`: nothing is released before the first content; a stream succeeds if it has a finish
-reason; events that arrived before a failure are sent.
+rules are those of `gateway.streams.relay`: up to MAX_HELD_BYTES are held before the first content; a stream succeeds if it has
+a finish reason; events that arrived before a failure are sent.
 
 `end` returns the event with the finish reason and all later events, so that a receipt can be added to them. All events are
 rewritten if lines end with CR or CRLF, if events lack the names that Anthropic's clients need, or if a text contains half a

@@ -52,14 +52,14 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """All text sent to the caller."""
+        """The text sent to the caller, up to the first event that is not plain."""
         if len(self._text) > 1:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
     @property
     def size(self) -> int:
-        """The number of characters sent to the caller."""
+        """The number of characters in `text`."""
         return len(self.text)
 
     def append(self, events: bytes) -> None:

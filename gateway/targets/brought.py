@@ -16,7 +16,7 @@ from gateway.targets.candidate import Candidate
 NOT_SENT = frozenset({
     "authorization", "api-key", "x-api-key", "x-goog-api-key", "openai-organization", "openai-project",
 })  # fmt: skip
-"""Configured headers that belong to the operator's account, and are not sent with the credential of a caller."""
+"""Configured headers that belong to the operator's account and are not sent with the credential of a caller."""
 
 
 def with_brought(candidates: Sequence[Candidate], credentials: Mapping[str, Secret]) -> list[Candidate]:

@@ -42,9 +42,9 @@ class Bulkhead:
         self.running += 1
 
     async def acquire(self, timeout_s: float, claim: Claim) -> Ticket | None:
-        """Wait for a slot while none is free. Return None on timeout, or if the call is rejected because the queue is full.
+        """Wait for a slot. Return None on timeout, or if the call is rejected because the queue is full.
 
-        If the result is a ticket, call `release` afterwards.
+        Call this method only while no slot is free. If the result is a ticket, call `release` afterwards.
         """
         ticket = self.queue.add(claim)
         if len(self.queue) > self.max_queue:

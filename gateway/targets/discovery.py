@@ -26,9 +26,9 @@ MAX_MODELS = 2_000
 """Maximum number of models of one provider. Further models are ignored."""
 TIMEOUT_S = 10.0
 RETRY_INTERVAL_S = 10.0
-"""Maximum time until the next request after a failed one."""
+"""Maximum interval until the next request after a failed one, before a random change of up to 10 %."""
 START_TIMEOUT_S = 5.0
-"""Time for which the start of a process waits for the first lists."""
+"""Maximum time for which the start of a process waits for the first lists."""
 
 
 class ListError(Exception):
@@ -71,7 +71,7 @@ class Discovery:
 
     @property
     def lists(self) -> Mapping[str, tuple[str, ...] | None]:
-        """The names that each provider lists; None for a provider whose list has not been read yet."""
+        """The names in each provider's list that its settings select; None for a provider whose list has not been read yet."""
         return {name: lister.models for name, lister in self._listers.items()}
 
     def states(self) -> dict[tuple[str, ...], float]:
@@ -79,7 +79,7 @@ class Discovery:
         return {(name,): float(lister.models is not None and not lister.failing) for name, lister in self._listers.items()}
 
     def counts(self) -> dict[tuple[str, ...], float]:
-        """Return the number of models that each provider lists."""
+        """Return the number of models in each provider's list that its settings select."""
         return {(name,): float(len(lister.models or ())) for name, lister in self._listers.items()}
 
     def configure(self, config: Config, backend_of: Callable[[str, str], Backend]) -> None:

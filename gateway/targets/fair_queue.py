@@ -6,7 +6,7 @@ last, so a key cannot save up a claim while it sends nothing. This is start-time
 with the tokens of a call as its length. The output of a call is unknown while it waits, so the tag grows by an expected
 number of tokens, which is corrected when the call ends (Sheng et al., "Fairness in serving large language models", 2024).
 
-An empty queue forgets all tags.
+When the queue becomes empty, all tags are dropped.
 """
 
 from __future__ import annotations

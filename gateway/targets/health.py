@@ -130,9 +130,9 @@ class TargetHealth:
     def must_wait(self) -> bool:
         """Whether a call must not be sent, even if no target of its route is live.
 
-        A target that fails slowly, or that announced a Retry-After, gets one probe at a time, at most one per
-        PROBE_INTERVAL_S. A target that fails fast gets every call, and a target in a cooldown for another reason gets one
-        call at a time.
+        A target that is out of service because of failures gets every call if it fails fast. If it fails slowly, it gets one
+        probe at a time, at most one per PROBE_INTERVAL_S. A target in another cooldown gets one call at a time, and if the
+        upstream announced the end of the cooldown, at most one per PROBE_INTERVAL_S.
         """
         now = self._clock()
         if self.ejected:
@@ -335,7 +335,7 @@ class TargetHealth:
             self._recover(is_remote=True)
 
     def credential_cooldowns(self) -> list[Cooldown]:
-        """Return the cooldown of each credential in the configuration's order, or an empty list if there is only one credential."""
+        """Return the cooldown of each credential in the configuration's order, or [] if there is only one or no call has been sent."""
         return [self._cooldown_of(target) for target in self._targets]
 
     def _cooldown_of(self, target: Target) -> Cooldown:

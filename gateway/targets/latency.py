@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 
 AVERAGE_DECAY_S = 10.0
-"""Time after which an observation has a third (1/e) of the weight of a new one."""
+"""Time after which an observation has 37 % (1/e) of the weight of a new one."""
 IDLE_DECAY_S = 60.0
-"""Time without observations after which an average has dropped to a third (1/e), so that a slow target is tried again."""
+"""Time without observations after which an average has dropped to 37 % (1/e), so that a slow target is tried again."""
 BUCKETS_PER_OCTAVE = 4
 """Buckets of the histogram for each doubling of time. A quantile is at most 19 % too high."""
 SHORTEST_S = 0.001

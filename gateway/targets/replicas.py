@@ -19,7 +19,7 @@ from gateway.upstream.resolver import Resolver
 MAX_REPLICAS = 1_000
 """Maximum number of replicas of one provider. Further addresses are ignored."""
 START_TIMEOUT_S = 5.0
-"""Time for which the start of a process waits for the first lookups."""
+"""Maximum time for which the start of a process waits for the first lookups."""
 
 
 class _Source(NamedTuple):
@@ -34,7 +34,7 @@ class Replicas:
     """The replicas of all providers of one process, as its current generation configures them."""
 
     def __init__(self, resolver: Resolver, report: Callable[[str], None], on_change: Callable[[], None]) -> None:
-        """`report` receives a line when replicas change or cannot be looked up. `on_change` is called after each change."""
+        """`report` receives a line when replicas change, or lookups fail or succeed again. `on_change` is called after each change."""
         self._resolver = resolver
         self._report = report
         self._on_change = on_change
@@ -110,7 +110,7 @@ class Replicas:
         if source not in self._failing:
             self._failing.add(source)
             known = len(self._found.get(source, ()))
-            kept = f"the last {_count(known)} stay in use" if known else "calls are sent to the name itself"
+            kept = f"the last {_count(known)} {'stays' if known == 1 else 'stay'} in use" if known else "calls are sent to the name itself"
             self._report(f"provider {source.provider}: {source.host} cannot be resolved: {reason}; {kept}")
 
 

@@ -1,4 +1,4 @@
-"""The secrets of a target, which are masked in every text that the target returns."""
+"""The secrets of a target, which are masked in its errors and in recorded contents."""
 
 from __future__ import annotations
 

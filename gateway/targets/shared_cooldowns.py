@@ -1,8 +1,8 @@
 """Cooldowns that several processes share through Redis.
 
-About once a second, each process runs one command. It publishes which cooldowns of the process have started or have
-ended early, and reads the cooldowns of all other processes. Each process decides on its own cooldowns and also applies
-those of the other processes, timed by the clock of Redis. A new process starts with the stored cooldowns. While Redis
+About once a second, and soon after a change, each process runs one command. It publishes which cooldowns of the process have
+started or have ended early, and reads the cooldowns of all other processes. Each process decides on its own cooldowns and also
+applies those of the other processes, timed by the clock of Redis. A new process starts with the stored cooldowns. While Redis
 is unavailable, each process uses only its own observations.
 """
 

@@ -10,9 +10,9 @@ import math
 from collections import deque
 
 MAX_TIMES = 256
-"""Number of the latest answers whose times are kept."""
+"""Maximum number of answers, the latest ones, whose times are kept."""
 SHARE = 0.99
-"""The quantile of these times that counts as the usual longest time; of up to a hundred times, it is the longest."""
+"""The quantile of these times that counts as the usual longest time; of fewer than a hundred times, it is the longest."""
 FACTOR = 4.0
 """A target counts as slow after a silence of this many times its usual longest time."""
 MIN_SILENCE_S = 2.0

@@ -63,7 +63,7 @@ def stored_content(content: CallContent) -> bytes:
 
 
 def _shown(body: bytes, secrets: tuple[str, ...]) -> tuple[str, bool]:
-    """Return a body as text of at most MAX_CONTENT_BYTES, and whether the body was longer."""
+    """Return a body as text of at most MAX_CONTENT_BYTES, and whether the masked text was longer."""
     try:
         text = msgspec.json.encode(_without_data(msgspec.json.decode(body))).decode()
     except (ValueError, RecursionError):  # events of a stream, or the beginning of an answer

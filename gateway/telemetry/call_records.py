@@ -100,7 +100,7 @@ class CallRecords:
 
     @property
     def drops(self) -> int:
-        """Number of lines and contents of calls that were dropped."""
+        """Number of lines that were dropped, and of contents that were dropped without their lines."""
         return self._dropped + self._unwritten + self._recorder.drops
 
     def add(self, line: bytes, content: CallContent | None = None, limits: Sequence[LimitStatus] = ()) -> None:

@@ -48,7 +48,7 @@ class RecordCopy:
                 self._copy_new()
 
     def content(self, id: str) -> Raw | None:
-        """Return the captured content of the call with this request id. Raise StoreUnavailableError if Redis fails."""
+        """Return the captured content of the call with this request id, or None. Raise StoreUnavailableError if Redis fails."""
 
         async def load() -> bytes | None:
             contents = contents_at(self._address)

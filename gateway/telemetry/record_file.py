@@ -109,8 +109,8 @@ class RecordFile:
     def append(self, lines: Iterable[bytes], now: float, contents: Sequence[CallContent] = ()) -> None:
         """Add the records of log lines, and the contents of calls.
 
-        Raise OSError or sqlite3.Error, and add nothing, if the file cannot be written. A damaged file is moved aside, so that the
-        next lines begin a new one.
+        Raise OSError or sqlite3.Error if the file cannot be written. Either all are added or none. A damaged file is moved aside, so
+        that the next lines begin a new one.
         """
         try:
             database = self._open()

@@ -143,7 +143,7 @@ def find_record(path: Path, id: str) -> list[Raw]:
 
 
 def find_content(path: Path, id: str, written_after: float) -> Raw | None:
-    """Return the captured content of the call with this request id. Raise sqlite3.Error if the file cannot be read."""
+    """Return the captured content of the call with this request id, or None. Raise sqlite3.Error if the file cannot be read."""
     with _reading(path) as database:
         if database is None:
             return None

@@ -136,5 +136,5 @@ class RecordStream:
 
 
 def contents_at(address: RedisAddress) -> RedisResponses:
-    """Return the captured contents of calls in this Redis. Their owner is CONTENT_OWNER, and their ids are request ids."""
+    """Return the store of the captured contents of calls in this Redis. Their owner is CONTENT_OWNER, and their ids are request ids."""
     return RedisResponses(address, lambda line, failed: None, tag=TAG)

@@ -126,7 +126,7 @@ class Tracer:
     def __init__(self, config: TracesConfig, report: Callable[[str], None]) -> None:
         """Raise ImportError if OpenTelemetry is not installed.
 
-        OTEL_* variables supply what `config` does not set.
+        Settings that `config` lacks come from OTEL_* variables.
         """
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider

@@ -1,4 +1,4 @@
-"""Counts the tokens of a conversation offline: exactly if the tokenizer is known, else with o200k and a safety factor.
+"""Counts the tokens of a conversation offline: with the model's tokenizer if it is known, else with o200k and a safety factor.
 
 Short texts are counted on the event loop, by `QuickCount`: opening its vocabularies takes 3 ms and a few megabytes. Long texts, and
 those that need many steps, are counted by the tokenizer process, whose library is several times as fast but takes 64 MB and half
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class _Thread(threading.local):
-    """Whether the current thread may wait for the tokenizer process, unlike that of the event loop."""
+    """Whether the current thread may wait for the tokenizer process. The thread of the event loop may not."""
 
     may_wait = False
 
@@ -90,7 +90,7 @@ class TokenCounter:
     ) -> None:
         """`load` returns the function that counts with a tokenizer, or raises ImportError.
 
-        `process` counts what this process does not: texts that need many steps, and tokenizers that are not loaded. Without it,
+        `process` counts texts that need many steps, and all texts whose tokenizer this process has not loaded. Without `process`,
         all tokenizers are loaded into this process when they are first needed.
         """
         self._load = load or load_tokenizer
@@ -129,7 +129,7 @@ class TokenCounter:
         return True
 
     async def count(self, body: Body, tokenizer: Tokenizer, rules: MediaRules = UNKNOWN) -> TokenCount:
-        """Count the tokens of a chat body, in a thread if its texts are long. `rules` count images, audio and files."""
+        """Count the tokens of a chat body, in a thread if the event loop cannot do it quickly. `rules` count images, audio and files."""
         if self.is_quick(body, tokenizer):
             with suppress(SlowTextError):
                 return self.count_now(body, tokenizer, rules)
@@ -229,7 +229,10 @@ class TokenCounter:
         load: Callable[[Tokenizer], CountTexts],
         use: Callable[[Tokenizer], tuple[Tokenizer, CountTexts]],
     ) -> tuple[Tokenizer | None, CountTexts]:
-        """Replace an unusable tokenizer.json by the fallback, and an encoding that is not installed by a count of bytes."""
+        """Return the replacement of a tokenizer (None if the tokenizer is usable), and the function that counts.
+
+        The fallback replaces an unusable tokenizer.json, and a count of bytes replaces an encoding that is not installed.
+        """
         try:
             return None, load(tokenizer)
         except ImportError:

@@ -66,4 +66,4 @@ def load_file(path: str) -> Any:
     try:
         return package.Tokenizer.from_file(path)
     except Exception as error:  # the package raises nothing narrower for an invalid file
-        raise ImportError(f"no tokenizer.json: {error}") from error
+        raise ImportError(f"the tokenizer.json cannot be loaded: {error}") from error

@@ -11,7 +11,7 @@ from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
 from providers.base import Body, Operation, Target
 
 TYPICAL_BYTES_PER_TOKEN = 4
-"""Only for estimates after a call, never for reservations: it undercounts JSON by about 40 % (measured)."""
+"""Only for estimates after a call and for the order of queues, never for reservations: it undercounts JSON by about 40 % (measured)."""
 MAX_SCANNED_BYTES = 4 << 20
 """Maximum number of bytes of a broken answer that `estimate_part` searches for text."""
 
@@ -34,10 +34,9 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
 def output_cap(body: Body, target: Target, default: int, operation: Operation = "chat") -> int:
-    """Return the maximum number of output tokens: `n` times the request's cap (else `default`), at most the model's
-    cap.
+    """Return the maximum number of output tokens of all generated choices.
 
-    Embeddings and rerank have no output tokens.
+    For each choice, it is the request's cap (else `default`), but at most the model's cap. Embeddings and rerank have no output tokens.
     """
     if operation in WITHOUT_OUTPUT:
         return 0

@@ -15,7 +15,7 @@ class UnknownIdError(ValueError):
     """A token id that the tokenizer does not have."""
 
     def __init__(self, index: int) -> None:
-        super().__init__(f"token {index} is unknown")
+        super().__init__(f"the token at index {index} is unknown")
         self.index = index
 
 

@@ -34,7 +34,7 @@ def count_ranked(body: Body, target: Target, counter: TokenCounter = SHARED_COUN
 
 
 def inputs_by_size(body: Body, size: int, bytes_per_token: int, field: str = "input") -> int:
-    """Estimate the tokens of the inputs in `field` by the size of the body."""
+    """Estimate the tokens of the inputs in `field` by the size of the body, but count token ids."""
     ids = _id_count(body.get(field))
     return ids if ids is not None else size // bytes_per_token
 
@@ -63,7 +63,7 @@ def answer_count(body: Body, operation: Operation) -> int:
 
 
 def generated_count(body: Body, operation: Operation) -> int:
-    """Return the number of choices that are generated. With `best_of`, this is more than the number returned."""
+    """Return the number of choices that are generated. With `best_of`, this can be more than the number returned."""
     best_of = body.get("best_of") if operation == "completions" and "best_of" in body else None
     count = answer_count(body, operation)
     return count if type(best_of) is not int else count // choice_count(body) * max(best_of, choice_count(body))

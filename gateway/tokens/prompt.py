@@ -55,8 +55,8 @@ class PromptCounts:
     def typical(self, target: Target, bytes_per_token: int) -> int:
         """Return the count for a target.
 
-        If the prompt has not been counted yet, count it now if that is quick, else estimate the count by the size of
-        the texts.
+        If the prompt has not been counted yet, count it now if that is quick, else estimate the count by the size of the
+        texts, or of the whole body if it is short.
         """
         return self._known(target, bytes_per_token)
 
@@ -115,7 +115,7 @@ class PromptCounts:
         return self._counter.total_now(self._body, tokenizer_for(kind, model), media_rules(kind, model))
 
     def _by_size(self, target: Target, bytes_per_token: int) -> int:
-        """Estimate the tokens of texts by their size, and count those of images, audio and files."""
+        """Estimate the tokens of texts by their size, and count those of images, audio and files. For a short chat, use the whole size."""
         if self._operation == "rerank":
             return ranked_by_size(self._body, self._size, bytes_per_token)
         if (field := _INPUT_FIELDS.get(self._operation)) is not None:

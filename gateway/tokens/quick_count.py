@@ -129,8 +129,10 @@ class QuickCount:
         return [piece for piece in new if len(piece) > MAX_KNOWN_CHARS], steps
 
     def _merged(self, piece: bytes) -> int:
-        """Return the number of tokens of a piece that is not a token. The two neighbours that form the token of the lowest rank are
-        merged first."""
+        """Return the number of tokens in a piece that is not itself a token.
+
+        The two neighbours that form the token of the lowest rank are merged first.
+        """
         rank_of, pairs = self._vocabulary.rank_of, self._vocabulary.pairs
         starts = list(range(len(piece) + 1))
         ranks = [pairs[first << 8 | second] for first, second in pairwise(piece)]

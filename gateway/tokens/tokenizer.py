@@ -1,4 +1,4 @@
-"""The tokenizer of each model: exact for OpenAI's models and for a tokenizer.json, else o200k with a safety factor."""
+"""The tokenizer of each model: its own for OpenAI's models and with a tokenizer.json, else o200k with a safety factor."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class TokenizerProcess:
                     break
                 self.stop()
             else:
-                raise ImportError("the tokenizer process is not running")
+                raise ImportError("the tokenizer process does not respond")
         kind, result = msgspec.msgpack.decode(answer)
         if kind == "unknown":
             raise UnknownIdError(result)

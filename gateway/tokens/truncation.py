@@ -17,7 +17,7 @@ Group = tuple[int, ...]
 """Indexes of messages, ascending."""
 
 MIN_OUTPUT_TOKENS = 64
-"""Before messages are evicted, the output cap is lowered, but not below this value unless the caller asked for less."""
+"""Before an eviction, the output cap is lowered, but not below this value unless the caller asked for less or the window is small."""
 OUTPUT_WINDOW_DIVISOR = 8
 """An eviction makes room for an answer of up to 1/8 of the window, so that the next turn needs no further eviction."""
 PINNED_ROLES = frozenset({"system", "developer"})

@@ -1,4 +1,4 @@
-"""The vocabulary of an encoding, in a file that is mapped into memory: all workers share its pages, and opening it takes no time.
+"""The vocabulary of an encoding, in a file that is mapped into memory: all workers share its pages, and opening it takes little time.
 
 `python -m gateway.tokens.vocabulary_build` writes the files. All numbers are little-endian, with 32 bits:
 

@@ -68,7 +68,7 @@ def _numbers(*numbers: int) -> bytes:
 
 
 def files() -> Iterator[tuple[Path, bytes]]:
-    """Return the path and the contents of each file."""
+    """Yield the path and the contents of each file."""
     for name in PATTERNS:
         yield FOLDER / f"{name}.bin", vocabulary_file(tokens_of(name))
     unicode = importlib.import_module("unicodedata" if sys.version_info >= (3, 15) else "unicodedata2")

@@ -8,7 +8,7 @@ receives the end of the response. Its socket is closed instead for one of these 
     close       the upstream asked to close, or the end of the connection marks the end of the body
     failure     a parse error, a missed deadline or an abort
 
-gateway.upstream.response_parser checks what the bytes contain.
+gateway.upstream.response_parser checks the contents of the responses.
 """
 
 from __future__ import annotations

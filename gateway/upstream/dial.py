@@ -148,7 +148,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
 async def connect_fastest(addresses: Sequence[Address]) -> socket.socket:
     """Return a socket connected to the address that accepts first.
 
-    Each further address is tried after NEXT_ADDRESS_DELAY_S, or as soon as the previous ones have failed.
+    Each further address is tried after NEXT_ADDRESS_DELAY_S, or as soon as an earlier attempt fails.
     """
     if len(addresses) == 1:
         return await _connect(addresses[0])

@@ -250,15 +250,18 @@ def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
     if isinstance(error, httpx.WriteTimeout):
         return UpstreamError("header_timeout", "the upstream did not read the request body in time")
     if isinstance(error, httpx.ConnectTimeout):
-        kind: FailureKind = "tls_timeout" if phase == "tls" else "connect_timeout"
-        return UpstreamError(kind, f"no connection to {address} in time")
+        if phase == "tls":
+            return UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} in time")
+        return UpstreamError("connect_timeout", f"no connection to {address} in time")
     if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
         return UpstreamError("protocol", "the upstream's response is not valid HTTP")
     alert = next((text for cause in _causes(error) if (text := alert_of(cause)) is not None), None)
     if alert is not None:
         return UpstreamError("tls", f"TLS with {origin.host} failed: {alert}")
     if phase == "head" or isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
-        return UpstreamError("tls" if phase == "tls" else "closed_pre", "the upstream closed the connection without a response")
+        if phase == "tls":
+            return UpstreamError("tls", f"TLS with {origin.host} failed: the upstream closed the connection")
+        return UpstreamError("closed_pre", "the upstream closed the connection without a response")
     causes = _causes(error)
     if any(isinstance(cause, BlockedAddressError) for cause in causes):
         return UpstreamError("blocked", f"{origin.host} resolves only to blocked addresses")

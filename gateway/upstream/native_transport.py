@@ -115,7 +115,7 @@ class NativeTransport:
         return NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
 
     async def wait(self, sent: SentRequest) -> NativeResponse:
-        """Return the response to a request sent with `begin`, as `send` does. The caller must have removed the response's listener."""
+        """Return the response to a request sent with `begin` or `open`, as `send` does. The caller must have removed the listener."""
         response = sent.response
         try:
             if response.head_error is not None:
@@ -184,7 +184,7 @@ class NativeTransport:
         self._ticker.stop()
 
     def refresh(self) -> None:
-        """Reread the certificate authorities and drop the pools without connections. Call this after a reload."""
+        """Reread the files for TLS and drop the pools without connections. Call this after a reload."""
         self._dialer.contexts.refresh()
         self._pools = {origin: pool for origin, pool in self._pools.items() if pool.size or pool.waiting}
 

@@ -13,7 +13,10 @@ from gateway.upstream.stats import TransportStats
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError
 
 Dial = Callable[["Pool", Deadlines, float], Awaitable[UpstreamConnection]]
-"""Opens a connection for a pool within the deadlines. The last argument is the time, on the transport's clock, of the latest end."""
+"""Opens a connection for a pool within the deadlines.
+
+The last argument is the time on the transport's clock by which the attempt must have ended.
+"""
 
 
 MAX_IDLE_FOR_UPLOAD_S = 3.0

@@ -37,7 +37,7 @@ def body_headers(upload: Upload) -> list[tuple[str, str]]:
 
 
 def encode_head(request: WireRequest, lines: str) -> bytes:
-    """Encode the request head. Raise UpstreamError("protocol") if a value would inject another header or line."""
+    """Encode the request head. Raise UpstreamError("protocol") if a value would inject a line or cannot be transmitted."""
     return _encode(request, f"{lines}{len(request.body)}", 5)
 
 

@@ -24,7 +24,7 @@ class Resolver(Protocol):
         ...
 
     def forget(self, host: str, port: int) -> None:
-        """Look up the host again next time, because no address accepted a connection."""
+        """Look up the host again next time, for example because no address accepted a connection."""
         ...
 
 

@@ -42,7 +42,7 @@ STATUS_OF_ERROR: Mapping[str, int] = {
 
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage object. The prompt is the sum of uncached, cache-written and cache-read tokens."""
+    """Return OpenAI's usage object, or None without counts. The prompt is the sum of uncached, cache-written and cache-read tokens."""
     if type(reported) is not dict:
         return None
     uncached, completion = read_count(reported.get("input_tokens")), read_count(reported.get("output_tokens"))
@@ -182,7 +182,7 @@ class MessageStream(StreamDecoder):
         return self._chunk({"tool_calls": [{"index": self._calls - 1, **call}]})
 
     def on_block_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
-        """Add text, arguments, thinking or the signature of thinking."""
+        """Add text, a citation, arguments, thinking or the signature of thinking."""
         delta = event.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":

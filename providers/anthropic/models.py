@@ -69,7 +69,7 @@ _FAMILIES = frozenset(model.family for model in MODELS)
 
 
 def parse(name: str) -> tuple[str, Version] | None:
-    """Return the family and the version in a model's name, in either order (`claude-3-5-haiku-...`, `claude-haiku-4-5`)."""
+    """Return the family and the version in a model's name, in either order (`claude-3-5-haiku`, `claude-haiku-4-5`), or None."""
     match = _NAME.search(name)
     if match is None:
         return None

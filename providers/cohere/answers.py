@@ -28,7 +28,7 @@ FINISH_REASONS: Mapping[str, str] = {
 
 
 def openai_usage(reported: Any) -> dict[str, Any] | None:
-    """Return OpenAI's usage with `billed_units`. If only the billed tokens are reported, they are the usage."""
+    """Return OpenAI's usage with `billed_units`, or None without counts. If only the billed tokens are reported, they are the usage."""
     if type(reported) is not dict:
         return None
     billed = _counts(reported.get("billed_units"))

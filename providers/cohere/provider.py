@@ -241,7 +241,7 @@ COHERE = Cohere(
             OneOf("embedding_types", (["float"],), refuse=True),
             Default("input_type", "search_document", why="required; use search_query to embed queries"),
             Default("embedding_types", ["float"], why="the gateway converts the vectors"),
-            Default("truncate", "NONE", why="long inputs are an error, as at OpenAI"),
+            Default("truncate", "NONE", why="long inputs are an error, as with OpenAI"),
             Texts("input"),
         ),
         "cohere_chat": _NATIVE_CHAT,

@@ -1,7 +1,7 @@
 """The embedded engine as a provider: llama.cpp's variant of OpenAI's wire format, over a unix socket.
 
-The engine detects a caller's disconnect only while it streams, so every request streams (`always_streams`) and reports the
-progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
+The engine detects a caller's disconnect only while it streams, so every request for text streams (`always_streams`) and reports
+the progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Local(OpenAICompatible):
 
 
 def _param(failure: Failure) -> str | None:
-    """Return the parameter that the engine's message is about."""
+    """Return the parameter that the engine's message is about, or None if it is unknown."""
     if failure.code == "context_length_exceeded":
         return "messages"
     if "JSON schema" in failure.message or "response_format" in failure.message or "grammar" in failure.message:

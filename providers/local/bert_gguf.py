@@ -66,7 +66,7 @@ class _Tensor(msgspec.Struct, frozen=True):
 def write_gguf(out: IO[bytes], weights: IO[bytes], vocabulary: str, model: Bert) -> None:
     """Write the model to `out`. `weights` is a safetensors file, and `vocabulary` has one WordPiece token per line.
 
-    Raise ValueError if the weights or the vocabulary do not belong to a BERT model.
+    Raise ValueError, or KeyError for a missing tensor, if the weights or the vocabulary do not belong to a BERT model.
     """
     tensors = _read_header(weights)
     out.write(_header(tensors, vocabulary.removesuffix("\n").split("\n"), model))

@@ -5,9 +5,9 @@ It answers with one JSON line on stdout: `{"ready": true, ...}` once the unix so
 Then it reads stdin and exits at end of file, so it never outlives its parent. To start quickly, it imports nothing from the
 gateway and is started by its path.
 
-Trap: the engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a
-duplicate of the original descriptor.
-Trap: the process hangs if it deletes a server object that is generating text. It therefore exits with os._exit.
+The engine logs to file descriptors 1 and 2 from C++. Descriptor 1 therefore becomes stderr, and the answer goes to a
+duplicate of the original descriptor. The process would hang if it deleted a server object that is generating text, so it
+exits with os._exit.
 """
 
 from __future__ import annotations

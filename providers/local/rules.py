@@ -24,7 +24,7 @@ CHOICES_MEMO = "local.n"
 
 
 class DefaultSystemMessage(Rule, frozen=True):
-    """Adds a neutral system message if the caller sends none, because the default in the bundled model's template degrades answers."""
+    """Adds a neutral system message if the messages begin with none: the default of the bundled model's template degrades answers."""
 
     param: str = "messages"
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
@@ -162,7 +162,7 @@ class DropEmptyStops(Rule, frozen=True):
 
 
 class ListAlternatives(Rule, frozen=True):
-    """Requests one alternative if `logprobs` is set without `top_logprobs`: the engine lists 20 by default, and none for 0."""
+    """Requests one alternative if `top_logprobs` is absent or 0: the engine would list 20, or would send no logprobs at all."""
 
     param: str = "logprobs"
 

@@ -7,7 +7,7 @@ from providers.media.encoded import Encoded
 MAX_JPEG_SEGMENTS = 512
 """Maximum number of segments before the frame header of a JPEG picture. Profiles and thumbnails need a few dozen."""
 MIN_HEADER_BYTES = 30
-"""The largest header of a fixed size, that of WebP. No picture has fewer bytes."""
+"""The largest header of a fixed size, that of WebP. The size of a picture with fewer bytes is not read."""
 MAX_BOX_BYTES = 64 << 10
 """Number of bytes at the beginning of a HEIF picture that are searched for its size."""
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -63,8 +63,8 @@ def bound_part(part: Mapping[str, Any], rules: MediaRules) -> PartBound | None:
     """Return an upper bound for the tokens of a part, or None if no bound is known.
 
     The bound of a picture follows from its size in pixels, or is the maximum for any picture. The bound of sound
-    follows from the size of the data, because headers may be wrong. Video, documents with pages, and other media that
-    only the provider can load have no bound.
+    follows from the size of the data, because headers may be wrong. Video, documents with pages, and sound or
+    files that only the provider can load have no bound.
     """
     kind = str(part.get("type") or "")
     address, detail, media_type = _source(part, kind)

@@ -105,7 +105,7 @@ _DEEP_RESEARCH = re.compile(r"o\d+(?:-mini)?-deep-research\b")
 
 @lru_cache(10_000)
 def family_of(model: str) -> Family | None:
-    """Return the reasoning family whose rules apply to a model."""
+    """Return the reasoning family whose rules apply to a model, or None if the model does not reason."""
     for family in REASONING_FAMILIES:
         if ForFamily((family.prefix,), ()).matches(model):
             return None if model.startswith("gpt-5-chat") else family
@@ -127,5 +127,5 @@ def rejects_tools(model: str) -> bool:
 
 
 def default_tools(model: str) -> tuple[str, ...]:
-    """Return the data source that models for deep research require (lobehub#8291, mcp-handley-lab#156)."""
+    """Return the tools that a model requires: a data source for deep research (lobehub#8291, mcp-handley-lab#156), otherwise none."""
     return ("web_search_preview",) if _DEEP_RESEARCH.match(model) else ()

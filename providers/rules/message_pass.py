@@ -36,7 +36,7 @@ _VISIBLE_TEXT = re.compile(rb'"(?!(?:\s|\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2\xa0|\xe3\
 
 
 def _place(body: Body, turn: Turn, messages: list[Message]) -> Place:
-    """Return the place of a turn. Its parts are renumbered if parts were removed, or if the turn was added."""
+    """Return the place of a turn. It is not exact if the turn has a list of parts, and their number or the role has changed."""
     place, given = place_of(body, turn.place), messages[turn.place]
     before, after = given.get("content"), turn.message.get("content")
     is_same = type(before) is list and type(after) is list and len(before) == len(after)

@@ -1,4 +1,4 @@
-"""Rules for the conversation: roles, content parts, names, alternating turns and `system_prompt`.
+"""Rules for the conversation: roles, content parts, tool turns, alternating turns and `system_prompt`.
 
 Conversations are long and mostly need no change, so most rules look for their words in the raw bytes first and decode
 only on a match. Bytes with an escaped ASCII letter are always decoded, because the escape could hide a word.

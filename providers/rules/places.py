@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 _MENTIONED = re.compile(r"messages\[\d+\](?:\.\w+|\[\d+\])*|(?<=')messages\.\d+(?:\.\w+)*(?=')")
-"""The name of a message, or of a part of it, in the text of an error: `messages[1].content`, or `'messages.1.content'` at Groq.
+"""The name of a message, or of a part of it, in the text of an error: `messages[1].content`, or Groq's `'messages.1.content'`.
 
 Anthropic writes `messages.1.content` without quotes. The numbers are those in the encoded request, which may differ
 from those in the body.

@@ -45,7 +45,7 @@ CALLER_HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType({
 """The headers (lower case) that each provider type gets from callers."""
 
 NOT_FORWARDED: frozenset[str] = frozenset({"anthropic-version"})
-"""Headers that a vendor defines and that only the configuration can set, because the rules depend on them."""
+"""Headers that a vendor defines and that only the configuration or a native call can set, because the rules depend on them."""
 
 NOT_REPORTED: frozenset[str] = frozenset({"cf-ray", "x-amz-cf-id", "x-session-id"})
 """Headers that proxies add to every request, or that the gateway itself uses: nothing is lost where a provider lacks them."""

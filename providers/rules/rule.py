@@ -2,7 +2,7 @@
 
     adjustments = compiled.apply(body, label, options, settings)
 
-`CompiledRules` maps parameters to rules once per model, so a request that needs no change takes one lookup per key.
+`CompiledRules` maps parameters to rules once per model, and caches which rules apply to each set of parameters.
 A value is decoded only if a rule reads it.
 
 A lossy adjustment (drop, clamp, downgrade) raises Refusal in strict mode, unless the value is neutral: dropping `n: 1`
@@ -114,7 +114,7 @@ class Work:
         self.body.pop(param)
 
     def refuse(self, param: str, why: str, code: str = "invalid_value") -> Refusal:
-        """Return a Refusal for both modes."""
+        """Return the Refusal of a value that cannot be sent even without strict mode."""
         param = callers_param(self.body, param)
         return Refusal(f"'{param}' cannot be sent to {self.label}: {why}.", param, code)
 
@@ -130,7 +130,7 @@ class Rule(msgspec.Struct, frozen=True):
     `present`: those with the parameter. `always`: all. `stream`: those with the parameter, and all streams.
     """
     defines: ClassVar[bool] = True
-    """Whether the provider supports the parameters of this rule. If not, they are unknown unless another rule defines them."""
+    """Whether this rule makes its parameters known. If not, they are unknown unless another rule does."""
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ class ForModels(msgspec.Struct, frozen=True):
 
 _PASSES: tuple[int, ...] = ()
 MAX_PLANS, MAX_PLANNED_CHARS = 500, 500
-"""Maximum number of parameter sets whose rules are cached for each model, and maximum length of their names: callers choose both."""
+"""Maximum number of parameter sets whose rules are cached for each model, and maximum length of the names of a set."""
 
 
 class CompiledRules:
@@ -258,7 +258,7 @@ class CompiledRules:
         return self.unknown == "drop" or (self.unknown == "new" and name in CANONICAL_PARAMS)
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
-        """Return the capabilities of every canonical parameter."""
+        """Return the capabilities of every canonical parameter, and of every other parameter that a rule describes."""
         absent = {"support": "passed"} if self.unknown == "pass" else {"support": "no"}
         table: dict[str, dict[str, Any]] = {}
         for rule in self.rules:

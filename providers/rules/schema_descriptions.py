@@ -8,7 +8,7 @@ from typing import Any
 def described_schema(wrapped: dict[str, Any]) -> Any:
     """Return the schema of a `json_schema` with the description next to it, because the description states the purpose of the output.
 
-    A schema that is true or false has no place for a description.
+    A missing schema counts as an empty object. The schema `true` has no place for a description.
     """
     schema, said = wrapped.get("schema") or {}, wrapped.get("description")
     if type(schema) is not dict or type(said) is not str or not said:

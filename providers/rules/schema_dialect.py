@@ -111,7 +111,7 @@ class Simplifier:
         """Describe the changes that lose nothing."""
         changes = {
             "every object gets additionalProperties: false": self.closed,
-            "definitions are $defs": self.moved,
+            "definitions are sent as $defs": self.moved,
             "some keywords are written in the upstream's form": self.rewritten,
         }
         return "; ".join(text for text, applies in changes.items() if applies)
@@ -187,7 +187,7 @@ class Simplifier:
         return {} if schema else dict(_NOTHING)
 
     def _split_types(self, result: dict[str, Any], types: list[Any]) -> None:
-        """Write a list of types as `anyOf`. Keywords of other types have no effect, so each branch keeps all keywords."""
+        """Write a list of types as `anyOf`. Keywords of other types have no effect, so each branch except null keeps all."""
         if "anyOf" in result:
             raise NotExpressibleError("it has a list of types beside a union")
         rest = {name: value for name, value in result.items() if name not in ("type", "title", "description", "$defs")}

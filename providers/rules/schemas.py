@@ -33,7 +33,7 @@ class StrictFormat(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Rewrite the schema. If the dialect cannot express the schema, send it without `strict`, or request the JSON in words."""
+        """Rewrite the schema. If the dialect cannot express it, send it with `strict: false`, or request the JSON in words."""
         value = work.body.get(self.param)
         wrapped = value.get("json_schema") if type(value) is dict and value.get("type") == "json_schema" else None
         if type(wrapped) is not dict or (wrapped.get("strict") is not True and not self.dialect.always):

@@ -144,7 +144,7 @@ class ResponseFormat(Rule, frozen=True):
 
     accepts: tuple[str, ...] = ("text", "json_object", "json_schema")
     warn_without_json: bool = False
-    """Whether to warn if no message contains the word JSON: the answer may then be whitespace up to the token limit."""
+    """Whether to warn if no message contains the word JSON: the answer may then be white space up to the token limit."""
     schema_only: bool = False
     """Whether `json_schema` may contain only `schema`."""
 
@@ -159,7 +159,7 @@ class ResponseFormat(Rule, frozen=True):
         elif kind == "json_schema" and self.schema_only:
             self._trim(work, value)
         if self.warn_without_json and kind in ("json_object", "json_schema") and b"json" not in (work.body.raw("messages") or b"").lower():
-            work.report(self.param, "warn", why="no message asks for JSON; the answer may be whitespace up to the token limit")
+            work.report(self.param, "warn", why="no message contains the word JSON; the answer may be white space up to the token limit")
 
     def _downgrade(self, work: Work, kind: str) -> None:
         if kind == "json_schema" and "json_object" in self.accepts:

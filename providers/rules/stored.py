@@ -19,7 +19,7 @@ class StoredByGateway(Rule, frozen=True):
     runs: ClassVar[Literal["present", "always", "stream"]] = "always"
 
     def apply(self, work: Work) -> None:
-        """Set `store` to false, and request encrypted reasoning unless the caller set `store` to false."""
+        """Set `store` to false unless the caller did so. If it is set here and the model reasons, also request encrypted reasoning."""
         body = work.body
         if body.get(self.param) is False:
             return
