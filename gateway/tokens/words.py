@@ -10,6 +10,8 @@ from __future__ import annotations
 MAX_SPACES = 80
 """Maximum length of a run of spaces: one space more than in the longest run that is a token of all encodings."""
 _TOO_MANY_SPACES = " " * (MAX_SPACES + 1)
+_RUNS = tuple(" " * length for length in (12, 6, 4, 4, 3))
+"""Replaced by two spaces one after another, they leave two spaces of every run of 3 to MAX_SPACES spaces."""
 
 
 def words_of(text: str) -> list[str] | None:
@@ -23,8 +25,8 @@ def words_of(text: str) -> list[str] | None:
     if "   " in text:
         if _TOO_MANY_SPACES in text:
             return None
-        while "   " in text:
-            text = text.replace("   ", "  ")
+        for run in _RUNS:
+            text = text.replace(run, "  ")
     return text.split(" ")
 
 

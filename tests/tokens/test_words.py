@@ -38,6 +38,12 @@ def test_every_run_of_spaces_has_the_count_of_the_library(name: str, spaces: int
     assert QuickCount(name)([asked, asked]) == toktok.batch_count([asked, asked], name, threads=1)
 
 
+def test_every_long_run_of_spaces_is_one_part() -> None:
+    for spaces in range(2, MAX_SPACES + 1):
+        assert words_of(f"a{' ' * spaces}b") == ["a", "", "b"]
+    assert words_of(f"a{' ' * (MAX_SPACES + 1)}b") is None
+
+
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda word: " " not in word and is_separate(word)), min_size=1))
 def test_separate_words_remain_words_of_a_text(words: list[str]) -> None:
     assert words_of(" ".join(words)) == words
