@@ -1,7 +1,7 @@
 """Other gateways, installed from their registries by `make bench-peers`, with their documented settings for one upstream.
 
-All other settings keep their defaults. Each gateway runs on the same core as Lockgate. Only LiteLLM checks a key, and none of
-them counts limits.
+All other settings keep their defaults. Each gateway runs on the same core as Lockgate. Only LiteLLM checks a key, and
+none of them enforces limits.
 """
 
 from __future__ import annotations

@@ -293,7 +293,7 @@ class Phases(NamedTuple):
     gateway: float
     """The gateway's own work."""
     queue: float
-    """Waits for a slot (`max_concurrent`), of all attempts."""
+    """The waits of all attempts for a slot (`max_concurrent`)."""
     retries: float
     """Earlier attempts, and the pauses before retries and for announced cooldowns."""
 

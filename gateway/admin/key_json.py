@@ -30,7 +30,7 @@ def key_from_json(
 ) -> KeyConfig:
     """Read a key as if it were `keys.NAME` of this configuration. Raise ConfigError with the problems if it is invalid.
 
-    `runtime_teams` are the names of teams that the configuration does not define. With `check_expiry`, reject an expiry in the past.
+    `runtime_teams` are the names of the teams that were created at run time. With `check_expiry`, reject an expiry in the past.
     """
     problems = Problems(SOURCE)
     where = join("keys", name)

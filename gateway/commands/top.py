@@ -30,7 +30,7 @@ PIPE_WIDTH = 140
     help="Time between frames.",
 )
 @click.option("--once", is_flag=True, help="Print one frame, measured over the next interval, and exit.")
-@click.option("--fleet", is_flag=True, help="Show all instances that share the store.")
+@click.option("--fleet", is_flag=True, help="Show the combined figures of all instances that share the store.")
 def top(url: str, interval: float, once: bool, fleet: bool) -> None:
     """Show models, targets, keys, limits and the local engine of a running gateway.
 

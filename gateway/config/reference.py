@@ -58,7 +58,7 @@ FORMATS_IN_WORDS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("https://hooks.example.com/services/1",),
     ),
     "proxy": ("URL or `env`", "The URL of a proxy (http, https, socks5, socks5h), or `env`.", ("http://proxy:3128",)),
-    "store": ("store URL", "`memory://`, a Redis URL, or `file:PATH`.", ("memory://", "redis://redis:6379/0")),
+    "store": ("store URL", "`memory://`, a Redis URL, or `file:PATH` of a file that contains the URL.", ("memory://", "redis://redis:6379/0")),
     "journal": ("folder or `off`", "A folder, or `off`.", ("/var/lib/lockgate", "off")),
     "path": (
         "file",

@@ -80,7 +80,7 @@ class RouteReader:
         self._mirrors: dict[str, Mention] = {}
 
     def read(self, node: Node, path: str, model: str) -> Route | None:
-        """Return the route of `model`, or None if it is invalid."""
+        """Return the route of `model` without its invalid parts, or None if it is not a route."""
         mentions = self._mentions.setdefault(model, [])
         if isinstance(node, Sequence):
             steps = [self._step(item, f"{path}[{index}]", mentions) for index, item in enumerate(node.items)]

@@ -1,6 +1,7 @@
 """Converts the configuration of LiteLLM's proxy: models, routing, limits and the master key.
 
-Settings that cannot be carried over are listed with their places. Keys, teams and budgets of LiteLLM's database are not in its file.
+Settings that cannot be carried over are listed with their places. Keys, teams and budgets are not converted, because they
+are in LiteLLM's database, not in its file.
 
 Source: docs.litellm.ai (proxy configuration, all settings), as of 2026-10.
 """
@@ -24,7 +25,7 @@ _SILENT = frozenset({
     "drop_params", "set_verbose", "json_logs", "modify_params", "enable_pre_call_checks", "debug_level", "mode", "id", "base_model",
     "max_tokens", "max_input_tokens", "max_output_tokens", "description", "health_check_model", "use_in_pass_through",
 })  # fmt: skip
-"""Settings whose effect the gateway always has, and descriptions without effect."""
+"""Settings that are left out without a note: those whose effect the gateway always has, those for debugging, and descriptions."""
 _DEPLOYMENT = frozenset({
     "model", "api_key", "api_base", "base_url", "api_version", "organization", "rpm", "tpm", "weight", "timeout",
     "input_cost_per_token", "output_cost_per_token",

@@ -2,7 +2,7 @@
 
 A mask is a word such as `[EMAIL_1]`. Equal values have the same mask, and the numbers follow the order in the request, so a
 conversation that grows keeps its masks and the caches of providers stay useful. A mask that the request itself contains
-is not used. The original values exist only in the memory of the call.
+is not used. The masker keeps the original values only in memory, until the call ends.
 """
 
 from __future__ import annotations

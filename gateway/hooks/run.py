@@ -130,7 +130,7 @@ class Pieces:
     def __init__(self) -> None:
         self.held: dict[tuple[int, str], str] = {}
         self.sent: dict[tuple[int, str], str] = {}
-        """The end of the text that each hook has sent of each channel."""
+        """For each hook and channel, the end of the text that the hook has passed on."""
         self.notes: list[Adjustment] = []
 
     def note(self, note: Adjustment) -> None:

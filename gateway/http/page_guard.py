@@ -37,7 +37,7 @@ class PageRules:
     """The hosts and origins that one listener without keys accepts."""
 
     def __init__(self, hosts: Iterable[str], origins: Iterable[str] = (), *, any_host: bool = False) -> None:
-        """`hosts` are accepted in addition to loopback names. `origins` are the origins of pages that may call (`*`: all).
+        """`hosts` are accepted in addition to loopback names. `origins` are the origins of web pages that may send requests (`*`: all).
 
         `any_host` accepts every Host, for a listener that other machines reach by unknown names.
         """

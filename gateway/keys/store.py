@@ -53,7 +53,7 @@ class EntryStore(Protocol[Entry]):
         """Add a new entry, replace a known one, or remove a known one if `entry` is None.
 
         Return False if the name of a new entry is taken, if the entry to replace or remove does not exist, or if the stored entry
-        differs from `before`, an earlier result of `read_if_changed`. Raise StoreUnavailableError if the store fails.
+        differs from `before`, the entry as `read_if_changed` returned it earlier. Raise StoreUnavailableError if the store fails.
         """
         ...
 

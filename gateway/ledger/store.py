@@ -69,7 +69,7 @@ class UsagePublisher:
 
 
 async def read_usage(address: RedisAddress, days: Sequence[str]) -> list[RowCopy]:
-    """Read the rows of these days, by incarnation. Raise StoreUnavailableError if the store fails."""
+    """Read the rows of these days: one copy for each incarnation that has counts. Raise StoreUnavailableError if the store fails."""
     from redis.exceptions import RedisError
 
     copies: list[RowCopy] = []

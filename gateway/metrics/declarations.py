@@ -33,7 +33,7 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         "Admissions, counted for every limit of a call, and refusals, counted for the limit that refused.",
         ("owner", "kind", "decision", "mode"),
     ),
-    "lockgate_hook_refusals": ("Refusals of hooks, by point.", ("hook", "point")),
+    "lockgate_hook_refusals": ("Refusals by hooks, by point.", ("hook", "point")),
     "lockgate_hook_failures": ("Failures of hooks, by point: errors and missed deadlines.", ("hook", "point", "reason")),
     "lockgate_attempts": ("Attempts at a target, by outcome.", ("target", "outcome")),
     "lockgate_upstream_requests": (

@@ -152,7 +152,7 @@ class Router:
         return self._models[name]
 
     def candidates(self, model: Model, query: RouteQuery | None = None) -> list[Candidate]:
-        """Return the candidates in the order in which to try them. Raise BadRequest if none accepts the call's parameters."""
+        """Return the candidates in the order in which to try them. Raise BadRequest if none accepts parameters that are required."""
         fixed = self._fixed.get(model.name) if model.name not in self._passing else None
         if fixed is not None:
             candidates, some_require = fixed

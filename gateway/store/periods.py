@@ -81,7 +81,7 @@ class PeriodClock:
 
 @cache
 def period_clock(period: str, timezone: str = "UTC") -> PeriodClock:
-    """Return the clock of these periods."""
+    """Return the clock that numbers the periods of this length in this time zone."""
     return PeriodClock(period, timezone)
 
 

@@ -1,4 +1,4 @@
-"""Estimates of tokens: of the output cap before a call, and of an answer whose usage was not reported."""
+"""The maximum number of output tokens of a call, and estimates of the tokens of an answer whose usage was not reported."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import msgspec
 from providers.base import Probabilities, ProbabilitySteps, WireRequest
 
 LIFT = 60.0
-"""Bias of the candidates' logits. A bias of 60 multiplies their probabilities by e^60, so the engine lists them before all other tokens."""
+"""Bias of the candidates' logits. A bias of 60 makes them e^60 times as likely relative to all others, so they are listed first."""
 MAX_DRAWS = 16
 DEFAULT_TOP_K = 10
 ANCHOR_CANDIDATES = 20

@@ -10,7 +10,7 @@ MAX_PREFIX_CHARS = 256
 
 
 class Encoded:
-    """The bytes of base64 text. Reads decode only what they return; bytes that cannot be decoded are missing."""
+    """The bytes of base64 text. Only the bytes that are read are decoded; if the text is invalid, a read returns no bytes."""
 
     __slots__ = ("_start", "_text", "size")
 

@@ -49,7 +49,7 @@ def _little(data: bytes) -> int:
 
 
 def _jpeg(data: Encoded) -> Size | None:
-    """Go from segment to segment, by their lengths, to the frame header."""
+    """Return the size in the frame header, which is found by skipping segments by their lengths."""
     offset = 2
     for _ in range(MAX_JPEG_SEGMENTS):
         head = data.read(offset, 9)

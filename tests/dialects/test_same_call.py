@@ -35,7 +35,7 @@ STRICT = (b"x-gateway-strict", b"true")
 
 
 def random_content(random: Random) -> Any:
-    """Return the content of a user or of a tool result: a text, or texts and images."""
+    """Return the content of a user message or of a tool result: a text, or texts and images."""
     if random.random() < 0.6:
         return random.choice(TEXTS)
     parts = [{"type": "text", "text": random.choice(TEXTS)} for _ in range(random.randrange(1, 3))]

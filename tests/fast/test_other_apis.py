@@ -39,7 +39,7 @@ class OtherApi(NamedTuple):
 
 
 def to_embedding(chat: Json) -> Json:
-    """Write a chat completion with one user's text as a request for embeddings."""
+    """Return an embeddings request with the text of the last message of a chat completion."""
     return {"model": chat["model"], "input": chat["messages"][-1]["content"]}
 
 

@@ -81,7 +81,7 @@ def send_calls(port: int, body: bytes, calls: int, path: str = CHAT_PATH, header
 async def functions_of_a_call(
     gateway: Live, fields: Mapping[str, Any], path: str = CHAT_PATH, headers: Iterable[tuple[str, str]] = ()
 ) -> float:
-    """Return the number of functions, of Python and of C, that the thread of the gateway calls for one call.
+    """Return the number of function calls, in Python and in C, that the thread of the gateway makes to serve one request.
 
     The number is that of the cheapest of several batches, because a slow machine adds timers and pieces to a batch.
     """

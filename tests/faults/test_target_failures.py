@@ -22,7 +22,7 @@ from tests.running import Figure
 
 
 def http_date(seconds: float) -> str:
-    """Return the time in `seconds` from now as an HTTP date."""
+    """Return the time `seconds` from now as an HTTP date."""
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 

@@ -1,4 +1,4 @@
-"""Clean chunks are recognized, and only they."""
+"""Only clean chunks are recognized as clean."""
 
 from __future__ import annotations
 

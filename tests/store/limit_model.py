@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass
 class Model:
-    """The charges of all limits by key and slot, settled and reserved ones apart for budgets.
+    """The charges of all limits by key and slot; for budgets, settled and reserved charges are kept separate.
 
     The reserved amounts of windows of tokens are part of their charges.
     """

@@ -1,4 +1,7 @@
-"""The store of cached answers in memory: the most recently used answers stay. The store in Redis is tested with responses."""
+"""The store of cached answers in memory: the most recently used answers stay.
+
+The Redis store is that of responses, which has tests of its own; here, only its use for answers is tested.
+"""
 
 from __future__ import annotations
 

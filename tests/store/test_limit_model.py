@@ -33,7 +33,7 @@ class MemoryStore:
         self._open: dict[str, Reservation] = {}
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Reservation | Refusal:
-        """Decide about a call."""
+        """Admit or refuse a call."""
         found = self.limiter.decide(limits, costs, id)
         if isinstance(found, Reservation):
             self._open[id] = found
@@ -64,7 +64,7 @@ class ScriptStore:
         return run_at(self._client, script, keys, arguments, now)
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Reservation | Refusal:
-        """Decide about a call."""
+        """Admit or refuse a call."""
         asked = PendingDecision(limits, costs, id, object())
         status, at, *triples = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE), now)[0]
         assert at == now

@@ -177,7 +177,7 @@ async def accept(peer: Peer, *headers: bytes) -> None:
 
 
 async def echo(peer: Peer) -> None:
-    """Accept the handshake and return every frame; answer a close frame and close."""
+    """Accept the handshake and send every frame back. Answer a close frame and end."""
     await accept(peer)
     while True:
         frame = await peer.receive()

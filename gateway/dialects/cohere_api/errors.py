@@ -1,4 +1,4 @@
-"""Translates OpenAI's error object to Cohere's: an object with `id` and `message`."""
+"""Translates OpenAI's error object to Cohere's: an object with `id`, `message` and, if present, `gateway`."""
 
 from __future__ import annotations
 

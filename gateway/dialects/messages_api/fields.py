@@ -68,7 +68,7 @@ def list_of_fields(raw: msgspec.Raw, param: str) -> list[Fields]:
 
 
 def value(raw: msgspec.Raw, param: str) -> Any:
-    """Return any decoded value."""
+    """Return a value of any type, decoded."""
     try:
         return decode_any(raw)
     except msgspec.DecodeError as error:

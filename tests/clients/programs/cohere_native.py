@@ -1,4 +1,7 @@
-"""cohere at models of Cohere: chats with citations and tool plans, streams, and embeddings of both versions. Prints one JSON object."""
+"""Use the package `cohere` with Cohere's own models: chats with citations and tool plans, streams, embeddings with both APIs.
+
+Prints one JSON object.
+"""
 
 import json
 import os
