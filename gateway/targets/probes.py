@@ -17,7 +17,7 @@ from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend, BackendOf
 from gateway.targets.registry import TargetRegistry
-from gateway.upstream.end_tasks import end_tasks
+from gateway.upstream.end_tasks import BackgroundTasks
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 
@@ -31,7 +31,7 @@ class Probes:
 
     def __init__(self, registry: TargetRegistry) -> None:
         self._registry = registry
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = BackgroundTasks()
 
     def configure(
         self,
@@ -44,7 +44,7 @@ class Probes:
 
         `replicas` are the addresses of the replicas of each provider that has replicas. Each replica is probed.
         """
-        self._cancel()
+        self._tasks.cancel()
         models: dict[str, list[str]] = {}
         for provider, model in targets:
             models.setdefault(provider, []).append(model)
@@ -53,17 +53,11 @@ class Probes:
             if probe is not None:
                 for address in (replicas or {}).get(name, ("",)):
                     backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
-                    self._tasks.append(asyncio.create_task(self._probe_repeatedly(probe, backends), name=f"probe {name}"))
+                    self._tasks.start(self._probe_repeatedly(probe, backends), f"probe {name}")
 
     async def stop(self) -> None:
         """End all probes."""
-        await end_tasks(self._cancel())
-
-    def _cancel(self) -> list[asyncio.Task[None]]:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        return tasks
+        await self._tasks.stop()
 
     async def _probe_repeatedly(self, probe: ProbeConfig, backends: list[Backend]) -> None:
         timeout_s = min(max(MIN_TIMEOUT_S, probe.every), MAX_TIMEOUT_S)

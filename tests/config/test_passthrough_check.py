@@ -127,6 +127,7 @@ def test_the_example_for_a_path_is_a_valid_entry_that_covers_it(path: str, examp
 
 
 def test_an_entry_may_allow_websockets() -> None:
+    assert problems('passthrough:\n  /v1/realtime: { provider: behind, websocket: true }\n') == []
     text = 'passthrough:\n  /v1/realtime: { provider: openai, websocket: true, websocket_idle: 30m }\n'
     entry = parse((HEAD + text).encode(), "g.yaml", environ={"K": "sk-x"}).passthrough["/v1/realtime"]
     assert (entry.websocket, entry.websocket_idle) == (True, 1800.0)
