@@ -1,6 +1,7 @@
 """Active health probes: small requests at a fixed interval, for providers with `probe` settings.
 
-A success ends cooldowns after failures. A failure counts as a failure of each target of the provider.
+A success ends cooldowns after failures. A failure counts as a failure of each target of the provider. The load that servers report
+(server_load) is read in the same way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend, BackendOf
 from gateway.targets.registry import TargetRegistry
+from gateway.targets.server_load import interval_s, measured_providers, read_load_repeatedly
 from gateway.upstream.end_tasks import BackgroundTasks
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
@@ -48,12 +50,19 @@ class Probes:
         models: dict[str, list[str]] = {}
         for provider, model in targets:
             models.setdefault(provider, []).append(model)
+        measured = measured_providers(config) & models.keys()
+        servers = sum(len((replicas or {}).get(name, ("",))) for name in measured)
         for name, used in models.items():
-            probe = config.providers[name].probe
-            if probe is not None:
-                for address in (replicas or {}).get(name, ("",)):
-                    backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
+            probe, load_metrics = config.providers[name].probe, config.providers[name].load_metrics
+            if probe is None and name not in measured:
+                continue
+            for address in (replicas or {}).get(name, ("",)):
+                backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
+                if probe is not None:
                     self._tasks.start(self._probe_repeatedly(probe, backends), f"probe {name}")
+                if name in measured:
+                    work = read_load_repeatedly(load_metrics, interval_s(load_metrics, servers), backends)
+                    self._tasks.start(work, f"load {name}")
 
     async def stop(self) -> None:
         """End all probes."""

@@ -44,3 +44,10 @@ def test_the_first_cooldown_must_not_exceed_the_longest() -> None:
 def test_a_field_that_the_gateway_adapts_cannot_be_passed(field: str) -> None:
     assert f"providers.ollama.pass[1]: '{field}' cannot be passed" in problems(f"pass: [new, {field}]")
     assert problems("pass: [new, temperature]") == ""
+
+
+def test_only_a_vllm_server_reports_its_load() -> None:
+    assert "providers.ollama.load_metrics: requires type: vllm" in problems("load_metrics: { every: 5s }")
+    assert problems("load_metrics: { every: 5s }, type: vllm") == ""
+    assert problems("load_metrics: false, type: vllm") == ""
+    assert problems("load_metrics: true") == ""
