@@ -150,6 +150,8 @@ class CachedAttemptSender(AttemptSender):
     ) -> Failure | None:
         recording, attempt = Recording(max_answer_bytes(self._bounds)), exchange.attempt
         exchange.record = recording.record
+        if found.flight is not None:
+            found.flight.follow(recording.caller_delay)
         failure = await self._send(progress, candidate, health, exchange, body)
         if failure is not None:
             return failure

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -294,6 +297,41 @@ async def test_call_continues_if_the_caller_of_the_request_it_waits_for_disconne
         assert sorted(cache_of(answer) for answer in answers) == ["hit"] * 4 + ["miss"]
         await eventually(lambda: gateway.gateway.latencies["up/mock"].in_flight == 0)
     assert len(up.requests) == 2
+
+
+async def test_slow_reader_does_not_delay_the_equal_calls_of_other_keys(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    rest = "callers: { write_stall: 10m }\ncache: { max_bytes: 1GiB, max_answer_bytes: 64MiB }\n" + keys()
+    text = "#chunks=40000#"  # more than fits into the buffers of the connections
+    async with live(cached(up, "{ ttl: 10m, scope: global }", rest)) as gateway:
+        async with slow_reader(gateway, text, FIRST):
+            await up.wait_for(lambda up: len(up.requests) == 1, 30)
+            calls = [post_chat(client, gateway, text=text, stream=True, headers=bearer(SECOND)) for _ in range(3)]
+            answers = await asyncio.gather(*calls)
+            assert gateway.gateway.metrics.in_flight == 1  # the slow reader is still connected
+            assert sorted(cache_of(answer) for answer in answers) == ["hit", "hit", "miss"]
+            assert {events(answer.text)[-1] for answer in answers} == {"[DONE]"}
+            assert len(up.requests) == 2
+            again = await post_chat(client, gateway, text=text, stream=True, headers=bearer(THIRD))
+            assert cache_of(again) == "hit"
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        assert all(each.in_flight == 0 for each in gateway.gateway.latencies.values())
+
+
+@asynccontextmanager
+async def slow_reader(gateway: Live, text: str, key: str) -> AsyncIterator[None]:
+    """Send a streaming call and read nothing of its answer within the block."""
+    body = json.dumps(chat(text=text, stream=True)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", gateway.port))
+        await loop.sock_sendall(sock, head.encode() + body)
+        yield
 
 
 async def test_caller_that_disconnects_while_it_waits_ends_nothing_else(up: FaultUpstream, client: httpx.AsyncClient) -> None:
