@@ -146,6 +146,12 @@ class AnswerCache:
         flight.end()
         return Lookup(entry, age_s, waited_s=waited_s)
 
+    async def find(self, key: str, ttl_s: float, control: CacheControl) -> Lookup:
+        """Return the stored answer of a key if the caller accepts it. Neither wait for another call nor lead a flight."""
+        entry = await self._load(key)
+        age_s = self._age_s(entry)
+        return Lookup(entry, age_s) if entry is not None and age_s <= min(ttl_s, control.max_age_s) else Lookup()
+
     async def save(self, key: str, entry: Entry, ttl_s: float, bounds: CacheBounds) -> bool:
         """Store an answer. Return False if the store fails."""
         if time.monotonic() < self._paused_until:

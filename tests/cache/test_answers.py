@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.cache import answers
-from gateway.cache.answers import AnswerCache, Flight, max_answer_bytes
+from gateway.cache.answers import AnswerCache, Flight, Lookup, max_answer_bytes
 from gateway.cache.caller_delay import CallerDelay
 from gateway.cache.control import CacheControl
 from gateway.cache.entry import Entry
@@ -62,6 +62,19 @@ async def test_answer_is_found_with_its_age_until_it_is_too_old() -> None:
         found.flight.end()
 
 
+async def test_a_stored_answer_is_found_without_a_flight() -> None:
+    cache = cache_at(110.0)
+    assert await cache.find("k", 60, ANY) == Lookup()
+    assert await cache.save("k", entry(), 60, BOUNDS)
+    leader = await leader_of(cache, "other")
+    assert await cache.find("k", 60, ANY) == Lookup(entry(), 10.0)
+    assert await cache.find("other", 60, ANY) == Lookup()
+    for ttl_s, control in ((9, ANY), (60, CacheControl(max_age_s=9))):
+        assert await cache.find("k", ttl_s, control) == Lookup()
+    leader.end()
+    assert await AnswerCache(BrokenStore()).find("k", 60, ANY) == Lookup()
+
+
 async def test_waiting_calls_get_the_answer_of_the_leader_even_after_it_was_given() -> None:
     cache = cache_at(100.0)
     leader = await cache.look_up("k", 60, ANY, 1)
@@ -107,9 +120,9 @@ def delay(*seconds: float) -> CallerDelay:
     return last
 
 
-async def leader_of(cache: AnswerCache) -> Flight:
+async def leader_of(cache: AnswerCache, key: str = "k") -> Flight:
     """Return the flight that a new call leads."""
-    flight = (await cache.look_up("k", 60, ANY, 1)).flight
+    flight = (await cache.look_up(key, 60, ANY, 1)).flight
     assert flight is not None
     return flight
 
