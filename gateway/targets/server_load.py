@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -34,6 +34,9 @@ RETRY_MISSING_S = 60.0
 """Time between two requests to a server that does not report its load."""
 MAX_LOAD = 1e6
 """Gauges above this value are ignored, as are negative values and NaN."""
+
+
+_AFTER_NAME = re.compile(rb"(?:\{.*\})?[ \t]+(\S+)")
 
 
 class LoadMissingError(Exception):
@@ -69,6 +72,7 @@ def interval_s(settings: LoadMetricsConfig, servers: int) -> float:
 
 async def read_load_repeatedly(settings: LoadMetricsConfig, every_s: float, backends: Sequence[Backend]) -> None:
     """Read the load of one server, at which all `backends` are, and record it."""
+    await asyncio.sleep(every_s * random.random())  # so that a change of the replicas does not cause requests to all servers at once
     while True:
         pause_s = await record_load(settings, every_s, backends)
         await asyncio.sleep(pause_s * (0.9 + 0.2 * random.random()))  # so that several processes do not ask at the same moments
@@ -122,12 +126,23 @@ def sum_of_gauges(text: bytes, names: Iterable[str]) -> int | None:
     """
     total = 0.0
     for name in names:
-        found = re.findall(rb"^%b(?:\{[^\n]*\})?[ \t]+([^\s]+)" % re.escape(name.encode()), text, re.MULTILINE)
-        values = [value for value in map(_read_number, found) if value is not None]
+        values = list(_values_of(text, name.encode()))
         if not values:
             return None
         total += sum(values)
     return round(total)
+
+
+def _values_of(text: bytes, name: bytes) -> Iterator[float]:
+    at = text.find(name)  # a regular expression over the whole text would block the event loop several times as long
+    while at >= 0:
+        end = text.find(b"\n", at)
+        end = len(text) if end < 0 else end
+        series = _AFTER_NAME.match(text, at + len(name), end) if at == 0 or text[at - 1 : at] == b"\n" else None
+        value = _read_number(series[1]) if series is not None else None
+        if value is not None:
+            yield value
+        at = text.find(name, end)
 
 
 def _read_number(text: bytes) -> float | None:

@@ -66,7 +66,7 @@ class _Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         negotiate = self._http if self.options.kind == "http" else self._socks
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, _RefusedError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, _RefusedError):
             host, port = await negotiate(reader, writer)
             await self._relay(reader, writer, host, port)
         writer.close()

@@ -174,6 +174,14 @@ async def test_blocked_addresses_are_not_requested_from_a_proxy() -> None:
     assert error.kind == "blocked"
 
 
+@pytest.mark.parametrize(("scheme", "target"), [("http", "[::1]:9"), ("socks5", "::1:9")])
+async def test_an_ipv6_address_is_sent_to_the_proxy_in_its_form(scheme: str, target: str) -> None:
+    async with connect_proxy(scheme) as proxy:
+        error = await failure("", Origin("http", "::1", 9, proxy=proxy.url()))
+        assert await proxy.next_tunnel() == f"{target} accepted"
+    assert error.kind in ("connect", "closed_pre")  # the proxy accepts before it connects, and nothing listens at the port
+
+
 async def test_a_cancelled_handshake_closes_its_tunnel() -> None:
     ended = asyncio.Event()
 
