@@ -214,6 +214,8 @@ class Provider(Protocol):
     """Whether the cost that an answer reports is what the provider charges for it."""
     is_own_server: bool = False
     """Whether the operator runs the server, so that no vendor bills a call that is aborted."""
+    load_gauges: tuple[str, ...] = ()
+    """The gauges among the server's Prometheus metrics whose sum is the number of requests that it runs or keeps waiting."""
     always_streams: bool = False
     """Whether the upstream always streams its answer. The gateway aggregates it for callers that do not ask for a stream."""
     prefill: Mapping[str, Any] | None = None

@@ -41,7 +41,13 @@ class ChoiceNeedsTools(Rule, frozen=True):
             raise work.refuse(self.param, "it requires 'tools'")
 
 
-VLLM = OpenAICompatible(
+class VllmServer(OpenAICompatible):
+    """vLLM's server, which reports its load (vllm/v1/metrics/loggers.py)."""
+
+    load_gauges = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+
+
+VLLM = VllmServer(
     "vllm",
     Wire(
         label="vLLM",

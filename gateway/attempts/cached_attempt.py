@@ -15,21 +15,23 @@ from gateway.attempts.admission import Admission
 from gateway.attempts.prepare import RequestAdapter, attempt_deadlines
 from gateway.attempts.progress import Progress
 from gateway.attempts.retry_budget import RetryBudget
-from gateway.attempts.send_attempt import MIN_TIME_LEFT_S, AttemptSender, BegunAttempt
+from gateway.attempts.send_attempt import MIN_TIME_LEFT_S, AttemptSender, BegunAttempt, Replay
 from gateway.cache.answers import AnswerCache, Lookup, max_answer_bytes
 from gateway.cache.control import CacheControl, read_cache_control
 from gateway.cache.entry import CachedResponse, Entry, Recording, is_complete
 from gateway.cache.key import digest_for
+from gateway.call import Call
 from gateway.config.cache import CacheBounds, CacheConfig
 from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
+from gateway.native.choice import is_fitted
 from gateway.response.deliver import deliver
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
 from gateway.tokens.inputs import WITHOUT_OUTPUT
 from gateway.upstream.transport import Response, UpstreamError
-from providers.base import Body, Failure, StreamFailure
+from providers.base import Body, Failure, Refusal, StreamFailure
 
 STATEFUL_FIELDS = ("background", "container", "conversation")
 """Fields of native requests that refer to state at the provider. The answer to such a request depends on this state."""
@@ -69,8 +71,7 @@ class CachedAttemptSender(AttemptSender):
     ) -> Failure | None:
         """Answer the caller with a cached answer if there is one; otherwise send the request and store the answer."""
         call, settings = progress.call, candidate.settings.cache
-        is_continued = call.transcript is not None and bool(call.transcript.handovers)
-        if settings is None or begun is not None or is_continued or call.mirror_of is not None:
+        if settings is None or begun is not None or _is_continued_or_copy(call):
             return await super().send(progress, candidate, health, begun)
         target = health.pick_credential(candidate.backend.targets)
         exchange, body = await self._start(progress, candidate, target, progress.time_left())
@@ -79,8 +80,7 @@ class CachedAttemptSender(AttemptSender):
             exchange.attempt.cache = "bypass"
             self._count("lockgate_cache_lookups", progress, "bypass")
             return await self._send(progress, candidate, health, exchange, body)
-        request = target.kind.encode(body, target, exchange.options)
-        use = CacheUse(digest_for(call, settings.scope, target, request), settings, control)
+        use = _cache_use(exchange, body, settings, control)
         found = await self._look_up(progress, exchange, use)
         if found.entry is not None:
             return await self._replay(progress, exchange, body, found.entry, use)
@@ -95,6 +95,30 @@ class CachedAttemptSender(AttemptSender):
             if found.flight is not None:
                 found.flight.end()
 
+    async def find_cached(self, progress: Progress, candidate: Candidate) -> Replay | None:
+        """Adapt the call to a target in cooldown, and look for the stored answer. Send nothing to the target.
+
+        Conversations that are fitted into a context window have no cached answer, because the target may count their tokens.
+        """
+        call, settings = progress.call, candidate.settings.cache
+        control = read_cache_control(progress.caller.headers)
+        if settings is None or not control.may_read or _is_continued_or_copy(call) or is_fitted(call, candidate.settings):
+            return None
+        last = progress.attempt
+        try:
+            exchange, body = await self._start(progress, candidate, candidate.backend.target, progress.time_left())
+        except Refusal:
+            return None
+        if _is_cacheable(exchange, body):
+            use = _cache_use(exchange, body, settings, control)
+            found = await self._cache.find(use.key, settings.ttl, control)
+            if (entry := found.entry) is not None:
+                self._record_lookup(progress, exchange, found)
+                return lambda: self._replay(progress, exchange, body, entry, use)
+        call.attempts.pop()
+        progress.attempt = last
+        return None
+
     async def _look_up(self, progress: Progress, exchange: UpstreamExchange, use: CacheUse) -> Lookup:
         attempt, found = exchange.attempt, Lookup()
         if use.control.may_read:
@@ -104,13 +128,17 @@ class CachedAttemptSender(AttemptSender):
                 if progress.caller.has_gone:
                     attempt.outcome = "left"
                 raise
+        self._record_lookup(progress, exchange, found)
+        return found
+
+    def _record_lookup(self, progress: Progress, exchange: UpstreamExchange, found: Lookup) -> None:
+        attempt = exchange.attempt
         attempt.queue_s += found.waited_s
         attempt.cache, outcome = "miss", "miss"
         if found.entry is not None:
             attempt.cache, attempt.cache_age_s = "hit", int(found.age_s)
             outcome = "joined" if found.waited_s else "hit"
         self._count("lockgate_cache_lookups", progress, outcome)
-        return found
 
     async def _replay(
         self, progress: Progress, exchange: UpstreamExchange, body: Body, entry: Entry, use: CacheUse
@@ -150,6 +178,8 @@ class CachedAttemptSender(AttemptSender):
     ) -> Failure | None:
         recording, attempt = Recording(max_answer_bytes(self._bounds)), exchange.attempt
         exchange.record = recording.record
+        if found.flight is not None:
+            found.flight.follow(recording.caller_delay)
         failure = await self._send(progress, candidate, health, exchange, body)
         if failure is not None:
             return failure
@@ -177,6 +207,16 @@ def new_sender(
     if caching is None:
         return AttemptSender(requests, metrics, limits, budget)
     return CachedAttemptSender(requests, metrics, limits, budget, caching)
+
+
+def _is_continued_or_copy(call: Call) -> bool:
+    """Return whether a call continues a broken stream, or is a copy for a mirror."""
+    return call.mirror_of is not None or (call.transcript is not None and bool(call.transcript.handovers))
+
+
+def _cache_use(exchange: UpstreamExchange, body: Body, settings: CacheConfig, control: CacheControl) -> CacheUse:
+    request = exchange.target.kind.encode(body, exchange.target, exchange.options)
+    return CacheUse(digest_for(exchange.call, settings.scope, exchange.target, request), settings, control)
 
 
 def _is_cacheable(exchange: UpstreamExchange, body: Body) -> bool:

@@ -25,7 +25,7 @@ from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
-from gateway.attempts.send_attempt import BegunAttempt
+from gateway.attempts.send_attempt import BegunAttempt, Replay
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
 from gateway.http.caller import Caller
@@ -76,10 +76,8 @@ class Failover:
     ) -> None:
         """Send the call to one candidate after another until one answers. If none does, raise the final error.
 
-        `begun` is the first attempt of the first candidate, if its request has been sent.
-
-        `alternates` returns every candidate of the model. The candidates that a split did not choose are tried after
-        the chosen candidates have failed, but before targets in cooldown.
+        `begun` is the first attempt of the first candidate, if its request has been sent. `alternates` returns every candidate of
+        the model. The candidates that a split did not choose are tried after the chosen ones, but before targets in cooldown.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
@@ -159,10 +157,12 @@ class Failover:
             if progress.overflowed is not None and is_too_small(progress, candidate):
                 continue
             health = self._health.health_of(candidate.backend.target)
-            if not health.is_available:
-                cooling.append(candidate)
-            elif await self._try(progress, candidate, health):
+            is_available = health.is_available
+            replay = None if is_available else await self._sender.find_cached(progress, candidate)
+            if (is_available or replay is not None) and await self._try(progress, candidate, health, replay=replay):
                 return True
+            if not is_available:
+                cooling.append(candidate)
         return False
 
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
@@ -186,10 +186,15 @@ class Failover:
         return await self._try(progress, candidate, health)
 
     async def _try(
-        self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
+        self,
+        progress: Progress,
+        candidate: Candidate,
+        health: TargetHealth,
+        begun: BegunAttempt | None = None,
+        replay: Replay | None = None,
     ) -> bool:
-        """Send the call to one candidate, with retries. Return whether the caller was answered. Raise GatewayError to end the call."""
-        if begun is None and not self._may_send(progress, candidate):
+        """Send the call to one candidate, with retries, or replay a cached answer. Return whether the caller was answered."""
+        if begun is None and replay is None and not self._may_send(progress, candidate):
             raise progress.error()
         for retries in count():
             if retries:
@@ -202,6 +207,8 @@ class Failover:
                     this, begun = begun, None
                     progress.attempt, progress.sent = this.exchange.attempt, 1
                     failure = await self._sender.send(progress, candidate, health, this)
+                elif replay is not None:
+                    failure = await replay()
                 elif candidate.settings.hedge is None or progress.sent:
                     failure = await self._sender.send(progress, candidate, health)
                 else:
@@ -222,7 +229,7 @@ class Failover:
                 raise decision.error
             if progress.caller.head_sent:
                 return await self._continue(progress, candidate, failure)
-            if isinstance(decision, Next) or not await self._wait_for_retry(progress, candidate, decision.after):
+            if isinstance(decision, Next) or replay is not None or not await self._wait_for_retry(progress, candidate, decision.after):
                 return False
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.attempts import billing
@@ -28,6 +29,10 @@ ENGINE_CRASH_FAILURES = frozenset({"connect", "closed_pre", "truncated", "reset"
 """Failures that a crash of the embedded engine causes."""
 MIN_TIME_LEFT_S = 0.001
 """The minimum deadline of a request whose time passed in the queue."""
+
+
+Replay = Callable[[], Awaitable[Failure | None]]
+"""Answers the caller with a cached answer, and returns None or the failure."""
 
 
 class BegunAttempt(NamedTuple):
@@ -104,6 +109,10 @@ class AttemptSender:
         elif _is_silent(exchange, broken) and admission.is_too_silent():
             self._count_cooldown(target, admission.too_silent())
         return failure
+
+    async def find_cached(self, progress: Progress, candidate: Candidate) -> Replay | None:
+        """Return the function that answers the caller with a cached answer of a target in cooldown, or None if there is no answer."""
+        return None
 
     def _note_left(self, exchange: UpstreamExchange, admission: Admission, broken: Attempt | None) -> None:
         """Record that the caller disconnected. If the target had been silent for too long, count a slow failure."""

@@ -5,7 +5,9 @@
     save        stores the whole answer of a call
 
 If the leader fails, or if its answer cannot be cached, the calls that wait for it send their own requests. If its caller
-disconnects, one of them becomes the next leader. A store that fails or is slow counts as empty.
+disconnects, one of them becomes the next leader. The same happens if its caller delays the answer by MAX_CALLER_DELAY_S: an answer is
+read only as fast as its caller reads it. If the caller of the next leader is slow too, the calls that still wait send their own
+requests. A store that fails or is slow counts as empty.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gateway.cache.caller_delay import CallerDelay
 from gateway.cache.control import CacheControl
 from gateway.cache.entry import Entry, read_entry, write_entry
 from gateway.config.cache import CacheBounds
@@ -29,6 +32,12 @@ SAVE_TIMEOUT_S = 1.0
 """Maximum time for storing one answer."""
 ENTRIES_AT_LEAST = 8
 """Minimum number of answers for which there is room; the maximum size of an answer follows from it."""
+MAX_CALLER_DELAY_S = 1.0
+"""Time by which a leader's caller may delay the answer while other calls wait."""
+MIN_CHECK_INTERVAL_S = 0.1
+"""Minimum time between two checks of this delay."""
+MAX_SLOW_LEADERS = 2
+"""Number of leaders with slow callers after which a call waits no longer."""
 
 
 class Flight:
@@ -41,7 +50,15 @@ class Flight:
         self.entry: Entry | None = None
         self.is_abandoned = False
         """Whether the caller of the leader disconnected, so that another call has to send the request."""
+        self.is_slow = False
+        """Whether the flight ended because the caller of the leader reads slowly."""
+        self._caller_delay: CallerDelay | None = None
+        self._timer: asyncio.TimerHandle | None = None
         flights[key] = self
+
+    def follow(self, caller_delay: CallerDelay) -> None:
+        """End the flight if the caller of the leader delays the answer too long while other calls wait."""
+        self._caller_delay = caller_delay
 
     def answer(self, entry: Entry) -> None:
         """Give the answer to the calls that wait, and to those that arrive before the end of the flight."""
@@ -54,15 +71,32 @@ class Flight:
             del self._flights[self._key]
             self.is_abandoned = is_abandoned and self.entry is None
             self._ended.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait for the end of the flight. Return False if it takes too long."""
+        if self._timer is None:
+            self._check_delivery()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._ended.wait()
         except TimeoutError:
             return False
         return True
+
+    def _check_delivery(self) -> None:
+        """End the flight if the caller of its leader has delayed the answer too long; otherwise check again later."""
+        self._timer = None
+        if self._ended.is_set():
+            return
+        left = MAX_CALLER_DELAY_S - (self._caller_delay.seconds if self._caller_delay is not None else 0.0)
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(max(left, MIN_CHECK_INTERVAL_S), self._check_delivery)
+        else:
+            self.is_slow = True
+            self.end()
 
 
 class Lookup(NamedTuple):
@@ -86,17 +120,18 @@ class AnswerCache:
         self._paused_until = 0.0
 
     async def look_up(self, key: str, ttl_s: float, control: CacheControl, timeout_s: float) -> Lookup:
-        """Look up the answer of a key that is not older than the caller accepts. Wait at most `timeout_s` for another call.
+        """Look up the answer of a key that is not older than the caller accepts. Wait at most `timeout_s` for other calls.
 
         The caller of this method must end the flight that it gets.
         """
-        began, waited_s = time.monotonic(), 0.0
+        began, waited_s, slow = time.monotonic(), 0.0, 0
         max_age_s = min(ttl_s, control.max_age_s)
         while (flight := self._flights.get(key)) is not None:
             if not await flight.wait(max(0.0, timeout_s - waited_s)):
                 return Lookup(waited_s=time.monotonic() - began)
             waited_s = time.monotonic() - began
-            if not flight.is_abandoned:
+            slow += flight.is_slow
+            if not flight.is_abandoned and not (flight.is_slow and slow < MAX_SLOW_LEADERS):
                 age_s = self._age_s(flight.entry)
                 return Lookup(flight.entry if age_s <= max_age_s else None, age_s, waited_s=waited_s)
         flight = Flight(self._flights, key)
@@ -110,6 +145,12 @@ class AnswerCache:
         flight.answer(entry)
         flight.end()
         return Lookup(entry, age_s, waited_s=waited_s)
+
+    async def find(self, key: str, ttl_s: float, control: CacheControl) -> Lookup:
+        """Return the stored answer of a key if the caller accepts it. Neither wait for another call nor lead a flight."""
+        entry = await self._load(key)
+        age_s = self._age_s(entry)
+        return Lookup(entry, age_s) if entry is not None and age_s <= min(ttl_s, control.max_age_s) else Lookup()
 
     async def save(self, key: str, entry: Entry, ttl_s: float, bounds: CacheBounds) -> bool:
         """Store an answer. Return False if the store fails or is paused."""

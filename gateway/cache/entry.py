@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gateway.cache.caller_delay import CallerDelay
 from gateway.upstream.transport import OnTrailing, Response, UpstreamError
 
 PIECE_BYTES = 64 << 10
@@ -85,6 +86,7 @@ class Recording:
         self._pieces: list[bytes] = []
         self._size = 0
         self._content_type = b""
+        self.caller_delay = CallerDelay()
         self.is_whole = False
         """Whether the response was read to the end of its answer."""
 
@@ -119,13 +121,16 @@ class _RecordedResponse:
         self._recording = recording
 
     async def read(self) -> bytes:
+        self._recording.caller_delay.begin_read()
         piece = await self._response.read()
         self._recording.add(piece)
+        self._recording.caller_delay.end_read()
         return piece
 
     async def body(self, limit: int) -> bytes:
         body = await self._response.body(limit)
         self._recording.add(body)
+        self._recording.caller_delay.end_read()
         self._recording.is_whole = True
         return body
 

@@ -31,7 +31,7 @@ def check_passthrough(config: Config, problems: Problems) -> None:
         if not entry.methods:
             problems.add_at_path(f"{where}.methods", "expected at least one method")
         if entry.websocket:
-            _check_websocket(config, entry, where, problems)
+            _check_websocket(entry, where, problems)
 
 
 def check_mcp(config: Config, problems: Problems) -> None:
@@ -98,13 +98,9 @@ def _check_provider(config: Config, entry: PassthroughConfig, where: str, proble
         problems.add_at_path(where, "the local engine has no other paths: use another provider")
 
 
-def _check_websocket(config: Config, entry: PassthroughConfig, where: str, problems: Problems) -> None:
-    provider = config.providers.get(entry.provider)
+def _check_websocket(entry: PassthroughConfig, where: str, problems: Problems) -> None:
     if entry.methods and "GET" not in entry.methods:
         problems.add_at_path(f"{where}.methods", "a WebSocket connection begins with GET: add GET, or remove websocket")
-    if provider is not None and provider.proxy not in (None, "env"):
-        text = f"the provider '{entry.provider}' has a proxy, through which no WebSocket connection is possible"
-        problems.add_at_path(f"{where}.websocket", text)
 
 
 def _check_path(pattern: str, entry: PassthroughConfig, where: str, problems: Problems) -> None:

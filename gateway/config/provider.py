@@ -10,6 +10,7 @@ from gateway.catalog import Overlay
 from gateway.config.discover import DiscoverConfig
 from gateway.config.field_types import Duration, File, Header, Name, Secrets
 from gateway.config.limit import LimitsConfig
+from gateway.config.load_metrics import LoadMetricsConfig
 from gateway.config.price import PriceConfig
 from gateway.config.replicas import ReplicasConfig
 from gateway.config.secret import Url
@@ -235,6 +236,14 @@ class ProviderConfig(Struct, frozen=True):
             examples=["dns"],
         ),
     ] = None
+    load_metrics: Annotated[
+        Annotated[LoadMetricsConfig, Meta(extra={"short": "enabled"})],
+        Meta(
+            description="Read from a vLLM server how many requests it runs and keeps waiting, for `balance: prefix`. `false`: compare only "
+            "the calls of this process.",
+            examples=[False],
+        ),
+    ] = LoadMetricsConfig()
     limits: Annotated[
         LimitsConfig,
         Meta(

@@ -41,6 +41,8 @@ def check_providers(config: Config, problems: Problems) -> None:
                 problems.add_at_path(f"{path}.pass[{index}]", f"'{field}' cannot be passed: the gateway adapts it for every provider")
         if provider.discovery is not None and providers.get(provider.type).models_path("") is None:
             problems.add_at_path(f"{path}.discover", f"{provider.type} has no list of callable models: name them under models")
+        if provider.load_metrics != _DEFAULTS.load_metrics and not providers.get(provider.type).load_gauges:
+            problems.add_at_path(f"{path}.load_metrics", "requires type: vllm, the only type whose servers report their load")
         if provider.replicas is not None:
             _check_replicas(provider, path, problems)
         for key in ("max_queue", "max_wait"):

@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import structs
 
 from gateway.attempts.admission import Admission
 from gateway.call import Attempt, Call
 from gateway.errors import GatewayError, from_failure
-from gateway.http.json_body import CallerDisconnectedError
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import response_headers
 from gateway.passthrough.mcp_messages import (
@@ -128,28 +126,11 @@ class McpPassthrough(Passthrough):
             headers = [each for each in headers if each[0] != b"content-length"]  # events and heartbeats change the length
         call.first_byte_at = time.monotonic()
         await (caller.start_response if events is None else caller.start_events)(response.status, headers)
-        await self._relay_body(call, caller, response, events)
-
-    async def _relay_body(self, call: Call, caller: PassthroughCaller, response: Response, events: EventRelay | None) -> None:
-        """Relay the body. If the server breaks off its response, break off the caller's response as well."""
-        attempt, passed = call.attempts[-1], call.passed
-        assert passed is not None
         mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None
-        change: Any = events or mask
-        try:
-            while piece := await response.read():
-                passed.response_bytes += len(piece)
-                if out := piece if change is None else change.feed(piece):
-                    await caller.write(out)
-        except UpstreamError as error:
-            if caller.has_left:
-                raise CallerDisconnectedError from None
-            call.error, call.stream_end = self._failed(attempt, error), error.kind
-            caller.abort()
-            return
-        attempt.ended_at = time.monotonic()
-        await caller.finish(b"" if change is None else change.end())
-        self._count_attempt(attempt)
+        rest = await self._relay_body(call, caller, response, events or mask)
+        if rest is not None:
+            await caller.finish(rest)
+            self._count_attempt(attempt)
 
     async def _send_list(
         self, call: Call, caller: PassthroughCaller, headers: list[tuple[bytes, bytes]], tools: Sequence[str], response: Response

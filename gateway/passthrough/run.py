@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import structs
 
@@ -21,10 +22,10 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import request_headers, response_headers
-from gateway.passthrough.hooked import answer_filter, hook_passed_request, hooked_headers
+from gateway.passthrough.hooked import AnswerFilter, answer_filter, hook_passed_request, hooked_headers
 from gateway.passthrough.paths import METHOD_PARAMETER, check_path, upstream_path, without_credentials
 from gateway.passthrough.rules import Rule
-from gateway.passthrough.usage import copy_for
+from gateway.passthrough.usage import AnswerCopy, copy_for
 from gateway.response.headers import common_headers, linked_id
 from gateway.response.redaction import Mask
 from gateway.store.limit import has_strict_limit
@@ -36,6 +37,18 @@ FIRST_ERROR_STATUS = 400
 MAX_TOTAL_S = 24 * 3600.0
 """Maximum time for one passed call. A long upload or download ends earlier only if it stalls."""
 _BODILESS = frozenset({204, 304})
+
+
+class BodyChange(Protocol):
+    """Changes the bytes of a body as they pass."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the bytes to send now."""
+        ...
+
+    def end(self) -> bytes:
+        """Return the bytes that were kept back."""
+        ...
 
 
 class Passthrough:
@@ -126,7 +139,7 @@ class Passthrough:
         return from_failure(Failure(error.kind, error.message), attempt.target.name)
 
     async def _relay(self, call: Call, caller: PassthroughCaller, rule: Rule, response: Response) -> None:
-        """Relay the response. If the provider breaks off its response, break off the caller's response as well."""
+        """Relay the response."""
         attempt, passed = call.attempts[-1], call.passed
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
@@ -141,12 +154,39 @@ class Passthrough:
         if hooked is None or not hooked.is_whole:
             await caller.start_response(response.status, sent_headers)
         mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None  # an error may repeat the provider's key
+        rest = await self._relay_body(call, caller, response, mask, copy, hooked)
+        if rest is None:
+            return
+        if not caller.head_sent:
+            await caller.start_response(response.status, [*sent_headers, (b"content-length", b"%d" % len(rest))])
+        await caller.finish(rest)
+        self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
+        if copy is not None and (reported := copy.reported()) is not None:
+            attempt.usage = reported.usage
+            own_price = price_of(rule.provider, reported.model) if reported.model else None
+            attempt.price = own_price or rule.backend.price
+
+    async def _relay_body(
+        self,
+        call: Call,
+        caller: PassthroughCaller,
+        response: Response,
+        change: BodyChange | None,
+        copy: AnswerCopy | None = None,
+        hooked: AnswerFilter | None = None,
+    ) -> bytes | None:
+        """Relay the body as it arrives, changed by `change` and then by `hooked`. Return the rest, with which the body ends.
+
+        If the server breaks off its response, break off the caller's response as well, and return None.
+        """
+        attempt, passed = call.attempts[-1], call.passed
+        assert passed is not None
         try:
             while piece := await response.read():
                 passed.response_bytes += len(piece)
                 if copy is not None:
                     copy.add(piece)
-                sent = piece if mask is None else mask.feed(piece)
+                sent = piece if change is None else change.feed(piece)
                 if hooked is not None:
                     sent = await hooked.feed(sent)
                 if sent:
@@ -156,19 +196,10 @@ class Passthrough:
                 raise CallerDisconnectedError from None
             call.error, call.stream_end = self._failed(attempt, error), error.kind
             caller.abort()
-            return
+            return None
         attempt.ended_at = time.monotonic()
-        rest = b"" if mask is None else mask.end()
-        if hooked is not None:
-            rest = await hooked.feed(rest) + await hooked.end()
-        if not caller.head_sent:
-            await caller.start_response(response.status, [*sent_headers, (b"content-length", b"%d" % len(rest))])
-        await caller.finish(rest)
-        self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), attempt.outcome))
-        if copy is not None and (reported := copy.reported()) is not None:
-            attempt.usage = reported.usage
-            own_price = price_of(rule.provider, reported.model) if reported.model else None
-            attempt.price = own_price or rule.backend.price
+        rest = b"" if change is None else change.end()
+        return rest if hooked is None else await hooked.feed(rest) + await hooked.end()
 
 
 def end_attempt(attempt: Attempt, admission: Admission) -> None:

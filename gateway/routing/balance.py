@@ -10,8 +10,8 @@
 The better of two random draws is nearly as good as the best of all, and does not send every call to the same target at the same moment
 (Mitzenmacher, "The power of two choices in randomized load balancing", 2001). With rendezvous hashing, a new target takes its share of
 the sessions from all others, and the sessions of a removed target go to the others; no other session moves (Thaler and Ravishankar,
-1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005). An option is overloaded if the call would give it more
-attempts in flight than LOAD_BOUND times its share of all attempts, plus SPARE_CALLS (after Mirrokni, Thorup and Zadimoghaddam,
+1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005). An option is overloaded if its load, in attempts or
+requests, is more than LOAD_BOUND times its share of the whole load and SPARE_CALLS more (after Mirrokni, Thorup and Zadimoghaddam,
 "Consistent hashing with bounded loads", 2018).
 """
 
@@ -71,14 +71,14 @@ def cheapest(options: Sequence[T], draw: Draw, price: Callable[[T], float]) -> T
     return by_weight([option for option, each in zip(options, prices, strict=True) if each <= lowest], draw)
 
 
-def by_prefix(options: Sequence[T], blocks: Sequence[bytes], matched: Callable[[T], int], in_flight: Callable[[T], int]) -> T:
+def by_prefix(options: Sequence[T], blocks: Sequence[bytes], matched: Callable[[T], int], load: Callable[[T], int]) -> T:
     """Return the option that got the most leading `blocks` of the prompt before, among those that are not overloaded.
 
     Among options that got the same number of blocks, rendezvous hashing of the first block that is new to them decides, so that
     processes with different histories choose alike. If no block is new to them, the last block is hashed.
     """
-    allowed = LOAD_BOUND * (1 + sum(map(in_flight, options))) / sum(option.weight for option in options)
-    free = [option for option in options if in_flight(option) + 1 <= math.ceil(allowed * option.weight) + SPARE_CALLS]
+    allowed = LOAD_BOUND * (1 + sum(map(load, options))) / sum(option.weight for option in options)
+    free = [option for option in options if load(option) + 1 <= math.ceil(allowed * option.weight) + SPARE_CALLS]
     lengths = [matched(option) for option in free]
     longest = max(lengths)
     best = [option for option, length in zip(free, lengths, strict=True) if length == longest]

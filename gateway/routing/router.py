@@ -18,6 +18,7 @@ from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
 from gateway.routing import balance
 from gateway.routing.discovered import DiscoveredModels
+from gateway.routing.load import attempts_in_flight, expected_wait, load_at_servers
 from gateway.routing.passed_names import model_for_name, passes_names
 from gateway.routing.pattern_index import PatternIndex
 from gateway.routing.prefix_table import PrefixTable
@@ -308,7 +309,7 @@ class Router:
             return balance.by_session(options, query.session(settings.session_header or DEFAULT_SESSION_HEADER))
         if policy == "prefix" and (blocks := query.prompt_blocks):
             matched = partial(self._prefixes.matched, blocks=blocks)
-            return balance.by_prefix(options, blocks, lambda option: matched(option.name), attempts_in_flight)
+            return balance.by_prefix(options, blocks, lambda option: matched(option.name), load_at_servers(options))
         if policy == "least_busy" or policy == "prefix":  # a short prompt is not worth a place in a cache
             return balance.of_two(options, self._draw, lambda option: attempts_in_flight(option) / option.weight)
         if policy == "latency":
@@ -320,16 +321,6 @@ class Router:
     def expected_cost(self, option: SplitOption, query: RouteQuery) -> float:
         """Return the maximum cost of the call, in nano-dollars, at the cheapest candidate that the option may try first."""
         return min(query.cost(candidate.backend.target, candidate.backend.price) for candidate in option.first_candidates)
-
-
-def attempts_in_flight(option: SplitOption) -> int:
-    """Return the number of attempts in flight at all candidates that the option may try first."""
-    return sum(candidate.backend.latency.in_flight for candidate in option.first_candidates)
-
-
-def expected_wait(option: SplitOption, *, stream: bool) -> float:
-    """Return the shortest expected time to first token, in seconds, of the candidates that the option may try first."""
-    return min(candidate.backend.latency.expected_wait(stream=stream) for candidate in option.first_candidates)
 
 
 def _unique(candidates: list[Candidate]) -> list[Candidate]:

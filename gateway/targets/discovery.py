@@ -16,7 +16,7 @@ from msgspec import structs
 from gateway.config.discover import DiscoverConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend
-from gateway.upstream.end_tasks import end_tasks
+from gateway.upstream.end_tasks import BackgroundTasks
 from gateway.upstream.transport import UpstreamError
 from providers.base import WireRequest
 from providers.model_list import read_model_names
@@ -47,7 +47,6 @@ class _Lister:
         self.tried = asyncio.Event()
         """Set after the first request, whether it succeeded or not."""
         self.failing = False
-        self.task: asyncio.Task[None] | None = None
 
     @property
     def models(self) -> tuple[str, ...] | None:
@@ -68,6 +67,7 @@ class Discovery:
         self._report = report
         self._on_change = on_change
         self._listers: dict[str, _Lister] = {}
+        self._tasks = BackgroundTasks()
 
     @property
     def lists(self) -> Mapping[str, tuple[str, ...] | None]:
@@ -85,7 +85,7 @@ class Discovery:
     def configure(self, config: Config, backend_of: Callable[[str, str], Backend]) -> None:
         """Read the lists of this configuration's providers. Until a list has been read, use the last list of the same server."""
         known = {lister.source: lister for lister in self._listers.values()}
-        self._cancel()
+        self._tasks.cancel()
         self._listers = {}
         for name, provider in config.providers.items():
             if provider.discovery is not None:
@@ -93,7 +93,7 @@ class Discovery:
                 if (before := known.get(lister.source)) is not None:
                     lister.listed, lister.failing = before.listed, before.failing
                 self._listers[name] = lister
-                lister.task = asyncio.create_task(self._read_repeatedly(lister), name=f"discover {name}")
+                self._tasks.start(self._read_repeatedly(lister), f"discover {name}")
 
     async def wait_for_first(self) -> None:
         """Wait until each provider has answered or failed once, but at most START_TIMEOUT_S."""
@@ -103,13 +103,7 @@ class Discovery:
 
     async def stop(self) -> None:
         """End all requests."""
-        await end_tasks(self._cancel())
-
-    def _cancel(self) -> list[asyncio.Task[None]]:
-        tasks = [lister.task for lister in self._listers.values() if lister.task is not None]
-        for task in tasks:
-            task.cancel()
-        return tasks
+        await self._tasks.stop()
 
     async def _read_repeatedly(self, lister: _Lister) -> None:
         attempt = 0

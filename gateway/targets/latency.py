@@ -1,4 +1,4 @@
-"""Latency of one target: attempts in flight, average and quantiles of the time to first token.
+"""Latency and load of one target: attempts in flight, requests of others, average and quantiles of the time to first token.
 
 Streams and whole answers are recorded separately, because a stream's first token comes long before a whole answer
 is complete.
@@ -58,7 +58,7 @@ class LatencyHistogram:
 class Latency:
     """Latency of one target, for all models that lead to it. Attempts record it; balancing and hedges read it."""
 
-    __slots__ = ("_averages", "_clock", "_histograms", "in_flight")
+    __slots__ = ("_averages", "_clock", "_histograms", "_others", "_others_until", "in_flight")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -66,6 +66,17 @@ class Latency:
         self._histograms: list[LatencyHistogram] | None = None
         self.in_flight = 0
         """Attempts in flight."""
+        self._others = 0
+        self._others_until = 0.0
+
+    @property
+    def others(self) -> int | None:
+        """Requests of other processes at the server, or None if no current report exists."""
+        return self._others if self._clock() < self._others_until else None
+
+    def report_others(self, count: int, valid_s: float) -> None:
+        """Record that other processes have `count` requests at the server. The report is current for `valid_s` seconds."""
+        self._others, self._others_until = count, self._clock() + valid_s
 
     def keep_quantiles(self) -> None:
         """Record quantiles as well, for hedges at a percentile."""

@@ -1,6 +1,7 @@
 """Active health probes: small requests at a fixed interval, for providers with `probe` settings.
 
-A success ends cooldowns after failures. A failure counts as a failure of each target of the provider.
+A success ends cooldowns after failures. A failure counts as a failure of each target of the provider. The load that servers report
+(server_load) is read in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from gateway.config.provider import ProbeConfig
 from gateway.config.types import Config
 from gateway.targets.backend import Backend, BackendOf
 from gateway.targets.registry import TargetRegistry
-from gateway.upstream.end_tasks import end_tasks
+from gateway.targets.server_load import interval_s, measured_providers, read_load_repeatedly
+from gateway.upstream.end_tasks import BackgroundTasks
 from gateway.upstream.transport import UpstreamError
 from providers.base import Failure, WireRequest
 
@@ -31,7 +33,7 @@ class Probes:
 
     def __init__(self, registry: TargetRegistry) -> None:
         self._registry = registry
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = BackgroundTasks()
 
     def configure(
         self,
@@ -44,26 +46,27 @@ class Probes:
 
         `replicas` are the addresses of the replicas of each provider that has replicas. Each replica is probed.
         """
-        self._cancel()
+        self._tasks.cancel()
         models: dict[str, list[str]] = {}
         for provider, model in targets:
             models.setdefault(provider, []).append(model)
+        measured = measured_providers(config) & models.keys()
+        servers = sum(len((replicas or {}).get(name, ("",))) for name in measured)
         for name, used in models.items():
-            probe = config.providers[name].probe
-            if probe is not None:
-                for address in (replicas or {}).get(name, ("",)):
-                    backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
-                    self._tasks.append(asyncio.create_task(self._probe_repeatedly(probe, backends), name=f"probe {name}"))
+            probe, load_metrics = config.providers[name].probe, config.providers[name].load_metrics
+            if probe is None and name not in measured:
+                continue
+            for address in (replicas or {}).get(name, ("",)):
+                backends = [backend_of(name, model, address) if address else backend_of(name, model) for model in used]
+                if probe is not None:
+                    self._tasks.start(self._probe_repeatedly(probe, backends), f"probe {name}")
+                if name in measured:
+                    work = read_load_repeatedly(load_metrics, interval_s(load_metrics, servers), backends)
+                    self._tasks.start(work, f"load {name}")
 
     async def stop(self) -> None:
         """End all probes."""
-        await end_tasks(self._cancel())
-
-    def _cancel(self) -> list[asyncio.Task[None]]:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        return tasks
+        await self._tasks.stop()
 
     async def _probe_repeatedly(self, probe: ProbeConfig, backends: list[Backend]) -> None:
         timeout_s = min(max(MIN_TIMEOUT_S, probe.every), MAX_TIMEOUT_S)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.config.types import Config
-from gateway.upstream.end_tasks import end_tasks
+from gateway.upstream.end_tasks import BackgroundTasks
 from gateway.upstream.resolver import Resolver
 
 MAX_REPLICAS = 1_000
@@ -40,7 +40,7 @@ class Replicas:
         self._on_change = on_change
         self._found: dict[_Source, tuple[str, ...]] = {}
         self._failing: set[_Source] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = BackgroundTasks()
         self._tried: list[asyncio.Event] = []
 
     @property
@@ -50,7 +50,7 @@ class Replicas:
 
     def configure(self, config: Config) -> None:
         """Look up the replicas of this configuration's providers. Addresses that were found for the same host stay in use."""
-        self._cancel()
+        self._tasks.cancel()
         self._tried = []
         known, self._found = self._found, {}
         for name, provider in config.providers.items():
@@ -63,7 +63,7 @@ class Replicas:
             tried = asyncio.Event()
             self._tried.append(tried)
             work = self._look_up_repeatedly(source, provider.replicas.every, tried)
-            self._tasks.append(asyncio.create_task(work, name=f"replicas {name}"))
+            self._tasks.start(work, f"replicas {name}")
         self._failing &= self._found.keys()
 
     async def wait_for_first(self) -> None:
@@ -73,13 +73,7 @@ class Replicas:
 
     async def stop(self) -> None:
         """End all lookups."""
-        await end_tasks(self._cancel())
-
-    def _cancel(self) -> list[asyncio.Task[None]]:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        return tasks
+        await self._tasks.stop()
 
     async def _look_up_repeatedly(self, source: _Source, every_s: float, tried: asyncio.Event) -> None:
         while True:

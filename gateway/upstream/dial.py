@@ -1,4 +1,7 @@
-"""Opens connections: resolves the name, connects to the fastest address, then performs the TLS handshake."""
+"""Opens connections: resolves the name, connects to the fastest address, then performs the TLS handshake.
+
+With a proxy, the connection to the proxy is opened in the same way, then the proxy opens a tunnel to the upstream.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import zip_longest
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.deadlines import Ticker, finish_before
+from gateway.upstream.proxy_tunnel import Proxy, ProxyConnection, ProxyDestination, open_tunnel, read_proxy
 from gateway.upstream.resolver import Address, Resolver, literal_address
 from gateway.upstream.tls import TlsContexts, alert_of
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError, in_seconds
@@ -23,7 +27,7 @@ NEXT_ADDRESS_DELAY_S = 0.25
 """Seconds after which the next address is tried in parallel (RFC 8305, section 5)."""
 
 
-C = TypeVar("C", UpstreamConnection, UpstreamSocket)
+C = TypeVar("C", UpstreamConnection, UpstreamSocket, ProxyConnection)
 C_co = TypeVar("C_co", covariant=True)
 
 
@@ -64,11 +68,38 @@ class Dialer:
             raise UpstreamError("connect", f"cannot connect to {origin.host}:{origin.port}: {_reason(error)}") from None
         try:
             if origin.scheme == "https":
-                return await self._secure(pool, sock, deadlines, total)
+                return await self._secure(pool, lambda context: _adopt(pool, sock, context), deadlines, total)
             return await _adopt(pool, sock, None)
         except BaseException:
             sock.close()
             raise
+
+    async def dial_through_proxy(
+        self, pool: Destination[UpstreamSocket], url: str, deadlines: Deadlines, total: float
+    ) -> UpstreamSocket:
+        """Open a connection to the origin of `pool` through the proxy at `url`. On failure, raise an UpstreamError.
+
+        The proxy has the time `connect` to open the tunnel, after the connection to the proxy is open.
+        """
+        origin, ticker, proxy = pool.origin, pool.ticker, read_proxy(url)
+        self._check_literal(origin)
+        outer = await self.dial(ProxyDestination(proxy, ticker, origin.tls.ca), deadlines, total)
+        try:
+            deadline = min(ticker.clock() + deadlines.connect, total)
+            await _open_tunnel(ticker, deadline, outer, proxy, origin, deadlines)
+            transport = outer.hand_over()
+            if origin.scheme == "https":
+                return await self._secure(pool, lambda context: _adopt_tls_tunnel(pool, transport, context), deadlines, total)
+            return _adopt_tunnel(pool, transport)
+        except BaseException:
+            outer.abort()
+            raise
+
+    def _check_literal(self, origin: Origin) -> None:
+        """Refuse a blocked address. A proxy resolves names itself, so the addresses of names cannot be checked."""
+        addresses = literal_address(origin.host, origin.port) or ()
+        if self._is_allowed is not None and any(not self._is_allowed(address[0]) for _, address in addresses):
+            raise UpstreamError("blocked", f"{origin.host} is a blocked address")
 
     async def _resolve(self, pool: Destination[C], deadline: float, deadlines: Deadlines) -> Sequence[Address]:
         origin = pool.origin
@@ -88,12 +119,18 @@ class Dialer:
                 raise UpstreamError("blocked", f"{origin.host} resolves only to blocked addresses")
         return interleave(addresses)
 
-    async def _secure(self, pool: Destination[C], sock: socket.socket, deadlines: Deadlines, total: float) -> C:
+    async def _secure(
+        self,
+        pool: Destination[C],
+        adopt: Callable[[ssl.SSLContext], Coroutine[Any, Any, C]],
+        deadlines: Deadlines,
+        total: float,
+    ) -> C:
         origin, ticker = pool.origin, pool.ticker
         try:
             context = await self.contexts.get(origin.tls)
             deadline = min(ticker.clock() + deadlines.tls, total)
-            return await finish_before(ticker, deadline, _adopt(pool, sock, context), _abort)
+            return await finish_before(ticker, deadline, adopt(context), _abort)
         except TimeoutError:
             raise UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} within {in_seconds(deadlines.tls)}") from None
         except ssl.SSLError as error:
@@ -117,6 +154,40 @@ async def _adopt(pool: Destination[C], sock: socket.socket, context: ssl.SSLCont
     name = pool.origin.host if context is not None else None
     try:
         await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+async def _open_tunnel(
+    ticker: Ticker, deadline: float, connection: ProxyConnection, proxy: Proxy, origin: Origin, deadlines: Deadlines
+) -> None:
+    try:
+        await finish_before(ticker, deadline, open_tunnel(connection, proxy, origin))
+    except TimeoutError:
+        reason = f"the proxy {proxy.name} opened no connection to {origin.host}:{origin.port} within {in_seconds(deadlines.connect)}"
+        raise UpstreamError("connect_timeout", reason) from None
+
+
+def _adopt_tunnel(pool: Destination[UpstreamSocket], transport: asyncio.Transport) -> UpstreamSocket:
+    """Return a connection on an open tunnel."""
+    connection = pool.new_connection()
+    transport.set_protocol(connection)
+    connection.connection_made(transport)
+    transport.resume_reading()
+    return connection
+
+
+async def _adopt_tls_tunnel(
+    pool: Destination[UpstreamSocket], transport: asyncio.Transport, context: ssl.SSLContext
+) -> UpstreamSocket:
+    """Return a connection on an open tunnel after the TLS handshake with the upstream."""
+    connection = pool.new_connection()
+    try:
+        secured = await asyncio.get_running_loop().start_tls(transport, connection, context, server_hostname=pool.origin.host)
+        assert secured is not None
+        connection.connection_made(secured)  # `start_tls` does not call it
     except BaseException:
         connection.abort()
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 CANCEL_INTERVAL_S = 0.5
@@ -25,3 +25,28 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # otherwise asyncio reports the exception as never retrieved
+
+
+class BackgroundTasks:
+    """Tasks that run until they are replaced or stopped together."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Start a task."""
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Cancel all tasks and return them. They may still be running."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def stop(self) -> None:
+        """Cancel all tasks, and wait until they have ended."""
+        await end_tasks(self.cancel())

@@ -1,4 +1,4 @@
-"""The second transport, on httpx, for HTTP/2 and proxies, which the native transport does not support.
+"""The second transport, on httpx, for HTTP/2 and for requests through proxies, which the native transport does not support.
 
 It keeps every guarantee of `Transport` except one: after many cancelled calls on a full pool, httpx 0.28 may lose slots
 forever (encode/httpcore#1093), so it is used only where it is needed. HTTP/2 is offered to every https origin. HTTP/1.1
@@ -20,7 +20,7 @@ from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBa
 from gateway.upstream.request_head import CONNECTION_HEADERS, authority, body_headers
 from gateway.upstream.resolver import Resolver, ThreadResolver, literal_address
 from gateway.upstream.tls import alert_of, make_context
-from gateway.upstream.transport import Deadlines, OnTrailing, Origin, Upload, UpstreamError, in_seconds
+from gateway.upstream.transport import Deadlines, OnTrailing, Origin, TlsFiles, Upload, UpstreamError, in_seconds
 from providers.base import FailureKind, WireRequest
 
 MAX_HEADERS = 256
@@ -190,24 +190,28 @@ class HttpxTransport:
             await transport.aclose()
 
     async def _open(self, origin: Origin) -> httpx.AsyncHTTPTransport:
-        secure = origin.scheme == "https" or (origin.proxy or "").startswith("https")
         try:
             # Without TLS the context is unused: an empty one avoids loading the system's certificate authorities.
-            context = await asyncio.to_thread(make_context, origin.tls) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            is_secure = origin.scheme == "https"
+            context = await asyncio.to_thread(make_context, origin.tls) if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            of_proxy = None
+            if origin.proxy is not None and origin.proxy.startswith("https"):  # a proxy does not get the client certificate
+                of_proxy = await asyncio.to_thread(make_context, TlsFiles(origin.tls.ca))
         except OSError as error:
             raise UpstreamError("tls", str(error)) from None
         if origin in self._transports:
             return self._transports[origin]
-        transport = self._transports[origin] = self._new(origin, context)
+        transport = self._transports[origin] = self._new(origin, context, of_proxy)
         return transport
 
-    def _new(self, origin: Origin, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    def _new(self, origin: Origin, context: ssl.SSLContext, of_proxy: ssl.SSLContext | None) -> httpx.AsyncHTTPTransport:
         limits, http2 = httpx.Limits(max_connections=self._connections), origin.scheme == "https"
         if not origin.proxy:
             return CheckedTransport(self._backend, http2=http2, uds=origin.socket, limits=limits, verify=context)
         if any(not self._is_allowed(address[0]) for _, address in literal_address(origin.host, origin.port) or ()):
             raise UpstreamError("blocked", f"{origin.host} is a blocked address")
-        return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=httpx.Proxy(origin.proxy), limits=limits, trust_env=False)
+        proxy = httpx.Proxy(origin.proxy, ssl_context=of_proxy)
+        return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=proxy, limits=limits, trust_env=False)
 
 
 def _encode(

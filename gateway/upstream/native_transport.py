@@ -33,7 +33,9 @@ class SentRequest(msgspec.Struct, frozen=True):
 
 
 class NativeTransport:
-    """HTTP/1.1 over TCP, TLS and unix sockets, without proxies. It belongs to the event loop on which it first sends.
+    """HTTP/1.1 over TCP, TLS and unix sockets, without proxies, and WebSocket connections, with or without a proxy.
+
+    A transport belongs to the event loop on which it first sends.
 
     `connections` is the maximum number of connections to each origin; by default, it follows from the limit on open files. `keepalive` is
     how long a connection may stay idle, in seconds. `resolver` and `clock` can be replaced in tests; `is_allowed`
@@ -160,13 +162,18 @@ class NativeTransport:
                 return response
 
     async def open_socket(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> UpstreamSocket:
-        """Return a new connection once the upstream has accepted or refused the WebSocket handshake. Raise UpstreamError on failure."""
-        if origin.proxy is not None or origin.scheme not in ("http", "https"):
-            raise UpstreamError("connect", "WebSocket connections through a proxy are not supported")
+        """Return a new connection once the upstream has accepted or refused the WebSocket handshake. Raise UpstreamError on failure.
+
+        With a proxy, the connection is a tunnel through it.
+        """
         self._ticker.tune(deadlines)
         head = encode_upgrade_head(request, origin)
         destination = SocketDestination(origin, self._ticker, self._sockets.discard)
-        socket = await self._dialer.dial(destination, deadlines, self._clock() + deadlines.total)
+        total = self._clock() + deadlines.total
+        if origin.proxy is None:
+            socket = await self._dialer.dial(destination, deadlines, total)
+        else:
+            socket = await self._dialer.dial_through_proxy(destination, origin.proxy, deadlines, total)
         self._sockets.add(socket)
         try:
             await socket.open(request, head, deadlines)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gateway.cache import answers
-from gateway.cache.answers import AnswerCache, Flight, max_answer_bytes
+from gateway.cache.answers import AnswerCache, Flight, Lookup, max_answer_bytes
+from gateway.cache.caller_delay import CallerDelay
 from gateway.cache.control import CacheControl
 from gateway.cache.entry import Entry
 from gateway.config.cache import CacheBounds
 from gateway.store.cached_answers import MemoryAnswers
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.responses import Bounds
+from tests.flows.live import eventually
 
 ANY = CacheControl()
 BOUNDS = CacheBounds()
@@ -58,6 +62,19 @@ async def test_answer_is_found_with_its_age_until_it_is_too_old() -> None:
         found.flight.end()
 
 
+async def test_a_stored_answer_is_found_without_a_flight() -> None:
+    cache = cache_at(110.0)
+    assert await cache.find("k", 60, ANY) == Lookup()
+    assert await cache.save("k", entry(), 60, BOUNDS)
+    leader = await leader_of(cache, "other")
+    assert await cache.find("k", 60, ANY) == Lookup(entry(), 10.0)
+    assert await cache.find("other", 60, ANY) == Lookup()
+    for ttl_s, control in ((9, ANY), (60, CacheControl(max_age_s=9))):
+        assert await cache.find("k", ttl_s, control) == Lookup()
+    leader.end()
+    assert await AnswerCache(BrokenStore()).find("k", 60, ANY) == Lookup()
+
+
 async def test_waiting_calls_get_the_answer_of_the_leader_even_after_it_was_given() -> None:
     cache = cache_at(100.0)
     leader = await cache.look_up("k", 60, ANY, 1)
@@ -86,6 +103,87 @@ async def test_end_without_an_answer_releases_the_waiting_calls_and_an_abandoned
         for leader in leaders:
             leader.answer(entry())
         assert [(await each).entry for each in pending] == [entry()] * len(pending)
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the calls that wait lose patience with a slow caller soon."""
+    monkeypatch.setattr(answers, "MAX_CALLER_DELAY_S", 0.05)
+    monkeypatch.setattr(answers, "MIN_CHECK_INTERVAL_S", 0.01)
+
+
+def delay(*seconds: float) -> CallerDelay:
+    """Return the delay of a caller that one piece has been delivered to for these times."""
+    times = iter([0.0, *seconds])
+    last = CallerDelay(lambda: next(times, seconds[-1]))
+    last.end_read()
+    return last
+
+
+async def leader_of(cache: AnswerCache, key: str = "k") -> Flight:
+    """Return the flight that a new call leads."""
+    flight = (await cache.look_up(key, 60, ANY, 1)).flight
+    assert flight is not None
+    return flight
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_leader_with_a_slow_caller_is_replaced_once() -> None:
+    cache = cache_at(100.0)
+    slow = await leader_of(cache)
+    slow.follow(delay(0.01, 0.02, 1.0))
+    waiting = [asyncio.ensure_future(cache.look_up("k", 60, ANY, 60)) for _ in range(4)]
+    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    (second,) = [each.result().flight for each in done]
+    assert second is not None
+    assert len(pending) == 3
+    second.follow(delay(1.0))
+    found = [await each for each in pending]
+    assert [(each.entry, each.flight) for each in found] == [(None, None)] * 3  # the calls send their own requests
+    third = await leader_of(cache)
+    slow.end(is_abandoned=True)
+    second.end()
+    assert (await asyncio.wait([asyncio.ensure_future(cache.look_up("k", 60, ANY, 0.01))]))[0].pop().result().flight is None
+    third.end()
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_new_leader_answers_the_calls_that_waited_for_a_slow_one() -> None:
+    cache = cache_at(100.0)
+    slow = await leader_of(cache)
+    slow.follow(delay(0.01, 0.02, 1.0))
+    waiting = [asyncio.ensure_future(cache.look_up("k", 60, ANY, 60)) for _ in range(4)]
+    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    (second,) = [each.result().flight for each in done]
+    assert second is not None
+    second.answer(entry(body=b"of the second"))
+    slow.answer(entry(body=b"of the first"))
+    second.end()
+    assert {(await each).entry for each in pending} == {entry(body=b"of the second")}
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_calls_wait_for_a_slow_upstream() -> None:
+    cache = cache_at(100.0)
+    leader, reads = await leader_of(cache), 0
+
+    def clock() -> float:
+        nonlocal reads
+        reads += 1
+        return 0.0
+
+    caller_delay = CallerDelay(clock)
+    caller_delay.end_read()
+    leader.follow(caller_delay)
+    waiting = asyncio.ensure_future(cache.look_up("k", 60, ANY, 60))
+    await eventually(lambda: reads >= 6)
+    assert not waiting.done()
+    leader.answer(entry())
+    leader.end()
+    assert (await waiting).entry == entry()
+    checked = reads
+    await asyncio.sleep(0.1)
+    assert reads == checked  # the end of a flight ends its checks
 
 
 async def test_wait_for_another_call_ends_at_the_deadline() -> None:

@@ -48,3 +48,10 @@ def test_a_field_that_the_gateway_adapts_cannot_be_passed(field: str) -> None:
 
 def test_an_empty_name_of_a_passed_field_is_rejected() -> None:
     assert "providers.ollama.pass[0]: expected the name of a field, got nothing" in problems("pass: [' ']")
+
+
+def test_only_a_vllm_server_reports_its_load() -> None:
+    assert "providers.ollama.load_metrics: requires type: vllm" in problems("load_metrics: { every: 5s }")
+    assert problems("load_metrics: { every: 5s }, type: vllm") == ""
+    assert problems("load_metrics: false, type: vllm") == ""
+    assert problems("load_metrics: true") == ""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from gateway.attempts.cached_attempt import STATEFUL_FIELDS
+from gateway.cache.entry import Entry, write_entry
+from gateway.store.cached_answers import MemoryAnswers
+from gateway.store.responses import Bounds
 from tests.faults.behaviours import canned, chat_chunk, completion, sse, status
 from tests.faults.upstream_server import FIN, Exchange, FaultUpstream, play
 from tests.flows.conftest import RECEIPT, chat, events, post_as, post_chat, receipt_of
@@ -296,6 +303,42 @@ async def test_call_continues_if_the_caller_of_the_request_it_waits_for_disconne
     assert len(up.requests) == 2
 
 
+async def test_slow_reader_does_not_delay_the_equal_calls_of_other_keys(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    rest = "callers: { write_stall: 10m }\ncache: { max_bytes: 1GiB, max_answer_bytes: 64MiB }\n" + keys()
+    text = "#chunks=40000#"  # more than fits into the buffers of the connections
+    async with live(cached(up, "{ ttl: 10m, scope: global }", rest)) as gateway:
+        async with slow_reader(gateway, text, FIRST):
+            await up.wait_for(lambda up: len(up.requests) == 1, 30)
+            calls = [post_chat(client, gateway, text=text, stream=True, headers=bearer(SECOND)) for _ in range(3)]
+            answers = await asyncio.gather(*calls)
+            assert gateway.gateway.metrics.in_flight == 1  # the slow reader is still connected
+            assert sorted(cache_of(answer) for answer in answers) == ["hit", "hit", "miss"]
+            assert {events(answer.text)[-1] for answer in answers} == {"[DONE]"}
+            first, second = (request.body for request in up.requests)
+            assert first == second
+            again = await post_chat(client, gateway, text=text, stream=True, headers=bearer(THIRD))
+            assert cache_of(again) == "hit"
+        await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
+        assert all(each.in_flight == 0 for each in gateway.gateway.latencies.values())
+
+
+@asynccontextmanager
+async def slow_reader(gateway: Live, text: str, key: str) -> AsyncIterator[None]:
+    """Send a streaming call and read nothing of its answer within the block."""
+    body = json.dumps(chat(text=text, stream=True), separators=(",", ":")).encode()  # as httpx writes it
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", gateway.port))
+        await loop.sock_sendall(sock, head.encode() + body)
+        yield
+
+
 async def test_caller_that_disconnects_while_it_waits_ends_nothing_else(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     up.delay = 0.2
     async with live(cached(up)) as gateway:
@@ -359,3 +402,89 @@ async def test_call_of_a_model_without_a_cache_has_no_information_about_it(up: F
     assert len(up.requests) == 2
 
 
+
+
+COOLING = ", cooldown: { failures: 1, time: 10m, max: 10m }"
+
+
+def two_targets(up: FaultUpstream, model: str = "") -> str:
+    """Return a configuration with a route of two targets."""
+    return f"""
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}"{COOLING} }}
+  other: {{ type: openai-compatible, base_url: "{up.base_url}" }}
+models:
+  m: {{ targets: [up/mock, other/mock], cache: 10m, retries: 0{model} }}
+"""
+
+
+async def cool_down(up: FaultUpstream, client: httpx.AsyncClient, gateway: Live) -> None:
+    """Start a cooldown of the target."""
+    up.once(status(500))
+    await post_chat(client, gateway, text="fails")
+    assert gateway.gateway.health.is_live("up/mock") is False
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["json", "stream"])
+async def test_cached_answers_are_used_during_a_cooldown(up: FaultUpstream, client: httpx.AsyncClient, stream: bool) -> None:
+    async with live(cached(up, provider=COOLING, model=", retries: 0")) as gateway:
+        first = await post_chat(client, gateway, stream=stream)
+        await cool_down(up, client, gateway)
+        sent = len(up.requests)
+        answer = await post_chat(client, gateway, stream=stream, headers=RECEIPT)
+        assert (answer.status_code, cache_of(answer)) == (200, "hit")
+        if stream:
+            assert events(answer.text)[-1] == "[DONE]"
+        else:
+            assert answer.json()["choices"] == first.json()["choices"]
+            (attempt,) = receipt_of(answer)["attempts"]
+            assert (attempt["target"], attempt["outcome"]) == ("up/mock", "cached")
+        assert len(up.requests) == sent
+        assert gateway.gateway.health.is_live("up/mock") is False
+        assert gateway.count("lockgate_cache_lookups", "hit") == 1
+        for headers in ({"cache-control": "no-cache"}, {"cache-control": "no-store"}):
+            assert "hit" not in (await post_chat(client, gateway, stream=stream, headers=headers)).headers.get("x-gateway-cache", "")
+        assert gateway.gateway.latencies["up/mock"].in_flight == 0
+
+
+async def test_the_next_target_answers_what_the_target_in_cooldown_has_not_cached(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(two_targets(up)) as gateway:
+        assert (await post_chat(client, gateway, text="known")).headers["x-gateway-target"] == "up/mock"
+        await cool_down(up, client, gateway)
+        for text, target, cache in (("new", "other/mock", "miss"), ("known", "up/mock", "hit"), ("new", "other/mock", "hit")):
+            answer = await post_chat(client, gateway, text=text, headers=RECEIPT)
+            assert (answer.headers["x-gateway-target"], cache_of(answer)) == (target, cache)
+            assert [each["target"] for each in receipt_of(answer)["attempts"]] == [target]
+
+
+async def test_an_answer_of_another_owner_is_not_used_during_a_cooldown(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(cached(up, rest=keys(), provider=COOLING, model=", retries: 0")) as gateway:
+        assert cache_of(await post_chat(client, gateway, headers=bearer(FIRST))) == "miss"
+        up.once(status(500))
+        await post_chat(client, gateway, text="fails", headers=bearer(FIRST))
+        assert gateway.gateway.health.is_live("up/mock") is False
+        assert cache_of(await post_chat(client, gateway, headers=bearer(FIRST))) == "hit"
+        answer = await post_chat(client, gateway, headers=bearer(SECOND))
+        assert "hit" not in answer.headers.get("x-gateway-cache", "")
+
+
+async def test_a_damaged_answer_is_deleted_during_a_cooldown(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(cached(up, provider=COOLING, model=", retries: 0")) as gateway:
+        await post_chat(client, gateway)
+        store = gateway.gateway.shared.cache._store
+        assert isinstance(store, MemoryAnswers)
+        ((owner, id),) = store._records
+        await store.save(owner, id, write_entry(Entry(time.time(), b"application/json", b"{")), Bounds(600, 1 << 20))
+        await cool_down(up, client, gateway)
+        sent = len(up.requests)
+        answer = await post_chat(client, gateway)
+        assert (answer.status_code, cache_of(answer), len(up.requests)) == (200, "miss", sent + 1)
+        assert cache_of(await post_chat(client, gateway)) == "hit"
+
+
+async def test_a_fitted_conversation_has_no_cached_answer_during_a_cooldown(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(two_targets(up, ", context: { policy: oldest-first }")) as gateway:
+        assert [cache_of(await post_chat(client, gateway)) for _ in range(2)] == ["miss", "hit"]
+        await cool_down(up, client, gateway)
+        answer = await post_chat(client, gateway)
+        assert (answer.headers["x-gateway-target"], cache_of(answer)) == ("other/mock", "miss")

@@ -12,6 +12,7 @@ from gateway.server.websockets import serve_websocket
 from tests.flows.conftest import CREDENTIAL
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import digest
+from tests.support.connect_proxy import connect_proxy
 from tests.support.websocket_peer import CLOSE, TEXT, Peer, SocketServer, accept, connected, handshake, socket_server
 
 KEY = "lg-first-0123456789abcdef"
@@ -145,3 +146,28 @@ async def test_a_shutdown_sends_both_sides_close_frames(server: SocketServer) ->
         await stopping
     assert server.open == 0
     assert callable(serve_websocket)
+
+
+async def test_connections_go_through_the_proxy_of_the_provider(server: SocketServer) -> None:
+    async with connect_proxy("http", "--user", "me:pass") as proxy:
+        for credentials, status in (("me:pass", 101), ("me:wrong", 502)):
+            environ = {"UP_KEY": CREDENTIAL, "PROXY": proxy.url(credentials)}
+            async with live(yaml(server, "none", 'proxy: "${PROXY}"'), environ=environ) as gateway:
+                async with connected(gateway.port, handshake(PATH)) as client:
+                    assert client.status == status
+                    if status == 101:
+                        await client.send(TEXT, b"x")
+                        assert (await client.receive()).payload == DONE
+                        await client.send(CLOSE, b"\x03\xe8")
+                        await client.ended()
+                    else:
+                        error = json.loads(await client.body())["error"]
+                        assert error["code"] == "upstream_connect_error"
+                        assert "refused the credentials (status 407)" in error["message"]
+                        assert "wrong" not in error["message"]
+                (record,) = await gateway.records(1)
+                assert record["status"] == status
+            outcome = "accepted" if status == 101 else "refused"
+            assert await proxy.next_tunnel() == f"127.0.0.1:{server.port} {outcome}"
+    assert len(server.peers) == 1
+    assert server.peers[0].header("authorization") == f"Bearer {CREDENTIAL}"

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.upstream import end_tasks as module
-from gateway.upstream.end_tasks import end_tasks
+from gateway.upstream.end_tasks import BackgroundTasks, end_tasks
 
 
 async def losing(count: int, lost: list[int]) -> None:
@@ -49,3 +49,17 @@ async def test_tasks_that_have_ended_or_fail_cause_no_error() -> None:
 
 async def test_no_tasks_end_at_once() -> None:
     await end_tasks([])
+
+
+async def test_background_tasks_are_cancelled_when_they_are_replaced_and_ended_when_they_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CANCEL_INTERVAL_S", 0.001)
+    tasks, lost = BackgroundTasks(), list[int]()
+    tasks.start(losing(0, lost), "replaced")
+    await asyncio.sleep(0)
+    (replaced,) = tasks.cancel()
+    assert len(tasks) == 0
+    tasks.start(losing(2, lost), "stopped")
+    await asyncio.sleep(0)
+    assert len(tasks) == 1
+    await tasks.stop()
+    assert (replaced.cancelled(), lost, len(tasks)) == (True, [0, 1], 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 from typing import cast
 
 import h2.config
@@ -19,6 +20,7 @@ from gateway.upstream.transport import Deadlines, Origin, TlsFiles, UpstreamErro
 from tests.faults.behaviours import JSON
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import HANG, FaultUpstream, canned, closed_port, play
+from tests.support.connect_proxy import connect_proxy
 from tests.upstream.conftest import BRISK, origin_of, request_for
 
 
@@ -40,6 +42,22 @@ async def test_a_proxy_that_is_down_is_a_connect_error() -> None:
         await transport.send(Origin("http", "upstream.invalid", 80, proxy=f"http://127.0.0.1:{closed_port()}"), request_for(), BRISK)
     assert caught.value.kind == "connect"
     await transport.aclose()
+
+
+async def test_a_proxy_with_tls_is_verified_with_the_authorities_of_the_provider(
+    up: FaultUpstream, certificates: Certificates, tmp_path: Path
+) -> None:
+    pem = tmp_path / "proxy.pem"
+    certificates.authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    async with FaultUpstream(tls="good", certificates=certificates) as secure, connect_proxy("https", "--tls", str(pem)) as proxy:
+        transport = HttpxTransport()
+        response = await transport.send(structs.replace(origin_of(secure, certificates.ca), proxy=proxy.url()), request_for(), BRISK)
+        assert (response.status, await response.body(1 << 20) != b"") == (200, True)
+        assert await proxy.next_tunnel() == f"127.0.0.1:{secure.port} accepted"
+        with pytest.raises(UpstreamError) as caught:
+            await transport.send(structs.replace(origin_of(up), proxy=proxy.url()), request_for(), BRISK)
+        assert caught.value.kind == "tls"
+        await transport.aclose()
 
 
 async def test_the_native_transport_never_bypasses_a_proxy(up: FaultUpstream) -> None:

@@ -1,4 +1,4 @@
-"""Handshakes with upstreams: the accept key, TLS, connections that are given back, and transports without WebSockets."""
+"""Handshakes with upstreams: the accept key, TLS and connections that are given back."""
 
 from __future__ import annotations
 
@@ -70,11 +70,6 @@ async def test_a_refusal_and_a_failure_give_the_connection_back() -> None:
                 assert caught.value.kind == result, answer[:40]
         assert transport.in_use == 0
     await transport.aclose()
-
-
-async def test_a_proxy_has_no_websockets() -> None:
-    with pytest.raises(UpstreamError, match="proxy"):
-        await NativeTransport().open_socket(Origin("http", "h", 80, proxy="http://p"), request(), Deadlines())
 
 
 async def test_a_header_cannot_add_a_line() -> None:
