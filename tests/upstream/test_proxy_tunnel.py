@@ -22,7 +22,7 @@ from tests.upstream.conftest import BRISK
 
 CREDENTIALS = "user:p%40ss%3A%2F"
 DECODED = "user:p@ss:/"
-IMPATIENT = Deadlines(connect=0.2, tls=5.0, first_byte=10.0, idle=10.0, total=20.0)
+IMPATIENT = Deadlines(connect=1.5, tls=5.0, first_byte=10.0, idle=10.0, total=20.0)
 
 
 def request() -> WireRequest:
@@ -159,7 +159,7 @@ async def test_a_proxy_that_does_not_answer_is_a_connect_timeout(scheme: str) ->
         error = await failure(proxy.url(), deadlines=IMPATIENT)
         assert (await proxy.next_tunnel()).endswith("accepted")
     assert error.kind == "connect_timeout"
-    assert error.message == f"the proxy 127.0.0.1:{proxy.port} opened no connection to 127.0.0.1:9 within 0.2 s"
+    assert error.message == f"the proxy 127.0.0.1:{proxy.port} opened no connection to 127.0.0.1:9 within 1.5 s"
 
 
 async def test_a_proxy_that_is_unavailable_is_a_connect_error() -> None:
