@@ -21,7 +21,7 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import request_headers, response_headers
-from gateway.passthrough.hooked import answer_filter, hook_passed_request, hooked_headers
+from gateway.passthrough.hooked import AnswerFilter, answer_filter, hook_passed_request, hooked_headers
 from gateway.passthrough.paths import check_path, upstream_path, without_credentials
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.usage import copy_for
@@ -155,6 +155,8 @@ class Passthrough:
             if caller.has_left:
                 raise CallerDisconnectedError from None
             call.error, call.stream_end = self._failed(attempt, error), error.kind
+            if hooked is not None and caller.head_sent:
+                await _send_held(call, caller, hooked)
             caller.abort()
             return
         attempt.ended_at = time.monotonic()
@@ -169,6 +171,15 @@ class Passthrough:
             attempt.usage = reported.usage
             own_price = price_of(rule.provider, reported.model) if reported.model else None
             attempt.price = own_price or rule.backend.price
+
+
+async def _send_held(call: Call, caller: PassthroughCaller, hooked: AnswerFilter) -> None:
+    """Send the texts that hooks hold of a stream that the provider broke off, unless a hook refuses them."""
+    try:
+        if held := await hooked.broken():
+            await caller.write(held)
+    except GatewayError as refusal:
+        call.error = refusal
 
 
 def end_attempt(attempt: Attempt, admission: Admission) -> None:

@@ -44,6 +44,10 @@ class HookedStream:
         _take_notes(self._attempt, self._pieces)
         return sent
 
+    def begin(self) -> None:
+        """Mark this stream as the one that the caller gets, so that the held texts are sent if it breaks off."""
+        self._run.rest = self._events.broken
+
     def take_unhooked(self) -> bytes:
         """Return the events since the last call as they arrived, because the request of a continuation contains the unchanged text.
 

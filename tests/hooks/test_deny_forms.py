@@ -20,11 +20,14 @@ from tests.support.search import examples
 WORDS = ("nightfall", "Project X", "café", "Straße", "夜幕 行动", "ガス", "각", "a.b")
 REPLACE = DenyConfig(words=WORDS, action="replace")
 FOUND = (
-    "NIGHTFALL", "ｎｉｇｈｔｆａｌｌ", "Ｎｉｇｈｔfall", "night\u00adfall", "n\u200bightfall", "𝐧𝐢𝐠𝐡𝐭𝐟𝐚𝐥𝐥", "project\u00a0x", "project  x", "project\n\tx",
+    "NIGHTFALL", "ｎｉｇｈｔｆａｌｌ", "Ｎｉｇｈｔfall",
+    "night\u00adfall", "n\u200bightfall", "𝐧𝐢𝐠𝐡𝐭𝐟𝐚𝐥𝐥", "project\u00a0x", "project  x", "project\n\tx",
     "Project\r\n\r\nX", "project\u3000Ｘ", "project\u2028x", "cafe\u0301", "CAFÉ", "STRASSE", "straße", "夜幕\u3000行动", "ｶﾞｽ", "각", "A.B",
     "project" + " " * MAX_SPACES + "x",
 )  # fmt: skip
-ORDINARY = ("nightfalls", "xnightfall", "nightfall_", "project", "project-x", "projectx", "project xy", "cafe", "axb", "gas", "ガ ス", "夜幕")
+ORDINARY = (
+    "nightfalls", "xnightfall", "nightfall_", "project", "project-x", "projectx", "project xy", "cafe", "axb", "gas", "ガ ス", "夜幕",
+)  # fmt: skip
 
 
 def ask(text: str) -> dict[str, Any]:
@@ -75,7 +78,8 @@ async def test_escapes_of_json_hide_no_word(written: str) -> None:
 
 
 PARTS = (
-    *FOUND[:-1], *ORDINARY, "night", "fall", "project", "x", " ", "\u00a0", "\n", "\\n", "\\", "\\\\", "\\u00e9", "\\u006e", "\\ud835", "\\udc27",
+    *FOUND[:-1], *ORDINARY, "night", "fall", "project", "x", " ", "\u00a0", "\n", "\\n", "\\", "\\\\", "\\u00e9", "\\u006e",
+    "\\ud835", "\\udc27",
     "ightfall", "\\u0066all", "\\\\u0066all", "u0066", "e", "\u0301", "é", "ﾞ", "ｶ", "\u200b", "İ", "ß", "s", "1", "_", "中", ".",
 )  # fmt: skip
 
