@@ -23,7 +23,7 @@ class Frame(NamedTuple):
     @property
     def object(self) -> dict[str, Any] | None:
         """The JSON object that is the data of the event, or None if the data is not one."""
-        if not self.data.lstrip()[:1] == b"{":
+        if self.data.lstrip()[:1] != b"{":
             return None
         try:
             value: Any = _decode(self.data)

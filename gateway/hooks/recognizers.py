@@ -43,7 +43,6 @@ _DISTINCT_KEYS = (
 """Credentials, by their beginning, that differ from every word, so that they may touch letters. `lg-` begins the gateway's own keys."""
 _KEYS = (
     ("sk-", r"[A-Za-z0-9_-]{20,200}"), ("AKIA", r"[0-9A-Z]{16}"), ("ASIA", r"[0-9A-Z]{16}"),
-    *((f"xox{letter}-", r"[A-Za-z0-9-]{10,250}") for letter in "abeoprs"),
     *((f"{kind}k_{mode}_", r"[A-Za-z0-9]{16,200}") for kind in "srp" for mode in ("live", "test")),
     ("SG.", r"[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}"), ("pypi-", r"[A-Za-z0-9_-]{50,250}"), ("fw_", r"[A-Za-z0-9]{22,64}"),
     ("sq0", r"[a-z]{3}-[A-Za-z0-9_-]{22,64}"), ("key-", r"[0-9a-f]{32}"),
@@ -63,10 +62,11 @@ _DOUBLED = str.maketrans("0123456789", "0246813579")
 """The digit sum of twice each digit."""
 _LETTERS = {chr(ord("A") + at): str(at + 10) for at in range(26)}
 _PLAIN: dict[int, int | str] = {
-    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if code != 0xFF1A},
+    **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
     0x2010: "-", 0x2011: "-",
 }  # fmt: skip
-"""Full-width characters, spaces and hyphens as characters of ASCII."""
+"""Full-width characters, spaces and hyphens as characters of ASCII. A colon would be a part of an IP address."""
 
 
 

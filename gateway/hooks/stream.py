@@ -45,34 +45,46 @@ class HookedEvents:
         self._sent: dict[str, list[str]] = {}
         self._whole: dict[str, str] = {}
         """The texts of channels that have ended: as they arrived, and as they were sent."""
-        self._has_failed = False
+        self._has_ended = False
+        self._passed: list[bytes] = []
+        """Events that passed the hooks before another event of the same piece failed."""
 
     async def feed(self, data: bytes) -> bytes:
         """Return the events to send now. Raise GatewayError for a refusal."""
+        return await self._pass(data, is_end=False)
+
+    async def end(self, data: bytes = b"") -> bytes:
+        """Return the events to send for the last bytes of the stream. Raise GatewayError for a refusal."""
+        return await self._pass(data, is_end=True)
+
+    async def _pass(self, data: bytes, *, is_end: bool) -> bytes:
+        out: list[bytes] = []
         try:
-            out = [part for event in self._framer.feed(data) for part in await self._event(event)]
+            for event in self._framer.feed(data):
+                out += await self._event(event)
+            for event in self._framer.feed(b"\n\n") if is_end and self._framer.is_in_event else ():
+                out += await self._event(event)
+            out += await self._flush(None) if is_end else []
         except BaseException:
-            self._has_failed = True
+            self._has_ended, self._passed = True, out
             raise
+        self._has_ended = is_end
+        self.started = self.started or is_end
         if not self.started:
             self._before += out
             return b""
         before, self._before = self._before, []
         return b"".join([*before, *out])
 
-    async def end(self) -> bytes:
-        """Return the remaining bytes at the end of the stream."""
-        out = await self.feed(b"\n\n") if self._framer.is_in_event else b""
-        return out + await self.broken()
-
     async def broken(self) -> bytes:
         """Return the texts that the hooks hold, for a stream that ends after its last whole event. Raise GatewayError for a refusal.
 
-        Return nothing if a hook has refused the stream or has failed.
+        If `feed` or `end` has failed, return the events before the one that failed.
         """
-        if self._has_failed:
-            return b""
-        self.started = self._has_failed = True
+        if self._has_ended:
+            passed, self._passed = self._passed, []
+            return b"".join(passed)
+        self.started = self._has_ended = True
         before, self._before = self._before, []
         return b"".join([*before, *await self._flush(None)])
 

@@ -35,8 +35,8 @@ class AnswerFilter(Protocol):
         """Return the bytes to send for a piece."""
         ...
 
-    async def end(self) -> bytes:
-        """Return the last bytes to send."""
+    async def end(self, piece: bytes) -> bytes:
+        """Return the last bytes to send, for the last piece."""
         ...
 
     async def broken(self) -> bytes:
@@ -118,8 +118,8 @@ class _WholeAnswer:
         self._parts.append(piece)
         return b""
 
-    async def end(self) -> bytes:
-        data = b"".join(self._parts)
+    async def end(self, piece: bytes) -> bytes:
+        data = b"".join([*self._parts, piece])
         if not data:
             return b""
         if not self._is_json:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from gateway.attempts.admission import Admission, NotAdmittedError
+from gateway.attempts.hook_points import send_held
 from gateway.call import Attempt, Call, in_ms
 from gateway.catalog.prices import price_of
 from gateway.errors import Forbidden, GatewayError, Headers, from_failure
@@ -21,7 +22,7 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import request_headers, response_headers
-from gateway.passthrough.hooked import AnswerFilter, answer_filter, hook_passed_request, hooked_headers
+from gateway.passthrough.hooked import answer_filter, hook_passed_request, hooked_headers
 from gateway.passthrough.paths import check_path, upstream_path, without_credentials
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.usage import copy_for
@@ -136,7 +137,8 @@ class Passthrough:
         call.first_byte_at = time.monotonic()
         hooked = answer_filter(call.hooks, response.headers, response.status) if passed.method != "HEAD" else None
         sent_headers: Headers = response_headers(response.headers, common_headers(call), rule)
-        if hooked is not None:
+        if hooked is not None and call.hooks is not None:
+            call.hooks.rest = hooked.broken
             sent_headers = hooked_headers(sent_headers)
         if hooked is None or not hooked.is_whole:
             await caller.start_response(response.status, sent_headers)
@@ -155,14 +157,13 @@ class Passthrough:
             if caller.has_left:
                 raise CallerDisconnectedError from None
             call.error, call.stream_end = self._failed(attempt, error), error.kind
-            if hooked is not None and caller.head_sent:
-                await _send_held(call, caller, hooked)
+            call.error = await send_held(call, caller, call.error)
             caller.abort()
             return
         attempt.ended_at = time.monotonic()
         rest = b"" if mask is None else mask.end()
         if hooked is not None:
-            rest = await hooked.feed(rest) + await hooked.end()
+            rest = await hooked.end(rest)
         if not caller.head_sent:
             await caller.start_response(response.status, [*sent_headers, (b"content-length", b"%d" % len(rest))])
         await caller.finish(rest)
@@ -171,15 +172,6 @@ class Passthrough:
             attempt.usage = reported.usage
             own_price = price_of(rule.provider, reported.model) if reported.model else None
             attempt.price = own_price or rule.backend.price
-
-
-async def _send_held(call: Call, caller: PassthroughCaller, hooked: AnswerFilter) -> None:
-    """Send the texts that hooks hold of a stream that the provider broke off, unless a hook refuses them."""
-    try:
-        if held := await hooked.broken():
-            await caller.write(held)
-    except GatewayError as refusal:
-        call.error = refusal
 
 
 def end_attempt(attempt: Attempt, admission: Admission) -> None:

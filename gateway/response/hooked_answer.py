@@ -38,9 +38,7 @@ class HookedStream:
         """Return the events to send for these events, possibly none. Raise GatewayError if a hook refuses them."""
         if self._keeps and not is_end:
             self._unhooked.append(out)
-        sent = await self._events.feed(out)
-        if is_end:
-            sent += await self._events.end()
+        sent = await (self._events.end(out) if is_end else self._events.feed(out))
         _take_notes(self._attempt, self._pieces)
         return sent
 

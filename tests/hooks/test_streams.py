@@ -145,6 +145,22 @@ async def test_held_text_is_checked_when_a_stream_breaks_off() -> None:
     assert await events.broken() == b""
 
 
+async def test_the_events_before_a_refusal_are_kept_in_pieces_of_any_size() -> None:
+    deny = DenyList(DenyConfig(words=("nightfall",)))
+    said = [chunk([{"index": 0, "delta": {"content": text}, "finish_reason": None}]) for text in ("one ", "two ", "nightfall", " three")]
+    for ending in (FINISH, b""):
+        stream = b"".join([*said[:3], *([said[3]] if ending else []), ending])
+        for size in every(range(1, len(stream) + 1), 13):
+            events, sent = await masking(hook=deny), b""
+            try:
+                for at in range(0, len(stream), size):
+                    is_end = at + size >= len(stream)
+                    sent += await (events.end(stream[at : at + size]) if is_end else events.feed(stream[at : at + size]))
+                raise AssertionError("nothing was refused")
+            except GatewayError:
+                assert deltas(sent + await events.broken()) == {"choices[0].delta.content": "one two "}, size
+
+
 async def test_other_fields_of_an_event_are_kept_for_every_cut_and_every_line_end() -> None:
     first, second = (chunk([{"index": 0, "delta": {"content": text}, "finish_reason": None}]) for text in ("to [EMAIL", "_1]"))
     stream = b"id: 7\nretry: 30\n: comment\nevent: e\n" + first + b"retry: 5\n\nid: 8\n" + second + b"id: 9\ndata: [DONE]\n\n"
@@ -176,9 +192,9 @@ async def test_an_event_that_no_hook_can_read_is_treated_as_the_hook_declares(un
     text = chunk([{"index": 0, "delta": {"content": "[EMAIL_1]"}, "finish_reason": None}])
     reports: list[str] = []
     events = await masking(reports=reports)
-    await events.feed(text)
     with pytest.raises(GatewayError) as failed:
-        await events.feed(b"event: e\n" + unreadable + b"\n\n")
+        await events.feed(text + b"event: e\n" + unreadable + b"\n\n" + text)
+    assert deltas(await events.broken()) == {"choices[0].delta.content": EMAIL}, "the event before it is not lost"
     assert (failed.value.status, failed.value.code) == (502, "upstream_bad_response")
     assert len(reports) == 1
     is_open = await masking(failure="open", reports=reports)
