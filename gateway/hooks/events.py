@@ -18,7 +18,7 @@ _CHAT_FIELDS: tuple[tuple[str, Kind], ...] = (
     ("reasoning_content", "reasoning"), ("reasoning", "reasoning"), ("content", "text"), ("refusal", "text"),
 )  # fmt: skip
 _MESSAGE_FIELDS: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"), ("partial_json", "arguments"))
-_PLACES = ("item_id", "output_index", "content_index", "summary_index")
+_PLACES = ("output_index", "content_index", "summary_index")
 
 
 class Slot(NamedTuple):
@@ -57,7 +57,7 @@ def slots_of(event: Event) -> list[Slot]:
         return _of_cohere(event)
     if kind.endswith(".delta") and type(event.get("delta")) is str:
         base = kind.removesuffix(".delta")
-        channel = ".".join([base, *(str(event[name]) for name in _PLACES if name in event)])
+        channel = _response_place(base, event)
         return [Slot(channel, channel, _response_kind(base), event, "delta")]
     return []
 
@@ -79,8 +79,7 @@ def ended_groups(event: Event) -> list[str] | None:
     if kind in ("content-start", "tool-call-start"):
         return ["tool-plan"]
     if kind.endswith(".done"):
-        base = kind.removesuffix(".done")
-        return [".".join([base, *(str(event[name]) for name in _PLACES if name in event)])]
+        return [_response_place(kind.removesuffix(".done"), event)]
     return []
 
 
@@ -167,6 +166,12 @@ def _of_cohere(event: Event) -> list[Slot]:
     content = fields(message, "content")
     kinds: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"))
     return [Slot(f"{group}.{name}", group, of, content, name) for name, of in kinds if type(content.get(name)) is str]
+
+
+def _response_place(base: str, event: Event) -> str:
+    """Return the channel of an event of the Responses API. Some providers change the id of an item, but not its index."""
+    places = _PLACES if "output_index" in event else ("item_id", *_PLACES)
+    return ".".join([base, *(str(event[name]) for name in places if name in event)])
 
 
 def _response_kind(base: str) -> Kind:

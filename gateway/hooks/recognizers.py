@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from gateway.config.hook import MaskKind
-from gateway.hooks.views import UNSPACED, View, readings, windows
+from gateway.hooks.views import UNSPACED, readings, shown, shown_end, windows
 
 _IBAN_COUNTRIES = (
     "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 EE20 EG29 ES24 FI18 FO18 FR27 GB22 "
@@ -49,9 +49,12 @@ _KEYS = (
     ("lg-", r"(?<!-lg-)(?=[A-Za-z0-9_-]{43})(?=[a-z0-9_-]{0,42}[A-Z])(?=[A-Z0-9_-]{0,42}[a-z])[A-Za-z0-9_-]{43}"),
 )  # fmt: skip
 """Credentials that a part of a word or of a slug may resemble, so that no letter of ASCII may precede them."""
-_EMAIL_LABEL = rf"(?:[^\W_{UNSPACED}](?:(?:[^\W{UNSPACED}]|-){{0,61}}[^\W_{UNSPACED}])?|[{UNSPACED}](?:[\w-]{{0,61}}[^\W_])?)"
+_EMAIL_LABEL = (
+    rf"(?:[^\W_{UNSPACED}](?:(?:[^\W{UNSPACED}]|[\u0300-\u036f-]){{0,61}}[^\W_{UNSPACED}])?"
+    rf"|[{UNSPACED}](?:[\w-]{{0,61}}[^\W_])?)"
+)
 _LOCAL_CHARS = 64
-_LOCAL = re.compile(rf"(?:[^\W{UNSPACED}]|[.+%-]){{1,{_LOCAL_CHARS}}}")
+_LOCAL = re.compile(rf"(?:[^\W{UNSPACED}]|[\u0300-\u036f.+%-]){{1,{_LOCAL_CHARS}}}")
 _UNSPACED_LOCAL = re.compile(rf"(?=[{UNSPACED}])[\w.+%-]{{1,{_LOCAL_CHARS}}}")
 _VERSION = re.compile(r"(?:[0-9]+\.){2,}[^\W\d_]+\Z")
 _TOKEN_CHARS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -122,21 +125,24 @@ class Recognizer:
         found: list[Found] = []
         taken = bytearray(len(text))
         for window in windows(text):
-            views, _ = readings(window.text)
-            for view in reversed(views):  # first without escapes, so that the letter of an escape is not part of a value
-                for each in self._in_view(view):
-                    start, end = each.start + window.base, each.end + window.base
-                    if window.first <= each.start < window.last and not any(taken[start:end]):
-                        taken[start:end] = b"\x01" * (end - start)
-                        found.append(each._replace(start=start, end=end))
+            for each in self._in_window(window.text):
+                start, end = each.start + window.base, shown_end(text, each.start + window.base, each.end + window.base)
+                if window.first <= each.start < window.last and not any(taken[start:end]):
+                    taken[start:end] = b"\x01" * (end - start)
+                    found.append(each._replace(start=start, end=end))
         return sorted(found)
 
-    def _in_view(self, view: View) -> Iterator[Found]:
-        text = view.text if view.text.isascii() else view.text.translate(_PLAIN)
+    def _in_window(self, source: str) -> Iterator[Found]:
+        """Return the values in a text, those of the first form first, and first those without escapes.
+
+        In a text such as `\\nada@example.org`, the letter of the escape is not a part of the value.
+        """
+        views = [(view, _plain(view.text)) for view in map(shown, reversed(readings(source)[0]))]
         for kind, mark, pattern, locate in self._forms:
-            if mark in text:
-                for start, end in _matches(text, pattern, locate):
-                    yield Found(*view.span(start, end), kind, view.text[start:end])
+            for view, text in views:
+                if mark in text:
+                    for start, end in _matches(text, pattern, locate):
+                        yield Found(*view.span(start, end), kind, view.text[start:end])
 
 
 Span = tuple[int, int]
@@ -151,6 +157,11 @@ def _matches(text: str, pattern: re.Pattern[str], locate: Locate) -> Iterator[Sp
         if place is not None:
             yield place
         at = max(match.start() + 1, place[1] if place is not None else 0)  # a match may cover the beginning of the next value
+
+
+def _plain(text: str) -> str:
+    """Return a text of the same length with plain characters."""
+    return text if text.isascii() else text.translate(_PLAIN)
 
 
 def _whole(text: str, start: int, end: int) -> Span:

@@ -32,8 +32,9 @@ _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r"
 _ESCAPE = re.compile(r'\\(?:(["\\/bfnrt])|u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))')
 _OPEN_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _HIGH_SURROGATES = range(0xD800, 0xDC00)
-_IGNORED = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]+")
-"""Characters that are not shown."""
+_INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff"
+_IGNORED = re.compile(f"[{_INVISIBLE}]+")
+_IGNORED_END = re.compile(f"[{_INVISIBLE}]{{1,64}}\\Z")
 
 
 class View(NamedTuple):
@@ -119,6 +120,25 @@ def _resolved(match: re.Match[str]) -> str:
     if high is not None:
         return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
     return chr(int(code, 16))
+
+
+def shown(view: View) -> View:
+    """Return the view without characters that are not shown."""
+    if view.text.isascii() or _IGNORED.search(view.text) is None:
+        return view
+    parts, starts, at = [], array("q"), 0
+    for match in _IGNORED.finditer(view.text):
+        parts.append(view.text[at : match.start()])
+        starts.extend(view.starts[at : match.start()])
+        at = match.end()
+    starts.extend(view.starts[at:])
+    return View("".join([*parts, view.text[at:]]), starts)
+
+
+def shown_end(text: str, start: int, end: int) -> int:
+    """Return the end of a place in a text without characters at its end that are not shown."""
+    match = None if text[end - 1].isascii() else _IGNORED_END.search(text, max(start, end - 64), end)
+    return match.start() if match is not None else end
 
 
 def folded(view: View) -> View:
