@@ -81,7 +81,9 @@ def _not_after(chars: str) -> str:
     return rf"(?<![{chars}][\s\S])"
 
 
-_NATIONAL_END = r"(?![A-Za-z0-9-]|\.[0-9])"
+_NOT_DECIMAL = r"(?<![0-9]\.[\s\S])"
+"""The condition that the first character of a match is not the fraction of a number."""
+_NATIONAL_END = r"(?![A-Za-z0-9]|-[A-Za-z0-9]|\.[0-9])"
 FORMS: tuple[tuple[MaskKind, str, str], ...] = (
     ("jwt", ".eyJ", r"\.eyJ[A-Za-z0-9_-]{4,8192}+\.[A-Za-z0-9_-]{0,2048}+"),
     *(("api_key", start, re.escape(start) + rest) for start, rest in _DISTINCT_KEYS),
@@ -89,16 +91,18 @@ FORMS: tuple[tuple[MaskKind, str, str], ...] = (
     ("email", "@", rf"@(?:{_EMAIL_LABEL}\.){{1,8}}(?:[^\W\d_{UNSPACED}]{{2,63}}|[{UNSPACED}]{{2,63}})"),
     ("iban", "", r"[A-Za-z]{2}[0-9]{2}(?:(?<![A-Za-z0-9][\s\S]{4})(?:[ -]?[A-Za-z0-9]){11,30}"
      r"|(?:[ -]?[A-Za-z]){0,4}(?:[ -]?[0-9]){7,28})"),
-    ("card", "", r"[2-6]" + _not_after("0-9.+-") + r"(?:(?<!_[\s\S])[0-9]{12,18}"
+    ("card", "", r"[2-6]" + _not_after("0-9+-") + _NOT_DECIMAL + r"(?:(?<!_[\s\S])[0-9]{12,18}"
      r"|[0-9]{3}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{1,4}(?:\1[0-9]{1,3})?"
-     r"|(?<=3)[0-9]{3}([ -])[0-9]{6}\2[0-9]{4,5})(?![0-9-]|\.[0-9])"),
-    ("ip", ".", r"[0-9]" + _not_after("A-Za-z0-9.:") + r"[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![A-Za-z0-9:]|\.[0-9])"),
-    ("ip", ":", r"[0-9A-Fa-f:]" + _not_after("A-Za-z0-9.:") + r"(?:(?<=:)|(?=[0-9A-Fa-f]{0,3}:))[0-9A-Fa-f:]{1,38}(?:(?:\.[0-9]{1,3}){3})?"
+     r"|(?<=3)[0-9]{3}([ -])[0-9]{6}\2[0-9]{4,5})(?![0-9]|-[A-Za-z0-9]|\.[0-9])"),
+    ("ip", ":", r"[0-9A-Fa-f:]" + _not_after("A-Za-z0-9") + _NOT_DECIMAL + r"(?<![0-9A-Fa-f:]:[\s\S])"
+     r"(?:(?<=:)|(?=[0-9A-Fa-f]{0,3}:))[0-9A-Fa-f:]{1,38}(?:(?:\.[0-9]{1,3}){3})?"
      r"(?![A-Za-z0-9:]|\.[0-9])"),
-    ("phone", "+", r"\+(?:" + _not_after("A-Za-z0-9_.+-") + r"[1-9](?:[ ().-]{0,2}[0-9]){6,14}"
+    ("ip", ".", r"[0-9]" + _not_after("A-Za-z0-9") + _NOT_DECIMAL + r"[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![A-Za-z0-9]|\.[0-9])"),
+    ("phone", "+", r"\+(?:" + _not_after("A-Za-z0-9_+-") + r"[1-9](?:[ ().-]{0,2}[0-9]){6,14}"
      r"|(?<=[A-Za-z_][\s\S])[1-9](?:[ ().-]{0,2}[0-9]){9,14})(?![0-9]|\.[0-9])"),
-    ("phone", "", r"[(2-9]" + _not_after("0-9.+-") + r"(?:(?<=\()[2-9]|(?<!\())[0-9]{2}\)?[ .-][0-9]{3}[ .-][0-9]{4}" + _NATIONAL_END),
-    ("phone", "0", "0" + _not_after("A-Za-z0-9.+-") + r"(?:0[1-9](?:[ ().-]{0,2}[0-9]){7,14}"
+    ("phone", "", r"[(2-9]" + _not_after("0-9+-") + _NOT_DECIMAL +
+     r"(?:(?<=\()[2-9]|(?<!\())[0-9]{2}\)?[ .-][0-9]{3}[ .-][0-9]{4}" + _NATIONAL_END),
+    ("phone", "0", "0" + _not_after("A-Za-z0-9+-") + _NOT_DECIMAL + r"(?:0[1-9](?:[ ().-]{0,2}[0-9]){7,14}"
      r"|[1-9][0-9]{1,4}(?: ?/ ?|[ -])[0-9]{2,4}(?:-?[0-9]{2,4}| [1-9][0-9]{1,3}){1,3}|[1-9](?:[ .-][0-9]{2}){4})" + _NATIONAL_END),
 )  # fmt: skip
 """The forms of values: a kind, a text that every value of the form contains, and a pattern. The first form that matches a place applies."""

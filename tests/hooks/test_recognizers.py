@@ -70,6 +70,20 @@ def test_every_value_may_touch_scripts_without_spaces(kind: MaskKind, value: str
                 assert values(f"{before}{value}{after}") == {(kind, value)}, (before, after)
 
 
+EDGE_TEXTS = (
+    "", ".", "中", "あ", "é", "я", "\u00a0", "\n", "/", "=", ":", "<", ">", "(", "[", "{", "'", '"', "`", "*", "~", "|", "&", ";", ",",
+    "@", "#", "$", "👋", "\u200b", "：", "，", "。", "\x00", "\\n", "\\u00e9", '\\"', "\\\\", "\\t", "\\/", "\\r\\n", "\\\\n",
+)  # fmt: skip
+
+
+@each(("kind", "value"), VALUES)
+def test_every_value_may_touch_punctuation_and_escapes(kind: MaskKind, value: str) -> None:
+    for before in (*EDGE_TEXTS, "Nr.", "IP:", "Tel.", "Tel.:"):
+        for after in EDGE_TEXTS:
+            found = ALL.find(f"x {before}{value}{after} y")
+            assert [each.kind for each in found if value in each.value] == [kind], (before, after)
+
+
 def test_an_address_ends_where_another_script_begins() -> None:
     others = (("请联系", "谢谢"), ("联系", "请访问www.example.com"), ("메일은", "로"), ("_", "_x"), ("", "2024"), ("x" * 70, "请"))
     for before, after in others:
