@@ -6,7 +6,6 @@ is held back while it may be the beginning of a word, and at least `window` char
 
 from __future__ import annotations
 
-import asyncio
 import re
 import unicodedata
 from bisect import bisect_left
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from gateway.config.hook import DenyConfig
 from gateway.hooks.api import MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Refuse, Request
+from gateway.hooks.background import in_thread
 from gateway.hooks.views import UNSPACED, View, folded, folded_text, readings, windows
 
 REMOVED = "[removed]"
@@ -62,7 +62,7 @@ class DenyList(Hook):
         """Return the texts without denied matches, or refuse the request."""
         if "input" not in self._config.checks:
             return None
-        return asyncio.to_thread(self._check, request) if request.is_large else self._check(request)
+        return in_thread(self._check, request) if request.is_large else self._check(request)
 
     def _check(self, request: Request) -> Change | Refuse | None:
         changed = {each.path: _removed(each.text, 0, spans) for each in request.texts if (spans := self._spans(each.text))}
@@ -78,7 +78,7 @@ class DenyList(Hook):
 
     def chunk(self, chunk: Chunk) -> Emit | Refuse | Awaitable[Emit | Refuse]:
         """Return the text with denied texts replaced, or refuse the answer. Hold back what may be the beginning of a match."""
-        return asyncio.to_thread(self._piece, chunk) if len(chunk.text) > MAX_LOOP_CHARS else self._piece(chunk)
+        return in_thread(self._piece, chunk) if len(chunk.text) > MAX_LOOP_CHARS else self._piece(chunk)
 
     def _piece(self, chunk: Chunk) -> Emit | Refuse:
         contexts = chunk.state.setdefault("contexts", {})

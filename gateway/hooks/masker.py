@@ -7,7 +7,6 @@ is not used. The original values exist only in the memory of the call.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable
@@ -15,6 +14,7 @@ from typing import Any
 
 from gateway.config.hook import MaskConfig
 from gateway.hooks.api import MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Request
+from gateway.hooks.background import in_thread
 from gateway.hooks.recognizers import Recognizer
 from gateway.hooks.views import WINDOW_CHARS, windows
 
@@ -57,7 +57,7 @@ class Masker(Hook):
 
     def request(self, request: Request) -> Change | Awaitable[Change | None] | None:
         """Return the texts with masks."""
-        return asyncio.to_thread(self._mask, request) if request.is_large else self._mask(request)
+        return in_thread(self._mask, request) if request.is_large else self._mask(request)
 
     def _mask(self, request: Request) -> Change | None:
         masks = _masks(request.state)
@@ -91,7 +91,7 @@ class Masker(Hook):
         hold = "" if chunk.is_last else _unfinished(text, masks.starts)
         ready = text[: len(text) - len(hold)]
         if len(ready) > MAX_LOOP_CHARS:
-            return asyncio.to_thread(_restored, ready, hold, masks)
+            return in_thread(_restored, ready, hold, masks)
         return _restored(ready, hold, masks)
 
 

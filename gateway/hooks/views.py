@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from gateway.hooks.background import check_stop
+
 WINDOW_CHARS = 32_768
 AHEAD_CHARS = 16_384
 """Maximum length of a value that is found, in characters of the text."""
@@ -61,11 +63,13 @@ class Window(NamedTuple):
 
 
 def windows(text: str) -> Iterator[Window]:
-    """Return the windows of a text in order."""
+    """Return the windows of a text in order. Raise TimeoutError in a thread whose result is no longer awaited."""
+    check_stop()
     if len(text) <= WINDOW_CHARS + AHEAD_CHARS:
         yield Window(0, text, 0, len(text))
         return
     for at in range(0, len(text), WINDOW_CHARS):
+        check_stop()
         base = max(0, at - BEHIND_CHARS)
         end = min(at + WINDOW_CHARS, len(text))
         yield Window(base, text[base : end + AHEAD_CHARS], at - base, end - base)

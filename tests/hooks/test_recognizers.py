@@ -18,6 +18,7 @@ from gateway.commands.key import KEY_PREFIX
 from gateway.config.hook import MASK_KINDS, MaskConfig, MaskKind
 from gateway.hooks import recognizers
 from gateway.hooks.api import MAX_LOOP_CHARS
+from gateway.hooks.background import in_thread
 from gateway.hooks.masker import Masker
 from gateway.hooks.recognizers import FORMS, Recognizer
 from gateway.hooks.testing import run_request, run_text
@@ -270,6 +271,23 @@ async def test_a_hostile_text_is_searched_outside_the_event_loop() -> None:
     assert await run_text(masker, text, size=len(text), request=ask("ada@example.org")) == text.replace("[EMAIL_1]", "ada@example.org")
     task.cancel()
     assert turns > 1
+
+
+async def test_a_search_ends_when_no_call_waits_for_it() -> None:
+    ended = threading.Event()
+
+    def search() -> None:
+        try:
+            while True:
+                ALL.find("4444 " * 100)
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await in_thread(search)
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert ALL.find("ada@example.org"), "other searches do not end"
 
 
 def test_no_form_repeats_a_repetition() -> None:
