@@ -127,7 +127,9 @@ class WordList:
 
     def __init__(self, words: Iterable[str]) -> None:
         phrases = {phrase for word in words if (phrase := _phrase(word))}
-        self._pattern = re.compile(_choice([_tokens(phrase) for phrase in phrases])) if phrases else None
+        bound = {phrase for phrase in phrases if _is_letter(phrase[-1])}
+        self._patterns = [re.compile(_pattern(bound, f"(?!{_LETTER})"))] if bound else []
+        self._patterns += [re.compile(_pattern(phrases - bound, ""))] if phrases - bound else []
         self._starts = {start for phrase in phrases for start in _beginnings(phrase)}
         self._longest = max(map(len, self._starts), default=0)
         spaces = MAX_SPACES * max((phrase.count(" ") for phrase in phrases), default=0)
@@ -135,10 +137,10 @@ class WordList:
 
     def find(self, text: str, *, is_open: bool) -> Iterator[Span]:
         """Return the places of all words. If the text `is_open`, a word at its end may not be complete."""
-        for window in windows(text) if self._pattern is not None else ():
+        for window in windows(text):
             for view in readings(window.text, is_open=is_open)[0]:
                 form = folded(view)
-                for match in self._pattern.finditer(form.text) if self._pattern is not None else ():
+                for match in (match for pattern in self._patterns for match in pattern.finditer(form.text)):
                     if is_open and match.end() == len(form.text):
                         continue
                     first, last = form.span(*match.span())
@@ -166,12 +168,22 @@ def _phrase(word: str) -> str:
     return " ".join(folded_text(word).split())
 
 
-def _tokens(phrase: str) -> list[str]:
-    """Return the parts of the pattern of a phrase, which must not be a part of a longer word."""
-    first, *rest = [_SPACES if char == " " else re.escape(char) for char in phrase]
-    before = f"(?<!{_LETTER}{first})" if re.match(_LETTER, phrase[0]) else ""
-    after = f"(?!{_LETTER})" if re.match(_LETTER, phrase[-1]) else ""
-    return [first + before, *rest, after]
+def _is_letter(char: str) -> bool:
+    """Return whether a word that begins or ends with a character must not be a part of a longer word."""
+    return re.match(_LETTER, char) is not None
+
+
+def _pattern(phrases: Iterable[str], after: str) -> str:
+    """Return the pattern of phrases, which the condition `after` follows.
+
+    Each condition is stated once, or once for each first character, because compiling it takes long.
+    """
+    by_char: dict[str, list[list[str]]] = {}
+    for phrase in phrases:
+        by_char.setdefault(phrase[0], []).append([*(_SPACES if char == " " else re.escape(char) for char in phrase[1:]), ""])
+    firsts = {char: re.escape(char) for char in by_char}
+    befores = {char: f"(?<!{_LETTER}{first})" if _is_letter(char) else "" for char, first in firsts.items()}
+    return "(?:" + "|".join(firsts[char] + befores[char] + _choice(rests) for char, rests in by_char.items()) + ")" + after
 
 
 def _choice(phrases: list[list[str]], at: int = 0, depth: int = MAX_DEPTH) -> str:
