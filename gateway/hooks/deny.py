@@ -118,8 +118,10 @@ class DenyList(Hook):
 
     def _open_from(self, text: str, begin: int) -> int:
         """Return the place, from `begin` on, from which a text may belong to a match that is not complete."""
-        window = len(text) - self._config.window if self._patterns else len(text)
-        return min(window, self._words.open_from(text, begin)) if self._words is not None else window
+        places = [self._words.open_from(text, begin)] if self._words is not None else [len(text)]
+        if self._patterns:  # the window is one of characters without escapes, and does not begin in an escape
+            places += [view.starts[max(0, len(view.text) - self._config.window)] for view in readings(text)[0]]
+        return min(places)
 
 
 class WordList:

@@ -91,6 +91,21 @@ async def test_pieces_of_any_size_give_the_same_text_as_the_whole(parts: list[st
     assert await run_text(DenyList(REPLACE), text, size=size) == await sent(text)
 
 
+CODES = ("PRJ-123", "PRJ\\u002d123", "\\u0050RJ-", "123", "\\\\u0031", "\\u0032", "23", "\\n", "\\", " ", "PRJ", "-", "nightfall", "x" * 9)
+
+
+@given(st.lists(st.sampled_from(CODES), max_size=12), st.integers(1, 9))
+@settings(max_examples=examples(800), deadline=None)
+async def test_patterns_match_without_escapes_in_pieces_of_any_size(parts: list[str], size: int) -> None:
+    text = "".join(parts)
+    for words in ((), ("nightfall",)):
+        config = DenyConfig(words=words, patterns=(r"PRJ-[0-9]{3}",), action="replace", window=16)
+        whole = await sent(text, config)
+        assert await run_text(DenyList(config), text, size=size) == whole
+        assert "PRJ-123" not in whole
+        assert "PRJ\\u002d123" not in whole
+
+
 @given(st.lists(st.sampled_from(PARTS), max_size=12))
 @settings(max_examples=examples(400), deadline=None)
 async def test_the_places_of_words_are_exact(parts: list[str]) -> None:
