@@ -6,6 +6,7 @@ the Responses, Messages and Cohere APIs have a `type`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ _CHAT_FIELDS: tuple[tuple[str, Kind], ...] = (
     ("reasoning_content", "reasoning"), ("reasoning", "reasoning"), ("content", "text"), ("refusal", "text"),
 )  # fmt: skip
 _MESSAGE_FIELDS: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"), ("partial_json", "arguments"))
+_JSON_MARK = re.compile(r"""\\[\s\S]?|["{}\[\]]""")
 _PLACES = ("output_index", "content_index", "summary_index")
 
 
@@ -41,6 +43,30 @@ class Slot(NamedTuple):
         """The piece of text."""
         text: str = self.holder[self.key]
         return text
+
+
+class JsonEnd:
+    """Finds the end of an object or a list of JSON that arrives in pieces."""
+
+    __slots__ = ("_depth", "_has_begun", "_is_escaped", "_is_in_string")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._has_begun = self._is_escaped = self._is_in_string = False
+
+    def feed(self, piece: str) -> bool:
+        """Return whether the JSON is complete with this piece."""
+        if self._is_escaped and piece:
+            piece, self._is_escaped = piece[1:], False
+        for mark in _JSON_MARK.findall(piece):
+            if mark[0] == "\\":
+                self._is_escaped = len(mark) == 1
+            elif mark == '"':
+                self._is_in_string = not self._is_in_string
+            elif not self._is_in_string:
+                self._has_begun = True
+                self._depth += 1 if mark in "{[" else -1
+        return self._has_begun and self._depth <= 0 and not self._is_in_string
 
 
 def slots_of(event: Event) -> list[Slot]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.hooks.api import Kind
-from gateway.hooks.events import Event, Slot, carrier, ended_groups, fields, slots_of
+from gateway.hooks.events import Event, JsonEnd, Slot, carrier, ended_groups, fields, slots_of
 from gateway.hooks.frames import Framer, read_frame
 from gateway.hooks.run import HookRun, Pieces
 from gateway.hooks.walk import kind_of, leaves, replaced
@@ -23,7 +23,6 @@ _NEVER_TEXT = frozenset({
     "system_fingerprint", "service_tier", "usage", "encrypted_content", "signature", "gateway",
 })  # fmt: skip
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class HookedEvents:
@@ -43,6 +42,8 @@ class HookedEvents:
         """The number of inserted events, and the latest `sequence_number`."""
         self._given: dict[str, list[str]] = {}
         self._sent: dict[str, list[str]] = {}
+        self._ends: dict[str, JsonEnd] = {}
+        """The ends of the arguments of tool calls."""
         self._whole: dict[str, str] = {}
         """The texts of channels that have ended: as they arrived, and as they were sent."""
         self._has_ended = False
@@ -110,7 +111,8 @@ class HookedEvents:
         before += await self._flush(None if groups is None else groups, but={slot.channel for slot in slots} if groups is not None else ())
         before += await self._flush(list(written), but={slot.channel for slot in slots}, keeps_arguments=True)
         for slot in slots:
-            is_last = groups is not None and (slot.group in groups or self._is_over(slot, written))
+            is_over = self._is_over(slot, written)
+            is_last = groups is not None and (is_over or slot.group in groups)
             sent = await self._piece(slot, slot.text, is_last=is_last)
             self._last[slot.channel] = (event, slot, name)
             slot.holder[slot.key] = sent
@@ -128,13 +130,7 @@ class HookedEvents:
         """
         if slot.kind != "arguments":
             return written.get(slot.group, slot.channel) != slot.channel
-        if slot.call is None or slot.text.rstrip()[-1:] not in ("}", "]"):
-            return False
-        try:
-            _decode("".join([*self._given.get(slot.channel, ()), slot.text]))
-        except (msgspec.DecodeError, RecursionError):
-            return False
-        return True
+        return slot.call is not None and self._ends.setdefault(slot.channel, JsonEnd()).feed(slot.text)
 
     async def _piece(self, slot: Slot, text: str, *, is_last: bool) -> str:
         sent = await self._run.piece(slot.channel, slot.kind, text, is_last=is_last, pieces=self._pieces)
@@ -160,6 +156,7 @@ class HookedEvents:
         return out
 
     def _close(self, channel: str) -> None:
+        self._ends.pop(channel, None)
         self._last.pop(channel, None)
         self._whole["".join(self._given.pop(channel, ()))] = "".join(self._sent.pop(channel, ()))
 

@@ -13,7 +13,7 @@ from gateway.config.hook import DenyConfig, MaskConfig
 from gateway.errors import GatewayError
 from gateway.hooks.api import Failure, Hook
 from gateway.hooks.deny import DenyList
-from gateway.hooks.events import slots_of
+from gateway.hooks.events import JsonEnd, slots_of
 from gateway.hooks.frames import MAX_EVENT_BYTES, Framer, read_frame
 from gateway.hooks.load import loaded
 from gateway.hooks.masker import Masker
@@ -88,6 +88,21 @@ async def test_masks_in_alternating_tool_calls_are_restored_for_their_call(sizes
         turn += 1
     sent = await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), size=read, request=REQUEST)
     assert arguments_of(sent) == restored
+
+
+VALUES = st.recursive(
+    st.text(max_size=5) | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+@given(VALUES, st.integers(1, 5), st.booleans())
+@settings(max_examples=examples(400), deadline=None)
+def test_the_end_of_arguments_is_found_at_their_last_character(value: Any, size: int, is_ascii: bool) -> None:
+    whole = json.dumps({"a": value}, ensure_ascii=is_ascii)
+    end = JsonEnd()
+    found = [end.feed(whole[at : at + size]) for at in range(0, len(whole), size)]
+    assert found == [False] * (len(found) - 1) + [True]
 
 
 async def test_held_text_of_a_call_stays_in_the_call() -> None:
