@@ -29,7 +29,7 @@ from gateway import accounting
 from gateway.attempts.cached_attempt import Caching
 from gateway.attempts.failover import Failover
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.hook_points import begin_hooks, hook_request, settle_hooks
+from gateway.attempts.hook_points import begin_hooks, hook_request, send_held, settle_hooks
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.attempts.retry_budget import RetryBudget
@@ -247,6 +247,7 @@ class Pipeline:
         """Send an error: an HTTP response if none has begun, else the last event of the stream."""
         call.error = error
         try:
+            call.error = error = await send_held(call, caller, error)
             body = error.as_body()
             if call.wants_receipt:
                 body = receipt.add_to_answer(body, call)

@@ -9,9 +9,10 @@ import msgspec
 
 from gateway import accounting
 from gateway.call import Call
-from gateway.errors import unreadable
+from gateway.errors import GatewayError, unreadable
 from gateway.hooks.api import CallFacts, Settled
 from gateway.hooks.run import HookRun, HookSet
+from gateway.http.caller import Caller
 
 
 def begin_hooks(hooks: HookSet | None, call: Call) -> HookRun | None:
@@ -42,6 +43,23 @@ async def hook_request(hooks: HookSet | None, call: Call) -> None:
         await run.request([body for body in (call.source, call.body) if body is not None])
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
+
+
+async def send_held(call: Call, caller: Caller, error: GatewayError) -> GatewayError:
+    """Send the texts that hooks hold of a stream that ends with an error, so that the caller gets all that the provider sent.
+
+    Return the error that ends the stream: the refusal of such a text, if a hook refuses it.
+    """
+    run = call.hooks
+    if run is None or run.rest is None or not caller.head_sent:
+        return error
+    rest, run.rest = run.rest, None
+    try:
+        if events := await rest():
+            await caller.write(events)
+    except GatewayError as refusal:
+        return refusal
+    return error
 
 
 def settle_hooks(call: Call, ended: float) -> None:

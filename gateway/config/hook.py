@@ -23,7 +23,7 @@ class MaskConfig(Struct, frozen=True):
         Meta(
             description="Kinds of values that are masked. `card`: payment card numbers with a valid check digit. `iban`: account numbers "
             "with valid check digits. `phone`: numbers with a country code or in a national form with separators. `api_key`: "
-            "credentials of known forms. Default: all.",
+            "credentials of known forms, among them the keys of this gateway. Default: all.",
             examples=[["email", "card", "iban"]],
         ),
     ] = MASK_KINDS
@@ -83,7 +83,8 @@ class DenyConfig(Struct, frozen=True):
     words: Annotated[
         tuple[str, ...],
         Meta(
-            description="Whole words or phrases, in any combination of upper and lower case.",
+            description="Whole words or phrases, in any combination of upper and lower case, with any white space between words, "
+            "and in any width and composition of Unicode.",
             examples=[["project nightfall", "acme-internal"]],
         ),
     ] = ()

@@ -6,15 +6,29 @@ is held back while it may be the beginning of a word, and at least `window` char
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Iterator
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any, Protocol
 
 from gateway.config.hook import DenyConfig
-from gateway.hooks.api import Change, Chunk, Emit, Hook, Refuse, Request
+from gateway.hooks.api import MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Refuse, Request
+from gateway.hooks.background import in_thread
+from gateway.hooks.views import UNSPACED, View, folded, folded_text, readings, windows
 
 REMOVED = "[removed]"
+MAX_SPACES = 256
+"""Maximum number of white-space characters between two words of a phrase."""
+MAX_SOURCE_CHARS = 12
+"""Maximum number of characters of a text for one that is shown, such as an escape in JSON, or letters that are composed."""
+CONTEXT_CHARS = 64
+"""Characters that have been sent and are read again, for the beginning of a word."""
+MAX_DEPTH = 40
+"""Maximum depth of the pattern of all words."""
+_SPACES = rf"\s{{1,{MAX_SPACES}}}"
+_LETTER = rf"[^\W{UNSPACED}]"
+_CHARACTER = re.compile(_SPACES + r"|\S")
 
 
 Span = tuple[int, int]
@@ -42,16 +56,13 @@ class DenyList(Hook):
     def __init__(self, config: DenyConfig) -> None:
         self._config = config
         self._patterns = [re2_pattern(each) for each in config.patterns]
-        words = sorted(config.words, key=len, reverse=True)
-        self._words = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)", re.IGNORECASE) if words else None
-        self._starts = {word[:end].lower() for word in words for end in range(1, len(word) + 1)}
-        self._longest = max(map(len, words), default=0)
+        self._words = WordList(config.words) if config.words else None
 
     def request(self, request: Request) -> Change | Refuse | Awaitable[Change | Refuse | None] | None:
         """Return the texts with denied texts replaced, or refuse the request."""
         if "input" not in self._config.checks:
             return None
-        return asyncio.to_thread(self._check, request) if request.is_large else self._check(request)
+        return in_thread(self._check, request) if request.is_large else self._check(request)
 
     def _check(self, request: Request) -> Change | Refuse | None:
         changed = {each.path: _removed(each.text, 0, spans) for each in request.texts if (spans := self._spans(each.text))}
@@ -65,25 +76,29 @@ class DenyList(Hook):
         """Return whether answers are checked."""
         return "output" in self._config.checks
 
-    def chunk(self, chunk: Chunk) -> Emit | Refuse | None:
+    def chunk(self, chunk: Chunk) -> Emit | Refuse | Awaitable[Emit | Refuse]:
         """Return the text with denied texts replaced, or refuse the answer. Hold back what may be the beginning of a match."""
-        before = chunk.before[-1:]  # determines whether a word begins here
-        text = before + chunk.text
-        spans = self._spans(text, len(before), is_open=not chunk.is_last)
+        return in_thread(self._piece, chunk) if len(chunk.text) > MAX_LOOP_CHARS else self._piece(chunk)
+
+    def _piece(self, chunk: Chunk) -> Emit | Refuse:
+        contexts = chunk.state.setdefault("contexts", {})
+        before = contexts.pop(chunk.channel, "")  # as it arrived, because it determines whether a word begins here
+        text, begin = before + chunk.text, len(before)
+        spans = self._spans(text, begin, is_open=not chunk.is_last)
         if spans and self._config.action == "refuse":
             return Refuse("The answer contains a text that this gateway does not allow.", code="content_denied")
-        cut = len(text) if chunk.is_last else len(text) - self._open_chars(chunk.text)
+        cut = len(text) if chunk.is_last else max(begin, self._open_from(text, begin))
         cut = min([cut, *(start for start, end in spans if start < cut < end)])
         ready = [span for span in spans if span[1] <= cut]
-        return Emit(_removed(text[:cut], len(before), ready), text[cut:], "removed denied texts" if ready else "")
+        if not chunk.is_last:
+            contexts[chunk.channel] = text[max(0, cut - CONTEXT_CHARS) : cut]
+        return Emit(_removed(text[:cut], begin, ready), text[cut:], "removed denied texts" if ready else "")
 
     def _spans(self, text: str, start: int = 0, *, is_open: bool = False) -> list[Span]:
         """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may not be complete."""
-        found: list[Span] = []
+        found = self._of_patterns(text, start) if self._patterns else []
         if self._words is not None:
-            found += [match.span() for match in self._words.finditer(text, start) if not is_open or match.end() < len(text)]
-        for pattern in self._patterns:
-            found += [(first + start, last + start) for first, last in (match.span() for match in pattern.finditer(text[start:]))]
+            found += [span for span in self._words.find(text, is_open=is_open) if span[0] >= start]
         merged: list[Span] = []
         for first, last in sorted(found):
             if merged and first < merged[-1][1]:
@@ -92,13 +107,114 @@ class DenyList(Hook):
                 merged.append((first, last))
         return merged
 
-    def _open_chars(self, text: str) -> int:
-        """Return the number of characters at the end of a text that may belong to a match that is not complete."""
-        window = min(len(text), self._config.window) if self._patterns else 0
-        for size in range(min(self._longest, len(text)), window, -1):
-            if text[-size:].lower() in self._starts:
-                return size
-        return window
+    def _of_patterns(self, text: str, start: int) -> list[Span]:
+        found: list[Span] = []
+        for view in readings(text)[0]:
+            at = bisect_left(view.starts, start)
+            for pattern in self._patterns:
+                matches = (match.span() for match in pattern.finditer(view.text[at:]))
+                found += [view.span(first + at, last + at) for first, last in matches if last > first]
+        return found
+
+    def _open_from(self, text: str, begin: int) -> int:
+        """Return the place, from `begin` on, from which a text may belong to a match that is not complete."""
+        places = [self._words.open_from(text, begin)] if self._words is not None else [len(text)]
+        if self._patterns:  # the window is one of characters without escapes, and does not begin in an escape
+            places += [view.starts[max(0, len(view.text) - self._config.window)] for view in readings(text)[0]]
+        return min(places)
+
+
+class WordList:
+    """Finds words and phrases, whatever their case, their width and their white space."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        phrases = {phrase for word in words if (phrase := _phrase(word))}
+        bound = {phrase for phrase in phrases if _is_letter(phrase[-1])}
+        self._patterns = [re.compile(_pattern(bound, f"(?!{_LETTER})"))] if bound else []
+        self._patterns += [re.compile(_pattern(phrases - bound, ""))] if phrases - bound else []
+        self._starts = {start for phrase in phrases for start in _beginnings(phrase)}
+        self._longest = max(map(len, self._starts), default=0)
+        spaces = MAX_SPACES * max((phrase.count(" ") for phrase in phrases), default=0)
+        self._tail_chars = CONTEXT_CHARS + (self._longest + spaces) * MAX_SOURCE_CHARS
+
+    def find(self, text: str, *, is_open: bool) -> Iterator[Span]:
+        """Return the places of all words. If the text `is_open`, a word at its end may not be complete."""
+        for window in windows(text):
+            for view in readings(window.text, is_open=is_open)[0]:
+                form = folded(view)
+                for match in (match for pattern in self._patterns for match in pattern.finditer(form.text)):
+                    if is_open and match.end() == len(form.text):
+                        continue
+                    first, last = form.span(*match.span())
+                    if window.first <= first < window.last:
+                        yield first + window.base, last + window.base
+
+    def open_from(self, text: str, begin: int) -> int:
+        """Return the place, from `begin` on, from which a text may be the beginning of a word, or its length."""
+        base = max(0, begin - CONTEXT_CHARS, len(text) - self._tail_chars)
+        views, cut = readings(text[base:], is_open=True)
+        for view in views:
+            at = bisect_left(view.starts, begin - base)
+            form = folded(View(view.text[at:], view.starts[at:]))
+            places = [match.start() for match in _CHARACTER.finditer(form.text)]
+            shown = "".join([" " if form.text[place].isspace() else form.text[place] for place in places])
+            for start in range(max(0, len(shown) - self._longest), len(shown)):
+                if shown[start:] in self._starts:
+                    cut = min(cut, form.starts[places[start]])
+                    break
+        return cut + base
+
+
+def _phrase(word: str) -> str:
+    """Return a word or phrase as a view shows it, with one space between words."""
+    return " ".join(folded_text(word).split())
+
+
+def _is_letter(char: str) -> bool:
+    """Return whether a word that begins or ends with a character must not be a part of a longer word."""
+    return re.match(_LETTER, char) is not None
+
+
+def _pattern(phrases: Iterable[str], after: str) -> str:
+    """Return the pattern of phrases, which the condition `after` follows.
+
+    Each condition is stated once, or once for each first character, because compiling it takes long.
+    """
+    by_char: dict[str, list[list[str]]] = {}
+    for phrase in phrases:
+        by_char.setdefault(phrase[0], []).append([*(_SPACES if char == " " else re.escape(char) for char in phrase[1:]), ""])
+    firsts = {char: re.escape(char) for char in by_char}
+    befores = {char: f"(?<!{_LETTER}{first})" if _is_letter(char) else "" for char, first in firsts.items()}
+    return "(?:" + "|".join(firsts[char] + befores[char] + _choice(rests) for char, rests in by_char.items()) + ")" + after
+
+
+def _choice(phrases: list[list[str]], at: int = 0, depth: int = MAX_DEPTH) -> str:
+    """Return a pattern of the tokens from `at` on that reads a common beginning only once, and prefers longer phrases."""
+    if len(phrases) == 1 or not depth:
+        longest = sorted(phrases, key=len, reverse=True)
+        return "(?:" + "|".join("".join(phrase[at:]) for phrase in longest) + ")"
+    by_token: dict[str, list[list[str]]] = {}
+    ended = []
+    for phrase in phrases:
+        if at == len(phrase) - 1:
+            ended.append(phrase[at])
+        else:
+            by_token.setdefault(phrase[at], []).append(phrase)
+    if len(by_token) == 1 and not ended:
+        end = at
+        while all(end < len(phrase) - 1 and phrase[end] == phrases[0][end] for phrase in phrases):
+            end += 1
+        return "".join(phrases[0][at:end]) + _choice(phrases, end, depth)
+    return "(?:" + "|".join([*(token + _choice(group, at + 1, depth - 1) for token, group in by_token.items()), *ended]) + ")"
+
+
+def _beginnings(phrase: str) -> Iterator[str]:
+    """Return all beginnings of a phrase in a folded view, also those of a character that is not fully composed."""
+    parts = unicodedata.normalize("NFKD", phrase)
+    for end in range(1, len(parts) + 1):
+        yield folded_text(parts[:end])
+    for end in range(1, len(phrase) + 1):
+        yield phrase[:end]
 
 
 def _removed(text: str, start: int, spans: list[Span]) -> str:

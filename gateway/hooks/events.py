@@ -6,6 +6,7 @@ the Responses, Messages and Cohere APIs have a `type`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -18,13 +19,15 @@ _CHAT_FIELDS: tuple[tuple[str, Kind], ...] = (
     ("reasoning_content", "reasoning"), ("reasoning", "reasoning"), ("content", "text"), ("refusal", "text"),
 )  # fmt: skip
 _MESSAGE_FIELDS: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"), ("partial_json", "arguments"))
-_PLACES = ("item_id", "output_index", "content_index", "summary_index")
+_JSON_MARK = re.compile(r"""\\[\s\S]?|["{}\[\]]""")
+_PLACES = ("output_index", "content_index", "summary_index")
 
 
 class Slot(NamedTuple):
     """A piece of text in an event: `holder[key]`.
 
-    Pieces of one channel form one text. When a channel of a group gets a piece, the other channels of the group have ended.
+    Pieces of one channel form one text. When a channel of a group gets a piece, the other channels of the group have ended, except
+    those of tool calls. `choice` and `call` are the choice and the tool call of a chat completion that contain the piece.
     """
 
     channel: str
@@ -32,12 +35,38 @@ class Slot(NamedTuple):
     kind: Kind
     holder: dict[str, Any]
     key: str
+    choice: Event | None = None
+    call: Event | None = None
 
     @property
     def text(self) -> str:
         """The piece of text."""
         text: str = self.holder[self.key]
         return text
+
+
+class JsonEnd:
+    """Finds the end of an object or a list of JSON that arrives in pieces."""
+
+    __slots__ = ("_depth", "_has_begun", "_is_escaped", "_is_in_string")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._has_begun = self._is_escaped = self._is_in_string = False
+
+    def feed(self, piece: str) -> bool:
+        """Return whether the JSON is complete with this piece."""
+        if self._is_escaped and piece:
+            piece, self._is_escaped = piece[1:], False
+        for mark in _JSON_MARK.findall(piece):
+            if mark[0] == "\\":
+                self._is_escaped = len(mark) == 1
+            elif mark == '"':
+                self._is_in_string = not self._is_in_string
+            elif not self._is_in_string:
+                self._has_begun = True
+                self._depth += 1 if mark in "{[" else -1
+        return self._has_begun and self._depth <= 0 and not self._is_in_string
 
 
 def slots_of(event: Event) -> list[Slot]:
@@ -54,7 +83,7 @@ def slots_of(event: Event) -> list[Slot]:
         return _of_cohere(event)
     if kind.endswith(".delta") and type(event.get("delta")) is str:
         base = kind.removesuffix(".delta")
-        channel = ".".join([base, *(str(event[name]) for name in _PLACES if name in event)])
+        channel = _response_place(base, event)
         return [Slot(channel, channel, _response_kind(base), event, "delta")]
     return []
 
@@ -76,83 +105,99 @@ def ended_groups(event: Event) -> list[str] | None:
     if kind in ("content-start", "tool-call-start"):
         return ["tool-plan"]
     if kind.endswith(".done"):
-        base = kind.removesuffix(".done")
-        return [".".join([base, *(str(event[name]) for name in _PLACES if name in event)])]
+        return [_response_place(kind.removesuffix(".done"), event)]
     return []
 
 
 def carrier(event: Event, slot: Slot, text: str) -> Event:
     """Return an event like `event` that has only `text` in place of the piece in `slot`."""
-    choices = event.get("choices")
-    if type(choices) is not list:
+    if slot.choice is None:
         copy = deepcopy(event)
         for each in slots_of(copy):
-            each.holder[each.key] = text
+            each.holder[each.key] = text if each.channel == slot.channel else ""
         return copy
-    index = _index_in(slot.group)
+    index = slot.choice.get("index", 0)
     kept = {name: value for name, value in event.items() if name not in ("usage", "gateway", "x_groq", "time_info")}
-    if slot.channel.endswith(".text"):
+    if slot.holder is slot.choice:
         return {**kept, "choices": [{"index": index, "text": text, "logprobs": None, "finish_reason": None}]}
-    if ".tool_calls[" in slot.channel:
-        at = int(slot.channel.partition(".tool_calls[")[2].partition("]")[0])
-        delta: Event = {"tool_calls": [{"index": at, "function": {"arguments": text}}]}
-    elif slot.channel.endswith(".function_call.arguments"):
+    if slot.call is not None:
+        place = {name: slot.call[name] for name in ("index", "id") if name in slot.call and (name == "index" or "index" not in slot.call)}
+        delta: Event = {"tool_calls": [{**place, "custom" if slot.key == "input" else "function": {slot.key: text}}]}
+    elif slot.kind == "arguments":
         delta = {"function_call": {"arguments": text}}
     else:
         delta = {slot.key: text}
     return {**kept, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
 
 
+def fields(value: Event, *names: str) -> Event:
+    """Return the object that is nested in the fields with these names, or an empty one if any is not an object."""
+    for name in names:
+        inner = value.get(name)
+        if type(inner) is not dict:
+            return {}
+        value = inner
+    return value
+
+
 def _group_of(choice: Event) -> str:
     return f"choices[{choice.get('index', 0)}]"
 
 
-def _index_in(group: str) -> int:
-    return int(group.partition("[")[2].rstrip("]"))
+def _place_of(call: Event, at: int) -> str:
+    """Return the place of a tool call in its choice: its index, its id if a provider sends no index, or its position."""
+    index = call.get("index")
+    return str(index if index is not None else call.get("id") or at)
 
 
 def _of_choice(choice: Event) -> Iterator[Slot]:
     """Return the pieces in a choice of a chat completion or of a completion."""
     group = _group_of(choice)
     if type(choice.get("text")) is str:
-        yield Slot(f"{group}.text", group, "text", choice, "text")
-    delta = choice.get("delta")
-    if type(delta) is not dict:
-        return
+        yield Slot(f"{group}.text", group, "text", choice, "text", choice)
+    delta = fields(choice, "delta")
     for name, kind in _CHAT_FIELDS:
         if type(delta.get(name)) is str:
-            yield Slot(f"{group}.delta.{name}", group, kind, delta, name)
-    for at, call in enumerate(delta.get("tool_calls") or ()):
-        function = call.get("function") if type(call) is dict else None
-        if type(function) is dict and type(function.get("arguments")) is str:
-            channel = f"{group}.delta.tool_calls[{call.get('index', at)}].function.arguments"
-            yield Slot(channel, group, "arguments", function, "arguments")
-    legacy = delta.get("function_call")
-    if type(legacy) is dict and type(legacy.get("arguments")) is str:
-        yield Slot(f"{group}.delta.function_call.arguments", group, "arguments", legacy, "arguments")
+            yield Slot(f"{group}.delta.{name}", group, kind, delta, name, choice)
+    calls = delta.get("tool_calls")
+    for at, call in enumerate(calls if type(calls) is list else ()):
+        function = fields(call, "function") if type(call) is dict else {}
+        place = _place_of(call, at) if type(call) is dict else ""
+        if type(function.get("arguments")) is str:
+            yield Slot(f"{group}.delta.tool_calls[{place}].function.arguments", group, "arguments", function, "arguments", choice, call)
+        custom = fields(call, "custom") if type(call) is dict else {}
+        if type(custom.get("input")) is str:
+            yield Slot(f"{group}.delta.tool_calls[{place}].custom.input", group, "arguments", custom, "input", choice, call)
+    legacy = fields(delta, "function_call")
+    if type(legacy.get("arguments")) is str:
+        yield Slot(f"{group}.delta.function_call.arguments", group, "arguments", legacy, "arguments", choice)
 
 
 def _of_block(event: Event) -> list[Slot]:
     """Return the piece in an event of the Messages API."""
-    delta, group = event.get("delta"), f"content[{event.get('index')}]"
-    if type(delta) is not dict:
-        return []
+    delta, group = fields(event, "delta"), f"content[{event.get('index')}]"
     return [Slot(f"{group}.{name}", group, kind, delta, name) for name, kind in _MESSAGE_FIELDS if type(delta.get(name)) is str]
 
 
 def _of_cohere(event: Event) -> list[Slot]:
     """Return the piece in an event of Cohere's chat API."""
-    message = (event.get("delta") or {}).get("message") or {}
+    message = fields(event, "delta", "message")
     kind, index = event["type"].removesuffix("-delta"), event.get("index")
     if kind == "tool-plan":
         return [Slot(kind, kind, "reasoning", message, "tool_plan")] if type(message.get("tool_plan")) is str else []
     group = f"{kind}[{index}]"
     if kind == "tool-call":
-        function = (message.get("tool_calls") or {}).get("function") or {}
+        function = fields(message, "tool_calls", "function")
         return [Slot(f"{group}.arguments", group, "arguments", function, "arguments")] if type(function.get("arguments")) is str else []
-    content = message.get("content") or {}
+    content = fields(message, "content")
     kinds: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"))
     return [Slot(f"{group}.{name}", group, of, content, name) for name, of in kinds if type(content.get(name)) is str]
+
+
+def _response_place(base: str, event: Event) -> str:
+    """Return the channel of an event of the Responses API. Some providers change the id of an item, but not its index."""
+    places = _PLACES if "output_index" in event else ("item_id", *_PLACES)
+    return ".".join([base, *(str(event[name]) for name in places if name in event)])
 
 
 def _response_kind(base: str) -> Kind:

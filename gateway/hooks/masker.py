@@ -7,15 +7,16 @@ is not used. The masker keeps the original values only in memory, until the call
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable
 from typing import Any
 
 from gateway.config.hook import MaskConfig
-from gateway.hooks.api import Change, Chunk, Emit, Hook, Request
+from gateway.hooks.api import MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Request
+from gateway.hooks.background import in_thread
 from gateway.hooks.recognizers import Recognizer
+from gateway.hooks.views import WINDOW_CHARS, windows
 
 _MASK = re.compile(r"\[[A-Z_]{2,7}_[0-9]{1,6}\]")
 MAX_MASK_CHARS = 16
@@ -56,12 +57,13 @@ class Masker(Hook):
 
     def request(self, request: Request) -> Change | Awaitable[Change | None] | None:
         """Return the texts with masks."""
-        return asyncio.to_thread(self._mask, request) if request.is_large else self._mask(request)
+        return in_thread(self._mask, request) if request.is_large else self._mask(request)
 
     def _mask(self, request: Request) -> Change | None:
         masks = _masks(request.state)
         for text in request.texts:
-            masks.foreign |= {word for word in _MASK.findall(text.text) if word not in masks.values} if "[" in text.text else set()
+            for window in windows(text.text) if "[" in text.text else ():
+                masks.foreign |= {word for word in _MASK.findall(window.text) if word not in masks.values}
         changed: dict[str, str] = {}
         counts: Counter[str] = Counter()
         for text in request.texts:
@@ -70,7 +72,7 @@ class Masker(Hook):
                 counts.update(each.kind for each in found)
                 parts, at = [], 0
                 for each in found:
-                    parts += [text.text[at : each.start], masks.mask_of(each.kind, text.text[each.start : each.end])]
+                    parts += [text.text[at : each.start], masks.mask_of(each.kind, each.value)]
                     at = each.end
                 changed[text.path] = "".join([*parts, text.text[at:]])
         if not changed:
@@ -81,15 +83,29 @@ class Masker(Hook):
         """Return whether the request has masks that are to be restored."""
         return self._restores and bool(_masks(state).values)
 
-    def chunk(self, chunk: Chunk) -> Emit | None:
+    def chunk(self, chunk: Chunk) -> Emit | Awaitable[Emit] | None:
         """Return the text with the original values, and hold back a mask that may be incomplete."""
         masks, text = _masks(chunk.state), chunk.text
         if "[" not in text:
             return None
         hold = "" if chunk.is_last else _unfinished(text, masks.starts)
         ready = text[: len(text) - len(hold)]
-        restored = _MASK.sub(lambda match: masks.values.get(match[0], match[0]), ready)
-        return Emit(restored, hold, "restored masked values" if restored != ready else "")
+        if len(ready) > MAX_LOOP_CHARS:
+            return in_thread(_restored, ready, hold, masks)
+        return _restored(ready, hold, masks)
+
+
+def _restored(text: str, hold: str, masks: Masks) -> Emit:
+    """Return a text, which ends with no part of a mask, with the original values."""
+    parts, at = [], 0
+    while at < len(text):
+        end = min(at + WINDOW_CHARS, len(text))
+        cut = text.rfind("[", max(at + 1, end - MAX_MASK_CHARS), end) if end < len(text) else -1
+        end = cut if cut > 0 else end  # a mask is not divided
+        parts.append(_MASK.sub(lambda match: masks.values.get(match[0], match[0]), text[at:end]))
+        at = end
+    restored = "".join(parts)
+    return Emit(restored, hold, "restored masked values" if restored != text else "")
 
 
 def _masks(state: dict[str, Any]) -> Masks:

@@ -10,12 +10,13 @@ import asyncio
 import inspect
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.errors import BadRequest, GatewayError, Unavailable
 from gateway.hooks.api import (
     MAX_BEFORE_CHARS,
+    MAX_LOOP_CHARS,
     CallFacts,
     Change,
     Chunk,
@@ -150,6 +151,9 @@ class HookRun:
         """The changes to the request."""
         self._final: dict[str, str] = {}
         """The text that replaces each text of the request that has been seen; most are their own replacement."""
+        self._has_reported = False
+        self.rest: Callable[[], Awaitable[bytes]] | None = None
+        """Returns the events with the texts that the hooks hold of the stream that the caller gets."""
         self.pieces: Pieces | None = None
         """The pieces of the stream that the caller gets, which another target may continue."""
 
@@ -210,6 +214,23 @@ class HookRun:
             for loaded, state in zip(self.set.hooks, self.states, strict=True)
         )
 
+    def note_unreadable(self, what: str) -> None:
+        """Count a part of the answer that no hook can read as a failure of each hook that follows the answer.
+
+        `what` describes the part, such as "an event without a JSON object". Raise GatewayError if such a hook is closed. The reason is
+        reported once for each call.
+        """
+        for loaded, state in zip(self.set.hooks, self.states, strict=True):
+            if "chunk" not in loaded.points or not loaded.hook.follows(state):
+                continue
+            self.set.metrics.count("lockgate_hook_failures", (loaded.name, "chunk", "error"))
+            if not self._has_reported:
+                self._has_reported = True
+                self.set.report(f"hooks: '{loaded.name}' failed at its point 'chunk', because the provider sent {what}")
+            if loaded.failure == "closed":
+                message = f"The hook '{loaded.name}' cannot read the answer: the provider sent {what}."
+                raise GatewayError(message, status=502, code="upstream_bad_response")
+
     async def piece(self, channel: str, kind: Kind, text: str, *, is_last: bool, pieces: Pieces) -> str:
         """Return the text to send for one piece of the answer.
 
@@ -241,8 +262,13 @@ class HookRun:
                 if name in whole:
                     whole.set(name, without_logprobs({name: whole.get(name)})[name])
         final: dict[str, str] = {}
+        read = 0
         for leaf in self._leaves_of(whole):
             if leaf.text not in final:
+                read += len(leaf.text)
+                if read > MAX_LOOP_CHARS:
+                    read = 0
+                    await asyncio.sleep(0)  # other calls run between the texts of a large answer
                 final[leaf.text] = await self.piece(leaf.path, leaf.kind, leaf.text, is_last=True, pieces=pieces)
         _rewrite(whole, final)
         return whole.encode()

@@ -13,17 +13,16 @@ from typing import Any
 import msgspec
 
 from gateway.hooks.api import Kind
-from gateway.hooks.events import Event, Slot, carrier, ended_groups, slots_of
+from gateway.hooks.events import Event, JsonEnd, Slot, carrier, ended_groups, fields, slots_of
+from gateway.hooks.frames import Framer, read_frame
 from gateway.hooks.run import HookRun, Pieces
 from gateway.hooks.walk import kind_of, leaves, replaced
 
-MAX_BUFFERED_BYTES = 4 << 20
 _NEVER_TEXT = frozenset({
     "id", "item_id", "call_id", "response_id", "object", "created", "model", "type", "role", "finish_reason", "stop_reason", "status",
     "system_fingerprint", "service_tier", "usage", "encrypted_content", "signature", "gateway",
 })  # fmt: skip
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class HookedEvents:
@@ -34,53 +33,86 @@ class HookedEvents:
         self._run = run
         self._pieces = pieces
         self.started = not holds_start
-        """Whether events are no longer held: always if `holds_start` is False, else from the first text or event of substance."""
-        self._pending = b""
+        """Whether a text, or an event after the first text, has been returned."""
+        self._framer = Framer()
         self._before: list[bytes] = []
-        self._last: dict[str, tuple[Event, Slot, str]] = {}
+        self._last: dict[str, tuple[Event, Slot, bytes]] = {}
         """The latest event of each open channel, with its name."""
-        self._inserted = 0
-        self._given: dict[str, str] = {}
-        self._sent: dict[str, str] = {}
+        self._inserted = self._number = 0
+        """The number of inserted events, and the latest `sequence_number`."""
+        self._given: dict[str, list[str]] = {}
+        self._sent: dict[str, list[str]] = {}
+        self._ends: dict[str, JsonEnd] = {}
+        """The ends of the arguments of tool calls."""
         self._whole: dict[str, str] = {}
         """The texts of channels that have ended: as they arrived, and as they were sent."""
+        self._has_ended = False
+        self._passed: list[bytes] = []
+        """Events that passed the hooks before another event of the same piece failed."""
 
     async def feed(self, data: bytes) -> bytes:
         """Return the events to send now. Raise GatewayError for a refusal."""
-        whole, end, self._pending = (self._pending + data).replace(b"\r\n", b"\n").rpartition(b"\n\n")
-        if len(self._pending) > MAX_BUFFERED_BYTES:
-            raise ValueError("an event of the stream is too large")
-        out = [part for event in whole.split(b"\n\n") if event for part in await self._event(event)] if end else []
+        return await self._pass(data, is_end=False)
+
+    async def end(self, data: bytes = b"") -> bytes:
+        """Return the events to send for the last bytes of the stream. Raise GatewayError for a refusal."""
+        return await self._pass(data, is_end=True)
+
+    async def _pass(self, data: bytes, *, is_end: bool) -> bytes:
+        out: list[bytes] = []
+        try:
+            for event in self._framer.feed(data):
+                out += await self._event(event)
+            for event in self._framer.feed(b"\n\n") if is_end and self._framer.is_in_event else ():
+                out += await self._event(event)
+            out += await self._flush(None) if is_end else []
+        except BaseException:
+            self._has_ended, self._passed = True, out
+            raise
+        self._has_ended = is_end
+        self.started = self.started or is_end
         if not self.started:
             self._before += out
             return b""
         before, self._before = self._before, []
         return b"".join([*before, *out])
 
-    async def end(self) -> bytes:
-        """Return the remaining bytes at the end of the stream."""
-        rest = self._pending.strip(b"\n")
-        out = await self.feed(b"\n\n") if rest else b""
-        self.started = True
+    async def broken(self) -> bytes:
+        """Return the texts that the hooks hold, for a stream that ends after its last whole event. Raise GatewayError for a refusal.
+
+        If `feed` or `end` has failed, return the events before the one that failed.
+        """
+        if self._has_ended:
+            passed, self._passed = self._passed, []
+            return b"".join(passed)
+        self.started = self._has_ended = True
         before, self._before = self._before, []
-        return out + b"".join([*before, *await self._flush(None)])
+        return b"".join([*before, *await self._flush(None)])
 
     async def _event(self, raw: bytes) -> list[bytes]:
-        name, data = _parsed(raw)
-        event = _read(data)
-        if event is None:
-            self.started = self.started or data == b"[DONE]"
-            return [*(await self._flush(None) if data == b"[DONE]" else []), raw + b"\n\n"]
+        frame = read_frame(raw)
+        if (data := frame.data.strip()) in (b"", b"[DONE]"):
+            self.started = self.started or bool(data)
+            return [*(await self._flush(None) if data else []), raw + b"\n\n"]
+        event = frame.object
+        try:
+            if event is not None:
+                return await self._texts(event, frame.head, frame.name)
+        except RecursionError:  # the event is nested too deeply
+            pass
+        self._run.note_unreadable("an event without a JSON object")
+        return [raw + b"\n\n"]
+
+    async def _texts(self, event: Event, head: bytes, name: bytes) -> list[bytes]:
+        """Pass the texts of an event through the hooks. Return the events to send."""
         slots, groups = slots_of(event), ended_groups(event)
         before: list[bytes] = []
         written = {slot.group: slot.channel for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call begins empty
-        if groups is None:
-            before += await self._flush(None)
-        else:
-            here = {slot.channel for slot in slots}
-            before += await self._flush([*written, *groups], but=here)
+        before += await self._flush(None if groups is None else groups, but={slot.channel for slot in slots} if groups is not None else ())
+        before += await self._flush(list(written), but={slot.channel for slot in slots}, keeps_arguments=True)
         for slot in slots:
-            is_last = groups is not None and (slot.group in groups or written.get(slot.group, slot.channel) != slot.channel)
+            is_over = self._is_over(slot, written)
+            is_last = groups is not None and (is_over or slot.group in groups)
             sent = await self._piece(slot, slot.text, is_last=is_last)
             self._last[slot.channel] = (event, slot, name)
             slot.holder[slot.key] = sent
@@ -89,31 +121,44 @@ class HookedEvents:
                 self._close(slot.channel)
         self.started = self.started or self._is_substance(event, slots)
         await self._others(event, "event", "other", {(id(slot.holder), slot.key) for slot in slots})
-        return [*before, self._written(name, event)]
+        return [*before, self._written(head, event)]
+
+    def _is_over(self, slot: Slot, written: dict[str, str]) -> bool:
+        """Return whether a text ends with its piece in `slot`: the next one has begun, or the arguments are complete.
+
+        The pieces of several tool calls may alternate, so other arguments do not end arguments.
+        """
+        if slot.kind != "arguments":
+            return written.get(slot.group, slot.channel) != slot.channel
+        return slot.call is not None and self._ends.setdefault(slot.channel, JsonEnd()).feed(slot.text)
 
     async def _piece(self, slot: Slot, text: str, *, is_last: bool) -> str:
         sent = await self._run.piece(slot.channel, slot.kind, text, is_last=is_last, pieces=self._pieces)
-        self._given[slot.channel] = self._given.get(slot.channel, "") + text
-        self._sent[slot.channel] = self._sent.get(slot.channel, "") + sent
+        self._given.setdefault(slot.channel, []).append(text)
+        self._sent.setdefault(slot.channel, []).append(sent)
         return sent
 
-    async def _flush(self, groups: list[str] | None, but: Collection[str] = ()) -> list[bytes]:
-        """End the open channels of these groups (all if None), except those in `but`. Return the events with their last text."""
+    async def _flush(self, groups: list[str] | None, but: Collection[str] = (), *, keeps_arguments: bool = False) -> list[bytes]:
+        """End the open channels of these groups (all if None), except those in `but`. Return the events with their last text.
+
+        If `keeps_arguments`, those with the arguments of tool calls do not end.
+        """
         out: list[bytes] = []
         for channel, (event, slot, name) in list(self._last.items()):
-            if channel in but or (groups is not None and slot.group not in groups):
+            if channel in but or (groups is not None and slot.group not in groups) or (keeps_arguments and slot.kind == "arguments"):
                 continue
             text = await self._piece(slot, "", is_last=True)
             self._close(channel)
             if text:
                 self.started = True
-                out.append(self._written(name, carrier(event, slot, text)))
+                out.append(self._written(b"event: " + name + b"\n" if name else b"", carrier(event, slot, text), is_inserted=True))
                 self._inserted += 1
         return out
 
     def _close(self, channel: str) -> None:
+        self._ends.pop(channel, None)
         self._last.pop(channel, None)
-        self._whole[self._given.pop(channel, "")] = self._sent.pop(channel, "")
+        self._whole["".join(self._given.pop(channel, ()))] = "".join(self._sent.pop(channel, ()))
 
     def _is_substance(self, event: Event, slots: list[Slot]) -> bool:
         """Return whether an event without text may be sent: it is neither a preamble nor an event whose text is held."""
@@ -121,7 +166,7 @@ class HookedEvents:
             return False
         choices = event.get("choices")
         if type(choices) is list:
-            return any(type(one) is dict and (one.get("finish_reason") or (one.get("delta") or {}).get("tool_calls")) for one in choices)
+            return any(type(one) is dict and (one.get("finish_reason") or fields(one, "delta").get("tool_calls")) for one in choices)
         kind = event.get("type")
         return type(kind) is not str or ended_groups(event) is None or kind == "error"
 
@@ -149,31 +194,9 @@ class HookedEvents:
         changed: str = replaced(text, lambda found: final.get(found, found), kind)
         return changed
 
-    def _written(self, name: str, event: Event) -> bytes:
-        if self._inserted and type(event.get("sequence_number")) is int:
-            event = {**event, "sequence_number": event["sequence_number"] + self._inserted}
-        head = b"event: %b\n" % name.encode() if name else b""
+    def _written(self, head: bytes, event: Event, *, is_inserted: bool = False) -> bytes:
+        number = event.get("sequence_number")
+        if type(number) is int:
+            self._number = self._number + 1 if is_inserted else number + self._inserted
+            event = {**event, "sequence_number": self._number}
         return head + b"data: " + _encode(event) + b"\n\n"
-
-
-def _read(data: bytes) -> Event | None:
-    """Return the object of an event, or None if the event has none."""
-    if data[:1] != b"{":
-        return None
-    try:
-        event: Any = _decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return event if type(event) is dict else None
-
-
-def _parsed(event: bytes) -> tuple[str, bytes]:
-    """Return the name and the data of an event."""
-    name, data = "", []
-    for line in event.split(b"\n"):
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            data.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.removeprefix(b" ").decode(errors="replace")
-    return name, b"\n".join(data)

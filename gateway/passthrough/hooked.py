@@ -35,8 +35,12 @@ class AnswerFilter(Protocol):
         """Return the bytes to send for a piece."""
         ...
 
-    async def end(self) -> bytes:
-        """Return the last bytes to send."""
+    async def end(self, piece: bytes) -> bytes:
+        """Return the last bytes to send, for the last piece."""
+        ...
+
+    async def broken(self) -> bytes:
+        """Return the last bytes to send if the provider breaks off its answer."""
         ...
 
 
@@ -94,6 +98,7 @@ class _Events:
     def __init__(self, events: HookedEvents) -> None:
         self.feed = events.feed
         self.end = events.end
+        self.broken = events.broken
 
 
 class _WholeAnswer:
@@ -110,12 +115,12 @@ class _WholeAnswer:
     async def feed(self, piece: bytes) -> bytes:
         self._size += len(piece)
         if self._size > MAX_ANSWER_BYTES:
-            raise ValueError("the answer is too large for hooks")
+            raise GatewayError("The answer is too large for hooks.", status=502, code="upstream_bad_response")
         self._parts.append(piece)
         return b""
 
-    async def end(self) -> bytes:
-        data = b"".join(self._parts)
+    async def end(self, piece: bytes) -> bytes:
+        data = b"".join([*self._parts, piece])
         if not data:
             return b""
         if not self._is_json:
@@ -123,9 +128,13 @@ class _WholeAnswer:
             return (await self._run.piece(_NAME, "text", text, is_last=True, pieces=Pieces())).encode()
         try:
             whole = Body(await self._run.answer(b'{"%b":%b}' % (_NAME.encode(), data), Pieces()))
-        except msgspec.DecodeError:
-            raise ValueError("the answer is not JSON") from None
+        except (msgspec.DecodeError, RecursionError):
+            self._run.note_unreadable("an answer that is not JSON")
+            return data
         return whole.raw(_NAME) or data
+
+    async def broken(self) -> bytes:
+        return b""
 
 
 def _is_json(kind: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Protocol
 from msgspec import structs
 
 from gateway.attempts.admission import Admission, NotAdmittedError
+from gateway.attempts.hook_points import send_held
 from gateway.call import Attempt, Call, in_ms
 from gateway.catalog.prices import price_of
 from gateway.errors import Forbidden, GatewayError, Headers, from_failure
@@ -149,7 +150,8 @@ class Passthrough:
         call.first_byte_at = time.monotonic()
         hooked = answer_filter(call.hooks, response.headers, response.status) if passed.method != "HEAD" else None
         sent_headers: Headers = response_headers(response.headers, common_headers(call), rule)
-        if hooked is not None:
+        if hooked is not None and call.hooks is not None:
+            call.hooks.rest = hooked.broken
             sent_headers = hooked_headers(sent_headers)
         if hooked is None or not hooked.is_whole:
             await caller.start_response(response.status, sent_headers)
@@ -195,11 +197,12 @@ class Passthrough:
             if caller.has_left:
                 raise CallerDisconnectedError from None
             call.error, call.stream_end = self._failed(attempt, error), error.kind
+            call.error = await send_held(call, caller, call.error)
             caller.abort()
             return None
         attempt.ended_at = time.monotonic()
         rest = b"" if change is None else change.end()
-        return rest if hooked is None else await hooked.feed(rest) + await hooked.end()
+        return rest if hooked is None else await hooked.end(rest)
 
 
 def end_attempt(attempt: Attempt, admission: Admission) -> None:

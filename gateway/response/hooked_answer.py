@@ -38,11 +38,13 @@ class HookedStream:
         """Return the events to send for these events, possibly none. Raise GatewayError if a hook refuses them."""
         if self._keeps and not is_end:
             self._unhooked.append(out)
-        sent = await self._events.feed(out)
-        if is_end:
-            sent += await self._events.end()
+        sent = await (self._events.end(out) if is_end else self._events.feed(out))
         _take_notes(self._attempt, self._pieces)
         return sent
+
+    def begin(self) -> None:
+        """Mark this stream as the one that the caller gets, so that the held texts are sent if it breaks off."""
+        self._run.rest = self._events.broken
 
     def take_unhooked(self) -> bytes:
         """Return the events since the last call as they arrived, because the request of a continuation contains the unchanged text.

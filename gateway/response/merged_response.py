@@ -59,6 +59,8 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
             if out:
                 if not caller.head_sent:
                     await open_stream(exchange, streams[at].response)
+                    if hooked is not None:
+                        hooked.begin()
                 await caller.write(out)
     relays = [streams[at].relay for at in range(len(bodies))]
     attempt.usage = sum_usages([relay.usage for relay in relays])

@@ -217,6 +217,8 @@ async def send_stream(exchange: UpstreamExchange, stream: UpstreamStream) -> Non
             call.answered_by = attempt
             if exchange.on_begin is not None:
                 exchange.on_begin()
+        if stream.hooked is not None:
+            stream.hooked.begin()
         while not stream.ended:
             if call.transcript is not None:
                 call.transcript.append(out if stream.hooked is None else stream.hooked.take_unhooked())

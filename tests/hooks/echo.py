@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from gateway.hooks.events import slots_of
 from tests.faults.upstream_server import Exchange, Script
 
 Json = dict[str, Any]
@@ -165,6 +166,25 @@ def cohere_stream(text: str, arguments: str, size: int) -> list[bytes]:
     events.append({"type": "tool-call-end", "index": 0})
     usage = {"tokens": {"input_tokens": 5, "output_tokens": 7}}
     return named([*events, {"type": "message-end", "id": "c1", "delta": {"finish_reason": "TOOL_CALL", "usage": usage}}])
+
+
+def read_events(stream: bytes) -> list[dict[str, Any]]:
+    """Return the JSON of the events of a stream."""
+    datas = [line.removeprefix(b"data: ") for event in stream.split(b"\n\n") for line in event.split(b"\n") if line.startswith(b"data: {")]
+    return [json.loads(data) for data in datas]
+
+
+def deltas(stream: bytes) -> dict[str, str]:
+    """Return the whole text of each place of a stream."""
+    whole: dict[str, str] = {}
+    for event in read_events(stream):
+        for slot in slots_of(event):
+            whole[slot.channel] = whole.get(slot.channel, "") + slot.text
+        if event.get("type") in ("response.output_text.done", "response.function_call_arguments.done"):
+            whole[event["type"]] = event.get("text") or event["arguments"]
+        if event.get("type") == "response.completed":
+            whole["completed"] = json.dumps(event["response"]["output"])
+    return whole
 
 
 def echo(size: int = 3, text_of: Any = said) -> Script:

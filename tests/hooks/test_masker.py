@@ -13,7 +13,7 @@ from gateway.config.hook import MASK_KINDS, MaskConfig, MaskKind
 from gateway.hooks.masker import Masker
 from gateway.hooks.recognizers import Recognizer
 from gateway.hooks.testing import check_hook, run_events, run_request, run_text
-from tests.hooks.echo import chat_stream, cohere_stream, completion_stream, message_stream, response_stream
+from tests.hooks.echo import chat_stream, cohere_stream, completion_stream, deltas, message_stream, read_events, response_stream
 from tests.support.each import each
 from tests.support.search import examples
 
@@ -138,24 +138,3 @@ async def test_a_stream_is_restored_for_every_size_of_events_and_of_reads(api: s
     assert b"[EMAIL_1]" not in sent.replace(b'"EMAIL_9', b"")
     numbers = [event["sequence_number"] for event in read_events(sent) if "sequence_number" in event]
     assert numbers == list(range(len(numbers)))
-
-
-def read_events(stream: bytes) -> list[dict[str, Any]]:
-    """Return the JSON of the events of a stream."""
-    datas = [line.removeprefix(b"data: ") for event in stream.split(b"\n\n") for line in event.split(b"\n") if line.startswith(b"data: {")]
-    return [json.loads(data) for data in datas]
-
-
-def deltas(stream: bytes) -> dict[str, str]:
-    """Return the whole text of each place of a stream."""
-    from gateway.hooks.events import slots_of
-
-    whole: dict[str, str] = {}
-    for event in read_events(stream):
-        for slot in slots_of(event):
-            whole[slot.channel] = whole.get(slot.channel, "") + slot.text
-        if event.get("type") in ("response.output_text.done", "response.function_call_arguments.done"):
-            whole[event["type"]] = event.get("text") or event["arguments"]
-        if event.get("type") == "response.completed":
-            whole["completed"] = json.dumps(event["response"]["output"])
-    return whole

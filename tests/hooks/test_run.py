@@ -169,12 +169,6 @@ async def test_events_before_the_first_text_are_held() -> None:
     assert b"axa" in await events.feed(chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}]))
 
 
-async def test_comments_and_unreadable_events_pass_as_they_are() -> None:
-    events = HookedEvents(run_of(Wrap("a")), Pieces(), holds_start=False)
-    given = b": keepalive\n\nevent: ping\ndata: text\n\n"
-    assert await events.feed(given.replace(b"\n", b"\r\n")) == given
-
-
 def test_an_event_without_text_has_no_pieces() -> None:
     for event in ({}, {"type": "ping"}, {"choices": None}, {"choices": [None]}, {"type": 1}, {"type": "content_block_delta", "delta": 1}):
         assert slots_of(event) == []

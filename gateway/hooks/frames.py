@@ -1,0 +1,88 @@
+"""Cuts an event stream into its events, without a loss of the fields that hooks do not change."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gateway.errors import GatewayError
+
+MAX_EVENT_BYTES = 4 << 20
+_MARK = b"\xef\xbb\xbf"
+_decode = msgspec.json.Decoder().decode
+
+
+class Frame(NamedTuple):
+    """One event. `head` has its lines without those of the data: `event`, `id`, `retry` and comments."""
+
+    head: bytes
+    name: bytes
+    data: bytes
+
+    @property
+    def object(self) -> dict[str, Any] | None:
+        """The JSON object that is the data of the event, or None if the data is not one."""
+        if self.data.lstrip()[:1] != b"{":
+            return None
+        try:
+            value: Any = _decode(self.data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return value if type(value) is dict else None
+
+
+class Framer:
+    """Cuts bytes, in pieces of any size and with any of the three line ends, into events."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._is_after_cr = False
+        self._mark: bytes | None = b""
+        """The beginning of the stream while it may be a byte order mark, then None."""
+
+    @property
+    def is_in_event(self) -> bool:
+        """Whether a part of an event has arrived."""
+        return bool(self._rest.strip(b"\n"))
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the events that a piece completes, with LF as line end and without the empty line.
+
+        Raise GatewayError if an event is too large.
+        """
+        if self._mark is not None:
+            self._mark += data
+            if len(self._mark) < len(_MARK) and _MARK.startswith(self._mark):
+                return []
+            data, self._mark = self._mark.removeprefix(_MARK), None
+        if self._is_after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._is_after_cr = False
+        if b"\r" in data:
+            self._is_after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        searched = max(0, len(self._rest) - 1)
+        self._rest += data
+        end = self._rest.rfind(b"\n\n", searched)
+        if len(self._rest) - max(0, end) > MAX_EVENT_BYTES:
+            raise GatewayError("The provider sent an event that is too large for hooks.", status=502, code="upstream_bad_response")
+        if end < 0:
+            return []
+        whole = bytes(self._rest[:end])
+        del self._rest[: end + 2]
+        return [event.strip(b"\n") for event in whole.split(b"\n\n") if event.strip(b"\n")]
+
+
+def read_frame(event: bytes) -> Frame:
+    """Return the fields of an event."""
+    head, name, data = [], b"", []
+    for line in event.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+            continue
+        head.append(line + b"\n")
+        if field == b"event":
+            name = value.removeprefix(b" ")
+    return Frame(b"".join(head), name, b"\n".join(data))
