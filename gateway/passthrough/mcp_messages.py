@@ -137,7 +137,7 @@ class EventRelay:
     If there is a list of allowed tools, other tools are removed from the responses in the stream. All other bytes stay as they are.
     """
 
-    _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+    _END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n)|\r\r")  # the two line ends may differ
 
     def __init__(self, tools: Sequence[str] | None) -> None:
         self._tools = tools
