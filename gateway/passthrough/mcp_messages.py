@@ -30,6 +30,7 @@ LONGEST_END_BYTES = 4
 _ENCODED = re.compile(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=\Z")
 _MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -112,9 +113,21 @@ def check_headers(message: Message, headers: Headers) -> None:
 
 
 def allowed_tools(message: bytes, tools: Sequence[str]) -> bytes:
-    """Return a response without the tools that are not allowed. Return any other message unchanged."""
+    """Return a response, or a batch of responses, without the tools that are not allowed. Return any other message unchanged."""
     if b"tools" not in message:
         return message
+    if message.lstrip()[:1] != b"[":
+        return _response_with(message, tools)
+    try:
+        batch = _decode_batch(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return message
+    kept = [_response_with(bytes(each), tools) for each in batch]
+    return message if kept == [bytes(each) for each in batch] else _encode([msgspec.Raw(each) for each in kept])
+
+
+def _response_with(message: bytes, tools: Sequence[str]) -> bytes:
+    """Return a response with the allowed tools only."""
     try:
         members = _decode_object(message)
         result = _decode_object(members["result"])

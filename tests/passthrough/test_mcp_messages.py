@@ -101,6 +101,15 @@ EVENTS = [
 ]  # fmt: skip
 
 
+def test_lists_in_a_batch_of_responses_are_filtered() -> None:
+    other = {"jsonrpc": "2.0", "id": 2, "result": {"text": "tools"}}
+    found = json.loads(allowed_tools(encoded([other, LISTED]), TOOLS))
+    assert found[0] == other
+    assert found[1]["result"]["tools"] == [{"name": "add"}]
+    for unchanged in (encoded([other]), b'[ {"a": "tools"} ]', b'["tools"', b"[1, null, [\"tools\"]]"):
+        assert allowed_tools(unchanged, TOOLS) == unchanged
+
+
 @given(st.lists(st.integers(1, 60), max_size=20))
 def test_events_keep_their_bytes_in_pieces_of_any_size(sizes: list[int]) -> None:
     whole = b"".join(EVENTS)
