@@ -16,7 +16,7 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
     """Check FILE and everything it refers to, without serving or calling any upstream.
 
     Each problem is printed as one line, FILE:LINE:COLUMN: PATH: MESSAGE. If there are any, the exit code is 2.
-    Catalog prices that are more than 90 days old cause a warning on stderr.
+    A missing embedded engine and catalog prices that are more than 90 days old cause a warning on stderr.
 
     \b
     lockgate check
@@ -29,6 +29,7 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
 
     from gateway.config import load as config
     from gateway.config.catalog_file import old_prices
+    from gateway.config.extras import missing_engine
     from gateway.config.problem import Problems
 
     path = file or config.find_config_path()
@@ -45,7 +46,7 @@ def check(file: str | None, allow_absent: bool, as_json: bool) -> None:
         counts["issuers"] = len(loaded.issuers)
     if loaded.passthrough:
         counts["paths"] = len(loaded.passthrough)
-    warnings = old_prices(loaded, datetime.now(UTC).date())
+    warnings = missing_engine(loaded) + old_prices(loaded, datetime.now(UTC).date())
     if as_json:
         found = {"absent": [asdict(one) for one in absent.in_order]} if allow_absent else {}
         print_json({"ok": True, "file": path, "problems": [], "warnings": warnings, **found, **counts})

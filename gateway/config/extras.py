@@ -32,6 +32,14 @@ def check_extras(config: Config, problems: Problems, is_installed: Callable[[str
             problems.add_at_path(path, f"requires packages that are not installed: {install_command(extra)}")
 
 
+def missing_engine(config: Config, is_installed: Callable[[str], bool] | None = None) -> list[str]:
+    """Return a warning if a provider needs the embedded engine, which is not installed. The gateway then serves its other targets."""
+    names = [name for name, provider in config.providers.items() if provider.type == "local"]
+    if not names or all(map(is_installed or _is_installed, EXTRAS["local"])):
+        return []
+    return [f"the engine of {join('providers', names[0])} is not installed: {install_command('local')}"]
+
+
 def install_command(extra: str) -> str:
     """Return the instruction to install an extra. The package is not published, so it is installed from the checkout."""
     return f'run pip install ".[{extra}]" in the checkout of Lockgate (docs/installation.md)'

@@ -1,8 +1,9 @@
 """Run-time keys and teams in Redis, shared by all gateways that use the same store.
 
 Every change increments a version. Each process reads the version about once a second, and reads the keys only if the
-version has changed. Calls never wait for Redis. If Redis has a lower version after an outage (because it is empty or was
-restored from an old snapshot), the process writes back its own copy of the keys, so that a revoked key stays revoked.
+version has changed. Calls never wait for Redis. If Redis has a lower version (because it is empty, was restored from an
+old snapshot, or has other data under these names), the process writes back its own copy of the keys, so that a revoked
+key stays revoked.
 """
 
 from __future__ import annotations
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from gateway.config.redis_address import RedisAddress
 
 TAG = "keys"
+_VERSION = """
+-- Another program may have given a key another type or value. Both are then deleted, and each process writes back what it has loaded.
+local function is_damaged(reply)
+  return type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true)
+end
+local version = redis.pcall('GET', KEYS[2])
+if is_damaged(redis.pcall('HGET', KEYS[1], '')) or is_damaged(version) or (version and not tonumber(version)) then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  return 0
+end
+return tonumber(version or 0)
+"""
 _PUT = """
 local version = math.max(tonumber(redis.call('GET', KEYS[2]) or 0), tonumber(ARGV[1])) + 1
 if ARGV[4] == 'new' and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 1 then return 0 end
@@ -68,7 +81,7 @@ class RedisStore(Generic[Entry]):
 
         If it is earlier, restore the known entries in Redis.
         """
-        version = int(await self._run("get", self._names[1]) or 0)
+        version = await self._run("eval", _VERSION, 2, *self._names)
         if version == self._version:
             return None
         if version < self._version:

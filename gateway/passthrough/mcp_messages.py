@@ -30,6 +30,7 @@ LONGEST_END_BYTES = 4
 _ENCODED = re.compile(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=\Z")
 _MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_batch = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -112,9 +113,21 @@ def check_headers(message: Message, headers: Headers) -> None:
 
 
 def allowed_tools(message: bytes, tools: Sequence[str]) -> bytes:
-    """Return a response without the tools that are not allowed. Return any other message unchanged."""
+    """Return a response, or a batch of responses, without the tools that are not allowed. Return any other message unchanged."""
     if b"tools" not in message:
         return message
+    if message.lstrip()[:1] != b"[":
+        return _response_with(message, tools)
+    try:
+        batch = _decode_batch(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return message
+    kept = [_response_with(bytes(each), tools) for each in batch]
+    return message if kept == [bytes(each) for each in batch] else _encode([msgspec.Raw(each) for each in kept])
+
+
+def _response_with(message: bytes, tools: Sequence[str]) -> bytes:
+    """Return a response with the allowed tools only."""
     try:
         members = _decode_object(message)
         result = _decode_object(members["result"])
@@ -137,7 +150,7 @@ class EventRelay:
     If there is a list of allowed tools, other tools are removed from the responses in the stream. All other bytes stay as they are.
     """
 
-    _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+    _END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n)|\r\r")  # the two line ends may differ
 
     def __init__(self, tools: Sequence[str] | None) -> None:
         self._tools = tools

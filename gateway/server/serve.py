@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -37,7 +36,6 @@ def run(config_path: str, over: Overrides, *, workers: int = 1, log: str = "auto
 
     The code is 0 after a clean shutdown, and 2 if the configuration, a local model or an address cannot be used.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # ignored until a handler is set, because the default action would end the process
     raise_file_limit()
     source = ConfigSource(config_path, over)
     try:

@@ -28,6 +28,10 @@ MAX_CONNECTIONS = 16
 PAUSE_AFTER_FAILURE_S = 0.25
 """Time after a failed connection in which no other is tried, so that calls do not wait one by one for a dead server."""
 _DROP = """
+-- Delete a key to which another program has given a value of another type. Records that the index no longer has expire by themselves.
+for key, reply in pairs({[KEYS[1]] = redis.pcall('ZCARD', KEYS[1]), [KEYS[2]] = redis.pcall('HGET', KEYS[2], '')}) do
+  if type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
+end
 local total = tonumber(redis.call('HGET', KEYS[2], 'total') or 0)
 local function drop(key)
   total = total - tonumber(redis.call('HGET', KEYS[2], key) or 0)
@@ -103,7 +107,7 @@ class RedisResponses:
         await self._run("ping")
 
     async def load(self, owner: str, id: str) -> bytes | None:
-        """Return a record, or None if it is unknown or expired."""
+        """Return a record, or None if it is unknown, expired or not a string."""
         record: bytes | None = await self._run("get", self._key(owner, id))
         return record
 
@@ -138,6 +142,8 @@ class RedisResponses:
                 result = await getattr(self._client, command)(*arguments)
             except (RedisError, OSError, ValueError) as error:
                 reason = str(error)[:200] or type(error).__name__
+                if command == "get" and reason.startswith("WRONGTYPE"):
+                    return None
                 if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
                     self._failed_until = self._now() + PAUSE_AFTER_FAILURE_S
                 self._failure = reason

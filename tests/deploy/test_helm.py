@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,14 @@ def test_service_monitor_and_alerts_are_those_of_the_manifests(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
 
 
+def test_alerts_select_the_job_of_the_service_monitor_under_any_name() -> None:
+    objects = rendered({**EVERYTHING, "nameOverride": "gw"})
+    label = objects["ServiceMonitor", "lockgate-gw"]["spec"]["jobLabel"]
+    job = objects["Service", "lockgate-gw-admin"]["metadata"]["labels"][label]
+    rules = json.dumps(objects["PrometheusRule", "lockgate-gw"]["spec"])
+    assert set(re.findall(r'job=\\"(\w+)', rules)) == {job}
+
+
 def test_each_dashboard_is_a_config_map_for_the_sidecar() -> None:
     items = rendered(EVERYTHING).values()
     maps = [item for item in items if "grafana_dashboard" in item["metadata"]["labels"]]
@@ -202,9 +211,23 @@ def test_names_follow_the_release_and_images_may_have_a_digest() -> None:
     assert max(len(name) for _, name in rendered({**EVERYTHING, "fullnameOverride": "x" * 60})) <= 63
 
 
+@pytest.mark.parametrize(("release", "values"), [("my.release", {}), ("x", {"fullnameOverride": "a.b"}), ("x", {"nameOverride": "a.b"})])
+def test_names_of_services_have_no_dots(release: str, values: dict[str, Any]) -> None:
+    objects = by_name(helm("template", release, CHART, values=values).stdout)
+    names = [name for kind, name in objects if kind == "Service"]
+    assert len(names) == 2
+    assert all(re.fullmatch("[a-z][-a-z0-9]*[a-z0-9]", name) for name in names)
+
+
+def test_release_that_cannot_name_a_service_is_refused() -> None:
+    assert "set fullnameOverride" in helm("template", "1st", CHART, values={}).stderr
+    assert helm("template", "1st", CHART, values={"fullnameOverride": "first"}).returncode == 0
+
+
 MISTAKES = [
     {"replcas": 3}, {"image": {"digest": "latest"}}, {"service": {"port": "80"}}, {"autoscaling": {"minReplicas": 0}},
-    {"podAnnotations": {"a": 1}}, {"networkPolicy": {"redis": {"ports": [0]}}}, {"httpRoute": {"requestTimeout": "10"}}, {"workers": 0},
+    {"podAnnotations": {"a": 1}}, {"networkPolicy": {"redis": {"ports": [0]}}},
+    {"networkPolicy": {"redis": {"ports": []}}}, {"httpRoute": {"requestTimeout": "10"}}, {"workers": 0},
 ]  # fmt: skip
 
 

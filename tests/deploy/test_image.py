@@ -6,6 +6,8 @@ import json
 import re
 import tomllib
 
+import yaml
+
 from tests.deploy import tools
 from tests.support.each import each
 
@@ -57,6 +59,14 @@ def test_image_runs_as_a_numeric_user_without_ownership_of_the_program() -> None
     assert FINAL.index("COPY --from=build") < FINAL.index("USER ")
     assert "--chown" not in FINAL
     assert "-perm /6000 -exec chmod a-s" in FINAL
+
+
+def test_new_volumes_of_the_stack_belong_to_the_user_of_the_image() -> None:
+    """A new volume gets the owner of the image's folder at its mount point; where the image has none, root owns the volume."""
+    services = yaml.safe_load((tools.ROOT / "docker-compose.yml").read_text())["services"]
+    mounts = [entry.split(":") for name in ("init", "gateway") for entry in services[name]["volumes"] if not entry.startswith(".")]
+    (made,) = re.findall(r"install -d -o 65532 -g 65532 -m 0700 ([^&\n]+)", FINAL)
+    assert {target for _, target, *_ in mounts} <= set(made.split())
 
 
 def test_package_installers_are_removed() -> None:

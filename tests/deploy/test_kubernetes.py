@@ -121,6 +121,11 @@ def test_autoscaler_uses_streams_in_flight() -> None:
     assert the("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
 
 
+def test_applying_the_manifests_again_keeps_the_number_that_the_autoscaler_chose() -> None:
+    assert the("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "lockgate"
+    assert "replicas" not in the("Deployment")["spec"]
+
+
 def test_network_policies_deny_everything_else() -> None:
     policy = the("NetworkPolicy", "default-deny")["spec"]
     assert (policy["podSelector"], policy["policyTypes"]) == ({}, ["Ingress", "Egress"])

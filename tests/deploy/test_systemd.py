@@ -33,6 +33,15 @@ def test_state_and_models_are_in_folders_of_the_service() -> None:
     assert SETTINGS["EnvironmentFile"].startswith("-/etc/lockgate/")
 
 
+def test_documents_that_the_unit_names_are_installed_by_the_steps() -> None:
+    steps = (tools.DEPLOY.parent / "docs" / "installation.md").read_text().partition("## systemd")[2]
+    assert re.search(r"install -D -m 644 -t /opt/lockgate/docs docs/\*\.md\b", steps)
+    for address in SETTINGS["Documentation"].split():
+        name = address.removeprefix("file:///opt/lockgate/")
+        assert name.startswith("docs/")
+        assert (tools.DEPLOY.parent / name).is_file()
+
+
 @pytest.mark.prove
 def test_systemd_accepts_the_unit_and_rates_it_as_hardened(tmp_path: Path) -> None:
     unit = tmp_path / "lockgate.service"

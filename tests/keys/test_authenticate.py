@@ -72,12 +72,18 @@ def test_a_key_is_accepted_until_the_moment_at_which_it_expires() -> None:
         one.authenticate(sent("Bearer soon"))
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
-def test_an_unknown_key_is_never_echoed(token: str) -> None:
+def refusal(token: str) -> GatewayError:
+    """Return the error for an unknown key."""
     with pytest.raises(GatewayError) as refused:
         KNOWN.authenticate(sent(f"Bearer {token}"))
-    assert refused.value.status == 401
-    assert token.encode() not in refused.value.as_body().replace(b"The API key is unknown. Ask the operator for a valid key.", b"")
+    return refused.value
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8))
+def test_an_unknown_key_is_never_echoed(token: str) -> None:
+    error, other = refusal(token), refusal("another-unknown-key")
+    assert error.status == 401
+    assert (error.as_body(), error.headers) == (other.as_body(), other.headers)
 
 
 def test_an_open_gateway_requires_no_key() -> None:

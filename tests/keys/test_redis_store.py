@@ -13,6 +13,10 @@ import httpx
 import pytest
 
 from gateway import __main__ as command
+from gateway.config.key import KeyConfig
+from gateway.keys.redis_store import RedisKeyStore
+from gateway.keys.store import RuntimeKey
+from gateway.keys.stored_key import KEYS
 from gateway.store.resp import connect
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.conftest import chat, one_model, serving
@@ -105,6 +109,24 @@ async def test_an_outage_keeps_the_keys_and_revoked_keys_stay_revoked(
         await eventually(lambda: set(other.gateway.runtime_keys.keys) == {"kept", "later"})
         assert [(await second.call(token)).status_code for token in (kept, revoked, later)] == [200, 401, 200]
         assert [len(gateway.reports) for gateway in gateways] == [2, 2]  # limits, keys and cooldowns report one outage together
+
+
+@pytest.mark.parametrize("field", ["field", "version"])
+@pytest.mark.parametrize("rubbish", ["SET", "RPUSH"])
+async def test_keys_are_written_back_where_redis_has_other_data(own_redis: RedisServer, field: str, rubbish: str) -> None:
+    key = RuntimeKey(KeyConfig(name="a", hash="sha256:" + "0" * 64), "lg-...", 1.0)
+    async with AsyncExitStack() as stack:
+        knowing, starting = RedisKeyStore(own_redis.address), RedisKeyStore(own_redis.address)
+        for store in (knowing, starting):
+            stack.push_async_callback(store.close)
+        await knowing.put("a", key, new=True)
+        assert await knowing.read_if_changed() == {"a": key}
+        name = f"lockgate:{{keys}}:{getattr(KEYS, field)}"
+        await run_command(own_redis.address, "DEL", name)
+        await run_command(own_redis.address, rubbish, name, "x")
+        assert await starting.read_if_changed() is None
+        assert await knowing.read_if_changed() is None
+        assert await starting.read_if_changed() == {"a": key}
 
 
 async def test_missing_rights_of_the_redis_user_are_reported(up: FaultUpstream, own_redis: RedisServer) -> None:

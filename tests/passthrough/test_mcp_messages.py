@@ -97,8 +97,17 @@ def test_only_allowed_tools_stay_in_a_list() -> None:
 
 EVENTS = [
     b": a comment\n\n", b"id: 1\nevent: message\ndata: " + encoded({"jsonrpc": "2.0", "method": "x"}) + b"\r\n\r\n",
-    b"retry: 5\r\r", b"data: tools\ndata: more\n\n",
+    b"retry: 5\r\r", b"data: tools\ndata: more\n\n", b"data: tools\n\r\n", b"data: 1\r\n\n",
 ]  # fmt: skip
+
+
+def test_lists_in_a_batch_of_responses_are_filtered() -> None:
+    other = {"jsonrpc": "2.0", "id": 2, "result": {"text": "tools"}}
+    found = json.loads(allowed_tools(encoded([other, LISTED]), TOOLS))
+    assert found[0] == other
+    assert found[1]["result"]["tools"] == [{"name": "add"}]
+    for unchanged in (encoded([other]), b'[ {"a": "tools"} ]', b'["tools"', b"[1, null, [\"tools\"]]"):
+        assert allowed_tools(unchanged, TOOLS) == unchanged
 
 
 @given(st.lists(st.integers(1, 60), max_size=20))
@@ -120,6 +129,12 @@ def test_list_in_an_event_is_filtered_even_in_several_lines_of_data() -> None:
     first, _, data = EventRelay(TOOLS).feed(event).partition(b"\ndata: ")
     assert first == b"id: 7"
     assert json.loads(data)["result"]["tools"] == [{"name": "add"}]
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\n\r\n", "\r\n\n", "\r\n\r\n", "\r\r"])
+def test_list_is_filtered_however_the_event_before_it_ends(end: str) -> None:
+    events = EventRelay(TOOLS).feed(b"data: {}" + end.encode() + b"data: " + encoded(LISTED) + b"\n\n")
+    assert json.loads(events.rpartition(b"data: ")[2])["result"]["tools"] == [{"name": "add"}]
 
 
 def test_endless_event_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""The start of a process: a signal that arrives as soon as the port is open."""
+"""The start of a process: a signal that arrives during the imports, or as soon as the port is open."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+FIRST_IMPORT = """
+import os, signal, sys
+
+class FirstImport:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("gateway.server"):
+            os.write(1, signal.getsignal(signal.SIGHUP).name.encode())
+            os._exit(0)
+
+from gateway.__main__ import run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+sys.meta_path.insert(0, FirstImport())
+run(["serve"])
+"""
+
+
+def test_sighup_is_ignored_before_the_server_is_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", FIRST_IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "SIG_IGN"
 
 
 def test_sighup_as_soon_as_the_port_is_open_does_not_end_the_process(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config.redis_address import RedisAddress, read_address
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.redis_responses import INDEX, PAUSE_AFTER_FAILURE_S, SIZES, RedisResponses
+from gateway.store.redis_responses import INDEX, PAUSE_AFTER_FAILURE_S, SIZES, TAG, RedisResponses
 from gateway.store.responses import Bounds
 from tests.support.redis import RedisServer
 from tests.support.redis_topologies import run_command
@@ -87,4 +87,22 @@ async def test_index_and_sizes_hold_no_deleted_record(redis: RedisAddress) -> No
     await store.delete("a", "r")
     assert await run_command(redis, "ZCARD", INDEX) == 0
     assert await run_command(redis, "HGETALL", SIZES) == [b"total", b"0"]
+    await store.close()
+
+
+@pytest.mark.parametrize("key", [INDEX, SIZES, f"lockgate:{{{TAG}}}:kept:a:r"])
+@pytest.mark.parametrize("rubbish", ["SET", "RPUSH"])
+async def test_keys_of_another_type_are_rebuilt(redis: RedisAddress, key: str, rubbish: str) -> None:
+    reports: list[str] = []
+    store = RedisResponses(redis, lambda line, failed: reports.append(line))
+    await store.save("a", "before", b"x", BOUNDS)
+    await run_command(redis, "DEL", key)
+    await run_command(redis, rubbish, key, "x")
+    if (key, rubbish) != (f"lockgate:{{{TAG}}}:kept:a:r", "SET"):  # this one has the type of a record
+        assert await store.load("a", "r") is None
+    await store.save("a", "r", b"y", BOUNDS)
+    assert [await store.load("a", id) for id in ("before", "r")] == [b"x", b"y"]
+    assert (await run_command(redis, "TYPE", INDEX), await run_command(redis, "TYPE", SIZES)) == (b"zset", b"hash")
+    assert await store.delete("a", "r")
+    assert reports == []
     await store.close()

@@ -20,6 +20,7 @@ from tests.support.load import TOKENS, configuration
 from tests.support.metrics import finished_call, record
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.redis import RedisServer
+from tests.support.redis_topologies import run_command
 
 # instances of these tests publish only on request
 NEVER_S = 3600.0
@@ -105,6 +106,29 @@ class ReplyLosingClient:
             self.lose -= 1
             raise ConnectionError("lost")
         return reply
+
+
+@pytest.mark.parametrize("name", ["totals", "numbers", "gauges"])
+@pytest.mark.parametrize("rubbish", ["SET", "RPUSH"])
+async def test_key_of_another_type_is_rebuilt_from_all_counts(redis: RedisServer, name: str, rubbish: str) -> None:
+    (one, first), (other, second) = instance(redis), instance(redis)
+    one.in_flight = 2
+    record_calls(one, 3)
+    record_calls(other, 4)
+    await first.publish()
+    await second.publish()
+    key = f"lockgate:{{metrics}}:{name}"
+    await run_command(redis.address, "DEL", key)
+    await run_command(redis.address, rubbish, key, "x")
+    record_calls(one, 1)
+    record_calls(other, 1)
+    await first.publish()
+    await second.publish()
+    found = await first.merged_snapshot()
+    assert requests(found) == 9
+    assert found["lockgate_requests_in_flight"][()] == [2_000_000]
+    await first.stop()
+    await second.stop()
 
 
 async def test_lost_reply_does_not_count_twice(redis: RedisServer) -> None:

@@ -86,6 +86,19 @@ async def test_the_oldest_records_make_room_for_new_ones(redis: RedisServer, tmp
     assert count == len(entries)
 
 
+@pytest.mark.parametrize("rubbish", ["SET", "RPUSH"])
+async def test_keys_with_other_data_are_rebuilt(redis: RedisServer, tmp_path: Path, rubbish: str) -> None:
+    one = RecordStream(redis.address, TTL_S, 1 << 20)
+    await asyncio.to_thread(one.append, [line("0")], NOW)
+    for number, key in enumerate((STREAM, SIZE, one._writer)):
+        await run_command(redis.address, "DEL", key)
+        await run_command(redis.address, rubbish, key, "x")
+        await asyncio.to_thread(one.append, [line(f"{number + 1}")], NOW)
+    await asyncio.to_thread(one.close)
+    assert await asyncio.to_thread(found, RecordCopy(redis.address, tmp_path / "calls.db")) == ["3", "2", "1"]
+    assert (await used(redis.address))[0] == 3
+
+
 async def test_old_records_are_deleted(redis: RedisServer, tmp_path: Path) -> None:
     await run_command(redis.address, "XADD", STREAM, "1000-0", "line", line("old").rstrip())
 

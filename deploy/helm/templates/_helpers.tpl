@@ -2,15 +2,15 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* The name of a Service has no dots and begins with a letter; the name of a release may have dots and begin with a digit. */}}
 {{- define "lockgate.fullname" -}}
 {{- $name := include "lockgate.name" . -}}
-{{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
-{{- else if contains $name .Release.Name -}}
-{{ .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else -}}
-{{ printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- $full := .Values.fullnameOverride | default (contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name)) -}}
+{{- $full = $full | replace "." "-" | trunc 50 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]" $full) -}}
+{{- fail (printf "%q cannot be the name of a Service, because it begins with a digit: set fullnameOverride" $full) -}}
 {{- end -}}
+{{ $full }}
 {{- end }}
 
 {{- define "lockgate.selector" -}}
