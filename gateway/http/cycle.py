@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
+
+from gateway.http.flow_control import FlowControl
 
 App = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
