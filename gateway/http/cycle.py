@@ -132,6 +132,10 @@ class RequestCycle:
             if not self.response_complete and not self.disconnected:
                 self._fail()
 
+    def forget_headers(self) -> None:
+        """Free the headers of the request, which have been read."""
+        self.scope["headers"] = ()
+
     def set_fast_call(self, call: FastCall | None) -> None:
         """Tell the connection which call is served without a task. `call` is None if the call has ended or now has a task."""
         self._connection.fast_call = call
