@@ -36,7 +36,7 @@ class Body:
     the others, in the original order. Values are decoded on demand and cached.
     """
 
-    __slots__ = ("_has_large", "_plain", "_raw", "_source", "_values", "headers", "places")
+    __slots__ = ("_has_large", "_is_partial", "_plain", "_raw", "_source", "_values", "headers", "places")
 
     def __init__(self, source: bytes) -> None:
         """Parse `source`. Raise msgspec.DecodeError if the source is not JSON, and ValidationError if it is not a JSON object."""
@@ -45,6 +45,8 @@ class Body:
         self._values: dict[str, Any] = {}
         self._has_large = False
         """Whether large values have been decoded."""
+        self._is_partial = False
+        """Whether large values have been dropped."""
         self._plain: list[PlainMessage] | None = _NOT_READ
         self.headers: dict[str, str] = {}
         """Values that rules moved out of the body, by header name (lower case)."""
@@ -134,6 +136,7 @@ class Body:
         body._raw = self._raw.copy()
         body._values = self._values.copy()
         body._has_large = self._has_large
+        body._is_partial = self._is_partial
         body._plain = self._plain
         body.headers = self.headers.copy()
         body.places = self.places
@@ -146,8 +149,21 @@ class Body:
             raw, self._has_large = self._raw, False
             self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
 
+    def drop_large(self) -> None:
+        """Drop the source and all values of more than MAX_SMALL_BYTES, such as the messages. The body cannot be encoded afterwards."""
+        raw = {
+            name: value.copy() if type(value) is msgspec.Raw else value  # the copy does not refer to the source
+            for name, value in self._raw.items()
+            if type(value) is not msgspec.Raw or len(value) <= MAX_SMALL_BYTES
+        }
+        self._values = {name: value for name, value in self._values.items() if name in raw}
+        self._raw, self._source, self._plain = raw, None, None
+        self._has_large, self._is_partial = False, True
+
     def encode(self) -> bytes:
         """Return the JSON bytes: the source itself if nothing has changed."""
+        if self._is_partial:
+            raise RuntimeError("a part of the request has been dropped")
         if self._source is None:
             self._source = _encode(self._raw)
         return self._source

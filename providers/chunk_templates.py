@@ -50,7 +50,7 @@ class ChunkTemplates:
         self._any_values = any_values
         self._shapes: dict[tuple[str, ...], tuple[list[str], ChunkTemplate | None]] = {}
         """By the text around the leaves of a chunk: the leaves of the newest chunk like it, and its template."""
-        self._varying: set[Path] = set()
+        self._varying: frozenset[Path] = frozenset()
         self._templates: list[ChunkTemplate] = []
         self._newest: ChunkTemplate | None = None
         self._pending: list[tuple[bytes, ChunkTemplate]] = []

@@ -81,7 +81,7 @@ class CallStream:
         self._calls: list[_Call] = []
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
-        self._shared: set[int] = set()
+        self._shared: frozenset[int] = frozenset()
         """Upstream indices that more than one call has."""
 
     @property
@@ -173,7 +173,7 @@ class CallStream:
             self._by_id[call_id] = call
         if index is not None:
             if index in self._by_index:
-                self._shared.add(index)
+                self._shared |= {index}
             self._by_index[index] = call
         return call
 

@@ -54,7 +54,7 @@ def test_functions_are_short() -> None:
 
 def test_only_the_edge_and_the_upstream_client_parse_http() -> None:
     parsing = {name for name, tree in trees().items() if "httptools" in imported_modules(tree) and not name.startswith("gateway.upstream.")}
-    assert parsing == {"gateway.http.connection", "gateway.http.head", "gateway.http.upgrade"}
+    assert parsing == {"gateway.http.connection", "gateway.http.head", "gateway.http.protocol", "gateway.http.upgrade"}
 
 
 def test_hot_path_has_no_middleware_and_no_streaming_response() -> None:

@@ -19,15 +19,21 @@ def metrics(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
     A thread writes the text, so that callers do not wait.
     """
-    from gateway.metrics import text
 
     async def scrape(request: Request) -> Response:
         snapshot = await _snapshot(gateway, request.query_params.get("scope", "instance"))
         wanted = "application/openmetrics-text" in request.headers.get("accept", "")
-        body = await asyncio.to_thread(text.openmetrics if wanted else text.classic, snapshot)
-        return Response(body, media_type=text.OPENMETRICS if wanted else text.CLASSIC)
+        body, media_type = await asyncio.to_thread(_write, snapshot, openmetrics=wanted)
+        return Response(body, media_type=media_type)
 
     return scrape
+
+
+def _write(snapshot: Snapshot, *, openmetrics: bool) -> tuple[bytes, str]:
+    """Return the text of a snapshot and its media type."""
+    from gateway.metrics import text  # only a gateway that is scraped needs prometheus-client, which takes more than 1 MB
+
+    return (text.openmetrics(snapshot), text.OPENMETRICS) if openmetrics else (text.classic(snapshot), text.CLASSIC)
 
 
 async def _snapshot(gateway: Gateway, scope: str) -> Snapshot:

@@ -6,16 +6,16 @@ followed, and the backtracking of patterns is limited.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-import jsonschema_rs
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 MAX_BACKTRACKING = 100_000
 """Maximum number of backtracking steps of one pattern. That many steps take a few milliseconds."""
 MAX_ERROR_CHARS = 300
 SUBJECT = "the value"
-
-_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=MAX_BACKTRACKING)
 
 
 class Schema:
@@ -28,7 +28,7 @@ class Schema:
         self.problem: str | None = None
         try:
             self._validator = _compile(schema)
-        except (ValueError, jsonschema_rs.ReferencingError) as error:
+        except ValueError as error:
             self.problem = _one_line(str(error))
 
     def find_error(self, value: Any) -> str | None:
@@ -48,10 +48,22 @@ def find_error(value: Any, schema: Any) -> str | None:
 
 
 def _compile(schema: Any) -> jsonschema_rs.Validator:
-    """Return a validator. The validator's messages do not quote the value, which may be private."""
+    """Return a validator, or raise ValueError. The validator's messages do not quote the value, which may be private."""
+    import jsonschema_rs  # few configurations need this library, which takes 3 MB
+
     if type(schema) is not dict and type(schema) is not bool:
         raise ValueError("a schema must be an object or a boolean")
-    return jsonschema_rs.validator_for(schema, offline=True, mask=SUBJECT, pattern_options=_PATTERNS)
+    try:
+        return jsonschema_rs.validator_for(schema, offline=True, mask=SUBJECT, pattern_options=_patterns())
+    except jsonschema_rs.ReferencingError as error:
+        raise ValueError(str(error)) from None
+
+
+@cache
+def _patterns() -> jsonschema_rs.FancyRegexOptions:
+    import jsonschema_rs
+
+    return jsonschema_rs.FancyRegexOptions(backtrack_limit=MAX_BACKTRACKING)
 
 
 def _place(path: list[str | int]) -> str:

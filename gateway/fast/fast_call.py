@@ -36,6 +36,8 @@ from gateway.targets.candidate import Candidate
 from gateway.upstream.native_transport import SentRequest
 from providers.base import WireRequest
 
+_NO_REQUEST = WireRequest("", [], b"")
+
 
 class FastCall(LaneCall):
     """A call and its caller, while no task serves the call."""
@@ -288,10 +290,24 @@ class FastCall(LaneCall):
         call.status, call.answered_by = 200, attempt
         call.first_byte_at = time.monotonic()
         self._prepare_stream()
-        self._body = None  # frees the memory of the request, which is not sent again
-        self._sent = msgspec.structs.replace(self._sent, request=WireRequest("", [], b""), head=b"")
         head = headers.stream_headers(call, attempt, self._sent.response)
         self._own_cycle.begin_response(200, head if self.translator is None else self.own_headers(head))
+        self._forget_request(attempt)
+
+    def _forget_request(self, attempt: Attempt) -> None:
+        """Free the memory of the request, which is not sent again, and of the headers. The bill may need an uncounted prompt."""
+        assert self._sent is not None
+        call = self._call
+        self._body = None
+        self._sent = msgspec.structs.replace(self._sent, request=_NO_REQUEST, head=b"")
+        self._own_cycle.forget_headers()
+        self._route.query.forget_headers()
+        self.headers = ()
+        call.limit_headers = ()
+        if call.operation == "chat" and call.counts is not None and call.counts.is_counted(attempt.target):
+            for body in (call.body, call.source):
+                if body is not None:
+                    body.drop_large()
 
     def _end(self, exchange: UpstreamExchange) -> None:
         """Account for the answered call."""

@@ -63,6 +63,11 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 class CallerConnection(StartingConnection):
     """One caller's connection. Its deadlines need no timers: `close_overdue` checks all connections about once a second."""
 
+    __slots__ = (
+        "_current", "_discardable", "_framing", "_guard", "_head_size", "_in_body", "_on_reject", "_pending_rejection", "_read_on",
+        "_rejected", "awaited_since", "awaits_head", "head_begun", "idle_since",
+    )  # fmt: skip
+
     def __init__(
         self,
         *args: Any,
@@ -95,11 +100,10 @@ class CallerConnection(StartingConnection):
         self._framing: ChunkFraming | None = None
         """The framing of the current body, or None if it is not chunked."""
         self._current: RequestCycle | None = None
-        self.url = b""
         self.idle_since = 0.0  # when the last response was finished
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the current request of the disconnect, and release the parser."""
+        """Notify the current request of the disconnect, and release the parser and the requests."""
         self.connections.discard(self)
         cycle = self._current
         if cycle is not None:
@@ -110,7 +114,9 @@ class CallerConnection(StartingConnection):
             self.fast_call.on_disconnect()
         self.flow.resume_writing()
         self.transport.close()
-        self.parser = None  # type: ignore[assignment]
+        # The parser and the last request refer to this connection: without these cycles, it is freed at once.
+        self.parser = self._current = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes from the caller, unless a request was rejected."""
@@ -148,7 +154,7 @@ class CallerConnection(StartingConnection):
         elif self._framing is not None and self._framing.is_too_large(size):
             self.reject(CHUNKS_TOO_LARGE)
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:
         """Keep the connection if the caller has sent a complete request, because the caller may have closed only its writing side.
 
         A caller that uses HTTP/1.0 or TLS counts as disconnected: HTTP/1.0 has no interim responses for a probe, and TLS has no
@@ -180,6 +186,10 @@ class CallerConnection(StartingConnection):
         self.url = b""
         self.headers = []
 
+    def on_url(self, url: bytes) -> None:
+        """Add a piece of the URL."""
+        self.url += url
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Store one header or discard one trailer."""
         self.headers.append((name.lower(), value))
@@ -210,7 +220,7 @@ class CallerConnection(StartingConnection):
             self.ready = cycle
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
+            self.pipeline.append(cycle)
 
     def begin_handshake(self, version: str) -> RequestCycle:
         """Start the call of a WebSocket handshake."""
@@ -258,7 +268,7 @@ class CallerConnection(StartingConnection):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            cast("RequestCycle", self.pipeline.pop()[0]).start_task(self.app)
+            self.pipeline.pop(0).start_task(self.app)
             return
         self.idle_since = time.monotonic()
         if self._in_body:

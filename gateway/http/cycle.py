@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
+
+from gateway.http.flow_control import FlowControl
 
 App = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
@@ -130,6 +131,10 @@ class RequestCycle:
             self.send_heartbeat = None  # the function refers to this cycle
             if not self.response_complete and not self.disconnected:
                 self._fail()
+
+    def forget_headers(self) -> None:
+        """Free the headers of the request, which have been read."""
+        self.scope["headers"] = ()
 
     def set_fast_call(self, call: FastCall | None) -> None:
         """Tell the connection which call is served without a task. `call` is None if the call has ended or now has a task."""

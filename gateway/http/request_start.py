@@ -23,6 +23,8 @@ ServeFast = Callable[[RequestCycle], bool]
 class StartingConnection(UpgradableConnection):
     """A connection that starts calls: in `serve_fast` if that function serves the request, else in a task that runs the application."""
 
+    __slots__ = ("_serve_fast", "_wait", "fast_call", "ready")
+
     def __init__(self, *args: Any, serve_fast: ServeFast | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._serve_fast = serve_fast

@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.http.cycle import RequestCycle
 from gateway.http.handshake import CallerSocket, is_handshake
 from gateway.http.head import split_url, without_offer
+from gateway.http.protocol import CallerProtocol
 from gateway.http.rejection import Problem, problem_of
 
 
-class UpgradableConnection(HttpToolsProtocol):
+class UpgradableConnection(CallerProtocol):
     """A connection whose heads may offer another protocol.
 
     After such an offer, the parser treats the following bytes as data of that protocol.
     """
+
+    __slots__ = ("_offered_head", "_serves_websockets", "_socket")
 
     def __init__(self, *args: Any, serves_websockets: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,8 +56,7 @@ class UpgradableConnection(HttpToolsProtocol):
         try:
             while self._offered_head is not None:
                 head, self._offered_head = self._offered_head, None
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.new_parser()
                 self.parser.feed_data(head)
                 try:
                     self.parser.feed_data(rest)

@@ -53,6 +53,10 @@ class RouteQuery:
         self.needs_native = refusal_of(call) is not None
         """Whether a chat completion cannot express the request."""
 
+    def forget_headers(self) -> None:
+        """Free the caller's headers. Call this method when no other target will be chosen."""
+        self._headers = ()
+
     def note_diversion(self) -> None:
         """Record that a split passed over the option that it would have chosen, because its target is not live."""
         self._call.is_diverted = True

@@ -82,7 +82,7 @@ class Relay:
         self._parser = EventParser()
         self._held: list[bytes] = []
         self._held_size = 0
-        self._finished: set[int] = set()
+        self._finished: frozenset[int] = frozenset()
         self._highest = 0
         self._usage_event: bytes | None = None
         self._failure: StreamFailure | None = None
@@ -280,7 +280,7 @@ class Relay:
         return unchanged
 
     def _finish(self, choice: ReadChoice) -> None:
-        self._finished.add(choice.index)
+        self._finished |= {choice.index}
         if 0 <= choice.index < 128:
             reasons = [*self.finish_reasons, *[None] * (choice.index + 1 - len(self.finish_reasons))]
             reasons[choice.index] = choice.finish_reason

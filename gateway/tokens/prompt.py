@@ -65,6 +65,10 @@ class PromptCounts:
         count = self._counts.get((target.kind.type, target.model))
         return count if count is not None else self._count_quickly(target)
 
+    def is_counted(self, target: Target) -> bool:
+        """Return whether the prompt has been counted for a target, so that its body is no longer needed for this target."""
+        return (target.kind.type, target.model) in self._counts
+
     @property
     def _is_countable(self) -> bool:
         return self._operation in _INPUT_FIELDS or self._operation == "rerank" or "messages" in self._body

@@ -94,3 +94,17 @@ def test_changed_messages_are_read_again() -> None:
     assert len(copy.plain_messages() or ()) == 2
     copy.pop("messages")
     assert copy.plain_messages() is None
+
+
+def test_a_body_without_its_large_values_keeps_the_others_and_is_never_encoded() -> None:
+    messages = b'[{"role":"user","content":"%b"}]' % (b"x" * 300)
+    body = Body(b'{"model":"m","messages":%b,"max_tokens":9,"stop":null,"user":"u"}' % messages)
+    assert body.get("messages")[0]["role"] == "user"
+    body.set("user", "other")
+    body.drop_large()
+    assert list(body) == ["model", "max_tokens", "stop", "user"]
+    assert (body.get("model"), body.get("max_tokens"), body.get("stop"), body.get("user")) == ("m", 9, None, "other")
+    assert (body.get("messages"), body.raw("messages"), body.plain_messages()) == (None, None, None)
+    for each in (body, body.copy()):
+        with pytest.raises(RuntimeError):
+            each.encode()
