@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.response.upstream_answer import read_usage
 from gateway.streams.relay import DONE, Relay
 from providers.base import Failure, StreamFailure
+from providers.usage import read_usage
 from tests.faults.behaviours import SSE, chat_chunk, chunked
 from tests.faults.client import CHAT_PATH, chat
 from tests.faults.conftest import Serve
