@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pydoc_data.topics import topics
@@ -51,8 +52,14 @@ def request_body(stream: bool, text: str = "", model: str = "bench", size: int =
 
 def prose(size: int) -> str:
     """Return a text that takes `size` bytes in JSON, without characters that JSON escapes."""
-    plain = "".join(letter if letter.isalnum() or letter in " .,:;()" else " " for letter in MANUAL if letter.isascii())
+    plain = _plain_manual()
     return (plain * (size // len(plain) + 1))[:size]
+
+
+@functools.cache
+def _plain_manual() -> str:
+    """Return the manual with a space in place of each character that is not a letter, a digit or usual punctuation."""
+    return "".join(letter if letter.isalnum() or letter in " .,:;()" else " " for letter in MANUAL if letter.isascii())
 
 
 def with_tools(stream: bool, count: int) -> bytes:

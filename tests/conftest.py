@@ -30,8 +30,13 @@ STATE = tempfile.mkdtemp(prefix="lockgate-tests-")
 os.environ["LOCKGATE_STATE"] = STATE  # keeps the journals of tests out of the home directory
 PROCESSES = {"bundled_model", "gateway", "local_gateway", "own_redis", "servers", "upstream"}
 """Fixtures that start processes."""
-LONG = {"test_partition_proof.py", "test_openapi_fuzzer.py", "test_image_build.py", "test_reload_proof.py"}
-"""Files that take minutes."""
+LONG = {
+    "test_partition_proof.py", "test_openapi_fuzzer.py", "test_image_build.py", "test_reload_proof.py",
+    "test_transport_faults.py", "test_shutdown_flow.py", "test_layout.py", "test_redis_store.py", "test_model.py", "test_supervisor.py",
+    "test_members.py", "test_redis_faults.py", "test_limit.py", "test_reload_flow.py", "test_release.py", "test_tracing.py",
+    "test_caller_disconnects.py", "test_failures_before_content.py", "test_project.py", "test_prose.py",
+}  # fmt: skip
+"""Files that take minutes in `make prove` or more than ten seconds in `make test`."""
 
 
 def pytest_sessionstart() -> None:

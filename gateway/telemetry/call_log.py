@@ -53,11 +53,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CallLog:
-    """Collects lines on the event loop and writes them in a thread."""
+    """Collects lines on the event loop and writes them in a thread, after at most `flush_interval_s`."""
 
-    def __init__(self, descriptor: int, *, human: bool) -> None:
+    def __init__(self, descriptor: int, *, human: bool, flush_interval_s: float = FLUSH_INTERVAL_S) -> None:
         self._output = LineWriter(descriptor)
         self._human = human
+        self._flush_interval_s = flush_interval_s
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._work: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -89,12 +90,12 @@ class CallLog:
             return
         self._lines.append(line)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(self._flush_interval_s, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
         if self._writing:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(self._flush_interval_s, self._flush)
             return
         self._start_writing()
 

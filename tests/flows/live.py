@@ -18,13 +18,17 @@ from gateway.config.formats import Address
 from gateway.config.load import Overrides
 from gateway.config.source import ConfigSource
 from gateway.http.caller import CallerDeadlines
-from gateway.http.listener import bind, make_server, url_of
+from gateway.http.listener import Server, bind, make_server, url_of
 from gateway.runtime.gateway import Gateway
 from gateway.runtime.reload import Reloader
 from gateway.server.app import build_app
 from gateway.server.callers_listener import serve_fast
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.resolver import Resolver
+
+FLUSH_INTERVAL_S = 0.01
+"""Seconds until the gateway writes a log line. Its default of 0.1 s would be most of the time of a test."""
+CALLERS_GRACE_S, ADMIN_GRACE_S = 2, 1
 
 
 class Live:
@@ -57,7 +61,7 @@ class Live:
     async def records(self, count: int, within: float = 60.0) -> list[dict[str, Any]]:
         """Return the log records once there are `count`. Fail if more appear."""
         await eventually(lambda: len(self.lines()) >= count and self.gateway.metrics.in_flight == 0, within)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(5 * FLUSH_INTERVAL_S)
         lines = self.lines()
         assert len(lines) == count, lines
         return lines
@@ -73,6 +77,21 @@ async def eventually(condition: Callable[[], bool], within: float = 60.0) -> Non
     while not condition():
         assert time.monotonic() < deadline, f"the condition did not hold within {within} s"
         await asyncio.sleep(0.01)
+
+
+async def _stop(server: Server, grace_s: int) -> None:
+    """Stop a server like `uvicorn.Server.shutdown`, which tests of processes use, but without its pauses of 0.1 s."""
+    state = server.server_state
+    for listening in server.servers:
+        listening.close()
+    for connection in list(state.connections):
+        connection.shutdown()
+    for _ in range(200 * grace_s):
+        await asyncio.sleep(0.005)
+        if not state.connections and not state.tasks:
+            break
+    for task in state.tasks:
+        task.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -94,14 +113,15 @@ async def live(
         log = Path(folder) / "log"
         descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         reports: list[str] = []
-        gateway = Gateway(config, CallLog(descriptor, human=False), reports.append, deadlines=deadlines, resolver=resolver)
+        call_log = CallLog(descriptor, human=False, flush_interval_s=FLUSH_INTERVAL_S)
+        gateway = Gateway(config, call_log, reports.append, deadlines=deadlines, resolver=resolver)
         readiness, reloader = Readiness(), Reloader(gateway, source, loaded)
         listeners = [bind(Address("127.0.0.1", 0)), bind(Address("127.0.0.1", 0))]
         app, head_timeout_s = build_app(gateway), lambda: gateway.config.callers.headers
         callers = make_server(
             app,
             tls=config.tls,
-            grace=2,
+            grace=CALLERS_GRACE_S,
             head_timeout_s=head_timeout_s,
             on_reject=gateway.count_edge_refusal,
             guard=gateway.page_guard,
@@ -109,7 +129,7 @@ async def live(
             trusted_proxies=gateway.config.trusted_proxies,
             serve_fast=serve_fast(gateway),
         )
-        servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=1)]
+        servers = [callers, make_server(build_admin(gateway, readiness, reloader), grace=ADMIN_GRACE_S)]
         await gateway.start()
         tasks = [asyncio.create_task(server.serve([listener])) for server, listener in zip(servers, listeners, strict=True)]
         await eventually(lambda: all(server.started for server in servers))
@@ -122,9 +142,11 @@ async def live(
         finally:
             if watching is not None:
                 watching.cancel()
-            for server in servers:
-                server.should_exit = True
-            await asyncio.gather(*tasks)
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+            await asyncio.gather(*map(_stop, servers, (CALLERS_GRACE_S, ADMIN_GRACE_S)))
             await gateway.stop()
             os.close(descriptor)
             for listener in listeners:

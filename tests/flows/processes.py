@@ -103,7 +103,8 @@ def kill_workers(running: RunningGateway) -> set[int]:
     """Kill all workers with SIGKILL. Return their process ids."""
     workers = set(children(running.pid))
     for worker in workers:
-        os.kill(worker, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
     return workers
 
 

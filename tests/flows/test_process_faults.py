@@ -119,11 +119,16 @@ async def test_gateway_is_not_ready_while_it_has_no_worker(gateway: Start) -> No
     async with FaultUpstream() as up:
         running = await start_warm(gateway, config(up.base_url), workers=2)
         assert (await admin(running, "/readyz")).status_code == 200
-        kill_workers(running)
-        await until(lambda: _ready(running, 503))
+        await until(lambda: _not_ready_without_workers(running))
         assert (await admin(running, "/healthz")).status_code == 200
         await until(lambda: _ready(running, 200))
         await until(lambda: _both_workers_serve(running))
+
+
+async def _not_ready_without_workers(running: RunningGateway) -> bool:
+    """Kill all workers. Return whether /readyz then returns 503. New workers may be ready before it is read."""
+    kill_workers(running)
+    return await _ready(running, 503)
 
 
 async def _ready(running: RunningGateway, status: int) -> bool:

@@ -11,17 +11,29 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def free_port() -> int:
-    """Return an unused TCP port. Another process may take it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """Yield a port that the kernel gives to no other process, and that a process may listen on with SO_REUSEADDR."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        yield port
+
+
+@pytest.fixture
+def ports() -> Iterator[tuple[int, int]]:
+    """Return the ports of both listeners."""
+    with held_port() as callers, held_port() as admin:
+        yield callers, admin
 
 
 FIRST_IMPORT = """
@@ -45,8 +57,8 @@ def test_sighup_is_ignored_before_the_server_is_imported() -> None:
     assert done.stdout == "SIG_IGN"
 
 
-def test_sighup_as_soon_as_the_port_is_open_does_not_end_the_process(tmp_path: Path) -> None:
-    port, admin = free_port(), free_port()
+def test_sighup_as_soon_as_the_port_is_open_does_not_end_the_process(tmp_path: Path, ports: tuple[int, int]) -> None:
+    port, admin = ports
     path = tmp_path / "gateway.yaml"
     path.write_text(
         f"listen: 127.0.0.1:{port}\nadmin: 127.0.0.1:{admin}\njournal: 'off'\n"
