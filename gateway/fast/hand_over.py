@@ -36,11 +36,11 @@ Answer = Callable[[Call, Any], Awaitable[None]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The candidates of a call. `transport` is that of the first candidate."""
+    """The candidates of a call. `transport` is that of the first candidate, which is native if the call enters the fast lane."""
 
     model: Model
     query: RouteQuery
-    candidates: Sequence[Candidate]
+    candidates: list[Candidate]
     transport: NativeTransport
 
 
@@ -105,6 +105,15 @@ class LaneCall(TranslatedCaller):
         """Sends the request on a new connection."""
         self._sent: SentRequest | None = None
         self._stream: UpstreamStream | None = None
+
+    def start_in_task(self) -> None:
+        """Let a task of the pipeline serve the call, with the candidates that have been chosen."""
+        self._own_cycle.take_body()
+        self.reading_body = False
+        self._pipeline.begin(self)
+        if self._call.stream:
+            self._pipeline.metrics.begin_stream()
+        self._continue(self._run_route)
 
     def done(self) -> bool:
         """Return whether the decision is no longer wanted: the task that waited for it was cancelled."""
@@ -196,6 +205,10 @@ class LaneCall(TranslatedCaller):
     async def _await_target_decision(self, future: asyncio.Future[Any], call: Call, caller: Any) -> None:
         self._give_back(await wait_for_decision(future, self._give_back))
         await self._attempt(call, caller)
+
+    async def _run_route(self, call: Call, caller: Any) -> None:
+        route = self._route
+        await self._pipeline.run_route(call, caller, route.model, route.query, route.candidates)
 
     async def _attempt(self, call: Call, caller: Any, begun: BegunAttempt | None = None) -> None:
         router, route = self._pipeline.router, self._route
