@@ -50,16 +50,20 @@ _NO_SETTINGS = GatewayHeaders()
 class FastLane:
     """The fast lane of one configuration."""
 
-    def __init__(self, pipeline: Pipeline, *, is_open: bool) -> None:
-        """If `is_open` is False, the pipeline serves every call of this configuration."""
+    def __init__(self, pipeline: Pipeline, *, is_open: bool, base_path: str | None = None) -> None:
+        """If `is_open` is False, the pipeline serves every call of this configuration.
+
+        It also serves the paths below `base_path`, such as `/v1/messages` below `/v1`, because the base path is removed from them.
+        """
         self._pipeline = pipeline
+        self._dialect_of = {path: each for path, each in _PATHS.items() if not base_path or not path.startswith(f"{base_path}/")}
         self._is_open = is_open and pipeline.tracer is None
         self._max_body = min(MAX_BODY_BYTES, pipeline.max_body)
 
     def serve(self, cycle: RequestCycle) -> bool:
         """Serve a complete request. If the request needs the pipeline, record nothing and return False."""
         scope = cycle.scope
-        dialect = _PATHS.get(scope["path"])
+        dialect = self._dialect_of.get(scope["path"])
         if dialect is None or not self._is_open or scope["method"] != "POST" or len(cycle.body) > self._max_body:
             return False
         try:
