@@ -84,7 +84,7 @@ class LaneCall(TranslatedCaller):
 
     __slots__ = (
         "_admission", "_body", "_call", "_costs", "_decision", "_exchange", "_limits", "_opening", "_own_cycle", "_pipeline",
-        "_route", "_sent", "_stream", "_target_decision",
+        "_reads_on", "_route", "_sent", "_stream", "_target_decision",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, cycle: RequestCycle, call: Call, route: Route) -> None:
@@ -105,6 +105,8 @@ class LaneCall(TranslatedCaller):
         """Sends the request on a new connection."""
         self._sent: SentRequest | None = None
         self._stream: UpstreamStream | None = None
+        self._reads_on = False
+        """Whether the connection is read although the caller's next request has arrived."""
 
     def start_in_task(self) -> None:
         """Let a task of the pipeline serve the call, with the candidates that have been chosen."""
@@ -218,10 +220,14 @@ class LaneCall(TranslatedCaller):
         )
 
     def sweep(self, now: float) -> None:
-        """Send a heartbeat if one is due. Nothing else is due while no task serves the call."""
+        """Send a heartbeat if one is due, and read on, as a task does when it starts listening for a disconnect."""
         if self._task is not None:
             super().sweep(now)
-        elif self.streaming and not self.finished and now - self._active_at > self._deadlines.heartbeat:
+            return
+        if not self._reads_on:
+            self._reads_on = True
+            self._own_cycle.resume_reading()
+        if self.streaming and not self.finished and now - self._active_at > self._deadlines.heartbeat:
             self._start_heartbeat()
 
     def _give_back(self, decision: Any) -> None:

@@ -95,16 +95,19 @@ class CallerConnection(StartingConnection):
         self._framing: ChunkFraming | None = None
         """The framing of the current body, or None if it is not chunked."""
         self._current: RequestCycle | None = None
+        """The latest request."""
+        self._answered: RequestCycle | None = None
+        """The request that is being answered: an earlier one than the latest if the caller sends requests without waiting."""
         self.url = b""
         self.idle_since = 0.0  # when the last response was finished
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the current request of the disconnect, and release the parser."""
+        """Notify the request in progress of the disconnect, and release the parser."""
         self.connections.discard(self)
-        cycle = self._current
-        if cycle is not None:
-            cycle.disconnected = cycle.disconnected or not cycle.response_complete
-            cycle.notify()
+        for cycle in (self._answered, self._current):
+            if cycle is not None:
+                cycle.disconnected = cycle.disconnected or not cycle.response_complete
+                cycle.notify()
         self.start_call()
         if self.fast_call is not None:
             self.fast_call.on_disconnect()
@@ -207,7 +210,7 @@ class CallerConnection(StartingConnection):
         self.headers = self._framing.trailers if self._framing is not None else NO_TRAILERS
         previous, self._current = self._current, cycle
         if previous is None or previous.response_complete:
-            self.ready = cycle
+            self.ready = self._answered = cycle
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
@@ -215,7 +218,7 @@ class CallerConnection(StartingConnection):
     def begin_handshake(self, version: str) -> RequestCycle:
         """Start the call of a WebSocket handshake."""
         scope = self.handshake_scope(version)
-        cycle = self._current = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
+        cycle = self._current = self._answered = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
         cycle.more_body = False
         cycle.start_task(self.app)
         return cycle
@@ -258,7 +261,8 @@ class CallerConnection(StartingConnection):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            cast("RequestCycle", self.pipeline.pop()[0]).start_task(self.app)
+            self._answered = cast("RequestCycle", self.pipeline.pop()[0])
+            self._answered.start_task(self.app)
             return
         self.idle_since = time.monotonic()
         if self._in_body:
