@@ -60,7 +60,7 @@ from gateway.response.translated_caller import TranslatedCaller
 from gateway.routing.route_query import RouteQuery
 from gateway.routing.router import Router
 from gateway.targets.brought import backend_with, brought_later, with_brought
-from gateway.targets.candidate import Candidate
+from gateway.targets.candidate import Candidate, Model
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog, internal_error
 from gateway.telemetry.call_metrics import CallMetrics
@@ -142,16 +142,12 @@ class Pipeline:
             caller = TranslatedCaller(scope, receive, send, self.deadlines, translator)
         return self._serve(call, caller, self._answer)
 
-    def pass_through(
-        self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None]:
+    def pass_through(self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Pass one call to the provider of a rule and account for it."""
         caller = PassthroughCaller(scope, receive, send, self.deadlines)
         return self._pass(rule, scope, caller, self._passthrough.run)
 
-    def pass_socket(
-        self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None]:
+    def pass_socket(self, rule: Rule, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Pass one WebSocket connection to the provider of a rule and account for it."""
         caller = WebSocketCaller(scope, receive, send, self.deadlines)
         return self._pass(rule, scope, caller, self._passthrough.run_socket)
@@ -283,6 +279,10 @@ class Pipeline:
         if self.router.compares_costs(model):
             await query.count(candidate.backend.target for candidate in self.router.all_candidates(model))
         candidates = self.router.candidates(model, query)
+        await self.run_route(call, caller, model, query, candidates)
+
+    async def run_route(self, call: Call, caller: Caller, model: Model, query: RouteQuery, candidates: list[Candidate]) -> None:
+        """Admit a call whose candidates have been chosen, and answer it."""
         alternates: Callable[[], list[Candidate]] = partial(self.router.alternates, model, query)
         if call.credentials:
             candidates, alternates = with_brought(candidates, call.credentials), brought_later(alternates, lambda: call.credentials)

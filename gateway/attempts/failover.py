@@ -120,6 +120,10 @@ class Failover:
         health = self._health.health_of(backend.target)
         return health.pick_credential(backend.targets) if Admission.is_open(health) else None
 
+    def return_target(self, candidate: Candidate, target: Target) -> None:
+        """Undo `pick_target`: no request is sent to the target, so the next attempt gets the same credential."""
+        self._health.health_of(candidate.backend.target).return_credential(target)
+
     def enter(self, call: Call, attempt: Attempt, candidate: Candidate, reservation: Reservation | None) -> Admission:
         """Admit an attempt at a target for which `is_open` is true and which has no engine.
 

@@ -34,7 +34,7 @@ from gateway.store.limit import Costs, Limit, Limiter, Reservation
 from gateway.streams.relay import DONE
 from gateway.targets.candidate import Candidate
 from gateway.upstream.native_transport import SentRequest
-from providers.base import WireRequest
+from providers.base import Target, WireRequest
 
 _NO_REQUEST = WireRequest("", [], b"")
 
@@ -113,6 +113,7 @@ class FastCall(LaneCall):
         self._target_decision = None
         if not isinstance(decision, Reservation) or not self._pipeline.failover.is_open(self._route.candidates[0]):
             self._give_back(decision)
+            self._pipeline.failover.return_target(self._route.candidates[0], waiter.prepared.target)
             self._continue(self._attempt)
             return
         assert self._pipeline.limits is not None
@@ -168,18 +169,12 @@ class FastCall(LaneCall):
         if left <= 0 or (target := failover.pick_target(first)) is None:
             return None
         try:
-            request = adapt_now(call, first, target)
-            adapted = request.adapted
-            emulated = adapted.json_validator or adapted.tool_calls or (call.stops and request.native is None)
-            if adapted.logits_request or (emulated and (call.stream or call.translator is not None or call.operation != "chat")):
-                return None
-            if target.kind.chained(adapted.body, adapted.options) is not None:
-                return None
-            wire = target.kind.encode(adapted.body, target, adapted.options)
+            prepared = _prepared(call, first, target, left)
         except Exception:
-            return None  # the pipeline gets the same error and reports it
-        attempt = Attempt(target, first.backend.price, request.adjustments)
-        return Prepared(target, request, wire, attempt, left) if attempt.upstream_calls == 1 else None
+            prepared = None  # the pipeline gets the same error and reports it
+        if prepared is None:
+            failover.return_target(first, target)
+        return prepared
 
     # --- the response ----------------------------------------------------------------------------------------------
 
@@ -323,6 +318,20 @@ class FastCall(LaneCall):
         self.close()
         self._own_cycle.send_heartbeat = None
         pipeline.account(call, self)
+
+
+def _prepared(call: Call, first: Candidate, target: Target, left: float) -> Prepared | None:
+    """Return the request for a target, or None if the request needs the pipeline. Raise Refusal if the target cannot honour the call."""
+    request = adapt_now(call, first, target)
+    adapted = request.adapted
+    emulated = adapted.json_validator or adapted.tool_calls or (call.stops and request.native is None)
+    if adapted.logits_request or (emulated and (call.stream or call.translator is not None or call.operation != "chat")):
+        return None
+    if target.kind.chained(adapted.body, adapted.options) is not None:
+        return None
+    wire = target.kind.encode(adapted.body, target, adapted.options)
+    attempt = Attempt(target, first.backend.price, request.adjustments)
+    return Prepared(target, request, wire, attempt, left) if attempt.upstream_calls == 1 else None
 
 
 async def _nothing(call: Call, caller: Any) -> None:

@@ -36,11 +36,11 @@ Answer = Callable[[Call, Any], Awaitable[None]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The candidates of a call. `transport` is that of the first candidate."""
+    """The candidates of a call. `transport` is that of the first candidate, which is native if the call enters the fast lane."""
 
     model: Model
     query: RouteQuery
-    candidates: Sequence[Candidate]
+    candidates: list[Candidate]
     transport: NativeTransport
 
 
@@ -84,7 +84,7 @@ class LaneCall(TranslatedCaller):
 
     __slots__ = (
         "_admission", "_body", "_call", "_costs", "_decision", "_exchange", "_limits", "_opening", "_own_cycle", "_pipeline",
-        "_route", "_sent", "_stream", "_target_decision",
+        "_reads_on", "_route", "_sent", "_stream", "_target_decision",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, cycle: RequestCycle, call: Call, route: Route) -> None:
@@ -105,6 +105,17 @@ class LaneCall(TranslatedCaller):
         """Sends the request on a new connection."""
         self._sent: SentRequest | None = None
         self._stream: UpstreamStream | None = None
+        self._reads_on = False
+        """Whether the connection is read although the caller's next request has arrived."""
+
+    def start_in_task(self) -> None:
+        """Let a task of the pipeline serve the call, with the candidates that have been chosen."""
+        self._own_cycle.take_body()
+        self.reading_body = False
+        self._pipeline.begin(self)
+        if self._call.stream:
+            self._pipeline.metrics.begin_stream()
+        self._continue(self._run_route)
 
     def done(self) -> bool:
         """Return whether the decision is no longer wanted: the task that waited for it was cancelled."""
@@ -197,6 +208,10 @@ class LaneCall(TranslatedCaller):
         self._give_back(await wait_for_decision(future, self._give_back))
         await self._attempt(call, caller)
 
+    async def _run_route(self, call: Call, caller: Any) -> None:
+        route = self._route
+        await self._pipeline.run_route(call, caller, route.model, route.query, route.candidates)
+
     async def _attempt(self, call: Call, caller: Any, begun: BegunAttempt | None = None) -> None:
         router, route = self._pipeline.router, self._route
         self._pipeline.ledger.track(call)
@@ -205,10 +220,14 @@ class LaneCall(TranslatedCaller):
         )
 
     def sweep(self, now: float) -> None:
-        """Send a heartbeat if one is due. Nothing else is due while no task serves the call."""
+        """Send a heartbeat if one is due, and read on, as a task does when it starts listening for a disconnect."""
         if self._task is not None:
             super().sweep(now)
-        elif self.streaming and not self.finished and now - self._active_at > self._deadlines.heartbeat:
+            return
+        if not self._reads_on:
+            self._reads_on = True
+            self._own_cycle.resume_reading()
+        if self.streaming and not self.finished and now - self._active_at > self._deadlines.heartbeat:
             self._start_heartbeat()
 
     def _give_back(self, decision: Any) -> None:

@@ -8,15 +8,18 @@ and has no hedge, mirror, cache, engine or continuation. No limit is strict, and
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
 functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
-beginning. A call that has entered is handed over to a task of the pipeline if anything irregular happens: a refusal, an
-error of the upstream, an answer that cannot be read, a caller that disconnects or reads slowly, or a shutdown. The task
-finds the same state as if it had served the call from its beginning: see `gateway.fast.hand_over`.
+beginning. The exception is a call for which a split has chosen an option: a task of the pipeline continues with that choice,
+because a second choice would change the shares of the options. A call that has entered is handed over to a task of the
+pipeline if anything irregular happens: a refusal, an error of the upstream, an answer that cannot be read, a caller that
+disconnects or reads slowly, or a shutdown. The task finds the same state as if it had served the call from its beginning:
+see `gateway.fast.hand_over`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.call import Call
@@ -25,7 +28,7 @@ from gateway.dialects.gateway_headers import GatewayHeaders
 from gateway.dialects.request_headers import CallerHeaders
 from gateway.dialects.table import CHAT, COHERE_CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, call_paths
 from gateway.fast.fast_call import FastCall
-from gateway.fast.hand_over import Route
+from gateway.fast.hand_over import LaneCall, Route
 from gateway.http.caller import address_of
 from gateway.http.cycle import RequestCycle
 from gateway.http.json_body import check_body_headers
@@ -47,30 +50,41 @@ _NO_SETTINGS = GatewayHeaders()
 class FastLane:
     """The fast lane of one configuration."""
 
-    def __init__(self, pipeline: Pipeline, *, is_open: bool) -> None:
-        """If `is_open` is False, the pipeline serves every call of this configuration."""
+    def __init__(self, pipeline: Pipeline, *, is_open: bool, base_path: str | None = None) -> None:
+        """If `is_open` is False, the pipeline serves every call of this configuration.
+
+        It also serves the paths below `base_path`, such as `/v1/messages` below `/v1`, because the base path is removed from them.
+        """
         self._pipeline = pipeline
+        self._dialect_of = {path: each for path, each in _PATHS.items() if not base_path or not path.startswith(f"{base_path}/")}
         self._is_open = is_open and pipeline.tracer is None
         self._max_body = min(MAX_BODY_BYTES, pipeline.max_body)
 
     def serve(self, cycle: RequestCycle) -> bool:
         """Serve a complete request. If the request needs the pipeline, record nothing and return False."""
         scope = cycle.scope
-        dialect = _PATHS.get(scope["path"])
+        dialect = self._dialect_of.get(scope["path"])
         if dialect is None or not self._is_open or scope["method"] != "POST" or len(cycle.body) > self._max_body:
             return False
         try:
-            ready = self._read(cycle, dialect)
+            routed = self._read(cycle, dialect)
         except Exception:
             return False  # the pipeline gets the same error and reports it
-        if ready is None:
+        if routed is None:
             return False
-        call, route, limits, costs = ready
-        FastCall(self._pipeline, cycle, call, route).start(limits, costs)
-        return True
+        call, route = routed
+        try:
+            reservable = self._limits_of(call, route)
+        except Exception:
+            reservable = None  # as above
+        if reservable is not None:
+            FastCall(self._pipeline, cycle, call, route).start(*reservable)
+        elif route.query.is_drawn:
+            LaneCall(self._pipeline, cycle, call, route).start_in_task()
+        return reservable is not None or route.query.is_drawn
 
-    def _read(self, cycle: RequestCycle, dialect: Dialect) -> tuple[Call, Route, Sequence[Limit], Costs | None] | None:
-        """Return the call of a request, its route, its limits and the amounts to reserve; None if the call needs the pipeline."""
+    def _read(self, cycle: RequestCycle, dialect: Dialect) -> tuple[Call, Route] | None:
+        """Return the call of a request, and its route; None if the call needs the pipeline."""
         pipeline, headers = self._pipeline, cycle.scope["headers"]
         call = Call(dialect.operation, cycle.scope["path"], dialect, dialect.translator(), client=address_of(cycle.scope))
         call.key = pipeline.keys.authenticate(headers, cycle.scope["query_string"])
@@ -97,13 +111,16 @@ class FastLane:
             return None
         query = RouteQuery(call, headers, pipeline.default_output)
         candidates = pipeline.router.candidates(model, query)
+        return call, Route(model, query, candidates, cast("NativeTransport", candidates[0].backend.transport))
+
+    def _limits_of(self, call: Call, route: Route) -> tuple[Sequence[Limit], Costs | None] | None:
+        """Return the limits of a call and the amounts to reserve; None if its candidates or its limits need the pipeline."""
+        pipeline, model, query, candidates = self._pipeline, route.model, route.query, route.candidates
         if query.needs_native:
             check_expressible(call, pipeline.router.all_candidates(model))
         first = candidates[0]
         if not self._is_plain(first) or not pipeline.failover.is_open(first):
             return None
-        transport = first.backend.transport
-        assert isinstance(transport, NativeTransport)
         limits = pipeline.limits.of_caller(call, model.name) if pipeline.limits is not None else ()
         costs = None
         if pipeline.limits is not None and limits:
@@ -111,7 +128,7 @@ class FastLane:
             costs = pipeline.limits.costs_now(call, limits, targets)
             if costs is None:
                 return None
-        return call, Route(model, query, candidates, transport), limits, costs
+        return limits, costs
 
     def _is_plain(self, candidate: Candidate) -> bool:
         """Return whether calls to a candidate need nothing that only the pipeline offers."""

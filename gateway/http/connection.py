@@ -64,16 +64,12 @@ class CallerConnection(StartingConnection):
     """One caller's connection. Its deadlines need no timers: `close_overdue` checks all connections about once a second."""
 
     __slots__ = (
-        "_current", "_discardable", "_framing", "_guard", "_head_size", "_in_body", "_on_reject", "_pending_rejection", "_read_on",
-        "_rejected", "awaited_since", "awaits_head", "head_begun", "idle_since",
+        "_answered", "_current", "_discardable", "_framing", "_guard", "_head_size", "_in_body", "_on_reject", "_pending_rejection",
+        "_read_on", "_rejected", "awaited_since", "awaits_head", "head_begun", "idle_since",
     )  # fmt: skip
 
     def __init__(
-        self,
-        *args: Any,
-        on_reject: Callable[[str], None] | None = None,
-        guard: PageGuard | None = None,
-        **kwargs: Any,
+        self, *args: Any, on_reject: Callable[[str], None] | None = None, guard: PageGuard | None = None, **kwargs: Any
     ) -> None:
         """`on_reject` is called with the code of each rejection, or with `idle` if no request was sent.
 
@@ -100,22 +96,24 @@ class CallerConnection(StartingConnection):
         self._framing: ChunkFraming | None = None
         """The framing of the current body, or None if it is not chunked."""
         self._current: RequestCycle | None = None
+        self._answered: RequestCycle | None = None
+        """The request that is being answered: an earlier one than `_current` if the caller sends requests without waiting."""
         self.idle_since = 0.0  # when the last response was finished
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the current request of the disconnect, and release the parser and the requests."""
+        """Notify the requests in progress of the disconnect, and release the parser and the requests."""
         self.connections.discard(self)
-        cycle = self._current
-        if cycle is not None:
-            cycle.disconnected = cycle.disconnected or not cycle.response_complete
-            cycle.notify()
+        for cycle in (self._answered, self._current):
+            if cycle is not None:
+                cycle.disconnected = cycle.disconnected or not cycle.response_complete
+                cycle.notify()
         self.start_call()
         if self.fast_call is not None:
             self.fast_call.on_disconnect()
         self.flow.resume_writing()
         self.transport.close()
         # The parser and the last request refer to this connection: without these cycles, it is freed at once.
-        self.parser = self._current = None  # type: ignore[assignment]
+        self.parser = self._current = self._answered = None  # type: ignore[assignment]
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -217,7 +215,7 @@ class CallerConnection(StartingConnection):
         self.headers = self._framing.trailers if self._framing is not None else NO_TRAILERS
         previous, self._current = self._current, cycle
         if previous is None or previous.response_complete:
-            self.ready = cycle
+            self.ready = self._answered = cycle
         else:
             self.flow.pause_reading()
             self.pipeline.append(cycle)
@@ -225,7 +223,7 @@ class CallerConnection(StartingConnection):
     def begin_handshake(self, version: str) -> RequestCycle:
         """Start the call of a WebSocket handshake."""
         scope = self.handshake_scope(version)
-        cycle = self._current = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
+        cycle = self._current = self._answered = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
         cycle.more_body = False
         cycle.start_task(self.app)
         return cycle
@@ -268,7 +266,8 @@ class CallerConnection(StartingConnection):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self.pipeline.pop(0).start_task(self.app)
+            self._answered = self.pipeline.pop(0)
+            self._answered.start_task(self.app)
             return
         self.idle_since = time.monotonic()
         if self._in_body:

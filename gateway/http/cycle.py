@@ -165,6 +165,10 @@ class RequestCycle:
         body, self.body = bytes(self.body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
+    def resume_reading(self) -> None:
+        """Read on after the caller's next request paused it: a disconnect is noticed only while the connection is read."""
+        self._flow.resume_reading()
+
     def probe(self) -> None:
         """Send an interim response, or a comment if a stream has started. The write fails if the caller has disconnected."""
         if not self.response_started:

@@ -38,7 +38,9 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 class RouteQuery:
     """Properties of one call for the router. Each is computed when it is first needed."""
 
-    __slots__ = ("_blocks", "_call", "_default_output", "_headers", "_refusals", "needs_native", "requires_all_parameters", "stream")
+    __slots__ = (
+        "_blocks", "_call", "_default_output", "_headers", "_refusals", "is_drawn", "needs_native", "requires_all_parameters", "stream",
+    )  # fmt: skip
 
     def __init__(self, call: Call, headers: Sequence[tuple[bytes, bytes]], default_output: int) -> None:
         """`default_output`: output tokens to expect if the call sets no cap."""
@@ -48,6 +50,8 @@ class RouteQuery:
         self._blocks: tuple[bytes, ...] | None = None
         self._refusals: dict[Target, Refusal | None] = {}
         self.stream = call.stream
+        self.is_drawn = False
+        """Whether a split has chosen one of its options for this call. A second choice would change the shares of the options."""
         self.requires_all_parameters = call.requires_parameters
         """Whether the caller rejects targets that would lose a parameter."""
         self.needs_native = refusal_of(call) is not None

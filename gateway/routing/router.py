@@ -293,8 +293,10 @@ class Router:
                 query.note_diversion()
             options = live
         option = self._balance(options, settings, query)
-        if settings.balance == "prefix" and query is not None:
-            self._prefixes.record(option.name, query.prompt_blocks)
+        if query is not None:
+            query.is_drawn = True
+            if settings.balance == "prefix":
+                self._prefixes.record(option.name, query.prompt_blocks)
         return option.ref
 
     def _has_live_start(self, option: SplitOption) -> bool:

@@ -83,7 +83,7 @@ class Generation:
         self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.hooks = HookSet(load_hooks(config, shared.resources.native), shared.metrics, shared.report) if config.hooks else None
         self.pipeline = _new_pipeline(self, shared)
-        self.fast_lane = FastLane(self.pipeline, is_open=not config.cors and not config.hooks)
+        self.fast_lane = FastLane(self.pipeline, is_open=not config.cors and not config.hooks, base_path=config.callers.base_path)
 
     def set_discovered(self, lists: Mapping[str, tuple[str, ...] | None]) -> None:
         """Replace the models that providers list. None stands for a list that has not been read."""

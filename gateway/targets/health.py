@@ -175,6 +175,11 @@ class TargetHealth:
                 first, earliest = target, until
         return first
 
+    def return_credential(self, target: Target) -> None:
+        """Undo the latest call of `pick_credential` if it returned `target`, because no request was sent."""
+        if len(self._targets) > 1 and self._targets[self._last_index] is target:
+            self._last_index = (self._last_index - 1) % len(self._targets)
+
     def start_attempt(self) -> bool:
         """Count an attempt and return whether it is the probe. `end_attempt` must follow."""
         self.in_flight += 1

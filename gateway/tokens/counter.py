@@ -33,7 +33,8 @@ from gateway.tokens.messages import (
     messages_of,
     read_message,
 )
-from gateway.tokens.quick_count import QuickCount, SlowTextError
+from gateway.tokens.pieces import SlowTextError
+from gateway.tokens.quick_count import QuickCount
 from gateway.tokens.tokenizer import BY_BYTES, FALLBACK, Tokenizer
 from gateway.tokens.tokenizer_process import TokenizerProcess
 from providers.base import Body

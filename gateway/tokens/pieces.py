@@ -41,16 +41,26 @@ PATTERNS = {"o200k_base": _o200k, "cl100k_base": _cl100k}
 """For each encoding, the function that returns its expression, given the characters for two classes."""
 
 
+class SlowTextError(Exception):
+    """The texts need more steps than a count on the event loop may take."""
+
+
 class Classes(dict[int, str]):
     """For each character, as `str.translate` needs it, the character of its class. Classes are looked up once per character."""
 
     def __init__(self) -> None:
+        """Read the file of classes. Raise OSError if it is missing."""
+        self.steps = 0
+        """Maximum number of characters that may still be looked up. `str.translate` raises SlowTextError beyond it."""
         contents = CLASSES_FILE.read_bytes()
         count = len(contents) // (NUMBER_BYTES + 1)
         self._first = array("I", contents[: count * NUMBER_BYTES])
         self._class = contents[count * NUMBER_BYTES :].decode()
 
     def __missing__(self, code: int) -> str:
+        if self.steps <= 0:
+            raise SlowTextError
+        self.steps -= 1
         found = self._class[bisect_right(self._first, code) - 1]
         if code < 0x80 and chr(code) not in (CASELESS, MARK):
             found = chr(code)  # the expressions handle ASCII
@@ -60,16 +70,20 @@ class Classes(dict[int, str]):
         return found
 
 
-def splitter(name: str) -> Callable[[str], list[str]]:
-    """Return the function that splits texts for an encoding. Raise OSError if the file of classes is missing."""
-    classes = Classes()
+def splitter(name: str, classes: Classes) -> Callable[[str, int], tuple[list[str], int]]:
+    """Return the function that splits texts for an encoding.
+
+    The function takes a text and a number of steps. It returns the pieces and the remaining steps, or raises SlowTextError. A
+    character that is not ASCII takes one step unless its class is known.
+    """
     in_ascii = re.compile(PATTERNS[name]("", "")).findall
     in_classes = re.compile(PATTERNS[name](CASELESS, MARK)).findall
 
-    def split(text: str) -> list[str]:
+    def split(text: str, steps: int) -> tuple[list[str], int]:
         if text.isascii():
-            return in_ascii(text)
+            return in_ascii(text), steps
+        classes.steps = steps
         ends = accumulate(map(len, in_classes(text.translate(classes))), initial=0)
-        return [text[start:end] for start, end in pairwise(ends)]
+        return [text[start:end] for start, end in pairwise(ends)], classes.steps
 
     return split

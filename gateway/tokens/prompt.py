@@ -10,7 +10,7 @@ from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER, TokenCounte
 from gateway.tokens.encodings import MIN_BYTES_PER_TOKEN
 from gateway.tokens.inputs import count_inputs, count_ranked, inputs_by_size, ranked_by_size
 from gateway.tokens.messages import is_short, messages_of, read_message
-from gateway.tokens.quick_count import SlowTextError
+from gateway.tokens.pieces import SlowTextError
 from gateway.tokens.tokenizer import tokenizer_for
 from providers.base import Body, Operation, Target
 from providers.media.table import media_rules

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gateway.tokens.pieces import splitter
+from gateway.tokens.pieces import Classes, SlowTextError, splitter
 from gateway.tokens.vocabulary import NO_RANK, Vocabulary
 from gateway.tokens.words import ends_separately, is_separate, words_of
 
 MAX_STEPS = 1_500
-"""Maximum number of steps of one count: one for each new piece, and two for each byte of those that are merged. Measured time: 2 ms."""
+"""Maximum number of steps of one count: one for each new piece and each new character, two for each byte of the pieces that are
+merged, and a few for each text. Measured time: 2 ms."""
 STEPS_PER_MERGED_BYTE = 2
+STEPS_PER_SPLIT = 3
+"""Steps for each text that is split into pieces, in addition to those for its pieces."""
 MAX_MERGED_BYTES = 128
 """Maximum length of a piece that is merged here. The time of a merge grows with the square of the length."""
 MAX_KNOWN_PIECES = 20_000
@@ -26,17 +29,14 @@ MAX_NEW_WORDS = 1_000
 """Maximum number of new words in a text that is counted by its words. Other texts are counted by their pieces."""
 
 
-class SlowTextError(Exception):
-    """The texts need more steps than a count on the event loop may take."""
-
-
 class QuickCount:
     """Counts texts with one encoding, exactly. Only one thread may use an object of this class."""
 
     def __init__(self, name: str) -> None:
         """Open the encoding. Raise OSError if it has no vocabulary."""
         self._vocabulary = Vocabulary(name)
-        self._split = splitter(name)
+        self._classes = Classes()
+        self._split = splitter(name, self._classes)
         self._known: dict[str, int] = {}
         """The number of tokens of pieces that have been counted."""
         self._first: dict[str, int] = {}
@@ -76,7 +76,7 @@ class QuickCount:
 
     def _by_word(self, words: list[str], steps: int) -> tuple[list[int], int]:
         """Return the number of tokens of each word, where all but the first follow a space, and the remaining steps."""
-        pieces = self._split(" ".join(words))
+        pieces, steps = self._split(" ".join(words), steps - STEPS_PER_SPLIT)
         counted, steps = self._counts_of(pieces, steps)
         counts = [0]
         for piece, count in zip(pieces, counted, strict=True):
@@ -98,7 +98,7 @@ class QuickCount:
 
     def _by_pieces(self, text: str, steps: int) -> tuple[int, int]:
         """Return the number of tokens of a text, and the remaining steps."""
-        counts, steps = self._counts_of(self._split(text), steps)
+        counts, steps = self._counts_of(*self._split(text, steps - STEPS_PER_SPLIT))
         return sum(counts), steps
 
     def _counts_of(self, pieces: list[str], steps: int) -> tuple[list[int], int]:
@@ -115,11 +115,13 @@ class QuickCount:
     def _learn(self, pieces: set[str], steps: int) -> tuple[list[str], int]:
         """Count new pieces. Return those that are too long to be kept, and the remaining steps."""
         known = self._known
-        if len(known) + len(pieces) > MAX_KNOWN_PIECES:
-            known.clear()
-        new = {piece: piece.encode(errors="replace") for piece in pieces.difference(known)}
-        if len(new) > steps:
+        unknown = pieces.difference(known)
+        if len(unknown) > steps:
             raise SlowTextError
+        if len(known) + len(unknown) > MAX_KNOWN_PIECES:
+            known.clear()
+            unknown = pieces
+        new = {piece: piece.encode(errors="replace") for piece in unknown}
         merged = [piece for piece, source in new.items() if self._vocabulary.rank_of(source) == NO_RANK]
         steps -= len(new) + STEPS_PER_MERGED_BYTE * sum(len(new[piece]) for piece in merged)
         if steps < 0 or any(len(new[piece]) > MAX_MERGED_BYTES for piece in merged):

@@ -203,6 +203,20 @@ async def test_calls_of_other_apis_are_the_same_both_ways(
     assert len(entered) > number / 3
 
 
+@pytest.mark.parametrize("base", ["/llm", "/v1", "/v2", "/anthropic"])
+async def test_a_base_path_is_removed_both_ways(start_pair: StartPair, up: FaultUpstream, base: str) -> None:
+    pair = await start_pair(f"callers: {{ base_path: {base} }}\n{configuration(up).lstrip()}", environ={"KEY": "sk-upstream"})
+    body = json.dumps({"model": "plain-mock", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 9}).encode()
+    paths = [path for dialect in APIS for path in dialect.paths]
+    answered = 0
+    for path in (*paths, *(base + path for path in paths)):
+        fast, slow = [await ask(gateway.port, path, body, []) for gateway in pair.both]
+        assert comparable(fast) == comparable(slow), path
+        answered += "Unknown path" not in fast.body.decode()
+        await settled(pair)
+    await assert_same_state(pair, answered)
+
+
 def test_each_api_of_the_lane_is_compared() -> None:
     assert {"/v1/chat/completions", *(api.path for api in OTHERS)} <= {path for dialect in APIS for path in dialect.paths}
     assert len(APIS) == len(OTHERS) + 1

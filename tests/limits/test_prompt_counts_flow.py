@@ -12,7 +12,8 @@ import pytest
 import toktok
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, SHARED_COUNTER
-from gateway.tokens.quick_count import QuickCount, SlowTextError
+from gateway.tokens.pieces import SlowTextError
+from gateway.tokens.quick_count import QuickCount
 from gateway.tokens.tokenizer import Tokenizer
 from tests.faults.upstream_server import FaultUpstream, canned
 from tests.flows.live import Live, eventually, live

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.tokens.counter import MAX_INLINE_BYTES, TokenCount, TokenCounter
-from gateway.tokens.quick_count import SlowTextError
+from gateway.tokens.pieces import SlowTextError
 from gateway.tokens.tokenizer import BY_BYTES, FALLBACK, FALLBACK_FACTOR, Tokenizer, tokenizer_for
 from gateway.tokens.tokenizer_process import TokenizerProcess
 from providers.base import Body

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.tokens import quick_count
-from gateway.tokens.pieces import PATTERNS, Classes
-from gateway.tokens.quick_count import QuickCount, SlowTextError
+from gateway.tokens.pieces import PATTERNS, Classes, SlowTextError
+from gateway.tokens.quick_count import QuickCount
 from gateway.tokens.vocabulary import NO_RANK, Vocabulary
 from gateway.tokens.vocabulary_build import SPECIAL_FROM, tokens_of, vocabulary_file
 from tests.support.search import every, examples
@@ -117,12 +117,45 @@ def test_the_steps_of_a_count_are_limited_for_all_its_texts_together() -> None:
         QuickCount("o200k_base")(words)
 
 
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("separator", ["", " "], ids=["one word", "words"])
+def test_a_text_of_many_new_characters_is_left_to_the_tokenizer_process_before_they_are_read(name: str, separator: str) -> None:
+    count = QuickCount(name)
+    with pytest.raises(SlowTextError):
+        count([separator.join(chr(0x4E00 + at) for at in range(5_000))])
+    assert len(count._classes) <= quick_count.MAX_STEPS
+
+
+def test_characters_are_known_after_a_few_texts_with_them() -> None:
+    count, text = QuickCount("o200k_base"), "".join(chr(0x4E00 + at) for at in range(5_000))
+    for _ in range(5):
+        with pytest.raises(SlowTextError):
+            count([text])
+    assert len(count._classes) == 5_000
+
+
+def test_a_list_of_many_new_texts_is_left_to_the_tokenizer_process() -> None:
+    texts = [first + second for first in "abcdefghijklmnopqrstuvwxyz" for second in "abcdefghijklmnopqrstuvwxyz"]
+    with pytest.raises(SlowTextError):
+        QuickCount("o200k_base")(texts)
+
+
+def test_a_new_piece_beside_many_known_ones_does_not_empty_the_memory_of_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_count, "MAX_KNOWN_PIECES", 100)
+    count = QuickCount("o200k_base")
+    count(["\n".join(str(number) for number in range(80))])
+    known = dict(count._known)
+    count(["\n".join(str(number) for number in range(40, 81))])
+    assert count._known.items() > known.items()
+
+
 def test_the_memory_of_known_pieces_and_characters_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quick_count, "MAX_KNOWN_PIECES", 100)
     monkeypatch.setattr("gateway.tokens.pieces.MAX_KNOWN_CHARACTERS", 100)
     count, classes = QuickCount("o200k_base"), Classes()
     for at in range(50):
         count([f" word{at} {'=' * (at + 70)} and some more {at * 1000}"])
+        classes.steps = 10
         "".join(chr(0x4E00 + at * 10 + more) for more in range(10)).translate(classes)
     assert len(count._known) <= 100
     assert all(len(piece) <= quick_count.MAX_KNOWN_CHARS for piece in count._known)
