@@ -46,9 +46,9 @@ async def hook_request(hooks: HookSet | None, call: Call) -> None:
 
 
 async def send_held(call: Call, caller: Caller, error: GatewayError) -> GatewayError:
-    """Send the texts that hooks hold of a stream that ends with an error, so that the caller gets all that the provider sent.
+    """Send the texts that hooks hold back in a stream that ends with an error, so that the caller gets all text that arrived.
 
-    Return the error that ends the stream: the refusal of such a text, if a hook refuses it.
+    Return the error that ends the stream: the refusal if a hook refuses such a text, otherwise `error`.
     """
     run = call.hooks
     if run is None or run.rest is None or not caller.head_sent:

@@ -32,7 +32,7 @@ MIN_TIME_LEFT_S = 0.001
 
 
 Replay = Callable[[], Awaitable[Failure | None]]
-"""Answers the caller with a cached answer, and returns None or the failure."""
+"""Answers the caller with a cached answer. Returns the failure, or None if the caller was answered."""
 
 
 class BegunAttempt(NamedTuple):

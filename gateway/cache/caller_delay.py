@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class CallerDelay:
-    """The times in which the pieces of one answer are delivered, and those in which the upstream is awaited between them."""
+    """The times for which the pieces of one answer are delivered, and those for which the upstream is awaited between them."""
 
     __slots__ = ("_awaited_s", "_clock", "_delivered_s", "_is_delivering", "_since")
 
@@ -34,7 +34,7 @@ class CallerDelay:
 
     @property
     def seconds(self) -> float:
-        """The time for the current piece, or that for all pieces if the upstream was awaited for less time between them."""
+        """The delivery time of all pieces if it exceeds the time for which the upstream is awaited, else that of the current piece."""
         current = self._clock() - self._since if self._is_delivering and self._since is not None else 0.0
         total = self._delivered_s + current
         return total if total > self._awaited_s else current

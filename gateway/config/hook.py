@@ -84,7 +84,7 @@ class DenyConfig(Struct, frozen=True):
         tuple[str, ...],
         Meta(
             description="Whole words or phrases, in any combination of upper and lower case, with any white space between words, "
-            "and in any width and composition of Unicode.",
+            "and with letters in any width and Unicode composition.",
             examples=[["project nightfall", "acme-internal"]],
         ),
     ] = ()

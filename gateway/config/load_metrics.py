@@ -23,8 +23,8 @@ class LoadMetricsConfig(Struct, frozen=True):
     every: Annotated[
         Duration,
         Meta(
-            description="Time between two requests. With more than 100 servers, the time is longer, so that there are at most 100 requests "
-            "per second.",
+            description="Time between two requests to a server. With many servers, the time is longer, so that a process sends at most 100 "
+            "requests per second.",
             examples=["2s"],
         ),
     ] = 1.0

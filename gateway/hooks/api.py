@@ -25,7 +25,7 @@ Failure = Literal["open", "closed"]
 """The consequence of a hook that fails or misses its deadline: the call continues without the hook, or it ends with an error."""
 MAX_BEFORE_CHARS = 4096
 MAX_LOOP_CHARS = 16_000
-"""Characters of a request or of a piece above which the included hooks work in a thread, so that other calls do not wait."""
+"""Characters of a request or of a piece above which the masker and the deny list work in a thread, so that other calls do not wait."""
 
 
 class CallFacts(Struct, frozen=True):

@@ -21,11 +21,11 @@ REMOVED = "[removed]"
 MAX_SPACES = 256
 """Maximum number of white-space characters between two words of a phrase."""
 MAX_SOURCE_CHARS = 12
-"""Maximum number of characters of a text for one that is shown, such as an escape in JSON, or letters that are composed."""
+"""Maximum number of characters of a text for one character of a view, such as those of a JSON escape or of a composed letter."""
 CONTEXT_CHARS = 64
-"""Characters that have been sent and are read again, for the beginning of a word."""
+"""Number of characters that have been sent and are read again, to determine whether a word begins after them."""
 MAX_DEPTH = 40
-"""Maximum depth of the pattern of all words."""
+"""Maximum nesting depth of the pattern of all words."""
 _SPACES = rf"\s{{1,{MAX_SPACES}}}"
 _LETTER = rf"[^\W{UNSPACED}]"
 _CHARACTER = re.compile(_SPACES + r"|\S")
@@ -95,7 +95,7 @@ class DenyList(Hook):
         return Emit(_removed(text[:cut], begin, ready), text[cut:], "removed denied texts" if ready else "")
 
     def _spans(self, text: str, start: int = 0, *, is_open: bool = False) -> list[Span]:
-        """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may not be complete."""
+        """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may be incomplete."""
         found = self._of_patterns(text, start) if self._patterns else []
         if self._words is not None:
             found += [span for span in self._words.find(text, is_open=is_open) if span[0] >= start]
@@ -117,9 +117,9 @@ class DenyList(Hook):
         return found
 
     def _open_from(self, text: str, begin: int) -> int:
-        """Return the place, from `begin` on, from which a text may belong to a match that is not complete."""
+        """Return the place, from `begin` on, from which a text may belong to an incomplete match."""
         places = [self._words.open_from(text, begin)] if self._words is not None else [len(text)]
-        if self._patterns:  # the window is one of characters without escapes, and does not begin in an escape
+        if self._patterns:  # the window counts characters without escapes, and does not begin inside an escape
             places += [view.starts[max(0, len(view.text) - self._config.window)] for view in readings(text)[0]]
         return min(places)
 
@@ -138,7 +138,7 @@ class WordList:
         self._tail_chars = CONTEXT_CHARS + (self._longest + spaces) * MAX_SOURCE_CHARS
 
     def find(self, text: str, *, is_open: bool) -> Iterator[Span]:
-        """Return the places of all words. If the text `is_open`, a word at its end may not be complete."""
+        """Return the places of all words. If the text `is_open`, a word at its end may be incomplete."""
         for window in windows(text):
             for view in readings(window.text, is_open=is_open)[0]:
                 form = folded(view)
@@ -171,14 +171,14 @@ def _phrase(word: str) -> str:
 
 
 def _is_letter(char: str) -> bool:
-    """Return whether a word that begins or ends with a character must not be a part of a longer word."""
+    """Return whether a word that begins or ends with this character must not be a part of a longer word."""
     return re.match(_LETTER, char) is not None
 
 
 def _pattern(phrases: Iterable[str], after: str) -> str:
-    """Return the pattern of phrases, which the condition `after` follows.
+    """Return the pattern of phrases that the condition `after` follows.
 
-    Each condition is stated once, or once for each first character, because compiling it takes long.
+    Each condition occurs once, or once for each first character, because conditions take long to compile.
     """
     by_char: dict[str, list[list[str]]] = {}
     for phrase in phrases:
@@ -209,7 +209,7 @@ def _choice(phrases: list[list[str]], at: int = 0, depth: int = MAX_DEPTH) -> st
 
 
 def _beginnings(phrase: str) -> Iterator[str]:
-    """Return all beginnings of a phrase in a folded view, also those of a character that is not fully composed."""
+    """Return all beginnings of a phrase in a folded view, including those that end with a character that is not fully composed."""
     parts = unicodedata.normalize("NFKD", phrase)
     for end in range(1, len(parts) + 1):
         yield folded_text(parts[:end])

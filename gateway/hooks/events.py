@@ -46,7 +46,7 @@ class Slot(NamedTuple):
 
 
 class JsonEnd:
-    """Finds the end of an object or a list of JSON that arrives in pieces."""
+    """Finds the end of a JSON object or list that arrives in pieces."""
 
     __slots__ = ("_depth", "_has_begun", "_is_escaped", "_is_in_string")
 

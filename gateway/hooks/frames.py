@@ -1,4 +1,4 @@
-"""Cuts an event stream into its events, without a loss of the fields that hooks do not change."""
+"""Splits an event stream into its events, and keeps the fields that hooks do not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Frame(NamedTuple):
-    """One event. `head` has its lines without those of the data: `event`, `id`, `retry` and comments."""
+    """One event. `head` has its lines other than those of the data: `event`, `id`, `retry` and comments."""
 
     head: bytes
     name: bytes
@@ -33,21 +33,21 @@ class Frame(NamedTuple):
 
 
 class Framer:
-    """Cuts bytes, in pieces of any size and with any of the three line ends, into events."""
+    """Splits bytes, in pieces of any size and with any of the three line ends, into events."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._is_after_cr = False
         self._mark: bytes | None = b""
-        """The beginning of the stream while it may be a byte order mark, then None."""
+        """The beginning of the stream while it may be a part of a byte order mark, then None."""
 
     @property
     def is_in_event(self) -> bool:
-        """Whether a part of an event has arrived."""
+        """Whether a part of an event has arrived, but not its end."""
         return bool(self._rest.strip(b"\n"))
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the events that a piece completes, with LF as line end and without the empty line.
+        """Return the events that a piece completes, with LF as the line end and without the empty line after each.
 
         Raise GatewayError if an event is too large.
         """

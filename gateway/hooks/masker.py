@@ -96,7 +96,7 @@ class Masker(Hook):
 
 
 def _restored(text: str, hold: str, masks: Masks) -> Emit:
-    """Return a text, which ends with no part of a mask, with the original values."""
+    """Return a text with the original values in place of its masks. The text must not end inside a mask."""
     parts, at = [], 0
     while at < len(text):
         end = min(at + WINDOW_CHARS, len(text))

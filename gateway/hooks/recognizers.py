@@ -40,7 +40,7 @@ _DISTINCT_KEYS = (
     ("lg-", r"(?<!-lg-)(?=[A-Za-z0-9_-]{43})(?=[A-Za-z_-]{0,42}[0-9])(?=[a-z0-9_-]{0,42}[A-Z])(?=[A-Z0-9_-]{0,42}[a-z])"
      r"[A-Za-z0-9_-]{43}"),
 )  # fmt: skip
-"""Credentials, by their beginning, that differ from every word, so that they may touch letters. `lg-` begins the gateway's own keys."""
+"""Credentials, by their beginning, that differ from every word, so that they may touch letters. The gateway's own keys begin with `lg-`."""
 _KEYS = (
     ("sk-", r"[A-Za-z0-9_-]{20,200}"), ("AKIA", r"[0-9A-Z]{16}"), ("ASIA", r"[0-9A-Z]{16}"),
     *((f"{kind}k_{mode}_", r"[A-Za-z0-9]{16,200}") for kind in "srp" for mode in ("live", "test")),
@@ -69,7 +69,7 @@ _PLAIN: dict[int, int | str] = {
     **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
     0x2010: "-", 0x2011: "-",
 }  # fmt: skip
-"""Full-width characters, spaces and hyphens as characters of ASCII. A colon would be a part of an IP address."""
+"""Full-width characters, spaces and hyphens as characters of ASCII. A full-width colon stays: a colon could belong to an IP address."""
 
 
 
@@ -82,7 +82,7 @@ def _not_after(chars: str) -> str:
 
 
 _NOT_DECIMAL = r"(?<![0-9]\.[\s\S])"
-"""The condition that the first character of a match is not the fraction of a number."""
+"""The condition that the first character of a match does not begin the fraction of a number."""
 _NATIONAL_END = r"(?![A-Za-z0-9]|-[A-Za-z0-9]|\.[0-9])"
 FORMS: tuple[tuple[MaskKind, str, str], ...] = (
     ("jwt", ".eyJ", r"\.eyJ[A-Za-z0-9_-]{4,8192}+\.[A-Za-z0-9_-]{0,2048}+"),
@@ -137,7 +137,7 @@ class Recognizer:
         return sorted(found)
 
     def _in_window(self, source: str) -> Iterator[Found]:
-        """Return the values in a text, those of the first form first, and first those without escapes.
+        """Return the values in a text in the order of the forms, and for each form first those in the text without its escapes.
 
         In a text such as `\\nada@example.org`, the letter of the escape is not a part of the value.
         """
@@ -223,7 +223,7 @@ def _iban(text: str, start: int, end: int) -> Span | None:
 
 
 def _ip(text: str, start: int, end: int) -> Span | None:
-    """Return the place of an address of one machine other than this one."""
+    """Return the place of an address that is neither a loopback nor an unspecified address."""
     bare = text[start:end]
     bare = bare.rstrip(":") if not bare.endswith("::") else bare
     try:

@@ -153,7 +153,7 @@ class HookRun:
         """The text that replaces each text of the request that has been seen; most are their own replacement."""
         self._has_reported = False
         self.rest: Callable[[], Awaitable[bytes]] | None = None
-        """Returns the events with the texts that the hooks hold of the stream that the caller gets."""
+        """Returns the events with the texts that the hooks hold back in the stream that the caller gets."""
         self.pieces: Pieces | None = None
         """The pieces of the stream that the caller gets, which another target may continue."""
 

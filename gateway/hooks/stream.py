@@ -45,7 +45,7 @@ class HookedEvents:
         self._ends: dict[str, JsonEnd] = {}
         """The ends of the arguments of tool calls."""
         self._whole: dict[str, str] = {}
-        """The texts of channels that have ended: as they arrived, and as they were sent."""
+        """The texts of channels that have ended: the text as it was sent, by the text as it arrived."""
         self._has_ended = False
         self._passed: list[bytes] = []
         """Events that passed the hooks before another event of the same piece failed."""
@@ -78,7 +78,7 @@ class HookedEvents:
         return b"".join([*before, *out])
 
     async def broken(self) -> bytes:
-        """Return the texts that the hooks hold, for a stream that ends after its last whole event. Raise GatewayError for a refusal.
+        """Return the events with the texts that the hooks hold back in a broken stream. Raise GatewayError for a refusal.
 
         If `feed` or `end` has failed, return the events before the one that failed.
         """
@@ -107,7 +107,7 @@ class HookedEvents:
         """Pass the texts of an event through the hooks. Return the events to send."""
         slots, groups = slots_of(event), ended_groups(event)
         before: list[bytes] = []
-        written = {slot.group: slot.channel for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call begins empty
+        written = {slot.group: slot.channel for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call may begin empty
         before += await self._flush(None if groups is None else groups, but={slot.channel for slot in slots} if groups is not None else ())
         before += await self._flush(list(written), but={slot.channel for slot in slots}, keeps_arguments=True)
         for slot in slots:
@@ -124,7 +124,7 @@ class HookedEvents:
         return [*before, self._written(head, event)]
 
     def _is_over(self, slot: Slot, written: dict[str, str]) -> bool:
-        """Return whether a text ends with its piece in `slot`: the next one has begun, or the arguments are complete.
+        """Return whether a text ends with its piece in `slot`: the next text has begun, or the arguments are complete.
 
         The pieces of several tool calls may alternate, so other arguments do not end arguments.
         """
@@ -141,7 +141,7 @@ class HookedEvents:
     async def _flush(self, groups: list[str] | None, but: Collection[str] = (), *, keeps_arguments: bool = False) -> list[bytes]:
         """End the open channels of these groups (all if None), except those in `but`. Return the events with their last text.
 
-        If `keeps_arguments`, those with the arguments of tool calls do not end.
+        If `keeps_arguments`, the channels with the arguments of tool calls do not end.
         """
         out: list[bytes] = []
         for channel, (event, slot, name) in list(self._last.items()):

@@ -19,7 +19,7 @@ WINDOW_CHARS = 32_768
 AHEAD_CHARS = 16_384
 """Maximum length of a value that is found, in characters of the text."""
 BEHIND_CHARS = 4_352
-"""Characters before its first owned character that a window has, as context."""
+"""Number of characters that a window has as context before the first one that it owns."""
 MAX_LEVELS = 3
 """Maximum number of times that escapes are resolved, for JSON in JSON."""
 MAX_CLUSTER_CHARS = 32
@@ -40,7 +40,7 @@ _IGNORED_END = re.compile(f"[{_INVISIBLE}]{{1,64}}\\Z")
 
 
 class View(NamedTuple):
-    """A text as a reader sees it. `starts` has the place in the source of each character, and the length of the source."""
+    """A view of a text. `starts` has the place in the source of each character, then the place where the view ends."""
 
     text: str
     starts: Sequence[int]
@@ -48,7 +48,7 @@ class View(NamedTuple):
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return the place in the source of the characters from `start` to `end`."""
         last = self.starts[end - 1]
-        while self.starts[end] == last and end < len(self.text):  # the rest of a character that has several here
+        while self.starts[end] == last and end < len(self.text):  # a character of the source may be several in the view
             end += 1
         return self.starts[start], self.starts[end]
 
@@ -76,9 +76,9 @@ def windows(text: str) -> Iterator[Window]:
 
 
 def readings(text: str, *, is_open: bool = False) -> tuple[list[View], int]:
-    """Return the text as it is, then without its escapes as often as they are nested.
+    """Return the text as it is, then with one more level of its escapes resolved each time, up to MAX_LEVELS.
 
-    Also return the length of the text or, if the text `is_open`, the place of an escape at its end that may not be complete: the
+    Also return the length of the text or, if the text `is_open`, the place of an escape at its end that may be incomplete: the
     readings without escapes end there.
     """
     found, limit = [View(text, range(len(text) + 1))], len(text)
@@ -103,7 +103,7 @@ def _unescaped(view: View, *, is_open: bool) -> tuple[View | None, int]:
     if is_open:
         if (rest := _OPEN_ESCAPE.search(text, max(at, len(text) - 12))) is not None:
             cut = rest.start()
-        if pair_at >= 0 and cut == at:  # the second half may follow
+        if pair_at >= 0 and cut == at:  # the second half of the pair may follow
             cut = pair_at
     if not parts and cut == len(text):
         return None, view.starts[cut]
@@ -127,7 +127,7 @@ def _resolved(match: re.Match[str]) -> str:
 
 
 def shown(view: View) -> View:
-    """Return the view without characters that are not shown."""
+    """Return the view without invisible characters."""
     if view.text.isascii() or _IGNORED.search(view.text) is None:
         return view
     parts, starts, at = [], array("q"), 0
@@ -140,13 +140,13 @@ def shown(view: View) -> View:
 
 
 def shown_end(text: str, start: int, end: int) -> int:
-    """Return the end of a place in a text without characters at its end that are not shown."""
+    """Return the end of a place in a text without the invisible characters at its end."""
     match = None if text[end - 1].isascii() else _IGNORED_END.search(text, max(start, end - 64), end)
     return match.start() if match is not None else end
 
 
 def folded(view: View) -> View:
-    """Return a view in which letters that differ only in case, width or composition are equal, without characters that are not shown."""
+    """Return a view in which letters that differ only in case, width or composition are equal, without invisible characters."""
     text = view.text
     if text.isascii():
         return View(text.lower(), view.starts)

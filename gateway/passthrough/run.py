@@ -48,7 +48,7 @@ class BodyChange(Protocol):
         ...
 
     def end(self) -> bytes:
-        """Return the bytes that were kept back."""
+        """Return the bytes that were held back."""
         ...
 
 

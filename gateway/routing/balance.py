@@ -10,8 +10,8 @@
 The better of two random draws is nearly as good as the best of all, and does not send every call to the same target at the same moment
 (Mitzenmacher, "The power of two choices in randomized load balancing", 2001). With rendezvous hashing, a new target takes its share of
 the sessions from all others, and the sessions of a removed target go to the others; no other session moves (Thaler and Ravishankar,
-1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005). An option is overloaded if its load, in attempts or
-requests, is more than LOAD_BOUND times its share of the whole load and SPARE_CALLS more (after Mirrokni, Thorup and Zadimoghaddam,
+1998; the weighted score -w / ln h is due to Schindelhauer and Schomaker, 2005). An option is overloaded if the call would raise its load,
+in attempts or requests, above LOAD_BOUND times its share of the whole load, plus SPARE_CALLS (after Mirrokni, Thorup and Zadimoghaddam,
 "Consistent hashing with bounded loads", 2018).
 """
 
@@ -39,7 +39,7 @@ class Weighted(Protocol):
 
 LOAD_BOUND = 1.25
 SPARE_CALLS = 2
-"""Attempts in flight beyond the bound: engines serve several calls at once, so a second or third call does not justify leaving a cache."""
+"""Attempts or requests beyond the bound: engines serve several at once, so a second or third call does not justify leaving a cache."""
 T = TypeVar("T", bound=Weighted)
 Draw = Callable[[], float]
 """Returns a random number in [0, 1)."""

@@ -1,7 +1,7 @@
 """Active health probes: small requests at a fixed interval, for providers with `probe` settings.
 
-A success ends cooldowns after failures. A failure counts as a failure of each target of the provider. The load that servers report
-(server_load) is read in the same way.
+A success ends cooldowns after failures. A failure counts as a failure of each target of the provider. The tasks that read the
+load of servers (server_load) start and end with the probes.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Probes:
                     self._tasks.start(work, f"load {name}")
 
     async def stop(self) -> None:
-        """End all probes."""
+        """End all probes, and the requests for the load of servers."""
         await self._tasks.stop()
 
     async def _probe_repeatedly(self, probe: ProbeConfig, backends: list[Backend]) -> None:

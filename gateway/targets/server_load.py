@@ -1,7 +1,7 @@
 """The load that servers report in their Prometheus metrics: the requests of all clients that a server runs or keeps waiting.
 
-The gateway knows only the calls of its own process. The load of a server that other processes use as well is the number of those calls
-plus the requests of others, which is the difference between the reported load and the process's own calls at the time of the report.
+A process counts only its own calls. The load of a server that others use as well is the number of these calls plus the requests of
+others. The latter is the difference between the reported load and the process's own calls at the time of the report.
 """
 
 from __future__ import annotations
@@ -71,15 +71,18 @@ def interval_s(settings: LoadMetricsConfig, servers: int) -> float:
 
 
 async def read_load_repeatedly(settings: LoadMetricsConfig, every_s: float, backends: Sequence[Backend]) -> None:
-    """Read the load of one server, at which all `backends` are, and record it."""
+    """Read the load of one server, to which all `backends` belong, and record it."""
     await asyncio.sleep(every_s * random.random())  # so that a change of the replicas does not cause requests to all servers at once
     while True:
         pause_s = await record_load(settings, every_s, backends)
-        await asyncio.sleep(pause_s * (0.9 + 0.2 * random.random()))  # so that several processes do not ask at the same moments
+        await asyncio.sleep(pause_s * (0.9 + 0.2 * random.random()))  # so that several processes do not send at the same moments
 
 
 async def record_load(settings: LoadMetricsConfig, every_s: float, backends: Sequence[Backend]) -> float:
-    """Read the load of one server and record it. Return the time until the next request. A failure leaves the last report in use."""
+    """Read the load of one server and record it. Return the time until the next request.
+
+    After a failure, the last report stays in use until it is stale.
+    """
     timeout_s = min(max(MIN_TIMEOUT_S, every_s), MAX_TIMEOUT_S)
     try:
         load = await read_load(backends[0], settings.path, timeout_s)
@@ -94,7 +97,7 @@ async def record_load(settings: LoadMetricsConfig, every_s: float, backends: Seq
 
 
 async def read_load(backend: Backend, path: str | None, timeout_s: float) -> int:
-    """Return the number of requests at a server. Raise UpstreamError if the request fails, and LoadMissingError if there is no number."""
+    """Return the number of requests at a server. Raise UpstreamError if the request fails, and LoadMissingError if none is reported."""
     target = backend.target
     headers = [*target.kind.probe_headers(target), ("accept", "text/plain")]
     request = WireRequest(path or default_path(target.base_url), headers, b"", "GET")

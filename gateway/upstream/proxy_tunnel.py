@@ -84,13 +84,13 @@ class ProxyConnection(asyncio.Protocol):
         self.transport.write(data)
 
     async def read(self, size: int) -> bytes:
-        """Return the next `size` bytes. Raise UpstreamError if the proxy closes the connection before."""
+        """Return the next `size` bytes. Raise UpstreamError if the proxy closes the connection first."""
         while len(self._received) < size:
             await self._receive()
         return self._take(size)
 
     async def read_head(self) -> bytes:
-        """Return the head of an HTTP response. Raise UpstreamError if there is none."""
+        """Return the head of an HTTP response. Raise UpstreamError if it does not arrive whole or is too large."""
         while (end := self._received.find(b"\r\n\r\n")) < 0:
             if len(self._received) > MAX_HEAD_BYTES:
                 raise UpstreamError("protocol", "the proxy's response is too large")
@@ -119,7 +119,7 @@ class ProxyConnection(asyncio.Protocol):
 
     async def _receive(self) -> None:
         if self._has_ended:
-            raise UpstreamError("connect", "the proxy closed the connection without a response")
+            raise UpstreamError("connect", "the proxy closed the connection before its response was complete")
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 

@@ -107,13 +107,13 @@ async def test_end_without_an_answer_releases_the_waiting_calls_and_an_abandoned
 
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the calls that wait lose patience with a slow caller soon."""
+    """Shorten the delay by a slow caller after which waiting calls continue without it."""
     monkeypatch.setattr(answers, "MAX_CALLER_DELAY_S", 0.05)
     monkeypatch.setattr(answers, "MIN_CHECK_INTERVAL_S", 0.01)
 
 
 def delay(*seconds: float) -> CallerDelay:
-    """Return the delay of a caller that one piece has been delivered to for these times."""
+    """Return the delay of a caller whose first piece has been in delivery for these times, in seconds, one at each reading."""
     times = iter([0.0, *seconds])
     last = CallerDelay(lambda: next(times, seconds[-1]))
     last.end_read()

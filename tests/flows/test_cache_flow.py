@@ -447,7 +447,7 @@ async def test_cached_answers_are_used_during_a_cooldown(up: FaultUpstream, clie
         assert gateway.gateway.latencies["up/mock"].in_flight == 0
 
 
-async def test_the_next_target_answers_what_the_target_in_cooldown_has_not_cached(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_the_next_target_answers_if_the_target_in_cooldown_has_no_cached_answer(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(two_targets(up)) as gateway:
         assert (await post_chat(client, gateway, text="known")).headers["x-gateway-target"] == "up/mock"
         await cool_down(up, client, gateway)

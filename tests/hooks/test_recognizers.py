@@ -225,7 +225,7 @@ HOSTILE = (
 
 
 class Spy:
-    """Counts the characters that each search of a pattern may read."""
+    """Records the largest number of characters that one search of a pattern may read."""
 
     def __init__(self, pattern: Any) -> None:
         self._pattern = pattern
@@ -288,7 +288,7 @@ async def test_a_search_ends_when_no_call_waits_for_it() -> None:
         async with asyncio.timeout(0.01):
             await in_thread(search)
     assert await asyncio.to_thread(ended.wait, 60)
-    assert ALL.find("ada@example.org"), "other searches do not end"
+    assert ALL.find("ada@example.org"), "the end of one search does not end others"
 
 
 def test_no_form_repeats_a_repetition() -> None:

@@ -111,7 +111,7 @@ class Server:
 
 
 class Gateway:
-    """The router of one process, and what it knows about the load of the servers."""
+    """The router of one process, with the loads that the servers have reported to it."""
 
     def __init__(self, policy: Balance, seed: int) -> None:
         self.backends = {f"s{number}/m": backend_of(f"s{number}", "m") for number in range(SERVERS)}
@@ -134,7 +134,7 @@ class Gateway:
 def mean_wait(
     policy: Balance, arrivals: list[Arrival], *, sends_session: bool = False, processes: int = 1, every_s: float | None = None
 ) -> float:
-    """Return the mean seconds to the first token.
+    """Return the mean time to the first token, in seconds.
 
     With `sends_session`, calls name the group of their prompt as a session. Each call arrives at one of several processes. With
     `every_s`, the processes read the load of the servers.

@@ -92,7 +92,7 @@ async def test_the_load_is_requested_with_the_headers_of_a_probe(up: FaultUpstre
     assert dict(up.requests[0].headers)["authorization"] == "Bearer sk-secret"
 
 
-async def test_what_is_not_a_report_is_missing_or_a_failure(up: FaultUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_without_a_report_is_missing_or_a_failure(up: FaultUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
     for script in (status(404), status(401), status(307, headers={"location": "/x"}), canned(b"{}"), canned(b"")):
         up.once(script)
         with pytest.raises(LoadMissingError):
@@ -108,7 +108,7 @@ async def test_what_is_not_a_report_is_missing_or_a_failure(up: FaultUpstream, m
     assert caught.value.kind == "too_large"
 
 
-async def test_the_requests_of_others_are_what_exceeds_the_own_calls(up: FaultUpstream) -> None:
+async def test_the_requests_of_others_are_those_beyond_the_own_calls(up: FaultUpstream) -> None:
     backends = [backend(up.port, "m"), backend(up.port, "n")]
     backends[0].latency.in_flight, backends[1].latency.in_flight = 3, 4
     up.on("/metrics", serve_metrics(5, 10))
@@ -162,7 +162,7 @@ models:
 
 
 def configured(port: int = 9, more: str = "", balance: str = ", balance: prefix") -> load.Config:
-    """Return a configuration in which one split reaches the provider `a` and `c`."""
+    """Return a configuration in which one split reaches the providers `a` and `c`."""
     text = CONFIG % {"port": port, "more": more, "balance": balance}
     return load.parse(text.encode(), "g.yaml", environ={})
 

@@ -114,7 +114,7 @@ REFUSALS: list[tuple[str, tuple[str, ...], str, str]] = [
     ("http", ("--user", DECODED), "user:wrong", "refused the credentials (status 407)"),
     ("http", ("--answer", r"HTTP/1.1 403 Forbidden\r\n\r\n"), "", "refused a connection to 127.0.0.1:9 (status 403)"),
     ("http", ("--answer", r"HTTP/1.1 302 Found\r\nlocation: /\r\n\r\n"), "", "(status 302)"),
-    ("http", ("--answer", r"HTTP/1.1 "), "", "the proxy closed the connection without a response"),
+    ("http", ("--answer", r"HTTP/1.1 "), "", "the proxy closed the connection before its response was complete"),
     ("socks5", ("--user", DECODED), "", "requires credentials"),
     ("socks5", ("--user", DECODED), "user:wrong", "refused the credentials"),
     ("socks5", (), CREDENTIALS, "does not accept a user name and a password"),
