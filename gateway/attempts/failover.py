@@ -33,7 +33,7 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.store.limit import Reservation
-from gateway.targets.candidate import Candidate
+from gateway.targets.candidate import Candidate, not_among
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, Refusal, Target
@@ -81,7 +81,7 @@ class Failover:
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
-        progress.candidates = lambda: [*candidates, *_not_chosen(candidates, alternates)]
+        progress.candidates = lambda: [*candidates, *not_among(candidates, alternates())]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
         cooling: list[Candidate] = []
@@ -93,7 +93,7 @@ class Failover:
             is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
         if is_answered:
             return self.answered(call, candidates[0])
-        others = _not_chosen(candidates, alternates) if progress.failure is not None else []
+        others = not_among(candidates, alternates()) if progress.failure is not None else []
         if await self._try_healthy(progress, others, cooling):
             return self.answered(call, candidates[0])
         if cooling and await self._try_cooling(progress, cooling):
@@ -346,9 +346,3 @@ class Failover:
             progress.record_failure(error.failure, candidate.backend.target.name)
         else:
             self.record_failure(progress, candidate, error.failure)
-
-
-def _not_chosen(candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]]) -> list[Candidate]:
-    """Return the model's candidates that a split did not choose for this call."""
-    chosen = {candidate.backend.target.name for candidate in candidates}
-    return [candidate for candidate in alternates() if candidate.backend.target.name not in chosen]

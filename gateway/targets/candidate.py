@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,3 +32,9 @@ class Candidate(msgspec.Struct, frozen=True, eq=False):
     settings: ModelSettings
     hedge_model: str = ""
     """The model that `settings.hedge` comes from. Its hedged attempts share one budget."""
+
+
+def not_among(chosen: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates whose targets are not those of a chosen one."""
+    names = {candidate.backend.target.name for candidate in chosen}
+    return [candidate for candidate in candidates if candidate.backend.target.name not in names]
