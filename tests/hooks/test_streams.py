@@ -131,6 +131,24 @@ async def test_the_input_of_a_custom_tool_is_restored() -> None:
     assert "".join(call["custom"]["input"] for call in calls) == f"to {EMAIL} [EMAIL"
 
 
+async def test_the_input_of_a_custom_tool_need_not_be_json() -> None:
+    text = "if a] {}\n[EMAIL_1] {b} [EMAIL_2]"
+    for cut in range(1, len(text)):
+        parts = [tool_chunk({"index": 0, "custom": {"input": piece}}) for piece in (text[:cut], text[cut:])]
+        sent = read_events(await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), request=REQUEST))
+        calls = [call for event in sent for call in event["choices"][0]["delta"].get("tool_calls", ())]
+        assert "".join(call["custom"]["input"] for call in calls) == f"if a] {{}}\n{EMAIL} {{b}} {OTHER}", cut
+
+
+async def test_reasoning_that_a_provider_sends_in_two_fields_is_whole_in_both() -> None:
+    text = "to [EMAIL_1]!"
+    for cut in range(1, len(text)):
+        said = [{"reasoning": piece, "reasoning_content": piece} for piece in (text[:cut], text[cut:])]
+        parts = [chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in (*said, {"content": "So"})]
+        sent = deltas(await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), request=REQUEST))
+        assert sorted(sent.values()) == ["So", f"to {EMAIL}!", f"to {EMAIL}!"], cut
+
+
 @pytest.mark.parametrize("api", STREAMS)
 async def test_a_stream_that_breaks_at_any_byte_loses_no_text(api: str) -> None:
     text = "To [EMAIL_1][EMAIL_2] and [EMAIL_"
