@@ -91,6 +91,13 @@ def readings(text: str, *, is_open: bool = False) -> tuple[list[View], int]:
     return found, limit
 
 
+def unit_places(text: str) -> Sequence[int]:
+    """Return the places in a text at which a character or a whole escape of JSON begins, and the length of the text."""
+    whole = View(text, range(len(text) + 1))
+    inner = _unescaped(whole, is_open=False)[0] if "\\" in text else None
+    return (inner or whole).starts
+
+
 def _unescaped(view: View, *, is_open: bool) -> tuple[View | None, int]:
     """Return the view without one level of escapes, or None if there are none, and the place of an incomplete escape."""
     text, parts, starts, at, cut = view.text, [], array("q"), 0, len(view.text)

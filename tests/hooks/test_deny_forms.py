@@ -136,3 +136,23 @@ def test_many_words_with_one_beginning_are_found() -> None:
     nested = ["a" * length for length in range(1, 300)]
     for length in (1, 39, 40, 41, 299):
         assert [*WordList(nested).find("a" * length + " b", is_open=False)] == [(0, length)]
+
+
+TOUCHING = ("\t", "ext", "text", "\n", "ightfall", "\\", '"', "é", "u00e9", "\U0001f600", " ", "a")
+
+
+@given(st.lists(st.sampled_from(TOUCHING), max_size=12), st.integers(1, 9))
+@settings(max_examples=examples(300), deadline=None)
+async def test_json_stays_valid_if_a_word_begins_or_ends_in_an_escape(parts: list[str], size: int) -> None:
+    deny = DenyList(DenyConfig(words=("text", "nightfall", "u00e9", "d83d", "a\\"), action="replace"))
+    arguments = json.dumps({"a": "".join(parts)})
+    removed = await run_text(deny, arguments, size=size)
+    json.loads(removed)
+    assert removed == await run_text(deny, arguments, size=len(arguments))
+
+
+@pytest.mark.parametrize(("arguments", "removed"), [(r'{"a":"q\text"}', '{"a":"q[removed]"}'), (r'{"a":"\\text"}', r'{"a":"\\[removed]"}')])
+async def test_an_escape_is_removed_as_a_whole(arguments: str, removed: str) -> None:
+    deny = DenyList(DenyConfig(words=("text",), action="replace"))
+    for size in (1, 2, 99):
+        assert await run_text(deny, arguments, size=size) == removed
