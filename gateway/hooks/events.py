@@ -94,6 +94,8 @@ def ended_groups(event: Event) -> list[str] | None:
     if type(choices) is list:
         return [_group_of(choice) for choice in choices if type(choice) is dict and choice.get("finish_reason")]
     kind = event.get("type")
+    if kind == "error" or type(event.get("error")) is dict:
+        return None
     if type(kind) is not str:
         return []
     if kind == "content_block_stop":

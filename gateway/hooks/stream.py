@@ -169,7 +169,7 @@ class HookedEvents:
         if type(choices) is list:
             return any(type(one) is dict and (one.get("finish_reason") or fields(one, "delta").get("tool_calls")) for one in choices)
         kind = event.get("type")
-        return type(kind) is not str or ended_groups(event) is None or kind == "error"
+        return type(kind) is not str or ended_groups(event) is None
 
     async def _others(self, value: Any, path: str, kind: Kind, pieces: set[tuple[int, str]]) -> None:
         """Pass the other strings of an event through the hooks, such as the whole text at the end of a channel."""

@@ -169,6 +169,19 @@ async def test_inserted_events_are_numbered(api: str) -> None:
     assert numbers == list(range(len(numbers)))
 
 
+ERRORS: tuple[dict[str, Any], ...] = (
+    {"error": {"message": "overloaded"}}, {"type": "error", "error": {"message": "overloaded"}}, {"type": "error", "message": "overloaded"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_held_text_is_sent_before_an_error_event(error: dict[str, Any]) -> None:
+    said = chunk([{"index": 0, "delta": {"content": "to [EMA"}, "finish_reason": None}])
+    sent = read_events(await run_events(Masker(MaskConfig()), b"%bdata: %b\n\n" % (said, json.dumps(error).encode()), request=REQUEST))
+    assert [event["choices"][0]["delta"]["content"] for event in sent[:2]] == ["to ", "[EMA"]
+    assert sent[2:] == [error]
+
+
 async def test_held_text_is_checked_when_a_stream_breaks_off() -> None:
     events = await masking(hook=DenyList(DenyConfig(words=("nightfall",))))
     await events.feed(chunk([{"index": 0, "delta": {"content": "so nightfall"}, "finish_reason": None}]))
