@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.config.hook import DenyConfig
-from gateway.hooks.api import MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Refuse, Request
+from gateway.hooks.api import MAX_BEFORE_CHARS, MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Refuse, Request
 from gateway.hooks.background import in_thread
 from gateway.hooks.views import UNSPACED, View, folded, folded_text, readings, unit_places, windows
 
@@ -82,7 +82,9 @@ class DenyList(Hook):
 
     def _piece(self, chunk: Chunk) -> Emit | Refuse:
         contexts = chunk.state.setdefault("contexts", {})
-        before = contexts.pop(chunk.channel, "")  # as it arrived, because it determines whether a word begins here
+        sent, before = contexts.pop(chunk.channel, ("", ""))  # as it arrived, because it determines whether a word begins here
+        if sent != chunk.before:  # that of another attempt of the call
+            before = chunk.before[-CONTEXT_CHARS:]
         text, begin = before + chunk.text, len(before)
         spans = self._spans(text, begin, is_open=not chunk.is_last)
         if spans and self._config.action == "refuse":
@@ -90,9 +92,10 @@ class DenyList(Hook):
         cut = len(text) if chunk.is_last else self._open_from(text, begin)
         cut = min([cut, *(start for start, end in spans if start < cut < end)])
         ready = [span for span in spans if span[1] <= cut]
+        out = _removed(text[:cut], begin, ready)
         if not chunk.is_last:
-            contexts[chunk.channel] = text[max(0, cut - CONTEXT_CHARS) : cut]
-        return Emit(_removed(text[:cut], begin, ready), text[cut:], "removed denied texts" if ready else "")
+            contexts[chunk.channel] = (chunk.before + out)[-MAX_BEFORE_CHARS:], text[max(0, cut - CONTEXT_CHARS) : cut]
+        return Emit(out, text[cut:], "removed denied texts" if ready else "")
 
     def _spans(self, text: str, start: int = 0, *, is_open: bool = False) -> list[Span]:
         """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may not be complete.

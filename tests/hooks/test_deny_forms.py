@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from gateway.config.hook import DenyConfig
 from gateway.errors import BadRequest
 from gateway.hooks.deny import MAX_SPACES, DenyList, WordList
-from gateway.hooks.testing import check_hook, run_events, run_request, run_text
+from gateway.hooks.load import loaded
+from gateway.hooks.run import HookSet, Pieces
+from gateway.hooks.testing import FACTS, check_hook, run_events, run_request, run_text
+from gateway.metrics import Metrics
 from tests.hooks.echo import chat_stream, message_stream, response_stream
 from tests.support.search import examples
 
@@ -156,3 +159,12 @@ async def test_an_escape_is_removed_as_a_whole(arguments: str, removed: str) -> 
     deny = DenyList(DenyConfig(words=("text",), action="replace"))
     for size in (1, 2, 99):
         assert await run_text(deny, arguments, size=size) == removed
+
+
+async def test_the_attempts_of_a_call_are_separate_texts() -> None:
+    run = HookSet([loaded(DenyList(REPLACE))], Metrics(), lambda line: None).begin(FACTS)
+    first, second = Pieces(), Pieces()
+    said = []
+    for pieces, text in ((first, "abc so"), (second, "nightfall "), (first, "xnightfall "), (second, "nightfall "), (first, "nightfall ")):
+        said.append(await run.piece("a", "text", text, is_last=False, pieces=pieces))
+    assert said == ["abc so", "[removed] ", "xnightfall ", "[removed] ", "[removed] "]
