@@ -149,6 +149,18 @@ async def test_reasoning_that_a_provider_sends_in_two_fields_is_whole_in_both() 
         assert sorted(sent.values()) == ["So", f"to {EMAIL}!", f"to {EMAIL}!"], cut
 
 
+async def test_the_details_of_reasoning_are_whole() -> None:
+    text = "to [EMAIL_1] [EM"
+    for cut in range(1, len(text)):
+        said = [{"reasoning_details": [{"type": "reasoning.text", "text": piece, "index": 0}]} for piece in (text[:cut], text[cut:])]
+        parts = [chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in (*said, {"content": "So"})]
+        sent = read_events(await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), request=REQUEST))
+        details = [event["choices"][0]["delta"].get("reasoning_details") for event in sent]
+        assert details[-2:] == [None, None]
+        assert {(each["type"], each["index"]) for (each,) in details[:-2]} == {("reasoning.text", 0)}
+        assert "".join(each["text"] for (each,) in details[:-2]) == f"to {EMAIL} [EM", cut
+
+
 @pytest.mark.parametrize("api", STREAMS)
 async def test_a_stream_that_breaks_at_any_byte_loses_no_text(api: str) -> None:
     text = "To [EMAIL_1][EMAIL_2] and [EMAIL_"
