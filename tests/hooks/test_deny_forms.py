@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import queue
+import threading
 import unicodedata
 from typing import Any
 
@@ -12,10 +15,12 @@ from hypothesis import strategies as st
 
 from gateway.config.hook import DenyConfig
 from gateway.errors import BadRequest
+from gateway.hooks.background import in_thread
 from gateway.hooks.deny import MAX_SPACES, DenyList, WordList
 from gateway.hooks.load import loaded
 from gateway.hooks.run import HookSet, Pieces
 from gateway.hooks.testing import FACTS, check_hook, run_events, run_request, run_text
+from gateway.hooks.views import readings
 from gateway.metrics import Metrics
 from tests.hooks.echo import chat_stream, message_stream, response_stream
 from tests.support.search import examples
@@ -168,3 +173,22 @@ async def test_the_attempts_of_a_call_are_separate_texts() -> None:
     for pieces, text in ((first, "abc so"), (second, "nightfall "), (first, "xnightfall "), (second, "nightfall "), (first, "nightfall ")):
         said.append(await run.piece("a", "text", text, is_last=False, pieces=pieces))
     assert said == ["abc so", "[removed] ", "xnightfall ", "[removed] ", "[removed] "]
+
+
+async def test_the_search_for_escapes_ends_if_no_call_waits_for_it() -> None:
+    is_left, outcomes = threading.Event(), queue.SimpleQueue[str]()
+
+    def search() -> None:
+        is_left.wait()
+        try:
+            readings("\\n" * 3)
+        except TimeoutError:
+            outcomes.put("ended")
+        else:
+            outcomes.put("continued")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await in_thread(search)
+    is_left.set()
+    assert await asyncio.to_thread(outcomes.get, timeout=60) == "ended"
