@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
-from collections.abc import Awaitable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.config.hook import DenyConfig
-from gateway.hooks.api import MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Refuse, Request
+from gateway.hooks.api import MAX_BEFORE_CHARS, MAX_LOOP_CHARS, Change, Chunk, Emit, Hook, Refuse, Request
 from gateway.hooks.background import in_thread
-from gateway.hooks.views import UNSPACED, View, folded, folded_text, readings, windows
+from gateway.hooks.views import UNSPACED, View, folded, folded_text, readings, unit_places, windows
 
 REMOVED = "[removed]"
 MAX_SPACES = 256
@@ -82,25 +82,32 @@ class DenyList(Hook):
 
     def _piece(self, chunk: Chunk) -> Emit | Refuse:
         contexts = chunk.state.setdefault("contexts", {})
-        before = contexts.pop(chunk.channel, "")  # as it arrived, because it determines whether a word begins here
+        sent, before = contexts.pop(chunk.channel, ("", ""))  # as it arrived, because it determines whether a word begins here
+        if sent != chunk.before:  # that of another attempt of the call
+            before = chunk.before[-CONTEXT_CHARS:]
         text, begin = before + chunk.text, len(before)
         spans = self._spans(text, begin, is_open=not chunk.is_last)
         if spans and self._config.action == "refuse":
             return Refuse("The answer contains a text that this gateway does not allow.", code="content_denied")
-        cut = len(text) if chunk.is_last else max(begin, self._open_from(text, begin))
+        cut = len(text) if chunk.is_last else self._open_from(text, begin)
         cut = min([cut, *(start for start, end in spans if start < cut < end)])
         ready = [span for span in spans if span[1] <= cut]
+        out = _removed(text[:cut], begin, ready)
         if not chunk.is_last:
-            contexts[chunk.channel] = text[max(0, cut - CONTEXT_CHARS) : cut]
-        return Emit(_removed(text[:cut], begin, ready), text[cut:], "removed denied texts" if ready else "")
+            contexts[chunk.channel] = (chunk.before + out)[-MAX_BEFORE_CHARS:], text[max(0, cut - CONTEXT_CHARS) : cut]
+        return Emit(out, text[cut:], "removed denied texts" if ready else "")
 
     def _spans(self, text: str, start: int = 0, *, is_open: bool = False) -> list[Span]:
-        """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may be incomplete."""
+        """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may be incomplete.
+
+        A place has whole escapes of JSON, such as `\\t` for the `text` in `\\text`, because a part of an escape would be invalid.
+        """
         found = self._of_patterns(text, start) if self._patterns else []
         if self._words is not None:
             found += [span for span in self._words.find(text, is_open=is_open) if span[0] >= start]
+        units = unit_places(text) if found else ()
         merged: list[Span] = []
-        for first, last in sorted(found):
+        for first, last in sorted((max(start, _unit_start(units, first)), units[bisect_left(units, last)]) for first, last in found):
             if merged and first < merged[-1][1]:
                 merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
             else:
@@ -121,7 +128,7 @@ class DenyList(Hook):
         places = [self._words.open_from(text, begin)] if self._words is not None else [len(text)]
         if self._patterns:  # the window counts characters without escapes, and does not begin inside an escape
             places += [view.starts[max(0, len(view.text) - self._config.window)] for view in readings(text)[0]]
-        return min(places)
+        return max(begin, _unit_start(unit_places(text), min(places)))
 
 
 class WordList:
@@ -215,6 +222,11 @@ def _beginnings(phrase: str) -> Iterator[str]:
         yield folded_text(parts[:end])
     for end in range(1, len(phrase) + 1):
         yield phrase[:end]
+
+
+def _unit_start(units: Sequence[int], place: int) -> int:
+    """Return the beginning of the character or the escape at a place."""
+    return units[bisect_right(units, place) - 1]
 
 
 def _removed(text: str, start: int, spans: list[Span]) -> str:

@@ -18,6 +18,8 @@ Event = dict[str, Any]
 _CHAT_FIELDS: tuple[tuple[str, Kind], ...] = (
     ("reasoning_content", "reasoning"), ("reasoning", "reasoning"), ("content", "text"), ("refusal", "text"),
 )  # fmt: skip
+_DETAIL_FIELDS = ("text", "summary")
+"""Fields of an entry of `reasoning_details` that repeat the reasoning."""
 _MESSAGE_FIELDS: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"), ("partial_json", "arguments"))
 _JSON_MARK = re.compile(r"""\\[\s\S]?|["{}\[\]]""")
 _PLACES = ("output_index", "content_index", "summary_index")
@@ -94,6 +96,8 @@ def ended_groups(event: Event) -> list[str] | None:
     if type(choices) is list:
         return [_group_of(choice) for choice in choices if type(choice) is dict and choice.get("finish_reason")]
     kind = event.get("type")
+    if kind == "error" or type(event.get("error")) is dict:
+        return None
     if type(kind) is not str:
         return []
     if kind == "content_block_stop":
@@ -125,6 +129,9 @@ def carrier(event: Event, slot: Slot, text: str) -> Event:
         delta: Event = {"tool_calls": [{**place, "custom" if slot.key == "input" else "function": {slot.key: text}}]}
     elif slot.kind == "arguments":
         delta = {"function_call": {"arguments": text}}
+    elif slot.key in _DETAIL_FIELDS:
+        detail = {name: slot.holder[name] for name in ("type", "id", "format", "index") if name in slot.holder}
+        delta = {"reasoning_details": [{**detail, slot.key: text}]}
     else:
         delta = {slot.key: text}
     return {**kept, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
@@ -159,6 +166,11 @@ def _of_choice(choice: Event) -> Iterator[Slot]:
     for name, kind in _CHAT_FIELDS:
         if type(delta.get(name)) is str:
             yield Slot(f"{group}.delta.{name}", group, kind, delta, name, choice)
+    details = delta.get("reasoning_details")
+    for at, detail in enumerate(details if type(details) is list else ()):
+        for name in _DETAIL_FIELDS if type(detail) is dict else ():
+            if type(detail.get(name)) is str:
+                yield Slot(f"{group}.delta.reasoning_details[{detail.get('index', at)}].{name}", group, "reasoning", detail, name, choice)
     calls = delta.get("tool_calls")
     for at, call in enumerate(calls if type(calls) is list else ()):
         function = fields(call, "function") if type(call) is dict else {}

@@ -107,7 +107,7 @@ class HookedEvents:
         """Pass the texts of an event through the hooks. Return the events to send."""
         slots, groups = slots_of(event), ended_groups(event)
         before: list[bytes] = []
-        written = {slot.group: slot.channel for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call may begin empty
+        written = {slot.group: slot.kind for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call may begin empty
         before += await self._flush(None if groups is None else groups, but={slot.channel for slot in slots} if groups is not None else ())
         before += await self._flush(list(written), but={slot.channel for slot in slots}, keeps_arguments=True)
         for slot in slots:
@@ -123,14 +123,15 @@ class HookedEvents:
         await self._others(event, "event", "other", {(id(slot.holder), slot.key) for slot in slots})
         return [*before, self._written(head, event)]
 
-    def _is_over(self, slot: Slot, written: dict[str, str]) -> bool:
-        """Return whether a text ends with its piece in `slot`: the next text has begun, or the arguments are complete.
+    def _is_over(self, slot: Slot, written: dict[str, Kind]) -> bool:
+        """Return whether a text ends with its piece in `slot`: one of another kind has begun, or the arguments are complete.
 
-        The pieces of several tool calls may alternate, so other arguments do not end arguments.
+        The pieces of several tool calls may alternate, so other arguments do not end arguments. Some providers repeat a piece of
+        reasoning in a second field. The input of a custom tool is a text that need not be JSON.
         """
         if slot.kind != "arguments":
-            return written.get(slot.group, slot.channel) != slot.channel
-        return slot.call is not None and self._ends.setdefault(slot.channel, JsonEnd()).feed(slot.text)
+            return written.get(slot.group, slot.kind) != slot.kind
+        return slot.call is not None and slot.key == "arguments" and self._ends.setdefault(slot.channel, JsonEnd()).feed(slot.text)
 
     async def _piece(self, slot: Slot, text: str, *, is_last: bool) -> str:
         sent = await self._run.piece(slot.channel, slot.kind, text, is_last=is_last, pieces=self._pieces)
@@ -168,7 +169,7 @@ class HookedEvents:
         if type(choices) is list:
             return any(type(one) is dict and (one.get("finish_reason") or fields(one, "delta").get("tool_calls")) for one in choices)
         kind = event.get("type")
-        return type(kind) is not str or ended_groups(event) is None or kind == "error"
+        return type(kind) is not str or ended_groups(event) is None
 
     async def _others(self, value: Any, path: str, kind: Kind, pieces: set[tuple[int, str]]) -> None:
         """Pass the other strings of an event through the hooks, such as the whole text at the end of a channel."""

@@ -23,6 +23,8 @@ BEHIND_CHARS = 4_352
 MAX_LEVELS = 3
 """Maximum number of times that escapes are resolved, for JSON in JSON."""
 MAX_CLUSTER_CHARS = 32
+ESCAPES_PER_CHECK = 4096
+"""Number of escapes after which a search in a thread ends if its result is no longer awaited."""
 
 UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3100-\u318f\u31f0-\u31ff\u3400-\u4dbf"
@@ -91,11 +93,20 @@ def readings(text: str, *, is_open: bool = False) -> tuple[list[View], int]:
     return found, limit
 
 
+def unit_places(text: str) -> Sequence[int]:
+    """Return the places in a text at which a character or a whole escape of JSON begins, and the length of the text."""
+    whole = View(text, range(len(text) + 1))
+    inner = _unescaped(whole, is_open=False)[0] if "\\" in text else None
+    return (inner or whole).starts
+
+
 def _unescaped(view: View, *, is_open: bool) -> tuple[View | None, int]:
     """Return the view without one level of escapes, or None if there are none, and the place of an incomplete escape."""
     text, parts, starts, at, cut = view.text, [], array("q"), 0, len(view.text)
     pair_at = -1
-    for match in _ESCAPE.finditer(text):
+    for count, match in enumerate(_ESCAPE.finditer(text)):
+        if count % ESCAPES_PER_CHECK == 0:
+            check_stop()
         parts += [text[at : match.start()], _resolved(match)]
         starts.extend(view.starts[at : match.start() + 1])
         at = match.end()

@@ -82,7 +82,7 @@ def answer_filter(run: HookRun | None, headers: Headers, status: int) -> AnswerF
     """Return the filter of an answer, or None if no hook follows the answer or none can read it."""
     if run is None or not run.follows_answer or status in (204, 304):
         return None
-    kind = next((value for name, value in headers if name == b"content-type"), b"").decode("latin-1")
+    kind = next((value for name, value in headers if name == b"content-type"), b"").decode("latin-1").lower()
     if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
         raise GatewayError("The provider compressed its answer, so no hook can read it.", status=502, code="upstream_bad_response")
     if kind.startswith("text/event-stream"):

@@ -111,6 +111,15 @@ async def test_a_denied_json_answer_is_an_error(up: FaultUpstream, client: httpx
         assert get.status_code == 400
 
 
+@pytest.mark.parametrize("kind", ["Text/Event-Stream", "TEXT/EVENT-STREAM; charset=utf-8", "Text/Plain", "Application/JSON"])
+async def test_the_type_of_an_answer_may_have_capital_letters(up: FaultUpstream, client: httpx.AsyncClient, kind: str) -> None:
+    body = b'data: {"text": "to [EMAIL_1]"}\n\n' if "vent" in kind.lower() else b'{"text": "to [EMAIL_1]"}'
+    up.on(lambda request: True, answering(body, f"content-type: {kind}"))
+    async with serving(up) as gateway:
+        answer = await client.post(gateway.base_url + "/x/y", json={"text": EMAIL})
+    assert f"to {EMAIL}" in answer.text
+
+
 async def test_a_compressed_answer_does_not_bypass_the_hooks(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     packed = gzip.compress(b'{"text": "nightfall"}')
     up.on(lambda request: True, answering(packed, "content-type: application/json", "content-encoding: gzip"))

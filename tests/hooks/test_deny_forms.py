@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import queue
+import threading
 import unicodedata
 from typing import Any
 
@@ -12,8 +15,13 @@ from hypothesis import strategies as st
 
 from gateway.config.hook import DenyConfig
 from gateway.errors import BadRequest
+from gateway.hooks.background import in_thread
 from gateway.hooks.deny import MAX_SPACES, DenyList, WordList
-from gateway.hooks.testing import check_hook, run_events, run_request, run_text
+from gateway.hooks.load import loaded
+from gateway.hooks.run import HookSet, Pieces
+from gateway.hooks.testing import FACTS, check_hook, run_events, run_request, run_text
+from gateway.hooks.views import readings
+from gateway.metrics import Metrics
 from tests.hooks.echo import chat_stream, message_stream, response_stream
 from tests.support.search import examples
 
@@ -136,3 +144,51 @@ def test_many_words_with_one_beginning_are_found() -> None:
     nested = ["a" * length for length in range(1, 300)]
     for length in (1, 39, 40, 41, 299):
         assert [*WordList(nested).find("a" * length + " b", is_open=False)] == [(0, length)]
+
+
+TOUCHING = ("\t", "ext", "text", "\n", "ightfall", "\\", '"', "é", "u00e9", "\U0001f600", " ", "a")
+
+
+@given(st.lists(st.sampled_from(TOUCHING), max_size=12), st.integers(1, 9))
+@settings(max_examples=examples(300), deadline=None)
+async def test_json_stays_valid_if_a_word_begins_or_ends_in_an_escape(parts: list[str], size: int) -> None:
+    deny = DenyList(DenyConfig(words=("text", "nightfall", "u00e9", "d83d", "a\\"), action="replace"))
+    arguments = json.dumps({"a": "".join(parts)})
+    removed = await run_text(deny, arguments, size=size)
+    json.loads(removed)
+    assert removed == await run_text(deny, arguments, size=len(arguments))
+
+
+@pytest.mark.parametrize(("arguments", "removed"), [(r'{"a":"q\text"}', '{"a":"q[removed]"}'), (r'{"a":"\\text"}', r'{"a":"\\[removed]"}')])
+async def test_an_escape_is_removed_as_a_whole(arguments: str, removed: str) -> None:
+    deny = DenyList(DenyConfig(words=("text",), action="replace"))
+    for size in (1, 2, 99):
+        assert await run_text(deny, arguments, size=size) == removed
+
+
+async def test_the_attempts_of_a_call_are_separate_texts() -> None:
+    run = HookSet([loaded(DenyList(REPLACE))], Metrics(), lambda line: None).begin(FACTS)
+    first, second = Pieces(), Pieces()
+    said = []
+    for pieces, text in ((first, "abc so"), (second, "nightfall "), (first, "xnightfall "), (second, "nightfall "), (first, "nightfall ")):
+        said.append(await run.piece("a", "text", text, is_last=False, pieces=pieces))
+    assert said == ["abc so", "[removed] ", "xnightfall ", "[removed] ", "[removed] "]
+
+
+async def test_the_search_for_escapes_ends_if_no_call_waits_for_it() -> None:
+    is_left, outcomes = threading.Event(), queue.SimpleQueue[str]()
+
+    def search() -> None:
+        is_left.wait()
+        try:
+            readings("\\n" * 3)
+        except TimeoutError:
+            outcomes.put("ended")
+        else:
+            outcomes.put("continued")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await in_thread(search)
+    is_left.set()
+    assert await asyncio.to_thread(outcomes.get, timeout=60) == "ended"

@@ -131,6 +131,36 @@ async def test_the_input_of_a_custom_tool_is_restored() -> None:
     assert "".join(call["custom"]["input"] for call in calls) == f"to {EMAIL} [EMAIL"
 
 
+async def test_the_input_of_a_custom_tool_need_not_be_json() -> None:
+    text = "if a] {}\n[EMAIL_1] {b} [EMAIL_2]"
+    for cut in range(1, len(text)):
+        parts = [tool_chunk({"index": 0, "custom": {"input": piece}}) for piece in (text[:cut], text[cut:])]
+        sent = read_events(await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), request=REQUEST))
+        calls = [call for event in sent for call in event["choices"][0]["delta"].get("tool_calls", ())]
+        assert "".join(call["custom"]["input"] for call in calls) == f"if a] {{}}\n{EMAIL} {{b}} {OTHER}", cut
+
+
+async def test_reasoning_that_a_provider_sends_in_two_fields_is_whole_in_both() -> None:
+    text = "to [EMAIL_1]!"
+    for cut in range(1, len(text)):
+        said = [{"reasoning": piece, "reasoning_content": piece} for piece in (text[:cut], text[cut:])]
+        parts = [chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in (*said, {"content": "So"})]
+        sent = deltas(await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), request=REQUEST))
+        assert sorted(sent.values()) == ["So", f"to {EMAIL}!", f"to {EMAIL}!"], cut
+
+
+async def test_the_details_of_reasoning_are_whole() -> None:
+    text = "to [EMAIL_1] [EM"
+    for cut in range(1, len(text)):
+        said = [{"reasoning_details": [{"type": "reasoning.text", "text": piece, "index": 0}]} for piece in (text[:cut], text[cut:])]
+        parts = [chunk([{"index": 0, "delta": delta, "finish_reason": None}]) for delta in (*said, {"content": "So"})]
+        sent = read_events(await run_events(Masker(MaskConfig()), b"".join([*parts, FINISH]), request=REQUEST))
+        details = [event["choices"][0]["delta"].get("reasoning_details") for event in sent]
+        assert details[-2:] == [None, None]
+        assert {(each["type"], each["index"]) for (each,) in details[:-2]} == {("reasoning.text", 0)}
+        assert "".join(each["text"] for (each,) in details[:-2]) == f"to {EMAIL} [EM", cut
+
+
 @pytest.mark.parametrize("api", STREAMS)
 async def test_a_stream_that_breaks_at_any_byte_loses_no_text(api: str) -> None:
     text = "To [EMAIL_1][EMAIL_2] and [EMAIL_"
@@ -149,6 +179,19 @@ async def test_inserted_events_are_numbered(api: str) -> None:
     sent = await run_events(Masker(MaskConfig()), b"".join(STREAMS[api]("to [EMAIL_", 4)), request=REQUEST)
     numbers = [event["sequence_number"] for event in read_events(sent) if "sequence_number" in event]
     assert numbers == list(range(len(numbers)))
+
+
+ERRORS: tuple[dict[str, Any], ...] = (
+    {"error": {"message": "overloaded"}}, {"type": "error", "error": {"message": "overloaded"}}, {"type": "error", "message": "overloaded"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_held_text_is_sent_before_an_error_event(error: dict[str, Any]) -> None:
+    said = chunk([{"index": 0, "delta": {"content": "to [EMA"}, "finish_reason": None}])
+    sent = read_events(await run_events(Masker(MaskConfig()), b"%bdata: %b\n\n" % (said, json.dumps(error).encode()), request=REQUEST))
+    assert [event["choices"][0]["delta"]["content"] for event in sent[:2]] == ["to ", "[EMA"]
+    assert sent[2:] == [error]
 
 
 async def test_held_text_is_checked_when_a_stream_breaks_off() -> None:
