@@ -48,6 +48,7 @@ class PlainUsage(msgspec.Struct):
     cost_in_usd_ticks: None = None
     estimated_cost: None = None
     cache_creation: None = None
+    billed_units: None = None
 
     def read(self, tier: str | None) -> Usage:
         """Return the counts as `normalized_usage` does, with the service tier of the answer."""
@@ -77,8 +78,8 @@ class PlainUsage(msgspec.Struct):
 def read_of_inputs(usage: Any) -> Usage | None:
     """Return the result of `read_usage` for an answer without output tokens, such as an embeddings answer."""
     if type(usage) is dict and len(usage) == 2:
-        prompt = usage.get("prompt_tokens")
-        if type(prompt) is int and 0 < prompt <= MAX_TOKENS and prompt == usage.get("total_tokens"):
+        prompt, total = usage.get("prompt_tokens"), usage.get("total_tokens")
+        if type(prompt) is type(total) is int and 0 < prompt <= MAX_TOKENS and prompt == total:
             return Usage(prompt, 0)
     return read_usage(usage)
 

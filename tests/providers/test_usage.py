@@ -132,6 +132,19 @@ def test_the_usual_form_is_read_as_any_other(prompt: int, output: int, asked: An
 
 
 TIER = st.none() | st.text(max_size=50) | st.integers()
+OTHER_FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "cached_tokens": COUNT,
+        "prompt_cache_hit_tokens": COUNT,
+        "cost_in_usd_ticks": COUNT,
+        "estimated_cost": COUNT | st.floats(0, 1),
+        "billed_units": st.none() | st.fixed_dictionaries({"input_tokens": COUNT, "output_tokens": COUNT}),
+        "cache_creation": st.none() | st.fixed_dictionaries({"ephemeral_1h_input_tokens": COUNT}),
+        "unknown": COUNT,
+    },
+)
+"""Fields of a usage that only some vendors have."""
 
 
 @settings(max_examples=examples(300))
@@ -139,12 +152,13 @@ TIER = st.none() | st.text(max_size=50) | st.integers()
     counts=st.fixed_dictionaries(
         {}, optional={name: COUNT | st.floats() | st.just("7") for name in ("prompt_tokens", "completion_tokens", "total_tokens", "cost")}
     ),
+    others=OTHER_FIELDS,
     asked=DETAILS | st.just([]),
     made=OUTPUT_DETAILS,
     tier=TIER,
 )
-def test_a_mapped_usage_is_read_as_any_other(counts: dict[str, Any], asked: Any, made: Any, tier: Any) -> None:
-    raw = counts | {"prompt_tokens_details": asked, "completion_tokens_details": made}
+def test_a_mapped_usage_is_read_as_any_other(counts: dict[str, Any], others: dict[str, Any], asked: Any, made: Any, tier: Any) -> None:
+    raw = counts | others | {"prompt_tokens_details": asked, "completion_tokens_details": made}
     assert read_mapped(raw, tier) == read_usage(raw, tier)
 
 
@@ -156,6 +170,13 @@ def test_a_mapped_usage_with_small_counts_is_read_as_any_other(prompt: int, outp
         "prompt_tokens_details": {"cached_tokens": asked, "cache_write_tokens": made},
         "completion_tokens_details": {"reasoning_tokens": made},
     }  # fmt: skip
+    assert read_mapped(raw, "flex") == read_usage(raw, "flex")
+
+
+@settings(max_examples=examples(300))
+@given(others=OTHER_FIELDS, asked=DETAILS)
+def test_a_mapped_usage_with_fields_of_other_vendors_is_read_as_any_other(others: dict[str, Any], asked: Any) -> None:
+    raw = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25, "prompt_tokens_details": asked, **others}
     assert read_mapped(raw, "flex") == read_usage(raw, "flex")
 
 
