@@ -99,19 +99,19 @@ def bill(attempts: Iterable[Attempt]) -> Bill | None:
 
 
 def is_estimated(attempts: Iterable[Attempt]) -> bool:
-    """Return whether a part of the billed usage was estimated."""
+    """Return whether a part of the usage of attempts was estimated."""
     return any(usage.estimated for attempt in attempts for usage in billed_usages(attempt))
 
 
 def answer_cost(attempt: Attempt) -> int | None:
-    """Return the cost of the caller's answer in nano-dollars: 0 if no usage is known, None if no price is known."""
+    """Return the cost of the caller's answer in nano-dollars: 0 if no usage is known, None if the usage has no known cost."""
     return 0 if attempt.usage is None else cost_of(attempt, attempt.usage)
 
 
 def cost_of(attempt: Attempt, usage: Usage) -> int | None:
     """Return the cost of a usage in nano-dollars: as reported by the provider, else by price. Return None if neither is known.
 
-    The cost of a cached answer is 0.
+    The cost of a cached answer, and of usage that the provider does not bill, is 0.
     """
     if attempt.cache == "hit":
         return 0
@@ -155,7 +155,7 @@ def billed_attempts(call: Call) -> list[dict[str, Any]]:
 
 
 def costs(call: Call) -> list[int | None]:
-    """Return the cost of each billed usage of the call in nano-dollars, None for a usage without a known price."""
+    """Return the cost of each billed usage of the call in nano-dollars, None for a usage without a known cost."""
     return [cost_of(attempt, usage) for attempt in call.attempts for usage in billed_usages(attempt)]
 
 
@@ -166,7 +166,7 @@ def total_usd(costs: Sequence[int | None]) -> float | None:
 
 
 def cost_usd(call: Call) -> float | None:
-    """Return the total cost of the call in USD, or None if its usage is unknown or a part of it has no known price."""
+    """Return the total cost of the call in USD, or None if its usage is unknown or a part of it has no known cost."""
     return total_usd(costs(call))
 
 
@@ -185,7 +185,7 @@ def _counted_prompt(call: Call, attempt: Attempt) -> int:
 
 
 def needs_count(call: Call) -> bool:
-    """Return whether the bill needs a count of the prompt that takes time, because no usage was reported."""
+    """Return whether the bill needs a count of the prompt that takes time, because its tokens were not reported."""
     attempt = call.answered_by
     if attempt is None or call.status != 200 or attempt.context is not None:
         return False
@@ -197,7 +197,7 @@ def needs_count(call: Call) -> bool:
 
 
 async def count_missing(call: Call) -> None:
-    """Count the prompt before it is billed, if no usage was reported and the count takes time."""
+    """Count the prompt before it is billed, if its tokens were not reported and the count takes time."""
     if needs_count(call) and call.answered_by is not None:
         await call.prompt.count((call.answered_by.target,))
 

@@ -56,7 +56,7 @@ class Attempt(Struct, eq=False):
     ms: float = 0.0
     """Duration of the attempt at its target, without `queue_s`."""
     queue_s: float = 0.0
-    """Seconds for which the attempt waited for a slot before it was sent."""
+    """Seconds for which the attempt waited for a slot of its target, for an engine, or for the answer of an equal call (cache)."""
     sent_at: float = 0.0
     """Time at which the request was ready to be sent and had a slot; for a continued stream, the time of the request that began it."""
     is_written: bool = False
@@ -74,7 +74,7 @@ class Attempt(Struct, eq=False):
     billed: tuple[Usage, ...] = ()
     """The usage of an attempt that did not answer the call."""
     cost: int | None = 0
-    """The cost of the caller's answer in nano-dollars, known when the call ends; None if the price is unknown."""
+    """The cost of the caller's answer in nano-dollars, set when the call ends; None if it is unknown."""
     chunks: int = 0
     """Number of content events relayed, or estimated tokens of a JSON answer; used as output tokens if no usage is reported."""
     finish_reasons: tuple[str | None, ...] = ()
@@ -84,7 +84,7 @@ class Attempt(Struct, eq=False):
     upstream_id: str | None = None
     """The upstream's request id."""
     cache: Literal["", "hit", "miss", "bypass"] = ""
-    """Use of the cache of the model by the attempt; empty if the model has no cache. The usage of a `hit` is not billed."""
+    """How the attempt used the model's cache; empty if it did not, as for a model without a cache. The usage of a `hit` is not billed."""
     cache_age_s: int = 0
     """Age of the cached answer in seconds."""
 
@@ -152,7 +152,7 @@ class Call(Struct, eq=False):
     dialect: Dialect = CHAT
     """The API that the caller uses."""
     translator: Translator | None = None
-    """Translates between that API and chat completions; None if no translation is needed."""
+    """Translates between the caller's API and chat completions; None if no translation is needed."""
     id: str = field(default_factory=next_id)
     started: float = field(default_factory=time.monotonic)
     client_id: str | None = None
@@ -182,7 +182,7 @@ class Call(Struct, eq=False):
     """The model's name in the configuration, possibly a pattern."""
     stream: bool = False
     wants_usage: bool = False
-    """Whether a stream shows its usage: set by stream_options.include_usage, and always by APIs that are translated.
+    """Whether a stream shows its usage: set by stream_options.include_usage, and always set for translated APIs.
 
     If not, usage is requested from the upstream and hidden from the caller.
     """
@@ -293,7 +293,7 @@ class Phases(NamedTuple):
     gateway: float
     """The gateway's own work."""
     queue: float
-    """The waits of all attempts for a slot (`max_concurrent`)."""
+    """The waits of all attempts (`queue_s`)."""
     retries: float
     """Earlier attempts, and the pauses before retries and for announced cooldowns."""
 

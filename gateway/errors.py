@@ -8,9 +8,9 @@
     ├── RequestTooLarge   413      the body exceeds `max_body`              request_too_large
     ├── LimitReached      429      a limit of the caller is used up         rate_limit_exceeded, insufficient_quota
     ├── Unavailable       503      the call cannot be served now            model_unavailable, overloaded, server_shutting_down
-    └── UpstreamFailed    4xx/5xx  every target failed; built from the last Failure by the table FAILURES
+    └── UpstreamFailed    4xx/5xx  no usable answer of a target; `from_failure` builds it by the table FAILURES
 
-Before the first byte an error is an HTTP response; after it, an event on the stream (`as_event`).
+Before the first byte, an error is an HTTP response; after it, an event on the stream (`as_event`).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Unavailable(GatewayError):
 
 
 class UpstreamFailed(GatewayError):
-    """The error response to a call for which every target failed. The error describes the last failure."""
+    """The error response to a call without a usable answer. It describes the failure that is most useful to the caller."""
 
     type = "upstream_error"
 
@@ -201,7 +201,7 @@ FAILURES: dict[FailureKind, Consequence] = {
     # a response without an end
     "limit": Consequence(502, "output_limit"),
 }
-"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: another
+"""Every kind of failure and its consequences. After the head of a stream is sent, `then` does not apply: a
 target continues the stream, or the stream ends.
 """
 

@@ -5,8 +5,8 @@
     find          name -> model that the key may use                  403, 404
     check         types, ranges and messages of the body              400
     route         model -> candidates in order
-    limit         reserve for key, user and model: all or none        429; for a provider's limits, the next candidate
-    fit           count, lower, evict; only if requested              400, or the next candidate
+    limit         reserve for key, team, user and model: all or none  429; for a provider's limits, the next candidate
+    fit           count, lower, evict; if requested or configured     400, or the next candidate
     attempt       rules + encode -> request -> answer, or a Failure   the next candidate, until the response has begun
     deliver       send the answer: bytes as they are, or as events
     account       usage, counters, one log line                       always, exactly once

@@ -55,7 +55,7 @@ class Access:
         """Sessions by the SHA-256 of their token."""
 
     def check(self, request: Request) -> None:
-        """Raise Unauthorized unless the admin key was sent or a session is open.
+        """Raise Unauthorized if there is an admin key, and the request neither contains it nor belongs to an open session.
 
         In a session, raise Forbidden if a request that changes something does not contain the CSRF token. If there is no
         admin key, the listener is on loopback; in this case, raise Forbidden if the request may come from a web page of
@@ -82,7 +82,7 @@ class Access:
                 raise Forbidden(message, code="csrf_token_invalid")
 
     async def show(self, request: Request) -> Response:
-        """GET /admin/session: report whether the admin key is required, and return the CSRF token of the open session."""
+        """GET /admin/session: report whether the admin key is required, and return the CSRF token of the open session, if any."""
         if self._gateway.config.admin.key_hash is None:
             self.check(request)
             return json_response({"required": False, "open": True, "csrf": ""})
@@ -90,7 +90,7 @@ class Access:
         return json_response({"required": True, "open": session is not None, "csrf": session.csrf if session else ""})
 
     async def begin(self, request: Request) -> Response:
-        """POST /admin/session: begin a session with the admin key."""
+        """POST /admin/session: begin a session with the admin key. If no admin key is required, answer as `show` does."""
         fields = await read_fields(request, read_only=())
         key, key_hash = fields.get("key"), self._gateway.config.admin.key_hash
         if type(key) is not str or set(fields) != {"key"}:

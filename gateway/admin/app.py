@@ -1,7 +1,8 @@
 """The admin listener's route table. The listener is on loopback by default; any other address requires an admin key.
 
 Each group of endpoints has a module of its own; gateway.admin.access checks the access to them. Requests to /healthz,
-/readyz and the files of the page are not checked.
+/readyz and the files of the page are not checked. The endpoints of /admin/session check requests themselves, and `metrics: open`
+removes the check of /metrics if there is an admin key.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from gateway.runtime.reload import Reloader
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Keyed = Callable[..., BaseRoute]
-"""Makes a route that requires the admin key, from its path, its endpoint and its methods."""
+"""Makes a route whose requests are checked, from its path, its endpoint and its methods."""
 
 
 def build_admin(
@@ -51,7 +52,7 @@ def build_admin(
     access = Access(gateway)
 
     def keyed(path: str, endpoint: Endpoint, *methods: str) -> BaseRoute:
-        """Return a route that requires the admin key."""
+        """Return a route whose requests are checked."""
 
         async def checked(request: Request) -> Response:
             access.check(request)

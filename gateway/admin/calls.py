@@ -52,7 +52,7 @@ class CallEndpoints:
         self._copy: RecordCopy | None = None
 
     async def list_calls(self, request: Request) -> Response:
-        """List the calls that match the query, the latest first, with the totals of all that match."""
+        """List the calls that match the query, by default the latest first, with the totals of all that match."""
         params = request.query_params
         for name in params:
             if name not in PARAMS:

@@ -54,7 +54,7 @@ def _reject_duplicates(name: str, source: bytes) -> None:
 
 
 def take_name(fields: dict[str, Any]) -> str:
-    """Take the name out of the fields of a new entry."""
+    """Remove the name from the fields of a new entry, and return it."""
     name = fields.pop("name", None)
     if not isinstance(name, str):
         raise BadRequest("'name' is required and must be a string.", param="name")
@@ -77,7 +77,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 async def with_usage(gateway: Gateway, shown: list[tuple[dict[str, Any], KeyConfig | TeamConfig]]) -> list[dict[str, Any]]:
-    """Add to each entry the usage of its limits, as `usage`.
+    """Return the fields of each entry with the usage of its limits, as `usage`.
 
     The usage of a limited entry is null while the store is unavailable.
     """

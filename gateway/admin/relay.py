@@ -43,7 +43,10 @@ class Relay:
         self._paths = frozenset((*call_paths(DIALECTS), *_TOKENS))
 
     async def call(self, request: Request) -> Response:
-        """Send one call. Raise Unavailable if the callers' listener cannot be reached."""
+        """Send one call, and return its response.
+
+        Raise HTTPException for an unknown path, GatewayError if the callers' listener uses TLS, and Unavailable if it does not answer.
+        """
         path, config = "/" + request.path_params["path"], self._gateway.config
         if path not in self._paths:
             raise HTTPException(404)

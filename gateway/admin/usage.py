@@ -56,7 +56,7 @@ def usage(gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _read_rows(gateway: Gateway, days: Sequence[str]) -> tuple[dict[UsageRow, UsageCounts], str]:
-    """Return the usage of these days and its source.
+    """Return the usage of the given days, and its source.
 
     The source is `store` for the usage of all processes that share a store. If there is no shared store, or while it is
     unavailable, the source is `process` for this process or, in a supervisor, `workers` (`some_workers` if not all of

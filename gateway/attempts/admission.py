@@ -40,7 +40,7 @@ class NotAdmittedError(Exception):
     """A target did not admit the call. No request was sent, so the failure does not count against its upstream."""
 
     def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False) -> None:
-        """`is_shed`: the concurrency limit is reached. `is_limit`: a limit of the gateway is used up."""
+        """`is_shed`: the limit on concurrent calls or on connections is reached. `is_limit`: a limit of the gateway is used up."""
         super().__init__(failure.message)
         self.failure = failure
         self.is_shed = is_shed
@@ -185,7 +185,7 @@ class Admission:
             self._limits.settle_attempt(attempt, self._reservation)
 
     def _correct(self, bulkhead: Bulkhead, ticket: Ticket, attempt: Attempt) -> None:
-        """Replace the expected tokens of a call that waited with those it used, if they are known."""
+        """Replace the expected tokens of a call that waited with those that it used, if they are known."""
         accounting.settle(self._call)
         bill = accounting.bill((attempt,))
         if bill is not None:
@@ -208,7 +208,7 @@ def claim_of(call: Call, target: Target, expected_output: float) -> Claim:
 
 
 def _queue_full(health: TargetHealth) -> Failure:
-    """Return the failure of a call that got no slot: the queue was full, or the wait took too long."""
+    """Count a call that got no slot, and return its failure: the queue was full, or the wait took too long."""
     health.shed += 1
     # the jitter keeps calls that were rejected together from retrying together
     wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())

@@ -96,9 +96,9 @@ class CachedAttemptSender(AttemptSender):
                 found.flight.end()
 
     async def find_cached(self, progress: Progress, candidate: Candidate) -> Replay | None:
-        """Adapt the call to a target in cooldown, and look for the stored answer. Send nothing to the target.
+        """Adapt the call to a target in cooldown, and return the function that replays the stored answer, or None. Send nothing.
 
-        Conversations that are fitted into a context window have no cached answer, because the target may count their tokens.
+        Return None for a conversation that is fitted into a context window, because the target may have to count its tokens.
         """
         call, settings = progress.call, candidate.settings.cache
         control = read_cache_control(progress.caller.headers)

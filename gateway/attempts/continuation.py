@@ -1,4 +1,4 @@
-"""Continues a stream at another target if it broke after its first content and the model has `continue_on_cut`.
+"""Continues a stream that broke after its first content, at another target if possible, for models with `continue_on_cut`.
 
     transcript_for     the record of a stream that may be continued: a stream with one choice of plain text
     followers          the candidates that can continue: targets that accept the beginning of an answer

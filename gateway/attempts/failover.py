@@ -3,7 +3,7 @@
     run              healthy candidates first, then, if none answered, one that is in cooldown
     _try             one candidate: send, decide what follows (retry_policy), act on the decision
     AttemptSender    one request to one target (send_attempt)
-    _continue        a stream that broke after its first content is continued at another candidate (continuation)
+    _continue        a stream that broke after its first content is continued at a candidate that can do so (continuation)
 
 Until the head of the response has been sent to the caller, any other candidate may still answer.
 """
@@ -76,8 +76,8 @@ class Failover:
     ) -> None:
         """Send the call to one candidate after another until one answers. If none does, raise the final error.
 
-        `begun` is the first attempt of the first candidate, if its request has been sent. `alternates` returns every candidate of
-        the model. The candidates that a split did not choose are tried after the chosen ones, but before targets in cooldown.
+        `begun` is the first attempt of the first candidate, if its request has been sent. `alternates` returns all candidates of
+        the model that accept the call. Those that a split did not choose are tried after the chosen ones, but before targets in cooldown.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
@@ -147,7 +147,7 @@ class Failover:
         self.answered(call, candidate)
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
-        """Send one request without retries or fallbacks. Raise Refusal or NotAdmittedError if the request is not sent."""
+        """Send one request without retries or fallbacks. Return its failure, if any. Raise Refusal or NotAdmittedError if none is sent."""
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health))
@@ -268,7 +268,7 @@ class Failover:
         return True
 
     async def _continue(self, progress: Progress, broken: Candidate, failure: Failure) -> bool:
-        """Continue a broken stream at another candidate. Return True if one completes it; otherwise raise the final error."""
+        """Continue a broken stream at a candidate that can do so. Return True if one completes it; otherwise raise the final error."""
         call, transcript = progress.call, progress.call.transcript
         assert transcript is not None
         accounting.settle(call)
@@ -312,7 +312,7 @@ class Failover:
         return await self._hedges.send(progress, candidate, second, self)
 
     async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
-        """Send one request for a hedge."""
+        """Send one request for a hedge. Return None if the caller was answered, else the failure."""
         return await self._sender.send(progress, candidate, self._health.health_of(candidate.backend.target))
 
     def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:

@@ -1,7 +1,7 @@
 """Fits the conversation of one attempt into its target's context window: the provider does this if it can; otherwise the gateway does.
 
 This happens only if the caller sent `context_length_exceeded_behavior` or `prompt_truncate_len`, or if the model has `context:`.
-A parameter that the provider supports is passed on, and a model's `context:` is translated into the provider's parameters.
+A parameter that the provider supports is passed on, and a model's `context:` is translated into such parameters where possible.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Fitted(msgspec.Struct, frozen=True):
 
 
 class EngineCountError(Exception):
-    """The engine cannot count tokens now. The attempt itself will fail and report the reason."""
+    """The engine cannot count tokens now. An attempt at this engine will fail as well and report the reason."""
 
 
 class Fit:
@@ -72,7 +72,7 @@ class Fit:
         self._native: dict[str, tuple[str, str]] = {}
 
     def asked(self, body: Body, place: Backend, settings: ContextConfig | None, *, strict: bool = False) -> FitRequest:
-        """Move the parameters that the gateway handles from the body to a FitRequest. Raise Refusal for an invalid value."""
+        """Move the parameters that the gateway handles from the body to a FitRequest, and return it. Raise Refusal for an invalid value."""
         said = settings or NO_SETTINGS
         target = place.target
         behaviour, limit = self._support(target, own=said != NO_SETTINGS)
@@ -156,7 +156,7 @@ class Counting(msgspec.Struct, frozen=True):
 async def engine_counting(body: Body, place: Backend, deadlines: Deadlines) -> Counting:
     """Count the tokens of the prompt and its chat template with the local engine.
 
-    Raise EngineCountError if the engine does not answer.
+    Raise EngineCountError if the engine does not answer with a count.
     """
     settled = getattr(place.engine, "settled", None)
     if settled is not None:
@@ -300,7 +300,7 @@ def _cap(body: Body) -> int | None:
 
 
 def _lower(body: Body, limits: WindowLimits, prompt: int, strict: bool) -> list[Adjustment]:
-    """Lower the output caps to the space that the prompt leaves."""
+    """Lower the output caps to the space that the prompt leaves, and return the adjustments. In strict mode, raise Refusal instead."""
     made = []
     for name in OUTPUT_CAP_PARAMS:
         value = body.get(name)

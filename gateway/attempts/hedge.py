@@ -174,7 +174,7 @@ class HedgedAttempt:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure with which the attempt ended; None while the attempt runs, or if it was not sent."""
+        """The failure with which the attempt ended; None while the attempt runs, or if it answered, was cancelled or was not sent."""
         if not self.task.done() or self.task.cancelled() or self.task.exception() is not None:
             return None
         return self.task.result()
@@ -217,7 +217,7 @@ class HedgeRace:
             await asyncio.wait({attempt.task}, timeout=timeout_s)
 
     def _claimed(self, claimant: HedgedAttempt) -> None:
-        """Let the first claimant win; record, bill and cancel the other attempt."""
+        """Let the first claimant win; record, bill and cancel the other attempt. Raise HedgeLostError for the other attempt's claim."""
         if self.winner is None:
             self.winner = claimant
             for other in self.attempts:

@@ -1,4 +1,4 @@
-"""The points of a call at which the hooks of a configuration run: its request, its answer, and its end."""
+"""Runs the hooks of a call on its request, on the texts held back when its stream ends with an error, and at its end."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Callers do not wait for the copies and do not pay for them.
 
-    bounded      at most `max_concurrent` copies to a target at once; further calls are not copied (outcome `skipped`)
+    bounded      at most `max_concurrent` copies to a target at the same time; further calls are not copied (outcome `skipped`)
     lenient      a copy is adjusted to its target even if the call is strict, and is one attempt without retries or fallbacks
     separate     the limits of the target apply, but not those of the caller; tokens and cost have counters of their own
 

@@ -90,7 +90,8 @@ def _says_more(earlier: Failure, later: Failure) -> bool:
     """Return whether an earlier failure is more useful to the caller than a later one.
 
     Failures after which a retry may succeed come first, then errors in the request, then faults of the configuration.
-    The later failure counts if both are equally useful, or if neither concerns the request or the configuration.
+    The later failure counts if it ends the call, if both are equally useful, or if neither concerns the request or the
+    configuration.
     """
     if later.kind in _FINAL or not {earlier.kind, later.kind} & (_OF_THE_REQUEST | _OF_THE_CONFIGURATION):
         return False
@@ -104,7 +105,9 @@ def _rank(failure: Failure) -> int:
 
 
 def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cooling: bool) -> GatewayError:
-    """Return the error of a call that no candidate answered, with the time until the first target is available.
+    """Return the error of a call that no candidate answered.
+
+    If there are several targets, a 429 or 503 states the time until the first of them is available.
 
     `all_cooling` is true if every target was in cooldown when its turn came.
     """
@@ -132,7 +135,7 @@ def in_cooldown(health: TargetHealth) -> Failure:
 
 
 def _with_jitter(seconds: float) -> float:
-    """Return at least MIN_RETRY_AFTER_S, and up to 10 % more, so that callers do not all retry at the same moment."""
+    """Return a time of at least MIN_RETRY_AFTER_S, increased by up to 10 % so that callers do not all retry at the same moment."""
     return max(MIN_RETRY_AFTER_S, seconds) * (1.0 + random.random() / 10)
 
 

@@ -132,7 +132,7 @@ class AttemptSender:
             self._metrics.count("lockgate_cooldowns", (self._metrics.target_label(target), reason))
 
     async def _begin(self, progress: Progress, candidate: Candidate, health: TargetHealth, left: float) -> BegunAttempt:
-        """Begin an attempt that is not yet admitted. Raise Refusal if the target cannot honour the call."""
+        """Begin an attempt that is not yet admitted, and return it. Raise Refusal if the target cannot honour the call."""
         target = health.pick_credential(candidate.backend.targets)
         exchange, body = await self._start(progress, candidate, target, left)
         candidate.backend.latency.in_flight += 1
@@ -153,7 +153,10 @@ class AttemptSender:
     async def _start(
         self, progress: Progress, candidate: Candidate, target: Target, left: float
     ) -> tuple[UpstreamExchange, Body]:
-        """Adapt the call to the target and begin an attempt. Raise Refusal if the target cannot honour the call."""
+        """Adapt the call to the target, and return the exchange of a new attempt and its body.
+
+        Raise Refusal if the target cannot honour the call.
+        """
         call, backend = progress.call, candidate.backend
         request = await self._requests.prepare(call, candidate, target, left)
         adjustments = request.adjustments
@@ -188,7 +191,10 @@ class AttemptSender:
 
 
 def _is_silent(exchange: UpstreamExchange, broken: Attempt | None) -> bool:
-    """Return whether a target has sent nothing of its answer or, if the answer is a stream, nothing with content."""
+    """Return whether a target has sent nothing of its answer or, if the answer is a stream, nothing with content.
+
+    Return False for an attempt that continues a broken stream.
+    """
     attempt, call = exchange.attempt, exchange.call
     if broken is not None or call.answered_by is attempt or attempt.reported:
         return False

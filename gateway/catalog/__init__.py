@@ -107,7 +107,7 @@ _read_overlay = msgspec.json.Decoder(Overlay).decode
 
 
 def read_overlay(data: bytes | str) -> Overlay:
-    """Read an overlay. If it is invalid, raise ValueError with the place of the fault."""
+    """Return the overlay in a file's content. Raise ValueError if the overlay is invalid."""
     overlay = _read_overlay(data)
     date.fromisoformat(overlay.as_of)
     return overlay

@@ -30,11 +30,11 @@ _decode = msgspec.json.Decoder().decode
 
 
 class UnusableCatalogError(ValueError):
-    """The file has no known format, or some of its entries are invalid."""
+    """The file has no known format, no entry of a known vendor, or invalid entries."""
 
 
 def read_catalog(data: bytes, vendors: frozenset[str], as_of: str) -> tuple[str, Vendors]:
-    """Return the name of the source, and the entries of these vendors. Raise UnusableCatalogError if the file is unusable.
+    """Return the name of the source, and the entries of `vendors`. Raise UnusableCatalogError if the file is unusable.
 
     If the source dates its prices, the entries have the prices as of the day `as_of`.
     """

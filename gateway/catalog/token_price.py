@@ -46,14 +46,14 @@ class TokenPrice(msgspec.Struct, frozen=True):
         return price
 
     def cost(self, prompt: int, output: int, cached: int = 0, tier: str = "") -> int:
-        """Return the cost of these tokens. `cached` is a part of `prompt`."""
+        """Return the cost of this many tokens. `cached` is a part of `prompt`."""
         price = self.at(prompt, tier)
         cached = min(max(cached, 0), prompt)
         total = (prompt - cached) * price.prompt + cached * price.cached + output * price.output
         return -(-total // MILLION)
 
     def max_cost(self, prompt: int, output: int, tier: str = "") -> int:
-        """Return the highest possible cost of at most these tokens.
+        """Return the highest possible cost of at most this many tokens.
 
         If the request names no `tier`, the provider chooses the tier.
         """

@@ -32,7 +32,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def updated(source: str, as_of: str, newer: Vendors, overlay: Overlay | None) -> tuple[Overlay, list[Difference]]:
-    """Return the overlay with all newer entries, and how it differs from the bundled catalog and the earlier overlay.
+    """Return the overlay with all newer entries, and its differences from the bundled catalog and the earlier overlay.
 
     The new overlay keeps the earlier entries of models that the source lacks.
     """

@@ -54,7 +54,7 @@ def _header(line: str) -> tuple[bytes, bytes]:
 
 
 def hint_for(source: bytes, path: str) -> str | None:
-    """Return the advice to add --path if the body belongs to another API than the path does."""
+    """Return the advice to add --path if the body belongs to another API than the path does, else None."""
     import msgspec
 
     from gateway.explain.path_hint import hint

@@ -19,7 +19,7 @@ def print_json(value: Any) -> None:
 
 
 def print_absent(absent: Problems) -> None:
-    """Print the variables and files that do not exist, one per line."""
+    """Print the variables that are not set and the files that do not exist, one per line."""
     for one in absent.in_order:
         click.echo(f"{one} {click.style('(allowed)', fg='yellow')}")
 

@@ -130,7 +130,7 @@ class Demo:
             await asyncio.sleep(TRAFFIC_PAUSE_S)
 
     async def _call(self, question: str) -> None:
-        """Send one streamed call and read it to its end. Errors are not handled here, because the page shows the outcome of every call."""
+        """Send one streamed call and read it to its end. Errors are ignored, because the page shows the outcome of every call."""
         body = {"model": MODEL, "stream": True, "max_tokens": 60, "messages": [{"role": "user", "content": question}]}
         request = WireRequest("/v1/chat/completions", [("content-type", "application/json")], msgspec.json.encode(body))
         with contextlib.suppress(UpstreamError):

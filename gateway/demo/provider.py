@@ -125,7 +125,7 @@ class DemoProvider:
     async def _stream(
         self, writer: asyncio.StreamWriter, body: dict[str, Any], words: list[str], finish: str, usage: dict[str, int], behaviour: Behaviour
     ) -> bool:
-        """Send an answer word by word; a cut stream ends in the middle."""
+        """Send an answer word by word; a cut stream ends in the middle. Return whether the connection may be used again."""
         base = self._base(body, "chat.completion.chunk")
         writer.write(_head("200 OK", "text/event-stream", None))
         for index, piece in enumerate(_pieces(words)):

@@ -1,4 +1,4 @@
-"""Reads the input of a custom tool from the arguments of a function, `{"input": "..."}`, at once or piece by piece."""
+"""Reads the input of a custom tool from the arguments of a function, `{"input": "..."}`, as a whole or piece by piece."""
 
 from __future__ import annotations
 

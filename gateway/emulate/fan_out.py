@@ -89,7 +89,7 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
 
 
 def merge_answers(answers: Sequence[bytes]) -> bytes:
-    """Merge the choices of several chat completions, in order, and add up their usage."""
+    """Merge the choices of several chat completions, in order, and add up their usage if each one reports it."""
     decoded = [_decode(answer) for answer in answers]
     whole = decoded[0]
     whole["choices"] = [{**choice, "index": at} for at, answer in enumerate(decoded) for choice in answer["choices"][:1]]

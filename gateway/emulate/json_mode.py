@@ -82,7 +82,7 @@ def read_format(body: Body) -> JsonFormat | None:
 def adapt(body: Body, target: Target, options: Options, *, may_repair: bool = False) -> tuple[Body, list[Adjustment], JsonValidator | None]:
     """Apply the provider's rules.
 
-    Return the body, its adjustments and the validator of the answer. Raise Refusal if the rules refuse the body.
+    Return the body, its adjustments and the validator of the answer (None without JSON mode). Raise Refusal if the rules refuse the body.
     """
     kind = target.kind
     asked = read_format(body) if PARAM in body and options.operation == "chat" else None

@@ -57,8 +57,8 @@ async def plan_route(
 ) -> dict[str, Any]:
     """Return the route of a model as a tree, and the routing of one call for each of `bodies`.
 
-    The tree is that of the first body. `views` is the health of a running gateway's targets: targets in cooldown come
-    last, as for real calls. Raise the GatewayError that a caller would get.
+    The tree is that of the first body. `views` is the health of a running gateway's targets: targets that are not live come
+    last. Raise the GatewayError that a caller would get.
     """
     not_live = {view.target: view for view in views or () if view.state != "live"}
     if views is not None:
@@ -132,7 +132,7 @@ def simulated_bodies(model: str, count: int, user: str | None, body: Mapping[str
 
 
 async def _counts(router: Router, model: Model, bodies: Sequence[bytes]) -> PromptCounts | None:
-    """Count the prompt as for a real call if all simulated calls have the same body and the route compares costs."""
+    """Count the prompt as for a real call if all simulated calls have the same body and the route compares costs; else return None."""
     if bodies[0] is not bodies[-1] or not router.compares_costs(model):
         return None
     counts = PromptCounts(parse_body(bodies[0]), len(bodies[0]))

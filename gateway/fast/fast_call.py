@@ -6,7 +6,7 @@
     _on_response    reads the part of the response that has arrived: sends the answer, or the next events of a stream
     _end            accounts for the call
 
-In all other cases, each step hands the call over (gateway.fast.hand_over).
+A step that cannot continue hands the call over (gateway.fast.hand_over).
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class FastCall(LaneCall):
         self._forget_request(attempt)
 
     def _forget_request(self, attempt: Attempt) -> None:
-        """Free the memory of the request, which is not sent again, and of the headers. The bill may need an uncounted prompt."""
+        """Free the memory of the request, which is not sent again, and of the headers. Keep an uncounted prompt for the bill."""
         assert self._sent is not None
         call = self._call
         self._body = None

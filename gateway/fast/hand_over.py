@@ -126,7 +126,10 @@ class LaneCall(TranslatedCaller):
         raise NotImplementedError
 
     def step(self, step: Callable[[], None]) -> None:
-        """Take one step. An error is raised again in a task, where the pipeline handles it."""
+        """Take one step. An error is raised again in a task, where the pipeline handles it.
+
+        If the call already has a task or an answer, the error is only reported.
+        """
         try:
             step()
         except Exception as error:

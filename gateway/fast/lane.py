@@ -4,7 +4,8 @@ It serves complete requests of the APIs in `APIS` of at most MAX_BODY_BYTES whos
 headers that `gateway.dialects.request_headers` reads, such requests have at most x-request-id and those of vendors. Only
 JSON answers to chat completions, and native attempts, have stop strings or JSON mode. The requests neither store nor continue a
 response, and they are not fitted into a context window. Their first target is live, is reached over the native transport,
-and has no hedge, mirror, cache, engine or continuation. No limit is strict, and the content of the calls is not captured.
+and has no hedge, mirror, cache, engine, continuation, repair of JSON or `fallback_on`. No limit is strict, no route compares
+costs, no call is traced, and the content of the calls is not captured.
 
 The results are those of the pipeline, because the fast lane takes the same steps in the same order, with the same
 functions. Nothing is recorded before a call has entered the fast lane, so the pipeline can serve any other call from its
