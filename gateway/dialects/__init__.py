@@ -1,4 +1,4 @@
-"""The APIs that callers use: checks of parameters, request headers and response formats.
+"""The APIs that callers use: request headers, checks of parameters, and response formats.
 
 `table.DIALECTS` lists all APIs with their paths.
 """

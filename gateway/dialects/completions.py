@@ -54,7 +54,7 @@ class CompletionsApi:
 
 
 def check_completions(body: Body) -> None:
-    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
+    """Check the known fields of a request without changing them. Raise BadRequest for the first error."""
     check_fields(body, FIELDS)
     if "messages" in body:
         raise refuse("messages", "A completion has a 'prompt': send 'messages' to /v1/chat/completions.", "unsupported_parameter")
@@ -102,7 +102,10 @@ def _text_choice(choice: dict[str, Any], said: Any) -> dict[str, Any]:
 
 
 def _text_logprobs(logprobs: Any) -> dict[str, Any] | None:
-    """Return a chat's log probabilities in the format of a completion, with offsets from the beginning of the text."""
+    """Return a chat's log probabilities in the format of a completion, with offsets from the beginning of the text.
+
+    Return None if `content` is not a list.
+    """
     listed = logprobs.get("content")
     if type(listed) is not list:
         return None
@@ -135,7 +138,7 @@ class TextStream(ChunkFilter):
 
     @property
     def frame(self) -> tuple[bytes, bytes] | None:
-        """The bytes around the text of events that need no change."""
+        """The bytes around the text of events that need no change, or None if each event must be decoded."""
         return self._inner.frame if self._inner is not None and self._is_text else None
 
     def convert(self, events: bytes) -> bytes | None:
@@ -146,7 +149,7 @@ class TextStream(ChunkFilter):
         return None if converted is None or _has_chat(converted) else converted
 
     def take_usage(self) -> bytes | None:
-        """Return the usage that `inner` left out."""
+        """Return the chunk whose usage `inner` left out, or None if there is no such chunk."""
         return self._inner.take_usage() if self._inner is not None else None
 
     def _pass(self, data: bytes) -> Sequence[bytes]:

@@ -18,9 +18,9 @@ def is_credential_header(name: bytes) -> bool:
 
 
 def read_credentials(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, Secret]:
-    """Return the credentials in the headers, by provider: the end of the header's name.
+    """Return the credentials in the headers, by the name of the provider, with which the header's name ends.
 
-    Raise BadRequest for an unusable credential.
+    Raise BadRequest for an unusable credential or a repeated header.
     """
     found: dict[str, Secret] = {}
     for name, value in headers:

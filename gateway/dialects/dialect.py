@@ -1,4 +1,4 @@
-"""The interface of a dialect, an API that callers use, and the dialects that keep OpenAI's format."""
+"""The interfaces of a dialect (an API that callers use) and of its translator, and the class of most dialects."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from providers.base import Adjustment, Body, Operation, StreamDecoder, Target
 
 
 class Translator(Protocol):
-    """Translates one call of another API to a chat completion and back.
+    """Translates one call of another API to a chat completion or an embeddings request, and back.
 
     A translator keeps the state of one call and does no I/O. It works between the caller and the pipeline, which handles
-    only the chat completion. The translators of rerank change only defaults, answers and errors.
+    only the translated request. The translators of rerank change only defaults, answers and errors.
     """
 
     adjustments: list[Adjustment]
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
-    """The reason why only native attempts can send the request: a chat completion cannot express it. None if there is no reason."""
+    """The reason why only native attempts can send the request: OpenAI's format cannot express it. None if there is no reason."""
     used_headers: frozenset[str]
     """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
-        """Return the body of the chat completion. Raise BadRequest for an invalid body.
+        """Return the translated body. Raise BadRequest for an invalid body.
 
-        If a chat completion cannot express the request, or in strict mode a field of it, set `refusal`.
+        If OpenAI's format cannot express the request, or in strict mode a field of it, set `refusal`.
         """
         ...
 
@@ -40,7 +40,7 @@ class Translator(Protocol):
         ...
 
     def param(self, name: str) -> str:
-        """Return the caller's name for a parameter of the chat completion, for errors and receipts."""
+        """Return the caller's name for a parameter of the translated request, for errors and receipts."""
         ...
 
     def headers(self, headers: Headers) -> Headers:

@@ -16,7 +16,7 @@ FORMATS = ("float", "base64")
 
 
 def check_embeddings(body: Body) -> None:
-    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
+    """Check the known fields of a request without changing them. Raise BadRequest for the first error."""
     check_fields(body, FIELDS)
     if body.get("input") is None:
         raise refuse("input", "'input' is required.", "missing_required_parameter")
@@ -25,7 +25,7 @@ def check_embeddings(body: Body) -> None:
 
 
 def check_inputs(param: str, value: Any, most: int, *, may_be_empty: bool = False) -> None:
-    """Check a string, a list of at most `most` strings, an array of token ids, or a list of such arrays.
+    """Check a string, an array of token ids, or a list of at most `most` strings or such arrays.
 
     `may_be_empty` allows empty strings.
     """

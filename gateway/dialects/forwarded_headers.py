@@ -10,9 +10,9 @@ MAX_HEADER_CHARS = 8192
 
 
 def forward_headers(headers: CallerHeaders, target: Target, body: Body, *, strict: bool) -> list[Adjustment]:
-    """Add to an adapted body the caller's headers that the target gets, and report those that it does not get.
+    """Add to an adapted body the caller's headers that the target gets, and report the headers that are lost.
 
-    In strict mode, raise Refusal for a header that the target does not get.
+    In strict mode, raise Refusal for the first header that is lost.
     """
     lost: list[Adjustment] = []
     for name, value in headers.vendor.items():

@@ -43,7 +43,7 @@ class GatewayHeaders(msgspec.Struct):
     receipt_in_body: bool = False
     tags: tuple[str, ...] = ()
     credentials: dict[str, Secret] = {}
-    """Credentials that the caller brings, by the end of the header's name."""
+    """Credentials that the caller brings, by the name of the provider."""
 
 
 def read_gateway_headers(

@@ -79,7 +79,7 @@ class GoodfireStream(ChunkFilter):
         if chunk.get("error") or chunk.get("object") == "error":
             return (data,)
         if not choices:
-            # the relay decides whether the caller sees usage; Goodfire's client fails at any other chunk without choices
+            # the relay decides whether the caller sees usage; other chunks without choices are dropped
             return (
                 (_encode({key: value for key, value in chunk.items() if key in _USAGE_KEYS}),)
                 if chunk.get("usage")

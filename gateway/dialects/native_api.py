@@ -33,7 +33,7 @@ class NativeApi(NamedTuple):
     fields: frozenset[str]
     """The fields of a request. A request with another field of chat completions is translated; unknown fields pass."""
     output_cap: str
-    """The field with the maximum number of output tokens."""
+    """The field with the maximum number of output tokens, or "" if the API has none."""
     headers: tuple[str, ...]
     """Request headers of this API that a provider gets, unless its configuration sets them."""
     read_answer: Callable[[bytes], Answer]

@@ -127,7 +127,7 @@ def _logit_bias(param: str, value: Any) -> None:
 
 @described(_LINE)
 def _line(param: str, value: Any) -> None:
-    """Check a string that may become part of a header or a log line: no control characters."""
+    """Check a string that may become part of a header or a log line: no control characters except tabs."""
     _string(param, value)
     if not value.isprintable() and not _CONTROL.isdisjoint(value):
         raise refuse(param, f"'{param}' must not contain control characters.")
@@ -273,7 +273,7 @@ CHECKS: dict[str, Check] = {
 
 
 def check_parameters(body: Body) -> None:
-    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
+    """Check the known fields of a request without changing them. Raise BadRequest for the first error."""
     check_fields(body, CHECKS)
     if "messages" not in body:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")
@@ -313,7 +313,7 @@ def _check_bounds_of_output(body: Body) -> None:
 
 
 def read_model(body: Body) -> str:
-    """Return the model of a body. Raise BadRequest if there is none."""
+    """Return the model of a body. Raise BadRequest unless it is a string that is not empty."""
     try:
         model = body.get("model")
     except msgspec.DecodeError as error:

@@ -25,7 +25,7 @@ class KnownHeaders(msgspec.Struct, frozen=True):
     """The names of the headers that are used under one configuration."""
 
     names: frozenset[bytes]
-    """All of these names, except those that are only in `session` or `end_user`, and those with the gateway's prefix."""
+    """The names, without those that are only in `session` or `end_user` and those with the gateway's prefix."""
     session: frozenset[bytes] = frozenset()
     """The names that the gateway itself uses to keep a conversation at one target."""
     end_user: bytes | None = None
@@ -61,14 +61,17 @@ def known_headers(
 
 
 def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders | None:
-    """Return the headers that are used, or None if the request has none of them. Raise BadRequest for an unknown `x-gateway-*` header."""
+    """Return the headers that are used, or None if the request has none of them.
+
+    Raise BadRequest for an unknown `x-gateway-*` header or an invalid value.
+    """
     names = known.names
     found = [header for header in headers if header[0] in names or header[0][:10] == PREFIX]
     return _sort(found, known) if found else None
 
 
 def gateway_tags(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> tuple[str, ...]:
-    """Return the tags in the headers of a passed call. Raise BadRequest for a tag that is not declared."""
+    """Return the tags in the headers of a passed call. Raise BadRequest for an undeclared tag or too many tags."""
     return tuple(sorted({tag for name, value in headers if name == TAGS for tag in read_tags(value, known.tags)}))
 
 

@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def check_rerank(body: Body) -> None:
-    """Check every known field without changing it. Raise BadRequest for the first invalid one."""
+    """Check the known fields of a request without changing them. Raise BadRequest for the first error."""
     check_fields(body, FIELDS)
     for name in ("query", "documents"):
         if body.get(name) is None:
@@ -126,7 +126,7 @@ class RerankTranslator:
         return _encode(with_meta(_decode(answer), "1"))
 
     def error(self, status: int, body: bytes) -> bytes:
-        """Return OpenAI's error object, which these vendors send."""
+        """Return OpenAI's error object as it is."""
         return body
 
     def feed(self, events: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 OTHER = "other"
-"""Name that replaces the model and the target of a new row once the day has MAX_ROWS_PER_DAY rows."""
+"""Name that replaces the model, the target and any tags of a new row once the day has MAX_ROWS_PER_DAY rows."""
 MAX_ROWS_PER_DAY = 20_000
 """Number of rows per day in one process above which new combinations of names get no rows of their own.
 
@@ -21,7 +21,7 @@ KEPT_DAYS = 400
 
 
 class UsageRow(NamedTuple):
-    """The names that identify a counter: UTC day (such as 2026-11-21), virtual key, team, configured model, target, tags."""
+    """The names that identify a row: UTC day (such as 2026-11-21), virtual key, team, configured model, target, tags."""
 
     day: str
     key: str
@@ -77,7 +77,7 @@ class UsageCounters:
         """Rows changed since the last write to the journal."""
 
     def add(self, row: UsageRow, counts: UsageCounts) -> UsageRow:
-        """Add counts to a row. Return the row that was used: an `other` row if the day has too many rows."""
+        """Add counts to a row. Return the row that was used: an `other` row if `row` is new and the day has too many rows."""
         known = self._own.get(row)
         if known is None:
             count = self._rows_of.get(row.day, 0)

@@ -101,8 +101,8 @@ def total(rows: Mapping[UsageRow, UsageCounts], query: UsageQuery) -> UsageCount
 def usage_json(lines: Sequence[UsageSum], query: UsageQuery, source: str, whole: UsageCounts) -> dict[str, Any]:
     """Return the response of the usage API. `whole` is the total of all rows.
 
-    `source` states whose usage the rows contain: `store` (all processes that share the store), `process` (this process), `workers`
-    or `some_workers`.
+    `source` states whose usage the rows contain: `store` (all processes that share the store), `process` (this process),
+    `workers` (all workers of this gateway) or `some_workers` (the workers that answered).
     """
     rows = [{query.group_by: line.name, **json_fields(line.counts)} for line in lines]
     return {

@@ -151,7 +151,7 @@ class _Reader:
 
 
 def _counts(values: Sequence[Any]) -> UsageCounts:
-    counts = UsageCounts(*map(int, values))  # a journal of an earlier version has fewer counts
+    counts = UsageCounts(*map(int, values))  # a journal of an earlier version may have fewer counts
     if len(values) < FIRST_COUNTS or min(counts) < 0:
         raise ValueError("invalid counts of a row")
     return counts

@@ -82,7 +82,7 @@ def max_output_tokens(call: Call, default: int) -> int:
 
 
 def search_units(call: Call) -> int:
-    """Return the search units of a rerank call whose documents are short: one for every 100 documents."""
+    """Return the search units of a rerank call whose documents are short, one for every 100 documents, or 0 for other calls."""
     return math.ceil(len(call.body.get("documents")) / DOCUMENTS_PER_UNIT) if call.operation == "rerank" and call.body else 0
 
 

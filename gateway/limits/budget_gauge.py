@@ -49,9 +49,9 @@ class BudgetGauge:
         self._shares: dict[tuple[str, str], BudgetShares] = {}
         """Shares by owner and key of the budget."""
         self._news: dict[str, LimitUsage] = {}
-        """Usage read since `take_news`, by key."""
+        """Usage read since the last call of `take_news`, by key."""
         self._refusals: dict[str, LimitUsage] = {}
-        """Budgets that refused a call since `take_news`, by key."""
+        """Budgets that refused a call since the last call of `take_news`, by key."""
 
     def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
@@ -64,7 +64,10 @@ class BudgetGauge:
                 self._noted[limit.key] = limit
 
     def note_refusal(self, refusal: Refusal) -> None:
-        """Note the budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it."""
+        """Note the budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it.
+
+        A refusal that was decided without the store is not noted either.
+        """
         limit, reset_s = refusal.limit, refusal.retry_after
         is_used_up = not (refusal.busy or refusal.unavailable or refusal.degraded) and reset_s is not None
         has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals

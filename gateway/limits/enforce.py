@@ -184,7 +184,7 @@ class Limits:
         """Settle the billed usage of the attempts, or `unused` if no attempt is billed.
 
         `uncounted` is the part of the cost that budgets do not count.
-        If usage was estimated, a strict token limit keeps the reserved amount.
+        If usage was estimated, at least the reserved amount is charged to a strict token limit.
         """
         self._in_flight.remove(reservation)
         self.budget_gauge.note(reservation.limits)
@@ -256,9 +256,9 @@ class Limits:
         return Costs(1, max(prompts), output, spend)
 
     def _budget_price(self, call: Call, target: Target) -> TokenPrice:
-        """Return the price that budgets count.
+        """Return the price at which budgets count a call at a target.
 
-        It is zero for calls on the caller's own credential if the key excludes them from budgets.
+        It is zero for calls with the caller's own credential if the key excludes them from budgets.
         """
         return FREE if target.brought and not _budgets_brought(call) else self._price(target)
 
@@ -293,5 +293,5 @@ async def _count_prompt(call: Call, targets: Sequence[Target], limits: Sequence[
 
 
 def _budgets_brought(call: Call) -> bool:
-    """Return whether budgets count what the call spends on the caller's own credentials."""
+    """Return whether budgets count the cost of attempts with the caller's own credentials."""
     return call.key is None or call.key.budgets_brought

@@ -13,9 +13,9 @@ UNNAMED = "-"
 """The last part of the owner's name in the limits per user that apply to calls without an end user."""
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
-"""Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at once."""
+"""Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at the same time."""
 MAX_CLIENT_WAIT_S = 60.0
-"""OpenAI's clients ignore a longer Retry-After and retry at once, or give up."""
+"""OpenAI's clients ignore a longer Retry-After and retry soon, or give up."""
 
 
 _REQUEST_HEADERS, _TOKEN_HEADERS = (
@@ -55,8 +55,8 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
 def told_wait(refusal: Refusal) -> float | None:
     """Return the seconds after which the caller may retry, or None if no wait helps.
 
-    A random share is added to every wait except that for a new budget period, so that refused callers do not all retry at once.
-    The share does not extend the wait beyond the reset of the limit. It does not extend a wait of at most MAX_CLIENT_WAIT_S
+    A random share is added to every wait except that for a new budget period, so that refused callers do not all retry at the
+    same time. The share does not extend the wait beyond the reset of the limit. It does not extend a wait of at most MAX_CLIENT_WAIT_S
     beyond MAX_CLIENT_WAIT_S either. The wait for a window never exceeds the length of the window, although its charges count for
     one more slot.
     """
@@ -97,7 +97,7 @@ def rate_limit_headers(decision: Reservation | Refusal) -> Headers:
     """Return OpenAI's rate-limit headers for the tightest limit on requests and the tightest limit on tokens.
 
     The tightest limit is the one that refuses the call, else the one with the smallest remaining amount. Of several such
-    limits, it is the one that is reset last.
+    limits, it is the one that is reset last. A decision without the store also has the header DEGRADED.
     """
     refusing = decision.limit if isinstance(decision, Refusal) else None
     requests: LimitStatus | None = None

@@ -66,7 +66,7 @@ class RunningCharges:
     def __init__(self, limits: Limits | None, call: Call, attempt: Attempt, of_target: Reservation | None) -> None:
         """`of_target` is the reservation under the limits of the target."""
         self.on_used_up: Callable[[GatewayError], None] = lambda error: None
-        """Called once, with the error that describes the limit."""
+        """Called at most once, with the error that describes the used-up limit."""
         self._limits = limits
         self._attempt = attempt
         self._task: asyncio.Task[None] | None = None

@@ -1,6 +1,6 @@
 """Every metric, declared in one table: name, help text, labels, and how the gauges of several processes are merged.
 
-Counter names are listed without `_total`. Label values are configured models and targets, known parameters, the first
+Counter names are listed without `_total`. Label values are names in the configuration, known parameters, the first
 MAX_KEYS keys, MAX_TEAMS teams and MAX_CODES error codes that occur, the first MAX_DISCOVERED discovered models, and fixed
 words of the gateway; every other name becomes `other`.
 """

@@ -48,7 +48,7 @@ def newest(first: list[int], second: list[int]) -> list[int]:
 
 
 def read(cells: list[int]) -> list[TraceExemplar | None]:
-    """Return the exemplar of each bucket."""
+    """Return the exemplar of each bucket, or None for a bucket without an exemplar."""
     rows = [cells[start : start + CELLS_EACH] for start in range(0, WIDTH, CELLS_EACH)]
     return [
         TraceExemplar(f"{high % _HALF:016x}{low % _HALF:016x}", ns / 1e9, ms / 1000) if ms else None

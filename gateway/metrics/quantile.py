@@ -10,7 +10,7 @@ INFINITE = float("inf")
 def quantile(buckets: Mapping[float, float], share: float) -> float | None:
     """Return a quantile from cumulative counts by upper bound, interpolated within its bucket.
 
-    Return None if the histogram is empty.
+    Return the highest finite bound if the quantile is above it, and None if the histogram is empty.
     """
     total = buckets.get(INFINITE, 0.0)
     if total <= 0:

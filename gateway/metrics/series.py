@@ -35,7 +35,7 @@ _LABEL_COUNTS: dict[str, int] = {
 }
 _LABEL_COUNTS[exemplars.FAMILY] = _LABEL_COUNTS[exemplars.SOURCE]
 _WIDTHS = {**{name: len(source.buckets) + 2 for name, source in SOURCES.items()}, exemplars.FAMILY: exemplars.WIDTH}
-"""Cells of a histogram's row: one count per bucket, one for values above all buckets, and the sum."""
+"""Number of cells of a row of exemplars or of a histogram: one count per bucket, one for values above all buckets, and the sum."""
 _VIEWS = {
     name: [
         ([source.labels.index(label) for _, label in view.labels], len(source.buckets) + 3)

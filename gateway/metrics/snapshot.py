@@ -1,4 +1,4 @@
-"""Reads, filters and merges snapshots. A snapshot is the series of a process at one moment."""
+"""Reads, filters and merges snapshots. A snapshot is the series of one or several processes at one moment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_file(path: Path) -> Snapshot:
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Merge snapshots: counts are added, and each gauge is merged by its rule in GAUGES."""
+    """Merge snapshots: counts are added, each gauge is merged by its rule in GAUGES, and later exemplars replace earlier ones."""
     total: Snapshot = {}
     for snapshot in snapshots:
         for name, rows in snapshot.items():

@@ -56,7 +56,7 @@ class Notification(msgspec.Struct, omit_defaults=True):
 
 
 def moment_text(seconds: float) -> str:
-    """Return a time since 1970 as text in UTC, such as `2026-01-31T12:00:00Z`."""
+    """Return a time in seconds since 1970 as text in UTC, such as `2026-01-31T12:00:00Z`."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -51,7 +51,7 @@ class Marks:
         return is_own
 
     async def renew(self, name: str, ttl_s: float) -> None:
-        """Extend the life of a mark, which any process may have set, to `ttl_s` seconds from now."""
+        """Let a mark, which any process may have set, expire after `ttl_s` more seconds."""
         known = self._known.get(name)
         if known is not None:
             known.until = self._now() + ttl_s

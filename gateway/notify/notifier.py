@@ -49,7 +49,7 @@ class Notifier:
         self._task: asyncio.Task[None] | None = None
 
     async def configure(self, config: NotifyConfig | None) -> None:
-        """Apply the settings of a new generation."""
+        """Apply the settings of a new configuration."""
         self._config = config
         self._sender.configure(config)
         if config is not None and self._task is None:

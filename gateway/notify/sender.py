@@ -31,7 +31,7 @@ from providers.base import WireRequest
 MAX_WAITING = 100
 """Maximum number of waiting notifications. Further notifications are dropped and counted."""
 RETRY_DELAYS_S = (1.0, 4.0, 16.0, 60.0)
-"""Delays between the attempts to send one notification. A Retry-After of the receiver may lengthen them."""
+"""Minimum delays between the attempts to send one notification. A Retry-After of the receiver may lengthen them."""
 MAX_RETRY_AFTER_S = 120.0
 MAX_ANSWER_BYTES = 64 << 10
 RETRIED_STATUSES = frozenset({408, 425, 429})
@@ -82,7 +82,7 @@ class Sender:
         self._has_work.set()
 
     async def stop(self, timeout_s: float) -> None:
-        """Send the waiting notifications for at most `timeout_s` seconds, then stop. Count notifications that are not sent as dropped."""
+        """Send the waiting notifications for at most `timeout_s` seconds, then stop. Count the unsent notifications as dropped."""
         if self._task is None:
             return
         try:

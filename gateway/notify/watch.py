@@ -48,7 +48,10 @@ class BudgetWatch:
                     self._send(budget_refused(usage.limit))
 
     async def _check_thresholds(self, thresholds: Iterable[float], usage: LimitUsage) -> None:
-        """Notify of the highest threshold reached. Mark the lower thresholds as well, so that no notifications of these follow."""
+        """Notify once of the highest threshold that is reached.
+
+        Mark the lower thresholds as well, so that no notifications of the lower thresholds follow.
+        """
         share = spent_share(usage)
         reached = sorted((threshold for threshold in thresholds if share >= threshold), reverse=True)
         is_new = [await self._claim(usage, f"{threshold:g}") for threshold in reached]

@@ -84,7 +84,7 @@ def _schemas_of_keys() -> dict[str, Schema]:
 
 
 def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Schema]:
-    """Return the schemas of an entry: of a change, a new entry, an existing one, a changed one, and a list."""
+    """Return the schemas of keys or teams: of a change, a new entry, an existing entry, a changed entry, and a list."""
     name = kind.capitalize()
     fields = schema_of_struct(struct_type(type_))["properties"]
     settings = {field: _or_null(schema) for field, schema in fields.items() if field != "hash"}

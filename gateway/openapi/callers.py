@@ -219,7 +219,7 @@ def _read(title: str, answer: str, failures: Iterable[int], form: str = "Either"
 
 
 def _planned(title: str, body: str, answer: str = "Plan") -> dict[str, Any]:
-    """Return an operation that plans or counts."""
+    """Return an operation that plans a call, or that counts or converts tokens."""
     operation = _read(title, answer, errors.READ)
     return {**operation, "tags": ["plans"], "parameters": _parameters(), "requestBody": _body(body)}
 

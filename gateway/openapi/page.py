@@ -28,7 +28,7 @@ _ALERT = record({
 
 
 def schemas() -> dict[str, Schema]:
-    """Return the schemas of these operations."""
+    """Return the schemas of the page's operations."""
     _, types = msgspec.json.schema_components((DemoChange,), ref_template=REF)
     plan = record({"model": _TEXT, "route": _TEXT, "strict": {"type": "boolean"}, "targets": _OBJECTS})
     refused = record({"refused": _OBJECT, "status": _COUNT})
@@ -58,7 +58,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def paths() -> dict[str, dict[str, Any]]:
-    """Return the path items."""
+    """Return the path items of the page."""
     keyed, read = errors.KEYED, errors.READ
     path = {"name": "path", "in": "path", "required": True, "schema": _TEXT}
     relay = operation_of("Send a call to the callers' listener", "Json", errors.CALL | errors.OTHERS)

@@ -1,4 +1,6 @@
-"""Translates requests of Cohere's chat API (v2) to chat completions, and answers, streams and errors to its format.
+"""Cohere's APIs for callers: chat (v2) as chat completions, and embed (v1 and v2) as embeddings requests.
 
-Source: cohere 7.3.1 (ClientV2), docs.cohere.com on streaming.
+Answers, streams and errors are translated back to Cohere's formats.
+
+Sources: cohere 7.3.1 (ClientV2, Client), docs.cohere.com on streaming.
 """

@@ -131,7 +131,7 @@ class EmbedV1Translator(EmbedTranslator):
 def read_answer(body: bytes) -> Answer:
     """Read an answer; its bytes stay as they are. Raise ValueError for a body that is not an answer with vectors.
 
-    The vectors are in an object by type or, in version 1, in a list.
+    The vectors are in an object by type or, in version 1 without requested types, in a list.
     """
     found = _read_native(body)
     if bytes(memoryview(found.embeddings)[:1]) not in (b"{", b"["):

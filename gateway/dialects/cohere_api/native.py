@@ -93,7 +93,7 @@ class CohereReader:
         return "finish"
 
     def ending(self) -> bytes:
-        """Return no event: the event with the finish reason ends a stream."""
+        """Return no event: a stream is complete after the event with the finish reason, even without [DONE]."""
         return b""
 
     def with_receipt(self, events: bytes, receipt: bytes) -> bytes:

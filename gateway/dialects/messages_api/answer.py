@@ -24,7 +24,7 @@ from gateway.dialects.messages_api.signatures import signature_of
 
 Block = dict[str, Any]
 UNREADABLE_INPUT = "_arguments"
-"""The key of a tool's input that is not a JSON object, such as one that was cut off."""
+"""The key of the text of arguments that are not a JSON object, such as arguments that were cut off."""
 
 _decode_arguments = msgspec.json.Decoder(Fields).decode
 

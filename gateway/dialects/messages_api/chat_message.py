@@ -124,7 +124,10 @@ def text_of(raw: msgspec.Raw) -> msgspec.Raw:
 
 
 def usage_of(raw: msgspec.Raw, tier: Any) -> dict[str, Any] | None:
-    """Return the usage of a message, or None if the usage is not reported. The cached tokens are not part of `input_tokens`."""
+    """Return the usage of a message, or None if the numbers of input and output tokens are not reported.
+
+    The cached tokens are not part of `input_tokens`.
+    """
     usage = read_usage(decode_any(raw)) if is_given(raw) else None
     if usage is None or usage.unsplit_tokens:
         return None

@@ -162,7 +162,7 @@ def _lose_citations(block: Fields, param: str, changes: Changes) -> None:
 
 
 def is_off(citations: msgspec.Raw, param: str) -> bool:
-    """Return whether `citations` of a document turns citations off."""
+    """Return whether the `citations` of a document or a search result do not turn citations on."""
     return bytes(fields(citations, param).get("enabled", b"false")) == b"false"
 
 

@@ -126,7 +126,7 @@ class MessageStream:
         self._take_all(delta)
 
     def _take_all(self, delta: ChatMessage) -> None:
-        """Write the content of a delta block by block. Text is held back while a tool call is open."""
+        """Write the content of a delta block by block. Content other than tool calls waits while a tool call is incomplete."""
         if _has_text(delta):
             if self._held or not self._tools.can_pause():
                 self._held.append(delta)

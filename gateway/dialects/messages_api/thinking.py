@@ -1,4 +1,7 @@
-"""Fits `thinking` and `output_config.effort` to one target: Anthropic's own fields at Anthropic, a reasoning effort elsewhere."""
+"""Fits `thinking` and `output_config.effort` to one target.
+
+Anthropic gets its own fields. Other targets get their own field `thinking`, a reasoning effort or neither.
+"""
 
 from __future__ import annotations
 

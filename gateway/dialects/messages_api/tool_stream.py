@@ -49,7 +49,7 @@ class ToolStream:
         self._blocks = blocks
         self._calls: dict[Any, StreamedCall] = {}
         self._queue: list[StreamedCall] = []
-        """The calls that are not complete; the first of them is the open block."""
+        """The calls that are not finished. The pieces of the first one are written as they arrive; the others wait."""
         self._open_call: StreamedCall | None = None
         self._last: Any = None
         self.has_calls = False

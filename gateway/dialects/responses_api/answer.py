@@ -124,7 +124,7 @@ def from_parts(raw: Raw) -> tuple[Raw, Raw]:
 
 
 def joined(texts: list[Raw]) -> Raw:
-    """Join JSON strings into one, without decoding them."""
+    """Join JSON strings into one, without decoding them. Return ABSENT if there are none."""
     return Raw(b'"' + b"".join(bytes(text)[1:-1] for text in texts) + b'"') if texts else ABSENT
 
 

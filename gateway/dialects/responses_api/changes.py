@@ -1,4 +1,4 @@
-"""The changes that a translation makes to a request: reported in the receipt, or refused in strict mode."""
+"""The changes that a translation makes to a request. They are reported in the receipt; in strict mode, losses are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Namespaces of tools: groups whose tools become functions of one list, with the namespace in their names."""
+"""Namespaces of tools: groups whose tools become single tools of a chat completion, with the namespace in their names."""
 
 from __future__ import annotations
 

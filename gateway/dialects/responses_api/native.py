@@ -121,7 +121,7 @@ def _is_readable(members: dict[str, Raw]) -> bool:
 def read_answer(body: bytes) -> Answer:
     """Read a response, which keeps its bytes.
 
-    Raise StreamFailure for a failed response, and ValueError for a body that is not a response.
+    Raise StreamFailure for a failed response, and ValueError for a body that is not a response or for one that has not ended.
     """
     response = _read_response(body)
     return Answer(body, _usage(response), _finish_reasons(response))

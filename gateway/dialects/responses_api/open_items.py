@@ -221,7 +221,7 @@ class OpenCall:
         return "response.custom_tool_call_input" if self.call.custom else "response.function_call_arguments"
 
     def add(self, text: Raw) -> None:
-        """Add a piece of the arguments or of the input. Only white space can follow complete arguments."""
+        """Add a piece of the arguments or of the input. A piece of a closed call is left out: it can only be white space."""
         if self.closed:
             return
         self._texts.append(text)

@@ -178,7 +178,7 @@ def called(members: Mapping[str, Raw]) -> Called:
 
 
 def annotation_of(raw: Raw) -> dict[str, Any]:
-    """Return an annotation in this API's format: the members of `url_citation` are not nested."""
+    """Return an annotation in this API's format: members nested under its type, such as `url_citation`, move to the top level."""
     given = _decode_any(raw)
     if type(given) is not dict:
         return {"type": "unknown", "value": given}

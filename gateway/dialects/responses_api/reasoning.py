@@ -105,7 +105,7 @@ def _text(param: str, item: Mapping[str, Raw], changes: Changes) -> str:
 
 
 def add_detail(details: list[Any], detail: Any) -> None:
-    """Add a piece of `reasoning_details` from a stream. Pieces of one detail, which have one index, are joined."""
+    """Add a piece of `reasoning_details` from a stream. Successive pieces with the same type and index are joined."""
     last: Any = details[-1] if details else None
     alike = type(last) is dict and type(detail) is dict and "index" in detail
     if not alike or (last.get("type"), last.get("index")) != (detail.get("type"), detail["index"]):
