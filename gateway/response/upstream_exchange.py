@@ -69,7 +69,7 @@ class UpstreamExchange:
         self.record: Callable[[Response], Response] | None = None
         """Returns a response that is copied while it is read; None if the next response is not copied."""
         self.rest: Callable[[], Awaitable[None]] | None = None
-        """Delivers the rest of the response, if a part of it has been delivered already."""
+        """Delivers what is left of a response that has been read at least in part, or raises the error that occurred meanwhile."""
         self.stop_found: str | None = None
         """The stop string that ended the latest JSON answer."""
 
