@@ -1,4 +1,5 @@
 """Passes the calls of declared paths to a provider.
 
-Bodies stay the same in both directions, and each is sent on while it arrives. Hooks and the rules for MCP servers are exceptions.
+Bodies stay the same in both directions, and each is sent on while it arrives. Exceptions are hooks, the rules for MCP
+servers, and errors of providers, in which the credential and the secret headers of the provider are masked.
 """

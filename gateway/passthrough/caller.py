@@ -92,7 +92,7 @@ class CallerBody:
     """The body of one request as an upload."""
 
     def __init__(self, caller: PassthroughCaller, headers: Headers, limit: int) -> None:
-        """Raise RequestTooLarge if the declared size exceeds `limit`, and BadRequest if the declared size is not a number."""
+        """Raise RequestTooLarge if the declared size exceeds `limit`, and BadRequest if that size is not a number of at most 18 digits."""
         self._caller = caller
         self._limit = limit
         self._size = 0

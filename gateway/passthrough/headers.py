@@ -1,7 +1,8 @@
 """The headers of passed calls.
 
-Credentials are replaced. Headers of the connection, of the caller's address and of the gateway itself are removed, and
-so are headers by which a call could leave its pattern. All other headers stay as they are.
+In requests, credentials are replaced. Headers of the connection, of proxies, of browsers and of the gateway itself are removed, and so
+are headers by which a call could leave its pattern. In responses, headers of the connection and headers that would apply to the
+gateway's own host are removed. All other headers are kept, unless the configuration or the gateway sets one of the same name.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def request_headers(headers: Headers, target: Target, *, is_traced: bool) -> lis
 
 
 def response_headers(headers: Sequence[tuple[bytes, bytes]], own: Headers, rule: Rule) -> list[tuple[bytes, bytes]]:
-    """Return the provider's headers and those of the gateway.
+    """Return the provider's headers that may be passed on, and those of the gateway.
 
     If both have a header of the same name, the provider's value is kept as `x-upstream-...`. An address of the provider
     that the rule covers is replaced by the gateway's address for it.

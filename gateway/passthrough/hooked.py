@@ -1,7 +1,8 @@
 """Passed calls on their way through the hooks.
 
-The texts of JSON requests, JSON answers, event streams and plain texts pass through the hooks. A hook cannot read any other
-content. If a hook that reads contents has `failure: closed`, such a request is refused; an answer without text, such as audio, passes.
+The texts of JSON requests, and those of JSON answers, event streams and plain-text answers, pass through the hooks. A hook cannot read
+any other content. If a hook that reads contents has `failure: closed`, a request with other content is refused; an answer without
+text, such as audio, passes.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ class AnswerFilter(Protocol):
 
 
 async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBody, target: Target) -> list[Adjustment]:
-    """Read the body of a passed call, and put it into the request as the hooks change it. Return the changes.
+    """Read the body of a passed call, and put it into the request as the hooks change it. Return the adjustments.
 
-    Raise GatewayError if a hook refuses the request, or if no hook can read the body and a hook has `failure: closed`.
+    Raise GatewayError if a hook refuses the request, if the body is too large or is invalid JSON, or if no hook can read the body and a
+    hook that reads contents has `failure: closed`.
     """
     request.headers = [each for each in request.headers if each[0] != "accept-encoding"]
     data = await _read(body)
@@ -74,12 +76,15 @@ async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBo
 
 
 def hooked_headers(headers: Headers) -> Headers:
-    """Return the headers of an answer whose length may change."""
+    """Return those headers of an answer that are still correct if the hooks change its body."""
     return [(name, value) for name, value in headers if name not in _REFRAMED]
 
 
 def answer_filter(run: HookRun | None, headers: Headers, status: int) -> AnswerFilter | None:
-    """Return the filter of an answer, or None if no hook follows the answer or none can read it."""
+    """Return the filter of an answer, or None if no hook follows the answer, or if the answer contains no text.
+
+    Raise GatewayError if the provider compressed the answer.
+    """
     if run is None or not run.follows_answer or status in (204, 304):
         return None
     kind = next((value for name, value in headers if name == b"content-type"), b"").decode("latin-1").lower()

@@ -61,7 +61,7 @@ class McpPassthrough(Passthrough):
             raise as_rpc_error(error, message.id) from None
 
     async def _read(self, call: Call, caller: PassthroughCaller, rule: Rule) -> Message:
-        """Read and check the message of a POST. Requests with other methods have none."""
+        """Read and check the message of a POST. For other methods, return an empty message."""
         assert call.passed is not None
         assert rule.mcp is not None
         body, pieces = CallerBody(caller, caller.headers, rule.max_body), []
@@ -166,7 +166,10 @@ def _owner(call: Call) -> str:
 
 
 def _set_session(call: Call, request: WireRequest, sessions: Sessions) -> None:
-    """Replace the session id of the caller with that of the server. Raise RpcError if another key opened the session."""
+    """Replace the session id of the caller with that of the server, and remove the headers that describe the encoding and size of the body.
+
+    Raise RpcError if the id does not have the mark of the key.
+    """
     request.headers = [(name, value) for name, value in request.headers if name not in _BODY_HEADERS]
     for at, (name, value) in enumerate(request.headers):
         if name.encode() == SESSION_HEADER:

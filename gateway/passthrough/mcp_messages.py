@@ -67,7 +67,7 @@ def as_rpc_error(error: GatewayError, id: Any) -> RpcError:
 
 
 def read_message(source: bytes) -> Message:
-    """Read a message. The messages of a batch are not read. Raise RpcError if the body is neither."""
+    """Read a message. The messages of a batch are not read. Raise RpcError if the body is neither a message nor a batch."""
     if source.lstrip()[:1] == b"[":
         return Message(source, is_batch=True)
     try:
@@ -127,7 +127,7 @@ def allowed_tools(message: bytes, tools: Sequence[str]) -> bytes:
 
 
 def _response_with(message: bytes, tools: Sequence[str]) -> bytes:
-    """Return a response with the allowed tools only."""
+    """Return a response with the allowed tools only, and any other message unchanged."""
     try:
         members = _decode_object(message)
         result = _decode_object(members["result"])

@@ -27,7 +27,7 @@ class Sessions:
         return id + b"." + self._mark(owner, id)
 
     def for_server(self, owner: str, id: bytes) -> bytes | None:
-        """Return the server's id of a session, or None if another key opened the session."""
+        """Return the server's id of a session, or None if `id` does not have the mark of the key."""
         server_id, dot, mark = id.rpartition(b".")
         return server_id if dot and hmac.compare_digest(mark, self._mark(owner, server_id)) else None
 

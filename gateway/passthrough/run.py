@@ -96,7 +96,7 @@ class Passthrough:
             end_attempt(attempt, admission)
 
     async def _admit(self, call: Call) -> None:
-        """Reserve the call under its caller's limits."""
+        """Reserve the call under its caller's limits. Raise Forbidden if a limit on tokens or spend is strict."""
         if self._limits is None or not (limits := self._limits.of_caller(call, "")):
             return
         if has_strict_limit(limits):

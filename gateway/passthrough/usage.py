@@ -58,7 +58,7 @@ class AnswerCopy:
             self._pieces.clear()
 
     def reported(self) -> ReportedUsage | None:
-        """Return the usage of the complete answer, or None if it reports none."""
+        """Return the usage of the complete answer, or None if the answer reports none or was too large."""
         return usage_in(b"".join(self._pieces)) if self._size <= MAX_ANSWER_BYTES else None
 
 

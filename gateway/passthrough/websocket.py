@@ -220,8 +220,8 @@ def read_protocols(headers: Headers) -> tuple[list[bytes], bytes | None]:
 def handshake_headers(caller: WebSocketCaller) -> list[tuple[str, str]]:
     """Return the headers of a caller's handshake that are sent to the provider.
 
-    Extensions are not offered to the provider, so that frames are not compressed. For the same reason, the transport always
-    sends `accept-encoding: identity`.
+    Extensions are not offered to the provider, so that frames are not compressed. The transport always sends
+    `accept-encoding: identity`, so that the body of a refusal is not compressed either.
     """
     found = [(name.decode(), value.strip().decode("latin-1")) for name, value in caller.headers if name in _HANDSHAKE]
     if caller.protocols:

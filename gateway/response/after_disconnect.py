@@ -48,7 +48,8 @@ async def shield_from_disconnect(
 ) -> Result:
     """Return the result of `work`.
 
-    If the caller disconnects, finish `work` and call `then` before the cancellation continues.
+    If the caller disconnects and `should_finish` returns True, finish `work` (within MAX_FINISH_S) and call `then` before the
+    cancellation continues.
     """
     task = asyncio.ensure_future(work)
     try:

@@ -86,7 +86,7 @@ async def _fetch_part(exchange: UpstreamExchange, body: Body) -> tuple[ReadAnswe
 
 
 def _cut(answer: ReadAnswer, exchange: UpstreamExchange) -> tuple[ReadAnswer, str | None]:
-    """End a chained answer at a stop string, which may span two of its parts. Return the answer and the stop string, or None."""
+    """End a chained answer at a stop string, which may span two of its parts. Return the answer, and the stop string or None."""
     call = exchange.call
     names_stop = call.translator is not None
     body, matched = cut_answer(answer[0], call.stops, keep=call.keeps_stop, names_stop=names_stop)

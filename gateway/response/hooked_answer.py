@@ -49,7 +49,7 @@ class HookedStream:
     def take_unhooked(self) -> bytes:
         """Return the events since the last call as they arrived, because the request of a continuation contains the unchanged text.
 
-        Only the stream that the caller gets calls this method, so its pieces are those that a continuation takes over.
+        This method is called only for the stream that the caller gets, so its pieces are those that a continuation takes over.
         """
         self._run.pieces = self._pieces
         events, self._unhooked = b"".join(self._unhooked), []

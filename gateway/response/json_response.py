@@ -72,7 +72,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
 
 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
-    """Read a JSON answer in the caller's format, with its usage and finish reasons."""
+    """Read a JSON answer. Return it with its usage and finish reasons."""
     target, options = exchange.target, exchange.options
     is_stream = target.kind.always_streams and options.operation not in WITHOUT_OUTPUT and exchange.native is None
     relay = upstream_answer.collecting_relay(target, options) if is_stream else None

@@ -136,7 +136,8 @@ def timings(call: Call) -> dict[str, float]:
     """Return the milliseconds spent in the gateway, in the queue, in earlier attempts and at the upstream, and the
     upstream's time to the first token.
 
-    The upstream time begins when the request is ready to be sent and has a slot.
+    The upstream time begins when the request is ready to be sent and has a slot. Earlier attempts and the first token are left out if
+    there are none. A call without an attempt has no timings.
     """
     attempt = call.final_attempt
     if attempt is None:
@@ -182,7 +183,7 @@ def usage_chunk(call: Call, usage: Usage, opening: OpeningChunk) -> bytes:
 
 
 def own_usage(call: Call, attempt: Attempt, opening: OpeningChunk) -> bytes:
-    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string, else b""."""
+    """Return the usage chunk of a stream that the gateway continued, or ended at a stop string before any usage arrived, else b""."""
     if call.transcript is not None and call.transcript.handovers:
         accounting.settle(call)
         usage: Usage | None = accounting.continued_usage(call)

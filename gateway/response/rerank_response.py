@@ -11,7 +11,7 @@ from providers.base import Body, StreamFailure
 
 
 async def send_ranked(exchange: UpstreamExchange, body: Body) -> None:
-    """Send the request, and answer with the documents of the caller's own request."""
+    """Send the request, and answer with the ranked results. Any documents in them are those of the caller's own request."""
     call = exchange.call
     assert call.body is not None
     (answer, exchange.attempt.usage, _), response = await fetch_answer(exchange, body)

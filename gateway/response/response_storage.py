@@ -59,7 +59,7 @@ class ResponseStorage:
         return stored.read_wishes(source) if type(call.translator) is ResponsesTranslator else None
 
     async def load_previous(self, call: Call, source: bytes) -> StoreWishes | None:
-        """Load the previous response that a body names. Return the body's parameters for the store, or None if the body has none."""
+        """Load the previous response that a body names. Return the body's parameters for the store, or None if the call uses no store."""
         translator, wishes = call.translator, self.wishes_of(call, source)
         if wishes is None or type(translator) is not ResponsesTranslator:
             return None

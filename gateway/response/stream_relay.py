@@ -16,13 +16,13 @@ from providers.base import Body, StreamDecoder
 from providers.plain_usage import read_mapped
 
 EVENT_TOLERANCE, EXTRA_EVENTS = 1.1, 64
-"""A stream may have (output limit x tolerance + extra) content events. A stream with more events is assumed to be endless."""
+"""A stream may have (output limit x tolerance + extra) content events per answer. A stream with more is assumed to be endless."""
 NATIVE_EVENTS = 4
 """Factor for streams in the caller's own API. Their events may contain less than one token; those of citations are an example."""
 
 
 def _decoders(exchange: UpstreamExchange) -> tuple[StreamDecoder | None, StopStream | None]:
-    """Return the chain of decoders that a stream needs, and the one of them that ends it at a stop string.
+    """Return the chain of decoders that a stream needs, if any, and the one of them that ends it at a stop string, if any.
 
     Their order is: provider, stops, JSON mode, tool calls, dialect, continuation.
     """
@@ -58,7 +58,7 @@ def _max_events(body: Body) -> float:
 
 
 def chat_relay(exchange: UpstreamExchange, body: Body, *, usage_asked: bool) -> tuple[Relay, StopStream | None]:
-    """Return the relay of a chat stream, and the decoder that ends it at a stop string."""
+    """Return the relay of a chat stream, and the decoder that ends it at a stop string, if any."""
     target = exchange.target
     decoder, stops = _decoders(exchange)
     relay = Relay(

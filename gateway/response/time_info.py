@@ -5,7 +5,7 @@ The times are part of the receipt, because a field `time_info` in the body could
 provider   the times that `providers.times` finds in an answer, and the timings of the local engine
 measured   queue_time is the wait for a slot of the target (`max_concurrent`). In a stream, prompt_time lasts from the
            sending of the request to the first content, and completion_time from there to the end. A JSON answer
-           arrives at once: prompt_time is null, and completion_time is the whole time at the upstream. total_time
+           arrives as a whole: prompt_time is null, and completion_time is the whole time at the upstream. total_time
            also includes the gateway's own time and earlier attempts
 """
 

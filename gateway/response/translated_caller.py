@@ -50,7 +50,7 @@ class TranslatedCaller(Caller):
         return body if self._is_native or self.translator is None else self.translator.answer(body)
 
     def own_events(self, data: bytes) -> bytes:
-        """Return the caller's events, possibly none, for complete events of the answer. They must then be sent."""
+        """Return the caller's events, possibly none, for complete events of the answer. The returned events must then be sent."""
         events = data if self._is_native or self.translator is None else self.translator.feed(data)
         if events:
             self._latest = events
@@ -99,10 +99,10 @@ class TranslatedCaller(Caller):
 
 
 def without_length(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a response whose body may change."""
+    """Return the headers of a response without its length, because its body may change."""
     return [header for header in headers if header[0] != b"content-length"]
 
 
 def with_length(headers: Headers, body: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a response with this body."""
+    """Return headers with the length of this body added."""
     return [*headers, (b"content-length", b"%d" % len(body))]

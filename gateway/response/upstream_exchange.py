@@ -65,11 +65,11 @@ class UpstreamExchange:
         self.goes_on_if_filtered = False
         """Whether the next target is tried after an answer that a content filter withheld completely."""
         self.begun: Awaitable[Response] | None = None
-        """The response to the first request, if it has been sent already."""
+        """The response to the first request, if the request has been sent already or the answer is cached."""
         self.record: Callable[[Response], Response] | None = None
         """Returns a response that is copied while it is read; None if the next response is not copied."""
         self.rest: Callable[[], Awaitable[None]] | None = None
-        """Delivers the rest of the response, if a part of it has been delivered already."""
+        """Delivers what is left of a response that has been read at least in part, or raises the error that occurred meanwhile."""
         self.stop_found: str | None = None
         """The stop string that ended the latest JSON answer."""
 
@@ -116,7 +116,7 @@ class UpstreamExchange:
         return response
 
     def transmit(self, request: WireRequest) -> Awaitable[Response]:
-        """Pass one request to the transport. Return the head of any response."""
+        """Pass one request to the transport, unless `begun` provides its response. Return the head of any response."""
         if self.begun is not None:
             begun, self.begun = self.begun, None
             return begun

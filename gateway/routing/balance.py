@@ -39,7 +39,7 @@ class Weighted(Protocol):
 
 LOAD_BOUND = 1.25
 SPARE_CALLS = 2
-"""Attempts or requests beyond the bound: engines serve several at once, so a second or third call does not justify leaving a cache."""
+"""Attempts or requests beyond the bound: engines serve several in parallel, so a second or third call does not justify leaving a cache."""
 T = TypeVar("T", bound=Weighted)
 Draw = Callable[[], float]
 """Returns a random number in [0, 1)."""

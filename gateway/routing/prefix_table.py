@@ -1,7 +1,7 @@
 """The probable contents of the prompt caches of targets: the beginnings of the prompts that were sent to them.
 
-A prompt is a chain of blocks of BLOCK_BYTES. The hash of a block covers everything before it, so two prompts with the same
-hash have the same beginning. Each target keeps the blocks that were sent to it most recently.
+A prompt is a chain of blocks of BLOCK_BYTES. The hash of a block covers the block and everything before it, so two prompts with
+the same hash have the same beginning. For each target, the table keeps the blocks that were sent to the target most recently.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _decode_role = msgspec.json.Decoder(_Role).decode
 
 
 class RouteQuery:
-    """Properties of one call for the router. Each is computed when it is first needed."""
+    """Properties of one call for the router. Those that take long to compute are computed only when they are needed."""
 
     __slots__ = (
         "_blocks", "_call", "_default_output", "_headers", "_refusals", "is_drawn", "needs_native", "requires_all_parameters", "stream",
@@ -98,7 +98,7 @@ class RouteQuery:
 
     @property
     def prompt_blocks(self) -> tuple[bytes, ...]:
-        """The hashes of the blocks at the beginning of the prompt, after those of the tools, which templates put first."""
+        """The hashes of the blocks at the beginning of the tools and the prompt, in this order, because templates put the tools first."""
         if self._blocks is None:
             body = self._call.body
             assert body is not None

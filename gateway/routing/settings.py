@@ -12,7 +12,10 @@ from gateway.upstream.transport import Deadlines
 
 
 def merge_settings(path: Iterable[ModelSettings]) -> ModelSettings:
-    """Return for each key the value of the first model that sets it. The model that the caller asked for comes first."""
+    """Return for each key the value of the first model that sets it. The model that the caller asked for comes first.
+
+    Two cases differ: blocks whose keys are all optional are merged key by key, and `strict` is True if it is True for any model.
+    """
     merged: dict[str, Any] = {}
     for settings in path:
         for name in ModelSettings.__struct_fields__:

@@ -13,7 +13,7 @@ MAX_COMPARED_MODELS = 1_000
 
 
 def unknown_model(name: str, known: list[str]) -> NotFound:
-    """Return a 404 that lists the models, and suggests the nearest one. The name in the request is truncated and escaped."""
+    """Return a 404 that lists some models, and suggests a similar name, if any. The name in the request is truncated and escaped."""
     shown = name[:80].encode("ascii", "backslashreplace").decode()
     shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
     by_word = {model.lower(): model for model in known[:MAX_COMPARED_MODELS]}

@@ -74,7 +74,7 @@ class Resources:
         return self._httpx[key]
 
     async def fetch(self, issuer: IssuerConfig, url: str, limit: int) -> bytes:
-        """Return the content of a URL of an issuer, at most `limit` bytes. Raise UpstreamError if the content cannot be read."""
+        """Return the content of a URL of an issuer. Raise UpstreamError if it cannot be read or exceeds `limit` bytes."""
         proxy = proxy_of(issuer.proxy, url)
         if proxy is None:
             return await fetch(self.native, url, limit, ca=issuer.ca)

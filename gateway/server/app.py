@@ -103,7 +103,7 @@ def _with_cors(app: Asgi, origins: tuple[str, ...], passes_methods: bool) -> Any
 
 
 def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starlette:
-    """Return the application for every path except those of model calls.
+    """Return the application for all requests except model calls and passed calls.
 
     It is made when it is first needed, because Starlette compiles an expression for each of its about 350 routes.
     """
@@ -117,7 +117,7 @@ def _other_routes(gateway: Gateway, dialect_of: Mapping[str, Dialect]) -> Starle
 def other_routes(
     endpoints: Endpoints, stored: StoredResponses, own_key: OwnKey, dialect_of: Mapping[str, Dialect]
 ) -> list[Route]:
-    """Return the routes of every path except those of model calls. gateway.openapi.callers describes them."""
+    """Return the routes of all requests except model calls and passed calls. gateway.openapi.callers describes them."""
     routes = [
         Route(f"{prefix}{path}", endpoint, methods=[method])
         for prefix in PREFIXES

@@ -1,7 +1,7 @@
 """Graceful shutdown of a process: not ready, grace, drain, abort.
 
 first signal   /readyz returns 503; calls are still accepted for `grace`, and every response closes its connection
-then           the listener closes; calls in flight have `drain` to finish
+then           the listener closes; calls in flight may take up to `drain` to finish
 then           the remaining calls end with the error `server_shutting_down` and are accounted for
 second signal  the remaining calls end at once
 """

@@ -41,7 +41,7 @@ class OwnKey:
 def _describe(key: VirtualKey) -> dict[str, Any]:
     """Return the permissions of a key, with the policy and the end user of a token.
 
-    An empty name stands for a gateway that requires no key.
+    A key without a name stands for a caller of a gateway that requires no key.
     """
     expires = None if key.expires is None else datetime.fromtimestamp(key.expires, UTC).isoformat().replace("+00:00", "Z")
     return {

@@ -27,7 +27,7 @@ def download_bundled_model(config: Config) -> None:
 
 
 def announce(config: Config, listener: socket.socket, admin_listener: socket.socket) -> None:
-    """Print the addresses and commands that send a first call."""
+    """Print the addresses, and commands that send a first call."""
     url = url_of(listener, tls=config.tls is not None)
     names = [name for name in config.models if "*" not in name]
     model = "local" if "local" in names else names[0] if names else "MODEL"

@@ -1,4 +1,4 @@
-"""Several workers: one supervisor owns the listening sockets, the engine process, the admin listener and the signals.
+"""Several workers: one supervisor owns the listening sockets, the engine process and the admin listener, and handles signals.
 
 Workers are started by exec, never by fork (the engine's library hangs in a forked child), and share the callers'
 listening socket. Each worker counts in its own memory-mapped file in a private directory; a scrape of the admin
@@ -123,7 +123,7 @@ class _Supervisor:
             _send_signal(process, signal.SIGTERM)
 
     async def _stop_workers(self, workers: list[asyncio.Task[None]]) -> None:
-        """Wait for the workers to exit. Kill those that still run when the time is over or the shutdown is forced."""
+        """Wait for the workers to exit. Kill those that still run when the time is over, or shortly after the shutdown is forced."""
         config = self._gateway.config
         await self._shutdown.wait(config.grace)
         self._listener.close()  # the workers close their sockets now too, so that new connections are refused, not queued

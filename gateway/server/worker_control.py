@@ -60,7 +60,7 @@ async def listen(path: str, on_load: OnLoad) -> asyncio.Server:
 
 
 async def request_load(path: Path, load: LoadRequest, timeout_s: float) -> LoadReply:
-    """Make a worker load a generation. Raise OSError, TimeoutError or DecodeError if the worker sends no valid reply."""
+    """Make a worker load a generation, and return its reply. Raise OSError, TimeoutError or DecodeError if no valid reply arrives."""
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_unix_connection(path)
         try:

@@ -1,4 +1,4 @@
-"""Stores that count limits: in memory, or in Redis through atomic Lua scripts.
+"""Stores of limits, responses and cached answers: in memory, or in Redis through atomic Lua scripts.
 
 No module of this package imports gateway.call.
 """

@@ -39,7 +39,7 @@ class BudgetSync:
                 self._reserved[period] = self._reserved.get(period, 0) + sign * reservation.costs.spend
 
     def publish_settled(self) -> None:
-        """Publish the amounts settled since the last publication."""
+        """Publish the settled amounts that have changed since the last publication."""
         if self._settled_spend.unpublished:
             changed, self._settled_spend.unpublished = self._settled_spend.unpublished, set()
             self._publish([(entry, -1) for period in changed for entry in self._settled_spend.entries_of(period)])

@@ -152,7 +152,7 @@ class RedisConnection:
         connection.send(("EVALSHA", _SCRIPT_DIGESTS[script], len(keys), *keys, *arguments), run.on_result)
 
     def run_together(self, send: Callable[[], None]) -> None:
-        """Call `send`, which runs several scripts, and write their commands at once."""
+        """Call `send`, which runs several scripts, and write their commands together."""
         connection = self._connection
         if connection is None:
             send()

@@ -92,7 +92,7 @@ class RedisConnections:
         connection.run(script, keys, arguments, on_reply)
 
     def run_together(self, send: Callable[[], None]) -> None:
-        """Call `send`, which runs several scripts. Write their commands at once if there is a single server."""
+        """Call `send`, which runs several scripts. Write their commands together if there is a single server."""
         if self._single is None:
             send()
         else:

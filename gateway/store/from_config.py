@@ -8,7 +8,7 @@ from gateway.config.types import Config
 from gateway.store.limit import KINDS, Limit, needed_estimates
 
 ModelLimits = tuple[tuple[str, tuple[Limit, ...]], ...]
-"""Limits by the name or pattern of the models whose calls they count."""
+"""Limits by the name or pattern of the models to whose calls they apply."""
 
 
 def has_limits(config: Config) -> bool:

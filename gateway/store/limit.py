@@ -1,4 +1,4 @@
-"""Limits and the decisions about them: Limit, Costs, Reservation, Refusal, and the Limiter interface that all stores implement.
+"""Limits and the decisions on calls: Limit, Costs, Reservation, Refusal, and the Limiter interface that all stores implement.
 
 A window is divided into slots. An admission at time t counts every slot that overlaps [t - window, t] in full, so no
 window that ends at an admission exceeds the limit. This rule counts up to one slot too many: at least 120/121 of the
@@ -41,7 +41,7 @@ BUDGET_TTL_MS = 40 * 86_400_000
 
 
 class Costs(msgspec.Struct, frozen=True):
-    """The amounts that one call uses of each kind of limit. `spend` is in nano-dollars."""
+    """The amounts that one call uses, by kind of limit. `spend` is in nano-dollars."""
 
     requests: int = 1
     prompt_tokens: int = 0
@@ -96,7 +96,7 @@ class Limit:
         """Create a limit.
 
         Limits of one `side` share a Redis hash tag, so that one script can decide them together. With `strict`, the
-        number of tokens reserved before a call is an upper bound instead of an estimate. `model` is the name or pattern
+        amount reserved before a call is an upper bound instead of an estimate. `model` is the name or pattern
         of the models whose calls count, "" for all. `timezone` is the time zone of a budget's periods.
         """
         self.owner = owner
@@ -173,7 +173,8 @@ class LimitStatus(msgspec.Struct, frozen=True):
 class LimitUsage(msgspec.Struct, frozen=True):
     """The used amount of a limit now, including `reserved`, the amount set aside for calls in flight.
 
-    The reserved amount is None for windows and concurrent calls, which count it as used. `reset_s` is as in LimitStatus.
+    The reserved amount is None for windows and concurrent calls, for which it is not read separately.
+    `reset_s` is as in LimitStatus.
     """
 
     limit: Limit
@@ -224,7 +225,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Limiter(Protocol):
-    """Counts limits."""
+    """Enforces limits."""
 
     def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal | None:
         """Do what `admit` does. Return the decision, or None if `waiter` receives it later."""

@@ -1,4 +1,4 @@
-"""The state of a limit when it decided about a call, as a JSON value."""
+"""The state of a limit at the decision on a call, as a JSON value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of one process, counted in memory with the same slots and decisions as the Redis scripts."""
+"""Limits of one process. Their usage is counted in memory, with the same slots and decisions as in the Redis scripts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Window:
 
 
 class MemoryLimiter:
-    """Counts limits exactly, for one process.
+    """Enforces limits exactly, for one process.
 
     Counts are lost when the process ends, except for `settled_spend`, which the journal keeps.
     """
@@ -84,7 +84,7 @@ class MemoryLimiter:
         return self.decide(limits, costs, id)
 
     def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal:
-        """Decide at once."""
+        """Return the decision at once. `waiter` receives nothing."""
         return self.decide(limits, costs, id)
 
     def decide(

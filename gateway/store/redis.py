@@ -1,4 +1,4 @@
-"""Limits that several processes share, counted in Redis.
+"""Limits that several processes share. Their usage is counted in Redis.
 
 The decisions requested in one iteration of the event loop take at most one atomic script run for limits of callers and one for limits
 of targets. Each caller waits for a future of its own, so that a caller that disconnects never consumes the reply of another. Settlements
@@ -47,7 +47,7 @@ RENEWALS_PER_LEASE = 3
 
 
 class RedisLimiter:
-    """Counts limits in Redis, or applies outage modes while Redis is unavailable."""
+    """Enforces limits on usage that Redis counts, or applies outage modes while Redis is unavailable."""
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Stores responses of the Responses API, captured contents of calls, and cached answers, in Redis for all processes that use it.
 
-Each record is one key that expires by itself. An index contains the sizes of all records, so that their sum can be
-limited. All keys of a store share one hash tag, so that one script can change them together.
+Each record is one key that expires by itself. An index contains the times at which the records expire, and a hash
+contains their sizes and the sum of the sizes, which is limited. All keys of a store share one hash tag, so that one script can change
+them together.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class RespConnection(asyncio.Protocol):
             self._held.append(packed)
 
     def hold_writes(self) -> None:
-        """Keep the following commands until `write_held` writes them all at once. Call both without an await between them."""
+        """Keep the following commands until `write_held` writes them together. Call both without an await between them."""
         self._held = []
 
     def write_held(self) -> None:

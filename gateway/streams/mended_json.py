@@ -78,7 +78,7 @@ def whole(text: str) -> str:
 
 
 def mended(data: bytes) -> bytes | None:
-    """Replace the half characters and non-finite numbers of a JSON document. Return None if the document has neither or cannot be read."""
+    """Return a JSON document with its half characters and non-finite numbers replaced, or None if it has neither or cannot be read."""
     try:
         value = _parse(data.decode())
         if type(value) not in (dict, list):

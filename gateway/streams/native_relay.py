@@ -114,7 +114,7 @@ class NativeRelay:
         return self._surplus + (self._parser.normalised if self._parser is not None else 0)
 
     def discard(self, rest: bytes) -> bool:
-        """Discard data after the end. Return whether there was any besides blank lines.
+        """Discard data after the end. Return whether any data besides blank lines has followed the end so far.
 
         Data other than blank lines counts as an irregularity.
         """

@@ -1,15 +1,15 @@
 """Relays one upstream stream to the caller: the bytes as they are, unless an event must be changed.
 
-`feed` takes the bytes that arrived and returns the bytes to send. `end` is called once when the upstream ends. One
-typed decode checks each event (it must be JSON and not an error) and reads finish reasons and usage: 0.25 us for 230
-bytes. Unused values are not decoded, and a piece that needs no change is returned as the bytes that arrived.
+`feed` takes the bytes that arrived and returns the bytes to send. `end` is called once when the upstream ends. One typed decode
+checks each event (it must be JSON and not an error) and reads finish reasons and usage: 0.25 us for 230 bytes. Events that a decoder
+recognises by their frame or converts directly skip this check. Unused values are not decoded. A piece without changes is returned as it is.
 
 Rules for every stream:
 
 - Before the first content, events of up to MAX_HELD_BYTES in total are held, so that another target can still answer.
 - A stream succeeds if every choice has a finish reason. The caller of such a stream gets exactly one [DONE].
 - Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
-together with the failure.
+  together with the failure.
 - Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
@@ -105,7 +105,7 @@ class Relay:
         return self._parser.normalised + self._surplus
 
     def discard(self, rest: bytes) -> bool:
-        """Discard data after [DONE]. Return whether it contained events, which count as irregularities."""
+        """Discard data after [DONE]. Return whether any events have followed [DONE] so far; these count as irregularities."""
         try:
             self._surplus += len(self._parser.feed(rest))
         except EventTooLargeError:
@@ -136,7 +136,7 @@ class Relay:
         return len(self._finished) > self._highest and (said_all or len(self._finished) >= self._choices)
 
     def feed(self, piece: bytes) -> bytes:
-        """Return the bytes to send for a piece. Raise StreamFailure if an event is too large or nothing was sent before a failure."""
+        """Return the bytes to send for a piece. Raise StreamFailure if an event is too large, or on a failure before anything was sent."""
         parser = self._parser
         events = 0 if self._frame is None or parser.pending else count_framed(piece, *self._frame)
         if events and self.chunks + events <= self._most:

@@ -52,7 +52,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The text sent to the caller, up to the first event that is not plain."""
+        """The text sent to the caller, up to the first event that is not plain, and including the text of that event."""
         if len(self._text) > 1:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
