@@ -108,7 +108,7 @@ class Simplifier:
         return simple
 
     def reason(self) -> str:
-        """Describe the changes that lose nothing."""
+        """Return a description of the changes that lose nothing, or "" without such a change."""
         changes = {
             "every object gets additionalProperties: false": self.closed,
             "definitions are sent as $defs": self.moved,

@@ -40,7 +40,7 @@ class Range(Rule, frozen=True):
         work.body.set(self.param, bound)
 
     def in_words(self) -> str:
-        """Describe the range."""
+        """Return the range in words."""
         if self.low is None:
             return f"at most {self.high:g}"
         return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
