@@ -31,7 +31,7 @@ SLOW_FAILURE_S = 1.0
 
 
 def is_slow_failure(failure: Failure, seconds: float) -> bool:
-    """Return whether a failure made its call wait long, so that further calls would wait as well."""
+    """Return whether a failure made its call wait long, so further calls would probably wait as well."""
     return failure.kind in SLOW_FAILURES or seconds > SLOW_FAILURE_S
 
 

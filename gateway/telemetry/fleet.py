@@ -159,7 +159,7 @@ class Fleet:
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
         """Send one addition: `part`, or the previous addition unchanged if Redis did not acknowledge it.
 
-        Return False if the store no longer has this instance, so that everything must be published again.
+        Return False if the store no longer has this instance, so everything must be published again.
         """
         if self._pending is None:
             self._number += 1

@@ -1,7 +1,7 @@
 """The embedded engine as a provider: llama.cpp's variant of OpenAI's wire format, over a unix socket.
 
-The engine detects a caller's disconnect only while it streams, so every request for text streams (`always_streams`) and reports
-the progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
+The engine detects a caller's disconnect only while it streams, so it streams the answer to every request for text (`always_streams`)
+and reports the progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
 """
 
 from __future__ import annotations

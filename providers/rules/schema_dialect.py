@@ -87,7 +87,7 @@ class Simplifier:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self.removed: set[str] = set()
-        """Keywords that were removed, so that the upstream does not enforce them."""
+        """Keywords that were removed, so the upstream does not enforce them."""
         self.unenforced: set[str] = set()
         """Keywords that are sent, although the upstream does not enforce them."""
         self.closed = False

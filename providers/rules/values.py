@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 
 class Range(Rule, frozen=True):
-    """A number from `low` to `high`. Other numbers are clamped, or refused in both modes if `refuse` is set."""
+    """A number from `low` to `high`. Other numbers are clamped, or refused even in lenient mode if `refuse` is set."""
 
     low: float | None = None
     high: float | None = None
@@ -71,12 +71,12 @@ class BiasRange(Rule, frozen=True):
 
 
 class OneOf(Rule, frozen=True):
-    """One of `values`. Other values are mapped by `nearest` or dropped. If `refuse` is set, they are refused in both modes."""
+    """One of `values`. Other values are mapped by `nearest` or dropped. If `refuse` is set, they are refused even in lenient mode."""
 
     values: tuple[Any, ...]
     nearest: Mapping[Any, Any] = {}
     synonyms: Mapping[Any, Any] = {}
-    """Words with the same meaning as one of `values`. They are replaced in both modes, even if `refuse` is set."""
+    """Words with the same meaning as one of `values`. They are replaced even in strict mode, and even if `refuse` is set."""
     refuse: bool = False
     accepts_numbers: bool = False
 
