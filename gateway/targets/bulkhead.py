@@ -57,7 +57,7 @@ class Bulkhead:
             async with asyncio.timeout(min(self.max_wait_s, timeout_s)):
                 return ticket if await ticket.admitted else None
         except BaseException as error:
-            if ticket.admitted.done() and not ticket.admitted.cancelled():  # it was decided at the moment of the timeout
+            if ticket.admitted.done() and not ticket.admitted.cancelled():  # the call was admitted or rejected just before the error
                 if ticket.admitted.result():
                     self.release()
             else:
@@ -67,7 +67,7 @@ class Bulkhead:
             raise
 
     def release(self) -> None:
-        """Free a slot and admit the queued call that is next."""
+        """Free a slot, and admit the next queued call if the limit allows it."""
         self.running -= 1
         self._admit_queued()
 

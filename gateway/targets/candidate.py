@@ -35,6 +35,6 @@ class Candidate(msgspec.Struct, frozen=True, eq=False):
 
 
 def not_among(chosen: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates whose targets are not those of a chosen one."""
+    """Return the candidates whose target is not the target of a chosen one."""
     names = {candidate.backend.target.name for candidate in chosen}
     return [candidate for candidate in candidates if candidate.backend.target.name not in names]

@@ -31,7 +31,7 @@ SLOW_FAILURE_S = 1.0
 
 
 def is_slow_failure(failure: Failure, seconds: float) -> bool:
-    """Return whether a failure made its call wait long, so that further calls would wait as well."""
+    """Return whether a failure made its call wait long, so further calls would probably wait as well."""
     return failure.kind in SLOW_FAILURES or seconds > SLOW_FAILURE_S
 
 
@@ -43,7 +43,7 @@ class Cooldown(msgspec.Struct):
     reason: Reason | None = None
 
     def start(self, now: float, seconds: float, reason: Reason) -> bool:
-        """Cool down for `seconds` from now, unless a longer cooldown is in effect. Return whether the end changed."""
+        """Cool down for `seconds` from now, unless the cooldown in effect lasts at least as long. Return whether the end changed."""
         if now + seconds <= self.until:
             return False
         self.until, self.since, self.reason = now + seconds, now, reason

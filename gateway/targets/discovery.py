@@ -55,7 +55,7 @@ class _Lister:
 
     @property
     def source(self) -> tuple[str, str]:
-        """The server that the list comes from."""
+        """The name and the base URL of the provider, which identify the source of the list."""
         return self.name, self.backend.target.base_url
 
 

@@ -134,7 +134,7 @@ class FairQueue:
         return ticket
 
     def correct(self, ticket: Ticket, tokens: int, output: int) -> None:
-        """Replace the expected tokens of a call that has ended with `tokens`, of which `output` are output tokens."""
+        """After a call has ended, replace its expected tokens with `tokens`, of which `output` are output tokens."""
         self.expected_output += (output - self.expected_output) * OUTPUT_SMOOTHING
         owner = ticket.owner
         if self._owners.get(owner.name) is owner:

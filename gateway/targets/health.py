@@ -34,7 +34,7 @@ from gateway.targets.silence import Silence
 from providers.base import Failure, Target
 
 PROBE_INTERVAL_S = 1.0
-"""Minimum time between probes of a target that fails slowly."""
+"""Minimum time between probes of a target that fails slowly, or whose upstream announced the end of its cooldown."""
 LEFT = Failure("header_timeout", "no answer had begun when the caller disconnected")
 _DEFAULTS = CooldownConfig()
 
@@ -268,7 +268,7 @@ class TargetHealth:
         return self._count_failure(LEFT, probe, seconds)
 
     def _count_failure(self, failure: Failure, probe: bool, took: float) -> Reason | None:
-        """Count a failure.
+        """Count a failure. Return the reason for the cooldown that it starts, if any.
 
         Unless the target is in a cooldown, start one if the upstream is overloaded and states a time to wait, if a probe
         failed, or if the failures in a row or their rate reach a limit.

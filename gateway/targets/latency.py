@@ -84,7 +84,7 @@ class Latency:
             self._histograms = [LatencyHistogram(), LatencyHistogram()]
 
     def record_attempt(self, sent_at: float, first_byte_at: float, *, stream: bool) -> None:
-        """Record the time until the response to the caller began, or the time that the attempt waited if no response began."""
+        """Record the time until the response to the caller began, or the time that the attempt has waited if no response began."""
         if first_byte_at >= sent_at:
             self.record(first_byte_at - sent_at, stream=stream)
         else:
@@ -113,7 +113,10 @@ class Latency:
             self.record(seconds, stream=stream)
 
     def expected(self, *, stream: bool) -> float:
-        """Return the average time to first token, decayed by the time without observations. Return 0 if it is unknown."""
+        """Return the average time to first token, decayed by the time without observations. Return 0 if it is unknown.
+
+        If only the other kind of answer (a stream or a whole answer) has an average, return that one.
+        """
         last = self._averages[stream] or self._averages[not stream]
         return 0.0 if last is None else last[0] * math.exp(min(0.0, last[1] - self._clock()) / IDLE_DECAY_S)
 

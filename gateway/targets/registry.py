@@ -71,7 +71,7 @@ class TargetRegistry:
         return health
 
     def is_live(self, name: str) -> bool:
-        """Return whether a split may choose the target."""
+        """Return whether a call may be sent to the target. A target without a health record counts as live."""
         health = self._targets.get(name)
         return health is None or health.is_available
 

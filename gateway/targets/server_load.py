@@ -44,7 +44,7 @@ class LoadMissingError(Exception):
 
 
 def measured_providers(config: Config) -> frozenset[str]:
-    """Return the providers whose load is read: those whose type reports it and whose targets `balance: prefix` compares."""
+    """Return the providers whose load is read: it is enabled, their type reports it, and `balance: prefix` compares their targets."""
     found: set[str] = set()
     visited: set[str] = set()
     waiting = [name for name, model in config.models.items() if model.balance == "prefix"]
@@ -72,7 +72,7 @@ def interval_s(settings: LoadMetricsConfig, servers: int) -> float:
 
 async def read_load_repeatedly(settings: LoadMetricsConfig, every_s: float, backends: Sequence[Backend]) -> None:
     """Read the load of one server, to which all `backends` belong, and record it."""
-    await asyncio.sleep(every_s * random.random())  # so that a change of the replicas does not cause requests to all servers at once
+    await asyncio.sleep(every_s * random.random())  # so that a change of the replicas does not cause all requests at the same time
     while True:
         pause_s = await record_load(settings, every_s, backends)
         await asyncio.sleep(pause_s * (0.9 + 0.2 * random.random()))  # so that several processes do not send at the same moments
@@ -97,7 +97,10 @@ async def record_load(settings: LoadMetricsConfig, every_s: float, backends: Seq
 
 
 async def read_load(backend: Backend, path: str | None, timeout_s: float) -> int:
-    """Return the number of requests at a server. Raise UpstreamError if the request fails, and LoadMissingError if none is reported."""
+    """Return the number of requests at a server.
+
+    Raise UpstreamError if the request for it fails, and LoadMissingError if the server does not report it.
+    """
     target = backend.target
     headers = [*target.kind.probe_headers(target), ("accept", "text/plain")]
     request = WireRequest(path or default_path(target.base_url), headers, b"", "GET")

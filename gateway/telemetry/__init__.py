@@ -1,1 +1,1 @@
-"""Telemetry of calls: log lines, traces and per-call metrics."""
+"""Telemetry of calls: log lines, records, traces and per-call metrics."""

@@ -150,7 +150,7 @@ def _cut(value: Any) -> Any:
 
 
 def safe_name(text: str | None) -> str | None:
-    """Return a name chosen by a caller or an upstream, or `?` if it has unusual characters."""
+    """Return a name chosen by a caller or an upstream, or `?` if it has unusual characters or more than 64 characters."""
     return text if text is None or _NAME.match(text) else "?"
 
 

@@ -100,7 +100,7 @@ class CallRecords:
 
     @property
     def drops(self) -> int:
-        """Number of lines that were dropped, and of contents that were dropped without their lines."""
+        """Number of lines that were dropped, plus the number of contents that were dropped without their lines."""
         return self._dropped + self._unwritten + self._recorder.drops
 
     def add(self, line: bytes, content: CallContent | None = None, limits: Sequence[LimitStatus] = ()) -> None:
@@ -122,7 +122,7 @@ class CallRecords:
             self._timer = asyncio.get_running_loop().call_later(WRITE_INTERVAL_S, self._on_timer)
 
     async def flush(self) -> None:
-        """Wait until the lines that were added before are written or dropped."""
+        """Wait until the thread has tried to write the lines that were added before."""
         written, loop = asyncio.Event(), asyncio.get_running_loop()
         self._start_writing(lambda: loop.call_soon_threadsafe(written.set))
         await written.wait()
@@ -153,7 +153,7 @@ class CallRecords:
         self._recorder.close()
 
     def _next_work(self) -> _Work | None:
-        """Return the next work. If earlier lines wait to be written, return empty work after RETRY_INTERVAL_S."""
+        """Return the next work. If earlier lines wait to be written, return empty work if none arrives within RETRY_INTERVAL_S."""
         try:
             return self._work.get(timeout=RETRY_INTERVAL_S if self._recorder.waits else None)
         except queue.Empty:
@@ -174,7 +174,7 @@ class CallRecords:
         self._failing = False
 
     async def stop(self, timeout_s: float = 1.0) -> None:
-        """Write the remaining lines. Wait at most `timeout_s` until they are written, without holding the event loop."""
+        """Write the remaining lines. Wait at most `timeout_s` until they are written, without blocking the event loop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

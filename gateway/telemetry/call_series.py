@@ -1,4 +1,4 @@
-"""The cells of one kind of call (same model, target, outcome and key, streamed or not).
+"""The cells of one kind of call (same operation, model, target, outcome and key, streamed or not).
 
 The cells are looked up once, by labels. After that, each call of the kind adds plain integers.
 """

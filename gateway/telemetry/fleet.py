@@ -1,10 +1,9 @@
 """The metrics of all instances that share a Redis store, merged.
 
-Once a second, if anything changed, each instance adds its new counts to totals in Redis. The counts of an instance that
+Once a second, if its counts have changed, each instance adds the new counts to totals in Redis. The counts of an instance that
 ends stay in the totals, which therefore never decrease. Every addition is numbered and applied once, even if it is
-repeated after a lost reply. If Redis lost its data (flush, failover, a
-key that another program has overwritten), the instance publishes all its counts again.
-Gauges are kept by instance and ignored after MAX_GAUGE_AGE_S.
+repeated after a lost reply. If Redis lost its data (flush, failover, a key that another program has overwritten), the
+instance publishes all its counts again. Gauges are kept by instance and ignored after MAX_GAUGE_AGE_S.
 """
 
 from __future__ import annotations
@@ -160,7 +159,7 @@ class Fleet:
     async def _send(self, part: list[tuple[str, int]], gauges: bytes) -> bool:
         """Send one addition: `part`, or the previous addition unchanged if Redis did not acknowledge it.
 
-        Return False if the store no longer has this instance, so that everything must be published again.
+        Return False if the store no longer has this instance, so everything must be published again.
         """
         if self._pending is None:
             self._number += 1

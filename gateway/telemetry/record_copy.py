@@ -104,7 +104,7 @@ async def _copy_new(client: Any, database: sqlite3.Connection) -> None:
 def _row(id: bytes, fields: dict[bytes, bytes]) -> tuple[Any, ...] | None:
     try:
         return (_number(id), *row_of(fields[FIELD]))
-    except (KeyError, msgspec.MsgspecError):  # of another version
+    except (KeyError, msgspec.MsgspecError):  # a record of another version
         return None
 
 

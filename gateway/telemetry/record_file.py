@@ -27,7 +27,7 @@ OPEN_TRIES = 5
 OPEN_PAUSE_S = 0.1
 PRUNE_INTERVAL_S = 60.0
 PRUNED_SHARE = 10
-"""If the file is too large, one in this many of its rows is deleted at a time, beginning with the oldest."""
+"""If the file is too large, its oldest rows are deleted: one in this many of all rows at a time."""
 NANO_PER_USD = 10**9
 SCHEMA = """
 PRAGMA auto_vacuum = INCREMENTAL;

@@ -105,7 +105,7 @@ def _read_dollars(text: str) -> int:
 
 
 def _read_time(text: str, name: str, now: float) -> float:
-    """Return a time: a duration before now, such as `2h` or `1d`, or a date or time in ISO 8601, in UTC by default."""
+    """Return the time that a text states: a duration before now, such as `2h` or `1d`, or a date or time in ISO 8601, in UTC by default."""
     try:
         return now - read_lifetime(text)
     except ValueError:
@@ -131,7 +131,7 @@ def find_records(path: Path, query: RecordQuery) -> FoundRecords:
 
 
 def find_record(path: Path, id: str) -> list[Raw]:
-    """Return the records whose request id is `id`, and those to which the caller gave this id.
+    """Return at most DEFAULT_COUNT records: those whose request id is `id`, and those to which the caller gave this id.
 
     Raise sqlite3.Error if the file cannot be read.
     """
@@ -143,7 +143,10 @@ def find_record(path: Path, id: str) -> list[Raw]:
 
 
 def find_content(path: Path, id: str, written_after: float) -> Raw | None:
-    """Return the captured content of the call with this request id, or None. Raise sqlite3.Error if the file cannot be read."""
+    """Return the captured content of the call with this request id if it was written since `written_after`, else None.
+
+    Raise sqlite3.Error if the file cannot be read.
+    """
     with _reading(path) as database:
         if database is None:
             return None

@@ -240,21 +240,21 @@ class TokenCounter:
             return use(FALLBACK) if tokenizer.file else (BY_BYTES, count_bytes)
 
     def encode(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """Return the ids of a text. Raise ImportError if the tokenizer's library is missing."""
+        """Return the ids of a text. Raise ImportError if the tokenizer is unusable."""
         if (process := self._process_for(tokenizer)) is None:
             return token_ids.encode(text, tokenizer)
         ids: list[int] = process.ask("encode", tokenizer, text.encode(errors="replace"))
         return ids
 
     def texts_of(self, ids: list[int], tokenizer: Tokenizer) -> list[str]:
-        """Return the text of each id. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer's library is missing."""
+        """Return the text of each id. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer is unusable."""
         if (process := self._process_for(tokenizer)) is None:
             return token_ids.texts_of(ids, tokenizer)
         texts: list[str] = process.ask("texts", tokenizer, ids)
         return texts
 
     def decode(self, ids: list[int], tokenizer: Tokenizer) -> str:
-        """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer's library is missing."""
+        """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer is unusable."""
         if (process := self._process_for(tokenizer)) is None:
             return token_ids.decode(ids, tokenizer)
         return str(process.ask("decode", tokenizer, ids))

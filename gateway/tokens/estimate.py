@@ -51,7 +51,7 @@ def output_cap(body: Body, target: Target, default: int, operation: Operation = 
 
 
 def requested_cap(body: Body) -> int | None:
-    """Return the output cap that a request sets, or None."""
+    """Return the output cap that a request sets (the larger one if it sets two), or None."""
     new, old = body.get("max_completion_tokens"), body.get("max_tokens")
     if type(new) is int and type(old) is int:
         return max(new, old)
@@ -59,7 +59,7 @@ def requested_cap(body: Body) -> int | None:
 
 
 def estimate_output(answer: bytes) -> int:
-    """Estimate the tokens in the messages of a complete JSON answer."""
+    """Estimate the tokens in the messages of a complete JSON answer. Return 0 if the answer is not valid."""
     try:
         decoded = _decode_answer(answer)
     except msgspec.DecodeError:
@@ -68,6 +68,6 @@ def estimate_output(answer: bytes) -> int:
 
 
 def estimate_part(part: bytes) -> int:
-    """Estimate the output tokens at the beginning of a JSON answer. Return 0 if no text has begun."""
+    """Estimate the output tokens in the beginning of a JSON answer. Return 0 if no text has begun."""
     size = sum(len(text) for text in _TEXTS.findall(part[:MAX_SCANNED_BYTES]))
     return -(-size // TYPICAL_BYTES_PER_TOKEN)

@@ -22,7 +22,7 @@ class UnknownIdError(ValueError):
 def encode(text: str, tokenizer: Encoding) -> list[int]:
     """Return the ids of a text, in which special tokens are plain text.
 
-    Raise ImportError if the tokenizer's library is missing.
+    Raise ImportError if the tokenizer is unusable.
     """
     library = _library(tokenizer)
     if tokenizer.file:
@@ -35,7 +35,7 @@ def encode(text: str, tokenizer: Encoding) -> list[int]:
 def texts_of(ids: list[int], tokenizer: Encoding) -> list[str]:
     """Return the text of each id, with a replacement character for a part of a character.
 
-    Raise UnknownIdError for an unknown id, and ImportError if the library is missing.
+    Raise UnknownIdError for an unknown id, and ImportError if the tokenizer is unusable.
     """
     if not tokenizer.file:
         return [part.decode(errors="replace") for part in _bytes_of(ids, tokenizer)]
@@ -47,7 +47,7 @@ def texts_of(ids: list[int], tokenizer: Encoding) -> list[str]:
 
 
 def decode(ids: list[int], tokenizer: Encoding) -> str:
-    """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the library is missing."""
+    """Return the text of ids. Raise UnknownIdError for an unknown id, and ImportError if the tokenizer is unusable."""
     if not tokenizer.file:
         return b"".join(_bytes_of(ids, tokenizer)).decode(errors="replace")
     texts_of(ids, tokenizer)

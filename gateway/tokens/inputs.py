@@ -11,7 +11,7 @@ from providers.base import Body, Operation, Target
 from providers.rules.rerank import document_texts
 
 WITHOUT_OUTPUT: frozenset[Operation] = frozenset({"embeddings", "rerank"})
-"""Operations whose answers have no output tokens, no streams and no stop strings."""
+"""Operations without output tokens, streams or stop strings."""
 
 
 def count_inputs(

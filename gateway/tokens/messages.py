@@ -84,7 +84,7 @@ def read_message(message: Any, rules: MediaRules) -> MessageParts:
 
 
 def is_short(body: Body, most: int) -> bool:
-    """Return whether the texts of a chat body have at most `most` characters, so that counting them takes little time."""
+    """Return whether the texts of a chat body have at most `most` characters, so counting them takes little time."""
     size = sum(len(body.raw(name) or b"") for name in COUNTED_BESIDE if name in body)
     for length in _lengths(messages_of(body)):
         size += length

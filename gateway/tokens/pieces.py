@@ -73,8 +73,8 @@ class Classes(dict[int, str]):
 def splitter(name: str, classes: Classes) -> Callable[[str, int], tuple[list[str], int]]:
     """Return the function that splits texts for an encoding.
 
-    The function takes a text and a number of steps. It returns the pieces and the remaining steps, or raises SlowTextError. A
-    character that is not ASCII takes one step unless its class is known.
+    The function takes a text and a number of steps. It returns the pieces and the remaining steps, or raises SlowTextError. In a
+    text that is not ASCII, each character whose class is not known takes one step.
     """
     in_ascii = re.compile(PATTERNS[name]("", "")).findall
     in_classes = re.compile(PATTERNS[name](CASELESS, MARK)).findall

@@ -66,7 +66,7 @@ class PromptCounts:
         return count if count is not None else self._count_quickly(target)
 
     def is_counted(self, target: Target) -> bool:
-        """Return whether the prompt has been counted for a target, so that its body is no longer needed for this target."""
+        """Return whether the prompt has been counted for a target, so the body is no longer needed for this target."""
         return (target.kind.type, target.model) in self._counts
 
     @property

@@ -1,7 +1,7 @@
-"""A child process that counts long texts, and those that need many steps, with the library of the encodings.
+"""A child process with the library of the encodings, for texts that are long or need many steps, and for token ids.
 
 Loading an encoding takes 64 MB and half a second, during which no other thread of the same process runs. The child process starts
-with the first count and ends with its parent.
+with the first request and ends with its parent.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ NO_RANK = (1 << 32) - 1
 
 
 class Vocabulary:
-    """The ranks of the tokens of an encoding. The lower the rank, the earlier bytes are merged to the token."""
+    """The ranks of the tokens of an encoding. The lower the rank, the earlier bytes are merged into the token."""
 
     def __init__(self, name: str) -> None:
         """Open the file of an encoding. Raise OSError if there is none."""

@@ -11,7 +11,7 @@ MAX_SPACES = 80
 """Maximum length of a run of spaces: one space more than in the longest run that is a token of all encodings."""
 _TOO_MANY_SPACES = " " * (MAX_SPACES + 1)
 _RUNS = tuple(" " * length for length in (12, 6, 4, 4, 3))
-"""Replaced by two spaces one after another, they leave two spaces of every run of 3 to MAX_SPACES spaces."""
+"""If each of these runs in turn is replaced by two spaces, every run of 3 to MAX_SPACES spaces becomes two spaces."""
 
 
 def words_of(text: str) -> list[str] | None:

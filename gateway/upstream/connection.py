@@ -111,7 +111,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
             self._write_upload()
 
     def send_upload(self, exchange: NativeResponse, head: bytes, upload: Upload) -> asyncio.Future[None]:
-        """Send a request whose body is sent in pieces. Return the same future as `send`."""
+        """Send a request whose body is sent in pieces. Return a future, as `send` does."""
         waiter = self.send(exchange, head, b"")
         if upload.has_body:
             self._upload = paced = PacedUpload(upload, self)

@@ -209,7 +209,7 @@ async def _adopt_unix(pool: Destination[C], path: str) -> C:
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
-    """Alternate address families, starting with that of the first address (RFC 8305, section 4)."""
+    """Return the addresses with alternating families, starting with the family of the first address (RFC 8305, section 4)."""
     first = addresses[0][0]
     same = [address for address in addresses if address[0] == first]
     other = [address for address in addresses if address[0] != first]

@@ -18,7 +18,10 @@ def raise_file_limit() -> None:
 
 
 def affordable_connections() -> int:
-    """Return the number of connections to one address: half of the unreserved files, because callers' connections need the other half."""
+    """Return the number of connections to one address, from MIN_CONNECTIONS to MAX_CONNECTIONS.
+
+    It is half of the unreserved files, because callers' connections need the other half.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS

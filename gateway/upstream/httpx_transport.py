@@ -247,7 +247,7 @@ def _check(response: HttpxResponse, *, may_be_encoded: bool) -> None:
 
 
 def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
-    """Convert an error that occurs before the response head to an UpstreamError."""
+    """Return the UpstreamError for an error that occurs before the response head."""
     address = f"{origin.host}:{origin.port}"
     if isinstance(error, httpx.PoolTimeout):
         return UpstreamError("overloaded", "no connection to the upstream became free in time")

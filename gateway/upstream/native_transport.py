@@ -105,7 +105,7 @@ class NativeTransport:
         return _begin(SentRequest(pool, connection, request, head, self._new_response(request, deadlines)), listener)
 
     async def open(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
-        """Wait for a new or released connection, then do what `begin` does. Raise UpstreamError if no connection is available in time."""
+        """Wait for a new or released connection, then do what `begin` does. Raise UpstreamError on failure."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = pool.heads.encode(request)

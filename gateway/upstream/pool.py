@@ -81,7 +81,7 @@ class Pool:
         return None
 
     async def acquire(self, deadlines: Deadlines, total: float) -> UpstreamConnection:
-        """Return an idle, new or released connection. Raise UpstreamError if none becomes available in time."""
+        """Return an idle, new or released connection. Raise UpstreamError on failure."""
         connection = self.take_idle()
         if connection is not None:
             return connection

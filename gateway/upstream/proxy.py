@@ -13,9 +13,9 @@ FROM_ENVIRONMENT = "env"
 def proxy_of(setting: str | None, url: str, environ: Mapping[str, str] = os.environ) -> str | None:
     """Return the proxy's URL for an upstream at `url`, or None for a direct connection.
 
-    `env` reads HTTPS_PROXY or HTTP_PROXY depending on the upstream's scheme, then ALL_PROXY, unless NO_PROXY matches
-    the host. As in curl, the lower-case variable takes precedence, and HTTP_PROXY is ignored if REQUEST_METHOD is set: a CGI
-    server may have set HTTP_PROXY from a request header.
+    With the setting `env`, it comes from HTTPS_PROXY or HTTP_PROXY, depending on the upstream's scheme, else from ALL_PROXY,
+    unless NO_PROXY matches the host. As in curl, the lower-case variable takes precedence, and HTTP_PROXY is ignored if
+    REQUEST_METHOD is set: a CGI server may have set HTTP_PROXY from a request header.
     """
     if setting != FROM_ENVIRONMENT:
         return setting

@@ -1,4 +1,4 @@
-"""Tunnels through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6), and SOCKS 5 (RFC 1928) with a password (RFC 1929).
+"""Tunnels through a proxy: HTTP CONNECT (RFC 9110, section 9.3.6), and SOCKS 5 (RFC 1928), also with a password (RFC 1929).
 
 The proxy resolves the name of the upstream. Errors contain the address of the proxy but not its credentials.
 """
@@ -90,7 +90,7 @@ class ProxyConnection(asyncio.Protocol):
         return self._take(size)
 
     async def read_head(self) -> bytes:
-        """Return the head of an HTTP response. Raise UpstreamError if it does not arrive whole or is too large."""
+        """Return the head of an HTTP response. Raise UpstreamError if it is incomplete or too large."""
         while (end := self._received.find(b"\r\n\r\n")) < 0:
             if len(self._received) > MAX_HEAD_BYTES:
                 raise UpstreamError("protocol", "the proxy's response is too large")
@@ -142,7 +142,7 @@ class ProxyDestination:
 
 
 async def open_tunnel(connection: ProxyConnection, proxy: Proxy, origin: Origin) -> None:
-    """Let the proxy connect to the upstream. Raise UpstreamError if it refuses."""
+    """Let the proxy connect to the upstream. Raise UpstreamError on failure."""
     if proxy.scheme.startswith("socks"):
         await _open_socks_tunnel(connection, proxy, origin)
     else:

@@ -40,7 +40,7 @@ def is_allowed_address(address: str) -> bool:
 
 
 def literal_address(host: str, port: int) -> list[Address] | None:
-    """Return the address if `host` is an IP address, else None."""
+    """Return a list with the address if `host` is an IP address, else None."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -51,7 +51,7 @@ def literal_address(host: str, port: int) -> list[Address] | None:
 
 
 def look_up(host: str, port: int) -> list[Address]:
-    """Ask the system's resolver. This call blocks."""
+    """Return the addresses that the system's resolver finds. Raise OSError if it finds none. This call blocks."""
     try:
         entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except UnicodeError as error:

@@ -1,4 +1,4 @@
-"""TLS with upstreams. Certificates are always verified, with the system's authorities and those of a file."""
+"""TLS with upstreams. Certificates are always verified, with the system's authorities and, if configured, those in a file."""
 
 from __future__ import annotations
 

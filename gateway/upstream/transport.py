@@ -118,12 +118,12 @@ class Response(Protocol):
 
 
 class Transport(Protocol):
-    """Sends one request and returns the head of its response. Cancelling `send` closes the socket at once."""
+    """Returns each response once its head has arrived. Cancelling `send` closes the socket or the HTTP/2 stream at once."""
 
     async def send(
         self, origin: Origin, request: WireRequest, deadlines: Deadlines, upload: Upload | None = None
     ) -> Response:
-        """Send the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed.
+        """Return the response to the request. Raise UpstreamError on failure. Redirects are not followed, and the body is not decompressed.
 
         The pieces of `upload` are sent in place of the body of `request`. With an upload, `send` also raises the errors
         of the upload, the response may be compressed, and the request is repeated only if the upload has no body.

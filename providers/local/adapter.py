@@ -1,7 +1,7 @@
 """The embedded engine as a provider: llama.cpp's variant of OpenAI's wire format, over a unix socket.
 
-The engine detects a caller's disconnect only while it streams, so every request for text streams (`always_streams`) and reports
-the progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
+The engine detects a caller's disconnect only while it streams, so it streams the answer to every request for text (`always_streams`)
+and reports the progress of a long prompt. The gateway aggregates the chunks for callers that do not ask for a stream.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Local(OpenAICompatible):
         return super().adapt(body, target, options)
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
-        """Return the request for an adapted body, as a stream that reports the progress of the prompt."""
+        """Return the request for an adapted body. A request for text is a stream that reports the progress of the prompt."""
         if options.operation not in VECTOR_OPERATIONS:
             body.set("stream", True)
             body.set("stream_options", {"include_usage": True})
@@ -155,7 +155,7 @@ class Local(OpenAICompatible):
         return None
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, target: Target | None = None) -> Failure:
-        """Classify an error response. The engine answers most client errors with 500."""
+        """Return the failure that an error response reports. The engine answers most client errors with 500."""
         failure = super().failure(status, headers, body, target)
         if (sizes := _TOO_LARGE.match(failure.message)) is not None:
             message = f"an input has {sizes[1]} tokens, and the local engine's model accepts at most {sizes[2]}"

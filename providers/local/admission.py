@@ -24,7 +24,7 @@ class Lease:
 
 
 class Gate:
-    """Counts admitted calls. Its methods never wait."""
+    """Counts the admitted calls and limits their number. Its methods never wait."""
 
     def __init__(self, slots: int, queue: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots = slots
@@ -56,5 +56,5 @@ class Gate:
         self._typical += 0.2 * (self._clock() - since - self._typical)
 
     def retry_after(self) -> float:
-        """Return the number of seconds until a place is likely to be free: an integer from 1 to 60."""
+        """Return the number of seconds until a place is likely to be free: a whole number from 1 to 60."""
         return float(min(60, max(1, math.ceil(self._typical / self.slots))))

@@ -59,7 +59,7 @@ def parameters(engine: Any, settings: dict[str, Any]) -> Any:
 
 
 def serve(settings: dict[str, Any]) -> dict[str, Any]:
-    """Load the model and start the listener. Raise ChildError on failure."""
+    """Load the model, start the listener, and return the answer for the parent process. Raise ChildError on failure."""
     model = settings["model"]
     if not os.path.isfile(model):
         raise ChildError("missing_model", f"no model file at {model}")
@@ -82,7 +82,7 @@ def serve(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> NoReturn:
-    """Run until end of file on stdin."""
+    """Run until end of file on stdin, or until the start fails."""
     answer = os.dup(1)
     os.dup2(2, 1)
     settings = json.loads(sys.stdin.readline())

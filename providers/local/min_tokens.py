@@ -126,7 +126,7 @@ def _plain(body: Body, min_tokens: int) -> Chain:
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Combine both answers: join the texts and the log-probabilities, and count the prompt once."""
+    """Return both answers as one, with the texts and the log-probabilities joined and the prompt counted once."""
     choice, rest = first["choices"][0], second["choices"][0]
     choice["message"]["content"] += rest["message"]["content"] or ""
     choice["finish_reason"] = rest.get("finish_reason")

@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def find_probabilities(messages: Sequence[dict[str, Any]], top_k: int | None, vocabulary: Sequence[str] | None) -> ProbabilitySteps:
-    """Find the probabilities of the `top_k` likeliest next tokens, or of the `top_k` likeliest entries of `vocabulary`."""
+    """Yield requests. Return the probabilities of the `top_k` likeliest next tokens, or `top_k` likeliest entries of `vocabulary`."""
     templated = _decode((yield _post("/apply-template", {"messages": list(messages)})))
     listed = yield from _likeliest(templated["prompt"], ANCHOR_CANDIDATES if vocabulary else min(top_k or DEFAULT_TOP_K, MAX_LISTED_TOKENS))
     if not vocabulary:

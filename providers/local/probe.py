@@ -8,7 +8,7 @@ import asyncio
 async def get(socket: str, path: str, limit: int = 1 << 20) -> tuple[int, bytes]:
     """Return the status and the body.
 
-    Raise OSError or ValueError if the engine does not answer. This function has no timeout of its own.
+    Raise OSError or ValueError if no valid answer arrives. This function has no timeout of its own.
     """
     reader, writer = await asyncio.open_unix_connection(socket)
     try:

@@ -107,7 +107,7 @@ class EngineProcess:
         self._signal(signal.SIGKILL)
 
     def ending(self) -> str:
-        """Describe how the process ended, with the last line of its log."""
+        """Return a description of how the process ended, with the last line of its log."""
         code = self._process.returncode
         if code is None:
             return "it is running"
@@ -137,7 +137,7 @@ class EngineProcess:
                 os.killpg(self.pid, number)
 
     def _explained(self, message: str) -> str:
-        """Add the engine's reason, which is only in its log, to the child's message."""
+        """Return the child's message with the reason from the engine's log, if the log has one."""
         for line in self._tail:
             for words in LOG_REASON_PREFIXES:
                 if reason := line.partition(words)[2]:

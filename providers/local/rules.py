@@ -97,7 +97,7 @@ class FoldSeed(Rule, frozen=True):
 
 
 class SlotChoices(Rule, frozen=True):
-    """Requests `n` choices at once, one per slot. More choices than slots, or a list of seeds, need one request for each choice."""
+    """Requests `n` choices in one request, one per slot. More choices than slots, or a list of seeds, need one request for each choice."""
 
     param: str = "n"
 
@@ -167,7 +167,10 @@ class ListAlternatives(Rule, frozen=True):
     param: str = "logprobs"
 
     def apply(self, work: Work) -> None:
-        """Request at least one alternative. The decoder removes the alternatives that the caller did not ask for."""
+        """Request at least one alternative. Without `logprobs: true`, drop both parameters.
+
+        The decoder removes the alternatives that the caller did not ask for.
+        """
         body = work.body
         if body.get("logprobs") is not True:
             for name in ("logprobs", "top_logprobs"):

@@ -41,7 +41,7 @@ def write_note(socket: str, note: Note) -> None:
 
 
 def read_note(socket: str) -> Note:
-    """Read the file beside the socket. Without a file, the state is `stopped`."""
+    """Read the file beside the socket. Without a valid file, the state is `stopped`."""
     try:
         return msgspec.json.decode(_path(socket).read_bytes(), type=Note)
     except (OSError, msgspec.DecodeError):

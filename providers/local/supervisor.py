@@ -145,7 +145,7 @@ class Engine:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return the failure with which it is rejected. Wait up to `wait` seconds for an engine that is starting."""
+        """Return a lease, or the failure of a rejected call. Wait up to `wait` seconds for an engine that is starting or restarting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())
@@ -218,13 +218,13 @@ class Engine:
             return await self._watch(process, cap)
         finally:
             if self.state == "ready":
-                self._settled.clear()  # no calls are admitted while the old child is stopped
+                self._settled.clear()  # no calls are admitted while the old child ends
                 self.state = "restarting"
             self._process = None
             await asyncio.shield(process.stop(self._timing.grace_s))
 
     async def _load(self, process: EngineProcess, cap: int) -> None:
-        """Wait until the model is loaded. Check the memory meanwhile, because a large context is allocated at once."""
+        """Wait until the model is loaded. Check the memory meanwhile, because a large context is allocated in one step."""
         ready = asyncio.create_task(process.ready(self._timing.start_timeout_s))
         try:
             while not ready.done():
@@ -241,7 +241,8 @@ class Engine:
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
         """Return the model, the child's settings and the memory limit.
 
-        Raise UnavailableError if the processor lacks a required instruction set or if there is no model file. This method blocks.
+        Raise UnavailableError if the processor lacks a required instruction set, the engine is not installed, or there is no model
+        file. This method blocks.
         """
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")
@@ -330,7 +331,7 @@ class Engine:
 
 
 def _runtime_directory() -> Path:
-    """Return a new private directory whose path leaves room for a unix socket (limit: 108 bytes)."""
+    """Return a path for a new private directory, short enough for the path of a unix socket in it (limit: 108 bytes)."""
     name = f"lockgate-{os.getpid()}-{secrets.token_hex(4)}"
     base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     if not os.access(base, os.W_OK) or len(os.fsencode(base)) + len(name) > 90:

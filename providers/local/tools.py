@@ -5,7 +5,7 @@
     otherwise                       the model cannot choose: the tools are dropped, or refused in strict mode
     earlier calls and results       sent as plain text
 
-With `tools: true` (a model whose template supports tools), tools pass unchanged unless the call is forced.
+With `tools: true` (a model whose template supports tools), tools pass unchanged unless a call is forced or tool_choice is none.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _relocated(schema: Any, to: str) -> Any:
 
 
 def _with_functions_named(messages: list[Message], functions: list[dict[str, Any]]) -> list[Message]:
-    """Name the functions in the system message. The schema forces the form of the call, but is not part of the prompt."""
+    """Return the messages, with the functions named in the system message: the schema that forces the call is not part of the prompt."""
     lines = [_function_line(function) for function in functions]
     text = "\n".join(["Call this function with what the user asks for." if len(lines) == 1 else "Call the function that fits.", *lines])
     if messages and messages[0].get("role") == "system":

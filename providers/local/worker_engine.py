@@ -50,7 +50,7 @@ class WorkerEngine:
         """Do nothing: the parent process stops the engine."""
 
     async def admit(self, wait: float = 0.0) -> Lease | Failure:
-        """Admit a call, or return the failure with which it is rejected. Wait up to `wait` seconds for an engine that is starting."""
+        """Return a lease, or the failure of a rejected call. Wait up to `wait` seconds for an engine that is starting or restarting."""
         lease = self.gate.acquire()
         if lease is None:
             return Failure("overloaded", "the local engine's queue is full", 503, "engine_overloaded", retry_after=self.gate.retry_after())

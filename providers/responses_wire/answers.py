@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read_response(body: bytes, origin: str, read: ReadFailure) -> Answer:
-    """Parse an answer. Raise ValueError if `body` is not an answer, and StreamFailure if it reports an error."""
+    """Return an answer as a chat completion. Raise ValueError if `body` is not an answer, and StreamFailure if it reports an error."""
     source = _decode(body)
     output = source.get("output")
     if source.get("status") == "failed" or (source.get("error") and not output):
@@ -55,7 +55,7 @@ def read_response(body: bytes, origin: str, read: ReadFailure) -> Answer:
 
 
 def created_of(response: Mapping[str, Any]) -> int:
-    """Return the time of the answer in whole seconds."""
+    """Return the time of the answer in whole seconds, or 0 if it is unknown."""
     created = response.get("created_at")
     return int(created) if isinstance(created, (int, float)) else 0
 
@@ -98,7 +98,7 @@ def failure_of(source: Mapping[str, Any], read: ReadFailure) -> Failure:
 
 
 def call_of(item: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]] | None:
-    """Return the type, the name of the field with the arguments, and the call, or None for other items."""
+    """Return the type, the name of the field with the arguments, and the call, or None if the item is not a call."""
     found = _CALLS.get(str(item.get("type")))
     if found is None:
         return None

@@ -15,7 +15,8 @@ _TYPE = "reasoning.encrypted"
 def detail_of(item: Mapping[str, Any], origin: str, index: int, position: int) -> dict[str, Any] | None:
     """Return the entry for a reasoning item, or None if the item has no encrypted reasoning.
 
-    `index` counts the reasoning items of the answer, and `position` the other output items before this one.
+    `index` is the number of earlier entries of the answer, and `position` the number of calls before this
+    item, plus 1 if a message precedes it.
     """
     data = item.get("encrypted_content")
     if type(data) is not str or not data:

@@ -52,7 +52,7 @@ class LeastCap(Rule, frozen=True):
         return (type(self).__name__,)
 
     def apply(self, work: Work) -> None:
-        """Raise the cap. This change is lossy."""
+        """Raise a cap that is too low. This change is lossy."""
         cap = work.body.get(self.param)
         if type(cap) is int and cap < LEAST_CAP:
             work.report_lossy(self.param, "clamp", f"the Responses API requires at least {LEAST_CAP}", from_=cap, to=LEAST_CAP)

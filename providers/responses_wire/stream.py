@@ -183,7 +183,7 @@ class ResponseStream(StreamDecoder):
         return (*opened, *self._arguments(item, rest)) if rest else opened
 
     def _whole_message(self, done: dict[str, Any]) -> Sequence[bytes]:
-        """Return the content of a message of which nothing has been sent."""
+        """Return the chunks for a message of which nothing has been sent."""
         chunks: list[bytes] = []
         for part in done.get("content") or ():
             if part.get("type") == "refusal" and part.get("refusal"):

@@ -8,7 +8,7 @@ from providers.rules.shapes import StopStrings
 from providers.rules.values import Default, Range
 
 DEFAULT_MAX_TOKENS = 16
-"""Output tokens of a completion without `max_tokens`, at OpenAI and in vLLM."""
+"""Maximum number of output tokens of a completion without `max_tokens`, at OpenAI and in vLLM."""
 LEGACY = {"echo": False, "suffix": "", "best_of": 1}
 """Parameters that change the content of an answer, each with the value that has no effect."""
 

@@ -1,6 +1,7 @@
 """Adapts a conversation as a whole to a vendor: tool results, ids, blank texts, the last message.
 
-Each function takes a list of turns: messages with their positions in the caller's conversation, which the receipt names.
+Most functions take a list of turns (messages with their positions in the caller's conversation, which the receipt names) and return the
+adapted list.
 """
 
 from __future__ import annotations

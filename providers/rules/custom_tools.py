@@ -1,6 +1,6 @@
 """Custom tools (`type: custom`), whose input is a text. A vendor without them gets functions with one string argument.
 
-The calls in the vendor's answers become calls of custom tools again: `CUSTOM_TOOLS` names these tools.
+The calls in the vendor's answers become calls of custom tools again: the memo entry `CUSTOM_TOOLS` names these tools.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_custom(tool: dict[str, Any]) -> bool:
 
 
 def tools_as_functions(work: Work, tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Convert the custom tools of a request and a choice of one of them, and remember their names."""
+    """Return the tools with custom tools converted to functions. Convert a choice of a custom tool as well, and remember the names."""
     custom = [tool["custom"]["name"] for tool in tools if is_custom(tool)]
     if not custom:
         return tools

@@ -117,7 +117,7 @@ class Dimensions(Rule, frozen=True):
     model: str
 
     def apply(self, work: Work) -> None:
-        """Rename the parameter, or raise Refusal."""
+        """Rename the parameter if its name differs upstream, or raise Refusal if the provider cannot honour the value."""
         value, row = work.body.get(self.param), self.row
         if value is None:
             return

@@ -7,7 +7,7 @@ from typing import Any
 from providers.rules.rule import Rule, Work
 
 LEGACY_CALLS = "legacy calls"
-"""Key of `Options.memo`: the caller sent `functions`, so that the answer has `function_call` instead of `tool_calls`."""
+"""Key of `Options.memo`: the caller sent `functions`, so the answer must have `function_call` instead of `tool_calls`."""
 NO_TOOLS = "there are no tools"
 
 

@@ -1,6 +1,6 @@
 """Adapts messages, content parts and tool calls: converts fields that the vendor rejects, or drops and reports them.
 
-Empty leftovers (null, "", [], the index of a call) are dropped in both modes, because nothing is lost.
+Empty leftovers (null, "", [], the index of a call) are dropped even in strict mode, because nothing is lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One row of the table of messages: the fields that a vendor's messages, content parts, tool calls and tools may contain.
 
-The rows are in `providers.message_tables`; the rules in `providers.rules.message_fields` and its neighbours apply them.
+The rows are in `providers.message_tables`; the rules in `providers.rules.message_pass` and `providers.rules.tool_pass` apply them.
 """
 
 from __future__ import annotations

@@ -232,5 +232,5 @@ def _as_parts(content: Any) -> list[Any]:
 
 
 def _plain(message: Message) -> bool:
-    """Return whether a message can be merged: it has content and no tool calls, and is not a tool message."""
+    """Return whether a message can be merged: a user, assistant or system message with content and without tool calls."""
     return message.get("role") in ("user", "assistant", "system") and not message.get("tool_calls") and message.get("content") is not None

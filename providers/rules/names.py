@@ -39,7 +39,7 @@ class OutputCap(Rule, frozen=True):
 
     @property
     def other(self) -> str:
-        """Return the other of the two names of the limit."""
+        """The other of the two names of the limit."""
         return "max_tokens" if self.param == "max_completion_tokens" else "max_completion_tokens"
 
     @property

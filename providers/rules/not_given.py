@@ -48,7 +48,7 @@ class ParallelWithoutTools(_NotGiven, frozen=True):
 
     @property
     def replaces(self) -> tuple[str, ...]:
-        """Return `functions` if functions do not count, so that a model's rule for `functions` replaces this rule."""
+        """`functions` if functions do not count, so that a model's rule for `functions` replaces this rule; else the name of the class."""
         return (type(self).__name__,) if self.counts_functions else ("functions",)
 
     def apply(self, work: Work) -> None:

@@ -13,7 +13,7 @@ class Requires(Rule, frozen=True):
     other: str
 
     def apply(self, work: Work) -> None:
-        """Without the other parameter, drop a neutral value and refuse any other, in both modes."""
+        """Without the other parameter, drop a neutral value and refuse any other, even in lenient mode."""
         if work.body.get(self.other):
             return
         if is_neutral(self.param, work.body.get(self.param)):
@@ -26,7 +26,7 @@ class Requires(Rule, frozen=True):
 
 
 class Excludes(Rule, frozen=True):
-    """A parameter that excludes `others`. It is dropped, or refused in both modes if `refuse` is set."""
+    """A parameter that excludes `others`. It is dropped, or refused even in lenient mode if `refuse` is set."""
 
     others: tuple[str, ...]
     refuse: bool = False

@@ -23,7 +23,7 @@ def ranked_fields(document: dict[str, Any], fields: Sequence[str] | None) -> lis
 
 
 def document_text(document: str | dict[str, Any], fields: Sequence[str] | None = None) -> str:
-    """Return the text of a document: its `text`, or a line for each ranked field."""
+    """Return the text of a document. The text of an object is its `text`, or a line for each ranked field."""
     if isinstance(document, str):
         return document
     names = ranked_fields(document, fields)

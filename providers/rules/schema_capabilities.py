@@ -6,7 +6,7 @@ from providers.rules.schema_dialect import Dialect
 
 
 def dialect_notes(dialect: Dialect) -> list[str]:
-    """Describe the treatment of schemas that a vendor enforces."""
+    """Return notes on the treatment of the schemas that a vendor enforces."""
     removed = ", ".join(f"`{name}`" for name in sorted(dialect.removes))
     kept = ", ".join(f"`{name}`" for name in sorted(dialect.keeps or ()))
     notes = {

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def described_schema(wrapped: dict[str, Any]) -> Any:
-    """Return the schema of a `json_schema` with the description next to it, because the description states the purpose of the output.
+    """Return the schema of a `json_schema`, with the description beside it added, because that states the purpose of the output.
 
     A missing schema counts as an empty object. The schema `true` has no place for a description.
     """

@@ -87,7 +87,7 @@ class Simplifier:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self.removed: set[str] = set()
-        """Keywords that were removed, so that the upstream does not enforce them."""
+        """Keywords that were removed, so the upstream does not enforce them."""
         self.unenforced: set[str] = set()
         """Keywords that are sent, although the upstream does not enforce them."""
         self.closed = False
@@ -108,7 +108,7 @@ class Simplifier:
         return simple
 
     def reason(self) -> str:
-        """Describe the changes that lose nothing."""
+        """Return a description of the changes that lose nothing, or "" without such a change."""
         changes = {
             "every object gets additionalProperties: false": self.closed,
             "definitions are sent as $defs": self.moved,

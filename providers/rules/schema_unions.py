@@ -11,9 +11,9 @@ NOT_AT_THE_TOP = (*UNIONS, "enum", "not", "const")
 
 
 def merged_schema(schema: dict[str, Any]) -> dict[str, Any] | None:
-    """Merge the branches of anyOf, oneOf and allOf at the top level into one object.
+    """Return a schema with the branches of anyOf, oneOf and allOf at its top level merged into one object.
 
-    Return None if the schema or one of the branches does not describe an object.
+    Return None if the schema has `enum` or `const`, or if the schema or one of the branches does not describe an object.
     A property is required if the schema itself, every branch of an anyOf or oneOf, or any branch of an allOf requires it.
     Properties that differ between branches become an `anyOf`.
     """

@@ -101,7 +101,7 @@ class ToolPass(Rule, frozen=True):
                 work.report_lossy(f"{where}.{name}", "drop", NO_FIELD, code="unsupported_parameter")
 
     def _schema(self, work: Work, where: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with a type, and without anyOf, oneOf or allOf at the top level if the vendor rejects them there."""
+        """Return the schema with the type `object` if it states none, and without keywords that the vendor rejects at the top level."""
         for name in [name for name in self.row.schema_drops if name in schema]:
             schema = {key: value for key, value in schema.items() if key != name}
             work.report(f"{where}.{name}", "drop", why=NEUTRAL)

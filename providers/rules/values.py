@@ -16,7 +16,7 @@ def is_number(value: Any) -> bool:
 
 
 class Range(Rule, frozen=True):
-    """A number from `low` to `high`. Other numbers are clamped, or refused in both modes if `refuse` is set."""
+    """A number from `low` to `high`. Other numbers are clamped, or refused even in lenient mode if `refuse` is set."""
 
     low: float | None = None
     high: float | None = None
@@ -40,7 +40,7 @@ class Range(Rule, frozen=True):
         work.body.set(self.param, bound)
 
     def in_words(self) -> str:
-        """Describe the range."""
+        """Return the range in words."""
         if self.low is None:
             return f"at most {self.high:g}"
         return f"at least {self.low:g}" if self.high is None else f"{self.low:g} to {self.high:g}"
@@ -71,12 +71,12 @@ class BiasRange(Rule, frozen=True):
 
 
 class OneOf(Rule, frozen=True):
-    """One of `values`. Other values are mapped by `nearest` or dropped. If `refuse` is set, they are refused in both modes."""
+    """One of `values`. Other values are mapped by `nearest` or dropped. If `refuse` is set, they are refused even in lenient mode."""
 
     values: tuple[Any, ...]
     nearest: Mapping[Any, Any] = {}
     synonyms: Mapping[Any, Any] = {}
-    """Words with the same meaning as one of `values`. They are replaced in both modes, even if `refuse` is set."""
+    """Words with the same meaning as one of `values`. They are replaced even in strict mode, and even if `refuse` is set."""
     refuse: bool = False
     accepts_numbers: bool = False
 
