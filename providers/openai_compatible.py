@@ -149,7 +149,7 @@ class OpenAICompatible(Provider):
     ) -> None:
         """`rules` apply to chat, and `others` to other operations. The tables for embeddings, rerank and completions add rules.
 
-        Other operations without rules of their own get only the rules for `timeout_microseconds` and `team`.
+        Native requests get only their rules in `others`. Other operations without rules get those for `timeout_microseconds` and `team`.
         """
         self.type = type
         self.wire = wire

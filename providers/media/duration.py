@@ -30,7 +30,7 @@ def audio_seconds(data: Encoded) -> float:
 
 
 def _wav(data: Encoded) -> float | None:
-    """Divide the bytes after the header by the byte rate. The size in the header may be missing in a live recording."""
+    """Return the size of the sound divided by the byte rate, or None if either is unknown. A live recording may not state its size."""
     offset, rate = 12, 0
     for _ in range(64):
         head = data.read(offset, 20)
