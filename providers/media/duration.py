@@ -47,7 +47,10 @@ def _wav(data: Encoded) -> float | None:
 
 
 def _mp3(data: Encoded) -> float | None:
-    """Return the duration from the number of frames if the first frame states it, else from the file size and that frame's bit rate."""
+    """Return the duration from the number of frames if the first frame states it, else from the file size and that frame's bit rate.
+
+    Return None if there is no valid first frame.
+    """
     start = 0
     head = data.read(0, 10)
     if head[:3] == b"ID3" and len(head) == 10:

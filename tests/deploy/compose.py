@@ -180,7 +180,7 @@ class Service:
         return done.returncode == 0
 
     def wait_for(self, condition: str) -> None:
-        """Wait like compose's depends_on."""
+        """Wait for a condition of `depends_on` as compose does."""
         assert self.process is not None, f"{self.name} was not started"
         if condition == "service_completed_successfully":
             assert self.process.wait(LONGEST_WAIT) == 0, self.output
