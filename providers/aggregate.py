@@ -1,9 +1,9 @@
 """Joins the chunks of a stream into one JSON answer, for providers that always stream.
 
-delta texts        joined in order      tool calls          merged by index, arguments joined
-log-probabilities  appended             choices             in the order of their index
-usage              the last one         id, created, model  the first value
-anything else      the last value
+texts              joined in order      tool calls          merged by index, arguments joined
+lists of deltas    appended             choices             in the order of their index
+log-probabilities  appended             id, created, model  the first value
+usage              the last one         anything else       the last value
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def read_answer(
 ) -> Answer:
     """Parse an answer of chat or completions. `model` is the model of an answer that does not name one.
 
-    Raise ValueError if the answer has no choices (unless `may_be_empty`) or a choice without a message, AnswerError if it
+    Raise ValueError if the answer has no choices (unless `may_be_empty`) or a choice without message and text, AnswerError if it
     reports an error, and StreamFailure if a finish reason stands for an error.
     """
     if not repairs and (answer := _read_unchanged(body)) is not None:
@@ -154,7 +154,7 @@ def _raise_error(answer: dict[str, Any]) -> None:
 
 
 def _complete(answer: dict[str, Any], model: str) -> bool:
-    """Give an answer its id, object, time and model if they are missing. Return whether any of them was missing."""
+    """Give an answer its id, object, time and model if they are missing, and remove empty errors. Return whether something changed."""
     known = dict(answer)
     emptied = drop_empty_errors(answer)
     is_chat = any("message" in choice for choice in choices_of(answer)) or not answer["choices"]
@@ -237,7 +237,7 @@ def repair_content(message: dict[str, Any]) -> bool:
 
 
 def repair_finish_reasons(answer: dict[str, Any]) -> bool:
-    """Replace finish reasons with OpenAI's. Raise StreamFailure for a reason that stands for a failure."""
+    """Replace finish reasons with OpenAI's, and return whether one changed. Raise StreamFailure for a reason that stands for a failure."""
     changed = False
     for choice in choices_of(answer):
         reason = choice.get("finish_reason")
@@ -258,7 +258,7 @@ def choices_of(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def message_of(choice: dict[str, Any]) -> dict[str, Any]:
-    """Return the message of an answer's choice, or the delta of a chunk's choice."""
+    """Return the message of an answer's choice or the delta of a chunk's choice, or {} if there is neither."""
     message = choice.get("message") or choice.get("delta")
     return message if type(message) is dict else {}
 

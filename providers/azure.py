@@ -65,7 +65,7 @@ class Azure(OpenAI):
     """Azure's addresses and credentials."""
 
     def model_for_rules(self, target: Target) -> str:
-        """Return the model behind the deployment, if `base_model` names it."""
+        """Return the model behind the deployment if `base_model` names it, and otherwise the deployment."""
         return str(target.options.get("base_model") or target.model)
 
     def authorization(self, target: Target) -> list[tuple[str, str]]:

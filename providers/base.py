@@ -25,7 +25,7 @@ Operation = Literal[
     "chat", "cohere_chat", "cohere_embed", "cohere_embed_v1", "completions", "embeddings", "logits", "messages", "rerank",
     "responses", "passthrough",
 ]  # fmt: skip
-"""The kind of a request to a provider. `passthrough` is for passed calls; those in `NATIVE_APIS` are native."""
+"""The kind of a request to a provider. `passthrough` is for passed calls; the kinds in `NATIVE_APIS` are for native requests."""
 
 Action = Literal[
     "rename", "drop", "clamp", "reshape", "downgrade", "set_default", "move_to_header", "role_map", "fan_out", "enforce_locally",
@@ -94,9 +94,9 @@ class Target(msgspec.Struct, frozen=True, eq=False, dict=True):
     brought: bool = False
     """Whether the caller supplied the credential."""
     shared_name: str = ""
-    """`provider/model` if `name` also has the address of a replica: the name under which usage and metrics add up replicas."""
+    """`provider/model` if `name` also has the address of a replica. All replicas share limits, usage and metrics under this name."""
     facts: object | None = None
-    """The model's entry in the gateway's catalog, if this catalog is newer than the bundled one."""
+    """The model's entry in the gateway's catalog if the configuration names a catalog file, and otherwise None."""
 
 
 TIMES = "times"  # key of `Options.memo` for durations of parts of the answer in seconds, as in Cerebras' `time_info`
@@ -224,7 +224,7 @@ class Provider(Protocol):
     """Finds exact next-token probabilities with several requests. If None, `top_logprobs` are used."""
 
     def adapt(self, body: Body, target: Target, options: Options) -> list[Adjustment]:
-        """Apply the rules to `body` in place. Raise Refusal if a value can be neither sent nor adjusted."""
+        """Apply the rules to `body` in place, and return the changes. Raise Refusal if a value can be neither sent nor adjusted."""
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
         """Return the request for an adapted body, including the headers that rules moved out of the body."""
@@ -246,7 +246,7 @@ class Provider(Protocol):
         return None
 
     def chained(self, body: Body, options: Options) -> Chain | None:
-        """Return the requests that together honour an adapted body, or None if one request is enough."""
+        """Return a chain whose requests together honour an adapted body, or None if one request is enough."""
         return None
 
     def models_path(self, base: str) -> str | None:

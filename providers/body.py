@@ -150,7 +150,7 @@ class Body:
             self._values = {name: value for name, value in self._values.items() if type(raw.get(name)) is not msgspec.Raw}
 
     def drop_large(self) -> None:
-        """Drop the source and all values of more than MAX_SMALL_BYTES, such as the messages. The body cannot be encoded afterwards."""
+        """Drop the source and the unchanged values of more than MAX_SMALL_BYTES. The body cannot be encoded afterwards."""
         raw = {
             name: value.copy() if type(value) is msgspec.Raw else value  # the copy does not refer to the source
             for name, value in self._raw.items()
@@ -161,7 +161,7 @@ class Body:
         self._has_large, self._is_partial = False, True
 
     def encode(self) -> bytes:
-        """Return the JSON bytes: the source itself if nothing has changed."""
+        """Return the JSON bytes: the source itself if nothing has changed. Raise RuntimeError after `drop_large`."""
         if self._is_partial:
             raise RuntimeError("a part of the request has been dropped")
         if self._source is None:

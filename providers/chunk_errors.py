@@ -6,7 +6,7 @@ from typing import Any
 
 
 def has_readable_choices(chunk: Any) -> bool:
-    """Return whether a chunk is an object whose choices, if there are any, are objects."""
+    """Return whether a chunk is an object whose choices, if there are any, are objects or null."""
     if type(chunk) is not dict:
         return False
     choices = chunk.get("choices")
@@ -14,7 +14,7 @@ def has_readable_choices(chunk: Any) -> bool:
 
 
 def drop_empty_errors(chunk: dict[str, Any]) -> bool:
-    """Remove an empty `error`, such as {}, and return whether the chunk had one.
+    """Remove an empty `error`, such as {}, from a chunk and its choices. Return whether there was one.
 
     OpenAI's client for Node would raise an exception for it.
     """

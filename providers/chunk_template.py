@@ -66,7 +66,7 @@ class ChunkTemplate:
             self.plain = (*ends, len(ends[0]) + len(ends[1]))
 
     def convert(self, events: str) -> tuple[str, list[Sequence[str]]] | None:
-        """Return the events to send and the values in them, or None if an event does not fit."""
+        """Return the events to send and the values in `events`, or None if an event does not fit."""
         prefix, suffix = self._prefix, self._suffix
         if not events.startswith(prefix) or not events.endswith(suffix) or len(events) < self._start + len(suffix):
             return None
@@ -151,7 +151,7 @@ def make_template(
 
 
 def _targets(leaf: Leaf, leaves: list[Leaf], sent: list[Leaf]) -> list[Leaf] | None:
-    """Return the places of a leaf's value in the chunk that was sent, or None if they are uncertain."""
+    """Return the places of a leaf's value in the chunk that was sent, or None if they are uncertain. Usage and identity have no places."""
     if leaf.kind == USAGE or leaf.path in IDENTITY:
         return []
     if leaf.kind != TEXT:

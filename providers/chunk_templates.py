@@ -97,7 +97,7 @@ class ChunkTemplates:
         return events if sent is source else sent.encode()
 
     def _convert_each(self, events: str, hide_usage: bool) -> bytes | None:
-        """Convert events of several kinds."""
+        """Return the bytes to send for events of several kinds, or None if they cannot be converted."""
         *lines, rest = events.split(END)
         if rest or len(self._templates) < 2:
             return None

@@ -44,7 +44,7 @@ def are_filled_texts(values: Sequence[str]) -> bool:
 def continue_arguments(values: Sequence[str]) -> bool:
     """Return whether every text continues arguments.
 
-    A text that may begin an object does not count as one, because it could belong to another call.
+    A text that may begin an object does not count as a continuation, because it could belong to another call.
     """
     return all(value[:1] not in ("", " ", "\\", "{") for value in values) and are_texts(values)
 

@@ -189,7 +189,7 @@ def _kind(status: int, code: str | None, type_: str | None, error: Mapping[str, 
 
 
 def _finds(words: str, message: str) -> bool:
-    """Search a message. Python compiles the words when they are first needed, which takes several milliseconds, and keeps the result."""
+    """Return whether a message matches. Python compiles the words on first use, which takes several milliseconds, and keeps the result."""
     return re.search(words, message, re.IGNORECASE) is not None
 
 
@@ -313,7 +313,7 @@ def _cut_secrets(message: str, credential: str | None) -> tuple[str, int]:
 
 
 def _word(value: Any) -> str | None:
-    """Return a code, param or type as a short string, or None for a value that is neither a string nor an integer."""
+    """Return a code, param or type as a short string, or None for "" and for a value that is neither a string nor an integer."""
     if type(value) is int:
         return str(value)
     return value[:200] if type(value) is str and value else None

@@ -185,7 +185,7 @@ class GoodfireChunks(StreamDecoder):
         self._frame: dict[str, Any] = {}
 
     def feed(self, event: str, data: bytes) -> Sequence[bytes]:
-        """Return the chunk without repeated tokens, or nothing if all its tokens are repeated."""
+        """Return the chunk without repeated tokens, or nothing if no choice is left. An error is returned unchanged."""
         try:
             chunk = _decode(data)
         except msgspec.DecodeError:

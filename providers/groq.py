@@ -25,7 +25,7 @@ from providers.schema_dialects import GROQ_SCHEMAS
 
 
 def move_usage(chunk: dict[str, Any]) -> bool:
-    """Move the usage of a chunk out of `x_groq`. Raise StreamFailure for an error in `x_groq`."""
+    """Move the usage of a chunk out of `x_groq`, and return whether it was moved. Raise StreamFailure for an error in `x_groq`."""
     extra = chunk.get("x_groq")
     if type(extra) is not dict:
         return False

@@ -1,4 +1,4 @@
-"""llama.cpp's server. Sources: llama.cpp server README (commit 00dc805)."""
+"""llama.cpp's server. Source: llama.cpp server README (commit 00dc805)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistral. Sources: mistralai 3.7.0."""
+"""Mistral. Source: mistralai 3.7.0."""
 
 from __future__ import annotations
 

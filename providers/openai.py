@@ -106,7 +106,7 @@ class ToolsWithoutReasoning(Rule, frozen=True):
     """Whether the model accepts effort `none`. If not, all tools are rejected."""
 
     def apply(self, work: Work) -> None:
-        """Set the effort to `none`. Replacing an effort set by the caller is lossy."""
+        """Set the effort to `none`, or refuse the tools if the model always reasons. Replacing an effort set by the caller is lossy."""
         effort = work.body.get("reasoning_effort")
         if not work.body.get(self.param) or effort == "none" or (effort is None and not self.default_on):
             return

@@ -114,7 +114,7 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     options: type[msgspec.Struct] = Settings
     """The provider's own settings in the configuration."""
     setting_headers: tuple[tuple[str, str], ...] = ()
-    """Pairs of setting and header. A header of the caller takes precedence, except for SETTINGS_THAT_WIN. List headers are merged."""
+    """Pairs of setting and header. A caller's header takes precedence, except for `request_headers.SETTINGS_THAT_WIN`. Lists are merged."""
     repairs: tuple[Repair, ...] = ()
     """Repairs of JSON answers."""
     allows_empty_answers: bool = False
@@ -149,7 +149,7 @@ class OpenAICompatible(Provider):
     ) -> None:
         """`rules` apply to chat, and `others` to other operations. The tables for embeddings, rerank and completions add rules.
 
-        Other operations without rules of their own get only the rules for `timeout_microseconds` and `team`.
+        Native requests get only their rules in `others`. Other operations without rules get those for `timeout_microseconds` and `team`.
         """
         self.type = type
         self.wire = wire

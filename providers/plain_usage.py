@@ -85,7 +85,7 @@ def read_of_inputs(usage: Any) -> Usage | None:
 
 
 def read_mapped(usage: Any, tier: Any = None) -> Usage | None:
-    """Return the result of `read_usage`, but take half as long as `read_usage` for a usage in the usual form."""
+    """Return the result of `read_usage`. For a usage in the usual form, this takes half as long as `read_usage`."""
     if usage is None:
         return None
     try:

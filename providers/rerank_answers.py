@@ -42,7 +42,7 @@ def _result(source: Any) -> dict[str, Any]:
 
 
 def _usage(source: dict[str, Any]) -> tuple[Usage | None, dict[str, Any]]:
-    """Return the usage that is billed, and the usage that the answer shows. Vendors report tokens, search units, or both."""
+    """Return the billed usage, or None, and the usage that the answer shows. Vendors report tokens, search units, or both."""
     given, meta = _object(source.get("usage")), _object(source.get("meta"))
     billed, tokens = _object(meta.get("billed_units")), _object(meta.get("tokens"))
     found = (given.get("prompt_tokens"), given.get("total_tokens"), tokens.get("input_tokens"), billed.get("input_tokens"))

@@ -1,4 +1,4 @@
-"""The prices of vendors for service tiers and caches, relative to their standard prices.
+"""The prices of vendors for service tiers and caches: relative to their standard prices, except for OpenAI's priority tier.
 
 Sources, as of 2026-11-29:
 - OpenAI: flex tokens cost as much as batch tokens (developers.openai.com/api/docs/guides/flex-processing), which cost half

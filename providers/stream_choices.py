@@ -27,7 +27,7 @@ class StreamChoice:
         return self.has_role or "role" not in delta
 
     def repair_role(self, delta: dict[str, Any]) -> bool:
-        """Give the first delta the role `assistant`, and remove the role from the others.
+        """Give the first delta the role `assistant`, and remove the role from the others. Return whether something changed.
 
         The `openai` package for Node refuses a choice without a role, and the one for Python joins roles like other texts.
         """

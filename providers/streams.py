@@ -327,7 +327,7 @@ class ChunkNormalizer(StreamDecoder):
 
 
 def _with_role(data: bytes) -> bytes:
-    """Return a chunk of one choice with the role of its delta."""
+    """Return a chunk of one choice with the role `assistant` in its delta."""
     chunk = _decode_any(data)
     choice = chunk["choices"][0]
     choice["delta"] = {"role": "assistant", **choice["delta"]}

@@ -1,4 +1,4 @@
-"""Together. Sources: together 3.1.1."""
+"""Together. Source: together 3.1.1."""
 
 from __future__ import annotations
 

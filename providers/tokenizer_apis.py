@@ -26,7 +26,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The input: `text`, or else the messages of an adapted chat body. For the other fields, None leaves the choice to the server."""
+    """The input: `text`, or else the messages of an adapted chat body. None in the last two fields stands for the default."""
 
     text: str | None = None
     wants_texts: bool = False
@@ -36,7 +36,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 Steps = Generator[WireRequest, bytes, Tokens]
-"""Yields requests and receives the body of each answer. Raises ValueError, TypeError or LookupError for a wrong answer."""
+"""Yields requests, receives the body of each answer, and returns the tokens. A wrong answer raises ValueError, TypeError or LookupError."""
 
 
 class TokenizerApi(Protocol):

@@ -104,7 +104,7 @@ class CallStream:
         return [piece for piece in pieces if piece is not None]
 
     def close(self) -> list[dict[str, Any]]:
-        """Return the deltas that give an empty object to functions that ended without arguments."""
+        """Return the deltas that give an empty object to calls of functions that ended without arguments."""
         pieces = []
         for call in self._calls:
             if call.is_sent and call.kind == "function" and not "".join(call.text).strip():

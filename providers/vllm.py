@@ -1,4 +1,4 @@
-"""vLLM's server. Sources: vllm chat_completion/protocol.py (commit 002032e)."""
+"""vLLM's server. Source: vllm chat_completion/protocol.py (commit 002032e)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ChoiceNeedsTools(Rule, frozen=True):
     """A tool choice without `tools`, which vLLM answers with 400."""
 
     def apply(self, work: Work) -> None:
-        """Refuse it. With an empty list of tools, the choice is dropped instead."""
+        """Refuse such a choice. If `tools` is an empty list, a later rule drops the choice."""
         given = work.body.get(self.param)
         if given not in (None, "none") and "tools" not in work.body and not work.body.get("functions"):
             raise work.refuse(self.param, "it requires 'tools'")

@@ -125,7 +125,7 @@ class Thinking(Rule, frozen=True):
         work.body.set("output_config", {**(work.body.get("output_config") or {}), "effort": near})
 
     def _effort_as_budget(self, work: Work, param: str, effort: str) -> None:
-        """Send an effort as a budget: at most half of the caller's output cap, but at least MIN_BUDGET."""
+        """Send an effort as a budget: at most half of the output cap, but at least MIN_BUDGET. Drop it if the cap is not above that."""
         budget, cap = BUDGETS[effort], work.body.get("max_tokens")
         if is_number(cap):
             budget = max(MIN_BUDGET, min(budget, cap // 2))
@@ -191,7 +191,7 @@ class Thinking(Rule, frozen=True):
             raise work.refuse(source, "the thinking budget must be below 'max_tokens'")
 
     def _pairs(self, work: Work, source: str) -> None:
-        """Drop thinking, or the parameters that exclude it."""
+        """Drop thinking, or drop or downgrade the parameters that exclude it."""
         body = work.body
         if (body.get("thinking") or OFF).get("type") not in ("enabled", "adaptive"):
             return

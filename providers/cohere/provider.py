@@ -52,7 +52,7 @@ class ForcedChoice(Rule, frozen=True):
     """Converts tool_choice to REQUIRED or NONE. `auto` is dropped, because it is the default."""
 
     def apply(self, work: Work) -> None:
-        """Convert the choice. Drop a named function, which Cohere does not support."""
+        """Convert the choice. Without tools, refuse every choice but `none`. Drop a named function, which Cohere does not support."""
         value = work.body.get(self.param)
         if not work.body.get("tools"):
             if value is not None and value != "none":

@@ -30,7 +30,7 @@ def audio_seconds(data: Encoded) -> float:
 
 
 def _wav(data: Encoded) -> float | None:
-    """Divide the bytes after the header by the byte rate. The size in the header may be missing in a live recording."""
+    """Return the size of the sound divided by the byte rate, or None if either is unknown. A live recording may not state its size."""
     offset, rate = 12, 0
     for _ in range(64):
         head = data.read(offset, 20)
@@ -47,7 +47,10 @@ def _wav(data: Encoded) -> float | None:
 
 
 def _mp3(data: Encoded) -> float | None:
-    """Return the duration from the number of frames if the first frame states it, else from the file size and that frame's bit rate."""
+    """Return the duration from the number of frames if the first frame states it, else from the file size and that frame's bit rate.
+
+    Return None if there is no valid first frame.
+    """
     start = 0
     head = data.read(0, 10)
     if head[:3] == b"ID3" and len(head) == 10:

@@ -69,7 +69,7 @@ class Fixed(msgspec.Struct, frozen=True):
 
 
 class DetailTiles(msgspec.Struct, frozen=True):
-    """OpenAI's tiles: `base` tokens, and with high detail `each` tokens for every tile of 512 pixels."""
+    """OpenAI's tiles: `base` tokens and, unless the detail is `low`, `each` tokens for every tile of 512 pixels."""
 
     base: int
     each: int
@@ -88,7 +88,7 @@ class DetailTiles(msgspec.Struct, frozen=True):
 
 
 class DetailPatches(msgspec.Struct, frozen=True):
-    """OpenAI's patches of 32 pixels: as many as cover the picture, scaled down to a maximum, times a factor.
+    """OpenAI's patches of 32 pixels: a factor for each patch of the picture, which is scaled down to a maximum number of patches.
 
     `detail: low` lowers the resolution for some models only, so it is counted like `high`.
     """

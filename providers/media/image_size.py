@@ -80,7 +80,7 @@ def _webp(head: bytes) -> Size | None:
 
 
 def _tiff(data: Encoded, order: str) -> Size | None:
-    """Read width and height from the first directory."""
+    """Return width and height from the first directory, or None if one of them is missing."""
 
     def number(source: bytes) -> int:
         return int.from_bytes(source, "little" if order == "little" else "big")

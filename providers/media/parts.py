@@ -81,7 +81,7 @@ def bound_part(part: Mapping[str, Any], rules: MediaRules) -> PartBound | None:
 
 
 def is_long_part(part: Mapping[str, Any]) -> bool:
-    """Return whether a document is too large to be read on the event loop. Of other media, only the headers are read."""
+    """Return whether a part may be a document that is too large to be read on the event loop."""
     if part.get("type") in ("text", "image_url", "input_audio"):
         return False
     address = _source(part, str(part.get("type")))[0]

@@ -128,7 +128,7 @@ _VENDORS = {
     "openai": _OPENAI, "azure": _OPENAI, "anthropic": _ANTHROPIC, "gemini": _GEMINI, "google": _GEMINI,
     "mistral": _MISTRAL, "mistralai": _MISTRAL, "xai": _XAI, "x-ai": _XAI, "cohere": _COHERE,
 }  # fmt: skip
-"""Rows by prefix of the model, by provider type and by the vendor's name in OpenRouter's model names."""
+"""The rows of each provider type and of each vendor's name in OpenRouter's model names, by prefix of the model."""
 
 
 def listed_rules() -> Iterator[tuple[str, str, MediaRules]]:

@@ -17,7 +17,7 @@ from tests.admin.conftest import Admin, request_with
 
 @pytest.fixture
 async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
-    """An admin listener with a demo that is not started."""
+    """A client of an admin listener whose demo is not started."""
     demo = Demo()
     app = build_admin(admin.gateway, admin.readiness, admin.reloader, demo=demo)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8081") as http_client:

@@ -20,7 +20,7 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream":
 
 @pytest.fixture
 async def page(admin: Admin, up: FaultUpstream) -> AsyncIterator[httpx.AsyncClient]:
-    """The admin listener in front of `up`, which stands for the callers' listener."""
+    """A client of the admin listener in front of `up`, which stands for the callers' listener."""
     app = build_admin(admin.gateway, admin.readiness, admin.reloader, (up.host, up.port))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8081") as client:
         yield client

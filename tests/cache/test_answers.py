@@ -27,7 +27,7 @@ def entry(stored_at: float = 100.0, body: bytes = b"{}") -> Entry:
 
 
 class BrokenStore(MemoryAnswers):
-    """A store that fails, or that hangs if `hangs` is true. It counts its lookups."""
+    """A store that fails, or that hangs if `hangs` is true. `lookups` counts its calls."""
 
     def __init__(self, *, hangs: bool = False) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def delay(*seconds: float) -> CallerDelay:
-    """Return the delay of a caller whose first piece has been in delivery for these times, in seconds, one at each reading."""
+    """Return the delay of a caller that is receiving its first piece: each reading has the next of these values, in seconds."""
     times = iter([0.0, *seconds])
     last = CallerDelay(lambda: next(times, seconds[-1]))
     last.end_read()

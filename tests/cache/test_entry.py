@@ -22,7 +22,7 @@ def test_answer_is_complete_if_every_choice_ended_by_itself() -> None:
 
 
 async def pieces(response: CachedResponse) -> list[bytes]:
-    """Read a response to its end."""
+    """Return the pieces of a response, which is read to its end."""
     found = []
     while piece := await response.read():
         found.append(piece)

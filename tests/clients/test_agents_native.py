@@ -23,7 +23,7 @@ from tests.faults.behaviours import canned
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(240)]
 GPT, CLAUDE = "o4-mini", "claude-opus-4-6"
-"""Models with the same names at the gateway and upstream. opencode has other tools for models named `gpt-`."""
+"""Models with the same names at the gateway and upstream. opencode has other tools for models whose names begin with `gpt-`."""
 CONFIG = """\
 providers:
   responses: {{ type: openai, base_url: "{base_url}", api_key: "${{UPSTREAM_KEY}}" }}

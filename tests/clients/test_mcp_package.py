@@ -41,7 +41,7 @@ keys:
 
 
 def use(gateway: RunningGateway) -> dict[str, Any]:
-    """Use the server through the gateway, with and without the handshake of earlier versions of the protocol."""
+    """Use the server through the gateway, with and without the handshake of earlier versions of the protocol. Return the results."""
     environment = {"URL": gateway.url + "/mcp/tools", "API_KEY": KEY, "NO_PROXY": "127.0.0.1", "HOME": str(Path.home())}
     return run_program("mcp_client.py", MAIN_BIN / "python", environment)
 

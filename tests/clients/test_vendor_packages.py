@@ -45,7 +45,7 @@ class VendorFront:
     upstream: Upstream
 
     def run(self, name: str, model: str, interpreter: Path = MAIN_BIN / "python", **env: str) -> dict[str, Any]:
-        """Run a program. The upstream then has recorded only its requests."""
+        """Run a program and return its result. Afterwards, the upstream has recorded only the program's requests."""
         self.upstream.taken()
         return run_client(self.gateway, name, model, interpreter, **env)
 

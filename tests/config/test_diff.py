@@ -112,7 +112,7 @@ def test_the_summary_counts_changes_by_section() -> None:
 
 
 def run(tmp_path: Path, old: str, new: str, *args: str) -> int:
-    """Run the command on two files."""
+    """Run the command on two files, and return its exit code."""
     for name, text in {"old": old, "new": new}.items():
         (tmp_path / f"{name}.yaml").write_text(text)
     return command.run(["diff", *args, str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml")])

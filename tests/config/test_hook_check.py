@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def hooks_of(folder: Path, hooks: str) -> tuple[HookConfig, ...]:
-    """Load a configuration with these hooks."""
+    """Return the settings of these hooks, as loaded from a configuration."""
     path = folder / "gateway.yaml"
     path.write_text(f"providers: {{ local: {{}} }}\nmodels: {{ m: local/x }}\nhooks:\n{hooks}")
     return load(path).hooks

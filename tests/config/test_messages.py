@@ -1,4 +1,4 @@
-"""Messages for mistakes in the YAML: file, line, column, path, fault and fix, all of them at once."""
+"""Messages for mistakes in the YAML: file, line, column, path, fault and fix. All mistakes are reported together."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def struct_type(struct: type[msgspec.Struct]) -> mi.StructType:
 
 
 def check_example(field: mi.Field) -> None:
-    """Read a field's example as the reader does in a file."""
+    """Read a field's example as the reader does in a file. Fail if the reader reports a problem."""
     problems = Problems("example.yaml")
     reader = Reader(problems, AnyEnvironment(), Path("/etc/lockgate"), Files(known=EveryPath()))  # type: ignore[arg-type]
     routes = RouteReader(problems, reader.text)

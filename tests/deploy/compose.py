@@ -40,7 +40,7 @@ def seconds(text: str) -> float:
 
 
 def dockerfile(instruction: str) -> list[str]:
-    """Return the words of the last ENTRYPOINT or CMD of deploy/Dockerfile, in JSON form."""
+    """Return the words of the last ENTRYPOINT or CMD that is in JSON form in deploy/Dockerfile."""
     result = re.findall(rf"^{instruction} (\[.*\])$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     words: list[str] = json.loads(result[-1])
     return words
@@ -97,7 +97,7 @@ class Service:
         return folder
 
     def _copied(self, source: Path, target: str) -> Path:
-        """Copy a bind mount, because its files contain container paths and hosts."""
+        """Copy a bind mount, because its files contain container paths and hosts. Return the path of the copy."""
         here = self.folder / target.strip("/")
         here.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, here)
@@ -129,7 +129,7 @@ class Service:
 
     @property
     def _ports(self) -> dict[int, int]:
-        """Return the local port of each container port. Services with the same image are included, as init configures the gateway."""
+        """Return the local port of each container port. Services with the same image are included, because init configures the gateway."""
         image = self.definition.get("image")
         same = [name for name, entry in self._stack.config["services"].items() if entry.get("image") == image]
         return {port: local for name in same for port, local in self._stack.ports.get(name, {}).items()}
@@ -180,7 +180,7 @@ class Service:
         return done.returncode == 0
 
     def wait_for(self, condition: str) -> None:
-        """Wait like compose's depends_on."""
+        """Wait for a condition of `depends_on` as compose does."""
         assert self.process is not None, f"{self.name} was not started"
         if condition == "service_completed_successfully":
             assert self.process.wait(LONGEST_WAIT) == 0, self.output

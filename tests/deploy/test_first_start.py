@@ -125,7 +125,7 @@ def test_quiet_start_prints_no_secret_and_a_new_key_can_be_printed_later(tmp_pat
 
 
 def configure(folder: Path, **credentials: str) -> Path:
-    """Run the script with the stack's configuration and these variables. Return the written configuration."""
+    """Run the script with the stack's configuration and these variables. Return the path of the written configuration."""
     command = [sys.executable, "-I", str(SCRIPT), "--secrets", str(folder / "secrets"), "--quiet"]
     command += ["--config", str(tools.DEPLOY / "gateway.yaml")]
     subprocess.run(command, env=credentials, capture_output=True, text=True, check=True)

@@ -50,7 +50,7 @@ def by_name(text: str) -> Objects:
 
 
 def rendered(values: Any = None, chart: Path = CHART) -> Objects:
-    """Render the chart as release `lockgate` in the namespace `lockgate`."""
+    """Render the chart as release `lockgate` in the namespace `lockgate`, and return its objects."""
     done = helm("template", "lockgate", chart, "--namespace", "lockgate", values={} if values is None else values)
     assert done.returncode == 0, done.stderr
     return by_name(done.stdout)
@@ -274,7 +274,7 @@ def matrix() -> list[dict[str, Any]]:
 
 
 def test_every_combination_of_options_has_valid_objects(tmp_path: Path) -> None:
-    """Uses Kubernetes' own schemas. No package has those of operators; the tests above check these objects."""
+    """Uses Kubernetes' own schemas. No package has the schemas of operators; the tests above check the objects that belong to operators."""
     foreign = {"ServiceMonitor", "PrometheusRule", "HTTPRoute"}
     rows = matrix()
     native = {}

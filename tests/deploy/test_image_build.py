@@ -139,7 +139,7 @@ exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid chro
 
 
 def test_image_runs_with_a_read_only_root_and_without_capabilities(built: Built, tmp_path: Path) -> None:
-    """Started as docker-compose.yml and the manifests start it: only its state and a noexec /tmp are writable."""
+    """The image is started as docker-compose.yml and the manifests start it: only its state and a noexec /tmp are writable."""
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, 65532, 65532)

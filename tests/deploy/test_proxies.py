@@ -163,7 +163,7 @@ async def test_ambiguous_heads_are_rejected(proxy: Start, lines: list[str]) -> N
 
 
 async def test_at_most_one_of_two_lengths_is_forwarded(proxy: Start) -> None:
-    """nginx rejects such a request and HAProxy removes the content-length; RFC 9112 6.3 allows both."""
+    """nginx rejects a request with two lengths, and HAProxy removes the content-length; RFC 9112 6.3 allows either."""
     async with FaultUpstream() as up:
         up.on("/readyz", canned(b"{}"))
         port = await asyncio.to_thread(proxy, (up.port, up.port), up.port)

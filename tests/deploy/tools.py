@@ -22,7 +22,7 @@ def locked(name: str) -> str:
 
 
 def compose() -> str:
-    """Return the real docker compose binary, because its package's script ignores the exit code."""
+    """Return the path of the real docker compose binary, because its package's script ignores the exit code."""
     program = sorted(TOOLS.glob("lib/python*/site-packages/compose/docker-compose"))
     assert program, "docker-compose is missing: make install-tools"
     return str(program[0])

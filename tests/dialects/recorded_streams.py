@@ -30,7 +30,7 @@ DEEPSEEK_USAGE = {
 }  # fmt: skip
 MOONSHOT_USAGE = {**OPENAI_USAGE, "prompt_tokens_details": None, "cached_tokens": 8}
 XAI_USAGE = {**OPENAI_USAGE, "completion_tokens": 4}
-"""Its reasoning tokens are not part of `completion_tokens`."""
+"""The reasoning tokens are not part of `completion_tokens`."""
 ANTHROPIC_PROMPT = {"input_tokens": 10, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 2}
 ANTHROPIC_OUTPUT = {"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 3}}
 COHERE_USAGE = {"tokens": {"input_tokens": 20.0, "output_tokens": 7.0}, "cached_tokens": 8.0}

@@ -27,7 +27,7 @@ def check(**more: Any) -> None:
 
 
 def rejected_param(**more: Any) -> str | None:
-    """Return the parameter that the rejection of these fields names, or None if they are accepted."""
+    """Return the parameter that the rejection of these fields names ("" if it names none), or None if they are accepted."""
     try:
         check(**more)
     except BadRequest as error:

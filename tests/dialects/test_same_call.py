@@ -46,7 +46,7 @@ def random_content(random: Random) -> Any:
 
 
 def random_turns(random: Random) -> list[dict[str, Any]]:
-    """Return the messages of a conversation that ends with a user or a tool result."""
+    """Return the messages of a conversation that ends with a user message or a tool result."""
     messages: list[dict[str, Any]] = []
     if random.random() < 0.5:
         messages.append({"role": "system", "content": random.choice(TEXTS)})

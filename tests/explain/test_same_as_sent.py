@@ -75,7 +75,7 @@ async def test_the_plan_is_what_a_recording_upstream_gets(model: str, more: dict
 
 
 def _bodies(explained: bytes, planned: dict[str, Any]) -> list[bytes]:
-    """Return the bodies of a plan, whose bytes the plan contains as they would be sent."""
+    """Return the bodies of a plan as they would be sent."""
     bodies = planned["bodies"] if "bodies" in planned else [planned["body"]]
     encoded = [json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode() for body in bodies]
     return encoded

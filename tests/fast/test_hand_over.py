@@ -64,7 +64,7 @@ models:
 
 
 def slow_limiter(gateway: Gateway, side: str) -> SlowLimiter:
-    """Replace the limiter of a gateway with one whose decisions wait."""
+    """Replace the limiter of a gateway with one whose decisions wait. Return the new limiter."""
     limits = gateway.generation.limits
     assert limits is not None
     limits.limiter = limiter = SlowLimiter(side)

@@ -30,7 +30,7 @@ ANSWER = completion("some words")
 
 
 class Upstream(socketserver.BaseRequestHandler):
-    """Answers each request of a connection, in a thread of its own."""
+    """Answers the requests of one connection, in a thread of its own."""
 
     request: socket.socket
     answers: Mapping[bytes, tuple[bytes, bytes]] = {b"": (ANSWER, STREAM)}

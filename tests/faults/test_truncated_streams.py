@@ -101,7 +101,7 @@ def read_by_openai(body: bytes) -> tuple[str, openai.APIError | None]:
 
 
 async def cut(gate: Gate, cases: Iterable[tuple[str, int]], outcomes: Outcomes) -> None:
-    """Make a call for each case, several at once, and check the answers."""
+    """Make a call for each case, several at a time, and check the answers."""
     remaining = iter(cases)
 
     async def call_repeatedly() -> None:

@@ -1,4 +1,4 @@
-"""Attacks on the framing, one by one and all at once: the process serves other callers meanwhile, and its latency and memory stay flat."""
+"""Attacks on the framing, one by one and all together: the process serves other callers meanwhile, and its latency and memory stay flat."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@
         ...
         up.requests[0].json["model"], up.ledger.open, up.requests[0].tokens
 
-Requests without a script are answered like OpenAI, see chat_script.py (`#chunks=40#` and `#delay=20ms#` in the text of the
+Requests without a script are answered as OpenAI does: see chat_script.py (`#chunks=40#` and `#delay=20ms#` in the text of the
 request set the number of chunks and their pace). A request whose `model` is the name of a behaviour (behaviours.py) gets
 that behaviour, which also works for a server in another process:
 

@@ -136,7 +136,7 @@ class Ledger:
 
 
 class Exchange:
-    """One request in progress: the operations of a script. Every method raises ConnectionGoneError after the peer has disconnected."""
+    """One request in progress: the operations of a script. When the peer disconnects, the script is cancelled."""
 
     def __init__(self, server: FaultUpstream, wire: Wire, request: Request) -> None:
         self.server = server

@@ -1,6 +1,6 @@
 """A process that attacks a gateway: `python -m tests.faults.wire_attackers PORT SECONDS [ATTACK]`.
 
-It prints "attacking" and at the end its connections by attack, as JSON. Without an attack, it makes all of them at once.
+It prints "attacking" and at the end its connections by attack, as JSON. Without an attack, it makes all of them at the same time.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ def config(up: FaultUpstream) -> str:
 
 
 async def check(client: FaultClient, up: FaultUpstream, draw: random.Random) -> list[str]:
-    """Make one random call. Return its differences."""
+    """Make one random call. Return the differences that its receipt does not list, or that it lists without reason."""
     body, headers = random_request(draw)
     kind = draw.choice(sorted(KINDS))
     body["model"] = f"{kind}/{draw.choice(KINDS[kind])}"

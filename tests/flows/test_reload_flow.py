@@ -324,7 +324,7 @@ async def test_change_that_needs_a_restart_is_reported_and_the_rest_is_applied(
 
 
 async def test_removing_all_keys_is_rejected_while_the_listener_is_public(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    """A new listen address needs a restart, so the public listener would accept calls without a key."""
+    """A new listen address needs a restart, so the old, public listener would accept calls without a key."""
     yaml = "listen: 0.0.0.0:8080\n" + one_model(up, f"keys:\n{key('one', TOKEN)}")
     async with live(yaml, environ=ENVIRON) as gateway:
         write(gateway, "listen: 127.0.0.1:8080\n" + one_model(up))

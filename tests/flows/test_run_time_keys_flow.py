@@ -142,7 +142,7 @@ async def test_key_list_command_shows_the_state_of_each_key(
 
 
 async def test_key_with_a_budget_may_not_call_a_target_without_a_price(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    """A configuration with such a key is rejected. A run-time key is not part of the configuration, so the call is rejected."""
+    """A configuration with such a key is rejected. A run-time key is not part of the configuration, so its call is rejected instead."""
     text = one_model(up, REST + KEYED).replace(
         "api_key:", "prices: { mock: { prompt: 1, output: 1 }, other: { prompt: 1, output: 1 } }, api_key:"
     )

@@ -45,7 +45,7 @@ async def home(client: httpx.AsyncClient, gateway: Live) -> int:
 
 
 def others(gateway: Live, index: int) -> int | None:
-    """Return the known requests of others at a server."""
+    """Return the known number of requests of others at a server, or None."""
     return gateway.gateway.latencies[f"s{index}/llama"].others
 
 

@@ -1,4 +1,4 @@
-"""WebSocket connections under keys, limits, page rules, metrics and a shutdown."""
+"""WebSocket connections: keys, limits, rules for pages, metrics and a shutdown."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def receive(connection, kind):
 
 
 def sync_client():
-    """Send two requests on one connection, the second one with a large message."""
+    """Send two requests on one connection, the second one with a large message. Return the results of both."""
     client = openai.OpenAI(max_retries=0)
     with client.realtime.connect(model=MODEL, extra_headers={"openai-beta": "realtime=v1"}) as connection:
         connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})

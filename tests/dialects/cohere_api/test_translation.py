@@ -208,7 +208,7 @@ def stream(*deltas: dict[str, Any], finish: str = "stop") -> list[bytes]:
 
 
 def read(events: list[bytes], random: Random | None = None) -> dict[str, Any]:
-    """Return the answer of a translated stream whose events arrive in random groups, or all at once."""
+    """Return the answer of a translated stream whose events arrive in random groups, or all together."""
     translator, out, at = CohereStream(("END",)), b"", 0
     while at < len(events):
         size = random.randint(1, 4) if random is not None else len(events)
