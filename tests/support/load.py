@@ -208,7 +208,7 @@ class _EncodedCall:
 
 
 async def main() -> None:
-    """Send traffic to a running gateway."""
+    """Send traffic to a running gateway, or print a configuration for it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", action="store_true", help="print a configuration for this traffic and exit")
     parser.add_argument("--port", type=int, default=8080)
