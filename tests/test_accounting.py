@@ -160,7 +160,7 @@ def test_only_answers_are_estimated(status: int, usage: Usage | None) -> None:
 @each(
     ("reported", "chunks", "output", "estimated"),
     [
-        (Usage(7, 0), 16, 0, False),  # a report of no output is believed
+        (Usage(7, 0), 16, 0, False),  # a reported output of zero is not estimated
         (Usage(7, 0), 17, 17, True),
         (Usage(7, 3), 40, 3, False),
         (Usage(0, 3), 40, 3, True),

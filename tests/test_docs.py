@@ -1,4 +1,4 @@
-"""The documentation: every relative link and anchor resolves, the configurations in the guides load, the index is complete."""
+"""The documentation: every relative link and anchor resolves, the configurations in the guides load, and the index is complete."""
 
 from __future__ import annotations
 

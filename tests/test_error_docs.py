@@ -52,7 +52,7 @@ def in_defaults(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
 
 
 def in_assignment(node: ast.Assign | ast.AnnAssign) -> Iterator[str]:
-    """Yield the values that are assigned to a name or attribute `code`, alone or in a tuple."""
+    """Yield the values that are assigned to a name or attribute `code`, alone or in a tuple, and the codes of `Problem` constants."""
     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
         if getattr(getattr(node, "annotation", None), "id", None) == "Problem" and isinstance(node.value, ast.Tuple):
             yield from strings(node.value.elts[1])  # gateway.http.connection: status, code, message

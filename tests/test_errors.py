@@ -1,4 +1,4 @@
-"""Refusals as sent to callers: OpenAI's error object, a status and code for every way an upstream can fail."""
+"""Refusals as sent to callers: OpenAI's error object, and a status and a code for every way an upstream can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layout rules that the import contracts in pyproject.toml cannot express: size, size of the root, docstrings, forbidden constructs."""
+"""Layout rules that the import contracts in pyproject.toml cannot express: sizes, docstrings, tests and forbidden constructs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_only_the_edge_and_the_upstream_client_parse_http() -> None:
 
 
 def test_hot_path_has_no_middleware_and_no_streaming_response() -> None:
-    """One BaseHTTPMiddleware costs more than the whole of a call's own work, and both constructs miss a caller's disconnect."""
+    """One BaseHTTPMiddleware costs more than the gateway's own work for a call, and both constructs miss a caller's disconnect."""
     forbidden = {"BaseHTTPMiddleware", "StreamingResponse", "create_task_group"}
     users = {
         name

@@ -1,4 +1,4 @@
-"""An upstream with the five APIs of conversations, which repeats the masks of its request in a text and in a tool call.
+"""An upstream with the five APIs of conversations. It repeats the masks of a request in a text and, except in completions, in a tool call.
 
 Streams send the text in pieces of a few characters, so that a mask arrives in several events.
 """

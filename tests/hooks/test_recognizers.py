@@ -232,7 +232,7 @@ class Spy:
         self.largest = 0
 
     def search(self, text: str, at: int) -> Any:
-        """Search, and note the size of the text."""
+        """Search, and note the number of characters from `at` to the end of the text."""
         self.largest = max(self.largest, len(text) - at)
         return self._pattern.search(text, at)
 

@@ -21,7 +21,7 @@ from tests.hooks.echo import chunk
 
 
 class Wrap(Hook):
-    """Writes a letter around each text, and holds back nothing."""
+    """Writes a letter at both ends of each text. It holds back a text of an answer until its end."""
 
     def __init__(self, letter: str) -> None:
         self.letter = letter

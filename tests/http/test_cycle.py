@@ -1,4 +1,4 @@
-"""One request and its response on a caller's connection, with applications that use ASGI in every allowed way."""
+"""One request and its response on a caller's connection, with applications that use ASGI in every allowed way or break its rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The depth of JSON is counted the same way on every Python version."""
+"""The depth of JSON, and its objects and lists, are counted in the same way on every Python version."""
 
 from __future__ import annotations
 

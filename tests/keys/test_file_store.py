@@ -1,4 +1,4 @@
-"""Run-time keys in a file: readable after a restart, shared by gateways, refused if the file is broken."""
+"""Run-time keys in a file: readable after a restart, shared by gateways, and unavailable if the file is broken."""
 
 from __future__ import annotations
 

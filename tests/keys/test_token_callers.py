@@ -1,4 +1,4 @@
-"""Callers with a token: their virtual key, and the memory of verified tokens."""
+"""Callers with a token: their virtual key, and the verified tokens that are remembered."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ URL = "https://login.example.com"
 
 
 async def no_fetch(issuer: IssuerConfig, url: str, limit: int) -> bytes:
-    """Fail: these issuers have files."""
+    """Fail: the key sets of these issuers are given."""
     raise AssertionError(url)
 
 
@@ -39,7 +39,7 @@ class Accepting:
         config = IssuerConfig("staff", URL, (AUDIENCE,), key_set=issuer.keys(), **settings)
         self.source = IssuerKeys(config, no_fetch, None, lambda line: None)
         self.now: float | None = None
-        """The time on the clock of the cache; None is the real time."""
+        """The time on the clock of `callers`, or None for the real time."""
         known = {name: TeamConfig(name) for name in teams}
         self.callers = TokenCallers(Config(issuers={"staff": config}, teams=known), {"staff": self.source}, virtual_key, self._clock)
 

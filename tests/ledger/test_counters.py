@@ -135,7 +135,7 @@ def test_the_maximum_of_rows_is_that_of_a_day(monkeypatch: pytest.MonkeyPatch) -
 
     assert [used("2026-11-20", model) for model in "abcac"] == ["a", "b", OTHER, "a", OTHER]
     assert [used("2026-11-21", model) for model in "abc"] == ["a", "b", OTHER]
-    counters.drop_before("2026-11-21")  # keeps the number of rows of the days that are kept, and no other
+    counters.drop_before("2026-11-21")  # the maximum still counts the rows of days that are kept, and no others
     assert [used("2026-11-21", model) for model in "dab"] == [OTHER, "a", "b"]
     assert [used("2026-11-20", model) for model in "abc"] == ["a", "b", OTHER]
     assert UsageRow("2026-11-21", "k", "t", OTHER, OTHER) in {row for _, row, _ in counters.all_copies()}

@@ -44,7 +44,7 @@ PROVIDERS = [
     ("vllm", "bills_aborted_prompt: true, ", True, 10_000),
     ("vllm", "bills_aborted_prompt: false, ", False, 0),
 ]
-"""Type, setting, whether the prompt counts as tokens, and the price of each of them in nano-dollars."""
+"""Type, setting, whether the tokens of the prompt are booked, and the charge for each of them in nano-dollars."""
 
 
 async def test_a_prompt_without_an_answer_is_charged_as_the_provider_bills_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -19,7 +19,7 @@ from tests.ledger.conftest import ENVIRON, call, usage, yaml
 
 ROW = UsageRow("2026-11-21", "app", "", "m", "up/mock")
 BUDGET = ("lockgate:{caller}:key:app:spend:month", 40_000)
-"""A period far in the future, so that it does not end during the tests."""
+"""The key of a budget, and a period far in the future, which does not end during the tests."""
 
 
 class Process:

@@ -57,7 +57,7 @@ class Writes(Journal):
 
 
 class Clock:
-    """Takes the place of the event loop, and keeps the scheduled calls."""
+    """Takes the place of the event loop. It keeps the delays of scheduled calls, and counts cancellations."""
 
     def __init__(self, journal: Journal) -> None:
         self.delays: list[float] = []

@@ -1,4 +1,4 @@
-"""The ledger of one process: its days, and a missing or unwritable folder."""
+"""The ledger of one process: its days, its bookings, its journal, and a missing or unwritable folder."""
 
 from __future__ import annotations
 

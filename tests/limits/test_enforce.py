@@ -1,4 +1,4 @@
-"""Limits of models and providers, counted in memory."""
+"""Limits of keys, users, models, providers and targets, enforced in memory or by a scripted store."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def started(gateway: Gateways, yaml: str, count: int) -> list[RunningGatew
 
 
 async def calling(port: int, until: float, record: list[Call]) -> None:
-    """Make calls on one connection, always slightly above the limit."""
+    """Make calls on one connection until a time. All callers together request several times the limit."""
     async with await FaultClient.connect(port) as client:
         while (began := time.monotonic()) < until:
             await client.send(request(TOKEN))

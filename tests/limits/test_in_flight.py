@@ -20,7 +20,7 @@ LIMIT = Limit("key:k", "tokens", 1000, "min")
 
 
 class Clock:
-    """A store whose time is set by the test."""
+    """A store and its calls in flight, with a time that the test sets."""
 
     def __init__(self) -> None:
         self.now = 10**12

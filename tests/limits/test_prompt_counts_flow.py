@@ -184,7 +184,7 @@ async def test_a_long_answer_without_usage_is_booked_by_the_tokens_of_its_prompt
 async def test_routing_by_cost_counts_images_as_each_target_does(
     up: FaultUpstream, client: httpx.AsyncClient, content: Any, target: str
 ) -> None:
-    """gpt-4o-mini counts 33 times as many tokens for an image, so it is cheaper for text alone."""
+    """gpt-4o-mini counts 33 times as many tokens for an image, so it is cheaper only for text."""
     text = yaml(up.base_url).replace("m: up/gpt-4o", "m: { targets: { up/gpt-4o: 1, up/gpt-4o-mini: 1 }, balance: cost }")
     async with live(text, environ={"K": "sk-upstream"}) as gateway:
         answer = await ask(client, gateway, content)

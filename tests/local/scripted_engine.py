@@ -48,7 +48,7 @@ class Server:
         threading.Thread(target=self.follow, daemon=True).start()
 
     def follow(self) -> None:
-        """Grow, or compute without end, after a while."""
+        """After a while, grow or compute without end if the script requires it."""
         time.sleep(0.3)
         if script == "grow":
             self.held.append(_filled(400))

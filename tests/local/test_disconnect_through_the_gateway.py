@@ -1,4 +1,4 @@
-"""A caller that disconnects from the local engine pays for the tokens generated so far."""
+"""A caller that disconnects while the local engine answers is charged for the tokens generated so far."""
 
 from __future__ import annotations
 

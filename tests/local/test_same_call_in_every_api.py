@@ -1,4 +1,4 @@
-"""One request with one seed gets the same answer of the real engine in every API, as JSON and as a stream."""
+"""One request with one seed gets the same answer from the real engine in every API, as JSON and as a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: gauges that are read at scrape time, names that may become label values, series of other processes."""
+"""The registry: gauges that are read at scrape time, and names that may become label values."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Budgets:
         self._settings = settings(**more)
 
     async def see(self, *usages: LimitUsage, refused: tuple[LimitUsage, ...] = ()) -> list[float | str | None]:
-        """Check these usages. Return the thresholds, or the events without one, that were sent for them."""
+        """Check these usages. For each notification sent, return its threshold, or its event if it has none."""
         self.sent.clear()
         await self._watch.check(self._settings, usages, refused)
         return [(one.budget and one.budget.threshold) or one.event for one in self.sent]

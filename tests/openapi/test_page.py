@@ -18,7 +18,7 @@ __all__ = ["admin"]
 
 @pytest.fixture
 async def client(admin: Admin) -> AsyncIterator[httpx.AsyncClient]:
-    """An admin listener with a demo."""
+    """Return an HTTP client of an admin listener with a demo."""
     demo = Demo()
     app = build_admin(admin.gateway, admin.readiness, admin.reloader, demo=demo)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8081") as http_client:

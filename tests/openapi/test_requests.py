@@ -95,7 +95,7 @@ DEEPER = {
         "stream_options",
     },
 }
-"""Fields whose translation checks more than their schema states."""
+"""The fields of each API whose translation checks more than their schema states."""
 PAIRS = {
     "best_of",
     "n",

@@ -54,7 +54,7 @@ async def browse(scenario: str, url: str, folder: Path, **args: Any) -> dict[str
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    """Start `lockgate serve --demo` for all tests in this file; its local engine is ready. The last test breaks its providers."""
+    """Start `lockgate serve --demo` for the first three tests; its local engine is ready. The third test breaks its providers."""
     running = RunningGateway(None, tmp_path_factory.mktemp("demo"), args=("--demo",))
     try:
         running.wait_ready(120)

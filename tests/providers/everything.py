@@ -102,10 +102,13 @@ REFUSED: dict[str, dict[str, Any]] = {
     },
     "fireworks": {"thinking": None},
 }
-"""Parameters refused in both modes. See goodfire-tools-rejected and fireworks-thinking-and-effort-rejected in the vectors."""
+"""The parameters that each type refuses in both modes, with the value that it accepts, or None to leave the parameter out.
+
+See goodfire-tools-rejected and fireworks-thinking-and-effort-rejected in the vectors.
+"""
 
 
 def everything_for(kind: str) -> dict[str, Any]:
-    """Return the request without the parameters that the provider refuses in both modes."""
+    """Return the request without the parameters and messages that the provider refuses in both modes."""
     changes = REFUSED.get(kind, {})
     return {name: changes.get(name, value) for name, value in EVERYTHING.items() if changes.get(name, value) is not None}

@@ -54,7 +54,7 @@ class Gateway:
         return self._names[way]
 
     def ask(self, way: Way, request: dict[str, Any], *, strict: bool = False, receipt: bool = True) -> httpx.Response:
-        """Send a chat call, with the receipt in the body."""
+        """Send a chat call, by default with the receipt in the body, and return the response."""
         headers = {"x-gateway-receipt": "body"} if receipt else {}
         if strict:
             headers["x-gateway-strict"] = "true"

@@ -25,7 +25,7 @@ from tests.providers.wires import USAGE, chunk, good_reply
 
 CALLED = (("get_weather", {"city": "Bern"}),)
 ENGINES_OWN = frozenset({"local"})
-"""Types whose upstream is not reached by HTTP."""
+"""Types whose only streams are those of their own engine."""
 
 
 def _plain(kind: str, *, calls: bool) -> Shape:

@@ -95,7 +95,7 @@ def inputs_of(endpoint: StrictEndpoint, body: dict[str, Any]) -> list[Any]:
 
 
 def script(kind: str) -> Any:
-    """Return the script of a vendor's endpoint. Usage is one token for each character or token id."""
+    """Return the script of a vendor's endpoint. Usage, if it is reported, is one token for each character or token id."""
     endpoint = ENDPOINTS[kind]
 
     async def answer(exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""providers.aggregate: chunks are joined to one answer."""
+"""providers.aggregate: chunks are joined into one answer."""
 
 from __future__ import annotations
 

@@ -130,7 +130,10 @@ def _seen(case: Case, response: httpx.Response) -> dict[str, Any]:
 
 
 def _fits(key: str, expected: Any, actual: Any) -> bool:
-    """Return whether a value meets an expectation. Objects are partial; lists and plain values must be equal."""
+    """Return whether a value meets an expectation. Objects are partial; lists and plain values must be equal.
+
+    `extra_fields` has only names, and `finish_reasons` only the first values.
+    """
     if key in ("extra_fields",):
         return all(name in actual for name in expected)
     if key == "finish_reasons":

@@ -107,7 +107,7 @@ def parsed(chunks: Any, ids: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def assert_equal_with_and_without_templates(stream: list[tuple[Any, str, bool]]) -> int:
-    """Return the number of chunks that were converted without `feed`."""
+    """Check that templates do not change the chunks. Return the number of events that were converted without `feed`."""
     count = 0
     fast, slow = ChunkNormalizer(model="m"), ChunkNormalizer(model="m")
     slow._is_clean = False

@@ -61,7 +61,7 @@ class Vendors:
 
 @pytest.fixture
 def vendors() -> Iterator[tuple[Vendors, Upstream]]:
-    """All vendors behind one server."""
+    """Yield all vendors, and the one server that they share."""
     state = Vendors()
     upstream = Upstream(state.answer)
     yield state, upstream
@@ -70,13 +70,13 @@ def vendors() -> Iterator[tuple[Vendors, Upstream]]:
 
 @pytest.fixture
 async def serving(vendors: tuple[Vendors, Upstream]) -> AsyncIterator[Live]:
-    """A gateway in front of all vendors."""
+    """Yield a gateway in front of all vendors."""
     async with live(config(vendors[1].url), environ={"K": "k"}) as gateway:
         yield gateway
 
 
 async def go_on(client: httpx.AsyncClient, first: str, second: str, task: str, *, stream: bool) -> str | None:
-    """Return the fault, or None, of the answer to a conversation that `first` began, while `first` is down and `second` is next."""
+    """Continue a conversation that `first` began, while `first` is down and `second` is next. Return the fault of the answer, or None."""
     request = {**conversation(first, task), "model": f"{first}.{second}", "stream": stream}
     response = await client.post("/chat/completions", json=request, headers=RECEIPT)
     if stream and response.status_code == 200:

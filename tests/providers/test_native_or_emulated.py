@@ -1,6 +1,6 @@
 """Lists of seeds, `n` and prompt limits: the providers that get them, and those for which the gateway emulates them.
 
-A strict server accepts only fields of its facts, so a field that arrives there is native.
+A strict server accepts only the fields in its facts, so a field that arrives there is native.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def events_of(value: Json, *, pieces: bool) -> list[Json]:
 
 
 def chunks_of(events: list[Json]) -> list[Json]:
-    """Return the chunks for some events. The openai package must accept each event. Its streams support no custom tools."""
+    """Return the chunks for some events. The openai package must accept each one without custom tools, which its streams lack."""
     stream = ResponseStream("openai", read, 1)
     sent = [chunk for event in events for chunk in stream.feed(event["type"], json.dumps(event).encode())]
     assert sent[-1] == b"[DONE]"

@@ -26,7 +26,7 @@ REASONS = {None, "stop", "length", "tool_calls", "content_filter", "function_cal
 
 
 def relay(kind: str, events: list[Any], cuts: int = 0) -> tuple[list[dict[str, Any]], Usage | None]:
-    """Return the chunks that the caller gets, and the usage that is booked. `cuts` is the size of a piece, 0 for all at once."""
+    """Return the chunks that the caller gets, and the usage that is booked. `cuts` is the size of a piece, or 0 for one piece."""
     target = target_for(kind)
     state = Relay(
         decoder=target.kind.decoder(target, Options(stream=True)),
@@ -77,7 +77,7 @@ def assemble(chunks: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 def _check_with_the_openai_package(chunks: list[dict[str, Any]], messages: dict[int, dict[str, Any]]) -> None:
-    """Let the stream helper of the `openai` package assemble the chunks, and compare."""
+    """Check that the stream helper of the `openai` package assembles the same messages from the chunks."""
     state = ChatCompletionStreamState()
     for c in chunks:
         state.handle_chunk(ChatCompletionChunk.construct(**c))

@@ -1,4 +1,4 @@
-"""The requests of a call to the storage of responses before the call is read."""
+"""The previous response that a call continues: its items reach the translator, and a response of another owner is unknown."""
 
 from __future__ import annotations
 

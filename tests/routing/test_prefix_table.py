@@ -1,4 +1,4 @@
-"""`balance: prefix`: calls follow the beginnings of their prompts, and no target gets much more than its share."""
+"""`balance: prefix`: a call prefers the target that got the beginning of its prompt before, and no target gets much more than its share."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Gateway:
         self._due = dict.fromkeys(self.backends, 0.0)
 
     def read_loads(self, at: float, every_s: float, in_flight: Counter[str]) -> None:
-        """Read the load of each server that is due."""
+        """Read the load of each server whose next reading is due."""
         for name, due in self._due.items():
             if at >= due:
                 latency = self.backends[name].latency

@@ -32,7 +32,7 @@ def moments(rows: Rows, apart: float = 300.0) -> list[Moment]:
     for name, labels, *values in rows:
         for snapshot, value in zip(both, values, strict=True):
             cells = [int(value * (MICRO if name in GAUGES else 1))]
-            if name in SOURCES:  # all values are in the longest bucket
+            if name in SOURCES:  # all values are in the bucket with the highest bound
                 cells = [0] * (len(SOURCES[name].buckets) - 1) + cells + [0, 0]
             snapshot.setdefault(name, {})[labels] = cells
     return [Moment(1000.0, both[0]), Moment(1000.0 + apart, both[1])]

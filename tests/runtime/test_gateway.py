@@ -1,4 +1,4 @@
-"""A gateway's start, its configurations and its end."""
+"""A gateway: an applied configuration, the tokenizer that a new team needs, and connections rejected before a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The refusals of the supervisor before it starts a worker."""
+"""The supervisor refuses several workers with a store in memory, and never restarts a worker without a delay."""
 
 from __future__ import annotations
 

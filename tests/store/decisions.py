@@ -13,7 +13,7 @@ _ids = itertools.count()
 
 
 async def decide(limiter: RedisLimiter, limit: Limit = HOUR) -> Reservation | Refusal:
-    """Request one decision about one call with one prompt token."""
+    """Request one decision on a call with one prompt token."""
     return await limiter.admit([limit], Costs(prompt_tokens=1), f"m{next(_ids)}")
 
 

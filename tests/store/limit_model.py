@@ -27,7 +27,7 @@ class Held:
 
 @dataclass
 class Verdict:
-    """A decision: whether the call is admitted, the remaining amount of each limit, and the refusing limit with its wait in us."""
+    """A decision: whether the call is admitted, the state of each limit, and the refusing limit with its wait in microseconds."""
 
     admitted: bool
     remaining: list[int]
@@ -53,7 +53,7 @@ class Model:
     open: dict[str, Held] = field(default_factory=dict)
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Verdict:
-        """Decide about a new call."""
+        """Decide on a new call."""
         verdict = Verdict(True, [], [], [])
         for index, limit in enumerate(limits):
             cost = getattr(costs, limit.kind)
@@ -101,7 +101,7 @@ class Model:
         self.reserved[key, slot] = self.reserved.get((key, slot), 0) + amount
 
     def _reserved(self, limit: Limit, slot: int) -> int | None:
-        """Return the part of the used amount that open calls reserve. None for limits on calls."""
+        """Return the part of the used amount that open calls reserve. None for limits on requests and concurrent calls."""
         if limit.kind == "spend":
             return self.reserved.get((limit.key, slot), 0)
         if limit.kind not in TOKEN_KINDS:

@@ -105,7 +105,7 @@ class Worker:
 
 
 async def main(port: int, seed: int, seconds: float, deadline: float, hold: float, out: str) -> None:
-    """Run one worker."""
+    """Run one worker, and write its records to `out` as JSON."""
     found = await Worker(port, seed, seconds, deadline, hold).run()
     Path(out).write_text(json.dumps(found))  # noqa: ASYNC240
 

@@ -33,7 +33,7 @@ COUNTERS = [
     Limit("proof", "spend", 10**15, "total"),
     Limit("proof", "spend", 10**15, "month", timezone="Asia/Kolkata"),
 ]
-"""Limits that no call exceeds. At the end they must have counted every token and every nano-dollar."""
+"""Limits that no call exceeds. At the end, their usage must include every token and every nano-dollar."""
 
 
 class Worker:
@@ -79,7 +79,7 @@ class Worker:
 
 
 async def main(port: int, seed: int, calls: int, out: str) -> None:
-    """Run one worker."""
+    """Run one worker. Write its records to `out` as JSON, and its admitted calls to a file beside it."""
     worker = Worker(port, seed, calls)
     found = await worker.run()
     Path(f"{out}.admitted").write_bytes(worker.admitted.tobytes())  # noqa: ASYNC240

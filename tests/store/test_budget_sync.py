@@ -81,7 +81,7 @@ async def test_g05_spend_is_restored_within_a_second_of_flushall(redis: RedisAdd
     await other.execute("FLUSHALL")
     other.abort()
     found = await limiters[0].admit([MONTH], Costs(spend=201), f"b{next(_ids)}")
-    assert isinstance(found, Refusal)  # the process that settled it applies its own spend at once
+    assert isinstance(found, Refusal)  # the process that settled it applies its own spend immediately
     await becomes(limiters[1], 200)  # and publishes it with its next heartbeat
     await becomes(limiters[2], 200)
 
@@ -208,7 +208,7 @@ async def test_an_outage_spends_at_most_the_share_of_the_remainder(own_redis: Re
 
 
 async def test_m05_a_changed_limit_never_exceeds_the_larger_value(redis: RedisAddress, start: LimiterStarter) -> None:
-    """Two generations of a configuration with limits of 100 and 50 are active at once, for each kind of limit."""
+    """Two generations of a configuration with limits of 100 and 50 are active at the same time, for each kind of limit."""
     old, new = await start(redis), await start(redis)
     for kind in ("requests", "tokens", "spend", "concurrent"):
         window = {"spend": "month", "concurrent": ""}.get(kind, "h")

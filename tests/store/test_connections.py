@@ -1,4 +1,4 @@
-"""Connections to the store: state, errors by kind, and failing at once while the store is unavailable."""
+"""Connections to the store: changes of their state, errors by kind, and scripts that fail immediately while the store is unavailable."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Process:
         run_at(self.client, HEARTBEAT, keys, [self.spent.incarnation, "", hold, LEASE, 0, 0, 1], now)
 
     def admit(self, limits: Sequence[Limit], costs: Costs, id: str, now: int = START) -> list[int]:
-        """Decide about a call. Return the reply: the status, the time, and remaining amount, slot and wait of each limit."""
+        """Decide on a call. Return the reply: the status, the time, and remaining amount, slot and wait of each limit."""
         asked = PendingDecision(limits, costs, id, object())
         reply: list[int] = run_at(self.client, ADMIT, *script_args.admit_args([asked], self.spent, LEASE), now)[0]
         return reply

@@ -49,7 +49,7 @@ class Fleet:
         return {name.decode(): value.decode() for name, value in self.client.hgetall(KEYS[1]).items()}
 
     def admit(self, limit: Limit, cost: Costs, now: int, lease: int = LEASE) -> list[int]:
-        """Decide about a call of the instance `me`. Return the status, the remaining amount and the wait in microseconds."""
+        """Decide on a call of the instance `me`. Return the status, the remaining amount and the wait in microseconds."""
         asked = PendingDecision([limit], cost, f"call at {now}", object())
         keys, arguments = script_args.admit_args([asked], SettledSpend("me"), lease)
         status, _, left, _, wait, *_ = run_at(self.client, ADMIT, keys, arguments, now)[0]

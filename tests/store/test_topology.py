@@ -281,7 +281,7 @@ async def test_r18_a_killed_master_of_six_nodes_admits_nothing_beyond_the_limits
 
 
 async def without_leases(limiter: RedisLimiter, limit: Limit) -> None:
-    """Wait until no call is counted as in flight. A release that the replica did not get ends with its lease."""
+    """Wait until no call is counted as in flight. A call whose release the replica did not get counts until its lease ends."""
     deadline = time.monotonic() + LEASE_S + 30
     while True:
         found = await shared(limiter, limit)

@@ -15,7 +15,7 @@ FRAMES = st.lists(st.tuples(st.sampled_from([0, 1, 2, 9, 10]), PAYLOADS, st.bool
 
 
 def expected(parts: list[tuple[int, bytes, bool, bool]]) -> list[bytes]:
-    """Return the text messages with the mark, read frame by frame."""
+    """Return the unmasked text messages with the mark, read frame by frame."""
     found: list[bytes] = []
     message: bytes | None = None
     for opcode, payload, masked, final in parts:

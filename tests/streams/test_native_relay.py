@@ -1,4 +1,4 @@
-"""A stream in the caller's own format is sent as it arrived, whatever the splits."""
+"""A stream in the caller's own format keeps its bytes, or is repaired or ended, whatever the splits."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ DEFAULT_CAP = 50
 
 
 def to_completion(chat: Json) -> Json:
-    """Write a chat completion with one user's text as a completion."""
+    """Write the request of a chat completion with one message as the request of a completion."""
     (message,) = chat["messages"]
     return {"prompt": message["content"], **{name: value for name, value in chat.items() if name != "messages"}}
 

@@ -34,7 +34,7 @@ class LaterDatetime(datetime):
 
 
 def move_clock(monkeypatch: pytest.MonkeyPatch, callers: TokenCallers, seconds: float) -> None:
-    """Let the verification of tokens, and the memory of verified tokens, use a later time."""
+    """Let the verification of tokens, and the expiry of remembered tokens, use a later time."""
     monkeypatch.setattr(LaterDatetime, "seconds", seconds)
     monkeypatch.setattr("jwt.api_jwt.datetime", LaterDatetime)
     monkeypatch.setattr(callers, "_clock", lambda: time.time() + seconds)
@@ -74,7 +74,7 @@ class TokenIssuer:
     def __init__(self) -> None:
         self.url = ""
         self.private: dict[str, tuple[str, Any]] = {}
-        """The algorithm and the private key of each key id that signs."""
+        """The algorithm and the private key of each key that signs, by the id of the key."""
         self.published: str | None = None
         """The key set that is served in place of that of the keys."""
         self.configuration: str | None = None
@@ -95,7 +95,7 @@ class TokenIssuer:
         await self.close()
 
     async def listen(self) -> None:
-        """Serve, on the same port as before."""
+        """Serve on a free port, or on the same port as before."""
         port = int(self.url.rsplit(":", 1)[1]) if self.url else 0
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"

@@ -80,7 +80,7 @@ def _chat(model: str = "chat", text: str = "tell me about the sea and the sky", 
 
 _SLOW = "tell me slowly #chunks=12# #delay=8ms#"
 _ENDLESS = "tell me slowly #chunks=2000# #delay=8ms#"
-"""16 s: the upstream is cut off before its end, however late the gateway detects that the caller has disconnected."""
+"""It lasts 16 s, so that the upstream is cut off before its end, however late the gateway detects that the caller has disconnected."""
 CALL_KINDS: dict[str, CallKind] = {
     "json": CallKind(30, _chat()),
     "json of another key": CallKind(10, _chat(max_tokens=3), "app"),
@@ -208,7 +208,7 @@ class _EncodedCall:
 
 
 async def main() -> None:
-    """Send traffic to a running gateway."""
+    """Send traffic to a running gateway, or print a configuration for it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", action="store_true", help="print a configuration for this traffic and exit")
     parser.add_argument("--port", type=int, default=8080)

@@ -81,7 +81,7 @@ class ScriptedTransport:
         self.requests: list[dict[str, Any]] = []
 
     async def send(self, origin: Origin, request: WireRequest, deadlines: Deadlines) -> ScriptedResponse:
-        """Return the next response of the script."""
+        """Return the next response of the script, or raise it if it is an error."""
         request.written = True
         self.requests.append(json.loads(request.body))
         step = self.script.pop(0)

@@ -17,7 +17,7 @@ FULL = PROFILE != "steady"
 
 
 def examples(full: int) -> int:
-    """Return the number of random examples to try: `full`, or a quarter of them."""
+    """Return the number of random examples to try: `full`, or a quarter of them but at least five."""
     return full if FULL else max(5, full // 4)
 
 

@@ -95,7 +95,7 @@ class Peer:
         await self.writer.drain()
 
     async def receive(self) -> Frame:
-        """Return the next frame. Fail unless it is masked exactly if a client sent it."""
+        """Return the next frame. Fail if a client sent it unmasked, or a server sent it masked."""
         return await self._within(self._receive())
 
     async def _receive(self) -> Frame:
@@ -109,7 +109,7 @@ class Peer:
         return Frame(first & 0x0F, xor(payload, mask) if mask else payload, bool(first & 0x80))
 
     async def ended(self) -> bytes:
-        """Wait until the other end sends nothing more. Return the bytes that it sent until then."""
+        """Wait until the other end sends nothing more. Return the bytes that it sent until then, or none after a reset."""
         try:
             return await self._within(self.reader.read())
         except ConnectionError:
@@ -177,7 +177,7 @@ async def accept(peer: Peer, *headers: bytes) -> None:
 
 
 async def echo(peer: Peer) -> None:
-    """Accept the handshake and send every frame back. Answer a close frame and end."""
+    """Accept the handshake and send every frame back, a ping as a pong. End after a close frame."""
     await accept(peer)
     while True:
         frame = await peer.receive()

@@ -1,4 +1,4 @@
-"""One cooldown: the longer one wins; slow failures; fingerprints of credentials."""
+"""Cooldowns: the longer of two wins; slow failures; fingerprints of credentials."""
 
 from __future__ import annotations
 

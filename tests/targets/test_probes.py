@@ -1,4 +1,4 @@
-"""An active probe: a request whose status below 500 is a success, and whose failure counts at every target of the provider."""
+"""An active probe: a request that succeeds with any status below 500, and whose failure counts at every target of the provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The call log: one line per call, without prompts or answers, that never blocks a call."""
+"""The call log: it has one line per call, without prompts or answers, and never blocks a call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets and prompts do not leak: unique markers go through successful and failing calls, then every output for operators is searched."""
+"""Secrets and prompts do not leak: unique markers go through successful and failing calls, and every output for operators is searched."""
 
 from __future__ import annotations
 

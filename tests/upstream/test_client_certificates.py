@@ -60,7 +60,7 @@ async def test_an_upstream_that_requires_a_client_certificate_gets_it(new: type[
 
 @contextlib.contextmanager
 def alerting_server(certificates: MutualCertificates) -> Iterator[int]:
-    """Run a TLS server that takes one connection, and return its port. Unlike asyncio's servers, it sends alerts."""
+    """Run a TLS server that takes one connection, and yield its port. Unlike asyncio's servers, it sends alerts."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

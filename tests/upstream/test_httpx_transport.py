@@ -69,7 +69,7 @@ async def test_the_native_transport_never_bypasses_a_proxy(up: FaultUpstream) ->
 
 
 class Http2Server(asyncio.Protocol):
-    """Responds to every request with the request's body, or never if it is `silent`."""
+    """Responds to every request with the request's body, except to one whose body is `silent`."""
 
     connections = 0
 

@@ -32,7 +32,7 @@ def request() -> WireRequest:
 
 
 async def hello(peer: Peer) -> None:
-    """Accept the handshake, send five bytes at once, and wait for the end."""
+    """Accept the handshake, send five bytes immediately, and wait for the end."""
     await accept(peer)
     await peer.send_bytes(b"early")
     await peer.ended()

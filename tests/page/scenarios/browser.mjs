@@ -1,5 +1,5 @@
-// Runs one scenario in headless Chromium and prints its result as JSON. A console error, a violation of the Content-Security-Policy,
-// a failed request or a serious finding of axe-core fails the scenario.
+// Runs one scenario in headless Chromium and prints its result as JSON. An error or warning on the console, a dialog, a violation of the
+// Content-Security-Policy, a failed request, a request to another server, or a serious finding of axe-core fails the scenario.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,7 +31,7 @@ export async function run(scenario) {
   });
   const tools = {
     args, context, page, problems,
-    /** Check the whole page, in both colour schemes, with the rules of WCAG 2.2 AA. */
+    /** Check the whole page, in both colour schemes, with the rules of WCAG 2.2 AA and the best practices of axe-core. */
     accessible: async (name) => {
       for (const colorScheme of ["dark", "light"]) {
         await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
@@ -42,7 +42,7 @@ export async function run(scenario) {
         }
       }
     },
-    /** Write a picture for the documentation, if this run makes pictures. */
+    /** Write a picture of the page into the folder `pictures`, which is that of the documentation if PICTURES is set. */
     picture: async (name, options = {}) => { if (args.pictures) await page.screenshot({ path: join(args.pictures, `${name}.png`), ...options }); },
   };
   let failure = null;
@@ -63,7 +63,7 @@ export function check(condition, what) {
   if (!condition) throw new Error(`expected: ${what}`);
 }
 
-/** Wait until `read` returns a true value, and return that value. */
+/** Wait until `read` returns a true value, and return that value. Throw an error after PATIENCE_MS. */
 export async function until(read, what) {
   const end = Date.now() + PATIENCE_MS;
   for (;;) {

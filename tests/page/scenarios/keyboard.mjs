@@ -67,7 +67,7 @@ async function use(page) {
   check((await focused(page)) === "button New key", "the focus after the dialog");
 }
 
-/** Load the page several times without a cache. Return the bytes received and the shortest time to the first paint. */
+/** Load the page and its views several times without a cache. Return the bytes of one time and the shortest time to the first paint. */
 async function load(page, context, url) {
   const client = await context.newCDPSession(page);
   await client.send("Network.enable");

@@ -102,7 +102,7 @@ async function errors({ page, problems }) {
   problems.splice(problems.findIndex((problem) => problem.includes("400")), 1);
 }
 
-/** Check that the content of a call whose key captures it is shown and explained. */
+/** Check that the content of a call whose key captures it is shown, explained, copied, and opened in the playground. */
 async function content({ page, context, accessible }) {
   await page.getByRole("region", { name: "Answer of broken" }).getByRole("link", { name: "This call in the record" }).click();
   const shown = page.getByRole("region", { name: "Content" });

@@ -103,7 +103,7 @@ async function programs({ page, accessible }) {
   return { command, python, node };
 }
 
-/** Check the content that the page reads from the events and answers of each API. */
+/** Check the tool calls that the page reads from the events and answers of each API, its drafts, and the order of likely tokens. */
 async function reads({ page }) {
   const found = await page.evaluate(async () => {
     const [{ read }, { bodyOf, draftOf, likeliest }] = await Promise.all([import("/page/streams.js"), import("/page/playground.js")]);
