@@ -1,4 +1,4 @@
-"""Run the benchmark: `python -m benchmarks`. A wrong answer is an error; a slow answer is only reported."""
+"""Run the benchmark: `python -m benchmarks`. A wrong answer ends the run, unless a peer gave it; a slow answer is only reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK_SECONDS = 0.25
 
 
 def main() -> None:
-    """Parse the arguments, run the benchmark, and write the report."""
+    """Parse the arguments, run the benchmark, print the report, and write it to a file unless sections were left out."""
     arguments = _parser().parse_args()
     chosen = _chosen(arguments)
     repetitions, seconds = (1, QUICK_SECONDS) if arguments.quick else (arguments.repetitions, arguments.seconds)

@@ -12,7 +12,8 @@ enum { ROLE, CONTENT, FINISH, USAGE, DONE, TEXT, TEXT_FINISH, TEXT_USAGE,
 static char answers[APIS][2048], events[KINDS][512];
 static int answer_length[APIS], event_length[KINDS];
 
-/* The first and the last events of a stream, and the event between them. Chat completions may have a usage event. */
+/* The first and the last events of a stream, and the event that is repeated between them. Chat and text completions have the
+ * usage event only if the request asks for it. */
 typedef struct { int firsts, first[3], between, lasts, last[4]; } Script;
 static const Script scripts[APIS] = {
     [CHAT] = {.firsts = 1, .first = {ROLE}, .between = CONTENT, .lasts = 3, .last = {FINISH, USAGE, DONE}},

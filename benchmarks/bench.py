@@ -87,7 +87,7 @@ class Bench:
         return self._ports[name]
 
     def place(self, name: str, cores: set[int] = LOAD_CORE) -> targets.Place:
-        """Return a new folder for a target, and the servers that the target needs. The mock runs on `cores`."""
+        """Return a new folder for a target, the port of the mock on `cores`, and the function that returns the port of Redis."""
         self._launched += 1
         return targets.Place(self.folder / f"{self._launched}-{name.replace(' ', '-')}", self.upstream(cores), self.redis)
 
@@ -134,7 +134,7 @@ class Bench:
 
     @contextmanager
     def alone(self, name: str, launch: Callable[[], Launch | None] | None = None) -> Iterator[Target | None]:
-        """Run a target for one measurement only."""
+        """Yield a target that runs for one measurement only, or None if it is not installed or does not start."""
         self.retire(name)
         try:
             yield self.target(name, launch)
@@ -168,7 +168,7 @@ class Bench:
         self.figures.note(table, f"{name} has no figure for {row}: {str(error).splitlines()[0][:200]}")
 
     def add(self, table: str, row: str, name: str, spent: Cost, parts: int = 1) -> None:
-        """Add the cost of a request at a target to a row, divided by `parts`, such as the number of events."""
+        """Add the costs of a request at a target to a row, divided by `parts`, such as the number of events. The rate is not divided."""
         self.figures.add(table, row, column(name, CPU), spent.microseconds / parts)
         self.figures.add(table, row, column(name, RATE), spent.load.per_second)
         self.figures.add(table, row, column(name, CORE), spent.microseconds * spent.load.per_second / 1e6)

@@ -58,7 +58,7 @@ def prose(size: int) -> str:
 
 @functools.cache
 def _plain_manual() -> str:
-    """Return the manual with a space in place of each character that is not a letter, a digit or usual punctuation."""
+    """Return the ASCII part of the manual, with a space in place of each character except letters, digits and usual punctuation."""
     return "".join(letter if letter.isalnum() or letter in " .,:;()" else " " for letter in MANUAL if letter.isascii())
 
 

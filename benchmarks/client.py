@@ -2,7 +2,7 @@
 
     python -m benchmarks.client [--requests 20000] [--concurrency 1 32]
 
-The program prints the user and system time of this process per request, for JSON (1.4 KB up, 600 B down) and SSE (51 events at once).
+The program prints the user and system time of this process per request, for JSON (1.4 KB up, 600 B down) and SSE (51 events in one piece).
 For spaced events (51 events 20 ms apart, 64 concurrent streams), it prints the time of one event that arrives alone.
 """
 
@@ -64,13 +64,13 @@ class Mock(asyncio.Protocol):
 
 
 def pin(core: int) -> None:
-    """Pin the process to one core, if the machine has it."""
+    """Pin the process to one core, if the process may use this core."""
     if core in os.sched_getaffinity(0):
         os.sched_setaffinity(0, {core})
 
 
 def run_mock(pipe: Pipe) -> None:
-    """Report the port, then serve until killed."""
+    """Send the port to the pipe, then serve until killed."""
     pin(1)
 
     async def serve() -> None:
@@ -103,7 +103,7 @@ async def drive(transport: NativeTransport, origin: Origin, path: str, requests:
 
 
 async def measure(port: int, requests: int, concurrency: int, repetitions: int) -> None:
-    """Warm up, then print median and range of the repetitions."""
+    """Print the median and range for JSON and SSE after a warm-up, the median for spaced events, and the counts of connections."""
     transport = NativeTransport()
     origin = Origin("http", "127.0.0.1", port)
     for path in ("/json", "/sse"):

@@ -37,7 +37,7 @@ class Conditions:
 
     @staticmethod
     def deviation(figures: Figures) -> float:
-        """Return the largest deviation of a control ratio from 1, or infinity if the control was not measured."""
+        """Return the largest deviation of the median of a control ratio from 1, or infinity if the control was not measured."""
         rows = figures.tables.get("control", {})
         ratios = [figures.ratio("control", row, column(CONTROL, CPU), column(NGINX, CPU)) for row in rows]
         return max((abs(ratio.median - 1) for ratio in ratios if ratio), default=float("inf"))

@@ -53,15 +53,15 @@ class Figures:
         return spread_of(values) if values else None
 
     def ratio(self, table: str, row: str, column: str, base: str) -> Spread | None:
-        """Return the ratios of two columns within each repetition, or None if one of them was not measured."""
+        """Return the spread of the ratios of two columns within each repetition, or None if a value of one of them is missing."""
         return self._within(table, row, column, base, lambda value, other: value / other)
 
     def difference(self, table: str, row: str, column: str, base: str) -> Spread | None:
-        """Return the differences of two columns within each repetition, or None if one of them was not measured."""
+        """Return the spread of the differences of two columns within each repetition, or None if a value of one of them is missing."""
         return self._within(table, row, column, base, lambda value, other: value - other)
 
     def _within(self, table: str, row: str, column: str, base: str, combine: Callable[[float, float], float]) -> Spread | None:
-        """Combine two columns within each repetition, or return None if they have different numbers of values."""
+        """Return the spread of two columns combined within each repetition, or None if a value of one of them is missing."""
         values, others = self.values(table, row, column), self.values(table, row, base)
         if not values or len(values) != len(others):
             return None

@@ -1,8 +1,8 @@
 /* Load generator: each connection repeats its request as soon as the response is complete (closed loop), or requests begin at a
  * fixed rate (open loop), where a request that finds no free connection waits and its latency includes the wait.
  *
- * Every response is checked: status 200, a JSON body with choices, or a stream with the expected events, a finish_reason and
- * one [DONE]. Anything else is an error, and so is a broken connection.
+ * Every response is checked: status 200, and a JSON body with choices and a finish_reason, or a stream that also has the expected number of
+ * events and [DONE]; other APIs have other words. Anything else is an error, and so is a broken connection.
  * Usage: load PORT CONNECTIONS SECONDS TIMES EVENTS KEY PATH RATE HEADERS < body
  *   EVENTS  events of a stream (0: the response is JSON); one fewer is accepted, because the usage event may be hidden
  *   TIMES   requests per connection (0: until SECONDS have passed; responses in flight are awaited)

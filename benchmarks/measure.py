@@ -22,7 +22,7 @@ class Cost(NamedTuple):
     instructions: float | None
     load: Load
     store_microseconds: float | None = None
-    """CPU time of the target's store, which is not part of its process tree."""
+    """CPU time of a request in the store, which is not part of the target's process tree. None if it is not measured."""
 
 
 def process_tree(root: int) -> list[int]:

@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
 
 def a_call(model: str = "smart", target: str = "openai/gpt-4o", key: str = "team") -> Call:
-    """Return a completed stream of 200 tokens."""
+    """Return a call that is answered with a complete stream of 200 tokens."""
     call = Call("chat", "/v1/chat/completions")
     provider, _, name = target.partition("/")
     attempt = Attempt(Target(target, provider, providers.get("openai"), name, "http://127.0.0.1/v1"), ms=900.0)
@@ -149,7 +149,7 @@ async def scrape(metrics: Metrics) -> float:
 
 
 def measure() -> Cost:
-    """Run all measurements."""
+    """Run all measurements and return their results."""
     call, ours, theirs = a_call(), Metrics(["smart"], ["openai/gpt-4o"], {"openai": "openai"}), Theirs()
     theirs.record(call, call.started + 1)
     updates = theirs.updates

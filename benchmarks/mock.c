@@ -1,8 +1,9 @@
 /* Mock upstream with minimal cost: one thread, epoll, responses as JSON or as a stream. The end of the path selects the API:
- * /messages, /responses, /v2/chat, /embeddings, /rerank, /tokenize, /chat/completions and otherwise /completions. Messages, Responses
- * and Cohere's chat have more events. A GET gets a list with one model, for proxies that check the health of their upstreams or list models.
+ * /messages, /responses, /v2/chat, /embeddings, /rerank, /tokenize, /chat/completions or /completions. The connection of a POST to any
+ * other path is closed. Messages, Responses and Cohere's chat have more events. A GET gets a list with one model, for proxies that
+ * check the health of their upstreams or list models.
  *
- * The last 2 KB of the request contain the pacing commands, so that no proxy needs configuration for them:
+ * The first or the last 2 KB of the body contain the pacing commands, so that no proxy needs configuration for them:
  *   #chunks=51#  events of a stream, including [DONE]      #delay=500000#  microseconds between two events, or before a JSON response
  *   #form=1#     every content event lacks its object, creation time and index, and repeats the role
  *   #form=2#     every content event has an id, a creation time and a usage of its own
@@ -33,7 +34,7 @@ typedef struct {
 } Connection;
 
 static Connection connections[MAX_CONNECTIONS];
-static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream */
+static int pacing[MAX_CONNECTIONS], paced; /* descriptors with an open stream or a delayed JSON response */
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

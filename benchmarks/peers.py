@@ -20,7 +20,7 @@ INSTALLED = HERE.parent / ".peers"
 
 @dataclass(frozen=True)
 class Peer:
-    """Another gateway: its description, the function that starts it, and whether a measurement with many connections takes minutes."""
+    """Another gateway: its description, the function that returns its command, and whether many connections take minutes to measure."""
 
     about: str
     launch: Callable[[Path, int], Launch | None]
@@ -28,7 +28,7 @@ class Peer:
 
 
 def _router(name: str, *command: str) -> Callable[[Path, int], Launch | None]:
-    """Return the function that starts a router for model servers. The router accepts the command line of sglang-router."""
+    """Return the `launch` of a router for model servers that accepts the command line of sglang-router."""
 
     def launch(folder: Path, upstream: int) -> Launch | None:
         path = INSTALLED / name / "bin" / command[0]
@@ -43,7 +43,7 @@ def _router(name: str, *command: str) -> Callable[[Path, int], Launch | None]:
 
 
 def _portkey(folder: Path, upstream: int) -> Launch | None:
-    """Portkey takes the upstream from the headers of each call."""
+    """Return the command that starts Portkey, which takes the upstream from the headers of each call, or None if it is not installed."""
     script = INSTALLED / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
     node = program("node")
     if node is None or not script.exists():

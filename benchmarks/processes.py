@@ -28,7 +28,7 @@ Process = subprocess.Popen[bytes]
 
 @dataclass
 class Load:
-    """The report of the load generator. `first` is the time to the first byte of a response; other times are for whole responses."""
+    """The report of the load generator. `first_*` are times to the first byte, `p50_ms` and `p99_ms` to the end of a response."""
 
     completed: int
     errors: int
@@ -67,7 +67,7 @@ class Launch:
     command: Sequence[str]
     port: int
     body: bytes
-    """The start is complete at the first correct answer to this request."""
+    """Body of a request. The start is complete at the first correct answer to it."""
     cores: set[int] = field(default_factory=lambda: TARGET_CORE)
     environment: Mapping[str, str] = field(default_factory=dict)
     headers: str = ""
@@ -152,7 +152,7 @@ class Pace:
 
 
 def start_load(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE) -> Process:
-    """Start the load generator. `finish_load` reads its report."""
+    """Start the load generator and return its process, whose report `finish_load` reads."""
     command = [str(folder / "load"), str(target.port), str(pace.connections), str(pace.seconds), str(pace.times), str(request.events)]
     command += [KEY, request.path, str(pace.rate), target.headers]
     with tempfile.TemporaryFile(dir=folder) as file:
@@ -171,12 +171,15 @@ def finish_load(loading: Process, target: Target, request: Request) -> Load:
 
 
 def run_load(folder: Path, target: Target, request: Request, pace: Pace, cores: set[int] = LOAD_CORE) -> Load:
-    """Send load to a target. Raise BrokenTargetError if any answer is wrong."""
+    """Send load to a target and return the report. Raise BrokenTargetError if any answer is wrong."""
     return finish_load(start_load(folder, target, request, pace, cores), target, request)
 
 
 def start_target(folder: Path, launch: Launch) -> Target:
-    """Start a target and wait for its first correct answer. If none arrives, raise BrokenTargetError with the end of the target's log."""
+    """Start a target and return it after its first correct answer.
+
+    Raise BrokenTargetError with the end of the target's log if none arrives before the deadline.
+    """
     log = folder / f"{launch.name.replace(' ', '-')}.log"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **launch.environment}
     began = time.monotonic()

@@ -158,7 +158,7 @@ def _by_target(figures: Figures, section: Section) -> Iterator[str]:
 
 
 def _targets(figures: Figures, section: Section) -> list[str]:
-    """Return the names of all targets that have the section's first figure, in the order of their measurement."""
+    """Return the names of all targets that have the section's first figure: the gateway and nginx first, then the others as measured."""
     end = f", {section.figures[0]}"
     found = [name.removesuffix(end) for row in figures.tables[section.name].values() for name in row if name.endswith(end)]
     found = [name for name in found if name != STORE]
@@ -166,7 +166,7 @@ def _targets(figures: Figures, section: Section) -> list[str]:
 
 
 def _short(name: str) -> str:
-    """Return a column without the name of its figure."""
+    """Return only the target of a column whose figure is CPU time, rate, instructions or a latency without percentile, else the column."""
     target, _, figure = name.rpartition(", ")
     return target if figure in (CPU, RATE, INSTRUCTIONS, LATENCY) and not target.endswith(("p50", "p99")) else name
 
@@ -183,7 +183,7 @@ def _rows(heads: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequenc
 
 
 def shown(spread: Spread | None) -> str:
-    """Return median and range with three significant digits, or a dash if there is no figure."""
+    """Return median and range with two decimals (one for a median from 10, none from 100), or a dash if there is no figure."""
     if spread is None:
         return "-"
     digits = 0 if abs(spread.median) >= 100 else 1 if abs(spread.median) >= 10 else 2

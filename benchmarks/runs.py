@@ -1,4 +1,4 @@
-"""The measurements of memory, latency, workers and size of the configuration."""
+"""The measurements of memory, latency, workers and large configurations."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def harness(bench: Bench) -> None:
 
 
 def scale(bench: Bench) -> None:
-    """Measure the CPU time of a call, and the start of the gateway, each with few and with many models and keys."""
+    """Measure the CPU time of a call, and the start of the gateway, each with few models and keys, and with many models or keys."""
     with_few = bench.target("few", lambda: _scaled(bench, "few", 10, 10))
     assert with_few
     for row, (models, keys) in SCALES.items():

@@ -14,7 +14,7 @@ from providers.usage import read_usage
 
 CHUNKS = 2000
 SIZE = 16384
-"""Number of bytes read at once from a busy connection."""
+"""Number of bytes that one read from a busy connection returns."""
 STOPS = ("\n\nUser:", "<|end|>", "###", "Observation:")
 
 
@@ -27,7 +27,7 @@ def stream(chunks: int) -> bytes:
 
 
 def decoder_of(call: Call) -> StreamDecoder | None:
-    """Return the filters that a call adds to the relay."""
+    """Return the filter that a call adds to the relay, or None if the call has no stop strings."""
     return StopStream(None, call.stops, 1, keep=call.keeps_stop) if call.stops else None
 
 

@@ -172,7 +172,7 @@ def cost(wire: Wire, base: Wire, seconds: float) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print a table: microseconds per event, and the ratio to an event that needs no repair."""
+    """Print a table: microseconds per event, and how many more they are than for an event that needs no repair."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
     parser.add_argument("--seconds", type=float, default=0.2, help="length of one measurement")
     seconds = parser.parse_args().seconds

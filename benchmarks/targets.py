@@ -160,7 +160,7 @@ def gateway(
 
 
 def nginx(name: str, folder: Path, upstream: int, *, tls: bool = False) -> Launch | None:
-    """Return the command that starts nginx as a plain proxy, with `tls` for connections to the upstream, or None if it is not installed."""
+    """Return the command that starts nginx as a plain proxy, or None if nginx is not installed. With `tls`, the upstream has TLS."""
     command = _nginx_command(folder, upstream, port := free_port(), scheme="https" if tls else "http")
     return Launch(name, command, port, request_body(False)) if command else None
 
@@ -215,7 +215,10 @@ def start_redis(folder: Path) -> tuple[Process, int]:
 
 
 def start_tls_front(folder: Path, upstream: int) -> tuple[Process, int] | None:
-    """Start an nginx that serves the mock with TLS, on the core of the load. Return None if nginx or openssl is not installed."""
+    """Start an nginx that serves the mock with TLS, on the core of the load. Return its process and its port.
+
+    Return None if nginx or openssl is not installed, or if openssl fails.
+    """
     front = folder / "tls"
     front.mkdir()
     certificate = f"ssl_certificate {folder}/tls.crt; ssl_certificate_key {folder}/tls.key;"
