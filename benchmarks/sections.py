@@ -195,7 +195,7 @@ SECTIONS = (
     Section(
         "slow",
         "Slow streams",
-        "Memory (PSS) per stream and time to the first byte of streams that are opened at once. Each has 20 events, 0.5 s apart. "
+        "Memory (PSS) per stream and time to the first byte of streams that are opened at the same time. Each has 20 events, 0.5 s apart. "
         "All settings have their default values.",
         runs.slow_streams,
         _each(_OURS, runs.KIB, runs.FIRST_P50, runs.FIRST_P99),

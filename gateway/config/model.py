@@ -149,7 +149,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True):
     attempts: Annotated[
         Annotated[int, Meta(ge=1, le=10)] | None,
         Meta(
-            description="Maximum number of upstream requests for one call, including retries and fallbacks. "
+            description="Maximum number of attempts for one call, including retries and fallbacks. "
             "Default: 3.",
             examples=[4],
         ),

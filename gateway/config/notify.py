@@ -44,7 +44,7 @@ class NotifyConfig(Struct, frozen=True):
     down_after: Annotated[
         Duration,
         Meta(
-            description="Time for which a target must be down before a notification is sent. Cooldowns after a 429 do not count.",
+            description="Time for which a target must be down before a notification is sent. Cooldowns after a rate limit do not count.",
             examples=["2m"],
         ),
     ] = 30.0

@@ -19,7 +19,7 @@ Balance = Literal["weighted", "latency", "least_busy", "cost", "session", "prefi
 MAX_MODEL_DEPTH = 16
 MAX_TARGETS = 1000
 DEFAULT_MAX_ATTEMPTS = 3
-"""Maximum number of upstream requests for one call if `attempts` is not set."""
+"""Maximum number of attempts for one call if `attempts` is not set."""
 
 
 class Ref(msgspec.Struct, frozen=True, tag=True):

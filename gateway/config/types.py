@@ -58,7 +58,7 @@ class Config(Struct, frozen=True):
     store: Annotated[
         Annotated[Url, Meta(extra={"form": "store"})],
         Meta(
-            description="Store that counts limits: `memory://` for one process, a Redis URL for several, or "
+            description="Store that counts the usage of limits: `memory://` for one process, a Redis URL for several, or "
             "`file:PATH` of a file that contains the URL.",
             examples=["redis://redis:6379/0"],
         ),

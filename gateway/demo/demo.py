@@ -45,7 +45,7 @@ models:
 """
 QUESTIONS = (
     "What does a gateway do?", "What happens when a provider fails?", "How is a broken stream continued?", "What is a cooldown?",
-    "How are limits counted?", "What does a call cost?", "Which changes does the receipt list?",
+    "How are limits checked?", "What does a call cost?", "Which changes does the receipt list?",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ _SENTENCES = (
     "If a provider fails before the first word, the call goes to the next one, and the caller notices nothing.",
     "If a stream breaks in the middle, another provider continues the text from the last word.",
     "A provider that keeps failing is skipped for a while, and a probe finds out when it has recovered.",
-    "Limits are counted for keys, teams, users and models together, before anything is sent.",
+    "Limits of keys, teams, users and models are checked together, before anything is sent.",
     "The cost of a call is known when the call ends, and it is booked once, whatever happens.",
 )
 

@@ -104,7 +104,7 @@ GAUGES: dict[str, tuple[str, Labels, Rule]] = {
         "max",
     ),
     "lockgate_target_down": (
-        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a 429.",
+        "1 while a target is down: in cooldown or not yet recovered, except in a cooldown after a rate limit.",
         ("target",),
         "max",
     ),
@@ -264,7 +264,7 @@ HISTOGRAMS: dict[str, View] = {
     ),
     "gen_ai_client_operation_duration_seconds": View("Duration of upstream attempts.", "attempt", (*_CLIENT, *_ERROR)),
     "gen_ai_client_token_usage": View(
-        "Tokens of an answer, by type.", "usage", (*_CLIENT, ("gen_ai_token_type", "token_type"))
+        "Tokens of a call, by type.", "usage", (*_CLIENT, ("gen_ai_token_type", "token_type"))
     ),
 }
 

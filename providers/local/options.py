@@ -41,7 +41,7 @@ class LocalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     slots: Annotated[
         int,
-        Meta(ge=1, le=64, description="Number of calls that run at once. Each has its own context window.", examples=[2]),
+        Meta(ge=1, le=64, description="Number of calls that run at the same time. Each has its own context window.", examples=[2]),
     ] = 4
     context: Annotated[
         int,

@@ -25,7 +25,7 @@ from gateway.errors import refuse
 Part = dict[str, Any]
 _MARK = "cache_control"
 _TEXT = msgspec.Raw(b'"text"')
-NO_CITATIONS = "a chat completion has no citations of its input"
+NO_CITATIONS = "a chat completion has no citations in its input"
 
 
 def extra_fields(block: Fields, *known: str) -> Part:
