@@ -32,7 +32,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class YamlError(Exception):
-    """The text is not YAML, or uses a feature that is not supported. `place` is the position at which reading stopped."""
+    """The text is not YAML, is too large, or uses a feature that is not supported.
+
+    `place` is the position of the problem, or the beginning of the text if the position is unknown.
+    """
 
     def __init__(self, message: str, place: Place) -> None:
         super().__init__(message)

@@ -153,7 +153,7 @@ class CallerConnection(StartingConnection):
             self.reject(CHUNKS_TOO_LARGE)
 
     def eof_received(self) -> bool:
-        """Keep the connection if the caller has sent a complete request, because the caller may have closed only its writing side.
+        """Return whether the connection is kept: a caller that has sent a complete request may have closed only its writing side.
 
         A caller that uses HTTP/1.0 or TLS counts as disconnected: HTTP/1.0 has no interim responses for a probe, and TLS has no
         half-closed state.

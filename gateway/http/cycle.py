@@ -1,7 +1,8 @@
 """One request on a caller's connection and its response: the `receive` and `send` of ASGI.
 
 uvicorn's own cycle writes head and body separately and matches two regular expressions against each header. This cycle keeps
-the head until the first bytes of the body arrive, sends both in one write unless they are large, and checks the head as a whole.
+the head until the first bytes of the body arrive, sends both in one write if these are at most MAX_JOINED_BYTES, and checks the
+head as a whole.
 """
 
 from __future__ import annotations
