@@ -20,7 +20,7 @@ MAX_AGE_DAYS = 90
 
 
 def with_overlay(config: Config, files: Files, problems: Problems) -> Config:
-    """Return the configuration with the entries of its catalog file, or report why the file is unusable."""
+    """Return the configuration with the entries of its catalog file. Report an unusable file, and ignore it."""
     if not isinstance(config.catalog, str):
         return config
     try:
@@ -38,7 +38,7 @@ def _updated(provider: ProviderConfig, overlay: Overlay) -> ProviderConfig:
 
 
 def old_prices(config: Config, today: date) -> list[str]:
-    """Return a warning for each price date more than MAX_AGE_DAYS ago, if targets are charged at these prices."""
+    """Return a warning for each date, more than MAX_AGE_DAYS ago, of prices in the catalog at which targets are charged."""
     used: dict[str, set[str]] = {}
     for model in config.models.values():
         for ref in refs(model.targets):
@@ -56,7 +56,7 @@ def old_prices(config: Config, today: date) -> list[str]:
 
 
 def _price_date(provider: ProviderConfig, model: str) -> str | None:
-    """Return the date of a model's price in the catalog, or None if the model is not charged at that price."""
+    """Return the date of a model's price in the catalog, or None if the model is not charged at a price in the catalog."""
     if provider.type == "local" or model in provider.prices or "*" in provider.prices:
         return None
     entry = catalog.find(provider.type, model, provider.name, provider.overlay)

@@ -1,4 +1,4 @@
-"""Checks that compare several parts of a configuration; each part is already valid by itself."""
+"""Checks of a configuration that has been read. Most of them compare several of its parts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from gateway.config.store_address import store_address
 from gateway.config.types import Config, matching_wildcard
 
 MAX_NAMED = 20
-"""Number of targets that one message names."""
+"""Maximum number of targets that one message names."""
 MAX_STORE_DEADLINE_S = 10  # each call waits this long if the store hangs
 
 
 def check_listeners(config: Config, problems: Problems) -> None:
-    """Refuse listeners that other machines can reach without a key, useless values of `auth`, and a port used twice."""
+    """Refuse values of `auth` that the keys contradict, and two listeners with the same address.
+
+    Listeners that other machines can reach must require a key. Only `auth: none` allows callers without keys there.
+    """
     if config.auth == "auto" and not config.keys and not config.issuers and not config.listen.is_loopback:
         problems.add_at_path(
             "listen",
@@ -56,7 +59,7 @@ def check_listeners(config: Config, problems: Problems) -> None:
 
 
 def check_keys(config: Config, problems: Problems) -> None:
-    """Refuse duplicate keys, and names of teams and models that are not in the file."""
+    """Refuse duplicate keys, invalid names of keys and teams, and teams, models, patterns and providers that are not in the file."""
     seen: dict[str, str] = {}
     for name, key in config.keys.items():
         check_name(config, name, problems)
@@ -130,7 +133,7 @@ def check_store(config: Config, problems: Problems) -> None:
 
 
 def check_limits(config: Config, problems: Problems) -> None:
-    """Refuse budgets for targets without a price, settings of targets that no model leads to, and windows that occur twice."""
+    """Refuse budgets for targets without a price, settings of targets that no call can reach, and windows that occur twice."""
     blocks = _limits(config)
     known = {(ref.provider, ref.model) for ref in _targets(config, config.models)}
     for name, provider in () if config.expose_targets else config.providers.items():
@@ -222,7 +225,7 @@ def _may_reach(config: Config, model: str) -> list[Ref]:
 
 
 def _unnamed_targets(config: Config, model: str) -> list[Ref]:
-    """Return the targets that a key may use because it lists a name or pattern that matches no model in this file.
+    """Return the targets that a key may use without a model in this file, because it lists this name or pattern.
 
     These targets are PROVIDER/MODEL or PROVIDER/* with `expose_targets`, and models that a provider with `discover` may
     list.

@@ -100,7 +100,7 @@ def _switches_tls(path: str, old: Any, new: Any) -> bool:
 
 
 def summarize(changes: list[Change]) -> str:
-    """Return all changes in one line: `models: 1 added, 2 changed; keys: 1 removed; max_body changed`."""
+    """Return all changes in one line, such as `models: 1 added, 2 changed; keys: 1 removed; max_body changed`."""
     counts: dict[str, dict[str, int]] = {}
     settings = [change.name for change in changes if not change.section]
     for change in changes:

@@ -146,7 +146,7 @@ class ModelReader:
         return BAD if route is None else ModelConfig(name=name, targets=route, **values)
 
     def _has_settings(self, node: Node) -> bool:
-        """Return whether a mapping is `targets:` with settings, not a split of targets to weights."""
+        """Return whether a node is a mapping of settings such as `targets`, and not a route."""
         if not isinstance(node, Mapping):
             return False
         known = keys_of(self._kind)
@@ -156,5 +156,5 @@ class ModelReader:
 
 
 def nearest_key(mapping: Mapping, wanted: str) -> str | None:
-    """Return the key of `mapping` that is probably a misspelling of `wanted`; this key has already been reported."""
+    """Return the key of `mapping` that is probably a misspelling of `wanted`, or None."""
     return next((key for key in mapping.entries if nearest(key, (wanted,)) == wanted), None)

@@ -33,7 +33,7 @@ def check_extras(config: Config, problems: Problems, is_installed: Callable[[str
 
 
 def missing_engine(config: Config, is_installed: Callable[[str], bool] | None = None) -> list[str]:
-    """Return a warning if a provider needs the embedded engine, which is not installed. The gateway then serves its other targets."""
+    """Return a warning if a provider needs the embedded engine and it is not installed. The gateway then serves its other targets."""
     names = [name for name, provider in config.providers.items() if provider.type == "local"]
     if not names or all(map(is_installed or _is_installed, EXTRAS["local"])):
         return []
@@ -53,5 +53,5 @@ def has_extra(extra: str) -> bool:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent package
+    except ModuleNotFoundError:  # a parent package is not installed
         return False

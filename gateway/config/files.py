@@ -26,7 +26,7 @@ class Files:
         self._given = given or {}
         self._known = known
         self.secrets: dict[str, str] = {}
-        """Contents of the files with secrets and certificates, by path."""
+        """Contents of the files that were read, such as secrets and certificates, by path."""
         self.fingerprints: dict[str, str] = {}
         """Fingerprints of all files, including unreadable ones, by path."""
 

@@ -43,7 +43,7 @@ UNFORWARDABLE = frozenset({
     "keep-alive", "ocp-apim-subscription-key", "origin", "proxy-authorization", "referer", "set-cookie", "te", "trailer",
     "transfer-encoding", "upgrade", "user-agent", "via", "x-amz-security-token", "x-api-key", "x-auth-token", "x-goog-api-key",
 })  # fmt: skip
-"""Headers that no setting forwards: those of the connection, those of the gateway, and the credentials of callers."""
+"""Headers that no setting forwards: those of the connection, of the client and of the gateway, and the credentials of callers."""
 UNFORWARDABLE_PREFIXES = ("content-", "proxy-", "x-forwarded-", "x-gateway-")
 OPERATION_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/messages", "/responses", "/rerank")
 

@@ -93,8 +93,8 @@ def pattern_problem(pattern: str) -> str | None:
 def load_object(use: str, options: Mapping[str, Any], config_path: str) -> object:
     """Return the object that `MODULE:OBJECT` names; a class is called with the options.
 
-    The module is searched on Python's path, then in the folder of the configuration. Raise ValueError with the reason if
-    there is no such hook.
+    The module is searched for on Python's path, then in the folder of the configuration. Raise ValueError with the reason if
+    there is no such hook or if it cannot be loaded.
     """
     if _USE.fullmatch(use) is None:
         raise ValueError("expected MODULE:OBJECT, for example team_rules:TopicRule")

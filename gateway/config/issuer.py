@@ -237,7 +237,7 @@ class IssuerConfig(Struct, frozen=True):
 
 
 def key_of_policy(policy: PolicyConfig, name: str, team: str | None) -> KeyConfig:
-    """Return a policy in the form of a key, for the caller `name` in a team. The key has no hash, because no secret belongs to a policy."""
+    """Return a policy in the form of a key, for the caller `name` and its team, if any. The key has no hash, as a policy has no secret."""
     return KeyConfig(
         name,
         "",
@@ -271,5 +271,5 @@ def policy_keys(issuers: Mapping[str, IssuerConfig]) -> list[tuple[str, KeyConfi
 
 
 def caller_name(issuer: str, subject: str) -> str:
-    """Return the name under which the limits and the usage of a token's caller are counted."""
+    """Return the name of a token's caller. By this name, limits are enforced and usage is counted."""
     return f"{issuer}/{subject}"

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def with_key_sets(config: Config, files: Files, problems: Problems) -> Config:
-    """Return the configuration with the content of each `jwks_file`, or report why a file is unusable."""
+    """Return the configuration with the content of each `jwks_file`. Report unusable files, and leave out their content."""
     issuers = {}
     for name, issuer in config.issuers.items():
         issuers[name] = issuer

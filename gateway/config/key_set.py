@@ -1,4 +1,4 @@
-"""The public keys of an issuer: a JSON Web Key Set (RFC 7517), with the algorithms that each key may verify."""
+"""The public keys of an issuer: a JSON Web Key Set (RFC 7517), with the algorithms of the signatures that each key may verify."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class KeySet:
 
 
 def read_key_set(text: str | bytes) -> KeySet:
-    """Return the keys of a JSON Web Key Set. If none of the keys can verify signatures, raise ValueError with the reason.
+    """Return the keys of a JSON Web Key Set. If it is invalid or no key can verify signatures, raise ValueError with the reason.
 
-    Keys of other kinds and for other purposes are skipped, as RFC 7517 requires. A private key is an error.
+    Keys of other kinds and for other purposes are skipped, as RFC 7517 requires. A private key for signatures is an error.
     """
     if len(text) > MAX_KEY_SET_BYTES:
         raise ValueError(f"the key set exceeds {MAX_KEY_SET_BYTES} bytes")
@@ -99,7 +99,7 @@ def _read_key(entry: dict[str, Any]) -> SigningKey | None:
 
 
 def _algorithms_of(entry: dict[str, Any]) -> frozenset[str]:
-    """Return the algorithms that a key may verify: those of its type, or the one that it names."""
+    """Return the algorithms of the signatures that a key may verify: those of its type, or the one of them that it names."""
     kind, named, purposes = entry.get("kty"), entry.get("alg"), entry.get("key_ops", ["verify"])
     if entry.get("use", "sig") != "sig" or not isinstance(purposes, list) or "verify" not in purposes:
         return frozenset()

@@ -1,6 +1,6 @@
 """Loads the YAML as one frozen Config. Each generation has its own Config.
 
-`load` returns a valid Config, or raises ConfigError with every problem at once.
+`load` returns a valid Config, or raises one ConfigError with all problems.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ models:
 """
 
 DEFAULT_PATHS = ("config/gateway.yaml", "gateway.yaml")
-"""The files that are used without --config, relative to the working directory. `lockgate init` writes the second one."""
+"""The files, relative to the working directory, of which the first that exists is used without --config and LOCKGATE_CONFIG.
+
+`lockgate init` writes the second one.
+"""
 
 
 def find_config_path(environ: Mapping[str, str] = os.environ) -> str:
@@ -65,7 +68,7 @@ CHECKS = (
     check_mcp,
     check_extras, check_client_certificates, check_notify, check_hooks,
 )  # fmt: skip
-"""The checks that compare several parts of a configuration."""
+"""The checks that run after a configuration has been read. `check_tls`, which also needs its files, runs last."""
 
 
 class Overrides(msgspec.Struct, frozen=True):
@@ -89,7 +92,7 @@ def load(
     files: Files | None = None,
     absent: Problems | None = None,
 ) -> Config:
-    """Load a file (or BUILT_IN). Raise ConfigError if it is invalid."""
+    """Return the configuration in a file (or in BUILT_IN), as `parse` does. Raise ConfigError if it is unreadable or invalid."""
     return parse(read_config_bytes(path), str(path), overrides=overrides, environ=environ, files=files, absent=absent)
 
 
@@ -102,11 +105,13 @@ def parse(
     files: Files | None = None,
     absent: Problems | None = None,
 ) -> Config:
-    """Parse YAML. `path` is used in messages, and relative file names are resolved against its folder.
+    """Return the configuration in a YAML text. Raise ConfigError if it is invalid.
+
+    `path` is used in messages, and relative file names are resolved against its folder.
 
     `files` supplies and records the files that the YAML refers to. Variables that are not set and files that do not exist
     are added to `absent` if it is given. The Config is then usable only for comparisons, because the keys that use those
-    variables or files are missing.
+    variables or files are missing or have substitutes.
     """
     problems = Problems(path)
     try:
@@ -143,7 +148,7 @@ def _run_check(check: Callable[[Config, Problems], None], config: Config, proble
 
 
 def read_config_bytes(path: str | Path) -> bytes:
-    """Read a file (or BUILT_IN), at most one byte more than allowed.
+    """Return the content of a file (or of BUILT_IN), at most one byte more than allowed.
 
     Raise ConfigError if it is unreadable.
     """

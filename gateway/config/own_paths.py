@@ -15,9 +15,9 @@ APIS = (
     "/chat/logits", "/chat-attribution/compute-logits", "/responses/*", "/models/*", "/explain", "/key", "/tcp_warming", "/rerank",
     "/tokenize", "/detokenize",
 )  # fmt: skip
-"""Paths after a prefix. `/*` stands for everything below."""
+"""Paths after a prefix. `/*` at the end stands for the path and everything below it."""
 OTHERS = ("/openapi.json", "/healthz", "/openai/deployments/*", "/v2/chat", "/v2/embed", "/v1/embed", "/v2/rerank")
-"""The paths that have no prefix."""
+"""The paths that are served only as they are, and not after each of the prefixes."""
 OWN_PATHS = (*OTHERS, *(f"{prefix}{path}" for prefix in PREFIXES for path in APIS))
 
 

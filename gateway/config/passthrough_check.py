@@ -46,7 +46,7 @@ def check_mcp(config: Config, problems: Problems) -> None:
 
 
 def check_allowed_patterns(config: Config, patterns: Iterable[str] | None, where: str, problems: Problems) -> None:
-    """Refuse a pattern of a key or team that matches no pattern under `passthrough`."""
+    """Refuse a pattern of a key or team that matches neither a pattern under `passthrough` nor the path of an MCP server."""
     known = [*config.passthrough, *(entry.pattern for entry in config.mcp.values())]
     for index, pattern in enumerate(patterns or ()):
         is_prefix = pattern.endswith("*") and any(name.startswith(pattern[:-1]) for name in known)

@@ -51,7 +51,7 @@ def load_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
 
 @contextlib.contextmanager
 def _as_file(path: str) -> Iterator[str]:
-    """Yield a path at which OpenSSL, which reads only files, finds the content. The content stays in memory."""
+    """Yield a path at which OpenSSL, which reads only files, finds the content. The content of a PemFile stays in memory."""
     if not isinstance(path, PemFile):
         yield path
         return

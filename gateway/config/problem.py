@@ -1,4 +1,4 @@
-"""Problems in the YAML, reported all at once: file, line, column, path and the likely fix."""
+"""Problems in the YAML, all reported together, each with its file, line, column, path and likely fix."""
 
 from __future__ import annotations
 
@@ -118,13 +118,13 @@ class Problems:
         return sorted(self._found, key=lambda problem: (problem.line, problem.column))
 
     def raise_if_any(self) -> None:
-        """Raise ConfigError if there are problems, sorted by their place in the file."""
+        """If there are problems, raise a ConfigError that has them in the order of their places in the file."""
         if self._found:
             raise ConfigError(self.in_order)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most similar to `word`, or None."""
+    """Return the known word that `word` probably stands for: its synonym or the most similar word. Return None if there is none."""
     from difflib import get_close_matches
 
     plain = {name.lower().replace("_", "").replace("-", ""): name for name in sorted(known, reverse=True)}

@@ -295,7 +295,7 @@ class ProviderConfig(Struct, frozen=True):
     overlay: Annotated[Overlay | None, Meta(extra={"form": "outside"})] = None
     """The entries of the file that `catalog` names."""
     options: Annotated[dict[str, Any], Meta(extra={"form": "outside"})] = {}
-    """The keys that only this provider type has, by their Python names, with defaults filled in."""
+    """The values of the keys that the provider type adds to the common ones, by the keys' Python names, with defaults filled in."""
 
     @property
     def discovery(self) -> DiscoverConfig | None:

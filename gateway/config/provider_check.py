@@ -1,4 +1,4 @@
-"""Checks of timeouts, and of a provider's cooldown, queue, passed fields, discovery and replicas.
+"""Checks of timeouts, and of a provider's cooldown, queue, passed fields, discovery, load metrics and replicas.
 
 A setting without effect is reported as a mistake.
 """
@@ -24,7 +24,7 @@ _DEFAULTS = ProviderConfig(name="")
 
 
 def check_providers(config: Config, problems: Problems) -> None:
-    """Check each provider's timeouts, cooldown, queue, passed fields, discovery and replicas."""
+    """Check each provider's timeouts, cooldown, queue, passed fields, discovery, load metrics and replicas."""
     for name, provider in config.providers.items():
         path = join("providers", name)
         check_times(provider, path, problems)
@@ -61,7 +61,7 @@ def _check_replicas(provider: ProviderConfig, path: str, problems: Problems) -> 
 
 
 def check_times(settings: ProviderConfig | ModelConfig, path: str, problems: Problems) -> None:
-    """Refuse a timeout for part of a call that is longer than the timeout of the whole call."""
+    """Refuse a timeout for a part of a call that the file sets to more than `timeout`, the maximum for the whole call or attempt."""
     total = settings.timeout
     for name in PARTIAL_TIMEOUTS:
         part = getattr(settings, name)

@@ -29,8 +29,8 @@ class Reader:
     """Reads nodes into typed values.
 
     `special` has readers for structs that cannot be read by their types alone. If `absent` is given, variables and files
-    that do not exist are added to it, and the keys that use them count as missing. Without `absent`, they are reported as
-    problems.
+    that do not exist are added to it, and the keys that use them count as missing or get substitutes. Without `absent`, such
+    variables and files are reported as problems.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Reader:
         self._folder = folder
 
     def text(self, node: Scalar, path: str) -> str | None:
-        """Return the text of a scalar with variables inserted. If a variable is missing, report it and return None."""
+        """Return the text of a scalar with variables inserted. If a variable is missing or malformed, report it and return None."""
         try:
             return expand_variables(node.text, self._environ)
         except ValueError as error:
@@ -337,7 +337,7 @@ def _is_empty(node: Node) -> bool:
 
 
 def _may_be_empty(kind: mi.Type) -> bool:
-    """Return whether a key of this type may have no value, which means an empty mapping."""
+    """Return whether a key of this type may have no value. For a mapping, that means an empty one."""
     while isinstance(kind, mi.Metadata):
         kind = kind.type
     return isinstance(kind, mi.DictType | mi.AnyType)

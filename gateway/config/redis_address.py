@@ -31,7 +31,7 @@ class RedisAddress(msgspec.Struct, frozen=True):
     service: str = ""
     """The name of the master at its Sentinels."""
     secret: Secret | None = None
-    """The password, if it is not part of the URL."""
+    """The password from `store_password`, or from a URL that is kept in a file; `password` is then empty."""
     sentinel_secret: Secret | None = None
     """The password of the Sentinels, if they require one."""
     ca: str | None = None

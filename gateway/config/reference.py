@@ -126,7 +126,7 @@ class Key(msgspec.Struct, frozen=True):
     description: str
     example: str
     section: type[msgspec.Struct] | None = None
-    """The struct that a value of this key is read into, if any."""
+    """The struct that the value of this key, or each value in its mapping or list, is read into, if any."""
 
 
 class Section(msgspec.Struct):
@@ -138,7 +138,7 @@ class Section(msgspec.Struct):
 
     @property
     def title(self) -> str:
-        """The path as a heading, or its last part if there are several paths."""
+        """The first path as a heading: only its last part if there are several paths and the first does not end in `.NAME`."""
         path = self.paths[0]
         if len(self.paths) > 1 and not path.endswith(".NAME"):
             path = path.rpartition(".")[2]
@@ -222,7 +222,7 @@ def _unwrap(kind: mi.Type) -> tuple[mi.Type, dict[str, Any], dict[str, Any]]:
 
 
 def _struct_in(kind: mi.Type) -> type[msgspec.Struct] | None:
-    """Return the struct of a type, or of the values of a mapping or list, unless the struct is written as one value."""
+    """Return the struct of a type, or of the values of a mapping or list unless they have a text format, or None."""
     if isinstance(kind, mi.UnionType):
         return next((struct for each in kind.types if isinstance(each, mi.DictType) and (struct := _struct_in(each))), None)
     if isinstance(kind, mi.DictType | mi.VarTupleType | mi.ListType):
@@ -268,7 +268,7 @@ def _bounds_text(kind: mi.IntType | mi.FloatType) -> str:
 
 
 def _default_text(field: mi.Field, form: str | None) -> str:
-    """Return a default as it is written in the YAML."""
+    """Return the default of a field for the table: a value as it is written in the YAML, or words such as `none`."""
     if field.required:
         return "**required**"
     value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

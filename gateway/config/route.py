@@ -71,7 +71,7 @@ class Mention(msgspec.Struct, frozen=True):
 
 
 class RouteReader:
-    """Reads the routes of all models, then checks that their targets exist and that there are no cycles."""
+    """Reads the routes of all models, then checks that the file has their providers and models, and that there are no cycles."""
 
     def __init__(self, problems: Problems, text: Callable[[Scalar, str], str | None]) -> None:
         self._problems = problems
@@ -164,7 +164,7 @@ class RouteReader:
         return ref
 
     def check_names(self, providers: set[str], models: set[str]) -> None:
-        """Report targets and models that are not in the file, misplaced `*`, cycles, and routes with too many models or targets."""
+        """Report providers and models that are not in the file, misplaced `*`, cycles, and routes with too many models or targets."""
         for mentions in (*self._mentions.values(), self._mirrors.values()):
             for mention in mentions:
                 self._check_name(mention, providers, models)
@@ -235,7 +235,10 @@ class RouteReader:
             self._walk(model, (), reach)
 
     def _walk(self, model: str, above: tuple[str, ...], reach: dict[str, tuple[int, int]]) -> tuple[int, int]:
-        """Return the number of models on the longest path from `model`, and the number of its targets."""
+        """Return the number of models on the longest path from `model`, and the number of its targets.
+
+        After a route with too many models or targets is reported, both numbers are counted from 1 again.
+        """
         if model in reach:
             return reach[model]
         trail = (*above, model)

@@ -81,7 +81,7 @@ def _check_continuing(config: Config, name: str, model: ModelConfig, problems: P
 
 
 def _some_targets(config: Config, route: Route, found: set[Ref], seen: set[str]) -> set[Ref]:
-    """Add the targets of a route to `found`, following each model once. Targets of weight 0 do not count."""
+    """Add the targets of a route to `found`, and return `found`. Each model is followed once, and targets of weight 0 are left out."""
     for ref in refs_with_weight(route):
         model = config.models.get(ref.model) if ref.provider is None else None
         if ref.provider is not None:
@@ -126,7 +126,7 @@ def _splits(route: Route) -> list[Split]:
 
 
 def first_targets(config: Config, route: Route, seen: set[str] | None = None) -> list[Ref]:
-    """Return the targets that a route may try first, following each model once."""
+    """Return the targets that may be the first ones on a route. Each model is followed once."""
     seen = set() if seen is None else seen
     if isinstance(route, Order):
         return first_targets(config, route.steps[0], seen) if route.steps else []

@@ -154,7 +154,7 @@ def schema_of_struct(kind: mi.StructType) -> Schema:
 
 
 def _with_default(found: Schema, field: mi.Field) -> Schema:
-    """Add the default, which editors show, if it is written the same in YAML and in Python."""
+    """Return the schema with the default, which editors show, if the default is written the same in YAML and in Python."""
     plain = (
         isinstance(field.default, str | bool | int | float) and field.default != "" and "form" not in _extra(field.type)
     )

@@ -37,7 +37,7 @@ class Secret:
         return self._value
 
     def reread(self) -> Secret:
-        """Read the file again.
+        """Read the file again, and return the secret in it.
 
         If there is no file, return this secret. Raise ValueError if the file is unusable.
         """
@@ -65,7 +65,7 @@ class Url(str):
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
-    """Insert variables: ${NAME}, ${NAME:-default}; `$${` stands for `${`.
+    """Return the text with variables inserted: ${NAME}, ${NAME:-default}; `$${` stands for `${`.
 
     Raise AbsentError if a variable is not set, and ValueError if a variable is written incorrectly.
     """
@@ -122,7 +122,7 @@ def check_secret(value: str, source: str) -> None:
 
 
 def check_permissions(path: Path, shown: str) -> None:
-    """Raise ValueError if every user of the machine can read or write a file.
+    """Raise ValueError for a path that is not a file, and for a file that every user of the machine can read or write.
 
     Raise OSError if the file is inaccessible. Readable files that this process cannot chmod are allowed: Docker and
     Kubernetes mount secrets as root, with mode 0444.

@@ -25,7 +25,7 @@ class ConfigText(msgspec.Struct, frozen=True):
     """Paths of the files that the configuration refers to."""
 
     def parse(self, environ: Mapping[str, str] = os.environ) -> Config:
-        """Parse the text again."""
+        """Parse the text again, and return the configuration."""
         files = Files(self.secrets, self.files)
         with _without_collector():
             return configuration.parse(self.data, self.path, overrides=self.overrides, environ=environ, files=files)
@@ -62,7 +62,7 @@ class ConfigSource:
         """Fingerprints at the last reading, whether it succeeded or not."""
 
     def read(self) -> LoadedConfig:
-        """Read the file. Raise ConfigError if the configuration is invalid."""
+        """Read the file, and return its configuration. Raise ConfigError if the configuration is invalid."""
         files = Files()
         try:
             before = self._fingerprint()

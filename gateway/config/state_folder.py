@@ -1,4 +1,4 @@
-"""The folder for state that survives a restart: the usage journal and the file of run-time keys."""
+"""The folder for state that survives a restart, such as the usage journal and the run-time keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.config.types import Config
 def state_folder(config: Config, environ: Mapping[str, str]) -> Path | None:
     """Return the folder for the state of one configuration, or None if no state is kept.
 
-    Without `journal`, the folder's name contains a digest of the configuration file's path, so that gateways do not share state.
+    Without `journal`, the folder's name contains a digest of the configuration file's path, so that each file has its own state.
     """
     if config.journal == "off" or (config.journal is None and config.path == BUILT_IN):
         return None

@@ -19,7 +19,7 @@ class _UrlPassword(Secret):
 
 
 def store_address(config: Config) -> RedisAddress:
-    """Return the address of the configured Redis. Raise ValueError if the settings contradict each other."""
+    """Return the address of the configured Redis. Raise ValueError if the settings are invalid or contradict each other."""
     address = read_address(config.store, next(iter(config.store_password), None), config.store_ca)
     address = structs.replace(address, sentinel_secret=next(iter(config.store_sentinel_password), None))
     path = config.store.path

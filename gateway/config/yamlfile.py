@@ -17,7 +17,7 @@ MAX_BYTES = 16 << 20
 MAX_DEPTH = 32
 MIN_MAX_NODES = 50_000
 BYTES_PER_NODE = 8
-"""A file may have one value for each BYTES_PER_NODE bytes of its size, and at least MIN_MAX_NODES values."""
+"""A file may have one value for each BYTES_PER_NODE bytes of its size, or MIN_MAX_NODES values if that is more."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "tag:yaml.org,2002:merge"
@@ -32,7 +32,10 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class YamlError(Exception):
-    """The text is not YAML, or uses a feature that is not supported. `place` is the position at which reading stopped."""
+    """The text is not YAML, is too large, or uses a feature that is not supported.
+
+    `place` is the position of the problem, or the beginning of the text if the position is unknown.
+    """
 
     def __init__(self, message: str, place: Place) -> None:
         super().__init__(message)
@@ -143,7 +146,7 @@ class _Tree:
         self._max_nodes = max_nodes
 
     def node(self, node: yaml.Node, depth: int) -> Node:
-        """Convert one node with everything below it."""
+        """Return one node, converted with everything below it."""
         place = _place(node)
         self._count += 1
         if self._count > self._max_nodes:

@@ -83,7 +83,7 @@ class DenyList(Hook):
     def _piece(self, chunk: Chunk) -> Emit | Refuse:
         contexts = chunk.state.setdefault("contexts", {})
         sent, before = contexts.pop(chunk.channel, ("", ""))  # as it arrived, because it determines whether a word begins here
-        if sent != chunk.before:  # that of another attempt of the call
+        if sent != chunk.before:  # the context is that of another attempt of the call
             before = chunk.before[-CONTEXT_CHARS:]
         text, begin = before + chunk.text, len(before)
         spans = self._spans(text, begin, is_open=not chunk.is_last)
@@ -98,9 +98,9 @@ class DenyList(Hook):
         return Emit(out, text[cut:], "removed denied texts" if ready else "")
 
     def _spans(self, text: str, start: int = 0, *, is_open: bool = False) -> list[Span]:
-        """Return the places of denied texts from `start` on. If the text `is_open`, a word at its end may be incomplete.
+        """Return the places of denied texts from `start` on. If `is_open`, a word at the end of the text may be incomplete.
 
-        A place has whole escapes of JSON, such as `\\t` for the `text` in `\\text`, because a part of an escape would be invalid.
+        A place includes whole escapes of JSON: the place of `text` in `\\text` begins at the `\\`, because half an escape is invalid.
         """
         found = self._of_patterns(text, start) if self._patterns else []
         if self._words is not None:
@@ -145,7 +145,7 @@ class WordList:
         self._tail_chars = CONTEXT_CHARS + (self._longest + spaces) * MAX_SOURCE_CHARS
 
     def find(self, text: str, *, is_open: bool) -> Iterator[Span]:
-        """Return the places of all words. If the text `is_open`, a word at its end may be incomplete."""
+        """Return the places of all words. If `is_open`, a word at the end of the text may be incomplete."""
         for window in windows(text):
             for view in readings(window.text, is_open=is_open)[0]:
                 form = folded(view)
@@ -157,7 +157,7 @@ class WordList:
                         yield first + window.base, last + window.base
 
     def open_from(self, text: str, begin: int) -> int:
-        """Return the place, from `begin` on, from which a text may be the beginning of a word, or its length."""
+        """Return the place, from `begin` on, from which a text may be the beginning of a word, or the length of the text."""
         base = max(0, begin - CONTEXT_CHARS, len(text) - self._tail_chars)
         views, cut = readings(text[base:], is_open=True)
         for view in views:
@@ -239,7 +239,7 @@ def _removed(text: str, start: int, spans: list[Span]) -> str:
 
 
 def re2_pattern(source: str) -> Pattern:
-    """Compile a pattern in RE2. Raise ValueError if it is invalid, and ImportError if RE2 is not installed."""
+    """Return a pattern that RE2 has compiled. Raise ValueError if it is invalid, and ImportError if RE2 is not installed."""
     import re2  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     options = re2.Options()

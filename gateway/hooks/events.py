@@ -28,8 +28,9 @@ _PLACES = ("output_index", "content_index", "summary_index")
 class Slot(NamedTuple):
     """A piece of text in an event: `holder[key]`.
 
-    Pieces of one channel form one text. When a channel of a group gets a piece, the other channels of the group have ended, except
-    those of tool calls. `choice` and `call` are the choice and the tool call of a chat completion that contain the piece.
+    Pieces of one channel form one text. When an event has a piece of a group, the channels of the group without a piece in the event
+    have ended, except those with the arguments of tool calls. `choice` and `call` are the choice and the tool call of a chat completion
+    that contain the piece.
     """
 
     channel: str
@@ -114,7 +115,7 @@ def ended_groups(event: Event) -> list[str] | None:
 
 
 def carrier(event: Event, slot: Slot, text: str) -> Event:
-    """Return an event like `event` that has only `text` in place of the piece in `slot`."""
+    """Return an event like `event` whose only text is `text`, in the place of the piece in `slot`."""
     if slot.choice is None:
         copy = deepcopy(event)
         for each in slots_of(copy):

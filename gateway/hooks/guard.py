@@ -2,7 +2,7 @@
 
 A question in the format `webhook` has the texts with their places, and the service answers with an action. In the format
 `moderations`, the texts are the `input` of OpenAI's moderations API, and the call is refused if a text is flagged. The service gets
-the texts as the hooks before the guard have left them.
+the texts as the hooks that run before the guard return them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _read_moderation = msgspec.json.Decoder(Moderation).decode
 
 
 class Guard(Hook):
-    """Asks the service of its configuration."""
+    """Asks the service that its configuration names."""
 
     def __init__(self, config: GuardConfig, post: Post) -> None:
         """`post` sends a question and returns the body of a successful answer. It raises an exception for any other answer."""

@@ -62,7 +62,7 @@ def _hook(config: HookConfig, path: str, transport: Transport) -> Hook:
 
 
 async def _post(config: GuardConfig, transport: Transport, deadlines: Deadlines, body: bytes) -> bytes:
-    """Send a question. Return the body of the answer."""
+    """Send a question, and return the body of the answer. Raise GuardError if the status of the answer is not 200."""
     url = urlsplit(config.url.reveal())
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     headers = {"content-type": "application/json", **{name.lower(): value.reveal() for name, value in config.headers.items()}}

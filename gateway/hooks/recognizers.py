@@ -1,6 +1,6 @@
 """Recognizes personal data and secrets in a text, by their form and, where there are any, by their check digits.
 
-The time grows linearly with the text: a pattern has no nested repetition, and no part of a text is read again from each of many
+The time grows linearly with the text: every repetition in FORMS is bounded, and no part of a text is read again from each of many
 beginnings. An international account number has the length of its country (ISO 13616); a card number has a known first digit, 13 to
 19 digits and a check digit (ISO/IEC 7812).
 

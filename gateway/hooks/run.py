@@ -78,8 +78,8 @@ class HookSet:
     async def ask(self, loaded: LoadedHook, point: str, value: Any) -> Any:
         """Return the result of one hook at one point. Raise GatewayError for a refusal.
 
-    If the hook fails, raise GatewayError if the hook is declared `closed`, and return None if it is `open` or if the point is `settled`.
-    """
+        If the hook fails, return None if it is declared `open` or if the point is `settled`, and raise GatewayError otherwise.
+        """
         began = time.monotonic()
         try:
             result = getattr(loaded.hook, point)(value)

@@ -33,17 +33,17 @@ class HookedEvents:
         self._run = run
         self._pieces = pieces
         self.started = not holds_start
-        """Whether a text, or an event after the first text, has been returned."""
+        """Whether the events before the first text are no longer held."""
         self._framer = Framer()
         self._before: list[bytes] = []
         self._last: dict[str, tuple[Event, Slot, bytes]] = {}
-        """The latest event of each open channel, with its name."""
+        """For each open channel, its latest event, the slot of the channel in the event, and the event's name."""
         self._inserted = self._number = 0
         """The number of inserted events, and the latest `sequence_number`."""
         self._given: dict[str, list[str]] = {}
         self._sent: dict[str, list[str]] = {}
         self._ends: dict[str, JsonEnd] = {}
-        """The ends of the arguments of tool calls."""
+        """For each channel with the arguments of a tool call, the object that finds their end."""
         self._whole: dict[str, str] = {}
         """The texts of channels that have ended: the text as it was sent, by the text as it arrived."""
         self._has_ended = False
@@ -127,7 +127,8 @@ class HookedEvents:
         """Return whether a text ends with its piece in `slot`: one of another kind has begun, or the arguments are complete.
 
         The pieces of several tool calls may alternate, so other arguments do not end arguments. Some providers repeat a piece of
-        reasoning in a second field. The input of a custom tool is a text that need not be JSON.
+        reasoning in a second field, so the pieces of one field do not end the other. The input of a custom tool need not be JSON, so
+        it does not show its end.
         """
         if slot.kind != "arguments":
             return written.get(slot.group, slot.kind) != slot.kind

@@ -67,7 +67,7 @@ async def run_request(hook: Hook, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def run_text(hook: Hook, text: str, *, size: int = 1, request: Mapping[str, Any] | None = None) -> str:
-    """Return the text of an answer that arrives in pieces of `size` characters, after a request if there is one."""
+    """Return an answer's text as the caller gets it. The answer arrives in pieces of `size` characters, after a request if there is one."""
     run = _run(hook)
     if request is not None:
         await run.request([Body(msgspec.json.encode(request))])
@@ -83,7 +83,7 @@ async def run_text(hook: Hook, text: str, *, size: int = 1, request: Mapping[str
 
 
 async def run_events(hook: Hook, events: bytes, *, size: int = 64, request: Mapping[str, Any] | None = None) -> bytes:
-    """Return the events of a stream that arrives in pieces of `size` bytes, after a request if there is one."""
+    """Return a stream's events as the caller gets them. The stream arrives in pieces of `size` bytes, after a request if there is one."""
     run = _run(hook)
     if request is not None:
         await run.request([Body(msgspec.json.encode(request))])

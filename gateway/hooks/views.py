@@ -56,7 +56,7 @@ class View(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of a text. `base` is its place, and it owns the matches that begin from `first` to before `last` of its text."""
+    """A part of a text. `base` is its place. It owns the matches that begin at or after `first` and before `last` in its text."""
 
     base: int
     text: str
@@ -78,10 +78,10 @@ def windows(text: str) -> Iterator[Window]:
 
 
 def readings(text: str, *, is_open: bool = False) -> tuple[list[View], int]:
-    """Return the text as it is, then with one more level of its escapes resolved each time, up to MAX_LEVELS.
+    """Return views of the text: first as it is, then each with one more level of escapes resolved, up to MAX_LEVELS.
 
-    Also return the length of the text or, if the text `is_open`, the place of an escape at its end that may be incomplete: the
-    readings without escapes end there.
+    Also return the length of the text or, if `is_open`, the place of an escape at its end that may be incomplete: the views without
+    escapes end there.
     """
     found, limit = [View(text, range(len(text) + 1))], len(text)
     while len(found) <= MAX_LEVELS and "\\" in found[-1].text:
@@ -101,7 +101,10 @@ def unit_places(text: str) -> Sequence[int]:
 
 
 def _unescaped(view: View, *, is_open: bool) -> tuple[View | None, int]:
-    """Return the view without one level of escapes, or None if there are none, and the place of an incomplete escape."""
+    """Return the view without one level of escapes, or None if there are none, and the place at which it ends.
+
+    If `is_open`, it ends before an escape that may be incomplete.
+    """
     text, parts, starts, at, cut = view.text, [], array("q"), 0, len(view.text)
     pair_at = -1
     for count, match in enumerate(_ESCAPE.finditer(text)):

@@ -112,7 +112,7 @@ class CallerConnection(StartingConnection):
             self.fast_call.on_disconnect()
         self.flow.resume_writing()
         self.transport.close()
-        # The parser and the last request refer to this connection: without these cycles, it is freed at once.
+        # The parser and the last request refer to this connection: without these reference cycles, it is freed immediately.
         self.parser = self._current = self._answered = None  # type: ignore[assignment]
         self.pipeline.clear()
 
@@ -141,7 +141,7 @@ class CallerConnection(StartingConnection):
             self.start_or_wait(self.ready, is_alone=self.ready is self._current and not self._rejected)
 
     def _check_body(self, size: int) -> None:
-        """Limit the rest of a request body whose response is complete, and the framing of a chunked body."""
+        """Limit the rest of the body of a request whose response is complete, and the framing of a chunked body."""
         cycle = self._current
         if self._rejected or cycle is None:
             return
@@ -153,7 +153,7 @@ class CallerConnection(StartingConnection):
             self.reject(CHUNKS_TOO_LARGE)
 
     def eof_received(self) -> bool:
-        """Keep the connection if the caller has sent a complete request, because the caller may have closed only its writing side.
+        """Return whether the connection is kept: a caller that has sent a complete request may have closed only its writing side.
 
         A caller that uses HTTP/1.0 or TLS counts as disconnected: HTTP/1.0 has no interim responses for a probe, and TLS has no
         half-closed state.
@@ -221,7 +221,7 @@ class CallerConnection(StartingConnection):
             self.pipeline.append(cycle)
 
     def begin_handshake(self, version: str) -> RequestCycle:
-        """Start the call of a WebSocket handshake."""
+        """Start the call of a WebSocket handshake, and return its cycle."""
         scope = self.handshake_scope(version)
         cycle = self._current = self._answered = RequestCycle(self, scope, keep_alive=False, expects_continue=False)
         cycle.more_body = False
@@ -260,7 +260,7 @@ class CallerConnection(StartingConnection):
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Start the next pipelined request, or send the rejection that waited for this response."""
+        """Start the next pipelined request, read the rest of the body, or send the rejection that waited for this response."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -277,7 +277,7 @@ class CallerConnection(StartingConnection):
             self.reject(problem)
 
     def _read_rest(self) -> None:
-        """Read more of a request body whose response is complete: an immediate close of the connection could lose the response."""
+        """Read more of the body of a request whose response is complete: an immediate close could lose the response."""
         cycle = cast("RequestCycle", self._current)
         cycle.body = b""
         if cycle.keep_alive:

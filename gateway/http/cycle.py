@@ -1,7 +1,8 @@
 """One request on a caller's connection and its response: the `receive` and `send` of ASGI.
 
 uvicorn's own cycle writes head and body separately and matches two regular expressions against each header. This cycle keeps
-the head until the first bytes of the body arrive, sends both in one write, and checks the head as a whole.
+the head until the first bytes of the body arrive, sends both in one write if these are at most MAX_JOINED_BYTES, and checks the
+head as a whole.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Connection(Protocol):
     fast_call: FastCall | None
 
     def on_response_complete(self) -> None:
-        """Start the next request if one is waiting, or read the rest of the body of an answered request."""
+        """Start the next request that is waiting, read the rest of the answered request's body, or send a rejection that is waiting."""
         ...
 
 
@@ -166,7 +167,7 @@ class RequestCycle:
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     def resume_reading(self) -> None:
-        """Read on after the caller's next request paused it: a disconnect is noticed only while the connection is read."""
+        """Resume reading, which the caller's next request may have paused: a disconnect is noticed only while the connection is read."""
         self._flow.resume_reading()
 
     def probe(self) -> None:
@@ -239,7 +240,7 @@ class RequestCycle:
             self._write_body(body, more=more)
 
     async def send(self, message: Message) -> None:
-        """Keep the response head until the body starts, or send a piece of the body. Wait until the connection accepts more data."""
+        """Wait until the connection accepts data; then keep the response head until the body starts, or send a piece of the body."""
         if self._flow.write_paused and not self.disconnected:
             await self._flow.drain()
         if self.disconnected:

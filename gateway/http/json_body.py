@@ -30,7 +30,7 @@ class CallerDisconnectedError(Exception):
 
 
 def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
-    """Reject a body whose headers show that it is too large (413), compressed (415) or not JSON (415)."""
+    """Reject a body if its content-length is invalid (400), or if its headers show that it is too large (413) or not plain JSON (415)."""
     for name, value in headers:
         if name not in _BODY_HEADERS:
             continue

@@ -32,7 +32,7 @@ class ListenError(Exception):
 
 
 def bind(address: Address) -> socket.socket:
-    """Return a listening socket. Raise ListenError if the address is in use or not local."""
+    """Return a listening socket. Raise ListenError if the address cannot be used."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -51,7 +51,7 @@ class CallerProtocol(asyncio.Protocol):
         """Headers of the head that is being received."""
 
     def new_parser(self) -> None:
-        """Create the parser of the next bytes."""
+        """Create the parser for the next bytes."""
         self.parser = httptools.HttpRequestParser(self)
         # A request may follow one with `connection: close`: the first one is answered, and the parser does not report an error.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)

@@ -17,7 +17,7 @@ KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
 class Keys:
-    """The virtual keys of one configuration, indexed by SHA-256 digest.
+    """The virtual keys of one configuration and the run-time keys, indexed by SHA-256 digest.
 
     A lookup by digest takes the same time for every key, so its duration reveals nothing about a key.
     """

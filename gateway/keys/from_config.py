@@ -24,7 +24,7 @@ def keys_of(config: Config, sources: Mapping[str, IssuerKeys]) -> Keys:
 
 
 def virtual_keys(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[bytes, VirtualKey]:
-    """Return virtual keys by digest. A key whose team is no longer configured is disabled."""
+    """Return virtual keys by digest. A key whose team is not in `teams` is disabled."""
     return {bytes.fromhex(key.hash.removeprefix("sha256:")): virtual_key(key, teams) for key in keys}
 
 

@@ -70,7 +70,7 @@ class IssuerKeys:
         return bool(self._issuer.key_set)
 
     def start(self) -> None:
-        """Load the keys that are kept on disk, then fetch the issuer's keys periodically."""
+        """Load the keys that are kept on disk, then fetch the issuer's keys periodically. Do nothing if the keys are fixed."""
         if not self.is_fixed and self._polling is None:
             self._polling = asyncio.create_task(self._poll(), name=f"keys of issuer {self._issuer.name}")
 
@@ -79,7 +79,7 @@ class IssuerKeys:
         await end_tasks([self._polling, self._fetching])
 
     async def refreshed(self) -> bool:
-        """Fetch the keys now. Return whether the fetch succeeds.
+        """Fetch the keys now. Return whether the fetch succeeds within MAX_WAIT_S.
 
         Return False without a fetch if the last attempt is too recent or if the keys come from a file. Concurrent callers wait for
         the same fetch.
@@ -182,7 +182,7 @@ def _load(path: Path) -> tuple[bytes, float]:
 
 
 def _save(path: Path, content: bytes) -> None:
-    """Replace a file atomically. Several processes may replace the same file at once."""
+    """Replace a file atomically. Several processes may replace the same file at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -17,7 +17,7 @@ UNITS = {"requests": "requests", "concurrent": "calls", "spend": "USD"}
 
 
 def limits_of_entry(entry: KeyConfig | TeamConfig) -> tuple[Limit, ...]:
-    """Return all limits that an entry sets, including those for single models."""
+    """Return the limits that an entry sets, including those for single models, but not those for each end user."""
     owner = f"{'key' if isinstance(entry, KeyConfig) else 'team'}:{entry.name}"
     models = model_limits_in(entry, owner)
     return (*limits_in(entry.limits, owner), *(limit for _, limits in models for limit in limits))

@@ -1,7 +1,7 @@
 """The copies, in this process, of the keys and teams that operators create at run time.
 
-The store has only the SHA-256 digests of the keys, and every process polls it for changes. While the store is unavailable, the
-last known entries stay valid.
+The store has only the SHA-256 digests of the keys. Every process polls it for changes, unless it is the memory of the process.
+While the store is unavailable, the last known entries stay valid.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class RuntimeEntries(Generic[Entry]):
         self._polling: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read the entries, then poll for changes."""
+        """Read the entries, then poll for changes unless the store is volatile."""
         await self._refresh_or_report()
         if not self.store.is_volatile:
             self._polling = asyncio.create_task(self._poll(), name=f"run-time {self.name}")
@@ -85,7 +85,7 @@ class RuntimeEntries(Generic[Entry]):
         """Replace an entry with the result of `changed` for its latest version, which any process may have stored.
 
         Return the entries before and after the change, or None if the name is unknown. Raise StoreUnavailableError if the store
-        fails.
+        fails or if other processes keep changing the entry.
         """
         async with self._lock:
             for _ in range(MAX_CHANGE_TRIES):

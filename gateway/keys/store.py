@@ -14,7 +14,7 @@ from gateway.config.key import KeyConfig, TeamConfig
 
 
 class PreviousSecret(msgspec.Struct, frozen=True):
-    """The hash of a secret that a rotation replaced. It is accepted until `until`, a Unix time in seconds."""
+    """The hash of a secret that a rotation replaced. The secret is accepted until `until`, a Unix time in seconds."""
 
     hash: str
     until: float

@@ -112,12 +112,15 @@ class TokenCallers:
 
 
 def is_token(text: bytes) -> bool:
-    """Return whether a credential has the form of a signed token: three parts, the first a JSON object in base64url."""
+    """Return whether a credential has the form of a signed token: three parts, and the beginning of a JSON object in base64url."""
     return text.startswith(b"ey") and text.count(b".") == 2
 
 
 def _signing_key(token: UnverifiedToken, source: IssuerKeys) -> SigningKey:
-    """Return the signing key that fits the header of a token."""
+    """Return the signing key that fits the header of a token.
+
+    Raise InvalidToken if the issuer's keys cannot verify the token, and SigningKeyUnknownError if they have to be fetched first.
+    """
     keys = source.key_set
     if keys is None:
         raise SigningKeyUnknownError(source, _not_fetched())

@@ -20,7 +20,7 @@ class TokenIdentity(msgspec.Struct, frozen=True):
     """The caller of a token."""
 
     name: str
-    """The name under which the caller's limits and usage are counted: ISSUER/SUBJECT."""
+    """The name of the caller, by which limits are enforced and usage is counted: ISSUER/SUBJECT."""
     policy: PolicyConfig
     teams: tuple[str, ...]
     """Names of teams. The first known team is the caller's. If there are no names, the caller has no team."""
