@@ -182,7 +182,7 @@ class IssuerConfig(Struct, frozen=True):
     caller_claim: Annotated[
         _Text,
         Meta(
-            description="Claim that identifies the caller. Limits and usage are counted by its value. Parts of a nested claim "
+            description="Claim that identifies the caller. Limits apply, and usage is counted, for each of its values. Parts of a nested claim "
             "are separated by dots.",
             examples=["azp"],
         ),

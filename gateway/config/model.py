@@ -18,7 +18,7 @@ FallbackCondition = Literal["content_filter", "invalid_request"]
 class ContextConfig(Struct, frozen=True):
     """Handling of conversations that exceed the context window.
 
-    Without these settings the provider decides.
+    Without these settings, the provider decides.
     """
 
     overflow: Annotated[
