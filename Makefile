@@ -31,7 +31,7 @@ demo: $(VENV)/.installed-run ## Start a gateway with the local model and two scr
 # Every test process imports the same files, so they are compiled once, even where the environment forbids writing compiled files.
 test prove: export PYTHONDONTWRITEBYTECODE :=
 
-test: install-dev ## Run linters, type checks and all tests, without root
+test: install-dev ## Run linters, type checks and the tests, without root
 	@$(BIN)/lockgate pull
 	@# mypy uses one core; the other one compiles the tests
 	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 & compiling=$$!; $(MAKE) --no-print-directory lint; result=$$?; wait $$compiling; exit $$result

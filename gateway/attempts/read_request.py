@@ -75,7 +75,7 @@ def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: Known
 
 
 def read_parameters(call: Call) -> None:
-    """Check the parameters, and read those of the gateway: streaming, usage, stops, deadline, context window."""
+    """Check the parameters, and read those that the gateway applies: streaming, usage, stops, deadline, context window."""
     body = call.body
     assert body is not None
     call.dialect.check(body)

@@ -67,7 +67,7 @@ class CachedResponse:
         return self._body
 
     def unread(self) -> bytes:
-        """Return b"": `body` never reads a part of the answer."""
+        """Return b"": `body` never leaves a part of the answer unread."""
         return b""
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:

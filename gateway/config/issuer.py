@@ -182,8 +182,8 @@ class IssuerConfig(Struct, frozen=True):
     caller_claim: Annotated[
         _Text,
         Meta(
-            description="Claim that identifies the caller. Limits apply, and usage is counted, for each of its values. Parts of a nested claim "
-            "are separated by dots.",
+            description="Claim that identifies the caller. Limits apply, and usage is counted, for each of its values. Parts of a "
+            "nested claim are separated by dots.",
             examples=["azp"],
         ),
     ] = "sub"

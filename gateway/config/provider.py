@@ -141,8 +141,8 @@ class ProviderConfig(Struct, frozen=True):
     transport: Annotated[
         Literal["native", "httpx"],
         Meta(
-            description="HTTP client. `native`: the gateway's own HTTP/1.1 client. `httpx`: for HTTP/2 and SOCKS "
-            "proxies.",
+            description="HTTP client. `native`: the gateway's own HTTP/1.1 client. `httpx`: also supports HTTP/2. Requests "
+            "through a proxy always use `httpx`.",
             examples=["httpx"],
         ),
     ] = "native"

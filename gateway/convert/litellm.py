@@ -1,6 +1,6 @@
 """Converts the configuration of LiteLLM's proxy: models, routing, limits and the master key.
 
-Settings that cannot be carried over are listed with their places. Keys, teams and budgets are not converted, because they
+Settings that cannot be carried over are listed with their places. Virtual keys, teams and their budgets are not converted, because they
 are in LiteLLM's database, not in its file.
 
 Source: docs.litellm.ai (proxy configuration, all settings), as of 2026-10.

@@ -159,7 +159,7 @@ def paths() -> dict[str, dict[str, Any]]:
         "/admin/calls/{id}": {
             "parameters": [{**_NAMED, "name": "id"}],
             "get": {
-                **operation_of("The call with this id", "Calls", keyed | errors.READ),
+                **operation_of("The calls with this id", "Calls", keyed | errors.READ),
                 "parameters": query_of(content={"type": "boolean"}),
             },
         },

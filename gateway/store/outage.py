@@ -23,7 +23,7 @@ LEASES_HELD_US = 20 * US_PER_S
 Leases last 30 s and are renewed every 10 s. For these 20 s, a process keeps as many concurrent calls as before.
 """
 MIN_REMAINDER_DIVISOR = 20
-"""A remainder below 1/20 of the share counts as zero, because between two calls even a fully used limit has a small remainder."""
+"""Except for budgets, a remainder below 1/20 of the share counts as zero: between two calls, even a used-up limit has a small one."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
 """Time until processes that still reach the store hold back the share of this process."""
 

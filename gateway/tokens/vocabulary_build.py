@@ -1,4 +1,4 @@
-"""Writes the files of `vocabulary.py` and `pieces.py` from the data of toktok-rs: `python -m gateway.tokens.vocabulary_build`.
+"""Writes the data files of `vocabulary.py` and `pieces.py` from the data of toktok-rs: `python -m gateway.tokens.vocabulary_build`.
 
 The character classes need a `unicodedata` with the Unicode version of the encodings: that of Python 3.15, or the package
 unicodedata2, version 17.

@@ -53,7 +53,7 @@ class EngineDecoder(StreamDecoder):
         return (_encode(chunk),)
 
     def _note_times(self, timings: Any) -> None:
-        """Record the engine's durations (in milliseconds). They do not include the wait for a slot."""
+        """Record the engine's durations, converted from milliseconds to seconds. They do not include the wait for a slot."""
         if type(timings) is dict and {"prompt_ms", "predicted_ms"} <= timings.keys():
             prompt, completion = timings["prompt_ms"] / 1000, timings["predicted_ms"] / 1000
             self._memo[TIMES] = {"prompt_time": prompt, "completion_time": completion, "total_time": prompt + completion}

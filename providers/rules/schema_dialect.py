@@ -230,7 +230,7 @@ class Simplifier:
 
 
 def is_object_schema(schema: Any) -> bool:
-    """Return whether a schema describes an object and has no union at its top level."""
+    """Return whether a schema describes an object and has no union, `not`, `enum` or `const` at its top level."""
     return type(schema) is dict and schema.get("type") == "object" and not any(name in schema for name in _NOT_AT_THE_ROOT)
 
 

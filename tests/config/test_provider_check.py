@@ -1,4 +1,4 @@
-"""Checks of a provider: timeouts of parts against the whole, the cooldown, and the queue."""
+"""Checks of a provider: timeouts of parts against the whole, the cooldown, the queue, passed fields, load reports."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Dynamo:
                 time.sleep(0.3)
 
     def log(self) -> str:
-        """Return the last lines of the processes."""
+        """Return the end of each process's log."""
         return "\n".join(f"{path.name}:\n{path.read_text(errors='replace')[-2000:]}" for path in sorted(self._folder.glob("*.log")))
 
     def stop(self) -> None:

@@ -167,7 +167,7 @@ class Exchange:
         raise ConnectionGoneError
 
     def shrink_send_buffer(self) -> None:
-        """Give the kernel a small send buffer, so that written bytes have almost all arrived."""
+        """Make the socket's send buffer small, so that almost all written bytes have reached the peer."""
         self._wire.shrink_send_buffer()
 
     def rst(self) -> None:

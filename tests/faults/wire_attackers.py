@@ -34,7 +34,7 @@ async def attack(port: int, name: str, until: float) -> int:
 
 
 async def main() -> None:
-    """Run all attacks at the same time. They get the processor when the gateway and its other callers leave it idle."""
+    """Run the attacks at the same time. They get the processor when the gateway and its other callers leave it idle."""
     os.nice(10)
     names = sys.argv[3:] or list(ATTACKS)
     sys.stdout.write("attacking\n")

@@ -24,7 +24,7 @@ DOCUMENTS = ["a fox", "paris", "a city a river"]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Live]:
-    """Run a gateway with three engines: a tiny embedding model, a tiny reranker and the chat model's settings without its engine."""
+    """Run a gateway with three local providers: a tiny embedding model, a tiny reranker, and a chat model that cannot be loaded."""
     folder = tmp_path_factory.mktemp("models")
     with (folder / "vectors.gguf").open("wb") as out:
         write_gguf(out, io.BytesIO(safetensors(published())), VOCABULARY, Bert("tiny", HEADS, 1e-12, "none"))

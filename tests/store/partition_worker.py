@@ -22,7 +22,7 @@ REQUESTS, TOKENS = 1500, 30_000
 BIGGEST = 40
 CALLERS = 64
 REST_S = 0.02
-"""Average time between two calls of a caller: a process that is not slowed down requests 2,500 calls per second."""
+"""Average pause of a caller after a call. A process that is not slowed down requests about 2,500 calls per second."""
 DEADLINE_S = 5.0
 """Longer than a busy machine delays a reply, so that only the partitions of the test are outages."""
 NANO_PER_TOKEN = 12_345

@@ -1,6 +1,6 @@
 """The number of cases that the searches try: a part of them in `make test`, all of them in `make prove`.
 
-A search is a test with random or exhaustive cases. It has the marker `search`, which tests of Hypothesis get by themselves, and
+A search is a test with random or exhaustive cases. It has the marker `search`, which tests/conftest.py adds to tests of Hypothesis, and
 `make prove` runs it with HYPOTHESIS_PROFILE=full.
 """
 

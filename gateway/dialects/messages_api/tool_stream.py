@@ -55,7 +55,7 @@ class ToolStream:
         self.has_calls = False
 
     def feed(self, call: ToolCall) -> None:
-        """Take a call or a piece of it."""
+        """Add a call or a piece of one to the stream."""
         streamed = self._find(call)
         if streamed.id is None and type(call.id) is str and call.id:
             streamed.id = call.id

@@ -1,4 +1,4 @@
-"""Requests and answers of Cohere's embed API become embeddings requests and back, or are refused by name."""
+"""Requests of Cohere's embed API become embeddings requests, and their answers become Cohere's; errors name the parameter."""
 
 from __future__ import annotations
 
