@@ -158,7 +158,10 @@ def _by_target(figures: Figures, section: Section) -> Iterator[str]:
 
 
 def _targets(figures: Figures, section: Section) -> list[str]:
-    """Return the names of all targets that have the section's first figure: the gateway and nginx first, then the others in the order of their measurement."""
+    """Return the names of all targets that have the section's first figure.
+
+    The gateway and nginx come first, then the others in the order of their measurement.
+    """
     end = f", {section.figures[0]}"
     found = [name.removesuffix(end) for row in figures.tables[section.name].values() for name in row if name.endswith(end)]
     found = [name for name in found if name != STORE]
