@@ -26,6 +26,8 @@ _IBAN_COUNTRIES = (
 )
 _IBAN_LENGTHS = {each[:2]: int(each[2:]) for each in _IBAN_COUNTRIES.split()}
 _DISTINCT_KEYS = (
+    ("lg-", r"(?<!-lg-)(?=[A-Za-z0-9_-]{43})(?=[A-Za-z_-]{0,42}[0-9])(?=[a-z0-9_-]{0,42}[A-Z])(?=[A-Z0-9_-]{0,42}[a-z])"
+     r"[A-Za-z0-9_-]{43}"),
     ("AKIA", r"(?=[A-Z]{0,15}[0-9])[0-9A-Z]{16}"), ("ASIA", r"(?=[A-Z]{0,15}[0-9])[0-9A-Z]{16}"),
     *((f"gh{letter}_", r"[A-Za-z0-9]{36,255}") for letter in "pousr"), ("github_pat_", r"[A-Za-z0-9_]{50,255}"),
     ("glpat-", r"[A-Za-z0-9_-]{20,64}"), ("AIza", r"[0-9A-Za-z_-]{35}"), ("hf_", r"[A-Za-z0-9]{30,64}"),
@@ -37,16 +39,17 @@ _DISTINCT_KEYS = (
     ("sk-", r"(?=[A-Za-z]{0,19}[0-9])[A-Za-z0-9]{20}[A-Za-z0-9_-]{0,180}"),
     ("sk-", r"(?:proj|svcacct|admin|ant-[a-z0-9]{1,10}|or-v[0-9])-(?:[A-Za-z0-9]{20}[A-Za-z0-9_-]{0,180}"
      r"|(?=[A-Za-z_-]{0,23}[0-9])(?=[a-z0-9_-]{0,23}[A-Z])[A-Za-z0-9_-]{40,200})"),
-    ("lg-", r"(?<!-lg-)(?=[A-Za-z0-9_-]{43})(?=[A-Za-z_-]{0,42}[0-9])(?=[a-z0-9_-]{0,42}[A-Z])(?=[A-Z0-9_-]{0,42}[a-z])"
-     r"[A-Za-z0-9_-]{43}"),
 )  # fmt: skip
-"""Credentials, by their beginning, that differ from every word, so that they may touch letters. The gateway's own keys begin with `lg-`."""
+"""Credentials, by their beginning, that differ from every word, so that they may touch letters.
+
+The gateway's own keys, which begin with `lg-`, come first: a random key may contain another form, such as `fw_`.
+"""
 _KEYS = (
+    ("lg-", r"(?<!-lg-)(?=[A-Za-z0-9_-]{43})(?=[a-z0-9_-]{0,42}[A-Z])(?=[A-Z0-9_-]{0,42}[a-z])[A-Za-z0-9_-]{43}"),
     ("sk-", r"[A-Za-z0-9_-]{20,200}"), ("AKIA", r"[0-9A-Z]{16}"), ("ASIA", r"[0-9A-Z]{16}"),
     *((f"{kind}k_{mode}_", r"[A-Za-z0-9]{16,200}") for kind in "srp" for mode in ("live", "test")),
     ("SG.", r"[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}"), ("pypi-", r"[A-Za-z0-9_-]{50,250}"), ("fw_", r"[A-Za-z0-9]{22,64}"),
     ("sq0", r"[a-z]{3}-[A-Za-z0-9_-]{22,64}"), ("key-", r"[0-9a-f]{32}"),
-    ("lg-", r"(?<!-lg-)(?=[A-Za-z0-9_-]{43})(?=[a-z0-9_-]{0,42}[A-Z])(?=[A-Z0-9_-]{0,42}[a-z])[A-Za-z0-9_-]{43}"),
 )  # fmt: skip
 """Credentials that a part of a word or of a slug may resemble, so that no letter of ASCII may precede them."""
 _EMAIL_LABEL = (

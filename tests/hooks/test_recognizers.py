@@ -128,6 +128,12 @@ def test_the_keys_of_the_gateway_are_recognized() -> None:
             assert values(before + secret + after) == {("api_key", secret)}
 
 
+@pytest.mark.parametrize("inner", ["fw_" + "a1" * 11, "AIza" + "bC3" * 11 + "d4"])
+def test_a_key_of_the_gateway_that_contains_another_form_is_one_value(inner: str) -> None:
+    secret = KEY_PREFIX + ("xY7" + inner + "Zq9" * 15)[:43]
+    assert values(f"use {secret} now") == {("api_key", secret)}
+
+
 ESCAPED = st.sampled_from([value for value in VALUES if value[0] not in ("ip", "phone")] + [("phone", "+49 30 901820")])
 EDGES = st.sampled_from(["", "\n", "\t", '"', "\\", "é", "中", "\b", "/", "x\n", "👋"])
 
