@@ -83,6 +83,7 @@ async function change({ page }) {
   await entry(page).getByRole("button", { name: "Rotate" }).click();
   await page.getByLabel("The present secret ends").selectOption("0s");
   await page.getByRole("dialog").getByRole("button", { name: "Rotate" }).click();
+  await page.locator(".secret code").waitFor(); // visible only once the dialog is open, so that Escape closes it
   check((await page.locator(".secret code").innerText()).startsWith("lg-"), "the new secret");
   await page.keyboard.press("Escape");
   await entry(page).getByRole("button", { name: "Revoke" }).click();
