@@ -64,7 +64,7 @@ async function use(page) {
   await page.getByRole("dialog").waitFor();
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
-  check((await focused(page)) === "button New key", "the focus after the dialog");
+  await until(async () => (await focused(page)) === "button New key", "the focus after the dialog");
 }
 
 /** Load the page and its views several times without a cache. Return the bytes of one time and the shortest time to the first paint. */
