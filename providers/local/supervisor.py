@@ -241,8 +241,8 @@ class Engine:
     def _plan(self) -> tuple[Path, dict[str, Any], int]:
         """Return the model, the child's settings and the memory limit.
 
-        Raise UnavailableError if the processor lacks a required instruction set, the engine is not installed, or there is no model
-        file. This method blocks.
+        Raise UnavailableError if the processor lacks a required instruction set, the engine is not installed, or the model file
+        is missing. This method blocks.
         """
         if feature := self._missing_feature():
             raise UnavailableError(f"the engine requires {feature}, which this processor lacks", "processor")

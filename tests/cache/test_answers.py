@@ -127,15 +127,21 @@ async def leader_of(cache: AnswerCache, key: str = "k") -> Flight:
     return flight
 
 
-@pytest.mark.usefixtures("brisk")
-async def test_a_leader_with_a_slow_caller_is_replaced_once() -> None:
-    cache = cache_at(100.0)
+async def slow_and_second(cache: AnswerCache) -> tuple[Flight, Flight, set[asyncio.Future[Lookup]]]:
+    """Return the flight of a call with a slow caller, that of the call which replaces it, and the three lookups that still wait."""
     slow = await leader_of(cache)
     slow.follow(delay(0.01, 0.02, 1.0))
     waiting = [asyncio.ensure_future(cache.look_up("k", 60, ANY, 60)) for _ in range(4)]
     done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     (second,) = [each.result().flight for each in done]
     assert second is not None
+    return slow, second, pending
+
+
+@pytest.mark.usefixtures("brisk")
+async def test_a_leader_with_a_slow_caller_is_replaced_once() -> None:
+    cache = cache_at(100.0)
+    slow, second, pending = await slow_and_second(cache)
     assert len(pending) == 3
     second.follow(delay(1.0))
     found = [await each for each in pending]
@@ -150,12 +156,7 @@ async def test_a_leader_with_a_slow_caller_is_replaced_once() -> None:
 @pytest.mark.usefixtures("brisk")
 async def test_a_new_leader_answers_the_calls_that_waited_for_a_slow_one() -> None:
     cache = cache_at(100.0)
-    slow = await leader_of(cache)
-    slow.follow(delay(0.01, 0.02, 1.0))
-    waiting = [asyncio.ensure_future(cache.look_up("k", 60, ANY, 60)) for _ in range(4)]
-    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    (second,) = [each.result().flight for each in done]
-    assert second is not None
+    slow, second, pending = await slow_and_second(cache)
     second.answer(entry(body=b"of the second"))
     slow.answer(entry(body=b"of the first"))
     second.end()

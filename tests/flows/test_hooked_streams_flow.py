@@ -71,19 +71,24 @@ async def test_held_text_is_sent_if_no_target_continues_the_stream(up: FaultUpst
             assert told.text == ("say [EMA" if len(up.requests) == 2 else "say [EMAED"), answer.text
 
 
+async def received_from(client: httpx.AsyncClient, url: str) -> tuple[bytes, bool]:
+    """Return the bytes of a passed answer, and whether the response was complete."""
+    received = b""
+    try:
+        async with client.stream("POST", url, json={"text": EMAIL}) as answer:
+            async for piece in answer.aiter_bytes():
+                received += piece
+    except httpx.RemoteProtocolError:
+        return received, False
+    return received, True
+
+
 async def test_a_passed_stream_that_breaks_off_loses_no_text(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     for ending in (FIN, RST):
         up.on(lambda request: True, breaking(TEXT, ending))
         async with serving_path(up) as gateway:
-            received = b""
-            try:
-                async with client.stream("POST", gateway.base_url + "/x/messages", json={"text": EMAIL}) as answer:
-                    async for piece in answer.aiter_bytes():
-                        received += piece
-            except httpx.RemoteProtocolError:
-                received += b""
-            else:
-                raise AssertionError("the caller took the response for complete")
+            received, is_complete = await received_from(client, gateway.base_url + "/x/messages")
+        assert not is_complete
         said = "".join(slot.text for event in read_events(received) for slot in slots_of(event))
         assert said == RESTORED
 
@@ -107,13 +112,7 @@ async def test_events_of_a_passed_stream_that_no_hook_can_read_follow_the_settin
         assert "data: plain [EMAIL_1]\n\n" in answer.text
         assert gateway.count("lockgate_hook_failures", "mask", "chunk", "error") == 1
     async with serving_path(up) as gateway:
-        received = b""
-        try:
-            async with client.stream("POST", gateway.base_url + "/x/y", json={"text": EMAIL}) as cut:
-                async for piece in cut.aiter_bytes():
-                    received += piece
-        except httpx.RemoteProtocolError:
-            received += b""
+        received, _ = await received_from(client, gateway.base_url + "/x/y")
         assert received.count(EMAIL.encode()) == 1
         assert b"plain" not in received
         (record,) = await gateway.records(1)

@@ -222,3 +222,13 @@ def answers_of(path: str, text: str, arguments: str, size: int, choices: int) ->
     if path.endswith("/responses"):
         return response_stream(text, arguments, size), response_answer(text, arguments)
     return cohere_stream(text, arguments, size), cohere_answer(text, arguments)
+
+
+STREAMS = {
+    "chat": lambda text, size: chat_stream(text, json.dumps({"to": text}), size, 2),
+    "completions": completion_stream,
+    "messages": lambda text, size: message_stream(text, json.dumps({"to": text}), size),
+    "responses": lambda text, size: response_stream(text, json.dumps({"to": text}), size),
+    "cohere": lambda text, size: cohere_stream(text, json.dumps({"to": text}), size),
+}
+"""For each API, a function of a text and a size, which returns a stream with the text, and with the text in a tool call, in pieces."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from gateway.config.hook import MASK_KINDS, MaskConfig, MaskKind
 from gateway.hooks.masker import Masker
 from gateway.hooks.recognizers import Recognizer
 from gateway.hooks.testing import check_hook, run_events, run_request, run_text
-from tests.hooks.echo import chat_stream, cohere_stream, completion_stream, deltas, message_stream, read_events, response_stream
+from tests.hooks.echo import STREAMS, deltas, read_events
 from tests.support.each import each
 from tests.support.search import examples
 
@@ -117,13 +116,6 @@ async def test_a_masked_text_is_restored_exactly_for_every_size_of_pieces(parts:
     assert await run_text(Masker(MaskConfig()), sent, size=size, request=ask(text)) == text
 
 
-STREAMS = {
-    "chat": lambda text, size: chat_stream(text, json.dumps({"to": text}), size, 2),
-    "completions": completion_stream,
-    "messages": lambda text, size: message_stream(text, json.dumps({"to": text}), size),
-    "responses": lambda text, size: response_stream(text, json.dumps({"to": text}), size),
-    "cohere": lambda text, size: cohere_stream(text, json.dumps({"to": text}), size),
-}
 
 
 @pytest.mark.parametrize("api", STREAMS)

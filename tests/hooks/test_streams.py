@@ -22,18 +22,16 @@ from gateway.hooks.stream import HookedEvents
 from gateway.hooks.testing import FACTS, run_events
 from gateway.metrics import Metrics
 from providers.base import Body
-from tests.hooks.echo import chat_stream, chunk, cohere_stream, completion_stream, deltas, message_stream, read_events, response_stream
+from tests.hooks.echo import (
+    STREAMS,
+    chunk,
+    deltas,
+    read_events,
+)
 from tests.support.search import every, examples
 
 EMAIL, OTHER = "ada@example.org", "bob@example.org"
 REQUEST = {"messages": [{"role": "user", "content": f"{EMAIL} {OTHER}"}]}
-STREAMS = {
-    "chat": lambda text, size: chat_stream(text, json.dumps({"to": text}), size, 2),
-    "completions": completion_stream,
-    "messages": lambda text, size: message_stream(text, json.dumps({"to": text}), size),
-    "responses": lambda text, size: response_stream(text, json.dumps({"to": text}), size),
-    "cohere": lambda text, size: cohere_stream(text, json.dumps({"to": text}), size),
-}
 
 
 async def masking(*, failure: Failure = "closed", hook: Hook | None = None, reports: list[str] | None = None) -> HookedEvents:
