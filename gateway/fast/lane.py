@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 from gateway.attempts.read_request import read_caller, read_parameters, read_request
 from gateway.call import Call
@@ -112,7 +112,8 @@ class FastLane:
             return None
         query = RouteQuery(call, headers, pipeline.default_output)
         candidates = pipeline.router.candidates(model, query)
-        return call, Route(model, query, candidates, cast("NativeTransport", candidates[0].backend.transport))
+        transport: Any = candidates[0].backend.transport  # a NativeTransport, as `_is_plain` checks
+        return call, Route(model, query, candidates, transport)
 
     def _limits_of(self, call: Call, route: Route) -> tuple[Sequence[Limit], Costs | None] | None:
         """Return the limits of a call and the amounts to reserve; None if its candidates or its limits need the pipeline."""
@@ -120,7 +121,7 @@ class FastLane:
         if query.needs_native:
             check_expressible(call, pipeline.router.all_candidates(model))
         first = candidates[0]
-        if not self._is_plain(first) or not pipeline.failover.is_open(first):
+        if not self._is_plain(first):
             return None
         limits = pipeline.limits.of_caller(call, model.name) if pipeline.limits is not None else ()
         costs = None

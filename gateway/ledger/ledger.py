@@ -26,6 +26,8 @@ PROGRESS_INTERVAL_S = 1.0
 """Interval at which the usage of streams in flight is journaled. A crash loses their usage since the last write."""
 _DAY_US = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
+_new_tuple = tuple.__new__
+"""Makes a named tuple without the Python function that its class calls: every call makes two."""
 
 
 class Ledger:
@@ -86,9 +88,10 @@ class Ledger:
         """Book the usage of a call: the usage of its answer, and the usage of other attempts that are billed."""
         self._open.discard(call)
         day = self._day_of(call, ended)
-        for other, usage, cost in accounting.unanswered_usages(call):
-            self.counters.add(_row(call, day, other.target.shared_name or other.target.name), _counts(0, usage, cost, other.target))
-        attempt = call.final_attempt
+        if len(call.attempts) > 1 or call.answered_by is None:
+            for other, usage, cost in accounting.unanswered_usages(call):
+                self.counters.add(_row(call, day, other.target.shared_name or other.target.name), _counts(0, usage, cost, other.target))
+        attempt = call.answered_by or call.final_attempt
         if attempt is not None and (attempt.usage is not None or call.is_written):
             row = _row(call, day, attempt.target.shared_name or attempt.target.name)
             self.counters.add(row, _counts(1, attempt.usage, attempt.cost, attempt.target))
@@ -147,7 +150,8 @@ class Ledger:
 
 def _row(call: Call, day: str, target: str) -> UsageRow:
     key, tags = call.key, ",".join(call.tags) if call.tags else ""
-    return UsageRow(day, key.name if key is not None else "", key.team if key is not None else "", call.route, target, tags)
+    name, team = (key.name, key.team) if key is not None else ("", "")
+    return _new_tuple(UsageRow, (day, name, team, call.route, target, tags))
 
 
 def _counts(requests: int, usage: Usage | None, cost: int | None, target: Target) -> UsageCounts:
@@ -156,8 +160,8 @@ def _counts(requests: int, usage: Usage | None, cost: int | None, target: Target
     prompt, output = usage.prompt_tokens, usage.completion_tokens
     if prompt < 0 or output < 0:
         prompt, output = max(0, prompt), max(0, output)
-    is_unpriced = cost is None
-    return UsageCounts(
-        requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, cost or 0, int(usage.estimated), int(is_unpriced),
-        (cost or 0) if target.brought else 0,
-    )  # fmt: skip
+    known = cost or 0
+    brought = known if target.brought else 0
+    estimated, unpriced = int(usage.estimated), int(cost is None)
+    counts = (requests, prompt, usage.cached_tokens, output, usage.reasoning_tokens, known, estimated, unpriced, brought)
+    return _new_tuple(UsageCounts, counts)

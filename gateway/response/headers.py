@@ -38,7 +38,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-client-request-id", call.client_id.encode()))
     if call.attempts:
         headers.append((b"x-gateway-attempts", b"%d" % len(call.attempts)))
-    attempt = call.final_attempt
+    attempt = call.answered_by or call.final_attempt
     if attempt is not None:
         headers.append((b"x-gateway-target", attempt.target.name.encode("ascii", "backslashreplace")))
         if attempt.queue_s or call.paused_s or len(call.attempts) > 1:

@@ -37,11 +37,11 @@ class Backend(msgspec.Struct, eq=False):
     """Whether an answer is read to its end even if its caller has disconnected."""
     finishing: int = 0
     """Number of answers that are being read although their callers have disconnected."""
+    target: Target = None  # type: ignore[assignment]  # __post_init__ sets it
+    """The target with its first credential, the first of `targets`. It is stored because a call reads it often."""
 
-    @property
-    def target(self) -> Target:
-        """The target with its first credential."""
-        return self.targets[0]
+    def __post_init__(self) -> None:
+        self.target = self.targets[0]
 
 
 class BackendOf(Protocol):

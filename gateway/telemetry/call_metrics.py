@@ -26,7 +26,7 @@ class CallMetrics:
 
     def record(self, call: Call, ended: float) -> None:
         """Add one finished call to every counter and histogram that it concerns."""
-        attempt, key, error = call.final_attempt, call.key, call.error
+        attempt, key, error = call.answered_by or call.final_attempt, call.key, call.error
         target = attempt.target if attempt is not None else None
         usage = attempt.usage if attempt is not None else None
         kind = (
@@ -52,8 +52,9 @@ class CallMetrics:
             for adjustment in attempt.adjustments:
                 labels = (attempt.target.provider, self._names.param(adjustment.param), adjustment.action)
                 self._count("lockgate_adjustments", labels)
-        for other, billed, cost in unanswered_usages(call):
-            self._record_billed_attempt(call, other, billed, cost)
+        if len(call.attempts) > 1 or call.answered_by is None:
+            for other, billed, cost in unanswered_usages(call):
+                self._record_billed_attempt(call, other, billed, cost)
         if call.stream_end:
             self._count("lockgate_stream_end", (series.target, call.stream_end))
         if call.abort_phase:

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from gateway.config.formats import read_duration, read_lifetime
-from gateway.telemetry.call_log import shown_user
+from gateway.telemetry.log_record import shown_user
 from gateway.telemetry.record_file import LOCK_TIMEOUT_S, NANO_PER_USD
 
 DEFAULT_COUNT, MAX_COUNT = 50, 1000

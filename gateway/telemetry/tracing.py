@@ -19,7 +19,7 @@ from gateway.call import Attempt, Call
 from gateway.config.telemetry import TracesConfig
 from gateway.config.types import Config
 from gateway.metrics.names import system_of
-from gateway.telemetry.call_log import safe_name
+from gateway.telemetry.log_record import safe_name
 from gateway.telemetry.trace_content import CapturedAnswer
 from providers.base import Usage, WireRequest
 

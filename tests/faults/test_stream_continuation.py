@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.telemetry.call_log import CLOCK_TOLERANCE_S
+from gateway.telemetry.log_record import CLOCK_TOLERANCE_S
 from tests.faults.behaviours import chat_chunk, sse
 from tests.faults.client import CHAT_PATH, Answer, FaultClient, chat
 from tests.faults.conftest import Gate, Serve

@@ -16,8 +16,9 @@ import providers
 from gateway.call import Attempt, Call
 from gateway.errors import BadRequest, Unavailable
 from gateway.keys.virtual_key import VirtualKey
-from gateway.telemetry import call_log
-from gateway.telemetry.call_log import CallLog, human_line, record, shown_user
+from gateway.telemetry import call_log, log_record
+from gateway.telemetry.call_log import CallLog
+from gateway.telemetry.log_record import human_line, record, shown_user
 from providers.base import Adjustment, Target, Usage
 from tests.support.each import each
 
@@ -41,7 +42,7 @@ def finished_call() -> Call:
 
 def test_record_has_names_numbers_and_timings() -> None:
     call = finished_call()
-    found = json.loads(call_log._encode(record(call, call.started + 0.5)))
+    found = json.loads(log_record._encode(record(call, call.started + 0.5)))
     assert found["ms"] == 500
     assert (found["model"], found["status"], found["stream"], found["id"]) == ("smart", 200, True, call.id)
     assert (found["operation"], found["path"]) == ("chat", "/v1/chat/completions")
@@ -77,7 +78,7 @@ def test_s11_record_is_one_line_of_at_most_8_kib_whatever_it_contains(name: str,
     call.answered_by = Attempt(target(text), upstream_id=text, finish_reasons=(text,) * 100, adjustments=adjustments)
     for error in (BadRequest(text, param=text, code=text), Unavailable(text, code=text)):
         call.error = error
-        line = call_log.json_line(call, call.started + 1)
+        line = log_record.json_line(call, call.started + 1)
         assert len(line) <= 8192
         assert line.count(b"\n") == 1
         found = json.loads(line)
@@ -91,7 +92,7 @@ def test_a_cut_record_keeps_the_names_by_which_calls_are_found() -> None:
     call.key = VirtualKey(f"{'i' * 64}/{subject}", team="t" * 64)
     call.end_user, call.model = "u" * 128, "\x7f\x01" * 128
     call.attempts = [Attempt(target("a/" + "x" * 200), outcome="500")] * 50
-    line = call_log.json_line(call, call.started + 1)
+    line = log_record.json_line(call, call.started + 1)
     assert len(line) <= 8192
     found = json.loads(line)
     assert found["cut"]
@@ -100,7 +101,7 @@ def test_a_cut_record_keeps_the_names_by_which_calls_are_found() -> None:
 
 def test_short_record_is_not_cut() -> None:
     call = finished_call()
-    assert json.loads(call_log.json_line(call, call.started + 1)).keys() == record(call, call.started).keys()
+    assert json.loads(log_record.json_line(call, call.started + 1)).keys() == record(call, call.started).keys()
 
 
 def test_s12_only_messages_of_the_gateway_itself_are_logged() -> None:
@@ -180,7 +181,7 @@ async def test_closed_pipe_is_not_an_error() -> None:
 def test_docs_explain_every_field_of_a_record() -> None:
     (record,) = [
         node
-        for node in ast.parse((ROOT / "gateway" / "telemetry" / "call_log.py").read_text()).body
+        for node in ast.parse((ROOT / "gateway" / "telemetry" / "log_record.py").read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name == "record"
     ]
     keys = {

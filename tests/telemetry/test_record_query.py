@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.telemetry.call_log import shown_user
+from gateway.telemetry.log_record import shown_user
 from gateway.telemetry.record_file import SCHEMA, RecordFile
 from gateway.telemetry.record_query import BadRecordQueryError, find_record, find_records, found_json, read_record_query
 from tests.support.each import each
