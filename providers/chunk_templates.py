@@ -213,7 +213,7 @@ def _varies(leaf: Leaf) -> bool:
 def _read_event(data: bytes) -> str:
     """Return a chunk as an event without its end. The result is empty if the chunk is not one line of text."""
     try:
-        return "" if b"\n" in data else START + data.decode()
+        return "" if data.find(b"\n") >= 0 else START + data.decode()
     except UnicodeDecodeError:
         return ""
 

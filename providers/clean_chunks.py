@@ -142,7 +142,7 @@ CHAT_CHUNKS, TEXT_CHUNKS = CleanReader(CleanChunk), CleanReader(CleanTextChunk)
 def frame_of(data: bytes, chunk: CleanChunk | CleanTextChunk) -> tuple[bytes, bytes] | None:
     """Return the bytes around the content in a chunk's event, or None if the content is empty or occurs twice, or the chunk has escapes."""
     content = chunk.choices[0].content
-    if not content or b"\\" in data:
+    if not content or data.find(b"\\") >= 0:
         return None
     quoted = b'"%s"' % content.encode()
     at = data.find(quoted)

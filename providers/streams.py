@@ -70,7 +70,7 @@ class ChunkNormalizer(StreamDecoder):
         """Convert each event by itself. If an event is more than a piece of text, return None and record nothing."""
         sent = []
         for event in events[:-2].split(b"\n\n"):
-            if event[:6] != b"data: " or b"\n" in event:
+            if event[:6] != b"data: " or event.find(b"\n") >= 0:
                 return None
             try:
                 chunk = _decode_any(event[6:])

@@ -299,7 +299,7 @@ class RequestCycle:
             lines += 1
         parts.append(b"\r\n")
         head = b"".join(parts)
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or head.find(b"\0") >= 0:
             raise RuntimeError("a response header contains a line break or a NUL")
         return head
 

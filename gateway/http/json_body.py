@@ -44,7 +44,7 @@ def check_body_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> No
                 "Compressed request bodies are not supported. Send plain JSON.",
                 status=415, code="unsupported_content_encoding", type="invalid_request_error",
             )  # fmt: skip
-        elif name == b"content-type" and b"json" not in value.lower():
+        elif name == b"content-type" and value.lower().find(b"json") < 0:
             raise GatewayError(
                 "The content-type must be application/json.", status=415, code="unsupported_media_type", type="invalid_request_error"
             )

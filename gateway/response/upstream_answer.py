@@ -49,7 +49,7 @@ async def read_json(
 
 def decode_json(body: bytes, target: Target, options: Options, native: NativeApi | None = None) -> Answer:
     """Decode a JSON answer as `read_json` does."""
-    if b'"error"' in body[:512]:
+    if body.find(b'"error"', 0, 512) >= 0:
         failure = _disguised(target, body)
         if failure is not None:
             raise StreamFailure(failure)

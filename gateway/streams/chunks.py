@@ -15,6 +15,7 @@ PLAIN_KEYS = frozenset(
 )
 """The usual members of a chunk: one without choices and without other members only reports usage."""
 _ABSENT = msgspec.Raw(b"")
+_decode_text = msgspec.json.Decoder(str).decode
 _SILENT = frozenset({b"null", b'""', b"[]", b"{}"})
 _NO_ERROR = _SILENT | {b"false"}
 
@@ -32,24 +33,28 @@ def is_error(value: msgspec.Raw) -> bool:
 def count_framed(piece: bytes, prefix: bytes, suffix: bytes) -> int:
     """Return the number of events in a piece if each consists of `prefix`, a text and `suffix`, else 0.
 
-    The texts must be printable and contain neither quotes nor backslashes.
+    The texts must be valid in a JSON string and contain neither quotes nor backslashes.
+
+    Here and wherever else every call or event passes, `find` takes the place of `in`: `in` first tries to convert the bytes that it
+    searches for to an integer, and the error that this raises costs 0.4 us.
     """
     if not piece.startswith(prefix) or not piece.endswith(suffix):
         return 0
     begin, end = len(prefix), len(piece) - len(suffix)
     text, events = piece[begin:end], 1
-    if b'"' in text:
+    if text.find(b'"') >= 0:
         # Joining and comparing is far cheaper than searching for a long text, for which every find() prepares a table.
         texts = [event[begin : 2 - len(suffix)] for event in piece[:-2].split(b"\n\n")]
         if (suffix + prefix).join(texts) != text:
             return 0
         text, events = b" ".join(texts), len(texts)
-    if b'"' in text or b"\\" in text or end < begin:
+    if text.find(b"\\") >= 0 or end < begin:
         return 0
     try:
-        return events if text.decode().isprintable() else 0
-    except UnicodeDecodeError:
+        _decode_text(b'"%b"' % text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return 0
+    return events
 
 
 def is_text(data: bytes) -> bool:

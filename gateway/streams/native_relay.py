@@ -128,7 +128,7 @@ class NativeRelay:
         """
         if self._pending:
             piece, self._pending = self._pending + piece, b""
-        whole = self._unify(piece) if self._parser is not None or b"\r" in piece else self._cut(piece)
+        whole = self._unify(piece) if self._parser is not None or piece.find(b"\r") >= 0 else self._cut(piece)
         return self._count(self._pass(whole)) if whole else b""
 
     def _cut(self, piece: bytes) -> bytes:
@@ -182,7 +182,7 @@ class NativeRelay:
 
     def _pass(self, whole: bytes) -> bytes:
         """Return the bytes to send for complete events."""
-        if b"\\u" in whole and self._mender is None and has_escaped_half(whole):
+        if whole.find(b"\\u") >= 0 and self._mender is None and has_escaped_half(whole):
             whole = self._begin_mending(whole)
             if not whole:
                 return b""

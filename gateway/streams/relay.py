@@ -190,7 +190,7 @@ class Relay:
             sent = self._decoder.convert(whole)
             self.chunks += 0 if sent is None else whole.count(b"\n\n")
             return sent
-        if whole[:6] != b"data: " or b"\n\n\n" in whole or not is_text(whole):
+        if whole[:6] != b"data: " or whole.find(b"\n\n\n") >= 0 or not is_text(whole):
             return None
         try:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
@@ -249,7 +249,7 @@ class Relay:
         """Read every event and append to `kept` the events to pass on. Return whether all are passed on unchanged."""
         unchanged = plain
         for name, data in events:
-            if not plain and b"\n" in data:
+            if not plain and data.find(b"\n") >= 0:
                 # A JSON string has no raw newline, so a newline here separated two data lines of the event.
                 data = data.replace(b"\n", b"")
             if data == b"[DONE]":

@@ -52,7 +52,7 @@ class EventParser:
                 return b""
         if not self.plain:
             return piece
-        if b"\r" in piece:
+        if piece.find(b"\r") >= 0:
             self.plain = False
             return piece
         end = piece.rfind(b"\n\n") + 2
@@ -83,7 +83,7 @@ class EventParser:
             return self._feed_lines(whole)
         events: list[Event] = []
         for event in whole[:-2].split(b"\n\n"):
-            if event[:6] != b"data: " or b"\n" in event or len(event) == 6 or event[-1:].isspace():
+            if event[:6] != b"data: " or event.find(b"\n") >= 0 or len(event) == 6 or event[-1:].isspace():
                 self.plain = False
                 rest, self.pending = self.pending, b""
                 return self._feed_lines(whole + rest)
