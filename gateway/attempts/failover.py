@@ -138,7 +138,7 @@ class Failover:
         """Record that the first attempt of a call, admitted with `enter`, has answered the call."""
         attempt, latency = exchange.attempt, candidate.backend.latency
         admission.succeeded(call.first_byte_at)
-        self._metrics.count("lockgate_attempts", (self._metrics.target_label(attempt.target), "ok"))
+        self._metrics.count_target("lockgate_attempts", attempt.target, "ok")
         attempt.ms = exchange.elapsed_ms()
         latency.in_flight -= 1
         latency.record_attempt(attempt.sent_at, call.first_byte_at, stream=call.stream)

@@ -88,7 +88,7 @@ class AttemptSender:
             raise
         else:
             admission.succeeded(call.first_byte_at)
-            self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "ok"))
+            self._metrics.count_target("lockgate_attempts", target, "ok")
             return None
         finally:
             attempt = progress.attempt = exchange.attempt  # a repair of its answer is a separate attempt

@@ -140,9 +140,9 @@ class FastCall(LaneCall):
         admission = self._admission = pipeline.failover.enter(call, attempt, first, reservation)
         exchange.sent_at = attempt.sent_at = admission.began
         self._exchange = exchange
-        pipeline.metrics.count("lockgate_upstream_requests", (pipeline.metrics.target_label(prepared.target),))
-        if route.transport.has_idle(first.backend.origin):
-            self._sent = route.transport.begin(first.backend.origin, prepared.wire, deadlines, self._on_response)
+        pipeline.metrics.count_target("lockgate_upstream_requests", prepared.target)
+        self._sent = route.transport.begin(first.backend.origin, prepared.wire, deadlines, self._on_response)
+        if self._sent is not None:
             attempt.is_written = True
         else:
             opening = route.transport.open(first.backend.origin, prepared.wire, deadlines, self._on_response)

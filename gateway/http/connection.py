@@ -237,7 +237,6 @@ class CallerConnection(StartingConnection):
             cycle.add_body(body)
             if len(cycle.body) > MAX_BUFFERED_BODY_BYTES:
                 self.flow.pause_reading()
-            cycle.notify()
 
     def on_chunk_header(self) -> None:
         """Count a chunk of the request body. `_check_body` checks the rest of the framing after each piece of input."""
@@ -264,7 +263,8 @@ class CallerConnection(StartingConnection):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._answered = self.pipeline.pop(0)
             self._answered.start_task(self.app)

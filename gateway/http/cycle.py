@@ -186,13 +186,19 @@ class RequestCycle:
                 self._waiter = None
 
     def add_body(self, piece: bytes) -> None:
-        """Buffer a piece of the request body. Pieces are collected in a bytearray, so that many small ones take linear time."""
+        """Buffer a piece of the request body, and wake up `receive`.
+
+        Pieces are collected in a bytearray, so that many small ones take linear time.
+        """
         if not self.body:
             self.body = piece
         elif type(self.body) is bytearray:
             self.body += piece
         else:
             self.body = bytearray(self.body) + piece
+        self._has_event = True
+        if self._waiter is not None:
+            self.notify()
 
     def notify(self) -> None:
         """Wake up `receive`, because part of the body arrived, the caller disconnected, or the response is complete."""
@@ -207,7 +213,8 @@ class RequestCycle:
         """
         if self.more_body or self.disconnected or self.response_complete:
             return None
-        self._flow.resume_reading()
+        if self._flow.read_paused:
+            self._flow.resume_reading()
         self._has_event = False
         body, self.body = bytes(self.body), b""
         return body
@@ -257,20 +264,19 @@ class RequestCycle:
                 raise RuntimeError("the response body does not match its content-length")
         elif self._chunked:
             body = _chunk(body, last=not more)
-        self._write(b"" if self._omits_body else body)
+        head, self._head = self._head, b""
+        if self._omits_body:
+            body = b""
+        if head and len(body) > MAX_JOINED_BYTES:
+            self.transport.write(head)
+            head = b""
+        self.transport.write(head + body if head else body)
         if not more:
             self.response_complete = True
             self.notify()
             if not self.keep_alive and not self.more_body:
                 self.transport.close()
             self._connection.on_response_complete()
-
-    def _write(self, body: bytes) -> None:
-        head, self._head = self._head, b""
-        if head and len(body) > MAX_JOINED_BYTES:
-            self.transport.write(head)
-            head = b""
-        self.transport.write(head + body if head else body)
 
     def _encode_head(self, status: int, headers: Headers) -> bytes:
         """Encode the response head and decide how the end of the body is marked. Header names must be lower case."""

@@ -29,6 +29,8 @@ class Sweeper:
         self._tick = tick
         self._clock = clock
         self._swept: set[Swept] = set()
+        self.discard = self._swept.discard
+        """Stop sweeping an item."""
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.lag = 0.0
@@ -42,10 +44,6 @@ class Sweeper:
         self._swept.add(item)
         if self._timer is None:
             self._schedule()
-
-    def discard(self, item: Swept) -> None:
-        """Stop sweeping this item."""
-        self._swept.discard(item)
 
     def _schedule(self) -> None:
         self._due = self._clock() + self._tick

@@ -9,6 +9,7 @@ from gateway.metrics.declarations import COUNTERS, MAX_SERIES, MICRO, Labels
 from gateway.metrics.names import Names
 from gateway.metrics.series import Read, Series, bounded
 from gateway.metrics.snapshot import Snapshot, merge
+from providers.base import Target
 
 
 class Metrics:
@@ -34,6 +35,8 @@ class Metrics:
         self.add_names(models, targets, types)
         self.count = series.count
         """Add to a counter: `count("lockgate_retries", (label,))`; the third argument is the amount."""
+        self._target_cells: dict[tuple[str, ...], int] = {}
+        """The cells of `count_target` by counter, target and other labels."""
         self._in_flight = series.cell("lockgate_requests_in_flight", ())
         self._streams = series.cell("lockgate_streams_in_flight", ())
         self.model_label = self.names.model
@@ -56,6 +59,17 @@ class Metrics:
     @in_flight.setter
     def in_flight(self, value: int) -> None:
         self._values[self._in_flight] = value * MICRO
+
+    def count_target(self, name: str, target: Target, *labels: str) -> None:
+        """Add 1 to a counter whose labels are a target and `labels`."""
+        kind = (name, target.name, *labels)
+        cell = self._target_cells.get(kind)
+        if cell is None:
+            label = self.names.target(target)
+            cell = self.series.cell(name, (label, *labels))
+            if label == target.name:
+                self._target_cells[kind] = cell
+        self._values[cell] += 1
 
     def begin(self) -> None:
         """Count a call as in flight."""

@@ -67,7 +67,7 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
     exchange.sent_at = began
     exchange.call.attempts.append(exchange.attempt)
     attempt.outcome = "invalid_json"
-    exchange.metrics.count("lockgate_attempts", (exchange.metrics.target_label(target), attempt.outcome))
+    exchange.metrics.count_target("lockgate_attempts", target, attempt.outcome)
     return last_with_all_usage([first[0], answer]), sum_usages([first[1], usage]), finish_reasons
 
 

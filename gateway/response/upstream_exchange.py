@@ -120,7 +120,7 @@ class UpstreamExchange:
         if self.begun is not None:
             begun, self.begun = self.begun, None
             return begun
-        self.metrics.count("lockgate_upstream_requests", (self.metrics.target_label(self.target),))
+        self.metrics.count_target("lockgate_upstream_requests", self.target)
         if self.call.headers is not None or self.call.trace is not None:
             add_trace_headers(self.call, self.target, request)
         return self.backend.transport.send(self.backend.origin, request, self.deadlines)

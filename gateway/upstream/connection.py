@@ -43,9 +43,6 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
 
     __slots__ = (
         "_clock",
-        "_framing_bytes",
-        "_has_received",
-        "_head_size",
         "_on_close",
         "_on_idle",
         "_reading",
@@ -79,13 +76,7 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         """Whether the connection occupies a slot of its pool. Cleared exactly once."""
         self.served = 0
         """Exchanges completed."""
-        self._begin()
-
-    def _begin(self) -> None:
         self._begin_response()
-        self._head_size = 0
-        self._framing_bytes = 0
-        self._has_received = False
 
     # --- one exchange ---------------------------------------------------------------------------------------------
 
@@ -99,10 +90,10 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         """Send a request. The listener of `exchange` is called when a part of the response arrives."""
         transport = self._transport
         assert transport is not None
-        self._begin()
+        self._begin_response()
         self._exchange = exchange
         exchange.source = exchange.connection = self
-        self._set_deadline(exchange.deadlines.first_byte)
+        self.deadline = min(self._clock() + exchange.deadlines.first_byte, exchange.total)
         if len(body) <= WRITE_SLICE_BYTES:
             transport.write(head + body)
         else:

@@ -86,35 +86,29 @@ class NativeTransport:
         response.waiter = None
         return response
 
-    def has_idle(self, origin: Origin) -> bool:
-        """Return whether a connection is idle, so that `begin` can send a request on it."""
-        pool = self._pools.get(origin)
-        return pool is not None and bool(pool.idle)
+    def begin(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest | None:
+        """Send a request on an idle connection, without waiting. Return None, and do nothing, if no connection is idle.
 
-    def begin(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
-        """Send a request on an idle connection, without waiting. `listener` is called when a part of the response
-        arrives.
-
-        Raise UpstreamError if the request cannot be encoded.
+        `listener` is called when a part of the response arrives. Raise UpstreamError if the request cannot be encoded.
         """
-        pool = self._pools[origin]
+        pool = self._pools.get(origin)
+        if pool is None or not pool.idle:
+            return None
         self._ticker.tune(deadlines)
         head = pool.heads.encode(request)
         connection = pool.take_idle()
         assert connection is not None
-        return _begin(SentRequest(pool, connection, request, head, self._new_response(request, deadlines)), listener)
+        response = NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
+        return _begin(SentRequest(pool, connection, request, head, response), listener)
 
     async def open(self, origin: Origin, request: WireRequest, deadlines: Deadlines, listener: Callable[[], None]) -> SentRequest:
         """Wait for a new or released connection, then do what `begin` does. Raise UpstreamError on failure."""
         pool = self._pools.get(origin) or self._open(origin)
         self._ticker.tune(deadlines)
         head = pool.heads.encode(request)
-        response = self._new_response(request, deadlines)
+        response = NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
         connection = await pool.acquire(deadlines, response.total)
         return _begin(SentRequest(pool, connection, request, head, response), listener)
-
-    def _new_response(self, request: WireRequest, deadlines: Deadlines) -> NativeResponse:
-        return NativeResponse(request.method, deadlines, self._clock() + deadlines.total)
 
     async def wait(self, sent: SentRequest) -> NativeResponse:
         """Return the response to a request sent with `begin` or `open`, as `send` does. The caller must have removed the listener."""

@@ -22,7 +22,10 @@ class RejectedResponseError(Exception):
 class ResponseParser:
     """The parser callbacks of one connection and the state of the response in progress."""
 
-    __slots__ = ("_chunked", "_complete", "_exchange", "_informational", "_is_doubtful", "_keep_alive", "_parser", "_rejection", "_upload")
+    __slots__ = (
+        "_chunked", "_complete", "_exchange", "_framing_bytes", "_has_received", "_head_size", "_informational", "_is_doubtful",
+        "_keep_alive", "_parser", "_rejection", "_upload",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
@@ -37,6 +40,8 @@ class ResponseParser:
         self._chunked = False
         self._informational = 0
         self._keep_alive = True
+        self._head_size = self._framing_bytes = 0
+        self._has_received = False
 
     def on_message_begin(self) -> None:
         """Reject a second response: no request is waiting for it."""
