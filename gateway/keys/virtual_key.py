@@ -80,4 +80,6 @@ def may_pass(key: VirtualKey | None, pattern: str) -> bool:
 
 def matches_any(model: str, patterns: Iterable[str]) -> bool:
     """Return whether `patterns` contains the name `model` or a matching prefix pattern such as `claude-3-*`."""
-    return model in patterns or any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)
+    if model in patterns or "*" in patterns:
+        return True
+    return any(each.endswith("*") and model.startswith(each[:-1]) for each in patterns)

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ PRUNED_SHARE = 10
 """If the file is too large, its oldest rows are deleted: one in this many of all rows at a time."""
 NANO_PER_USD = 10**9
 SCHEMA = """
+PRAGMA page_size = 8192;
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -63,7 +65,7 @@ class _Line(Struct):
     """The fields of a log line that become columns."""
 
     id: str
-    time: datetime
+    time: str
     model: str
     status: int
     ms: float
@@ -79,13 +81,25 @@ class _Line(Struct):
 _decode = msgspec.json.Decoder(_Line).decode
 
 
+@lru_cache(16)
+def _whole_seconds(time: str) -> float:
+    return datetime.fromisoformat(f"{time}+00:00").timestamp()
+
+
+def _seconds(time: str) -> float:
+    """Return the time of a line in seconds since 1970. The lines of one second share one conversion."""
+    if len(time) != len("2026-11-21T10:00:00.123+00:00"):
+        return datetime.fromisoformat(time).timestamp()
+    return _whole_seconds(time[:19]) + int(time[20:23]) / 1000
+
+
 def row_of(line: bytes) -> tuple[Any, ...]:
     """Return the row of a log line."""
     call = _decode(line)
-    targets = "".join(f"\n{attempt.target}\n" for attempt in call.attempts)
+    targets = "".join([f"\n{attempt.target}\n" for attempt in call.attempts])
     cost = round(call.cost_usd * NANO_PER_USD) if isinstance(call.cost_usd, float | int) else None
     return (
-        call.id, call.client_id, call.time.timestamp(), call.key, call.team, call.end_user, call.model, targets, call.status,
+        call.id, call.client_id, _seconds(call.time), call.key, call.team, call.end_user, call.model, targets, call.status,
         call.ms, cost, int(call.cost_usd is None), int(bool(call.adjustments)), line.rstrip(b"\n"),
     )  # fmt: skip
 

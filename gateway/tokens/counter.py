@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -181,9 +181,9 @@ class TokenCounter:
         """Return the tokens of each text. Uncached texts are counted in one batch."""
         salt, cached = _salt(tokenizer.name), self._cached
         keys = [_digest(text, salt) if len(text) >= MIN_DIGESTED_CHARS else salt + text.encode("utf-8", "surrogatepass") for text in texts]
-        counts = [cached.get(key) for key in keys]
-        new = [index for index, count in enumerate(counts) if count is None]
-        if new:
+        counts: list[Any] = [cached.get(key) for key in keys]
+        if None in counts:
+            new = [index for index, count in enumerate(counts) if count is None]
             found = batch([texts[index] for index in new])
             for index, count in zip(new, found, strict=True):
                 counts[index] = count
@@ -191,7 +191,7 @@ class TokenCounter:
                 cached.update({keys[index]: count for index, count in zip(new, found, strict=True)})
                 while len(cached) > MAX_CACHED_COUNTS:
                     del cached[next(iter(cached))]
-        return cast("list[int]", counts)
+        return counts
 
     def _use(self, tokenizer: Tokenizer) -> tuple[Tokenizer, CountTexts]:
         """Return a usable tokenizer and its function, which calls the tokenizer process if this process cannot count the texts."""
