@@ -186,6 +186,8 @@ class Relay:
 
     def _take_plain(self, whole: bytes) -> bytes | None:
         """Return the bytes to send for ordinary chunks. Return None, and record nothing, if they need a closer check."""
+        if whole.endswith(DONE):
+            return None
         if self._decoder is not None:
             sent = self._decoder.convert(whole)
             self.chunks += 0 if sent is None else whole.count(b"\n\n")

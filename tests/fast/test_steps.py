@@ -22,7 +22,7 @@ from tests.flows.live import Live
 from tests.running import Figure
 
 CALLS, BATCHES = 20, 5
-MOST = {False: 860, True: 1110}
+MOST = {False: 770, True: 1050}
 """Maximum number of functions for one call, as JSON and as a stream of five events. Lower it when fewer are called."""
 EVENTS = [chat_chunk("", role="assistant"), *[chat_chunk(f"word {number} ") for number in range(3)], chat_chunk(finish="stop")]
 STREAM = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in EVENTS) + b"data: [DONE]\n\n"
