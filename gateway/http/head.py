@@ -88,6 +88,8 @@ def split_url(url: bytes) -> tuple[str, bytes, bytes]:
     raw, query = parsed.path or b"", parsed.query or b""
     path = raw.decode("ascii")
     parts = (unquote(path) if "%" in path else path, raw, query)
-    if not query and len(url) < MAX_CACHED_URL_BYTES and len(_url_cache) < MAX_CACHED_URLS:  # a query may hold a secret
+    if not query and len(url) < MAX_CACHED_URL_BYTES:  # a query may hold a secret
+        if len(_url_cache) >= MAX_CACHED_URLS:
+            _url_cache.clear()
         _url_cache[url] = parts
     return parts

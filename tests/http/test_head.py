@@ -5,7 +5,7 @@ from __future__ import annotations
 import httptools
 import pytest
 
-from gateway.http.head import check_head, split_url, without_offer
+from gateway.http.head import MAX_CACHED_URLS, check_head, split_url, without_offer
 from gateway.http.page_guard import CROSS_SITE, PageRules
 from gateway.http.rejection import (
     HEAD_TOO_LARGE,
@@ -85,3 +85,9 @@ def test_a_url_is_split_once_and_one_with_a_query_is_not_cached() -> None:
     assert split_url(b"/a%20b") is split_url(b"/a%20b")
     assert split_url(b"/a?key=b") == ("/a", b"/a", b"key=b")
     assert split_url(b"/a?key=b") is not split_url(b"/a?key=b")
+
+
+def test_invented_urls_do_not_end_the_use_of_the_cache() -> None:
+    for number in range(MAX_CACHED_URLS + 1):
+        split_url(b"/invented/%d" % number)
+    assert split_url(b"/a%20b") is split_url(b"/a%20b")
