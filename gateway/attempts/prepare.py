@@ -181,8 +181,8 @@ def cap_to_time_left(deadlines: Deadlines, left: float) -> Deadlines:
 
 def attempt_deadlines(candidate: Candidate, call: Call, left: float) -> Deadlines:
     """Return the deadlines of one attempt. If the caller's time limit is forwarded, only the target enforces it."""
-    deadlines = candidate.deadlines
-    if _forwards_timeout(candidate.backend.target):
+    deadlines, target = candidate.deadlines, candidate.backend.target
+    if target.options and _forwards_timeout(target):
         left += max(0.0, deadlines.total - call.deadline)
     return cap_to_time_left(deadlines, left)
 

@@ -272,8 +272,9 @@ class RequestCycle:
             head = b""
         self.transport.write(head + body if head else body)
         if not more:
-            self.response_complete = True
-            self.notify()
+            self.response_complete = self._has_event = True
+            if self._waiter is not None:
+                self.notify()
             if not self.keep_alive and not self.more_body:
                 self.transport.close()
             self._connection.on_response_complete()

@@ -54,18 +54,15 @@ def decode_json(body: bytes, target: Target, options: Options, native: NativeApi
         if failure is not None:
             raise StreamFailure(failure)
 
-    def decode(body: bytes) -> Answer:
-        return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
-
     try:
         if not body.isascii():
             body.decode()  # the JSON decoder does not check the encoding of skipped values
-        return decode(body)
+        return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
     except UNREADABLE_ERRORS:
         repaired = mended(body)
     try:
         if repaired is not None:
-            return decode(repaired)
+            return target.kind.decode(repaired, target, options) if native is None else native.read_answer(repaired)
     except UNREADABLE_ERRORS:
         pass
     raise StreamFailure(_UNREADABLE.get(options.operation, NOT_AN_ANSWER))

@@ -183,7 +183,7 @@ class TargetHealth:
     def start_attempt(self) -> bool:
         """Count an attempt and return whether it is the probe. `end_attempt` must follow."""
         self.in_flight += 1
-        if self.probe_in_flight or (self.is_available and not self.ejected):
+        if self.probe_in_flight or not (self.ejected or self.cooldown.until) or (self.is_available and not self.ejected):
             return False
         self.probe_in_flight = True
         self._probed_at = self._clock()
