@@ -145,7 +145,9 @@ class ChunkNormalizer(StreamDecoder):
             if chunk.usage is not None and chunk.choices[0].finish_reason is None:
                 return None  # templates leave out a usage that every chunk has
             choice = chunk.choices[0]
-            state = self._choices.setdefault(choice.index, StreamChoice())
+            state = self._choices.get(choice.index)
+            if state is None:
+                state = self._choices[choice.index] = StreamChoice()
             has_role, finishes = choice.has_role, choice.finish_reason is not None
             if (state.has_role and has_role) or (state.finished and finishes):
                 return None

@@ -106,10 +106,11 @@ class Relay:
 
     def discard(self, rest: bytes) -> bool:
         """Discard data after [DONE]. Return whether any events have followed [DONE] so far; these count as irregularities."""
-        try:
-            self._surplus += len(self._parser.feed(rest))
-        except EventTooLargeError:
-            self._surplus += 1
+        if rest or self._parser.pending:
+            try:
+                self._surplus += len(self._parser.feed(rest))
+            except EventTooLargeError:
+                self._surplus += 1
         return self._surplus > 0
 
     @property
@@ -239,7 +240,7 @@ class Relay:
                 assert plain is not None
                 return plain
             if self.done:
-                self._surplus += sum(1 for _ in whole) + len(self._parser.feed(b""))
+                self._surplus += len(list(whole)) + (len(self._parser.feed(b"")) if self._parser.pending else 0)
         except StreamFailure as failure:
             if not self._sent:
                 raise
@@ -259,11 +260,11 @@ class Relay:
                 return False
             try:
                 chunk = read_chunk(data)
-                if not is_text(data):
+                if not (data.isascii() or is_text(data)):
                     raise msgspec.DecodeError
             except (msgspec.DecodeError, RecursionError):
                 raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
-            if is_error(chunk.error) or chunk.object == "error" or (name == "error" and not chunk.choices):
+            if (len(chunk.error) and is_error(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
                 raise StreamFailure(self._fail(data))
             if chunk.choices:
                 for choice in chunk.choices:
