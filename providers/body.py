@@ -59,6 +59,10 @@ class Body:
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Return whether any of these keys is present. For rare keys, this takes one step instead of one for each."""
+        return not names.isdisjoint(self._raw)
+
     def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
         """Iterate over keys and their JSON bytes. Call this method only before the first change."""
         return iter(self._raw.items())

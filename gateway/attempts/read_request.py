@@ -21,6 +21,9 @@ from gateway.keys.brought import brought_credentials
 from gateway.response.headers import linked_id
 from gateway.tokens.inputs import WITHOUT_OUTPUT
 
+_READ = frozenset({"stream", OVERFLOW_PARAM, PROMPT_LIMIT_PARAM, "stream_options", "stop"})
+"""Parameters that `read_parameters` reads from requests for text."""
+
 
 def headers_known_to(config: Config) -> KnownHeaders:
     """Return the headers that the gateway reads: its own, those that providers define, and those that the configuration names."""
@@ -79,15 +82,17 @@ def read_parameters(call: Call) -> None:
     body = call.body
     assert body is not None
     call.dialect.check(body)
-    if body.get("timeout_microseconds"):
-        call.deadline = body.get("timeout_microseconds") / 1e6
+    if "timeout_microseconds" in body and (timeout := body.get("timeout_microseconds")):
+        call.deadline = timeout / 1e6
     if call.operation in WITHOUT_OUTPUT:
+        return
+    call.stream = call.wants_fit = False
+    call.wants_usage = call.translator is not None  # answers of the translated APIs always report the usage
+    if not body.has_any(_READ):
         return
     call.stream = body.get("stream") is True
     call.wants_fit = OVERFLOW_PARAM in body or PROMPT_LIMIT_PARAM in body
-    if call.translator is not None:
-        call.wants_usage = True  # answers of these APIs always report the usage
-    elif "stream_options" in body:
+    if call.translator is None and "stream_options" in body:
         call.wants_usage = (body.get("stream_options") or {}).get("include_usage") is True
     if body.get("stop") and not (call.operation == "completions" and body.get("echo")):
         stop = body.get("stop")

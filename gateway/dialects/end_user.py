@@ -11,6 +11,7 @@ from gateway.errors import BadRequest, Headers, refuse
 from providers.base import Body
 
 FIELDS = ("user", "safety_identifier")
+_FIELDS = frozenset(FIELDS)
 MAX_USER_CHARS = 512
 
 
@@ -22,7 +23,7 @@ def end_user(body: Body | None, source: Body | None, headers: Headers, header: b
     if header is not None and (named := _in_header(headers, header)):
         return named
     for document in (body, source):
-        if document is None:
+        if document is None or not document.has_any(_FIELDS):
             continue
         for field in FIELDS:
             if field in document and (named := _text(document.get(field))):

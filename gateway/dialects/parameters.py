@@ -272,6 +272,10 @@ CHECKS: dict[str, Check] = {
 }
 
 
+_DEPENDENT = frozenset({"top_logprobs", "min_tokens", "min_completion_tokens"})
+"""Parameters whose values are checked against those of others."""
+
+
 def check_parameters(body: Body) -> None:
     """Check the known fields of a request without changing them. Raise BadRequest for the first error."""
     check_fields(body, CHECKS)
@@ -279,9 +283,9 @@ def check_parameters(body: Body) -> None:
         raise refuse("messages", "'messages' is required.", "missing_required_parameter")
     if body.plain_messages() is None:  # else nothing can be wrong with them
         check_messages(body.raw("messages") or b"null")
-    if "top_logprobs" in body and body.get("top_logprobs") and not body.get("logprobs"):
-        raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
-    if "min_tokens" in body or "min_completion_tokens" in body:
+    if body.has_any(_DEPENDENT):
+        if body.get("top_logprobs") and not body.get("logprobs"):
+            raise refuse("top_logprobs", "'top_logprobs' requires 'logprobs': true.")
         _check_bounds_of_output(body)
 
 

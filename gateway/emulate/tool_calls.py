@@ -90,9 +90,12 @@ class ToolCalls(msgspec.Struct, frozen=True):
         return {**{name: value for name, value in call.items() if name != "function"}, "type": "custom", "custom": custom}
 
 
+_FIELDS = frozenset({"tools", "functions"})
+
+
 def functions_of(body: Body) -> list[dict[str, Any]]:
     """Return the functions of a request, the legacy ones included."""
-    if "tools" not in body and "functions" not in body:
+    if not body.has_any(_FIELDS):
         return []
     tools, functions = body.get("tools"), body.get("functions")
     return [*(tool.get("function") or {} for tool in tools or ()), *(functions or ())]
