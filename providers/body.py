@@ -53,13 +53,20 @@ class Body:
         self.places: Sequence[Any] | None = None
         """The places of the body's messages, if rules moved them: see `providers.rules.places`."""
 
+    @classmethod
+    def of(cls, fields: dict[str, msgspec.Raw]) -> Body:
+        """Return a body of values that are valid JSON."""
+        body = cls(b"{}")
+        body._source, body._raw = None, fields
+        return body
+
     def __contains__(self, name: str) -> bool:
         return name in self._raw
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._raw)
 
-    def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
+    def items(self) -> Iterator[tuple[str, msgspec.Raw]]:
         """Iterate over keys and their JSON bytes. Call this method only before the first change."""
         return iter(self._raw.items())
 

@@ -26,6 +26,8 @@ from gateway.dialects.messages_api.tools import (
     translate_output,
     translate_tools,
 )
+from gateway.dialects.plain_messages import read_turns
+from gateway.dialects.plain_request import PlainForm
 from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
@@ -37,6 +39,16 @@ TRANSLATED: Mapping[str, Callable[[msgspec.Raw, Changes], dict[str, Any]]] = {
     "metadata": translate_metadata,
 }
 """The fields that a function translates. `output_format` is the name of `output_config.format` in earlier betas."""
+
+_COPIED = ("model", "max_tokens", "stream", "temperature", "top_p", "top_k", "thinking", "service_tier")
+PLAIN = PlainForm(
+    parameters={**{name: name for name in _COPIED}, "stop_sequences": "stop"},
+    turns="messages",
+    read_turns=read_turns,
+    system="system",
+    openings={"stop_sequences": b'["', "thinking": b"{"},
+)
+"""The usual request. `max_tokens` must be present, but not 0."""
 
 OF_CHAT: Mapping[str, str] = {
     "stop": "Use 'stop_sequences'.",

@@ -74,6 +74,8 @@ def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[A
     Leave out reasoning that only other providers can read and fields that only other providers have, and replace tool-call
     ids that OpenAI would reject. In strict mode, raise Refusal for such reasoning.
     """
+    if translator.has_texts_only:
+        return []
     source = body.raw("input") or b"[]"
     earlier = translator.earlier
     if earlier is None and (source[:1] == b'"' or not (any(word in source for word in _OWN_WORDS) or has_long_ids(source))):
@@ -204,5 +206,6 @@ NATIVE = NativeApi(
     read_answer=read_answer,
     new_reader=ResponseReader,
     uncounted=frozenset({"prompt"}),
+    translate_plain=ResponsesTranslator.plain_request,
     prepare=prepare,
 )
