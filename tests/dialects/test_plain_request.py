@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.dialects.cohere_api.dialect import CohereChatTranslator
 from gateway.dialects.dialect import Dialect, Translator
+from gateway.dialects.messages import MAX_MESSAGES
 from gateway.dialects.messages_api.dialect import MessagesTranslator
+from gateway.dialects.messages_api.request import PLAIN
+from gateway.dialects.plain_request import translate_plain
 from gateway.dialects.responses_api.dialect import ResponsesTranslator
 from gateway.dialects.table import COHERE_CHAT, MESSAGES, RESPONSES
 from gateway.http.json_body import parse_body
@@ -165,3 +168,10 @@ def test_the_usual_request_is_recognized(name: str) -> None:
     assert api.dialect.native.translate_plain is not None
     for source in (json.dumps(api.usual), json.dumps({**api.usual, "stream": True, "temperature": 0.5}, separators=(",", ":"))):
         assert api.dialect.native.translate_plain(api.new(), Body(source.encode())) is not None
+
+
+def test_too_many_messages_are_not_usual() -> None:
+    turns = [{"role": "user", "content": ""}] * MAX_MESSAGES
+    usual, long = ({"model": "m", "max_tokens": 9, "messages": [*turns, *turns[:more]]} for more in (0, 1))
+    assert translate_plain(Body(json.dumps(usual).encode()), PLAIN) is not None
+    assert translate_plain(Body(json.dumps(long).encode()), PLAIN) is None
