@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.dialects.messages import MAX_MESSAGES
-from gateway.dialects.plain_messages import PlainTurn
+from gateway.dialects.plain_messages import PlainTurn, read_texts
 from providers.base import Body
 
+MAX_CONTAINERS = 900
+"""Maximum number of objects and lists in a parameter that a function translates. Parsers accept about 1,000 levels."""
 _NULL = msgspec.Raw(b"null")
 _EMPTY = msgspec.Raw(b'""')
 _QUOTE = ord('"')
@@ -33,12 +35,14 @@ class PlainForm(NamedTuple):
     system: str | None = None
     """The field with the system prompt; None if the API has none."""
     openings: Mapping[str, bytes] = {}
-    """The first bytes of the values of some parameters. Requests with other values are translated field by field."""
+    """The first bytes of the values of some fields. Requests with other values are translated field by field."""
+    translated: Mapping[str, Callable[[msgspec.Raw], Mapping[str, Any] | None]] = {}
+    """Parameters that a function translates. It returns None for a value that is unusual or not valid."""
     omitted: Mapping[str, msgspec.Raw] = {}
     """Parameters that a chat completion does not need if they have this value."""
 
 
-class PlainRequest(NamedTuple):
+class PlainRequest(msgspec.Struct):
     """The chat completion of a usual request."""
 
     body: Body
@@ -48,21 +52,30 @@ class PlainRequest(NamedTuple):
     """Whether the system prompt precedes them as one more message."""
 
 
+def is_complex(raw: msgspec.Raw) -> bool:
+    """Return whether a value may nest so deeply that its translation, which nests deeper, must be parsed like a request."""
+    source = bytes(raw)
+    return source.count(b"{") + source.count(b"[") > MAX_CONTAINERS
+
+
 def translate_plain(given: Body, form: PlainForm) -> PlainRequest | None:
     """Return the chat completion, with its fields in the caller's order, or None for a request in any other form."""
     fields: dict[str, msgspec.Raw] = {}
     turns = system = None
     for name, raw in given.items():
-        if raw == _NULL:
+        if raw == _NULL or (name in form.openings and not bytes(raw).startswith(form.openings[name])):
             return None
         if (parameter := form.parameters.get(name)) is not None:
-            if name in form.openings and not bytes(raw).startswith(form.openings[name]):
-                return None
             fields[parameter] = raw
         elif name == form.turns:
             turns, fields["messages"] = raw, raw  # keeps the place of the messages
         elif name == form.system:
             system = raw
+        elif (translate := form.translated.get(name)) is not None:
+            if is_complex(raw) or (made := translate(raw)) is None:
+                return None
+            for parameter, value in made.items():
+                fields[parameter] = value if type(value) is msgspec.Raw else msgspec.Raw(_encode(value))
         elif raw != form.omitted.get(name):
             return None
     messages = form.read_turns(turns) if turns is not None else None
@@ -70,8 +83,9 @@ def translate_plain(given: Body, form: PlainForm) -> PlainRequest | None:
         return None
     count = len(messages)
     if system is not None:
-        if memoryview(system)[0] != _QUOTE or system == _EMPTY:
+        content = system if memoryview(system)[0] == _QUOTE else read_texts(system)
+        if content is None or content == _EMPTY:
             return None
-        messages.insert(0, PlainTurn("system", system))
+        messages.insert(0, PlainTurn("system", content))
     fields["messages"] = msgspec.Raw(_encode(messages))
     return PlainRequest(Body.of(fields), count, system is not None)

@@ -42,11 +42,20 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "unknown": (1, None),
     "n": (1, 2, None),
     "stop": (["x"], None),
-    "tools": ([], None),
     "": ("x",),
 }
 STOPS: tuple[Any, ...] = (["a", "b"], ["a", 3], [], [3], None, "a", "")
-SYSTEMS: tuple[Any, ...] = ("Be brief.", "", None, 3, [{"type": "text", "text": "Be brief."}])
+TEXT = {"type": "text", "text": "x é"}
+MARKED = {"text": "x", "type": "text", "cache_control": {"type": "ephemeral"}}
+SYSTEMS: tuple[Any, ...] = ("Be brief.", "", None, 3, [TEXT], [TEXT, MARKED], [], [{"type": "image"}])
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+DEEP: Any = {}
+for _ in range(450):
+    DEEP = {"a": [DEEP]}
+TOOL = {"name": "f", "description": "d", "input_schema": SCHEMA}
+FORMAT = {"type": "json_schema", "schema": SCHEMA}
+NAMED = {"type": "tool", "name": "f"}
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": SCHEMA}}
 APIS = {
     "messages": Api(
         MESSAGES,
@@ -58,7 +67,19 @@ APIS = {
             "max_tokens": (1, 0, -1, None, "1"),
             "stop_sequences": STOPS,
             "thinking": ({"type": "enabled", "budget_tokens": 1024}, None, "on"),
-            "metadata": ({"user_id": "u"},),
+            "metadata": ({"user_id": "u"}, {}, {"user_id": None}, {"user_id": "u", "other": "x"}, "u"),
+            "tools": (
+                [TOOL, {**TOOL, "strict": True, "cache_control": {"type": "ephemeral"}}],
+                [],
+                [{**TOOL, "type": "custom"}],
+                [{**TOOL, "defer_loading": True}],
+                [{"type": "bash_20250124", "name": "bash"}],
+                [{"name": "f"}],
+                [{**TOOL, "input_schema": DEEP}],
+                None,
+            ),
+            "tool_choice": ({"type": "auto"}, {**NAMED, "disable_parallel_tool_use": True}, {"type": "x"}, "auto", None),
+            "output_config": ({"effort": "low"}, {"format": FORMAT}, {"effort": 3}, {"x": 1}),
             "service_tier": ("auto", 3),
         },
     ),
@@ -88,16 +109,20 @@ APIS = {
             "stop_sequences": STOPS,
             "thinking": ({"type": "disabled"},),
             "documents": (["a"], 3),
+            "tools": ([FUNCTION], [], None),
+            "strict_tools": (True, False),
+            "tool_choice": ("REQUIRED", "NONE", "auto", {"type": "function", "function": {"name": "f"}}, None),
         },
     ),
 }
 ROLES = ("user", "assistant", "system", "developer", "tool", 1)
-CONTENTS: tuple[Any, ...] = ("", "text", 'é "\\ud83d\\ude00"', None, 3, [], [{"type": "text", "text": "x"}])
+LISTS = ([], [TEXT], [TEXT, MARKED], [MARKED], [{"type": "text"}], [{**TEXT, "citations": []}])
+CONTENTS: tuple[Any, ...] = (*LISTS, "", "text", 'é "\\ud83d\\ude00"', None, 3)
 MESSAGES_ = st.lists(
     st.builds(
         lambda role, content, more: {"role": role, "content": content, **more},
         st.sampled_from(ROLES[:3]) | st.sampled_from(ROLES),
-        st.text(max_size=9) | st.sampled_from(CONTENTS),
+        st.text(max_size=9) | st.sampled_from([[TEXT], [TEXT, TEXT]]) | st.sampled_from(CONTENTS),
         st.sampled_from(({}, {}, {"tool_plan": "p"}, {"type": "message"}, {"name": "n"})),
     ),
     max_size=4,
@@ -168,6 +193,27 @@ def test_the_usual_request_is_recognized(name: str) -> None:
     assert api.dialect.native.translate_plain is not None
     for source in (json.dumps(api.usual), json.dumps({**api.usual, "stream": True, "temperature": 0.5}, separators=(",", ":"))):
         assert api.dialect.native.translate_plain(api.new(), Body(source.encode())) is not None
+
+
+def test_the_usual_request_of_an_agent_is_recognized() -> None:
+    marked = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
+    turns = [{"role": "user", "content": [TEXT, marked]}, {"role": "assistant", "content": [TEXT]}, {"role": "user", "content": "Go on."}]
+    request_ = {
+        "model": "m",
+        "max_tokens": 9,
+        "system": [marked],
+        "messages": turns,
+        "tools": [TOOL, {**TOOL, "cache_control": {"type": "ephemeral"}}],
+        "tool_choice": {"type": "auto"},
+        "metadata": {"user_id": "u"},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "stream": True,
+    }
+    plain = translate_plain(Body(json.dumps(request_).encode()), PLAIN)
+    assert plain is not None
+    chat = json.loads(plain.body.encode())
+    assert chat["messages"][2] == {"role": "assistant", "content": TEXT["text"]}
+    assert (chat["user"], chat["tool_choice"], len(chat["tools"])) == ("u", "auto", 2)
 
 
 def test_too_many_messages_are_not_usual() -> None:

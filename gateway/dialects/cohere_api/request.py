@@ -16,13 +16,17 @@ from providers.base import Adjustment
 
 NAMES = {"k": "top_k", "p": "top_p", "stop_sequences": "stop"}
 """Cohere's names for parameters, and the corresponding names in a chat completion. The values are the same."""
+_CHOICES = {"REQUIRED": "required", "NONE": "none"}
+_CHOICES_OF_CHAT = {b'"%b"' % theirs.encode(): {"tool_choice": ours} for theirs, ours in _CHOICES.items()}
 _COPIED = (
     "model", "stream", "max_tokens", "temperature", "seed", "frequency_penalty", "presence_penalty", "logprobs", "safety_mode", "priority",
+    "tools",
 )  # fmt: skip
 PLAIN = PlainForm(
     parameters={**{name: name for name in _COPIED}, **NAMES},
     turns="messages",
     read_turns=read_turns,
+    translated={"tool_choice": lambda raw: _CHOICES_OF_CHAT.get(bytes(raw))},
 )
 """The usual request."""
 CALLERS_NAMES = {
@@ -30,7 +34,6 @@ CALLERS_NAMES = {
     "reasoning_budget": "thinking.token_budget",
     "disable_reasoning": "thinking.type",
 }
-_CHOICES = {"REQUIRED": "required", "NONE": "none"}
 FORMAT_NAME = "output"
 """The name that a chat completion requires for a schema. Cohere's schemas have no names."""
 

@@ -137,7 +137,7 @@ def _finish_reasons(response: _Response) -> tuple[str | None, ...]:
         return (_INCOMPLETE.get(str(reason), "length"),)
     if response.status != "completed":
         raise ValueError(f"the response is {response.status}")
-    return ("tool_calls" if any(item.type in _CALLS for item in response.output) else "stop",)
+    return ("stop" if _CALLS.isdisjoint([item.type for item in response.output]) else "tool_calls",)
 
 
 def _usage(response: _Response) -> Usage | None:
@@ -146,13 +146,14 @@ def _usage(response: _Response) -> Usage | None:
     if given is None:
         return None
     usage = {
-        **{name: given[name] for name in COST_FIELDS if name in given},
         "prompt_tokens": given.get("input_tokens"),
         "completion_tokens": given.get("output_tokens"),
         "total_tokens": given.get("total_tokens"),
         "prompt_tokens_details": given.get("input_tokens_details"),
         "completion_tokens_details": given.get("output_tokens_details"),
     }
+    if not given.keys().isdisjoint(COST_FIELDS):
+        usage |= {name: given[name] for name in COST_FIELDS if name in given}
     return read_mapped(usage, response.service_tier)
 
 

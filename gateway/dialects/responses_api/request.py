@@ -75,6 +75,7 @@ PLAIN = PlainForm(
     turns="input",
     read_turns=read_input,
     system="instructions",
+    openings={"instructions": b'"'},
     omitted={"store": Raw(b"false")},
 )
 """The usual request."""
