@@ -21,6 +21,7 @@ class PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: str
 
 
+_NULL = msgspec.Raw(b"null")
 _NOT_READ: list[PlainMessage] = []
 """In place of the plain messages of a body whose messages have not been read."""
 _decode_plain = msgspec.json.Decoder(list[PlainMessage]).decode
@@ -53,6 +54,15 @@ class Body:
         self.places: Sequence[Any] | None = None
         """The places of the body's messages, if rules moved them: see `providers.rules.places`."""
 
+    @classmethod
+    def of(cls, fields: dict[str, msgspec.Raw]) -> Body:
+        """Return a body of values that are valid JSON."""
+        body = cls.__new__(cls)
+        body._source, body._raw, body._values = None, fields, {}
+        body._has_large = body._is_partial = False
+        body._plain, body.headers, body.places = _NOT_READ, {}, None
+        return body
+
     def __contains__(self, name: str) -> bool:
         return name in self._raw
 
@@ -63,7 +73,7 @@ class Body:
         """Return whether any of these keys is present. For rare keys, this takes one step instead of one for each."""
         return not names.isdisjoint(self._raw)
 
-    def items(self) -> Iterator[tuple[str, bytes | msgspec.Raw]]:
+    def items(self) -> Iterator[tuple[str, msgspec.Raw]]:
         """Iterate over keys and their JSON bytes. Call this method only before the first change."""
         return iter(self._raw.items())
 
@@ -106,7 +116,7 @@ class Body:
     def set(self, name: str, value: Any) -> None:
         """Change or add a key. A changed key keeps its position."""
         self._source, self._plain = None, _NOT_READ
-        self._raw[name] = msgspec.Raw(b"null") if value is None else value
+        self._raw[name] = _NULL if value is None else value
         self._values[name] = value
 
     def pop(self, name: str) -> Any:
@@ -121,7 +131,9 @@ class Body:
 
     def drop_nulls(self) -> list[str]:
         """Remove the keys whose value is null, which OpenAI's API treats as absent. Return their names."""
-        nulls = [name for name, raw in self._raw.items() if type(raw) is msgspec.Raw and len(raw) == 4 and bytes(raw) == b"null"]
+        if _NULL not in self._raw.values():
+            return []
+        nulls = [name for name, raw in self._raw.items() if raw == _NULL]
         for name in nulls:
             self.pop(name)
         return nulls

@@ -70,6 +70,15 @@ def repair_messages(body: Body, *, strict: bool) -> list[Adjustment]:
     return work.adjustments
 
 
+def has_accepted_texts(body: Body) -> bool:
+    """Return whether a request is a short conversation of texts in which nothing can be wrong."""
+    messages = body.plain_messages()
+    if messages is None:
+        return False
+    texts = [message.content for message in messages[:-1] if message.role == "assistant"]
+    return "" not in texts and not any(map(str.isspace, texts))
+
+
 def _is_accepted(messages: list[_Message]) -> bool:
     """Return whether Anthropic accepts the ids and the texts of all assistant messages."""
     taken: set[str] = set()

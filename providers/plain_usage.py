@@ -10,6 +10,9 @@ from msgspec import Meta
 from providers.token_usage import Usage
 from providers.usage import MAX_TOKENS, read_usage
 
+PlainCount = Annotated[int, Meta(ge=0, le=MAX_TOKENS // 4)]
+PlainNumber = Annotated[float, Meta(ge=0, le=MAX_TOKENS // 4)]
+"""Numbers of tokens so small that the sum of a few such numbers is plausible too."""
 _Tokens = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
 
 

@@ -12,6 +12,7 @@ from gateway.attempts.fit import OVERFLOW_PARAM, PROMPT_LIMIT_PARAM
 from gateway.call import Call
 from gateway.config.types import Config
 from gateway.dialects.azure import DEPLOYMENTS, deployment_of, set_deployment
+from gateway.dialects.dialect import Translator
 from gateway.dialects.end_user import check_required, end_user
 from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
@@ -20,6 +21,7 @@ from gateway.http.json_body import parse_body, parse_request
 from gateway.keys.brought import brought_credentials
 from gateway.response.headers import linked_id
 from gateway.tokens.inputs import WITHOUT_OUTPUT
+from providers.base import Body
 
 _READ = frozenset({"stream", OVERFLOW_PARAM, PROMPT_LIMIT_PARAM, "stream_options", "stop"})
 """Parameters that `read_parameters` reads from requests for text."""
@@ -50,19 +52,28 @@ def read_request(
     if call.translator is not None:
         if found is not None:
             found.used |= call.translator.used_headers
-        given = parse_request(source)  # rejects a body that is not a JSON object before the translator reads it
-        if call.dialect.native is not None:
-            call.source = given
-        source = call.translator.request(source, strict=call.strict)
-        # earlier turns of a stored conversation are included; if the translation is incomplete, the native request is larger
-        call.body_bytes = len(source) if call.translator.refusal is None else max(len(source), call.body_bytes)
-        body = parse_body(source)
+        body = _translate(call, call.translator, parse_request(source), source)
     else:
         body = parse_request(source)
     call.body = body
     if call.path.startswith(DEPLOYMENTS):
         set_deployment(body, deployment_of(call.path))
     call.model = read_model(body)
+
+
+def _translate(call: Call, translator: Translator, given: Body, source: bytes) -> Body:
+    """Return the chat completion for the request `given`, whose bytes are `source`."""
+    native = call.dialect.native
+    if native is not None:
+        call.source = given
+        plain = native.translate_plain(translator, given) if native.translate_plain is not None else None
+        if plain is not None:
+            call.body_bytes = len(plain.encode())
+            return plain
+    source = translator.request(source, strict=call.strict)
+    # earlier turns of a stored conversation are included; if the translation is incomplete, the native request is larger
+    call.body_bytes = len(source) if translator.refusal is None else max(len(source), call.body_bytes)
+    return parse_body(source)
 
 
 def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> None:

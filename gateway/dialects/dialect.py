@@ -64,6 +64,14 @@ class Translator(Protocol):
         ...
 
 
+def request_id_of(headers: Headers) -> str:
+    """Return the call's id in the headers of a response, or ""."""
+    for name, value in headers:
+        if name == b"x-request-id":  # usually the first one
+            return value.decode("latin-1")
+    return ""
+
+
 class Dialect(Protocol):
     """One API of the gateway.
 

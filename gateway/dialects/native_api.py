@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from gateway.dialects.parameters import CHECKS
@@ -42,6 +42,11 @@ class NativeApi(NamedTuple):
     """Returns the reader of one stream."""
     uncounted: frozenset[str] = frozenset()
     """Fields whose content may add tokens that the gateway cannot count. Under a strict limit, calls with them are translated."""
+    translate_plain: Callable[[Any, Body], Body | None] | None = None
+    """Translates the usual request at once (`gateway.dialects.plain_request`). Returns None for any other request.
+
+    The first argument is the call's translator, whose `request` would return the same chat completion.
+    """
     prepare: Callable[[Body, Any, bool], list[Adjustment]] | None = None
     """Changes a copy of the caller's request before the provider's rules apply. Raises Refusal if the request cannot be sent.
 
@@ -54,6 +59,8 @@ class NativeApi(NamedTuple):
     token_count: TokenCount | None = None
     """The request that counts the tokens of a prompt; None if the API has none."""
 
-    def foreign_field(self, names: frozenset[str]) -> str | None:
+    def foreign_field(self, names: Iterable[str]) -> str | None:
         """Return one of `names` that chat completions have and this API lacks, or None."""
-        return min((names & CHAT_FIELDS) - self.fields, default=None)
+        if self.fields.issuperset(names):  # the usual case
+            return None
+        return min(CHAT_FIELDS.intersection(names) - self.fields, default=None)

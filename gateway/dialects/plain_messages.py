@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,6 +16,26 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
     type: str = ""
 
 
+class TextBlock(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A text in a list of contents. The text keeps its bytes."""
+
+    type: Literal["text"]
+    text: msgspec.Raw
+    cache_control: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class PlainTurn(msgspec.Struct, forbid_unknown_fields=True):
+    """A message that consists of a role and texts only."""
+
+    role: Literal["user", "assistant", "system"]
+    content: msgspec.Raw
+    """A text, or a list of texts."""
+
+
+_decode_turns = msgspec.json.Decoder(list[PlainTurn]).decode
+_decode_blocks = msgspec.json.Decoder(list[TextBlock]).decode
+_NULL = msgspec.Raw(b"null")
+_encode = msgspec.json.Encoder().encode
 _decode: Callable[[bytes | msgspec.Raw], list[_Message]] = msgspec.json.Decoder(list[_Message]).decode
 
 
@@ -29,8 +49,39 @@ def read_plain(raw: msgspec.Raw, roles: Set[str], types: Set[str]) -> list[dict[
         messages = _decode(raw)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if {memoryview(message.content)[0] for message in messages} != {_QUOTE}:
+    for message in messages:
+        if memoryview(message.content)[0] != _QUOTE or message.role not in roles or message.type not in types:
+            return None
+    return [{"role": message.role, "content": message.content} for message in messages] or None
+
+
+def read_turns(raw: msgspec.Raw, *, unwraps: bool = False) -> list[PlainTurn] | None:
+    """Return the messages of a conversation, or None for a list with anything other than texts, an empty list or invalid JSON.
+
+    With `unwraps`, the content of an assistant's message with a single text is that text.
+    """
+    try:
+        turns = _decode_turns(raw)
+    except (msgspec.DecodeError, RecursionError):
         return None
-    if not {message.role for message in messages} <= roles or not {message.type for message in messages} <= types:
+    for turn in turns:
+        if memoryview(turn.content)[0] != _QUOTE:
+            content = read_texts(turn.content, unwraps=unwraps and turn.role == "assistant")
+            if content is None:
+                return None
+            turn.content = content
+    return turns or None
+
+
+def read_texts(raw: msgspec.Raw, *, unwraps: bool = False) -> msgspec.Raw | None:
+    """Return a list of texts without spaces between them, or None for anything else. With `unwraps`, return a single text itself."""
+    try:
+        blocks = _decode_blocks(raw)
+    except (msgspec.DecodeError, RecursionError):
         return None
-    return [{"role": message.role, "content": message.content} for message in messages]
+    for block in blocks:
+        if memoryview(block.text)[0] != _QUOTE or block.cache_control == _NULL:
+            return None
+    if unwraps and len(blocks) == 1 and blocks[0].cache_control is msgspec.UNSET:
+        return blocks[0].text
+    return msgspec.Raw(_encode(blocks)) if blocks else None

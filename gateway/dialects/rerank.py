@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.described import described
+from gateway.dialects.dialect import request_id_of
 from gateway.dialects.parameters import CHECKS, MAX_TOKENS, check_fields, integer
 from gateway.errors import BadRequest, Headers, refuse
 from providers.base import Adjustment, Body, Target
@@ -118,7 +119,7 @@ class RerankTranslator:
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers as they are, and keep the request id for errors."""
-        self._request_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+        self._request_id = request_id_of(headers)
         return headers
 
     def answer(self, answer: bytes) -> bytes:

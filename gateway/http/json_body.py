@@ -161,8 +161,8 @@ def _reject_duplicates(source: bytes, body: Body) -> None:
     JSON with one space after each colon and comma, as Python writes it, is compared with the same keys and values written in that form.
     """
     length = 1
-    for key, value in body.items():
-        length += len(key) + len(value) + 4
+    for key, raw in body.items():
+        length += len(key) + len(raw) + 4
     if length == len(source) or not source or source == _as_sdks_write(body):
         return
     index = _skip_space(source, source.index(b"{") + 1)

@@ -70,7 +70,7 @@ def translation_reason(call: Call, target: Target, settings: ModelSettings) -> s
     for reason, applies in REASONS:
         if applies(call, settings):
             return reason
-    foreign = api.foreign_field(frozenset(source))
+    foreign = api.foreign_field(source)
     if foreign is not None:
         return f"'{foreign}' is a parameter of chat completions"
     can_be_translated = call.translator is None or call.translator.refusal is None

@@ -14,8 +14,9 @@ from providers.base import Body, Options, Refusal, Target
 
 def adapt_natively(call: Call, body: Body, api: NativeApi, target: Target, *, strict: bool) -> AdaptedBody:
     """Apply the target's rules to `body`, a copy of the caller's request. Raise Refusal if the target cannot honour it."""
-    vendor = call.headers.vendor if call.headers is not None else {}
-    body.headers |= {name: vendor[name] for name in api.headers if name in vendor}
+    if call.headers is not None:
+        vendor = call.headers.vendor
+        body.headers |= {name: vendor[name] for name in api.headers if name in vendor}
     options = Options(strict, call.stream, api.operation)
     made = api.prepare(body, call.translator, strict) if api.prepare is not None else []
     return AdaptedBody(body, options, [*made, *target.kind.adapt(body, target, options)])

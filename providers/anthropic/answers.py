@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from providers.anthropic.citations import annotations_of
-from providers.base import Answer, Failure, StreamDecoder, StreamFailure
+from providers.base import Answer, Failure, StreamDecoder, StreamFailure, Usage
 from providers.failures import read_failure
+from providers.plain_usage import PlainCount, read_mapped
 from providers.tool_calls import json_text
 from providers.usage import read_count, read_usage
 
@@ -64,6 +65,48 @@ def openai_usage(reported: Any) -> dict[str, Any] | None:
     if type(thought) is int:
         usage["completion_tokens_details"] = {"reasoning_tokens": thought}
     return usage
+
+
+class _Kept(msgspec.Struct):
+    ephemeral_1h_input_tokens: PlainCount | None = None
+
+
+class _Output(msgspec.Struct):
+    thinking_tokens: PlainCount | None = None
+
+
+class _PlainUsage(msgspec.Struct):
+    """A usage whose counts are plain integers."""
+
+    input_tokens: PlainCount
+    output_tokens: PlainCount
+    cache_read_input_tokens: PlainCount | None = None
+    cache_creation_input_tokens: PlainCount | None = None
+    cache_creation: _Kept | None = None
+    output_tokens_details: _Output | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+
+
+def read_reported(reported: Any) -> Usage | None:
+    """Read a usage as `read_usage` reads the result of `openai_usage`, but plain counts in one step."""
+    try:
+        plain = msgspec.convert(reported, _PlainUsage)
+    except msgspec.ValidationError:
+        return read_mapped(openai_usage(reported), service_tier(reported))
+    cached, written = plain.cache_read_input_tokens or 0, plain.cache_creation_input_tokens or 0
+    kept, output = plain.cache_creation, plain.output_tokens_details
+    tier = "fast" if plain.speed == "fast" else plain.service_tier
+    return Usage(
+        plain.input_tokens + cached + written,
+        plain.output_tokens,
+        cached,
+        min(output.thinking_tokens or 0, plain.output_tokens) if output is not None else 0,
+        False,
+        written,
+        cache_write_1h_tokens=min(kept.ephemeral_1h_input_tokens or 0, written) if kept is not None else 0,
+        service_tier=tier[:40] if tier else "",
+    )
 
 
 def service_tier(reported: Any) -> str | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from providers.base import Answer, Failure, StreamDecoder, StreamFailure, Usage
 from providers.failures import redact
+from providers.plain_usage import PlainCount, PlainNumber
 from providers.usage import read_usage
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -56,6 +57,37 @@ def _counts(reported: Any) -> dict[str, int] | None:
 def _integer(value: Any) -> int | None:
     """Return a count as an integer, or None if it is not a count. Cohere reports floats."""
     return int(value) if type(value) in (int, float) and value == int(value) and value >= 0 else None
+
+
+class _Units(msgspec.Struct):
+    input_tokens: PlainNumber
+    output_tokens: PlainNumber
+
+    def counts(self) -> tuple[int, int] | None:
+        """Return the tokens of the prompt and of the output, or None if one of them is not a whole number."""
+        prompt, output = int(self.input_tokens), int(self.output_tokens)
+        return (prompt, output) if prompt == self.input_tokens and output == self.output_tokens else None
+
+
+class _PlainUsage(msgspec.Struct):
+    """A usage whose counts are plausible."""
+
+    tokens: _Units | None = None
+    billed_units: _Units | None = None
+    cached_tokens: PlainCount | None = None
+
+
+def read_reported(reported: Any) -> Usage | None:
+    """Read a usage as `read_usage` reads the result of `openai_usage`, but plain counts in one step."""
+    try:
+        plain = msgspec.convert(reported, _PlainUsage)
+    except msgspec.ValidationError:
+        return read_usage(openai_usage(reported))
+    billed = plain.billed_units.counts() if plain.billed_units is not None else None
+    counts = plain.tokens.counts() if plain.tokens is not None else billed
+    if counts is None or (billed is None and plain.billed_units is not None):
+        return read_usage(openai_usage(reported))
+    return Usage(*counts, min(plain.cached_tokens or 0, counts[0]), billed=billed)
 
 
 def stream_failure(message: Any) -> StreamFailure:

@@ -10,10 +10,10 @@ import pytest
 
 from tests.fast.conftest import StartPair
 from tests.fast.test_steps import ANSWER, STREAM, Upstream, functions_of_a_call, serving
-from tests.native import anthropic_fake, responses_fake
+from tests.native import anthropic_fake, cohere_fake, responses_fake
 from tests.running import Figure
 
-MOST_NATIVE = 1.2
+MOST_NATIVE = 1.1
 """Maximum number of functions of a native call, relative to a chat completion."""
 SYSTEM = "You are a helpful assistant."
 TURNS = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A test."}, {"role": "user", "content": "Why?"}]
@@ -34,6 +34,7 @@ class AnyUpstream(Upstream):
         b"/embeddings": (json.dumps(VECTORS).encode(), b""),
         b"/responses": (responses_fake.ANSWER, responses_fake.STREAM),
         b"/messages": (anthropic_fake.ANSWER, anthropic_fake.STREAM),
+        b"/v2/chat": (cohere_fake.ANSWER, cohere_fake.STREAM),
     }
 
 
@@ -48,10 +49,11 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "Responses, native": Case("/v1/responses", "openai", RESPONSE, {False: 900, True: 1200}, True),
-    "Messages, native": Case("/v1/messages", "anthropic", MESSAGE, {False: 980, True: 1350}, True),
-    "Responses, translated": Case("/v1/responses", "up", RESPONSE, {False: 1110, True: 1540}),
-    "Messages, translated": Case("/v1/messages", "up", MESSAGE, {False: 1140, True: 1510}),
+    "Responses, native": Case("/v1/responses", "openai", RESPONSE, {False: 790, True: 980}, True),
+    "Messages, native": Case("/v1/messages", "anthropic", MESSAGE, {False: 820, True: 1050}, True),
+    "Cohere's chat, native": Case("/v2/chat", "cohere", CHAT, {False: 840, True: 1050}, True),
+    "Responses, translated": Case("/v1/responses", "up", RESPONSE, {False: 1040, True: 1490}),
+    "Messages, translated": Case("/v1/messages", "up", MESSAGE, {False: 1000, True: 1390}),
     "completions": Case("/v1/completions", "up", {"prompt": "What is it?", "max_tokens": 99}, {False: 850, True: 1130}),
     "embeddings": Case("/v1/embeddings", "up", {"input": "What is it?"}, {False: 760}),
 }
@@ -77,10 +79,12 @@ providers:
   up: {{ type: openai-compatible, base_url: "{url}/v1" }}
   openai: {{ type: openai, api_key: "${{KEY}}", base_url: "{url}/v1" }}
   anthropic: {{ type: anthropic, api_key: "${{KEY}}", base_url: "{url}" }}
+  cohere: {{ type: cohere, api_key: "${{KEY}}", base_url: "{url}/v2" }}
 models:
   up: {{ targets: up/mock, {limits} }}
   openai: {{ targets: openai/mock, {limits} }}
   anthropic: {{ targets: anthropic/mock, {limits} }}
+  cohere: {{ targets: cohere/mock, {limits} }}
 """,
         environ={"KEY": "sk-upstream"},
     )

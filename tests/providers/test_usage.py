@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.answers import read_answer
+from providers.anthropic import answers as anthropic
 from providers.anthropic.answers import openai_usage, service_tier
+from providers.cohere import answers as cohere
 from providers.plain_usage import PlainUsage, read_mapped, read_of_inputs
 from providers.token_usage import Usage
 from providers.usage import normalize_usage, read_usage
@@ -202,3 +204,44 @@ def test_a_sum_keeps_its_parts() -> None:
 def test_usage_without_output_is_read_as_any_other(prompt: Any, total: Any, more: dict[str, Any]) -> None:
     for raw in ({"prompt_tokens": prompt, "total_tokens": total, **more}, {"prompt_tokens": prompt, **more}, prompt):
         assert read_of_inputs(raw) == read_usage(raw)
+
+
+REPORTED_COUNT = st.integers(-1, 9) | st.integers(0, 10**10) | st.floats(0, 9) | st.sampled_from([3.0, 1e300, "7", True, None, "x"])
+USUAL_COUNT = st.integers(0, 99)
+
+
+def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+def _of_anthropic(count: st.SearchStrategy[Any], text: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return _optional(
+        input_tokens=count,
+        output_tokens=count,
+        cache_read_input_tokens=count,
+        cache_creation_input_tokens=count,
+        cache_creation=st.none() | _optional(ephemeral_5m_input_tokens=count, ephemeral_1h_input_tokens=count),
+        output_tokens_details=st.none() | _optional(thinking_tokens=count),
+        service_tier=text,
+        speed=text,
+    )
+
+
+def _of_cohere(count: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    units = st.none() | _optional(input_tokens=count, output_tokens=count, search_units=count)
+    return _optional(tokens=units, billed_units=units, cached_tokens=count)
+
+
+TEXTS = st.none() | st.sampled_from(["", "standard", "fast", "x" * 50])
+
+
+@settings(max_examples=examples(300))
+@given(_of_anthropic(USUAL_COUNT, TEXTS) | _of_anthropic(REPORTED_COUNT, TEXTS | st.integers()) | st.none() | st.just([]))
+def test_a_usage_of_anthropic_is_read_in_one_step_as_in_several(reported: Any) -> None:
+    assert anthropic.read_reported(reported) == read_usage(openai_usage(reported), service_tier(reported))
+
+
+@settings(max_examples=examples(300))
+@given(_of_cohere(USUAL_COUNT) | _of_cohere(USUAL_COUNT.map(float)) | _of_cohere(REPORTED_COUNT) | st.none() | st.just([]))
+def test_a_usage_of_cohere_is_read_in_one_step_as_in_several(reported: Any) -> None:
+    assert cohere.read_reported(reported) == read_usage(cohere.openai_usage(reported))

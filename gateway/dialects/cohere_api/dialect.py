@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from gateway.dialects.cohere_api.answer import translate_answer
 from gateway.dialects.cohere_api.documents import fit_documents
 from gateway.dialects.cohere_api.errors import translate_error
 from gateway.dialects.cohere_api.names import Names
-from gateway.dialects.cohere_api.request import translate_request
+from gateway.dialects.cohere_api.request import PLAIN, decode, encode, translate_fields
 from gateway.dialects.cohere_api.stream import CohereStream
+from gateway.dialects.dialect import request_id_of
+from gateway.dialects.plain_request import translate_plain
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class CohereChatTranslator:
@@ -23,21 +21,31 @@ class CohereChatTranslator:
 
     refusal: BadRequest | None = None
     used_headers: frozenset[str] = frozenset()
+    _messages: Any = ()
+    """The messages of the request, for the caller's names in errors."""
+    _stops: tuple[str, ...] = ()
+    _request_id = ""
+    _stream: CohereStream | None = None
 
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
-        self._stops: tuple[str, ...] = ()
-        self._names = Names()
-        self._request_id = ""
-        self._stream: CohereStream | None = None
+
+    def plain_request(self, given: Body) -> Body | None:
+        """Return the chat completion for the usual request, or None for any other request."""
+        plain = translate_plain(given, PLAIN)
+        if plain is None:
+            return None
+        self._messages = [{}] * plain.turns  # names depend only on reasoning and parts, which these messages do not have
+        if "stop_sequences" in given:
+            self._stops = _texts(given.get("stop_sequences"))
+        return plain.body
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion for a request. Raise BadRequest for an invalid request."""
-        body, self.adjustments = translate_request(source)
-        self._names = Names(_decode(source).get("messages"))
-        stops = _decode(body).get("stop")
-        self._stops = tuple(stop for stop in stops if type(stop) is str) if type(stops) is list else ()
-        return body
+        given = decode(source)
+        body, self.adjustments = translate_fields(given)
+        self._messages, self._stops = given.get("messages"), _texts(body.get("stop"))
+        return encode(body)
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:
         """Fit the documents to a target."""
@@ -45,11 +53,11 @@ class CohereChatTranslator:
 
     def param(self, name: str) -> str:
         """Return the caller's name for a parameter."""
-        return self._names.of(name)
+        return Names(self._messages).of(name)
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers as they are, and keep the request id for errors."""
-        self._request_id = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
+        self._request_id = request_id_of(headers)
         return headers
 
     def answer(self, answer: bytes) -> bytes:
@@ -69,3 +77,7 @@ class CohereChatTranslator:
     def end(self, events: bytes) -> bytes:
         """Return the last events of a stream."""
         return self.feed(events)
+
+
+def _texts(stops: Any) -> tuple[str, ...]:
+    return tuple(stop for stop in stops if type(stop) is str) if type(stops) is list else ()

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.cohere_api.dialect import CohereChatTranslator
 from gateway.dialects.cohere_api.request import encode
 from gateway.dialects.native_api import NativeApi
 from gateway.streams.native_relay import EventKind
 from providers.base import Answer, Body, Usage
-from providers.cohere.answers import FINISH_REASONS, openai_usage, stream_failure
+from providers.cohere.answers import FINISH_REASONS, read_reported, stream_failure
 from providers.cohere.provider import MAX_STOPS
-from providers.usage import read_usage
 
 _NAMES = (
     "model messages stream tools strict_tools documents citation_options response_format safety_mode max_tokens stop_sequences "
@@ -54,7 +54,7 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def read_answer(body: bytes) -> Answer:
     """Read an answer, which keeps its bytes. Raise StreamFailure for a failed answer, and ValueError for a body that is not an answer."""
     answer = _read_answer(body)
-    return Answer(body, read_usage(openai_usage(answer.usage)), (_finish_of(answer.finish_reason),))
+    return Answer(body, read_reported(answer.usage), (_finish_of(answer.finish_reason),))
 
 
 def _finish_of(reason: str) -> str:
@@ -86,7 +86,7 @@ class CohereReader:
         if kind != "message-end":
             return "frame" if kind in _FRAME else "content"
         end = _read_end(event.delta)
-        self.usage = read_usage(openai_usage(end.usage))
+        self.usage = read_reported(end.usage)
         if end.error is not None:
             raise stream_failure(end.error)
         self.finish_reasons = (_finish_of(end.finish_reason or ""),)
@@ -123,5 +123,6 @@ NATIVE = NativeApi(
     headers=(),
     read_answer=read_answer,
     new_reader=CohereReader,
+    translate_plain=CohereChatTranslator.plain_request,
     unsuited=unsuited,
 )

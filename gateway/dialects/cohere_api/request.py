@@ -9,17 +9,31 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import refuse
+from gateway.dialects.plain_messages import read_turns
+from gateway.dialects.plain_request import PlainForm
+from gateway.errors import refuse, unreadable
 from providers.base import Adjustment
 
 NAMES = {"k": "top_k", "p": "top_p", "stop_sequences": "stop"}
 """Cohere's names for parameters, and the corresponding names in a chat completion. The values are the same."""
+_CHOICES = {"REQUIRED": "required", "NONE": "none"}
+_CHOICES_OF_CHAT = {b'"%b"' % theirs.encode(): {"tool_choice": ours} for theirs, ours in _CHOICES.items()}
+_COPIED = (
+    "model", "stream", "max_tokens", "temperature", "seed", "frequency_penalty", "presence_penalty", "logprobs", "safety_mode", "priority",
+    "tools",
+)  # fmt: skip
+PLAIN = PlainForm(
+    parameters={**{name: name for name in _COPIED}, **NAMES},
+    turns="messages",
+    read_turns=read_turns,
+    translated={"tool_choice": lambda raw: _CHOICES_OF_CHAT.get(bytes(raw))},
+)
+"""The usual request."""
 CALLERS_NAMES = {
     **{new: old for old, new in NAMES.items()},
     "reasoning_budget": "thinking.token_budget",
     "disable_reasoning": "thinking.type",
 }
-_CHOICES = {"REQUIRED": "required", "NONE": "none"}
 FORMAT_NAME = "output"
 """The name that a chat completion requires for a schema. Cohere's schemas have no names."""
 
@@ -29,16 +43,30 @@ encode = msgspec.json.Encoder().encode
 
 
 def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
-    """Return the chat completion and the adjustments. Raise BadRequest for a field that cannot be translated.
+    """Return the chat completion and the adjustments. Raise BadRequest for a field that cannot be translated."""
+    body, made = translate_fields(decode(source))
+    return encode(body), made
 
-    Most values of the wrong type are copied: the checks of chat completions refuse them later.
+
+def decode(source: bytes) -> dict[str, Any]:
+    """Return the fields of a request. Raise BadRequest for a number that is out of range."""
+    try:
+        return _decode(source)
+    except msgspec.DecodeError as error:
+        raise unreadable(error) from None
+
+
+def translate_fields(given: dict[str, Any]) -> tuple[dict[str, Any], list[Adjustment]]:
+    """Return the fields of the chat completion, in the caller's order, and the adjustments.
+
+    Raise BadRequest for a field that cannot be translated. Most values of the wrong type are copied: the checks of chat
+    completions refuse them later.
     """
-    body, made = _decode(source), list[Adjustment]()
+    made: list[Adjustment] = []
     for old, new in NAMES.items():
-        if old in body:
-            if new in body:
-                raise refuse(new, f"'{new}' and '{old}' are the same parameter. Send only '{old}'.")
-            body[new] = body.pop(old)
+        if old in given and new in given:
+            raise refuse(new, f"'{new}' and '{old}' are the same parameter. Send only '{old}'.")
+    body = {NAMES.get(name, name): value for name, value in given.items()}
     if body.get("n") not in (None, 1):
         raise refuse("n", "Cohere's API returns one answer. Omit 'n', or send one call for each answer.", "unsupported_parameter")
     if type(body.get("messages")) is list:
@@ -52,7 +80,7 @@ def translate_request(source: bytes) -> tuple[bytes, list[Adjustment]]:
     _translate_tools(body)
     _translate_format(body)
     _translate_thinking(body)
-    return encode(body), made
+    return body, made
 
 
 def _message(message: Any, path: str, made: list[Adjustment]) -> Any:

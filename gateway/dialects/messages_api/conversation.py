@@ -47,6 +47,12 @@ class Origin(msgspec.Struct):
     """The block whose cache mark became the message's cache mark."""
 
 
+def origins_of_texts(turns: int, *, has_system: bool = False) -> list[Origin]:
+    """Return the origins of a conversation of texts, with the system prompt before it if it has one."""
+    system = [Origin("system")] if has_system else []
+    return [*system, *[Origin(f"messages[{index}]") for index in range(turns)]]
+
+
 class Conversation:
     """The messages of one request, in order, and the origin of each of them."""
 
@@ -83,7 +89,7 @@ class Conversation:
         if plain is not None:
             check_count(len(plain))
             self.messages += plain
-            self.origins += [Origin(f"messages[{index}]") for index in range(len(plain))]
+            self.origins += origins_of_texts(len(plain))
             return
         turns = list_of_fields(raw, "messages")
         if not turns:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from gateway.dialects.dialect import request_id_of
 from gateway.dialects.file_addresses import refuse_addresses
 from gateway.dialects.messages_api.answer import translate_answer
-from gateway.dialects.messages_api.conversation import Origin
+from gateway.dialects.messages_api.conversation import Origin, origins_of_texts
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
-from gateway.dialects.messages_api.request import callers_name, callers_receipt, translate_request
+from gateway.dialects.messages_api.request import PLAIN, callers_name, callers_receipt, translate_request
 from gateway.dialects.messages_api.stream import MessageStream
 from gateway.dialects.messages_api.thinking import fit_thinking
+from gateway.dialects.plain_request import PlainRequest, translate_plain
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
 
@@ -21,7 +24,6 @@ MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
 """Path prefixes of the Messages API: Anthropic's own, the empty prefix, and both of them below `/anthropic`."""
 
 VERSION_HEADER = "anthropic-version"
-_REQUEST_ID = b"x-request-id"
 _PATH = re.compile(r"(?:/anthropic)?(?:/v1)?/messages(?:/.*)?|/anthropic/.*")
 
 
@@ -35,18 +37,32 @@ class MessagesTranslator:
     """Translates one call of the Messages API."""
 
     used_headers = frozenset({VERSION_HEADER})
+    refusal: BadRequest | None = None
+    _file_addresses: Sequence[str] = ()
+    _origins: list[Origin] | None = None
+    _plain: PlainRequest | None = None
+    """The usual request, whose origins are listed when they are first needed."""
+    _model = ""
+    _stops: tuple[str, ...] = ()
+    _request_id: str | None = None
+    _stream: MessageStream | None = None
 
     def __init__(self, *, counts: bool = False) -> None:
         """`counts` is True for a request that only counts tokens."""
         self._counts = counts
         self.adjustments: list[Adjustment] = []
-        self.refusal: BadRequest | None = None
-        self._origins: list[Origin] = []
-        self._file_addresses: list[str] = []
-        self._model = ""
-        self._stops: tuple[str, ...] = ()
-        self._request_id: str | None = None
-        self._stream: MessageStream | None = None
+
+    def plain_request(self, given: Body) -> Body | None:
+        """Return the chat completion for the usual request, or None for any other request."""
+        plain = translate_plain(given, PLAIN) if given.raw("max_tokens") not in (None, b"0") else None
+        if plain is None:
+            return None
+        self._plain = plain
+        model = given.get("model")
+        self._model = model if type(model) is str else ""
+        if "stop_sequences" in given:
+            self._stops = tuple(stop for stop in given.get("stop_sequences") if type(stop) is str)
+        return plain.body
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion for a Messages request."""
@@ -65,11 +81,17 @@ class MessagesTranslator:
         """Return the caller's name for a parameter. The parameter of `refusal` already has that name."""
         if self.refusal is not None and name == self.refusal.param:
             return name
-        return callers_name(name, self._origins) if self._origins else name
+        return callers_name(name, origins) if (origins := self._places()) else name
+
+    def _places(self) -> list[Origin]:
+        """Return the origins of the messages of the chat completion."""
+        if self._origins is None:
+            self._origins = origins_of_texts(self._plain.turns, has_system=self._plain.has_system) if self._plain is not None else []
+        return self._origins
 
     def headers(self, headers: Headers) -> Headers:
         """Return the headers with Anthropic's names, and keep the request id for errors."""
-        self._request_id = next((value.decode("latin-1") for name, value in headers if name == _REQUEST_ID), None)
+        self._request_id = request_id_of(headers) or None
         return translate_headers(headers)
 
     def answer(self, answer: bytes) -> bytes:
@@ -93,4 +115,4 @@ class MessagesTranslator:
         return self.feed(events)
 
     def _receipt(self, receipt: msgspec.Raw) -> Any:
-        return callers_receipt(receipt, self._origins)
+        return callers_receipt(receipt, self._places())

@@ -103,8 +103,12 @@ def _error(body: bytes, kind: str, request_id: str | None, param: Callable[[str]
 
 def translate_headers(headers: Headers, now: float | None = None) -> list[tuple[bytes, bytes]]:
     """Return the headers with Anthropic's names: request id and rate limits. A reset is given as a point in time, rounded up to seconds."""
-    ids = [(b"request-id", value) for name, value in headers if name == b"x-request-id"]
-    return [*ids, *[_limit(header, now) if header[0] in _LIMITS else header for header in headers]]
+    translated: list[tuple[bytes, bytes]] = []
+    for header in headers:
+        if header[0] == b"x-request-id":
+            translated.insert(0, (b"request-id", header[1]))
+        translated.append(_limit(header, now) if header[0] in _LIMITS else header)
+    return translated
 
 
 def _limit(header: tuple[bytes, bytes], now: float | None) -> tuple[bytes, bytes]:

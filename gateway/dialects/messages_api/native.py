@@ -9,15 +9,15 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.dialects.messages_api.dialect import MessagesTranslator
 from gateway.dialects.messages_api.events import MESSAGE_STOP
 from gateway.dialects.messages_api.fields import decode_any, encode
 from gateway.dialects.native_api import NativeApi, TokenCount
 from gateway.dialects.responses_api.reasoning import PREFIX
 from gateway.streams.native_relay import EventKind
-from providers.anthropic.answers import FINISH_REASONS, openai_usage, service_tier, stream_failure
+from providers.anthropic.answers import FINISH_REASONS, read_reported, stream_failure
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
-from providers.native_history import repair_messages, without_gaps
-from providers.plain_usage import read_mapped
+from providers.native_history import has_accepted_texts, repair_messages, without_gaps
 
 _NAMES = (
     "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking "
@@ -71,7 +71,7 @@ def read_answer(body: bytes) -> Answer:
     if message.type != "message" or bytes(message.content)[:1] != b"[":
         raise ValueError("the answer has no content")
     reason = FINISH_REASONS.get(str(message.stop_reason), "stop")
-    return Answer(body, read_mapped(openai_usage(message.usage), service_tier(message.usage)), (reason,), stop=message.stop_sequence)
+    return Answer(body, read_reported(message.usage), (reason,), stop=message.stop_sequence)
 
 
 def read_count(body: bytes) -> int:
@@ -95,7 +95,7 @@ class MessageReader:
     def usage(self) -> Usage | None:
         """The tokens reported so far. The provisional output count of `message_start` is left out."""
         counts = self._counts if self._has_output else {**self._counts, "output_tokens": 0}
-        return read_mapped(openai_usage(counts), service_tier(counts))
+        return read_reported(counts)
 
     def read(self, name: str, data: bytes) -> EventKind:
         """Read one event."""
@@ -141,6 +141,8 @@ def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
 
     In strict mode, raise Refusal for such thinking.
     """
+    if has_accepted_texts(body):
+        return []
     source = body.raw("messages") or b""
     repairs = repair_messages(body, strict=strict)
     unsigned: list[Adjustment] = []
@@ -181,6 +183,7 @@ NATIVE = NativeApi(
     read_answer=read_answer,
     new_reader=MessageReader,
     uncounted=frozenset({"container", "mcp_servers", "thread"}),
+    translate_plain=MessagesTranslator.plain_request,
     prepare=prepare,
     token_count=TokenCount("/count_tokens", read_count),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,6 +27,8 @@ from gateway.dialects.messages_api.tools import (
     translate_output,
     translate_tools,
 )
+from gateway.dialects.plain_messages import read_turns
+from gateway.dialects.plain_request import PlainForm
 from gateway.errors import BadRequest, refuse
 from providers.base import Adjustment
 
@@ -81,6 +84,31 @@ _TOOL = re.compile(r"(tools\[\d+\])\.function\b(?:\.(parameters\b)?)?(.*)", re.D
 _INDEX = re.compile(r"messages\[(\d+)\]")
 _FIRST = re.compile(r"\w+")
 
+
+def _usual(translate: Callable[[msgspec.Raw, Changes], dict[str, Any]]) -> Callable[[msgspec.Raw], dict[str, Any] | None]:
+    """Return a function that translates a value if nothing is lost, adjusted or invalid. Otherwise it returns None."""
+
+    def translate_usual(raw: msgspec.Raw) -> dict[str, Any] | None:
+        changes = Changes(strict=True)
+        try:
+            translated = translate(raw, changes)
+        except BadRequest:
+            return None
+        return translated if changes.refusal is None and not changes.adjustments else None
+
+    return translate_usual
+
+
+_COPIED = ("model", "max_tokens", "stream", "temperature", "top_p", "top_k", "thinking", "service_tier")
+PLAIN = PlainForm(
+    parameters={**{name: name for name in _COPIED}, "stop_sequences": "stop"},
+    turns="messages",
+    read_turns=partial(read_turns, unwraps=True),
+    system="system",
+    translated={name: _usual(translate) for name, translate in TRANSLATED.items()},
+    openings={"stop_sequences": b'["', "thinking": b"{"},
+)
+"""The usual request. `max_tokens` must be present, but not 0."""
 
 class Translated(msgspec.Struct):
     """The chat completion of one request, and the data needed for its answer and its errors."""

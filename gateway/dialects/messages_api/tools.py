@@ -19,6 +19,8 @@ _ANTHROPIC_ONLY: Mapping[str, tuple[bytes, ...]] = {
     "input_examples": (b"[]",),
 }
 """Fields of tools that a chat completion cannot express, with the values that mean the same as an absent field."""
+_USUAL = {"name": ord('"'), "description": ord('"'), "input_schema": ord("{")}
+"""The fields of most tools, and the first bytes of their values."""
 FORMAT_NAME = "output"
 
 
@@ -34,6 +36,9 @@ def translate_tools(raw: msgspec.Raw, changes: Changes) -> list[dict[str, Any]]:
 
 
 def _function(tool: Fields, param: str, changes: Changes) -> dict[str, Any]:
+    if tool.keys() == _USUAL.keys() and {name: memoryview(tool[name])[0] for name in _USUAL} == _USUAL:
+        function = {"name": tool["name"], "description": tool["description"], "parameters": tool["input_schema"]}
+        return {"type": "function", "function": function}
     kind = tool.get("type", ABSENT)
     if is_given(kind) and (named := text(kind, f"{param}.type")) != "custom":
         raise unsupported(
@@ -45,7 +50,7 @@ def _function(tool: Fields, param: str, changes: Changes) -> dict[str, Any]:
     if not len(schema):
         raise missing(f"{param}.input_schema")
     fields(schema, f"{param}.input_schema")
-    function: dict[str, Any] = {"name": raw_text(tool.get("name", ABSENT), f"{param}.name")}
+    function = {"name": raw_text(tool.get("name", ABSENT), f"{param}.name")}
     if is_given(description := tool.get("description", ABSENT)):
         function["description"] = raw_text(description, f"{param}.description")
     function["parameters"] = schema

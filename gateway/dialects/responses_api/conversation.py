@@ -57,6 +57,11 @@ class Origin(msgspec.Struct):
     """All items that became part of the message."""
 
 
+def read_input(raw: Raw) -> list[dict[str, Any]] | None:
+    """Return the messages of an `input` that is a text or a list of plain messages, or None for any other input."""
+    return [{"role": "user", "content": raw}] if is_string(raw) else read_plain(raw, _PLAIN_ROLES, _PLAIN_TYPES)
+
+
 class Conversation:
     """The messages of one request, and the place in the request from which each of them comes."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gateway.dialects.file_addresses import refuse_addresses
+from gateway.dialects.plain_request import translate_plain
 from gateway.dialects.responses_api.answer import to_response
 from gateway.dialects.responses_api.errors import Names, error_event, to_error
-from gateway.dialects.responses_api.request import InexpressibleError, RequestReader
+from gateway.dialects.responses_api.request import PLAIN, InexpressibleError, RequestReader
 from gateway.dialects.responses_api.stored import input_items
 from gateway.dialects.responses_api.stream import ResponseStream
 from gateway.dialects.responses_api.values import Raw
@@ -17,27 +18,56 @@ class ResponsesTranslator:
     """Translates one call of the Responses API to a chat completion and back."""
 
     used_headers = frozenset({"openai-beta"})
-    _request: RequestReader
-    """Set by `request`."""
+    refusal: BadRequest | None = None
+    earlier: list[Raw] | None = None
+    """The items of the conversation that the request continues; None if it continues none."""
+    _reader: RequestReader | None = None
+    _unread = b""
+    """The usual request, which is read when its parts are first needed."""
+    _given_names: Names | None = None
+    _stream: ResponseStream | None = None
 
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []
-        self.refusal: BadRequest | None = None
-        self.earlier: list[Raw] | None = None
-        """The items of the conversation that the request continues; None if it continues none."""
-        self._names: Names | None = None
-        self._stream: ResponseStream | None = None
+
+    def plain_request(self, given: Body) -> Body | None:
+        """Return the chat completion for the usual request, or None for any other request."""
+        plain = translate_plain(given, PLAIN) if self.earlier is None else None
+        if plain is None:
+            return None
+        self._unread = given.encode()
+        return plain.body
+
+    @property
+    def has_texts_only(self) -> bool:
+        """Whether the conversation consists of texts, without calls and reasoning."""
+        return bool(self._unread)
+
+    @property
+    def _request(self) -> RequestReader:
+        """The request as `request` reads it."""
+        if self._reader is None:
+            self.request(self._unread, strict=False)
+            assert self._reader is not None
+        return self._reader
+
+    @property
+    def _names(self) -> Names | None:
+        """The caller's names for the parameters; None if the request is not translated."""
+        if self._reader is None and self._unread:
+            self.request(self._unread, strict=False)
+        return self._given_names
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the body of the chat completion. Raise BadRequest for an invalid body."""
-        self._request = request = RequestReader(strict=strict, earlier=self.earlier)
+        self._reader = request = RequestReader(strict=strict, earlier=self.earlier)
         self.adjustments = request.changes.made
         try:
             body = request.read(source)
         except InexpressibleError as error:
             self.refusal = error
             return request.outline()
-        self._names = Names(request.given, request.conversation.origins, request.tools.origins)
+        self._given_names = Names(request.given, request.conversation.origins, request.tools.origins)
         return body
 
     def fit_to(self, body: Body, target: Target, *, strict: bool) -> list[Adjustment]:

@@ -74,6 +74,8 @@ def prepare(body: Body, translator: ResponsesTranslator, strict: bool) -> list[A
     Leave out reasoning that only other providers can read and fields that only other providers have, and replace tool-call
     ids that OpenAI would reject. In strict mode, raise Refusal for such reasoning.
     """
+    if translator.has_texts_only:
+        return []
     source = body.raw("input") or b"[]"
     earlier = translator.earlier
     if earlier is None and (source[:1] == b'"' or not (any(word in source for word in _OWN_WORDS) or has_long_ids(source))):
@@ -135,7 +137,7 @@ def _finish_reasons(response: _Response) -> tuple[str | None, ...]:
         return (_INCOMPLETE.get(str(reason), "length"),)
     if response.status != "completed":
         raise ValueError(f"the response is {response.status}")
-    return ("tool_calls" if any(item.type in _CALLS for item in response.output) else "stop",)
+    return ("stop" if _CALLS.isdisjoint([item.type for item in response.output]) else "tool_calls",)
 
 
 def _usage(response: _Response) -> Usage | None:
@@ -144,13 +146,14 @@ def _usage(response: _Response) -> Usage | None:
     if given is None:
         return None
     usage = {
-        **{name: given[name] for name in COST_FIELDS if name in given},
         "prompt_tokens": given.get("input_tokens"),
         "completion_tokens": given.get("output_tokens"),
         "total_tokens": given.get("total_tokens"),
         "prompt_tokens_details": given.get("input_tokens_details"),
         "completion_tokens_details": given.get("output_tokens_details"),
     }
+    if not given.keys().isdisjoint(COST_FIELDS):
+        usage |= {name: given[name] for name in COST_FIELDS if name in given}
     return read_mapped(usage, response.service_tier)
 
 
@@ -204,5 +207,6 @@ NATIVE = NativeApi(
     read_answer=read_answer,
     new_reader=ResponseReader,
     uncounted=frozenset({"prompt"}),
+    translate_plain=ResponsesTranslator.plain_request,
     prepare=prepare,
 )

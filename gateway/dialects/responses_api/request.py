@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.dialects.plain_request import PlainForm
 from gateway.dialects.responses_api.changes import Changes
-from gateway.dialects.responses_api.conversation import Conversation
+from gateway.dialects.responses_api.conversation import Conversation, read_input
 from gateway.dialects.responses_api.stored import not_found
 from gateway.dialects.responses_api.tools import Tools, read_choice
 from gateway.dialects.responses_api.values import (
@@ -65,6 +66,19 @@ NOT_SUPPORTED = MappingProxyType({
     "moderation": "the gateway moderates neither input nor output",
 })  # fmt: skip
 """Parameters that a chat completion cannot express, with the reason or the advice of the error. Null is accepted."""
+
+_COPIED = (
+    "model", "stream", "temperature", "top_p", "user", "parallel_tool_calls", "prompt_cache_key", "safety_identifier", "service_tier",
+)  # fmt: skip
+PLAIN = PlainForm(
+    parameters={**{name: name for name in _COPIED}, "max_output_tokens": "max_completion_tokens"},
+    turns="input",
+    read_turns=read_input,
+    system="instructions",
+    openings={"instructions": b'"'},
+    omitted={"store": Raw(b"false")},
+)
+"""The usual request."""
 
 _NOT_EXPRESSED = frozenset({"unsupported_parameter", "unsupported_content"})
 NEVER = frozenset({"background", "conversation", *INSTEAD})

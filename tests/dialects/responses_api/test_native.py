@@ -14,6 +14,7 @@ from gateway.dialects.responses_api.native import FIELDS, NATIVE, ResponseReader
 from gateway.dialects.responses_api.values import Raw
 from gateway.streams.native_relay import NativeRelay
 from providers.base import Body, Failure, Refusal, StreamFailure, Usage
+from providers.usage import read_usage
 from tests.dialects.responses_api.grammar import to_chat
 from tests.native import responses_fake as fake
 from tests.support.each import each
@@ -142,3 +143,20 @@ def test_the_tier_and_the_reported_cost_are_part_of_the_usage() -> None:
     reader = ResponseReader()
     reader.read("response.completed", json.dumps({"type": "response.completed", "response": response}).encode())
     assert reader.usage == expected
+
+
+COUNT = st.integers(0, 99) | st.sampled_from([None, -1, 10**10, 3.0, "7", True])
+INPUT = st.none() | st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens"]), COUNT)
+OUTPUT = st.none() | st.dictionaries(st.sampled_from(["reasoning_tokens", "image_tokens"]), COUNT)
+COUNTS = {"input_tokens": COUNT, "output_tokens": COUNT, "total_tokens": COUNT | st.integers(0, 300)}
+
+
+USAGE = st.fixed_dictionaries(COUNTS, optional={"input_tokens_details": INPUT, "output_tokens_details": OUTPUT})
+
+
+@given(USAGE, st.sampled_from([None, "flex", 3]))
+def test_the_usage_is_read_like_that_of_a_chat_completion(usage: dict[str, Any], tier: Any) -> None:
+    names = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+    renamed = {names.get(name.removesuffix("_details"), name) + "_details" * name.endswith("_details"): usage[name] for name in usage}
+    answer = read_answer(json.dumps({"output": [], "status": "completed", "usage": usage, "service_tier": tier}).encode())
+    assert answer.usage == read_usage(renamed, tier)
