@@ -43,20 +43,39 @@ def settle(call: Call) -> None:
         return
     if attempt.relays and call.stream_end != "ok":
         attempt.usage = received(call, attempt)
-    usage = attempt.usage
+    attempt.usage = _completed(call, attempt, attempt.usage, attempt.chunks)
+
+
+def _completed(call: Call, attempt: Attempt, usage: Usage | None, chunks: int) -> Usage:
+    """Return the usage of an answer with estimates for missing counts. `chunks` is its number of content events or estimated tokens."""
     if usage is None:
-        attempt.usage = Usage(prompt_tokens(call, attempt), _output_within_cap(call, attempt.chunks), estimated=True)
-    elif call.operation in WITHOUT_OUTPUT:
-        if not usage.prompt_tokens:
-            attempt.usage = usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
-    elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
+        return Usage(prompt_tokens(call, attempt), _output_within_cap(call, chunks), estimated=True)
+    if usage.estimated and usage.prompt_tokens:  # the estimate is complete: `settle` also runs before a receipt is written
+        return usage
+    if call.operation in WITHOUT_OUTPUT:
+        return usage if usage.prompt_tokens else usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
+    if (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
-        output = usage.completion_tokens or (_output_within_cap(call, attempt.chunks) if attempt.chunks > MAX_FREE_EVENTS else 0)
+        output = usage.completion_tokens or (_output_within_cap(call, chunks) if chunks > MAX_FREE_EVENTS else 0)
         if usage.unsplit_tokens:
             prompt = min(prompt, usage.unsplit_tokens)
             output = usage.unsplit_tokens - prompt
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            attempt.usage = usage.estimate(prompt, output)
+            return usage.estimate(prompt, output)
+    return usage
+
+
+async def usage_of_answers(call: Call, attempt: Attempt, answers: Sequence[tuple[Usage | None, int]]) -> Usage | None:
+    """Return the sum of the usages of several upstream answers of an attempt, with estimates for counts that are missing.
+
+    Each answer has its reported usage, and its number of content events or estimated tokens. The result is None if the usage
+    of a single answer is unknown: `settle` estimates it.
+    """
+    if len(answers) == 1:
+        return answers[0][0]
+    if call.body is not None and any(usage is None or not usage.prompt_tokens for usage, _ in answers):
+        await call.prompt.count((attempt.target,))
+    return reduce(Usage.plus, (_completed(call, attempt, usage, chunks) for usage, chunks in answers))
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
@@ -171,10 +190,10 @@ def cost_usd(call: Call) -> float | None:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the prompt's tokens, estimated or counted: at most the amount that limits reserved for them."""
+    """Return the prompt's tokens in one upstream request, estimated or counted: at most the amount that limits reserved for them."""
     counted = _counted_prompt(call, attempt)
     reserved = call.reservation.costs.prompt_tokens if call.reservation is not None and call.passed is None else 0
-    return min(counted, reserved) if reserved else counted
+    return min(counted, max(1, reserved // attempt.prompt_copies)) if reserved else counted
 
 
 def _counted_prompt(call: Call, attempt: Attempt) -> int:

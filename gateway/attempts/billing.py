@@ -15,14 +15,14 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If the upstream reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the
-    prompt if prompts of aborted requests are billed or counted at this provider.
+    If the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt of each request without a reported
+    usage, if prompts of aborted requests are billed or counted at this provider.
     """
     attempt.usage = None
     usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
-    if not usages and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
-        usages = (aborted_usage(call, attempt, backend),)
+    if (missing := attempt.prompt_copies - len(usages)) > 0 and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
+        usages = (*usages, *(aborted_usage(call, attempt, backend) for _ in range(missing)))
     if usages:  # otherwise, the estimate for a hedge that lost is kept
         attempt.billed = usages
 

@@ -237,7 +237,7 @@ class HedgeRace:
             self.cancelled.append(loser.candidate.backend.target)
             attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - attempt.sent_at)
             # an estimate, until the end of the attempt shows what its provider reported
-            attempt.billed = (aborted_usage(self._progress.call, attempt, loser.candidate.backend),)
+            attempt.billed = (aborted_usage(self._progress.call, attempt, loser.candidate.backend),) * attempt.prompt_copies
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import reduce
 from typing import Any, TypeVar
 
 import msgspec
 
-from providers.base import Body, Usage
+from providers.base import Body
 
 T = TypeVar("T")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -121,16 +120,6 @@ def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
             elif known is None:
                 total[name] = value
     return total
-
-
-def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
-    """Add up usages. Return None if one of them is unknown."""
-    if len(usages) == 1:
-        return usages[0]
-    known = [usage for usage in usages if usage is not None]
-    if len(known) != len(usages):
-        return None
-    return reduce(Usage.plus, known, Usage())
 
 
 class MergedStream:

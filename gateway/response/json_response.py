@@ -11,7 +11,7 @@ from msgspec import structs
 
 from gateway import accounting
 from gateway.emulate import json_mode
-from gateway.emulate.fan_out import last_with_all_usage, sum_usages
+from gateway.emulate.fan_out import last_with_all_usage
 from gateway.emulate.stops import cut_answer
 from gateway.response import headers, receipt, time_info, upstream_answer
 from gateway.response.after_disconnect import shield_from_disconnect
@@ -57,7 +57,8 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
     except (UpstreamError, StreamFailure, Refusal) as failed:
         note = Adjustment(json_mode.PARAM, "warn", why=f"the repair request failed ({type(failed).__name__})")
         attempt.adjustments = [*before, *receipt.as_caller_names(exchange.call, [note])]
-        return first[0], sum_usages([first[1], *attempt.reported[reported:]]), first[2]
+        parts = [(first[1], estimate_output(first[0])), *((part, 0) for part in attempt.reported[reported:])]
+        return first[0], await accounting.usage_of_answers(exchange.call, attempt, parts), first[2]
     why = f"the request was repeated, and both are billed; the first answer was invalid: {error}"
     note = Adjustment(json_mode.PARAM, "warn", why=why)
     first_notes = receipt.as_caller_names(exchange.call, notes)
@@ -68,7 +69,8 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
     exchange.call.attempts.append(exchange.attempt)
     attempt.outcome = "invalid_json"
     exchange.metrics.count("lockgate_attempts", (exchange.metrics.target_label(target), attempt.outcome))
-    return last_with_all_usage([first[0], answer]), sum_usages([first[1], usage]), finish_reasons
+    parts = [(first[1], estimate_output(first[0])), (usage, estimate_output(answer))]
+    return last_with_all_usage([first[0], answer]), await accounting.usage_of_answers(exchange.call, attempt, parts), finish_reasons
 
 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
