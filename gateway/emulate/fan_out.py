@@ -88,23 +88,24 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
 
 
 def merge_answers(answers: Sequence[bytes]) -> bytes:
-    """Merge the choices of several chat completions, in order, and add up their usage if each one reports it."""
+    """Merge the choices of several chat completions, in order. The usage is their sum, or is left out unless each one reports it."""
     decoded = [_decode(answer) for answer in answers]
     whole = decoded[0]
     whole["choices"] = [{**choice, "index": at} for at, answer in enumerate(decoded) for choice in answer["choices"][:1]]
-    usages = [usage for answer in decoded if (usage := answer.get("usage"))]
-    if len(usages) == len(decoded):
-        whole["usage"] = sum_usage_objects(usages)
-    return _encode(whole)
+    return _encode(_with_all_usage(whole, decoded))
 
 
 def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
-    """Return the last of several answers to one call, with the total usage if each answer reported its own."""
+    """Return the last of several answers to one call. Its usage is the sum, or is left out unless each answer reports its own."""
     decoded = [_decode(answer) for answer in answers]
-    usages = [usage for answer in decoded if (usage := answer.get("usage"))]
-    if len(usages) < len(decoded):
-        return answers[-1]
-    return _encode({**decoded[-1], "usage": sum_usage_objects(usages)})
+    return _encode(_with_all_usage(decoded[-1], decoded))
+
+
+def _with_all_usage(whole: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    usages = [usage for answer in answers if (usage := answer.get("usage"))]
+    if len(usages) == len(answers):
+        return {**whole, "usage": sum_usage_objects(usages)}
+    return {name: value for name, value in whole.items() if name != "usage"}  # the usage of one answer is less than is billed
 
 
 def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
