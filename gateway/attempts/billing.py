@@ -19,12 +19,23 @@ def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) 
     usage, if prompts of aborted requests are billed or counted at this provider.
     """
     attempt.usage = None
-    usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
-    if (missing := attempt.prompt_copies - len(usages)) > 0 and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
-        usages = (*usages, *(aborted_usage(call, attempt, backend) for _ in range(missing)))
+    if ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
+        usages = aborted_usages(call, attempt, backend)
+    else:
+        usages = _reported(attempt)
     if usages:  # otherwise, the estimate for a hedge that lost is kept
         attempt.billed = usages
+
+
+def _reported(attempt: Attempt) -> tuple[Usage, ...]:
+    return (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
+
+
+def aborted_usages(call: Call, attempt: Attempt, backend: Backend) -> tuple[Usage, ...]:
+    """Return the usages of an attempt that the gateway ends: as reported so far, and estimated for each other request."""
+    usages = _reported(attempt)
+    return (*usages, *(aborted_usage(call, attempt, backend) for _ in range(attempt.prompt_copies - len(usages))))
 
 
 def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
@@ -102,10 +102,15 @@ def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
 
 
 def _with_all_usage(whole: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    usages = [usage for answer in answers if (usage := answer.get("usage"))]
+    usages = [usage for answer in answers if has_counts(usage := answer.get("usage"))]
     if len(usages) == len(answers):
         return {**whole, "usage": sum_usage_objects(usages)}
     return {name: value for name, value in whole.items() if name != "usage"}  # the usage of one answer is less than is billed
+
+
+def has_counts(usage: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether a usage object reports the tokens of prompt and output. If it reports only their total, these are estimated."""
+    return type(usage) is dict and usage.get("prompt_tokens") is not None and usage.get("completion_tokens") is not None
 
 
 def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -146,8 +151,8 @@ class MergedStream:
             self.identity = {name: chunk.get(name) for name in ("id", "object", "created", "model") if name in chunk}
         for name, value in self.identity.items():
             chunk.set(name, value)
-        if chunk.get("usage"):
-            self.usages[at] = chunk.get("usage")
+        if has_counts(usage := chunk.get("usage")):
+            self.usages[at] = usage
         choices = chunk.get("choices")
         if not choices:
             return None
