@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.behaviours import HANG, broken_by, canned, chat_chunk, play, sse
-from tests.faults.upstream_server import Exchange, FaultUpstream
+from tests.faults.behaviours import broken_by, canned, chat_chunk, play, sse
+from tests.faults.upstream_server import HANG, Exchange, FaultUpstream
 from tests.flows.live import Live, eventually, live
 from tests.ledger.conftest import ENVIRON, usage, yaml
 
@@ -133,7 +133,7 @@ async def test_the_receipt_of_a_broken_stream_has_the_cost_that_is_booked(
     up.on("/v1/chat/completions", broken_by({"error": {"message": "broken", "code": 500}}))
     async with live(config(up), environ=ENVIRON) as gateway:
         text = "one two three"
-        given = {"completions": {"prompt": text}, "responses": {"input": text, "store": False}}
+        given: dict[str, dict[str, Any]] = {"completions": {"prompt": text}, "responses": {"input": text, "store": False}}
         fields = given.get(api, {"messages": [{"role": "user", "content": text}], "max_tokens": 50})
         sent = {"model": "m", "stream": True, **fields}
         answer = await client.post(f"{gateway.base_url}/{api}", json=sent, headers={"x-gateway-receipt": "body"})
