@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN, requested_cap
-from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
+from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count, search_units
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
@@ -49,11 +51,12 @@ def settle(call: Call) -> None:
 def _completed(call: Call, attempt: Attempt, usage: Usage | None, chunks: int) -> Usage:
     """Return the usage of an answer with estimates for missing counts. `chunks` is its number of content events or estimated tokens."""
     if usage is None:
-        return Usage(prompt_tokens(call, attempt), _output_within_cap(call, chunks), estimated=True)
+        output = _output_within_cap(call, chunks)
+        return Usage(prompt_tokens(call, attempt), output, estimated=True, search_units=search_units(call.body, call.operation))
     if usage.estimated and usage.prompt_tokens:  # the estimate is complete: `settle` also runs before a receipt is written
         return usage
     if call.operation in WITHOUT_OUTPUT:
-        return usage if usage.prompt_tokens else usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
+        return usage if usage.prompt_tokens else _estimated(usage, usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
     if (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
         output = usage.completion_tokens or (_output_within_cap(call, chunks) if chunks > MAX_FREE_EVENTS else 0)
@@ -61,8 +64,13 @@ def _completed(call: Call, attempt: Attempt, usage: Usage | None, chunks: int) -
             prompt = min(prompt, usage.unsplit_tokens)
             output = usage.unsplit_tokens - prompt
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            return usage.estimate(prompt, output)
+            return _estimated(usage, prompt, output)
     return usage
+
+
+def _estimated(usage: Usage, prompt: int, output: int) -> Usage:
+    """Return the usage of a complete answer with estimated counts, and with its reported cost, which does not depend on them."""
+    return structs.replace(usage.estimate(prompt, output), reported_cost=usage.reported_cost)
 
 
 async def usage_of_answers(call: Call, attempt: Attempt, answers: Sequence[tuple[Usage | None, int]]) -> Usage | None:
@@ -140,7 +148,7 @@ def cost_of(attempt: Attempt, usage: Usage) -> int | None:
         return sum(known) if len(known) == len(costs) else None
     if usage.is_unbilled:
         return 0
-    if usage.reported_cost is not None and not usage.estimated and attempt.target.reports_cost:
+    if usage.reported_cost is not None and attempt.target.reports_cost:
         return usage.reported_cost
     return attempt.price.usage_cost(usage) if attempt.price is not None else None
 

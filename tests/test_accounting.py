@@ -53,6 +53,48 @@ def test_a_reported_cost_is_charged_only_if_the_provider_bills_by_it() -> None:
     assert accounting.cost_of(attempt(usage, kind="openrouter"), usage.estimate(10, 2)) == 10 * 10_000 + 2 * 100_000
 
 
+@each(
+    ("usage", "operation"),
+    [
+        (Usage(unsplit_tokens=50, reported_cost=77), "chat"),
+        (Usage(0, 7, reported_cost=77), "chat"),
+        (Usage(9, 0, reported_cost=77), "chat"),
+        (Usage(search_units=1, reported_cost=77), "rerank"),
+        (Usage(0, 0, reported_cost=0), "embeddings"),
+    ],
+)
+def test_the_reported_cost_of_an_answer_does_not_depend_on_missing_counts(usage: Usage, operation: Any) -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"a b"}],"query":"q","documents":["d"],"input":"a b"}'
+    asked = attempt(usage, kind="openrouter", chunks=20)
+    call = call_with(body, attempts=[asked], answered_by=asked, status=200)
+    call.operation = operation
+    accounting.settle(call)
+    assert asked.usage is not None
+    assert asked.usage.estimated
+    assert accounting.costs(call) == [usage.reported_cost]
+
+
+def test_a_rerank_without_usage_is_billed_by_search_units() -> None:
+    body = b'{"model":"m","query":"q","documents":[%s]}' % b",".join([b'"d"'] * 101)
+    asked = attempt(None, TokenPrice(0, 0, 0, search=2 * 10**9))
+    call = call_with(body, attempts=[asked], answered_by=asked, status=200)
+    call.operation = "rerank"
+    for _ in range(2):
+        accounting.settle(call)
+    assert asked.usage is not None
+    assert (asked.usage.search_units, asked.usage.estimated) == (2, True)
+    assert accounting.costs(call) == [4 * 10**6]
+
+
+def test_a_usage_that_was_completed_once_stays_as_it_is() -> None:
+    asked = attempt(Usage(unsplit_tokens=3), chunks=20)
+    call = call_with(attempts=[asked], answered_by=asked, status=200)
+    accounting.settle(call)
+    settled = asked.usage
+    accounting.settle(call)
+    assert asked.usage == settled
+
+
 def test_each_request_of_a_sum_has_its_own_step() -> None:
     both = Usage(60, 1).plus(Usage(60, 1))
     assert accounting.cost_of(attempt(both), both) == 2 * (60 * 10_000 + 100_000)

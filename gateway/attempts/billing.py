@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gateway.accounting import prompt_tokens
 from gateway.call import Attempt, Call
-from gateway.limits.bounds import search_units
 from gateway.targets.backend import Backend
+from gateway.tokens.inputs import search_units
 from providers.base import Usage
 
 ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
@@ -40,5 +40,5 @@ def aborted_usages(call: Call, attempt: Attempt, backend: Backend) -> tuple[Usag
 
 def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:
     """Return the estimated usage of a request that was aborted before any output: that of its prompt."""
-    prompt, units = prompt_tokens(call, attempt), search_units(call)
+    prompt, units = prompt_tokens(call, attempt), search_units(call.body, call.operation)
     return Usage(prompt, 0, estimated=True, search_units=units, is_unbilled=backend.counts_aborted_prompt)

@@ -14,7 +14,7 @@ from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden, GatewayError
 from gateway.keys.virtual_key import VirtualKey, limits_for
-from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
+from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.in_flight import InFlight
 from gateway.limits.refusal import UNNAMED, rate_limit_headers, refusal_error, told_wait
@@ -33,6 +33,7 @@ from gateway.store.limit import (
 from gateway.store.memory import MemoryLimiter
 from gateway.tokens.copies import prompt_copies
 from gateway.tokens.estimate import output_cap, requested_cap
+from gateway.tokens.inputs import search_units
 from providers.base import Failure, FailureKind, Target
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ class Limits:
         if len(targets) == 1 and not money:  # the usual case
             return Costs(1, prompts[0] * copies[0], output_cap(body, targets[0], default, call.operation))
         output = max(output_cap(body, target, default, call.operation) for target in targets)
-        units = search_units(call)
+        units = search_units(body, call.operation)
         prices = [self._budget_price(call, target) for target in targets] if money else []
         costs = (
             count * price.cost(prompt, -(-output // count), tier=tier)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from providers.anthropic.answers import service_tier
 from providers.base import Usage
@@ -100,7 +101,8 @@ def _usage_of(answer: _Answer) -> Usage | None:
         return None
     usage = read_usage(_as_chat_usage(answer.usage), answer.service_tier or service_tier(answer.usage))
     if usage is not None and usage.unsplit_tokens:
-        usage = usage.estimate(usage.unsplit_tokens, 0)  # the answer reports only the sum of prompt and output tokens
+        # the answer reports only the sum of prompt and output tokens
+        usage = structs.replace(usage.estimate(usage.unsplit_tokens, 0), reported_cost=usage.reported_cost)
     return usage
 
 
