@@ -87,9 +87,15 @@ async def usage_of_answers(call: Call, attempt: Attempt, answers: Sequence[tuple
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
-    """Return the usage of an attempt's streams so far: as reported, or estimated from the content received."""
+    """Return the usage of an attempt's streams so far: as reported, or estimated from the content received.
+
+    The usage of a stream that was read to its end, though its caller has disconnected, is the reported one.
+    """
     total = Usage()
     for relay in attempt.relays:
+        if relay.finished:
+            total = total.plus(_completed(call, attempt, relay.usage, relay.chunks))
+            continue
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
         output = _output_within_cap(call, relay.chunks) if relay.chunks > usage.completion_tokens else 0
         if output > usage.completion_tokens:

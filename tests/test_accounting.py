@@ -243,7 +243,7 @@ CAPPED = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens"
 def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
     reported: Usage | None, chunks: int, body: bytes | None, output: int, estimated: bool
 ) -> None:
-    relay: Any = SimpleNamespace(usage=reported, chunks=chunks)
+    relay: Any = SimpleNamespace(usage=reported, chunks=chunks, finished=False)
     for end in ("cut", "ok"):
         cut = attempt(Usage(1, 1), relays=[relay, relay])
         fields: dict[str, Any] = {"attempts": [cut], "answered_by": cut, "status": 200}
@@ -256,6 +256,26 @@ def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
             continue
         prompt = (reported.prompt_tokens if reported else 0) or accounting.prompt_tokens(call, cut)
         assert (cut.usage.prompt_tokens, cut.usage.completion_tokens, cut.usage.estimated) == (2 * prompt, 2 * output, estimated)
+
+
+@each(
+    ("reported", "chunks", "settled"),
+    [
+        (Usage(7, 3, 2), 50, Usage(7, 3, 2)),
+        (Usage(7, 0), 5, Usage(7, 0)),
+        (Usage(7, 0), 50, Usage(7, 50, estimated=True)),  # the usage arrived before the output, as in message_start
+        (Usage(unsplit_tokens=5), 50, Usage(5, 0, estimated=True)),
+        (Usage(7, 3, reported_cost=9), 50, Usage(7, 3, reported_cost=9)),
+    ],
+)
+def test_the_reported_usage_of_a_stream_that_was_read_to_its_end_is_final(reported: Usage, chunks: int, settled: Usage) -> None:
+    relay: Any = SimpleNamespace(usage=reported, chunks=chunks, finished=True)
+    left = attempt(None, relays=[relay])
+    call = call_with(attempts=[left], answered_by=left, status=200)
+    accounting.settle(call)
+    assert left.usage is not None
+    fields = ("prompt_tokens", "completion_tokens", "cached_tokens", "estimated", "reported_cost")
+    assert [getattr(left.usage, name) for name in fields] == [getattr(settled, name) for name in fields]
 
 
 def test_usage_of_any_part_without_a_price_is_unpriced() -> None:
