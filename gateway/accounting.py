@@ -45,7 +45,9 @@ def settle(call: Call) -> None:
         return
     if attempt.relays and call.stream_end != "ok":
         attempt.usage = received(call, attempt)
-    attempt.usage = _completed(call, attempt, attempt.usage, attempt.chunks)
+    usage = attempt.usage
+    if usage is None or not (usage.prompt_tokens and usage.completion_tokens):
+        attempt.usage = _completed(call, attempt, usage, attempt.chunks)
 
 
 def _completed(call: Call, attempt: Attempt, usage: Usage | None, chunks: int) -> Usage:

@@ -15,13 +15,13 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If the gateway ended the attempt (`ended` is a failure kind or `left`), bill the prompt of each request without a reported
-    usage, if prompts of aborted requests are billed or counted at this provider.
+    If the gateway ended a request (`ended` is a failure kind or `left`), bill its prompt, if prompts of aborted requests are
+    billed or counted at this provider.
     """
     attempt.usage = None
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
-    if ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
-        usages = aborted_usages(call, attempt, backend)
+    if is_counted and attempt.is_written:
+        usages = aborted_usages(call, attempt, backend, failed=0 if ended in ENDED_BY_GATEWAY else 1)
     else:
         usages = _reported(attempt)
     if usages:  # otherwise, the estimate for a hedge that lost is kept
@@ -32,10 +32,13 @@ def _reported(attempt: Attempt) -> tuple[Usage, ...]:
     return (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
 
 
-def aborted_usages(call: Call, attempt: Attempt, backend: Backend) -> tuple[Usage, ...]:
-    """Return the usages of an attempt that the gateway ends: as reported so far, and estimated for each other request."""
+def aborted_usages(call: Call, attempt: Attempt, backend: Backend, *, failed: int = 0) -> tuple[Usage, ...]:
+    """Return the usages of an attempt that has ended: as reported, and estimated for each other request that the gateway aborted.
+
+    `failed` is the number of requests that their upstream ended, which bill nothing. Their failure ends all other requests.
+    """
     usages = _reported(attempt)
-    return (*usages, *(aborted_usage(call, attempt, backend) for _ in range(attempt.prompt_copies - len(usages))))
+    return (*usages, *(aborted_usage(call, attempt, backend) for _ in range(attempt.prompt_copies - failed - len(usages))))
 
 
 def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:

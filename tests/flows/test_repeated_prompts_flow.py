@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.faults.behaviours import broken_by, canned, chat_chunk, play, sse
-from tests.faults.upstream_server import HANG, Exchange, FaultUpstream
+from tests.faults.upstream_server import HANG, Exchange, FaultUpstream, status
 from tests.flows.live import Live, eventually, live
 from tests.ledger.conftest import ENVIRON, usage, yaml
 
@@ -100,6 +100,28 @@ async def test_a_disconnect_before_the_first_byte_bills_the_prompt_of_each_reque
             prompts.append((await usage(client, gateway))["total"]["prompt_tokens"])
     assert prompts[0] > 0
     assert prompts[1] - prompts[0] == copies * prompts[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_requests_that_are_aborted_because_another_one_failed_bill_their_prompts(
+    up: FaultUpstream, client: httpx.AsyncClient, stream: bool
+) -> None:
+    up.on(lambda request: True, play(HANG))
+
+    async def fail(exchange: Exchange) -> None:
+        await exchange.server.wait_for(lambda up: len(up.requests) == 3)
+        await status(500)(exchange)
+
+    up.once(fail)
+    text = config(up).replace("  m: up/mock", "  m: { targets: [up/mock], attempts: 1 }")
+    async with live(text, environ=ENVIRON) as gateway:
+        assert (await post(client, gateway, stream=stream)).status_code == 502
+        total = (await usage(client, gateway))["total"]
+        (record,) = await gateway.records(1)
+    billed = [each["usage"]["prompt_tokens"] for each in record["billed_attempts"]]
+    assert len(billed) == 2
+    assert billed[0] == billed[1] > 5
+    assert (total["prompt_tokens"], total["requests"]) == (sum(billed), 1)
 
 
 @pytest.mark.parametrize(("kind", "copies"), [(ONE_EACH, 3), ("anthropic", 3), ("openai-compatible", 1)])
