@@ -55,6 +55,8 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
         exchange.deadlines = structs.replace(exchange.deadlines, total=left)
         (answer, usage, finish_reasons), _ = await fetch_answer(exchange, body)
     except (UpstreamError, StreamFailure, Refusal) as failed:
+        if isinstance(failed, StreamFailure) and failed.usage is not None:
+            attempt.reported.append(failed.usage)
         note = Adjustment(json_mode.PARAM, "warn", why=f"the repair request failed ({type(failed).__name__})")
         attempt.adjustments = [*before, *receipt.as_caller_names(exchange.call, [note])]
         parts = [(first[1], estimate_output(first[0])), *((part, 0) for part in attempt.reported[reported:])]
@@ -85,6 +87,10 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
             answer = await upstream_answer.read_json(response, target, options, MAX_ANSWER_BYTES, exchange.native)
     except (UpstreamError, asyncio.CancelledError):
         _report_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
+        raise
+    except StreamFailure:
+        if relay is not None and relay.usage is not None:
+            exchange.attempt.reported.append(relay.usage)
         raise
     return finish_answer(exchange, answer)
 
