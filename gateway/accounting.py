@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from gateway.call import Attempt, Call
 from gateway.tokens.counter import MAX_INLINE_BYTES
 from gateway.tokens.estimate import TYPICAL_BYTES_PER_TOKEN, requested_cap
-from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
+from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count, search_units
 from providers.base import Usage
 
 NANO_PER_USD = 1_000_000_000
@@ -44,25 +46,58 @@ def settle(call: Call) -> None:
     if attempt.relays and call.stream_end != "ok":
         attempt.usage = received(call, attempt)
     usage = attempt.usage
+    if usage is None or not (usage.prompt_tokens and usage.completion_tokens):
+        attempt.usage = _completed(call, attempt, usage, attempt.chunks)
+
+
+def _completed(call: Call, attempt: Attempt, usage: Usage | None, chunks: int) -> Usage:
+    """Return the usage of an answer with estimates for missing counts. `chunks` is its number of content events or estimated tokens."""
     if usage is None:
-        attempt.usage = Usage(prompt_tokens(call, attempt), _output_within_cap(call, attempt.chunks), estimated=True)
-    elif call.operation in WITHOUT_OUTPUT:
-        if not usage.prompt_tokens:
-            attempt.usage = usage.estimate(usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
-    elif (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
+        output = _output_within_cap(call, chunks)
+        return Usage(prompt_tokens(call, attempt), output, estimated=True, search_units=search_units(call.body, call.operation))
+    if usage.estimated and usage.prompt_tokens:  # the estimate is complete: `settle` also runs before a receipt is written
+        return usage
+    if call.operation in WITHOUT_OUTPUT:
+        return usage if usage.prompt_tokens else _estimated(usage, usage.unsplit_tokens or prompt_tokens(call, attempt), 0)
+    if (call.dialect.has_messages or call.operation == "completions") and not (usage.prompt_tokens and usage.completion_tokens):
         prompt = usage.prompt_tokens or prompt_tokens(call, attempt)
-        output = usage.completion_tokens or (_output_within_cap(call, attempt.chunks) if attempt.chunks > MAX_FREE_EVENTS else 0)
+        output = usage.completion_tokens or (_output_within_cap(call, chunks) if chunks > MAX_FREE_EVENTS else 0)
         if usage.unsplit_tokens:
             prompt = min(prompt, usage.unsplit_tokens)
             output = usage.unsplit_tokens - prompt
         if (prompt, output) != (usage.prompt_tokens, usage.completion_tokens):
-            attempt.usage = usage.estimate(prompt, output)
+            return _estimated(usage, prompt, output)
+    return usage
+
+
+def _estimated(usage: Usage, prompt: int, output: int) -> Usage:
+    """Return the usage of a complete answer with estimated counts, and with its reported cost, which does not depend on them."""
+    return structs.replace(usage.estimate(prompt, output), reported_cost=usage.reported_cost)
+
+
+async def usage_of_answers(call: Call, attempt: Attempt, answers: Sequence[tuple[Usage | None, int]]) -> Usage | None:
+    """Return the sum of the usages of several upstream answers of an attempt, with estimates for counts that are missing.
+
+    Each answer has its reported usage, and its number of content events or estimated tokens. The result is None if the usage
+    of a single answer is unknown: `settle` estimates it.
+    """
+    if len(answers) == 1:
+        return answers[0][0]
+    if call.body is not None and any(usage is None or not usage.prompt_tokens for usage, _ in answers):
+        await call.prompt.count((attempt.target,))
+    return reduce(Usage.plus, (_completed(call, attempt, usage, chunks) for usage, chunks in answers))
 
 
 def received(call: Call, attempt: Attempt) -> Usage:
-    """Return the usage of an attempt's streams so far: as reported, or estimated from the content received."""
+    """Return the usage of an attempt's streams so far: as reported, or estimated from the content received.
+
+    The usage of a stream that was read to its end, though its caller has disconnected, is the reported one.
+    """
     total = Usage()
     for relay in attempt.relays:
+        if relay.finished:
+            total = total.plus(_completed(call, attempt, relay.usage, relay.chunks))
+            continue
         usage = relay.usage or Usage(prompt_tokens(call, attempt), 0, estimated=True)
         output = _output_within_cap(call, relay.chunks) if relay.chunks > usage.completion_tokens else 0
         if output > usage.completion_tokens:
@@ -121,7 +156,7 @@ def cost_of(attempt: Attempt, usage: Usage) -> int | None:
         return sum(known) if len(known) == len(costs) else None
     if usage.is_unbilled:
         return 0
-    if usage.reported_cost is not None and not usage.estimated and attempt.target.reports_cost:
+    if usage.reported_cost is not None and attempt.target.reports_cost:
         return usage.reported_cost
     return attempt.price.usage_cost(usage) if attempt.price is not None else None
 
@@ -171,10 +206,10 @@ def cost_usd(call: Call) -> float | None:
 
 
 def prompt_tokens(call: Call, attempt: Attempt) -> int:
-    """Return the prompt's tokens, estimated or counted: at most the amount that limits reserved for them."""
+    """Return the prompt's tokens in one upstream request, estimated or counted: at most the amount that limits reserved for them."""
     counted = _counted_prompt(call, attempt)
     reserved = call.reservation.costs.prompt_tokens if call.reservation is not None and call.passed is None else 0
-    return min(counted, reserved) if reserved else counted
+    return min(counted, max(1, reserved // attempt.prompt_copies)) if reserved else counted
 
 
 def _counted_prompt(call: Call, attempt: Attempt) -> int:

@@ -96,6 +96,12 @@ class Attempt(Struct, eq=False):
                 return len(adjustment.to) if type(adjustment.to) is list else int(adjustment.from_)
         return 1
 
+    @property
+    def prompt_copies(self) -> int:
+        """Number of upstream requests of this attempt that each contain the whole prompt."""
+        is_split = any(each.action == "fan_out" and type(each.to) is list for each in self.adjustments)
+        return 1 if is_split else self.upstream_calls
+
     def as_record(self) -> dict[str, Any]:
         """Return the attempt as receipts and log lines show it."""
         record: dict[str, Any] = {"target": self.target.name, "outcome": self.outcome, "ms": self.ms}

@@ -246,7 +246,7 @@ class Pipeline:
             call.error = error = await send_held(call, caller, error)
             body = error.as_body()
             if call.wants_receipt:
-                body = receipt.add_to_answer(body, call)
+                body = await receipt.add_to_error(body, call)
             if caller.head_sent:
                 await caller.fail(body)
             else:

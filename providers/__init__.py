@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from providers.base import Provider
 
 SHARED = frozenset(
-    {"aggregate", "answers", "base", "body", "chunk_errors", "chunk_leaves", "chunk_template", "chunk_templates"}
+    {"aggregate", "answers", "any_usage", "base", "body", "chunk_errors", "chunk_leaves", "chunk_template", "chunk_templates"}
     | {"chunk_values", "clean_chunks", "completion_table", "conformance", "embedding_table", "failures"}
     | {"finish_reasons", "media", "message_tables", "model_list", "native_history", "plain_usage", "plugins"}
     | {"request_failures", "rerank_answers", "rerank_table", "responses_wire", "rules", "schema_dialects"}

@@ -149,9 +149,11 @@ class Failure(msgspec.Struct, frozen=True):
 class StreamFailure(Exception):
     """The failure of an answer or a stream that has begun: it reports an error, breaks off or cannot be read."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, usage: Usage | None = None) -> None:
+        """`usage` is the usage that the failed answer reports."""
         super().__init__(failure.message)
         self.failure = failure
+        self.usage = usage
 
 
 class Probabilities(msgspec.Struct):

@@ -69,9 +69,9 @@ class Usage(msgspec.Struct, frozen=True):
         return bool(self.prompt_tokens or self.completion_tokens or self.search_units or self.unsplit_tokens or self.reported_cost)
 
     def estimate(self, prompt: int, output: int) -> Usage:
-        """Return this usage with estimated counts of prompt and output."""
+        """Return this usage with estimated counts of prompt and output, without the cost that was reported for other counts."""
         return msgspec.structs.replace(
-            self, prompt_tokens=prompt, completion_tokens=output, estimated=True, unsplit_tokens=0, parts=()
+            self, prompt_tokens=prompt, completion_tokens=output, estimated=True, unsplit_tokens=0, parts=(), reported_cost=None
         )
 
     def as_record(self) -> dict[str, int | bool | str]:

@@ -19,7 +19,8 @@ TICKS_PER_NANO = 10
 """xAI reports costs in ticks of 1e-10 US dollars (docs.x.ai/developers/cost-tracking, as of 2026-11)."""
 _OTHER_CACHED_FIELDS = frozenset({"cached_tokens", "prompt_cache_hit_tokens"})
 """Fields that other vendors use for cached tokens: Moonshot's and DeepSeek's."""
-COST_FIELDS = ("cost", "cost_in_usd_ticks", "estimated_cost")
+COST_FIELDS = ("cost", "cost_in_usd_ticks", "estimated_cost", "is_byok", "cost_details")
+"""Fields from which `read_cost` reads the cost."""
 _NONE: dict[str, Any] = {}
 
 
@@ -32,7 +33,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     prompt, completion, total = _counts(raw)
     if prompt is None or completion is None:
         return raw
-    are_numbers = type(raw.get("prompt_tokens")) is int and type(raw.get("completion_tokens", 0)) is int
+    are_numbers = type(raw.get("prompt_tokens")) is int and type(raw.get("completion_tokens", None if completion else 0)) is int
     if total is not None and total <= prompt + completion and are_numbers and _OTHER_CACHED_FIELDS.isdisjoint(raw):
         return raw  # the usual case
     changes: dict[str, Any] = {}
@@ -47,7 +48,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
         hidden = min(hidden, reasoning or 0)  # xAI does not include reasoning tokens in completion_tokens
     if hidden and not reasoning:
         changes["completion_tokens_details"] = {**completion_details, "reasoning_tokens": hidden}
-    if "completion_tokens" in raw or hidden:
+    if "completion_tokens" in raw or completion + hidden:
         changes["completion_tokens"] = completion + hidden
     changes["prompt_tokens"] = prompt
     if total is None and raw.get("total_tokens") is None:
@@ -147,16 +148,23 @@ def read_cost(usage: dict[str, Any]) -> int | None:
     """Return the cost that a usage object reports, converted to nano-dollars, or None if the cost is missing or implausible.
 
     The fields are OpenRouter's `cost`, Perplexity's `cost.total_cost`, DeepInfra's `estimated_cost` and xAI's
-    `cost_in_usd_ticks`.
+    `cost_in_usd_ticks`. If OpenRouter used a key that the account brought (`is_byok`), `cost` is only its fee, and the vendor
+    charges the rest to that key (openrouter.ai/docs, usage accounting, as of 2026-11).
     """
     ticks = _count_up_to(usage.get("cost_in_usd_ticks"), MAX_COST_USD * NANO_PER_USD * TICKS_PER_NANO)
     if ticks is not None:
         return -(-ticks // TICKS_PER_NANO)
     cost = usage.get("cost")
     for value in (cost.get("total_cost") if type(cost) is dict else cost, usage.get("estimated_cost")):
-        if isinstance(value, (int, float)) and type(value) is not bool and 0 <= value <= MAX_COST_USD:
-            return round(Decimal(str(value)) * NANO_PER_USD)
+        if (nano_dollars := _nano_dollars(value)) is not None:
+            rest = _details(usage, "cost_details").get("upstream_inference_cost") if usage.get("is_byok") is True else 0
+            return nano_dollars + (_nano_dollars(rest) or 0)
     return None
+
+
+def _nano_dollars(value: Any) -> int | None:
+    is_number = isinstance(value, (int, float)) and type(value) is not bool
+    return round(Decimal(str(value)) * NANO_PER_USD) if is_number and 0 <= value <= MAX_COST_USD else None
 
 
 def read_count(value: Any) -> int | None:

@@ -53,6 +53,48 @@ def test_a_reported_cost_is_charged_only_if_the_provider_bills_by_it() -> None:
     assert accounting.cost_of(attempt(usage, kind="openrouter"), usage.estimate(10, 2)) == 10 * 10_000 + 2 * 100_000
 
 
+@each(
+    ("usage", "operation"),
+    [
+        (Usage(unsplit_tokens=50, reported_cost=77), "chat"),
+        (Usage(0, 7, reported_cost=77), "chat"),
+        (Usage(9, 0, reported_cost=77), "chat"),
+        (Usage(search_units=1, reported_cost=77), "rerank"),
+        (Usage(0, 0, reported_cost=0), "embeddings"),
+    ],
+)
+def test_the_reported_cost_of_an_answer_does_not_depend_on_missing_counts(usage: Usage, operation: Any) -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"a b"}],"query":"q","documents":["d"],"input":"a b"}'
+    asked = attempt(usage, kind="openrouter", chunks=20)
+    call = call_with(body, attempts=[asked], answered_by=asked, status=200)
+    call.operation = operation
+    accounting.settle(call)
+    assert asked.usage is not None
+    assert asked.usage.estimated
+    assert accounting.costs(call) == [usage.reported_cost]
+
+
+def test_a_rerank_without_usage_is_billed_by_search_units() -> None:
+    body = b'{"model":"m","query":"q","documents":[%s]}' % b",".join([b'"d"'] * 101)
+    asked = attempt(None, TokenPrice(0, 0, 0, search=2 * 10**9))
+    call = call_with(body, attempts=[asked], answered_by=asked, status=200)
+    call.operation = "rerank"
+    for _ in range(2):
+        accounting.settle(call)
+    assert asked.usage is not None
+    assert (asked.usage.search_units, asked.usage.estimated) == (2, True)
+    assert accounting.costs(call) == [4 * 10**6]
+
+
+def test_a_usage_that_was_completed_once_stays_as_it_is() -> None:
+    asked = attempt(Usage(unsplit_tokens=3), chunks=20)
+    call = call_with(attempts=[asked], answered_by=asked, status=200)
+    accounting.settle(call)
+    settled = asked.usage
+    accounting.settle(call)
+    assert asked.usage == settled
+
+
 def test_each_request_of_a_sum_has_its_own_step() -> None:
     both = Usage(60, 1).plus(Usage(60, 1))
     assert accounting.cost_of(attempt(both), both) == 2 * (60 * 10_000 + 100_000)
@@ -201,7 +243,7 @@ CAPPED = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens"
 def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
     reported: Usage | None, chunks: int, body: bytes | None, output: int, estimated: bool
 ) -> None:
-    relay: Any = SimpleNamespace(usage=reported, chunks=chunks)
+    relay: Any = SimpleNamespace(usage=reported, chunks=chunks, finished=False)
     for end in ("cut", "ok"):
         cut = attempt(Usage(1, 1), relays=[relay, relay])
         fields: dict[str, Any] = {"attempts": [cut], "answered_by": cut, "status": 200}
@@ -214,6 +256,26 @@ def test_a_stream_that_was_cut_off_is_billed_by_what_arrived(
             continue
         prompt = (reported.prompt_tokens if reported else 0) or accounting.prompt_tokens(call, cut)
         assert (cut.usage.prompt_tokens, cut.usage.completion_tokens, cut.usage.estimated) == (2 * prompt, 2 * output, estimated)
+
+
+@each(
+    ("reported", "chunks", "settled"),
+    [
+        (Usage(7, 3, 2), 50, Usage(7, 3, 2)),
+        (Usage(7, 0), 5, Usage(7, 0)),
+        (Usage(7, 0), 50, Usage(7, 50, estimated=True)),  # the usage arrived before the output, as in message_start
+        (Usage(unsplit_tokens=5), 50, Usage(5, 0, estimated=True)),
+        (Usage(7, 3, reported_cost=9), 50, Usage(7, 3, reported_cost=9)),
+    ],
+)
+def test_the_reported_usage_of_a_stream_that_was_read_to_its_end_is_final(reported: Usage, chunks: int, settled: Usage) -> None:
+    relay: Any = SimpleNamespace(usage=reported, chunks=chunks, finished=True)
+    left = attempt(None, relays=[relay])
+    call = call_with(attempts=[left], answered_by=left, status=200)
+    accounting.settle(call)
+    assert left.usage is not None
+    fields = ("prompt_tokens", "completion_tokens", "cached_tokens", "estimated", "reported_cost")
+    assert [getattr(left.usage, name) for name in fields] == [getattr(settled, name) for name in fields]
 
 
 def test_usage_of_any_part_without_a_price_is_unpriced() -> None:

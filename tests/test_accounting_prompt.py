@@ -51,7 +51,7 @@ def long_call(final: Attempt | None, *, size: int = MAX_INLINE_BYTES + 1, is_lon
 
 
 REPORT = ContextReport("exact", "o200k", 77, 1000, (), 1, 1)
-RELAYS: list[Any] = [SimpleNamespace(usage=Usage(7, 3), chunks=0), SimpleNamespace(usage=None, chunks=0)]
+RELAYS: list[Any] = [SimpleNamespace(usage=Usage(7, 3), chunks=0, finished=False), SimpleNamespace(usage=None, chunks=0, finished=False)]
 
 
 @each(

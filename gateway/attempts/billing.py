@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gateway.accounting import prompt_tokens
 from gateway.call import Attempt, Call
-from gateway.limits.bounds import search_units
 from gateway.targets.backend import Backend
+from gateway.tokens.inputs import search_units
 from providers.base import Usage
 
 ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled", "timeout"})
@@ -15,19 +15,33 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If the upstream reported nothing and the gateway ended the attempt (`ended` is a failure kind or `left`), bill the
-    prompt if prompts of aborted requests are billed or counted at this provider.
+    If the gateway ended a request (`ended` is a failure kind or `left`), bill its prompt, if prompts of aborted requests are
+    billed or counted at this provider.
     """
     attempt.usage = None
-    usages = (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
-    if not usages and ended in ENDED_BY_GATEWAY and is_counted and attempt.is_written:
-        usages = (aborted_usage(call, attempt, backend),)
+    if is_counted and attempt.is_written:
+        usages = aborted_usages(call, attempt, backend, failed=0 if ended in ENDED_BY_GATEWAY else 1)
+    else:
+        usages = _reported(attempt)
     if usages:  # otherwise, the estimate for a hedge that lost is kept
         attempt.billed = usages
 
 
+def _reported(attempt: Attempt) -> tuple[Usage, ...]:
+    return (*attempt.reported, *(relay.usage for relay in attempt.relays if relay.usage is not None))
+
+
+def aborted_usages(call: Call, attempt: Attempt, backend: Backend, *, failed: int = 0) -> tuple[Usage, ...]:
+    """Return the usages of an attempt that has ended: as reported, and estimated for each other request that the gateway aborted.
+
+    `failed` is the number of requests that their upstream ended, which bill nothing. Their failure ends all other requests.
+    """
+    usages = _reported(attempt)
+    return (*usages, *(aborted_usage(call, attempt, backend) for _ in range(attempt.prompt_copies - failed - len(usages))))
+
+
 def aborted_usage(call: Call, attempt: Attempt, backend: Backend) -> Usage:
     """Return the estimated usage of a request that was aborted before any output: that of its prompt."""
-    prompt, units = prompt_tokens(call, attempt), search_units(call)
+    prompt, units = prompt_tokens(call, attempt), search_units(call.body, call.operation)
     return Usage(prompt, 0, estimated=True, search_units=units, is_unbilled=backend.counts_aborted_prompt)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.attempts.admission import NotAdmittedError
-from gateway.attempts.billing import aborted_usage
+from gateway.attempts.billing import aborted_usages
 from gateway.attempts.progress import Progress
 from gateway.call import in_ms
 from gateway.errors import Headers
@@ -237,7 +237,7 @@ class HedgeRace:
             self.cancelled.append(loser.candidate.backend.target)
             attempt.outcome, attempt.ms = "lost", in_ms(time.monotonic() - attempt.sent_at)
             # an estimate, until the end of the attempt shows what its provider reported
-            attempt.billed = (aborted_usage(self._progress.call, attempt, loser.candidate.backend),)
+            attempt.billed = aborted_usages(self._progress.call, attempt, loser.candidate.backend)
         loser.task.cancel()
 
     def _put_last(self, last: HedgedAttempt) -> None:

@@ -80,6 +80,8 @@ class AttemptSender:
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
         except StreamFailure as error:
+            if error.usage is not None:
+                attempt.reported.append(error.usage)
             failure = timeout_of_target(redact(error.failure, target), call, target, exchange.elapsed_ms() / 1000)
             ended = failure.kind
         except asyncio.CancelledError:

@@ -140,7 +140,9 @@ def _from_genai_prices(source: dict[str, Any], as_of: str) -> dict[str, Any]:
         for tier in price.get("tiers") or () if isinstance(price, dict) else ():
             steps.setdefault(tier["start"], {})[rate] = _usd(tier["price"])
     if base:
-        entry["usd_per_million_tokens"] = {**base, "steps": [{"over": over, **steps[over]} for over in sorted(steps)]}
+        rates: dict[str, Any] = {}  # each kind has steps of its own here, so a step keeps the prices of shorter ones
+        listed = [{"over": over, **(rates := rates | steps[over])} for over in sorted(steps)]
+        entry["usd_per_million_tokens"] = {**base, "steps": listed}
     return entry
 
 

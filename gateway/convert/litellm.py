@@ -23,14 +23,26 @@ BALANCES = {
 }  # fmt: skip
 _SILENT = frozenset({
     "drop_params", "set_verbose", "json_logs", "modify_params", "enable_pre_call_checks", "debug_level", "mode", "id", "base_model",
-    "max_tokens", "max_input_tokens", "max_output_tokens", "description", "health_check_model", "use_in_pass_through",
+    "description", "health_check_model", "use_in_pass_through",
 })  # fmt: skip
 """Settings that are left out without a note: those whose effect the gateway always has, those for debugging, and descriptions."""
+_DESCRIPTIVE = frozenset({"max_tokens", "max_input_tokens", "max_output_tokens"})
+"""Fields that are left out without a note in `model_info`, where they describe a model. In `litellm_params`, they are parameters."""
+PRICES = {
+    "input_cost_per_token": "prompt", "output_cost_per_token": "output", "cache_read_input_token_cost": "cached",
+    "cache_creation_input_token_cost": "cache_write", "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
+    "output_cost_per_reasoning_token": "reasoning", "input_cost_per_audio_token": "audio_prompt",
+    "output_cost_per_audio_token": "audio_output",
+}  # fmt: skip
+"""Kinds of prices by LiteLLM's names for the prices of single tokens."""
+_WITHOUT_OUTPUT = frozenset({"embedding", "rerank"})
 _DEPLOYMENT = frozenset({
-    "model", "api_key", "api_base", "base_url", "api_version", "organization", "rpm", "tpm", "weight", "timeout",
-    "input_cost_per_token", "output_cost_per_token",
+    "model", "api_key", "api_base", "base_url", "api_version", "organization", "rpm", "tpm", "weight", "timeout", *PRICES,
 })  # fmt: skip
-_PARAMETERS = frozenset({"temperature", "top_p", "seed", "stop", "n", "frequency_penalty", "presence_penalty", "user"})
+_PARAMETERS = frozenset({
+    "temperature", "top_p", "seed", "stop", "n", "frequency_penalty", "presence_penalty", "user", "max_tokens", "max_completion_tokens",
+    "max_output_tokens", "reasoning_effort", "response_format", "logprobs", "top_logprobs", "tools", "tool_choice", "service_tier",
+})  # fmt: skip
 _NO_DEFAULTS = "a model has no parameters of its own here: send them with each request"
 MAX_ATTEMPTS = 10
 
@@ -107,7 +119,9 @@ class Conversion:
                     self._note(item.place, path, f"'*' is possible only at the end of a name: '{name}' is left out")
                     continue
                 self._splits.setdefault(name, {})[target] = self._number(fields.get("weight"), f"{path}.weight", 1)
-                self._read_deployment(target, {**fields, **_entries(entries.get("model_info", (None, None))[1])}, path)
+                info = _entries(entries.get("model_info", (None, None))[1])
+                described = {name: entry for name, entry in info.items() if name not in _DESCRIPTIVE}
+                self._read_deployment(target, {**fields, **described}, path)
 
     def _target(self, fields: Entries, path: str) -> str | None:
         """Return PROVIDER/MODEL of a deployment, or None if no provider type fits."""
@@ -161,19 +175,31 @@ class Conversion:
         """Read limits, prices and the timeout of a deployment."""
         provider, _, model = target.partition("/")
         entry = self._providers[provider]
-        limits = {kind: f"{_text(fields, name)}/min" for name, kind in (("rpm", "requests"), ("tpm", "tokens")) if _text(fields, name)}
+        limits = {}
+        for name, kind in (("rpm", "requests"), ("tpm", "tokens")):
+            if number := int(self._number(fields.get(name), f"{path}.{name}", 0)):
+                limits[kind] = f"{number}/min"
         if limits and "*" not in model:
             entry.setdefault("models", {})[model] = {"limits": limits}
-        prices = [_text(fields, f"{side}_cost_per_token") for side in ("input", "output")]
-        if all(prices):
-            places = (fields[f"{side}_cost_per_token"] for side in ("input", "output"))
-            prompt, output = (round(self._number(one, f"{path}.model_info", 0) * 1e6, 9) for one in places)
-            entry.setdefault("prices", {})["*" if "*" in model else model] = {"prompt": prompt, "output": output}
-        if timeout := _text(fields, "timeout"):
-            entry["timeout"] = f"{timeout}s"
+        if prices := self._prices(fields, path):
+            entry.setdefault("prices", {})["*" if "*" in model else model] = prices
+        if timeout := self._number(fields.get("timeout"), f"{path}.timeout", 0):
+            entry["timeout"] = f"{timeout:g}s"
         for name, (place, _) in fields.items():
             if name not in _DEPLOYMENT | _SILENT and not name.startswith("supports_"):
                 self._note(place, f"{path}.{name}", _NO_DEFAULTS if name in _PARAMETERS else "not carried over")
+
+    def _prices(self, fields: Entries, path: str) -> dict[str, float]:
+        """Return the prices of a deployment in USD per million tokens; none if the price of prompt or output is unknown."""
+        given = {name: fields[name] for name in PRICES if _text(fields, name)}
+        prices = {PRICES[name]: round(self._number(entry, f"{path}.{name}", 0) * 1e6, 9) for name, entry in given.items()}
+        if "prompt" in prices and _text(fields, "mode") in _WITHOUT_OUTPUT:
+            prices.setdefault("output", 0)
+        if "prompt" in prices and "output" in prices:
+            return prices
+        for name, (place, _) in given.items():
+            self._note(place, f"{path}.{name}", "not carried over: the prices of both prompt and output are needed")
+        return {}
 
     def _read_settings(self) -> None:
         readers = {
@@ -196,7 +222,8 @@ class Conversion:
         self._settings["attempts"] = min(int(self._number((node.place, node), path, 0)) + 1, MAX_ATTEMPTS)
 
     def _timeout(self, name: str, node: Node, path: str, fields: Entries) -> None:
-        self._settings["timeout"] = f"{_scalar(node)}s"
+        if seconds := self._number((node.place, node), path, 0):
+            self._settings["timeout"] = f"{seconds:g}s"
 
     def _cooldown(self, name: str, node: Node, path: str, fields: Entries) -> None:
         seconds = self._number((node.place, node), path, 0)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import reduce
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 
-from providers.base import Body, Usage
+from providers.base import Body
 
 T = TypeVar("T")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -89,23 +88,29 @@ async def interleave(count: int, pump: Pump) -> AsyncGenerator[tuple[int, bytes]
 
 
 def merge_answers(answers: Sequence[bytes]) -> bytes:
-    """Merge the choices of several chat completions, in order, and add up their usage if each one reports it."""
+    """Merge the choices of several chat completions, in order. The usage is their sum, or is left out unless each one reports it."""
     decoded = [_decode(answer) for answer in answers]
     whole = decoded[0]
     whole["choices"] = [{**choice, "index": at} for at, answer in enumerate(decoded) for choice in answer["choices"][:1]]
-    usages = [usage for answer in decoded if (usage := answer.get("usage"))]
-    if len(usages) == len(decoded):
-        whole["usage"] = sum_usage_objects(usages)
-    return _encode(whole)
+    return _encode(_with_all_usage(whole, decoded))
 
 
 def last_with_all_usage(answers: Sequence[bytes]) -> bytes:
-    """Return the last of several answers to one call, with the total usage if each answer reported its own."""
+    """Return the last of several answers to one call. Its usage is the sum, or is left out unless each answer reports its own."""
     decoded = [_decode(answer) for answer in answers]
-    usages = [usage for answer in decoded if (usage := answer.get("usage"))]
-    if len(usages) < len(decoded):
-        return answers[-1]
-    return _encode({**decoded[-1], "usage": sum_usage_objects(usages)})
+    return _encode(_with_all_usage(decoded[-1], decoded))
+
+
+def _with_all_usage(whole: dict[str, Any], answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    usages = [usage for answer in answers if has_counts(usage := answer.get("usage"))]
+    if len(usages) == len(answers):
+        return {**whole, "usage": sum_usage_objects(usages)}
+    return {name: value for name, value in whole.items() if name != "usage"}  # the usage of one answer is less than is billed
+
+
+def has_counts(usage: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether a usage object reports the tokens of prompt and output. If it reports only their total, these are estimated."""
+    return type(usage) is dict and usage.get("prompt_tokens") is not None and usage.get("completion_tokens") is not None
 
 
 def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -121,16 +126,6 @@ def sum_usage_objects(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
             elif known is None:
                 total[name] = value
     return total
-
-
-def sum_usages(usages: Sequence[Usage | None]) -> Usage | None:
-    """Add up usages. Return None if one of them is unknown."""
-    if len(usages) == 1:
-        return usages[0]
-    known = [usage for usage in usages if usage is not None]
-    if len(known) != len(usages):
-        return None
-    return reduce(Usage.plus, known, Usage())
 
 
 class MergedStream:
@@ -156,8 +151,8 @@ class MergedStream:
             self.identity = {name: chunk.get(name) for name in ("id", "object", "created", "model") if name in chunk}
         for name, value in self.identity.items():
             chunk.set(name, value)
-        if chunk.get("usage"):
-            self.usages[at] = chunk.get("usage")
+        if has_counts(usage := chunk.get("usage")):
+            self.usages[at] = usage
         choices = chunk.get("choices")
         if not choices:
             return None

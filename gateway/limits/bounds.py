@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import refuse
 from gateway.tokens.estimate import requested_cap
-from gateway.tokens.inputs import WITHOUT_OUTPUT, choice_count, generated_count, input_count
+from gateway.tokens.inputs import DOCUMENTS_PER_UNIT, WITHOUT_OUTPUT, choice_count, generated_count, input_count
 from providers.base import Adjustment, Body, Target
 from providers.media.parts import bound_part
 from providers.media.table import MediaRules, media_rules
@@ -34,8 +34,8 @@ TOOL_INSTRUCTION_TOKENS = 1024
 The highest documented number is about 530 (Anthropic).
 """
 TOKENS_PER_TOOL = 64
-DOCUMENTS_PER_UNIT, TOKENS_PER_CHUNK = 100, 500
-"""Cohere's documents per search unit, and the maximum number of tokens of a document that counts once.
+TOKENS_PER_CHUNK = 500
+"""Maximum number of tokens of a document that counts once in Cohere's search units.
 
 Source: learn.microsoft.com, Cohere rerank models, as of 2026-11-28. Older models allow longer documents.
 """
@@ -79,11 +79,6 @@ def max_output_tokens(call: Call, default: int) -> int:
         return 0
     cap = requested_cap(body)
     return (default if cap is None else cap) * generated_count(body, call.operation)
-
-
-def search_units(call: Call) -> int:
-    """Return the search units of a rerank call whose documents are short, one for every 100 documents, or 0 for other calls."""
-    return math.ceil(len(call.body.get("documents")) / DOCUMENTS_PER_UNIT) if call.operation == "rerank" and call.body else 0
 
 
 def max_search_units(call: Call) -> int:

@@ -14,7 +14,7 @@ from gateway.config.limit import LimitsConfig
 from gateway.config.types import Config
 from gateway.errors import Forbidden, GatewayError
 from gateway.keys.virtual_key import VirtualKey, limits_for
-from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier, search_units
+from gateway.limits.bounds import max_output_tokens, max_prompt_tokens, max_search_units, requested_tier
 from gateway.limits.budget_gauge import BudgetGauge
 from gateway.limits.in_flight import InFlight
 from gateway.limits.refusal import UNNAMED, rate_limit_headers, refusal_error, told_wait
@@ -31,7 +31,9 @@ from gateway.store.limit import (
     needs_of,
 )
 from gateway.store.memory import MemoryLimiter
+from gateway.tokens.copies import prompt_copies
 from gateway.tokens.estimate import output_cap, requested_cap
+from gateway.tokens.inputs import search_units
 from providers.base import Failure, FailureKind, Target
 
 if TYPE_CHECKING:
@@ -103,8 +105,9 @@ class Limits:
             prompts = [call.prompt.known(target) for target in targets]
             if None in prompts:
                 return None
-            if len(prompts) == 1 and not needs.cost and call.body is not None and prompts[0] is not None:  # the usual case
-                cap = output_cap(call.body, targets[0], self._config.default_output_tokens, call.operation)
+            body = call.body
+            if len(prompts) == 1 and not needs.cost and body is not None and "n" not in body and prompts[0] is not None:  # the usual case
+                cap = output_cap(body, targets[0], self._config.default_output_tokens, call.operation)
                 return Costs(1, prompts[0], cap)
         return self._costs(call, targets, limits)
 
@@ -245,15 +248,19 @@ class Limits:
             prices = [self._budget_price(call, target) for target in targets] if money else []
             spend = max((price.max_cost(prompt, output, tier) + price.search_cost(units) for price in prices), default=0)
             return Costs(1, prompt, output, spend)
-        if len(targets) == 1 and not money:  # the usual case
-            return Costs(1, call.prompt.bound(targets[0]), output_cap(body, targets[0], default, call.operation))
+        copies = [prompt_copies(body, target) for target in targets]
         prompts = [call.prompt.bound(target) for target in targets]
+        if len(targets) == 1 and not money:  # the usual case
+            return Costs(1, prompts[0] * copies[0], output_cap(body, targets[0], default, call.operation))
         output = max(output_cap(body, target, default, call.operation) for target in targets)
-        units = search_units(call)
+        units = search_units(body, call.operation)
         prices = [self._budget_price(call, target) for target in targets] if money else []
-        costs = (price.cost(prompt, output, tier=tier) for price, prompt in zip(prices, prompts, strict=False))
+        costs = (
+            count * price.cost(prompt, -(-output // count), tier=tier)
+            for price, prompt, count in zip(prices, prompts, copies, strict=False)
+        )
         spend = max((cost + price.search_cost(units) for cost, price in zip(costs, prices, strict=True)), default=0)
-        return Costs(1, max(prompts), output, spend)
+        return Costs(1, max(prompt * count for prompt, count in zip(prompts, copies, strict=True)), output, spend)
 
     def _budget_price(self, call: Call, target: Target) -> TokenPrice:
         """Return the price at which budgets count a call at a target.

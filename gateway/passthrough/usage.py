@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from providers.anthropic.answers import service_tier
+from providers.any_usage import ReportedUsage as Answer
 from providers.base import Usage
-from providers.usage import COST_FIELDS, read_count, read_usage
 
 RESPONSE_DONE = "response.done"
 """The event of the realtime API that reports the usage of a response."""
@@ -19,16 +18,9 @@ _NO_CALLS = frozenset({"batch"})
 """Values of `object` in answers that report the usage of other calls."""
 
 
-class _Answer(msgspec.Struct):
-    usage: Any = None
-    model: Any = None
-    object: Any = None
-    service_tier: Any = None
-
-
 class _Event(msgspec.Struct):
     type: Any = None
-    response: _Answer | None = None
+    response: Answer | None = None
 
 
 class ReportedUsage(NamedTuple):
@@ -38,7 +30,7 @@ class ReportedUsage(NamedTuple):
     model: str
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(Answer).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
@@ -82,7 +74,7 @@ def usage_in(answer: bytes) -> ReportedUsage | None:
         found = _decode(answer)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    usage = None if found.object in _NO_CALLS else _usage_of(found)
+    usage = None if found.object in _NO_CALLS else found.read()
     return None if usage is None else ReportedUsage(usage, found.model if type(found.model) is str else "")
 
 
@@ -92,33 +84,4 @@ def usage_of_response(event: bytes) -> Usage | None:
         found = _decode_event(event)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-    return _usage_of(found.response) if found.type == RESPONSE_DONE and found.response is not None else None
-
-
-def _usage_of(answer: _Answer) -> Usage | None:
-    if type(answer.usage) is not dict:
-        return None
-    usage = read_usage(_as_chat_usage(answer.usage), answer.service_tier or service_tier(answer.usage))
-    if usage is not None and usage.unsplit_tokens:
-        usage = usage.estimate(usage.unsplit_tokens, 0)  # the answer reports only the sum of prompt and output tokens
-    return usage
-
-
-def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a usage with `input_tokens` and `output_tokens` in the form of a chat completion."""
-    if "input_tokens" not in usage:
-        return usage
-    prompt, output = read_count(usage["input_tokens"]), usage.get("output_tokens", 0)
-    read, written = (read_count(usage.get(f"cache_{name}_input_tokens")) or 0 for name in ("read", "creation"))
-    details = usage.get("input_tokens_details") or usage.get("input_token_details")  # the realtime API uses the second name
-    details = details if type(details) is dict else {}
-    if prompt is not None:
-        prompt += read + written  # Anthropic does not include cached tokens in `input_tokens`
-    return {
-        **{name: usage[name] for name in (*COST_FIELDS, "cache_creation") if name in usage},
-        "prompt_tokens": prompt,
-        "completion_tokens": output,
-        "total_tokens": usage.get("total_tokens"),
-        "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written, **details},
-        "completion_tokens_details": usage.get("output_tokens_details") or usage.get("output_token_details"),
-    }
+    return found.response.read() if found.type == RESPONSE_DONE and found.response is not None else None

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import reduce
 
 from msgspec import structs
 
 from gateway.call import Call
 from gateway.emulate.embeddings import merge_answers
-from gateway.emulate.fan_out import gather_all, sum_usages
+from gateway.emulate.fan_out import gather_all
 from gateway.response.chained_requests import ReadAnswer
 from gateway.response.json_response import fetch_answer, send_json
 from gateway.response.upstream_answer import NOT_EMBEDDINGS
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.upstream.transport import Response
-from providers.base import Body, StreamFailure
+from providers.base import Body, StreamFailure, Usage
 from providers.rules.embeddings import input_count
 
 MAX_PARALLEL_REQUESTS = 8
@@ -28,7 +29,9 @@ async def send_embeddings(exchange: UpstreamExchange, bodies: list[Body]) -> Non
     """Send the requests, and answer with one vector for each input in the caller's encoding."""
     counts = [input_count(body) for body in bodies]  # before the bodies are encoded, which may rename the field
     found = await _fetch_all(exchange, bodies)
-    exchange.attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
+    reported = [usage for (_, usage, _), _ in found]
+    # inputs are counted together, so one missing usage leaves only an estimate of the whole
+    exchange.attempt.usage = None if None in reported else reduce(Usage.plus, filter(None, reported))
     await send_json(exchange, merge(exchange.call, [answer for (answer, _, _), _ in found], counts), found[0][1])
 
 

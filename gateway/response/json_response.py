@@ -11,7 +11,7 @@ from msgspec import structs
 
 from gateway import accounting
 from gateway.emulate import json_mode
-from gateway.emulate.fan_out import last_with_all_usage, sum_usages
+from gateway.emulate.fan_out import last_with_all_usage
 from gateway.emulate.stops import cut_answer
 from gateway.response import headers, receipt, time_info, upstream_answer
 from gateway.response.after_disconnect import shield_from_disconnect
@@ -55,9 +55,12 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
         exchange.deadlines = structs.replace(exchange.deadlines, total=left)
         (answer, usage, finish_reasons), _ = await fetch_answer(exchange, body)
     except (UpstreamError, StreamFailure, Refusal) as failed:
+        if isinstance(failed, StreamFailure) and failed.usage is not None:
+            attempt.reported.append(failed.usage)
         note = Adjustment(json_mode.PARAM, "warn", why=f"the repair request failed ({type(failed).__name__})")
         attempt.adjustments = [*before, *receipt.as_caller_names(exchange.call, [note])]
-        return first[0], sum_usages([first[1], *attempt.reported[reported:]]), first[2]
+        parts = [(first[1], estimate_output(first[0])), *((part, 0) for part in attempt.reported[reported:])]
+        return first[0], await accounting.usage_of_answers(exchange.call, attempt, parts), first[2]
     why = f"the request was repeated, and both are billed; the first answer was invalid: {error}"
     note = Adjustment(json_mode.PARAM, "warn", why=why)
     first_notes = receipt.as_caller_names(exchange.call, notes)
@@ -68,7 +71,8 @@ async def repair_json(exchange: UpstreamExchange, first: ReadAnswer, validator: 
     exchange.call.attempts.append(exchange.attempt)
     attempt.outcome = "invalid_json"
     exchange.metrics.count_target("lockgate_attempts", target, attempt.outcome)
-    return last_with_all_usage([first[0], answer]), sum_usages([first[1], usage]), finish_reasons
+    parts = [(first[1], estimate_output(first[0])), (usage, estimate_output(answer))]
+    return last_with_all_usage([first[0], answer]), await accounting.usage_of_answers(exchange.call, attempt, parts), finish_reasons
 
 
 async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
@@ -83,6 +87,10 @@ async def _read(exchange: UpstreamExchange, response: Response) -> ReadAnswer:
             answer = await upstream_answer.read_json(response, target, options, MAX_ANSWER_BYTES, exchange.native)
     except (UpstreamError, asyncio.CancelledError):
         _report_part(exchange, relay.chunks if relay is not None else estimate_part(response.unread()))
+        raise
+    except StreamFailure:
+        if relay is not None and relay.usage is not None:
+            exchange.attempt.reported.append(relay.usage)
         raise
     return finish_answer(exchange, answer)
 

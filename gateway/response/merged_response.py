@@ -7,13 +7,15 @@ from contextlib import aclosing
 
 import msgspec
 
-from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers, sum_usages
+from gateway import accounting
+from gateway.emulate.fan_out import MergedStream, gather_all, interleave, merge_answers
 from gateway.response.hooked_answer import hooked_stream
 from gateway.response.json_response import fetch_answer, send_json
 from gateway.response.stream_response import UpstreamStream, finish, open_stream, open_upstream
 from gateway.response.upstream_answer import NOT_AN_ANSWER
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.chunks import UNREADABLE_ERRORS, OpeningChunk
+from gateway.tokens.estimate import estimate_output
 from providers.base import Body, StreamFailure
 
 
@@ -21,7 +23,8 @@ async def merge_json(exchange: UpstreamExchange, bodies: list[Body]) -> None:
     """Send several requests and answer with one JSON answer that has all choices."""
     attempt = exchange.attempt
     found = await gather_all([fetch_answer(exchange, body) for body in bodies])
-    attempt.usage = sum_usages([usage for (_, usage, _), _ in found])
+    answers = [(usage, estimate_output(body)) for (body, usage, _), _ in found]
+    attempt.usage = await accounting.usage_of_answers(exchange.call, attempt, answers)
     attempt.finish_reasons = tuple(finished[0] if finished else None for (_, _, finished), _ in found)
     try:
         merged = merge_answers([body for (body, _, _), _ in found])
@@ -63,7 +66,7 @@ async def merge_streams(exchange: UpstreamExchange, bodies: list[Body]) -> None:
                         hooked.begin()
                 await caller.write(out)
     relays = [streams[at].relay for at in range(len(bodies))]
-    attempt.usage = sum_usages([relay.usage for relay in relays])
+    attempt.usage = await accounting.usage_of_answers(call, attempt, [(relay.usage, relay.chunks) for relay in relays])
     attempt.finish_reasons = tuple(next(iter(relay.finish_reasons), None) for relay in relays)
     out = whole.usage_event(len(bodies)) if call.wants_usage else b""
     if hooked is not None:

@@ -163,6 +163,13 @@ def add_to_answer(answer: bytes, call: Call) -> bytes:
     return answer[:end] + comma + b'"gateway":' + _encode(receipt_of(call)) + answer[end:]
 
 
+async def add_to_error(error: bytes, call: Call) -> bytes:
+    """Settle a failed call, and add its receipt to the error. A stream that broke off is billed for what arrived."""
+    await accounting.count_missing(call)
+    accounting.settle(call)
+    return add_to_answer(error, call)
+
+
 def receipt_chunk(call: Call, opening: OpeningChunk) -> bytes:
     """Return the receipt as an event of the stream that began with `opening`; [DONE] follows it."""
     return _last_chunk(call, opening, "gateway", receipt_of(call))

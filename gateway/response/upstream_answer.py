@@ -11,6 +11,7 @@ from gateway.streams.mended_json import mended
 from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
+from providers.any_usage import usage_of_failure
 from providers.base import Answer, Failure, Operation, Options, StreamFailure, Target
 from providers.failures import has_error, read_inband_failure
 from providers.plain_usage import read_mapped
@@ -49,6 +50,14 @@ async def read_json(
 
 def decode_json(body: bytes, target: Target, options: Options, native: NativeApi | None = None) -> Answer:
     """Decode a JSON answer as `read_json` does."""
+    try:
+        return _decode_json(body, target, options, native)
+    except StreamFailure as failure:
+        failure.usage = usage_of_failure(body)
+        raise
+
+
+def _decode_json(body: bytes, target: Target, options: Options, native: NativeApi | None) -> Answer:
     if body.find(b'"error"', 0, 512) >= 0:
         failure = _disguised(target, body)
         if failure is not None:

@@ -14,6 +14,7 @@ from gateway.errors import BadRequest, from_refusal, unreadable
 from gateway.native.choice import native_api
 from gateway.native.request import adapt_natively, refusal_of
 from gateway.routing.prefix_table import blocks_of
+from gateway.tokens.copies import prompt_copies
 from gateway.tokens.estimate import output_cap
 from providers.base import Body, Refusal, Target
 
@@ -112,8 +113,9 @@ class RouteQuery:
         body = self._call.body
         if price is None or body is None:
             return float("inf")
-        prompt = self._call.prompt.bound(target)
-        return price.cost(prompt, output_cap(body, target, self._default_output, self._call.operation))
+        prompt, copies = self._call.prompt.bound(target), prompt_copies(body, target)
+        output = output_cap(body, target, self._default_output, self._call.operation)
+        return copies * price.cost(prompt, -(-output // copies))
 
     async def count(self, targets: Iterable[Target]) -> None:
         """Count the prompt for the targets whose costs are to be compared."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.streams.mended_json import EventMender, mended
 from gateway.streams.sse import Event
-from providers.base import StreamDecoder
+from providers.any_usage import usage_of_failure
+from providers.base import StreamDecoder, StreamFailure
 
 END: Event = ("", b"")
 """Marks the end of the events in a stream without [DONE]."""
@@ -52,6 +53,9 @@ def feed_mending(decoder: StreamDecoder, name: str, data: bytes) -> tuple[Stream
         return decoder, (*decoder.end(), data)
     try:
         return decoder, tuple(decoder.feed(name, data))
+    except StreamFailure as failure:
+        failure.usage = failure.usage or usage_of_failure(data)
+        raise
     except UNREADABLE_ERRORS:
         if type(decoder) is MendedStream or mended(data) is None:
             raise

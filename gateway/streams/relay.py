@@ -8,8 +8,7 @@ Rules for every stream:
 
 - Before the first content, events of up to MAX_HELD_BYTES in total are held, so that another target can still answer.
 - A stream succeeds if every choice has a finish reason. The caller of such a stream gets exactly one [DONE].
-- Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read
-  together with the failure.
+- Once any content has been sent, the events that arrived before a failure are sent as well, even if they were read with it.
 - Usage is always read, and shown to the caller only if requested: in one last chunk with `choices: []`.
 """
 
@@ -37,6 +36,7 @@ from gateway.streams.chunks import (
 )
 from gateway.streams.mended_stream import ending_of, feed_mending
 from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_end, last_three_start
+from providers.any_usage import usage_of_failure
 from providers.base import Body, Failure, StreamDecoder, StreamFailure, Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -66,10 +66,9 @@ class Relay:
         max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
-        """`fail` converts an error event to a Failure. `read_usage` converts a usage object and a tier to a Usage.
+        """`fail` converts an error event to a Failure. `read_usage` converts a usage object, unless it is invalid, and a tier.
 
-        `read_usage` returns None for an invalid object. A stream with more than `max_events` content events is ended.
-        `choices` is the number of choices requested.
+        A stream with more than `max_events` content events is ended. `choices` is the number of choices requested.
         """
         self._decoder = decoder
         self._frame: tuple[bytes, bytes] | None = None
@@ -242,6 +241,7 @@ class Relay:
             if self.done:
                 self._surplus += len(list(whole)) + (len(self._parser.feed(b"")) if self._parser.pending else 0)
         except StreamFailure as failure:
+            self._usage, failure.usage = failure.usage or self._usage, None
             if not self._sent:
                 raise
             self._failure = failure
@@ -265,7 +265,7 @@ class Relay:
             except (msgspec.DecodeError, RecursionError):
                 raise StreamFailure(Failure("bad_event", "an event of the stream is not the JSON of a chat completion chunk")) from None
             if (len(chunk.error) and is_error(chunk.error)) or chunk.object == "error" or (name == "error" and not chunk.choices):
-                raise StreamFailure(self._fail(data))
+                raise StreamFailure(self._fail(data), usage_of_failure(data))
             if chunk.choices:
                 for choice in chunk.choices:
                     self._highest = max(self._highest, choice.index)

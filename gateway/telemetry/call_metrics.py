@@ -69,6 +69,9 @@ class CallMetrics:
             self._count("lockgate_tokens", (*labels, kind, source), plausible_tokens(tokens))
             if owner:
                 self._count("lockgate_key_tokens", (*owner, kind), plausible_tokens(tokens))
+        for kind, part in (("cached", usage.cached_tokens), ("reasoning", usage.reasoning_tokens)):
+            if part > 0:
+                self._count("lockgate_tokens", (*labels, kind, source), plausible_tokens(part))
         if cost is None:
             self._count("lockgate_unpriced_usages", labels)
         elif 0 < cost < MAX_COST_NANO >> 20:

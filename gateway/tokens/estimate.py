@@ -17,7 +17,7 @@ MAX_SCANNED_BYTES = 4 << 20
 
 # The text fields of an answer in the formats of all providers. The last string may lack its closing quote.
 _TEXTS = re.compile(
-    rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL
+    rb'"(?:content|text|arguments|refusal|reasoning(?:_content)?|thinking|transcript)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL
 )
 
 
@@ -59,15 +59,22 @@ def requested_cap(body: Body) -> int | None:
 
 
 def estimate_output(answer: bytes) -> int:
-    """Estimate the tokens in the messages of a complete JSON answer. Return 0 if the answer is not valid."""
+    """Estimate the tokens in the texts of a complete JSON answer. Return 0 if the answer is not valid.
+
+    The data of images and audio is left out.
+    """
     try:
         decoded = _decode_answer(answer)
     except msgspec.DecodeError:
         return 0
-    return sum(len(choice.message) + len(choice.text) for choice in decoded.choices) // TYPICAL_BYTES_PER_TOKEN
+    return sum(_tokens_in(choice.message) or -(-max(0, len(choice.text) - 2) // TYPICAL_BYTES_PER_TOKEN) for choice in decoded.choices)
 
 
 def estimate_part(part: bytes) -> int:
     """Estimate the output tokens in the beginning of a JSON answer. Return 0 if no text has begun."""
-    size = sum(len(text) for text in _TEXTS.findall(part[:MAX_SCANNED_BYTES]))
+    return _tokens_in(part[:MAX_SCANNED_BYTES])
+
+
+def _tokens_in(data: bytes | msgspec.Raw) -> int:
+    size = sum(len(text) for text in _TEXTS.findall(data))
     return -(-size // TYPICAL_BYTES_PER_TOKEN)

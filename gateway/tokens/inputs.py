@@ -12,6 +12,8 @@ from providers.rules.rerank import document_texts
 
 WITHOUT_OUTPUT: frozenset[Operation] = frozenset({"embeddings", "rerank"})
 """Operations without output tokens, streams or stop strings."""
+DOCUMENTS_PER_UNIT = 100
+"""Documents of one of Cohere's search units (learn.microsoft.com, Cohere rerank models, as of 2026-11-28)."""
 
 
 def count_inputs(
@@ -77,3 +79,8 @@ def choice_count(body: Body) -> int:
 
 def _texts(value: Any) -> list[str]:
     return [value] if type(value) is str else value
+
+
+def search_units(body: Body | None, operation: Operation) -> int:
+    """Return the search units of a rerank call whose documents are short, one for every 100 documents, or 0 for other calls."""
+    return math.ceil(len(body.get("documents")) / DOCUMENTS_PER_UNIT) if operation == "rerank" and body is not None else 0

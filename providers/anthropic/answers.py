@@ -42,6 +42,9 @@ STATUS_OF_ERROR: Mapping[str, int] = {
 """HTTP status that corresponds to the type of an error inside a stream."""
 
 
+_PROMPT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
 def openai_usage(reported: Any) -> dict[str, Any] | None:
     """Return OpenAI's usage object, or None without counts. The prompt is the sum of uncached, cache-written and cache-read tokens."""
     if type(reported) is not dict:
@@ -107,6 +110,17 @@ def read_reported(reported: Any) -> Usage | None:
         cache_write_1h_tokens=min(kept.ephemeral_1h_input_tokens or 0, written) if kept is not None else 0,
         service_tier=tier[:40] if tier else "",
     )
+
+
+def with_later_counts(known: dict[str, Any], later: Any) -> dict[str, Any]:
+    """Return the usage of a stream after a later event. Counts are cumulative, so later ones replace earlier ones.
+
+    An event without tokens of the prompt leaves the known ones as they are: some servers send 0 in `message_delta`.
+    """
+    given = {name: value for name, value in later.items() if value is not None} if type(later) is dict else {}
+    if not any(read_count(given.get(name)) for name in _PROMPT_COUNTS):
+        given = {name: value for name, value in given.items() if name not in _PROMPT_COUNTS or name not in known}
+    return {**known, **given}
 
 
 def service_tier(reported: Any) -> str | None:
@@ -198,7 +212,7 @@ class MessageStream(StreamDecoder):
         """Start the answer: its id, its model and the tokens of the prompt."""
         message = event.get("message") or {}
         self._frame |= {"id": message.get("id"), "model": message.get("model")}
-        self._usage |= message.get("usage") or {}
+        self._usage = with_later_counts(self._usage, message.get("usage"))
         # The usage of the prompt is needed if the stream breaks off. The relay does not send this usage to the caller.
         usage = openai_usage({**self._usage, "output_tokens": 0}) if self._usage.get("input_tokens") is not None else None
         chunk = {**self._frame, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
@@ -256,9 +270,9 @@ class MessageStream(StreamDecoder):
 
     def on_message_delta(self, event: dict[str, Any]) -> Sequence[bytes]:
         """Record the tokens counted so far. Send usage with the finish reason, because `message_stop` may not arrive."""
-        used = {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
-        self._usage |= used
-        self._has_output_count = self._has_output_count or "output_tokens" in used
+        used = event.get("usage") or {}
+        self._usage = with_later_counts(self._usage, used)
+        self._has_output_count = self._has_output_count or used.get("output_tokens") is not None
         delta = event.get("delta") or {}
         reason, stop = delta.get("stop_reason"), delta.get("stop_sequence")
         more = {"stop_sequence": stop} if stop is not None else {}

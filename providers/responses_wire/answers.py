@@ -10,7 +10,7 @@ import msgspec
 from providers.base import Answer, Failure, StreamFailure
 from providers.failures import read_inband_failure
 from providers.responses_wire.reasoning import detail_of, text_of
-from providers.usage import COST_FIELDS, read_usage
+from providers.usage import COST_FIELDS, read_count, read_usage
 
 ReadFailure = Callable[[int, bytes], Failure]
 PARAGRAPH = "\n\n"
@@ -71,14 +71,18 @@ def finish_of(response: Mapping[str, Any], *, calls: bool) -> str:
 def usage_of(response: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the usage in the form of a chat completion, or None if it is not reported."""
     usage = response.get("usage")
-    if type(usage) is not dict or type(usage.get("input_tokens")) is not int or type(usage.get("output_tokens")) is not int:
+    if type(usage) is not dict:
         return None
-    given, written = usage["input_tokens"], usage["output_tokens"]
+    given, written, total = (read_count(usage.get(f"{name}_tokens")) for name in ("input", "output", "total"))
+    if total is not None and given is not None and written is None:
+        written = max(0, total - given)
+    if given is None or written is None:
+        return None
     return {
         **{name: usage[name] for name in COST_FIELDS if name in usage},
         "prompt_tokens": given,
         "completion_tokens": written,
-        "total_tokens": usage["total_tokens"] if type(usage.get("total_tokens")) is int else given + written,
+        "total_tokens": given + written if total is None else total,
         "prompt_tokens_details": _counts(usage.get("input_tokens_details"), "cached_tokens"),
         "completion_tokens_details": _counts(usage.get("output_tokens_details"), "reasoning_tokens"),
     }

@@ -74,6 +74,18 @@ def test_entries_of_genai_prices_have_steps_and_exact_names() -> None:
         assert entry.usd_per_million_tokens == CatalogPrices(input=2.5, output=15, cache_read=0.25, cache_write_1h=4, steps=steps)
 
 
+def test_each_kind_of_genai_prices_keeps_the_price_of_its_last_step() -> None:
+    def tiered(base: float, *tiers: tuple[int, float]) -> dict[str, Any]:
+        return {"base": base, "tiers": [{"start": start, "price": price} for start, price in tiers]}
+
+    data = genai(prices={"input_mtok": tiered(1, (100, 2), (300, 3)), "output_mtok": tiered(10, (200, 20))})
+    found = prices_of(data)
+    assert found is not None
+    assert found.steps == (
+        CatalogStep(over=100, input=2), CatalogStep(over=200, input=2, output=20), CatalogStep(over=300, input=3, output=20),
+    )  # fmt: skip
+
+
 @each(("as_of", "price"), [("2026-08-31", 2), ("2026-09-01", 3), ("2027-01-01", 3)])
 def test_prices_that_begin_later_do_not_apply_yet(as_of: str, price: float) -> None:
     listed = [

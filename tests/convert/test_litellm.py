@@ -192,6 +192,51 @@ guardrails: []
     assert plain["models"] == {"c": "openai/gpt-4o"}
 
 
+@each(
+    ("where", "name", "value", "is_noted"),
+    [
+        ("litellm_params", "max_tokens", "300", True),
+        ("litellm_params", "max_completion_tokens", "300", True),
+        ("litellm_params", "max_output_tokens", "300", True),
+        ("litellm_params", "max_input_tokens", "300", True),
+        ("litellm_params", "reasoning_effort", "low", True),
+        ("model_info", "max_tokens", "300", False),
+        ("model_info", "max_input_tokens", "300", False),
+        ("litellm_params", "input_cost_per_token", "0.1", True),
+        ("model_info", "cache_read_input_token_cost", "0.1", True),
+        ("litellm_params", "rpm", "os.environ/RPM", True),
+        ("litellm_params", "timeout", "os.environ/TIMEOUT", True),
+    ],
+)
+def test_no_setting_of_a_deployment_is_lost_without_a_note(where: str, name: str, value: str, is_noted: bool) -> None:
+    params = {"litellm_params": "model: openai/gpt-4o", "model_info": "mode: chat"}
+    params[where] += f", {name}: {value}"
+    text = "model_list:\n  - model_name: m\n" + "".join(f"    {key}: {{ {fields} }}\n" for key, fields in params.items())
+    _, plain, notes = converted(text)
+    assert [path for _, path, _ in notes] == ([f"model_list[0].{name}"] if is_noted else [])
+    assert plain["models"] == {"m": "openai/gpt-4o"}
+
+
+@each(
+    ("fields", "prices"),
+    [
+        ("input_cost_per_token: 0.000002, mode: embedding", {"prompt": 2, "output": 0}),
+        ("input_cost_per_token: 0.000002, output_cost_per_token: 0.000008", {"prompt": 2, "output": 8}),
+        (
+            "input_cost_per_token: 0.000003, output_cost_per_token: 0.000015, cache_read_input_token_cost: 3.0e-7, "
+            "cache_creation_input_token_cost: 0.00000375, output_cost_per_reasoning_token: 0.00002",
+            {"prompt": 3, "output": 15, "cached": 0.3, "cache_write": 3.75, "reasoning": 20},
+        ),
+    ],
+)
+def test_all_kinds_of_prices_are_carried_over(fields: str, prices: dict[str, float]) -> None:
+    text = f"model_list:\n  - model_name: m\n    litellm_params: {{ model: openai/x }}\n    model_info: {{ {fields} }}\n"
+    config, plain, notes = converted(text)
+    assert plain["providers"]["openai"]["prices"] == {"x": prices}
+    assert config.providers["openai"].prices["x"].prompt == prices["prompt"]
+    assert notes == []
+
+
 def test_values_that_are_not_numbers_are_noted() -> None:
     rest = "litellm_settings: { num_retries: many, cooldown_time: -1 }\n"
     config, _, notes = converted(TWO.replace("weight: 2", "weight: heavy") + rest)

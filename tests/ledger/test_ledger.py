@@ -211,7 +211,7 @@ def test_every_end_is_passed_to_the_journal_and_only_changes_are_committed() -> 
 
 def streaming(**fields: Any) -> Call:
     """Return a call whose stream has reported its usage so far."""
-    relay = SimpleNamespace(usage=Usage(10, 2, cached_tokens=1), chunks=1)
+    relay = SimpleNamespace(usage=Usage(10, 2, cached_tokens=1), chunks=1, finished=False)
     return answered(attempt(relays=[relay], brought=fields.pop("brought", False)), **fields)
 
 

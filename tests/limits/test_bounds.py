@@ -22,10 +22,10 @@ from gateway.limits.bounds import (
     max_prompt_tokens,
     max_search_units,
     requested_tier,
-    search_units,
     set_output_cap,
 )
 from gateway.tokens.counter import SHARED_COUNTER
+from gateway.tokens.inputs import search_units
 from gateway.tokens.tokenizer import tokenizer_for
 from providers.base import Body, Operation, Target
 from tests.support.each import each
@@ -189,15 +189,15 @@ def test_the_output_is_bounded_by_the_cap_of_each_answer(operation: Operation, f
 @each(("documents", "units"), [(0, 0), (1, 1), (100, 1), (101, 2), (200, 2), (201, 3)])
 def test_a_hundred_short_documents_are_one_search_unit(documents: int, units: int) -> None:
     one = call("rerank", query="q", documents=["a"] * documents)
-    assert (search_units(one), max_search_units(one)) == (units, units)
+    assert (search_units(one.body, one.operation), max_search_units(one)) == (units, units)
 
 
 @each("operation", ["chat", "embeddings", "completions"])
 def test_only_rerank_has_search_units(operation: Operation) -> None:
     one = call(operation, query="q", documents=["a"] * 300)
     passed = Call("rerank", "/v1/rerank")
-    assert (search_units(one), max_search_units(one)) == (0, 0)
-    assert (search_units(passed), max_search_units(passed)) == (0, 0)
+    assert (search_units(one.body, one.operation), max_search_units(one)) == (0, 0)
+    assert (search_units(passed.body, passed.operation), max_search_units(passed)) == (0, 0)
 
 
 @each(

@@ -74,6 +74,18 @@ def test_odd_usage_is_read_right(given: Any, expected: Usage | None) -> None:
         assert answered == expected
 
 
+@each(
+    ("given", "shown"),
+    [
+        ({"prompt_tokens": 12, "total_tokens": 15}, 3),
+        ({"prompt_tokens": 12, "total_tokens": 12}, None),
+        ({"prompt_tokens": 12, "completion_tokens": None, "total_tokens": 12}, 0),
+    ],
+)
+def test_output_that_only_the_total_reports_is_shown_as_it_is_billed(given: dict[str, Any], shown: int | None) -> None:
+    assert normalize_usage(given).get("completion_tokens") == shown
+
+
 def test_text_counts_are_shown_as_numbers() -> None:
     assert normalize_usage({"prompt_tokens": "12", "completion_tokens": "3", "total_tokens": 15}) == {
         "prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15,
@@ -88,6 +100,10 @@ def test_text_counts_are_shown_as_numbers() -> None:
         ({"cost": 0}, 0),
         ({"cost": {"total_cost": 0.0061, "input_tokens_cost": 0.0001}}, 6_100_000),
         ({"estimated_cost": 1.35e-05}, 13_500),
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.0360795}}, 36_079_500),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, 21_000_000),
+        ({"cost": 0.02, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.02}}, 20_000_000),
+        ({"cost": 0.001, "is_byok": True, "cost_details": None}, 1_000_000),
         ({"cost_in_usd_ticks": 37_756_001}, 3_775_601),
         ({"cost": -1}, None),
         ({"cost": "free"}, None),

@@ -58,10 +58,11 @@ def test_calls_of_a_key_are_counted_by_team_and_status_class() -> None:
 def test_usage_of_a_failed_attempt_is_counted_at_its_own_target() -> None:
     metrics, call = Metrics(["smart"], ["a/x", "b/y"], {"a": "mistral", "b": "openai"}), finished_call()
     price = TokenPrice(prompt=0, output=250_000_000_000, cached=0)  # two tokens cost 500,000 nano-dollars
-    call.attempts.insert(0, Attempt(target_named("b/y"), price, outcome="503", billed=(Usage(7, 2),)))
+    call.attempts.insert(0, Attempt(target_named("b/y"), price, outcome="503", billed=(Usage(7, 2, 5, 1),)))
     record(metrics, call, 0.1)
     both = {"model": "smart", "target": "b/y"}
-    assert value(metrics, "lockgate_tokens_total", **both, kind="prompt", source="reported") == 7
+    for kind, tokens in {"prompt": 7, "output": 2, "cached": 5, "reasoning": 1}.items():
+        assert value(metrics, "lockgate_tokens_total", **both, kind=kind, source="reported") == tokens
     assert value(metrics, "lockgate_cost_usd_total", **both) == 0.0005
     assert value(metrics, "lockgate_key_tokens_total", key="team", team="none", kind="output") == 23
     assert value(metrics, "lockgate_key_cost_usd_total", key="team", team="none") == 0.002

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 import providers
 from gateway.tokens.estimate import MAX_SCANNED_BYTES, estimate_output, estimate_part, output_cap
 from providers.base import Body, Target
@@ -44,11 +42,26 @@ def test_the_cap_is_at_most_that_of_the_model() -> None:
     assert output_cap(body(max_tokens=10**6), target("openai", "gpt-4o"), DEFAULT) == 16_384
 
 
-def test_the_output_of_a_json_answer_is_a_quarter_of_its_bytes() -> None:
-    message = {"role": "assistant", "content": "word " * 100}
-    tokens = estimate_output(json.dumps({"choices": [{"message": message}]}).encode())
-    assert 100 <= tokens <= 150
-    assert estimate_output(json.dumps({"choices": [{"message": message}] * 2}).encode()) == pytest.approx(2 * tokens, abs=1)
+@each(
+    ("message", "tokens"),
+    [
+        ({"content": "word " * 100}, 125),
+        ({"content": None, "reasoning_content": "word " * 100}, 125),
+        ({"content": [{"type": "text", "text": "word " * 100}]}, 125),
+        ({"content": None, "refusal": "no" * 2}, 1),
+        ({"content": None, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"a":1}'}}]}, 3),
+        ({"content": "word " * 100, "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 80_000}}]}, 125),
+        ({"content": None, "audio": {"id": "a", "data": "A" * 900_000, "expires_at": 1, "transcript": "word " * 100}}, 125),
+    ],
+)
+def test_the_output_of_a_json_answer_is_a_quarter_of_the_bytes_of_its_texts(message: dict[str, Any], tokens: int) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "logprobs": None}
+    assert estimate_output(json.dumps({"choices": [choice]}).encode()) == tokens
+    assert estimate_output(json.dumps({"choices": [choice] * 2}).encode()) == 2 * tokens
+
+
+def test_the_output_of_a_completion_is_a_quarter_of_the_bytes_of_its_text() -> None:
+    assert estimate_output(json.dumps({"choices": [{"index": 0, "text": "word " * 100, "logprobs": None}]}).encode()) == 125
 
 
 @each(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("abcdefgh", 2), ("abcdefghi", 3)])

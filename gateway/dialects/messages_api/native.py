@@ -15,7 +15,7 @@ from gateway.dialects.messages_api.fields import decode_any, encode
 from gateway.dialects.native_api import NativeApi, TokenCount
 from gateway.dialects.responses_api.reasoning import PREFIX
 from gateway.streams.native_relay import EventKind
-from providers.anthropic.answers import FINISH_REASONS, read_reported, stream_failure
+from providers.anthropic.answers import FINISH_REASONS, read_reported, stream_failure, with_later_counts
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
 from providers.native_history import has_accepted_texts, repair_messages, without_gaps
 
@@ -118,7 +118,7 @@ class MessageReader:
         return "frame" if kind in _ONLY_FRAME else "content"
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        self._counts |= {name: count for name, count in (usage or {}).items() if count is not None}
+        self._counts = with_later_counts(self._counts, usage)
 
     def ending(self) -> bytes:
         """Return the event that ends a stream."""

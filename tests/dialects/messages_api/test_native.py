@@ -11,6 +11,7 @@ from providers.anthropic.answers import MessageStream
 from providers.base import Usage
 from providers.usage import read_usage
 from tests.native.anthropic_fake import ANSWER, FINISH, MESSAGE, PING, STOP
+from tests.support.each import each
 
 
 def test_a_message_keeps_its_bytes_and_shows_usage_and_stop() -> None:
@@ -60,3 +61,35 @@ def test_the_tier_and_the_cache_of_an_hour_are_part_of_the_usage() -> None:
     assert reader.usage == expected
     final = json.loads(chunks[-2])
     assert read_usage(final["usage"], final["service_tier"]) == expected
+
+
+CACHED = {"input_tokens": 3, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 9}
+
+
+@each(
+    ("first", "last", "prompt"),
+    [
+        (CACHED, {}, (52, 40, 9)),
+        (CACHED, {"input_tokens": 0}, (52, 40, 9)),
+        (CACHED, {"input_tokens": 0, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}, (52, 40, 9)),
+        (CACHED, {"input_tokens": None, "cache_read_input_tokens": None}, (52, 40, 9)),
+        ({"input_tokens": 0}, CACHED, (52, 40, 9)),
+        ({"input_tokens": 52}, CACHED, (52, 40, 9)),
+        (CACHED, {"input_tokens": 3, "cache_read_input_tokens": 49, "cache_creation_input_tokens": 0}, (52, 49, 0)),
+        (CACHED, {"input_tokens": 13, "cache_read_input_tokens": 80, "cache_creation_input_tokens": 9}, (102, 80, 9)),
+        (None, CACHED, (52, 40, 9)),
+    ],
+)
+def test_the_counts_of_a_stream_are_those_of_its_last_event_that_has_tokens_of_the_prompt(
+    first: dict[str, int] | None, last: dict[str, int | None], prompt: tuple[int, int, int]
+) -> None:
+    reader, stream = MessageReader(), MessageStream(created=1)
+    start = {**MESSAGE, "usage": None if first is None else {**first, "output_tokens": 1}}
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {**last, "output_tokens": 7}}
+    chunks: list[bytes] = []
+    for event in ({"type": "message_start", "message": start}, delta, {"type": "message_stop"}):
+        reader.read("", json.dumps(event).encode())
+        chunks += stream.feed("", json.dumps(event).encode())
+    expected = Usage(prompt[0], 7, prompt[1], cache_write_tokens=prompt[2])
+    assert reader.usage == expected
+    assert read_usage(json.loads(chunks[-2])["usage"]) == expected
