@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -72,6 +72,16 @@ class Body:
     def items(self) -> Iterator[tuple[str, msgspec.Raw]]:
         """Iterate over keys and their JSON bytes. Call this method only before the first change."""
         return iter(self._raw.items())
+
+    @property
+    def compact_size(self) -> int:
+        """The size of the body without spaces, if no key has an escape sequence. Read it only before the first change."""
+        raw = self._raw
+        return 1 + 4 * len(raw) + sum(map(len, raw)) + sum(map(len, raw.values()))
+
+    def isdisjoint(self, names: Iterable[str]) -> bool:
+        """Return whether the body has none of these keys."""
+        return self._raw.keys().isdisjoint(names)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the decoded value, or `default` if the key is absent. The value is read-only: change it with `set`."""

@@ -22,7 +22,7 @@ def end_user(body: Body | None, source: Body | None, headers: Headers, header: b
     if header is not None and (named := _in_header(headers, header)):
         return named
     for document in (body, source):
-        if document is None:
+        if document is None or document.isdisjoint(FIELDS):
             continue
         for field in FIELDS:
             if field in document and (named := _text(document.get(field))):

@@ -61,11 +61,12 @@ def is_complex(raw: msgspec.Raw) -> bool:
 def translate_plain(given: Body, form: PlainForm) -> PlainRequest | None:
     """Return the chat completion, with its fields in the caller's order, or None for a request in any other form."""
     fields: dict[str, msgspec.Raw] = {}
+    parameters, openings = form.parameters, form.openings
     turns = system = None
     for name, raw in given.items():
-        if raw == _NULL or (name in form.openings and not bytes(raw).startswith(form.openings[name])):
+        if raw == _NULL or (name in openings and not bytes(raw).startswith(openings[name])):
             return None
-        if (parameter := form.parameters.get(name)) is not None:
+        if (parameter := parameters.get(name)) is not None:
             fields[parameter] = raw
         elif name == form.turns:
             turns, fields["messages"] = raw, raw  # keeps the place of the messages
