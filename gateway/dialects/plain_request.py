@@ -1,7 +1,8 @@
-"""Translates the usual request at once: a conversation of texts, with parameters that a chat completion has too.
+"""Translates the usual request at once: a conversation of texts, with parameters that a chat completion has too, and with tools.
 
 A native call needs its chat completion only for checks, routing, counts and limits. For the usual request, the chat completion
-consists of pieces of the request, so it needs neither a second parse nor a look at each field of each message.
+consists of pieces of the request, so it needs neither a second parse nor a look at each field of each message. Every request with
+anything else, valid or not, is left to the translation field by field.
 """
 
 from __future__ import annotations
