@@ -77,6 +77,12 @@ class Body:
         """Iterate over keys and their JSON bytes. Call this method only before the first change."""
         return iter(self._raw.items())
 
+    @property
+    def compact_size(self) -> int:
+        """The size of the body without spaces, if no key has an escape sequence. Read it only before the first change."""
+        raw = self._raw
+        return 1 + 4 * len(raw) + sum(map(len, raw)) + sum(map(len, raw.values()))
+
     def get(self, name: str, default: Any = None) -> Any:
         """Return the decoded value, or `default` if the key is absent. The value is read-only: change it with `set`."""
         values = self._values

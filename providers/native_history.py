@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from providers.base import Adjustment, Body, Options
+from providers.body import PlainMessage
 from providers.message_tables import ROWS
 from providers.rules.conversation import INVALID_ID, Turn, valid_ids
 from providers.rules.message_fields import Report
@@ -70,11 +72,8 @@ def repair_messages(body: Body, *, strict: bool) -> list[Adjustment]:
     return work.adjustments
 
 
-def has_accepted_texts(body: Body) -> bool:
-    """Return whether a request is a short conversation of texts in which nothing can be wrong."""
-    messages = body.plain_messages()
-    if messages is None:
-        return False
+def are_accepted_texts(messages: Sequence[PlainMessage]) -> bool:
+    """Return whether Anthropic accepts a conversation of texts."""
     texts = [message.content for message in messages[:-1] if message.role == "assistant"]
     return "" not in texts and not any(map(str.isspace, texts))
 

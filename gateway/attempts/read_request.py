@@ -68,7 +68,7 @@ def _translate(call: Call, translator: Translator, given: Body, source: bytes) -
         call.source = given
         plain = native.translate_plain(translator, given) if native.translate_plain is not None else None
         if plain is not None:
-            call.body_bytes = len(plain.encode())
+            call.body_bytes = plain.compact_size
             return plain
     source = translator.request(source, strict=call.strict)
     # earlier turns of a stored conversation are included; if the translation is incomplete, the native request is larger

@@ -1,7 +1,8 @@
-"""Translates the usual request at once: a conversation of texts, with parameters that a chat completion has too.
+"""Translates the usual request at once: a conversation of texts, with parameters that a chat completion has too, and with tools.
 
 A native call needs its chat completion only for checks, routing, counts and limits. For the usual request, the chat completion
-consists of pieces of the request, so it needs neither a second parse nor a look at each field of each message.
+consists of pieces of the request, so it needs neither a second parse nor a look at each field of each message. Every request with
+anything else, valid or not, is left to the translation field by field.
 """
 
 from __future__ import annotations
@@ -61,11 +62,12 @@ def is_complex(raw: msgspec.Raw) -> bool:
 def translate_plain(given: Body, form: PlainForm) -> PlainRequest | None:
     """Return the chat completion, with its fields in the caller's order, or None for a request in any other form."""
     fields: dict[str, msgspec.Raw] = {}
+    parameters, openings = form.parameters, form.openings
     turns = system = None
     for name, raw in given.items():
-        if raw == _NULL or (name in form.openings and not bytes(raw).startswith(form.openings[name])):
+        if raw == _NULL or (name in openings and not bytes(raw).startswith(openings[name])):
             return None
-        if (parameter := form.parameters.get(name)) is not None:
+        if (parameter := parameters.get(name)) is not None:
             fields[parameter] = raw
         elif name == form.turns:
             turns, fields["messages"] = raw, raw  # keeps the place of the messages

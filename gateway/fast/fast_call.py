@@ -227,7 +227,9 @@ class FastCall(LaneCall):
         body = call.dialect.response(body)
         call.first_byte_at = time.monotonic()
         head = headers.json_headers(call, attempt, response, len(body))
-        if self.translator is not None:
+        if exchange.native is not None:
+            head = self.own_headers(head)
+        elif self.translator is not None:
             kept, body = self.own_headers(without_length(head)), self.own_answer(body)
             head = with_length(kept, body)
         self.head_sent = True

@@ -160,10 +160,7 @@ def _reject_duplicates(source: bytes, body: Body) -> None:
     Compact JSON without duplicates needs no scan: the keys, the values and the punctuation between them add up to its length.
     JSON with one space after each colon and comma, as Python writes it, is compared with the same keys and values written in that form.
     """
-    length = 1
-    for key, raw in body.items():
-        length += len(key) + len(raw) + 4
-    if length == len(source) or not source or source == _as_sdks_write(body):
+    if body.compact_size == len(source) or not source or source == _as_sdks_write(body):
         return
     index = _skip_space(source, source.index(b"{") + 1)
     seen: set[str] = set()
@@ -184,7 +181,10 @@ def _reject_duplicates(source: bytes, body: Body) -> None:
 
 def _as_sdks_write(body: Body) -> bytes:
     """Return a body with one space after each colon and comma. The result differs from the source if a key has an escape sequence."""
-    return b"{" + b", ".join([b'"%b": %b' % (key.encode("utf-8", "replace"), value) for key, value in body.items()]) + b"}"
+    pieces: list[bytes | msgspec.Raw] = []
+    for key, value in body.items():
+        pieces += (b', "', key.encode("utf-8", "replace"), b'": ', value)
+    return b"{" + b"".join(pieces)[len(b", ") :] + b"}"
 
 
 def _skip_space(source: bytes, index: int) -> int:

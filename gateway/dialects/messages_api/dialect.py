@@ -19,6 +19,7 @@ from gateway.dialects.messages_api.thinking import fit_thinking
 from gateway.dialects.plain_request import PlainRequest, translate_plain
 from gateway.errors import BadRequest, Headers
 from providers.base import Adjustment, Body, Target
+from providers.body import PlainMessage
 
 MESSAGES_PREFIXES = ("/v1", "", "/anthropic/v1", "/anthropic")
 """Path prefixes of the Messages API: Anthropic's own, the empty prefix, and both of them below `/anthropic`."""
@@ -63,6 +64,10 @@ class MessagesTranslator:
         if "stop_sequences" in given:
             self._stops = tuple(stop for stop in given.get("stop_sequences") if type(stop) is str)
         return plain.body
+
+    def plain_texts(self) -> list[PlainMessage] | None:
+        """Return the messages of a short conversation of texts, with the system prompt, or None for any other request."""
+        return self._plain.body.plain_messages() if self._plain is not None else None
 
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion for a Messages request."""

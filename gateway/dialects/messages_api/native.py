@@ -17,7 +17,7 @@ from gateway.dialects.responses_api.reasoning import PREFIX
 from gateway.streams.native_relay import EventKind
 from providers.anthropic.answers import FINISH_REASONS, read_reported, stream_failure, with_later_counts
 from providers.base import Adjustment, Answer, Body, Refusal, StreamFailure, Usage
-from providers.native_history import has_accepted_texts, repair_messages, without_gaps
+from providers.native_history import are_accepted_texts, repair_messages, without_gaps
 
 _NAMES = (
     "model messages max_tokens system metadata stop_sequences stream temperature top_k top_p tools tool_choice thinking "
@@ -136,12 +136,13 @@ class MessageReader:
         return b"\n\n".join(parts)
 
 
-def prepare(body: Body, translator: Any, strict: bool) -> list[Adjustment]:
+def prepare(body: Body, translator: MessagesTranslator | None, strict: bool) -> list[Adjustment]:
     """Repair earlier turns that came from another provider, and leave out their thinking, because Anthropic would reject both.
 
     In strict mode, raise Refusal for such thinking.
     """
-    if has_accepted_texts(body):
+    texts = translator.plain_texts() if translator is not None else None
+    if texts is not None and are_accepted_texts(texts):
         return []
     source = body.raw("messages") or b""
     repairs = repair_messages(body, strict=strict)
