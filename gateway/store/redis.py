@@ -22,7 +22,7 @@ from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
 from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
-from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
+from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation
 from gateway.store.limit_usage import usage_over
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
@@ -249,7 +249,7 @@ class RedisLimiter:
         slots: list[int] = []
         for index, limit in enumerate(pending.limits):
             remaining, slot = triples[3 * index : 3 * index + 2]
-            reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and remaining < limit.amount else 0.0
+            reset = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
             statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved[index] if reserved[index] >= 0 else None))
             slots.append(slot)
             self.outage.record_status(limit, remaining, slot)
