@@ -132,7 +132,7 @@ def change(kind: str, name: str, fields: dict[str, Any], url: str, as_json: bool
         print_json(answer)
         return
     for path, value in answer["removed"].items():
-        click.echo(f"{path}: removed (was {_text(value)})")
+        click.echo(f"{path}: removed (was {_text(value)})" if value != {} else f"{path}: removed")
     for path, values in answer["changed"].items():
         click.echo(f"{path}: {_text(values['from'])} -> {_text(values['to'])}")
     click.echo(f"{name} is updated")

@@ -50,6 +50,19 @@ async def test_an_update_keeps_all_other_settings_and_says_what_it_changed(run: 
     assert out.splitlines()[1].split("\t")[3:] == ["valid", "-", "*", "requests 5/min", "-"]
 
 
+async def test_an_update_names_the_models_that_it_takes_away_and_the_restriction_that_it_lifts(run: Run) -> None:
+    await run("key", "create", "--name", "app", "--models", "m,m*", "--limits", "requests=600/min")
+    _, out, _ = await run("key", "update", "app", "--models", "m", "--limits", "requests=none")
+    assert out.splitlines() == [
+        "models.m*: removed (was m*)",
+        "limits.requests: removed (was 600/min)",
+        'models: ["m","m*"] -> ["m"]',
+        "app is updated",
+    ]
+    _, out, _ = await run("key", "update", "app", "--models", "none")
+    assert out.splitlines() == ['models: removed (was ["m"])', "app is updated"]
+
+
 async def test_a_list_shows_what_is_spent_of_a_budget(run: Run) -> None:
     await run("key", "create", "--name", "app", "--limits", "spend=5 USD/total")
     _, out, _ = await run("key", "list")
