@@ -76,13 +76,16 @@ def refuse(param: str, message: str, code: str = "invalid_value") -> BadRequest:
     return BadRequest(message, param=param, code=code)
 
 
+WWW_AUTHENTICATE: Headers = ((b"www-authenticate", b"Bearer"),)
+
+
 class Unauthorized(GatewayError):
     """The key is missing or unknown."""
 
     status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, headers=((b"www-authenticate", b"Bearer"),))
+        super().__init__(message, headers=WWW_AUTHENTICATE)
 
 
 class InvalidToken(Unauthorized):
