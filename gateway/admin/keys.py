@@ -98,7 +98,7 @@ class KeyAdmin:
     async def change(self, request: Request) -> Response:
         """PATCH /admin/keys/{name}: merge the request into the key (RFC 7396); null removes a field.
 
-        The response lists the fields that were removed and changed.
+        The response lists what was removed, changed and added.
         """
         fields = await read_fields(request)
 

@@ -135,6 +135,8 @@ def change(kind: str, name: str, fields: dict[str, Any], url: str, as_json: bool
         click.echo(f"{path}: removed (was {_text(value)})" if value != {} else f"{path}: removed")
     for path, values in answer["changed"].items():
         click.echo(f"{path}: {_text(values['from'])} -> {_text(values['to'])}")
+    for path, value in answer["added"].items():
+        click.echo(f"{path}: added ({_text(value)})" if value != {} else f"{path}: added")
     click.echo(f"{name} is updated")
 
 

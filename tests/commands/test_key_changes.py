@@ -44,6 +44,7 @@ async def test_an_update_keeps_all_other_settings_and_says_what_it_changed(run: 
         'models: removed (was ["m"])',
         "limits.spend: removed (was 5 USD/day)",
         "limits.requests: 600/min -> 5/min",
+        "strict: added (true)",
         "app is updated",
     ]
     _, out, _ = await run("key", "list")
@@ -61,6 +62,8 @@ async def test_an_update_names_the_models_that_it_takes_away_and_the_restriction
     ]
     _, out, _ = await run("key", "update", "app", "--models", "none")
     assert out.splitlines() == ['models: removed (was ["m"])', "app is updated"]
+    _, out, _ = await run("key", "update", "app", "--models", "m", "--limits", "requests=1/s")
+    assert out.splitlines() == ['models: added (["m"])', "limits.requests: added (1/s)", "app is updated"]
 
 
 async def test_a_list_shows_what_is_spent_of_a_budget(run: Run) -> None:
