@@ -247,7 +247,8 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
         status = 503 if failure.status == 529 else failure.status
     headers: Headers = ()
     if failure.retry_after is not None or (status in (429, 503) and failure.kind != "quota"):
-        headers = retry_after_headers(failure.retry_after if failure.retry_after is not None else 1.0)
+        wait = failure.retry_after if failure.retry_after is not None else 1.0
+        headers = retry_after_headers(wait) if math.isfinite(wait) else ()
     if not again or (failure.retry_after or 0.0) > MAX_SDK_RETRY_AFTER_S:
         headers = (*headers, NO_RETRY)
     kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -142,8 +143,11 @@ class Limits:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"
         text = f"the gateway's own limit of {decision.limit} is {state}"
+        if decision.retry_after is None:
+            text = f"this request alone exceeds the gateway's own limit of {decision.limit}"
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
-        return Failure(kind, text, retry_after=told_wait(decision))
+        wait = told_wait(decision)
+        return Failure(kind, text, retry_after=math.inf if wait is None else wait)
 
     def note_target(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count the decision on an attempt."""
