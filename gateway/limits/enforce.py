@@ -111,12 +111,13 @@ class Limits:
 
     def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:
         """Record the decision on a call. Raise LimitReached or Unavailable if the call is refused."""
+        if isinstance(decision, Refusal):
+            decision = self._in_flight.judge(decision, costs)
         call.limit_headers = rate_limit_headers(decision)
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
             call.limit_states = self._in_flight.states(decision)
-            decision = self._in_flight.judge(decision, costs)
             self.budget_gauge.note_refusal(decision)
             raise refusal_error(decision)
         self._in_flight.add(decision)
@@ -133,11 +134,12 @@ class Limits:
         await _count_prompt(call, (target,), limits)
         costs = self._costs(call, (target,), limits)
         decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
+        if isinstance(decision, Refusal):
+            decision = self._in_flight.judge(decision, costs)
         self.note_target(limits, decision)
         if isinstance(decision, Reservation):
             return decision
         call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
-        decision = self._in_flight.judge(decision, costs)
         self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)

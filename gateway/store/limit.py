@@ -234,6 +234,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """Whether the unspent part of the budget is reserved by calls in flight."""
     reset_s: float | None = None
     """The seconds until the limit is reset, if `statuses` does not contain them."""
+    waits: Sequence[tuple[Limit, float | None]] = ()
+    """All limits that refuse the call, each with its wait as in `retry_after`. `limit` is one with the longest wait."""
 
 
 class Limiter(Protocol):

@@ -107,6 +107,7 @@ class MemoryLimiter:
         slots: list[int] = []
         statuses: list[LimitStatus] = []
         binding: Refusal | None = None
+        waits: list[tuple[Limit, float | None]] = []
         for limit in limits:
             cost = getattr(costs, limit.kind)
             slot, remaining, retry_after, last = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
@@ -114,8 +115,11 @@ class MemoryLimiter:
             reset = limit.reset_s(last, now) if slot >= 0 and remaining < limit.amount else 0.0
             reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
             statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved))
-            if remaining < cost and not force and (binding is None or is_longer(retry_after, binding.retry_after)):
-                binding = Refusal(limit, retry_after, statuses, now, busy=limit.kind == "spend" and retry_after == BUSY_RETRY_S)
+            if remaining < cost and not force:
+                waits.append((limit, retry_after))
+                if binding is None or is_longer(retry_after, binding.retry_after):
+                    busy = limit.kind == "spend" and retry_after == BUSY_RETRY_S
+                    binding = Refusal(limit, retry_after, statuses, now, busy=busy, waits=waits)
         if binding is not None:
             return binding
         reservation = Reservation(id, limits, costs, slots, statuses, now)

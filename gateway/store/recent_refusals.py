@@ -90,4 +90,5 @@ def _aged(refusal: Refusal, age_s: float) -> Refusal:
     assert refusal.retry_after is not None
     wait_s = refusal.retry_after if _is_busy(refusal) else max(refusal.retry_after - age_s, 0.001)
     statuses = [replace(status, reset_s=max(0.0, status.reset_s - age_s)) for status in refusal.statuses]
-    return replace(refusal, retry_after=wait_s, statuses=statuses)
+    waits = [(limit, wait - age_s if wait is not None and wait > REUSE_S else wait) for limit, wait in refusal.waits]
+    return replace(refusal, retry_after=wait_s, statuses=statuses, waits=waits)
