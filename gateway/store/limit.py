@@ -159,7 +159,7 @@ class Limit:
     def _in_words(self) -> str:
         amount = f"{self.amount / NANO_PER_USD:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
         what = "concurrent calls" if self.kind == "concurrent" else "" if self.kind == "spend" else self.kind.replace("_", " ")
-        words = f"{amount} {what}".strip()
+        words = f"{amount} {what.removesuffix('s') if self.amount == 1 else what}".strip()
         if self.window == "total":
             return f"{words} in total"
         zone = "" if self.timezone == "UTC" else f" ({self.timezone})"

@@ -141,6 +141,9 @@ def test_a_budget_in_total_that_is_used_up_has_no_time_to_come_back() -> None:
     ("limit", "words"),
     [
         (Limit("key:app", "requests", 5, "min", model="gpt-5*"), "the key 'app' and the model 'gpt-5*': 5 requests per min."),
+        (Limit("key:app", "requests", 1, "min"), "the key 'app': 1 request per min."),
+        (Limit("key:app", "concurrent", 1), "the key 'app': 1 concurrent call."),
+        (Limit("team:t", "uncached_prompt_tokens", 1, "h"), "the team 't': 1 uncached prompt token per h."),
         (Limit("team:t", "uncached_prompt_tokens", 5, "h"), "the team 't': 5 uncached prompt tokens per h."),
     ],
 )
