@@ -95,6 +95,9 @@ async def test_mistakes_are_one_line(run: Run) -> None:
         (("key", "update", "app", "--strict"), 1, "Unknown key 'app'."),
         (("key", "rotate", "first"), 1, "The key 'first' is defined in the configuration."),
         (("key", "disable", "first"), 1, "The key 'first' is defined in the configuration."),
+        (("key", "update", "app", "--models", ""), 2, "'--models': the value is empty"),
+        (("key", "update", "app", "--limits-per-user", ","), 2, "'--limits-per-user': the value is empty"),
+        (("team", "update", "t", "--limits", " "), 2, "'--limits' / '-l': the value is empty"),
     ):
         found, out, err = await run(*args)
         assert (found, out, error in err, len(err.splitlines())) == (code, "", True, 1)
