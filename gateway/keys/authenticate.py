@@ -75,8 +75,9 @@ class Keys:
         if key is None:
             raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
-            text = f"The key '{key.name}' or its team is disabled. Ask the operator to enable it."
-            raise KeyRejectedError(text, key, code="key_disabled")
+            whose = f"The key '{key.name}' or its team '{key.team}'" if key.team else f"The key '{key.name}'"
+            gone = ", or the team does not exist" if key.team else ""
+            raise KeyRejectedError(f"{whose} is disabled{gone}. Ask the operator for access.", key, code="key_disabled")
         if key.expires is not None and (now := self._clock()) >= key.expires:
             if key.replaced_until is not None and now >= key.replaced_until:
                 raise SecretReplacedError(key)
