@@ -76,13 +76,16 @@ def refuse(param: str, message: str, code: str = "invalid_value") -> BadRequest:
     return BadRequest(message, param=param, code=code)
 
 
+WWW_AUTHENTICATE: Headers = ((b"www-authenticate", b"Bearer"),)
+
+
 class Unauthorized(GatewayError):
     """The key is missing or unknown."""
 
     status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, headers=((b"www-authenticate", b"Bearer"),))
+        super().__init__(message, headers=WWW_AUTHENTICATE)
 
 
 class InvalidToken(Unauthorized):
@@ -244,7 +247,8 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
         status = 503 if failure.status == 529 else failure.status
     headers: Headers = ()
     if failure.retry_after is not None or (status in (429, 503) and failure.kind != "quota"):
-        headers = retry_after_headers(failure.retry_after if failure.retry_after is not None else 1.0)
+        wait = failure.retry_after if failure.retry_after is not None else 1.0
+        headers = retry_after_headers(wait) if math.isfinite(wait) else ()
     if not again or (failure.retry_after or 0.0) > MAX_SDK_RETRY_AFTER_S:
         headers = (*headers, NO_RETRY)
     kind = {429: "rate_limit_error" if failure.kind == "rate_limit" else "insufficient_quota"}.get(status, "upstream_error")

@@ -267,7 +267,7 @@ class Pipeline:
     async def _answer(self, call: Call, caller: Caller) -> None:
         await self._accept(call, caller)
         read_caller(call, caller.headers, self.known_headers)  # first, so that the log names the end user of a refused call
-        model = self.router.find(call.model)
+        model = self.router.find(call.model, call.key)
         call.route = model.name
         if not may_use(call.key, call.model):
             raise Forbidden(f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'.", param="model")

@@ -133,7 +133,10 @@ class Answer(msgspec.Struct):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The failure of an attempt, with the upstream's own `status`, `code`, `param` and `type`. `retry_after` is in seconds."""
+    """The failure of an attempt, with the upstream's own `status`, `code`, `param` and `type`.
+
+    `retry_after` is in seconds, and infinite if no wait helps.
+    """
 
     kind: FailureKind
     message: str

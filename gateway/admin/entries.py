@@ -72,8 +72,9 @@ def check_entry(section: str, name: str, read: Callable[[], Config_]) -> Config_
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of the response that list the settings that a change has removed and changed."""
-    return {"removed": merge_patch.removed(before, after), "changed": merge_patch.changed(before, after)}
+    """Return the fields of the response that list what a change has removed, changed and added."""
+    removed, added = merge_patch.removed(before, after), merge_patch.removed(after, before)
+    return {"removed": removed, "changed": merge_patch.changed(before, after), "added": added}
 
 
 async def with_usage(gateway: Gateway, shown: list[tuple[dict[str, Any], KeyConfig | TeamConfig]]) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -19,46 +20,90 @@ from gateway.config.read import Reader
 from gateway.config.struct_types import struct_type
 from gateway.config.types import Config
 
+Entry = TypeVar("Entry", KeyConfig, TeamConfig)
 SOURCE = "(the request)"
 MAX_NAME_CHARS = 128
 """Maximum length of the name of a key or team."""
 _UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
+class Change(NamedTuple, Generic[Entry]):
+    """A change of an entry: the entry before it, and the names of the fields that it sets or removes."""
+
+    before: Entry
+    fields: Collection[str]
+
+
 def key_from_json(
-    config: Config, name: str, entry: dict[str, Any], runtime_teams: Iterable[str] = (), *, check_expiry: bool = True
+    config: Config, name: str, entry: dict[str, Any], runtime_teams: Iterable[str] = (), *, change: Change[KeyConfig] | None = None
 ) -> KeyConfig:
     """Read a key as if it were `keys.NAME` of this configuration. Raise ConfigError with the problems if it is invalid.
 
-    `runtime_teams` are the names of the teams that were created at run time. With `check_expiry`, reject an expiry in the past.
+    `runtime_teams` are the names of the teams that were created at run time. An expiry in the past is a problem if it is new. For a
+    change of a key, problems that the key had before are ignored in all fields that the change does not touch: after a reload
+    that removed a model, a key for this model can still be disabled.
     """
-    problems = Problems(SOURCE)
     where = join("keys", name)
-    key = _read(problems, "key", struct_type(KeyConfig), where, name, entry)
-    if isinstance(key, KeyConfig) and not len(problems):
-        # check this key alone: the teams were checked when they were loaded or created
-        teams = {team: TeamConfig(team) for team in (*runtime_teams, *config.teams)}
-        single = replace(config, keys={name: key}, teams=teams)
-        check_keys(single, problems)
-        check_limits(single, problems)
-        if check_expiry:
-            check_new_key(key, where, problems)
-    problems.raise_if_any()
-    assert isinstance(key, KeyConfig)
+    teams = {team: TeamConfig(team) for team in (*runtime_teams, *config.teams)}
+
+    def read(entry: dict[str, Any]) -> tuple[Any, Problems]:
+        problems = Problems(SOURCE)
+        key = _read(problems, "key", struct_type(KeyConfig), where, name, entry)
+        if isinstance(key, KeyConfig) and not len(problems):
+            # check this key alone: the teams were checked when they were loaded or created
+            _check(replace(config, keys={name: key}, teams=teams), problems)
+            if change is None or "expires" in change.fields:
+                check_new_key(key, where, problems)
+        return key, problems
+
+    key, problems = read(entry)
+    if len(problems):
+        known = read(key_to_json(change.before))[1] if change is not None else Problems(SOURCE)
+        _raise_new(problems, known, where, change.fields if change is not None else ())
+    if not isinstance(key, KeyConfig):
+        raise ConfigError(problems.in_order)
     return key
 
 
-def team_from_json(config: Config, name: str, entry: dict[str, Any]) -> TeamConfig:
-    """Read a team as if it were `teams.NAME` of this configuration. Raise ConfigError with the problems if it is invalid."""
-    problems = Problems(SOURCE)
-    team = _read(problems, "team", struct_type(TeamConfig), join("teams", name), name, entry)
-    if isinstance(team, TeamConfig) and not len(problems):
-        single = replace(config, keys={}, teams={name: team})
-        check_keys(single, problems)
-        check_limits(single, problems)
-    problems.raise_if_any()
-    assert isinstance(team, TeamConfig)
+def team_from_json(config: Config, name: str, entry: dict[str, Any], *, change: Change[TeamConfig] | None = None) -> TeamConfig:
+    """Read a team as if it were `teams.NAME` of this configuration. Raise ConfigError with the problems if it is invalid.
+
+    For a change of a team, problems that the team had before are ignored in all fields that the change does not touch.
+    """
+    where = join("teams", name)
+
+    def read(entry: dict[str, Any]) -> tuple[Any, Problems]:
+        problems = Problems(SOURCE)
+        team = _read(problems, "team", struct_type(TeamConfig), where, name, entry)
+        if isinstance(team, TeamConfig) and not len(problems):
+            _check(replace(config, keys={}, teams={name: team}), problems)
+        return team, problems
+
+    team, problems = read(entry)
+    if len(problems):
+        known = read(team_to_json(change.before))[1] if change is not None else Problems(SOURCE)
+        _raise_new(problems, known, where, change.fields if change is not None else ())
+    if not isinstance(team, TeamConfig):
+        raise ConfigError(problems.in_order)
     return team
+
+
+def _check(config: Config, problems: Problems) -> None:
+    check_keys(config, problems)
+    check_limits(config, problems)
+
+
+def _raise_new(problems: Problems, known: Problems, where: str, fields: Collection[str]) -> None:
+    """Raise a ConfigError with the problems that are not known, or that are in one of the fields."""
+    kept = {(each.path, each.message) for each in known.in_order if _field_of(each.path, where) not in fields}
+    new = [each for each in problems.in_order if (each.path, each.message) not in kept]
+    if new:
+        raise ConfigError(new)
+
+
+def _field_of(path: str, where: str) -> str:
+    """Return the field of an entry that contains a path."""
+    return re.split(r"[.\[]", path.removeprefix(f"{where}."), maxsplit=1)[0]
 
 
 def _read(problems: Problems, kind: str, type_: Any, where: str, name: str, entry: dict[str, Any]) -> Any:
@@ -69,6 +114,8 @@ def _read(problems: Problems, kind: str, type_: Any, where: str, name: str, entr
     if not name.strip() or not name.isprintable() or name != name.strip() or len(name) > MAX_NAME_CHARS:
         message = f"a {kind}'s name must be 1 to {MAX_NAME_CHARS} printable characters, without spaces around them"
         problems.add(node.place, "name", message)
+    if name in (".", ".."):
+        problems.add(node.place, "name", f"a {kind} cannot be named '{name}': clients remove such a name from the path of a request")
     return Reader(problems, {}, Path("/")).read(node, type_, where, name)
 
 

@@ -27,7 +27,7 @@ from gateway.admin.entries import (
     take_name,
     with_usage,
 )
-from gateway.admin.key_json import key_from_json, key_to_json
+from gateway.admin.key_json import Change, key_from_json, key_to_json
 from gateway.admin.merge_patch import merge
 from gateway.config.formats import read_lifetime
 from gateway.config.key import KeyConfig
@@ -98,12 +98,12 @@ class KeyAdmin:
     async def change(self, request: Request) -> Response:
         """PATCH /admin/keys/{name}: merge the request into the key (RFC 7396); null removes a field.
 
-        The response lists the fields that were removed and changed.
+        The response lists what was removed, changed and added.
         """
         fields = await read_fields(request)
 
         def merged(key: RuntimeKey) -> RuntimeKey:
-            entry = self._read(key.entry.name, merge(key_to_json(key.entry), fields), check_expiry="expires" in fields)
+            entry = self._read(key.entry.name, merge(key_to_json(key.entry), fields), Change(key.entry, fields))
             return msgspec.structs.replace(key, entry=entry)
 
         before, after = await self._change(request.path_params["name"], merged, "key_changed")
@@ -166,9 +166,9 @@ class KeyAdmin:
             text = f"The key '{name}' is defined in the configuration. Change it there and reload; 'disabled: true' disables it."
             raise conflict(text, code="key_exists")
 
-    def _read(self, name: str, entry: dict[str, Any], *, check_expiry: bool = True) -> KeyConfig:
+    def _read(self, name: str, entry: dict[str, Any], change: Change[KeyConfig] | None = None) -> KeyConfig:
         config, teams = self._gateway.config, self._gateway.runtime_teams.by_name
-        return check_entry("keys", name, lambda: key_from_json(config, name, entry, teams, check_expiry=check_expiry))
+        return check_entry("keys", name, lambda: key_from_json(config, name, entry, teams, change=change))
 
 
 def _runtime_key_json(key: RuntimeKey) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from gateway.admin.entries import (
     take_name,
     with_usage,
 )
-from gateway.admin.key_json import team_from_json, team_to_json
+from gateway.admin.key_json import Change, team_from_json, team_to_json
 from gateway.admin.merge_patch import merge
 from gateway.config.key import TeamConfig
 from gateway.keys.store import RuntimeTeam
@@ -82,7 +82,8 @@ class TeamAdmin:
         self._refuse_configured(name)
 
         def merged(team: RuntimeTeam) -> RuntimeTeam:
-            return msgspec.structs.replace(team, entry=self._read(name, merge(team_to_json(team.entry), fields)))
+            entry = self._read(name, merge(team_to_json(team.entry), fields), Change(team.entry, fields))
+            return msgspec.structs.replace(team, entry=entry)
 
         try:
             both = await self._gateway.runtime_teams.change(name, merged)
@@ -127,8 +128,8 @@ class TeamAdmin:
             raise not_found("team", name, code="team_not_found")
         return team
 
-    def _read(self, name: str, entry: dict[str, Any]) -> TeamConfig:
-        return check_entry("teams", name, lambda: team_from_json(self._gateway.config, name, entry))
+    def _read(self, name: str, entry: dict[str, Any], change: Change[TeamConfig] | None = None) -> TeamConfig:
+        return check_entry("teams", name, lambda: team_from_json(self._gateway.config, name, entry, change=change))
 
 
 def _team_json(team: TeamConfig, source: str) -> dict[str, Any]:

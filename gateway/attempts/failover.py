@@ -344,5 +344,6 @@ class Failover:
             assert progress.attempt is not None
             progress.attempt.outcome = "limit"
             progress.record_failure(error.failure, candidate.backend.target.name)
+            progress.limit_waits[self._health.health_of(candidate.backend.target).name] = error.failure.retry_after or 0.0
         else:
             self.record_failure(progress, candidate, error.failure)

@@ -30,8 +30,8 @@ class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "overflowed", "refusal",
-        "sent", "target", "total_s", "tried",
+        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "limit_waits", "overflowed",
+        "refusal", "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, total_s: float, *, is_only_candidate: bool) -> None:
@@ -55,6 +55,8 @@ class Progress:
         self.failure: Failure | None = None
         """The failure that is most useful to the caller, or the latest of several equally useful ones. It occurred at `target`."""
         self.target = ""
+        self.limit_waits: dict[str, float] = {}
+        """For each target whose own limits refused the call, the seconds until they may admit it."""
         self.overflowed: int | None = None
         """The largest known context window that the prompt exceeded, as an upstream reported."""
         self.refusal: Refusal | None = None
@@ -114,7 +116,7 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
     failure = progress.failure
     if failure is None:
         return progress.error()
-    soonest = _with_jitter(min(health.seconds_left for health in healths))
+    soonest = min(_wait_for(progress, health) for health in healths)
     # for a single target, the message of its failure is more specific
     if all_cooling and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":
         message = (
@@ -125,6 +127,12 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
     if len(healths) > 1 and FAILURES[failure.kind].status in (429, 503):
         return from_failure(structs.replace(failure, retry_after=soonest), progress.target)
     return progress.error()
+
+
+def _wait_for(progress: Progress, health: TargetHealth) -> float:
+    """Return the seconds after which a target may accept the call. The wait for a limit has a random share already."""
+    wait = progress.limit_waits.get(health.name)
+    return _with_jitter(health.seconds_left) if wait is None else max(wait, health.seconds_left)
 
 
 def in_cooldown(health: TargetHealth) -> Failure:

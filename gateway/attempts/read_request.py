@@ -16,7 +16,7 @@ from gateway.dialects.dialect import Translator
 from gateway.dialects.end_user import check_required, end_user
 from gateway.dialects.parameters import read_model
 from gateway.dialects.request_headers import KnownHeaders, known_headers, read_headers
-from gateway.dialects.tags import tags_of_metadata
+from gateway.dialects.tags import with_metadata
 from gateway.http.json_body import parse_body, parse_request
 from gateway.keys.brought import brought_credentials
 from gateway.response.headers import linked_id
@@ -84,7 +84,7 @@ def read_caller(call: Call, headers: Sequence[tuple[bytes, bytes]], known: Known
     if key is not None and key.requires_end_user:
         check_required(call.end_user, known.end_user)
     if known.tags:
-        tags = call.tags or tags_of_metadata(call.source if call.source is not None else call.body, known.tags)
+        tags = with_metadata(call.tags, call.source if call.source is not None else call.body, known.tags)
         call.tags = tags if key is None or not key.tags else tuple(sorted({*tags, *key.tags}))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands.options import admin_option, json_option
+from gateway.commands.options import admin_option, json_option, not_blank
 from gateway.commands.output import print_json
 
 if TYPE_CHECKING:
@@ -40,11 +40,14 @@ def key() -> None:
 @click.option(
     "--name", required=True, metavar="NAME", help="Name of the key; appears in logs, metrics and error messages."
 )
-@click.option("--models", metavar="A,B", help="Models that the key may use. Default: all.")
-@click.option("--passthrough", metavar="A,B", help="Patterns of `passthrough` that the key may use. Default: all, or none with --models.")
-@click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help=_LIMITS_HELP)
-@click.option("--team", metavar="NAME", help="Team of the key.")
-@click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC.")
+@click.option("--models", metavar="A,B", callback=not_blank, help="Models that the key may use. Default: all.")
+@click.option(
+    "--passthrough", metavar="A,B", callback=not_blank,
+    help="Patterns of `passthrough` that the key may use. Default: all, or none with --models.",
+)  # fmt: skip
+@click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", callback=not_blank, help=_LIMITS_HELP)
+@click.option("--team", metavar="NAME", callback=not_blank, help="Team of the key.")
+@click.option("--expires", metavar="DATE", callback=not_blank, help="Last day on which the key is valid, UTC.")
 @click.option(
     "--priority", type=click.IntRange(1, 1000), help="Weight of the key in the queues of targets. Default: that of the team, else 100."
 )

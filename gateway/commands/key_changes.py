@@ -8,7 +8,7 @@ import click
 
 from gateway.commands.key import key as key
 from gateway.commands.key import parse_limits
-from gateway.commands.options import admin_option, json_option
+from gateway.commands.options import admin_option, json_option, not_blank
 from gateway.commands.output import print_json
 
 NONE = "none"
@@ -17,14 +17,14 @@ _NAMES_HELP = "Names separated by commas; `none` removes the setting."
 
 @key.command(short_help="Change settings of a key that was created at run time.")
 @click.argument("name")
-@click.option("--models", metavar="A,B", help=f"Models that the key may use. {_NAMES_HELP}")
-@click.option("--passthrough", metavar="A,B", help=f"Patterns of `passthrough` that the key may use. {_NAMES_HELP}")
+@click.option("--models", metavar="A,B", callback=not_blank, help=f"Models that the key may use. {_NAMES_HELP}")
+@click.option("--passthrough", metavar="A,B", callback=not_blank, help=f"Patterns of `passthrough` that the key may use. {_NAMES_HELP}")
 @click.option(
-    "--limits", "-l", multiple=True, metavar="KIND=LIMIT", help="Limits to set; `KIND=none` removes one. Others stay."
+    "--limits", "-l", multiple=True, metavar="KIND=LIMIT", callback=not_blank, help="Limits to set; `KIND=none` removes one. Others stay."
 )
-@click.option("--limits-per-user", multiple=True, metavar="KIND=LIMIT", help="Limits of each user, as in --limits.")
-@click.option("--team", metavar="NAME", help="Team of the key; `none` for no team.")
-@click.option("--expires", metavar="DATE", help="Last day on which the key is valid, UTC; `none` for no end.")
+@click.option("--limits-per-user", multiple=True, metavar="KIND=LIMIT", callback=not_blank, help="Limits of each user, as in --limits.")
+@click.option("--team", metavar="NAME", callback=not_blank, help="Team of the key; `none` for no team.")
+@click.option("--expires", metavar="DATE", callback=not_blank, help="Last day on which the key is valid, UTC; `none` for no end.")
 @click.option("--priority", metavar="NUMBER", help="Weight in the queues of targets, 1 to 1000; `none` for the default.")
 @click.option("--strict/--no-strict", default=None, help="Whether to reject parameters that cannot be honoured.")
 @admin_option
@@ -132,9 +132,11 @@ def change(kind: str, name: str, fields: dict[str, Any], url: str, as_json: bool
         print_json(answer)
         return
     for path, value in answer["removed"].items():
-        click.echo(f"{path}: removed (was {_text(value)})")
+        click.echo(f"{path}: removed (was {_text(value)})" if value != {} else f"{path}: removed")
     for path, values in answer["changed"].items():
         click.echo(f"{path}: {_text(values['from'])} -> {_text(values['to'])}")
+    for path, value in answer["added"].items():
+        click.echo(f"{path}: added ({_text(value)})" if value != {} else f"{path}: added")
     click.echo(f"{name} is updated")
 
 

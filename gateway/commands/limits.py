@@ -44,6 +44,7 @@ def limits(owner: str | None, url: str, as_json: bool) -> None:
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     is_money = entry["unit"] == "USD"
     kind = "USD" if is_money else "concurrent calls" if entry["unit"] == "calls" else entry["kind"].replace("_", " ")
+    kind = kind.removesuffix("s") if entry["limit"] == 1 else kind
     window = {None: "", "total": " in total"}.get(entry["window"], f" per {entry['window']}")
     zone = f" ({entry['timezone']})" if entry["timezone"] not in (None, "UTC") else ""
 

@@ -37,6 +37,17 @@ def allow_absent_option(command: Any) -> Any:
     )(command)
 
 
+def not_blank(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the value of an option, or raise BadParameter if it is blank.
+
+    The value is often a variable of a script. If the variable is not set, the key must not lose a restriction or a limit.
+    """
+    for text in value if isinstance(value, tuple) else (value,):
+        if text is not None and not text.replace(",", "").strip():
+            raise click.BadParameter("the value is empty. Leave the option out if you do not need it.")
+    return value
+
+
 def json_option(command: Any) -> Any:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

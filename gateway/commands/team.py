@@ -8,7 +8,7 @@ import click
 
 from gateway.commands.key import limit_text, parse_limits, spent_text
 from gateway.commands.key_changes import change, entry_changes, path_of, set_disabled
-from gateway.commands.options import admin_option, json_option
+from gateway.commands.options import admin_option, json_option, not_blank
 from gateway.commands.output import print_json
 
 
@@ -27,9 +27,11 @@ def team() -> None:
 def _settings(command: Any) -> Any:
     """Add the options for the settings of a team."""
     for option in (
-        click.option("--limits", "-l", multiple=True, metavar="KIND=LIMIT", help="Limits of all keys of the team together."),
-        click.option("--passthrough", metavar="A,B", help="Patterns of `passthrough` that the team may use."),
-        click.option("--models", metavar="A,B", help="Models that the team may use."),
+        click.option(
+            "--limits", "-l", multiple=True, metavar="KIND=LIMIT", callback=not_blank, help="Limits of all keys of the team together."
+        ),
+        click.option("--passthrough", metavar="A,B", callback=not_blank, help="Patterns of `passthrough` that the team may use."),
+        click.option("--models", metavar="A,B", callback=not_blank, help="Models that the team may use."),
         click.option("--priority", metavar="NUMBER", help="Priority of keys that have none of their own, 1 to 1000."),
     ):
         command = option(command)

@@ -60,7 +60,7 @@ def read_gateway_headers(
         elif name == b"x-gateway-receipt":
             settings.receipt_in_body = _read(name, value, RECEIPTS, "'body' or 'header'")
         elif name == b"x-gateway-tags":
-            settings.tags = tuple(sorted({*settings.tags, *read_tags(value, tags)}))
+            settings.tags = read_tags(value, tags, settings.tags)
         elif name == b"x-gateway-require-parameters":
             settings.require_parameters = read_flag(name, value)
         elif is_credential_header(name):

@@ -72,7 +72,7 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) ->
 
 def gateway_tags(headers: Sequence[tuple[bytes, bytes]], known: KnownHeaders) -> tuple[str, ...]:
     """Return the tags in the headers of a passed call. Raise BadRequest for an undeclared tag or too many tags."""
-    return tuple(sorted({tag for name, value in headers if name == TAGS for tag in read_tags(value, known.tags)}))
+    return read_tags(b",".join(value for name, value in headers if name == TAGS), known.tags)
 
 
 def _sort(found: list[tuple[bytes, bytes]], known: KnownHeaders) -> CallerHeaders:

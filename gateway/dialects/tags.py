@@ -14,9 +14,12 @@ FIELD = "tags"
 MAX_TAGS_PER_CALL = 8
 
 
-def read_tags(value: bytes, declared: Collection[str]) -> tuple[str, ...]:
-    """Return the tags in the header, sorted and without duplicates. Raise BadRequest for an undeclared tag or too many tags."""
-    tags = sorted({tag.strip() for tag in value.decode("latin-1").split(",")} - {""})
+def read_tags(value: bytes, declared: Collection[str], earlier: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the tags in the header, sorted and without duplicates. Raise BadRequest for an undeclared tag or too many tags.
+
+    `earlier` are the tags of earlier lines of a repeated header, which are returned as well.
+    """
+    tags = sorted({*earlier, *(tag.strip() for tag in value.decode("latin-1").split(","))} - {""})
     if not declared and tags:
         raise refuse(HEADER, f"Header '{HEADER}' has no effect: the configuration declares no tags. Ask the operator to set 'tags'.")
     for tag in tags:
@@ -25,6 +28,12 @@ def read_tags(value: bytes, declared: Collection[str]) -> tuple[str, ...]:
     if len(tags) > MAX_TAGS_PER_CALL:
         raise refuse(HEADER, f"Header '{HEADER}' has {len(tags)} tags; at most {MAX_TAGS_PER_CALL} are allowed.")
     return tuple(tags)
+
+
+def with_metadata(tags: tuple[str, ...], body: Body | None, declared: Collection[str]) -> tuple[str, ...]:
+    """Return the tags of the header and those in `metadata`, sorted. Those in `metadata` are added as long as there is room."""
+    more = [tag for tag in tags_of_metadata(body, declared) if tag not in tags] if tags else tags_of_metadata(body, declared)
+    return tuple(sorted([*tags, *more[: MAX_TAGS_PER_CALL - len(tags)]])) if more else tags
 
 
 def tags_of_metadata(body: Body | None, declared: Collection[str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def read_call(
     try:
         read_request(call, headers, source, known, strict=config.strict)
         read_caller(call, headers, known)
-        model = router.find(call.model)
+        model = router.find(call.model, call.key)
         call.route = model.name
         if not may_use(call.key, call.model):
             message = f"The key '{call.key.name if call.key else ''}' may not use the model '{model.name}'."

@@ -97,7 +97,7 @@ class FastLane:
         read_request(call, headers, source, pipeline.known_headers, strict=pipeline.strict)
         if call.headers is not None and not _has_no_settings(call.headers):
             return None
-        model = pipeline.router.find(call.model)
+        model = pipeline.router.find(call.model, call.key)
         call.route = model.name
         if call.key is not None and call.key.captures_content:
             return None

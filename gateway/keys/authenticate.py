@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from gateway.errors import Unauthorized, Unavailable
 from gateway.keys.token_callers import SigningKeyUnknownError, TokenCallers, is_token
-from gateway.keys.virtual_key import KeyRejectedError, VirtualKey
+from gateway.keys.virtual_key import KeyRejectedError, SecretReplacedError, VirtualKey
 
 _KEY_IN_QUERY = re.compile(rb"(?:^|&)(?:[a-z-]*_?)?(?:key|token|authorization)=", re.IGNORECASE)
 KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
@@ -75,9 +75,12 @@ class Keys:
         if key is None:
             raise Unauthorized("The API key is unknown. Ask the operator for a valid key.")
         if key.disabled:
-            text = f"The key '{key.name}' or its team is disabled. Ask the operator to enable it."
-            raise KeyRejectedError(text, key, code="key_disabled")
-        if key.expires is not None and self._clock() >= key.expires:
+            whose = f"The key '{key.name}' or its team '{key.team}'" if key.team else f"The key '{key.name}'"
+            gone = ", or the team does not exist" if key.team else ""
+            raise KeyRejectedError(f"{whose} is disabled{gone}. Ask the operator for access.", key, code="key_disabled")
+        if key.expires is not None and (now := self._clock()) >= key.expires:
+            if key.replaced_until is not None and now >= key.replaced_until:
+                raise SecretReplacedError(key)
             raise KeyRejectedError(f"The key '{key.name}' has expired. Ask the operator for a new key.", key, code="key_expired")
         return key
 

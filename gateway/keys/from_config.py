@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from gateway.config.key import DEFAULT_PRIORITY, KeyConfig, TeamConfig
 from gateway.config.types import Config
@@ -23,12 +24,17 @@ def keys_of(config: Config, sources: Mapping[str, IssuerKeys]) -> Keys:
     return Keys(keys, open_to_all=not config.requires_keys, tokens=tokens)
 
 
-def virtual_keys(keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig]) -> dict[bytes, VirtualKey]:
-    """Return virtual keys by digest. A key whose team is not in `teams` is disabled."""
-    return {bytes.fromhex(key.hash.removeprefix("sha256:")): virtual_key(key, teams) for key in keys}
+def virtual_keys(
+    keys: Iterable[KeyConfig], teams: Mapping[str, TeamConfig], replaced: Mapping[str, float] = MappingProxyType({})
+) -> dict[bytes, VirtualKey]:
+    """Return virtual keys by digest. A key whose team is not in `teams` is disabled.
+
+    `replaced` are the hashes of replaced secrets, with the Unix times at which their grace periods end.
+    """
+    return {bytes.fromhex(key.hash.removeprefix("sha256:")): virtual_key(key, teams, replaced.get(key.hash)) for key in keys}
 
 
-def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
+def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig], replaced_until: float | None = None) -> VirtualKey:
     """Return one virtual key, with the limits and restrictions of its team."""
     team = teams.get(key.team) if key.team is not None else TeamConfig("")
     limits = limits_in(key.limits, f"key:{key.name}", strict=bool(key.strict))
@@ -52,6 +58,7 @@ def virtual_key(key: KeyConfig, teams: Mapping[str, TeamConfig]) -> VirtualKey:
         key.require_end_user,
         captures_content=key.capture == "content",
         priority=key.priority or (team.priority if team is not None else None) or DEFAULT_PRIORITY,
+        replaced_until=replaced_until,
     )
 
 

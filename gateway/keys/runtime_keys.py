@@ -167,6 +167,11 @@ class RuntimeKeys(RuntimeEntries[RuntimeKey]):
         """The entries of all secrets, present and replaced. The entry of a replaced secret expires at the end of its grace period."""
         return [entry for key in self.by_name.values() for entry in (*_previous_entries(key), key.entry)]
 
+    @property
+    def replaced(self) -> dict[str, float]:
+        """The hashes of replaced secrets, with the Unix times at which their grace periods end."""
+        return {previous.hash: previous.until for key in self.by_name.values() for previous in key.previous}
+
     async def add(self, entry: KeyConfig, shown: str) -> RuntimeKey | None:
         """Store a new key. Return None if the name is taken. Raise StoreUnavailableError if the store fails."""
         key = RuntimeKey(entry, shown, time.time())

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.config.key import DEFAULT_PRIORITY
 from gateway.config.limit import LimitsConfig
-from gateway.errors import Forbidden
+from gateway.errors import WWW_AUTHENTICATE, Forbidden
 from gateway.store.from_config import ModelLimits
 from gateway.store.limit import Limit
 
@@ -49,14 +49,30 @@ class VirtualKey(msgspec.Struct, frozen=True):
     """Whether the content of calls is kept in their records."""
     priority: int = DEFAULT_PRIORITY
     """The weight of the key in the queues of targets."""
+    replaced_until: float | None = None
+    """For a secret that a rotation replaced, the Unix time in seconds at which its grace period ends."""
 
 
 class KeyRejectedError(Forbidden):
-    """The credential is valid, but its key is disabled or has expired. The records of such calls name the key."""
+    """The credential is known, but its key is disabled or has expired, or a rotation has replaced it.
+
+    The records of such calls name the key.
+    """
 
     def __init__(self, message: str, key: VirtualKey, *, code: str) -> None:
         super().__init__(message, code=code)
         self.key = key
+
+
+class SecretReplacedError(KeyRejectedError):
+    """The key is valid, but a rotation has replaced this secret, and the grace period has ended."""
+
+    status = 401
+
+    def __init__(self, key: VirtualKey) -> None:
+        text = f"This secret of the key '{key.name}' was replaced, and it is no longer valid. Use the new secret of the key."
+        super().__init__(text, key, code="key_replaced")
+        self.headers = WWW_AUTHENTICATE
 
 
 def may_use(key: VirtualKey | None, model: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -113,12 +114,13 @@ class Limits:
 
     def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:
         """Record the decision on a call. Raise LimitReached or Unavailable if the call is refused."""
+        if isinstance(decision, Refusal):
+            decision = self._in_flight.judge(decision, costs)
         call.limit_headers = rate_limit_headers(decision)
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
             call.limit_states = self._in_flight.states(decision)
-            decision = self._in_flight.judge(decision, costs)
             self.budget_gauge.note_refusal(decision)
             raise refusal_error(decision)
         self._in_flight.add(decision)
@@ -135,18 +137,22 @@ class Limits:
         await _count_prompt(call, (target,), limits)
         costs = self._costs(call, (target,), limits)
         decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
+        if isinstance(decision, Refusal):
+            decision = self._in_flight.judge(decision, costs)
         self.note_target(limits, decision)
         if isinstance(decision, Reservation):
             return decision
         call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
-        decision = self._in_flight.judge(decision, costs)
         self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
         state = "reserved by calls in flight" if decision.busy else "used up"
         text = f"the gateway's own limit of {decision.limit} is {state}"
+        if decision.retry_after is None:
+            text = f"this request alone exceeds the gateway's own limit of {decision.limit}"
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
-        return Failure(kind, text, retry_after=told_wait(decision))
+        wait = told_wait(decision)
+        return Failure(kind, text, retry_after=math.inf if wait is None else wait)
 
     def note_target(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count the decision on an attempt."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec import structs
 
-from gateway.store.limit import TOKEN_KINDS, Costs, LimitStatus, Refusal, Reservation
+from gateway.store.limit import TOKEN_KINDS, Costs, Limit, LimitStatus, Refusal, Reservation
 from gateway.store.limit_state import limit_state
+from gateway.store.memory import is_longer
 
 BUSY_RETRY_S = 1.0
 """Retry-After of a refusal that lasts until a call in flight ends, because a call may end at any time."""
@@ -36,14 +37,25 @@ class InFlight:
                     del self._open[limit.key]
 
     def judge(self, refusal: Refusal, costs: Costs) -> Refusal:
-        """Return the refusal, with a short wait if the call would be admitted without the reservations of calls in flight."""
-        limit = refusal.limit
-        if limit.kind not in TOKEN_KINDS or refusal.unavailable or (refusal.retry_after or 0) <= BUSY_RETRY_S:
+        """Return the refusal, with a short wait if the call would be admitted without the reservations of calls in flight.
+
+        If another limit refuses the call for longer, the refusal names that limit and its wait.
+        """
+        if refusal.unavailable or not self._waits_for_calls(refusal, refusal.limit, refusal.retry_after, costs):
             return refusal
+        judged = structs.replace(refusal, retry_after=BUSY_RETRY_S, busy=True)
+        for limit, wait in refusal.waits:
+            if is_longer(wait, judged.retry_after) and not self._waits_for_calls(refusal, limit, wait, costs):
+                judged = structs.replace(refusal, limit=limit, retry_after=wait)
+        return judged
+
+    def _waits_for_calls(self, refusal: Refusal, limit: Limit, wait_s: float | None, costs: Costs) -> bool:
+        """Return whether a limit on tokens refuses a call only because of calls in flight, whose end shortens the wait."""
+        if limit.kind not in TOKEN_KINDS or (wait_s or 0) <= BUSY_RETRY_S:
+            return False
         status = next((status for status in refusal.statuses if status.limit is limit), LimitStatus(limit, 0, 0.0))
-        if status.remaining + (self.reserved(status, refusal.decided_at) or 0) < getattr(costs, limit.kind):
-            return refusal
-        return structs.replace(refusal, retry_after=BUSY_RETRY_S, busy=True)
+        cost: int = getattr(costs, limit.kind)
+        return status.remaining + (self.reserved(status, refusal.decided_at) or 0) >= cost
 
     def reserved(self, status: LimitStatus, decided_at: int) -> int | None:
         """Return the amount of a limit that calls in flight reserve. Return None for limits on requests and concurrent calls."""

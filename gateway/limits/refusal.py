@@ -58,7 +58,7 @@ def told_wait(refusal: Refusal) -> float | None:
     A random share is added to every wait except that for a new budget period, so that refused callers do not all retry at the
     same time. The share does not extend the wait beyond the reset of the limit. It does not extend a wait of at most MAX_CLIENT_WAIT_S
     beyond MAX_CLIENT_WAIT_S either. The wait for a window never exceeds the length of the window, although its charges count for
-    one more slot.
+    one more slot. A call in flight ends at any time, so a wait for its end is not longer than the time until the reset.
     """
     wait, limit = refusal.retry_after, refusal.limit
     if wait is None or math.isinf(wait):
@@ -68,10 +68,19 @@ def told_wait(refusal: Refusal) -> float | None:
     bounds = [wait * (1 + RETRY_JITTER * random.random())]
     if wait <= MAX_CLIENT_WAIT_S:
         bounds.append(MAX_CLIENT_WAIT_S)
-    if limit.window in WINDOW_S and not refusal.busy:
+    if limit.window in WINDOW_S:
         bounds.append(WINDOW_S[limit.window])
-        bounds += [max(wait, status.reset_s) for status in refusal.statuses if status.limit is limit]
+    reset_s = _reset_s(refusal)
+    if reset_s is not None:
+        bounds.append(reset_s if refusal.busy else max(wait, reset_s))
     return min(bounds)
+
+
+def _reset_s(refusal: Refusal) -> float | None:
+    """Return the seconds until the reset of the limit that refused a call. Return None if they are unknown."""
+    if refusal.reset_s is not None:
+        return refusal.reset_s
+    return next((status.reset_s for status in refusal.statuses if status.limit is refusal.limit and status.reset_s), None)
 
 
 def _owner(limit: Limit) -> str:

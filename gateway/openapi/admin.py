@@ -102,7 +102,7 @@ def _schemas_of(kind: str, type_: type, more: dict[str, Schema]) -> dict[str, Sc
             "required": ["name"],
         },
         name: entry,
-        f"Changed{name}": _with_fields(name, {"removed": _OBJECT, "changed": _OBJECT}, {}),
+        f"Changed{name}": _with_fields(name, {"removed": _OBJECT, "changed": _OBJECT, "added": _OBJECT}, {}),
         f"{name}s": record(
             {"object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": REF.format(name=name)}}}
         ),

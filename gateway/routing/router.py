@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
+from gateway.keys.virtual_key import may_use
 from gateway.routing import balance
 from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.load import attempts_in_flight, expected_wait, load_at_servers
@@ -27,6 +28,8 @@ from gateway.routing.unknown_model import unknown_model
 from gateway.targets.candidate import Candidate, Model
 
 if TYPE_CHECKING:
+    from gateway.errors import NotFound
+    from gateway.keys.virtual_key import VirtualKey
     from gateway.routing.route_query import RouteQuery
     from gateway.targets.backend import Backend, BackendOf
 
@@ -124,8 +127,10 @@ class Router:
         """Return the names of the models that can be listed: all names without a wildcard."""
         return [*(name for name in self._models if "*" not in name), *self._discovered.models]
 
-    def find(self, name: str) -> Model:
+    def find(self, name: str, key: VirtualKey | None = None) -> Model:
         """Return the model for `name`. Raise NotFound if there is none, or Unavailable if an unread list may contain it.
+
+        The error lists only models that the key may use. The model itself is returned even if the key may not use it.
 
         The lookup order is: the exact name, the longest matching prefix (`gpt-*`), a model that a provider lists, an exposed
         target, the pattern `*`.
@@ -134,7 +139,7 @@ class Router:
         if model is not None and "*" not in name:
             return model
         if not name.isprintable():  # the name could become part of a target's name, which is sent in headers
-            raise unknown_model(name, self.names())
+            raise self._unknown(name, key)
         pattern = self._patterns.longest_match(name)
         if pattern in (None, "*") and (listed := self._discovered.find(name)) is not None:
             return listed
@@ -146,7 +151,10 @@ class Router:
             model = self._models[pattern]
             return model_for_name(model, name) if pattern in self._passing else model
         self._discovered.check_unread(name)
-        raise unknown_model(name, self.names())
+        raise self._unknown(name, key)
+
+    def _unknown(self, name: str, key: VirtualKey | None) -> NotFound:
+        return unknown_model(name, [known for known in self.names() if may_use(key, known)])
 
     def model_named(self, name: str) -> Model:
         """Return the model that a route refers to by name."""

@@ -102,7 +102,7 @@ class Generation:
         if self.keys.tokens is not None:
             self.keys.tokens.set_teams(teams, complete=has_teams)
         complete = has_teams and self._runtime_keys.is_loaded
-        self.keys.set_runtime_keys(virtual_keys(entries, teams), complete=complete)
+        self.keys.set_runtime_keys(virtual_keys(entries, teams, self._runtime_keys.replaced), complete=complete)
 
     def set_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
         """Replace the addresses of the replicas of each provider."""

@@ -70,7 +70,7 @@ class Endpoints:
         name = request.path_params["name"]
         if not name:
             return await self.models(request)
-        generation.router.find(name)
+        generation.router.find(name, key)
         if not may_use(key, name):
             assert key is not None
             assert key.models is not None

@@ -137,6 +137,15 @@ class Limit:
         """Return the time at which the charges of `slot` no longer count."""
         return (slot + self.slots + 1) * self.slot if self._clock is None else self._clock.start(slot + 1)
 
+    def reset_s(self, slot: int, now: int) -> float:
+        """Return the seconds until the charges of `slot` and of earlier slots no longer count, at most the length of a window.
+
+        The charges of a slot count for up to one slot longer than the window.
+        """
+        if self._clock is not None:
+            return seconds_until(self._clock.start(slot + 1), now)
+        return max(0, min((slot + self.slots + 1) * self.slot - now, self.slot * self.slots)) / US_PER_S
+
     def with_amount(self, amount: int) -> Limit:
         """Return a copy of this limit with another amount and the same key. The copy is not strict."""
         named = {"outage": self.outage, "side": self.side, "model": self.model, "timezone": self.timezone}
@@ -150,7 +159,7 @@ class Limit:
     def _in_words(self) -> str:
         amount = f"{self.amount / NANO_PER_USD:.9f}".rstrip("0").rstrip(".") + " USD" if self.kind == "spend" else f"{self.amount:,}"
         what = "concurrent calls" if self.kind == "concurrent" else "" if self.kind == "spend" else self.kind.replace("_", " ")
-        words = f"{amount} {what}".strip()
+        words = f"{amount} {what.removesuffix('s') if self.amount == 1 else what}".strip()
         if self.window == "total":
             return f"{words} in total"
         zone = "" if self.timezone == "UTC" else f" ({self.timezone})"
@@ -160,7 +169,8 @@ class Limit:
 class LimitStatus(msgspec.Struct, frozen=True):
     """State of a limit after a decision: the remaining amount, and the seconds until the full amount is available again.
 
-    The seconds are infinite for a `total` budget, whose full amount is never available again.
+    The full amount of a window is available once the last of its charges no longer counts. The seconds never exceed the length
+    of the window. They are infinite for a `total` budget, whose full amount is never available again.
     """
 
     limit: Limit
@@ -222,6 +232,10 @@ class Refusal(msgspec.Struct, frozen=True):
     """Whether the refusal is due to an unavailable store: mode `closed`, a share of 0, or a budget whose share is used up."""
     busy: bool = False
     """Whether the unspent part of the budget is reserved by calls in flight."""
+    reset_s: float | None = None
+    """The seconds until the limit is reset, if `statuses` does not contain them."""
+    waits: Sequence[tuple[Limit, float | None]] = ()
+    """All limits that refuse the call, each with its wait as in `retry_after`. `limit` is one with the longest wait."""
 
 
 class Limiter(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store.errors import StoreUnavailableError
-from gateway.store.limit import NO_SLOT, Limit, LimitUsage, seconds_until
+from gateway.store.limit import NO_SLOT, Limit, LimitUsage
 from gateway.store.members import RunScript
 from gateway.store.redis_client import open_client
 from gateway.store.script_args import BUDGET_SLOTS, batches, known_spend, members_key, reserved_key
@@ -80,6 +80,6 @@ def _read_reply(limits: Sequence[Limit], reply: Sequence[int]) -> list[LimitUsag
     for index, limit in enumerate(limits):
         used, reserved, slot = reply[3 * index + 1 : 3 * index + 4]
         used += max(0, reserved)
-        reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and used else 0.0
+        reset = limit.reset_s(slot, now) if slot != NO_SLOT and used else 0.0
         usages.append(LimitUsage(limit, used, reserved if reserved >= 0 else None, reset))
     return usages

@@ -22,14 +22,14 @@ def steady_now() -> int:
 
 
 class Window:
-    """The slots of one limit, with their sum, the lowest slot that may still count, and the highest slot ever used."""
+    """The slots of one limit: their sum, the lowest that may still count, the highest ever used, and the last with charges."""
 
-    __slots__ = ("high", "low", "slots", "sum")
+    __slots__ = ("high", "last", "low", "slots", "sum")
 
     def __init__(self, slot: int) -> None:
         self.slots: dict[int, int] = {}
         self.sum = 0
-        self.low = self.high = slot
+        self.low = self.high = self.last = slot
 
     def advance(self, slot: int, count: int) -> int:
         """Drop slots that expired before `slot`. Return the slot to charge, which never decreases."""
@@ -46,8 +46,17 @@ class Window:
 
     def add(self, slot: int, amount: int) -> None:
         """Charge `amount` to a slot that still counts."""
-        self.slots[slot] = self.slots.get(slot, 0) + amount
+        if not amount:
+            return
         self.sum += amount
+        if charged := self.slots.get(slot, 0) + amount:
+            self.slots[slot] = charged
+            if slot > self.last or len(self.slots) == 1:
+                self.last = slot
+        else:
+            del self.slots[slot]
+            if slot == self.last:
+                self.last = max(self.slots, default=slot)
 
     def slot_freeing(self, amount: int) -> int:
         """Return the first slot at whose expiry at least `amount` of the limit has become free."""
@@ -98,15 +107,19 @@ class MemoryLimiter:
         slots: list[int] = []
         statuses: list[LimitStatus] = []
         binding: Refusal | None = None
+        waits: list[tuple[Limit, float | None]] = []
         for limit in limits:
             cost = getattr(costs, limit.kind)
-            slot, remaining, retry_after = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
+            slot, remaining, retry_after, last = (self._check_budget if limit.kind == "spend" else self._check)(limit, cost, now)
             slots.append(slot)
-            reset = seconds_until(limit.slot_expiry(slot), now) if slot >= 0 and remaining < limit.amount else 0.0
+            reset = limit.reset_s(last, now) if slot >= 0 and remaining < limit.amount else 0.0
             reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
             statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved))
-            if remaining < cost and not force and (binding is None or is_longer(retry_after, binding.retry_after)):
-                binding = Refusal(limit, retry_after, statuses, now, busy=limit.kind == "spend" and retry_after == BUSY_RETRY_S)
+            if remaining < cost and not force:
+                waits.append((limit, retry_after))
+                if binding is None or is_longer(retry_after, binding.retry_after):
+                    busy = limit.kind == "spend" and retry_after == BUSY_RETRY_S
+                    binding = Refusal(limit, retry_after, statuses, now, busy=busy, waits=waits)
         if binding is not None:
             return binding
         reservation = Reservation(id, limits, costs, slots, statuses, now)
@@ -121,10 +134,10 @@ class MemoryLimiter:
         now = self._now()
         usages: list[LimitUsage] = []
         for limit in limits:
-            slot, remaining, _ = self._check_budget(limit, 0, now) if limit.kind == "spend" else self._check(limit, 0, now)
+            slot, remaining, _, last = self._check_budget(limit, 0, now) if limit.kind == "spend" else self._check(limit, 0, now)
             used = limit.amount - remaining
             reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
-            reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and used else 0.0
+            reset = limit.reset_s(last, now) if slot != NO_SLOT and used else 0.0
             usages.append(LimitUsage(limit, used, reserved, reset))
         return usages
 
@@ -144,24 +157,28 @@ class MemoryLimiter:
                 self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
                 continue
             change = getattr(actual, limit.kind) - getattr(reservation.costs, limit.kind)
-            entry = self._windows.get(limit.key)
-            if not change or entry is None:
+            if not change:
                 continue
-            window, slot = entry[0], reservation.slots[index]
-            current = window.advance(limit.slot_at(now), limit.slots)
+            slot, current = reservation.slots[index], limit.slot_at(now)
+            entry = self._windows.get(limit.key)
+            if entry is None:  # `_sweep` has removed the window
+                entry = self._windows[limit.key] = (Window(current), limit)
+            window = entry[0]
+            current = window.advance(current, limit.slots)
             if slot >= window.low:
                 window.add(slot, change)
             elif change > 0 and limit.slots:
                 window.add(current, change)  # the slot of the admission has expired: charge the current slot
 
-    def _check_budget(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
+    def _check_budget(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None, int]:
         """Check a budget like `_check`, counting the settled spend of the period and the reserved amounts."""
         period = max(limit.slot_at(now), self.settled_spend.latest.get(limit.key, 0))
         settled = self.settled_spend.total(limit.key, period)
         remaining = limit.amount - settled - self._reserved.get((limit.key, period), 0)
         if cost <= remaining or cost > limit.amount:
-            return period, remaining, None
-        return period, remaining, seconds_until(limit.slot_expiry(period), now) if settled + cost > limit.amount else BUSY_RETRY_S
+            return period, remaining, None, period
+        wait_s = seconds_until(limit.slot_expiry(period), now) if settled + cost > limit.amount else BUSY_RETRY_S
+        return period, remaining, wait_s, period
 
     def _reserve(self, period: Period, cost: int) -> None:
         reserved = self._reserved.get(period, 0) + cost
@@ -170,24 +187,24 @@ class MemoryLimiter:
         else:
             self._reserved.pop(period, None)
 
-    def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None]:
-        """Return the slot to charge, the remaining amount, and the seconds until `cost` fits.
+    def _check(self, limit: Limit, cost: int, now: int) -> tuple[int, int, float | None, int]:
+        """Return the slot to charge, the remaining amount, the seconds until `cost` fits, and the last slot with charges.
 
         The wait is None if the cost fits now, or if it exceeds the limit and never fits. For a limit on concurrent
         calls, the wait is BUSY_RETRY_S, even if the call fits.
         """
         if limit.slot == NO_SLOT:
-            return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S
+            return NO_SLOT, limit.amount - len(self._leases.get(limit.key, ())), BUSY_RETRY_S, NO_SLOT
         slot = limit.slot_at(now)
         entry = self._windows.get(limit.key)
         if entry is None:
-            return slot, limit.amount, None
+            return slot, limit.amount, None, slot
         window = entry[0]
         slot = window.advance(slot, limit.slots)
         remaining = limit.amount - window.sum
         if cost <= remaining or cost > limit.amount:
-            return slot, remaining, None
-        return slot, remaining, seconds_until(limit.slot_expiry(window.slot_freeing(cost - remaining)), now)
+            return slot, remaining, None, window.last
+        return slot, remaining, seconds_until(limit.slot_expiry(window.slot_freeing(cost - remaining)), now), window.last
 
     def _charge(self, limit: Limit, slot: int, cost: int, id: str, now: int) -> LimitStatus:
         if limit.slot == NO_SLOT:
@@ -198,12 +215,13 @@ class MemoryLimiter:
             period = (limit.key, slot)
             self._reserve(period, cost)
             remaining = limit.amount - self.settled_spend.total(*period) - self._reserved.get(period, 0)
-            return LimitStatus(limit, max(0, remaining), seconds_until(limit.slot_expiry(slot), now))
+            return LimitStatus(limit, max(0, remaining), limit.reset_s(slot, now) if remaining < limit.amount else 0.0)
         entry = self._windows.get(limit.key)
         if entry is None:
             entry = self._windows[limit.key] = (Window(slot), limit)
-        entry[0].add(slot, cost)
-        return LimitStatus(limit, max(0, limit.amount - entry[0].sum), seconds_until(limit.slot_expiry(slot), now))
+        window = entry[0]
+        window.add(slot, cost)
+        return LimitStatus(limit, max(0, limit.amount - window.sum), limit.reset_s(window.last, now) if window.sum else 0.0)
 
     def _sweep(self, now: int) -> None:
         """Remove expired windows periodically, because every user with a limit adds one."""

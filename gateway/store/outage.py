@@ -99,7 +99,8 @@ class OutageLimiter:
             real = next(limit for limit in shared if limit.key == decision.limit.key)
             if real.kind == "spend":  # the remaining budget is unknown until the store is available
                 return Refusal(real, 1.0, degraded=True, unavailable=True)
-            return Refusal(real, decision.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0)
+            reset_s = next(status.reset_s for status in decision.statuses if status.limit is decision.limit) or None
+            return Refusal(real, decision.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0, reset_s=reset_s)
         slots = [limit.slot_at(decision.decided_at) if limit.kind == "spend" else NO_SLOT for limit in limits]
         reservation = Reservation(id, limits, costs, slots, (), decision.decided_at, degraded=True)
         self._admitted[id] = (reservation, decision)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -22,11 +21,12 @@ from gateway.store import script_args
 from gateway.store.budget_sync import BudgetSync
 from gateway.store.connections import DECISION_TIMEOUT_S, RedisConnections
 from gateway.store.decision_waiter import DecisionWaiter, wait_for_decision
-from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation, seconds_until
+from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, LimitStatus, LimitUsage, Refusal, Reservation
 from gateway.store.limit_usage import usage_over
 from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
 from gateway.store.outage import OutageLimiter
+from gateway.store.recent_refusals import RecentRefusals
 from gateway.store.script_args import PendingDecision, Settlement, batches, group_by_side
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend
@@ -36,12 +36,7 @@ LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
 SETTLE_DELAY_S = 0.005
 """Time for which settlements are collected before they are sent. A decision sends collected settlements first."""
-MAX_REFUSAL_REUSE_S = 1.0
-"""Maximum time for which a refusal is repeated without asking Redis."""
-BUSY_REFUSAL_REUSE_S = 0.05
-"""Maximum time for which a refusal that lasts until a call in flight ends is repeated without asking Redis."""
 MAX_PENDING_SETTLEMENTS = 100_000
-MAX_REMEMBERED_REFUSALS = 10_000
 RENEWALS_PER_LEASE = 3
 """Number of renewals within the length of a lease."""
 
@@ -83,7 +78,7 @@ class RedisLimiter:
         self._pending_settlements: dict[str, Settlement] = {}
         self._open: dict[str, Reservation] = {}
         self._unanswered_forced: list[PendingDecision] = []
-        self._refused: dict[str, tuple[float, int, Refusal]] = {}
+        self._refusals = RecentRefusals()
         self._leases: dict[str, str] = {}
         self._settle_timer: asyncio.TimerHandle | None = None
         self._heartbeat_task: asyncio.Task[None] | None = None
@@ -128,7 +123,7 @@ class RedisLimiter:
 
     def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal | None:
         """Do what `admit` does. Return None if `waiter` receives the decision."""
-        if self._refused and (refused := self._recent_refusal(limits, costs)) is not None:
+        if self._refusals.by_limit and (refused := self._refusals.find(limits, costs)) is not None:
             return refused
         if not self.connections.up:
             return self.outage.decide(limits, costs, id)
@@ -159,7 +154,7 @@ class RedisLimiter:
         for limit in known.limits:
             if limit.slot == NO_SLOT:
                 self._leases.pop(f"{limit.key} {known.id}", None)
-            self._refused.pop(limit.key, None)
+            self._refusals.forget(limit)
         self._budget_sync.track(known, -1)
         if not self.connections.up:
             self.outage.call_ended(known)
@@ -174,26 +169,6 @@ class RedisLimiter:
         for index, limit in enumerate(reservation.limits):
             if limit.kind == "spend":
                 self.settled_spend.add(limit.key, reservation.slots[index], actual.spend)
-
-    def _recent_refusal(self, limits: Sequence[Limit], costs: Costs) -> Refusal | None:
-        """Return a recent refusal that still applies, so that a flood of refused calls causes few Redis commands."""
-        now = time.monotonic()
-        for limit in limits:
-            known = self._refused.get(limit.key)
-            if known is None:
-                continue
-            if now >= known[0]:
-                del self._refused[limit.key]
-            elif (cost := getattr(costs, limit.kind)) >= known[1]:
-                refusal = known[2]
-                if limit.slot != NO_SLOT and cost > limit.amount:
-                    return msgspec.structs.replace(refusal, retry_after=None)  # the call alone exceeds the limit: waiting does not help
-                if refusal.retry_after is None or limit.slot == NO_SLOT or refusal.busy:
-                    return refusal
-                age_s = min(refusal.retry_after, MAX_REFUSAL_REUSE_S) - (known[0] - now)
-                statuses = [msgspec.structs.replace(status, reset_s=max(0.0, status.reset_s - age_s)) for status in refusal.statuses]
-                return msgspec.structs.replace(refusal, retry_after=max(refusal.retry_after - age_s, 0.001), statuses=statuses)
-        return None
 
     def _flush(self) -> None:
         """Send all queued decisions, with one script run per side."""
@@ -249,7 +224,7 @@ class RedisLimiter:
         slots: list[int] = []
         for index, limit in enumerate(pending.limits):
             remaining, slot = triples[3 * index : 3 * index + 2]
-            reset = seconds_until(limit.slot_expiry(slot), now) if slot != NO_SLOT and remaining < limit.amount else 0.0
+            reset = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
             statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved[index] if reserved[index] >= 0 else None))
             slots.append(slot)
             self.outage.record_status(limit, remaining, slot)
@@ -260,11 +235,9 @@ class RedisLimiter:
             return reservation
         refusal = script_args.read_refusal(pending.limits, slots, triples[2 : 3 * len(slots) : 3], now, BUSY_RETRY_S)
         refusal, limit = msgspec.structs.replace(refusal, statuses=statuses), refusal.limit
-        if refusal.retry_after is not None and len(self._refused) < MAX_REMEMBERED_REFUSALS:
+        if refusal.retry_after is not None:
             self.outage.record_refusal(limit, statuses[list(pending.limits).index(limit)].remaining)
-            reuse_s = BUSY_REFUSAL_REUSE_S if limit.slot == NO_SLOT or refusal.busy else MAX_REFUSAL_REUSE_S
-            until = time.monotonic() + min(refusal.retry_after, reuse_s)
-            self._refused[limit.key] = (until, getattr(pending.costs, limit.kind), refusal)
+            self._refusals.add(pending.limits, pending.costs, refusal)
         return refusal
 
     def _track(self, reservation: Reservation) -> None:
@@ -304,7 +277,7 @@ class RedisLimiter:
 
     def _on_connection_change(self, up: bool) -> None:
         """Begin or end an outage. At the end, replay the recorded usage before any decision is requested."""
-        self._refused.clear()
+        self._refusals.clear()
         if not up:
             self.outage.begin(self._members.divisor, self._open.values())
             return
@@ -319,7 +292,7 @@ class RedisLimiter:
 
     def _resend_state(self, unanswered: Sequence[PendingDecision] = ()) -> None:
         """Send settlements, open reservations and settled spend again, because the store may have lost data."""
-        self._refused.clear()
+        self._refusals.clear()
         self._send_settlements()
         forced = [PendingDecision(reservation.limits, reservation.costs, reservation.id) for reservation in self._open.values()]
         for side in group_by_side([*unanswered, *forced]):

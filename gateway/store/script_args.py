@@ -122,11 +122,13 @@ def retry_after_s(limit: Limit, wait: int, slot: int, now: int, busy_s: float) -
 def read_refusal(limits: Sequence[Limit], slots: Sequence[int], waits: Sequence[int], now: int, busy_s: float) -> Refusal:
     """Return the refusal by the limit with the longest wait, without the states of the limits."""
     longest: Refusal | None = None
+    refusing: list[tuple[Limit, float | None]] = []
     for limit, slot, wait in zip(limits, slots, waits, strict=True):
         if wait != NO_WAIT:
             retry_after = retry_after_s(limit, wait, slot, now, busy_s)
+            refusing.append((limit, retry_after))
             if longest is None or is_longer(retry_after, longest.retry_after):
-                longest = Refusal(limit, retry_after, (), now, busy=wait == -3 and limit.kind == "spend")
+                longest = Refusal(limit, retry_after, (), now, busy=wait == -3 and limit.kind == "spend", waits=refusing)
     assert longest is not None
     return longest
 

@@ -59,21 +59,23 @@ local function record_settled(key, at, instance, amount)
 end
 
 -- Read a window of `n` slots of `width` us. Returns the sum of the slots that still count, the slot to charge, the amount in that slot,
--- the lowest slot that still counts, and the list of expired slots ('all' if every slot has expired).
+-- the lowest slot that still counts, the list of expired slots ('all' if every slot has expired), and the last slot with charges (the
+-- slot to charge if the sum is 0).
 -- Returns nil if the key does not hold a window.
 local function read_window(key, width, n)
   local slot = floor(now / width)
-  local h = redis.pcall('HMGET', key, 'h', 's', 'l', slot)
+  local h = redis.pcall('HMGET', key, 'h', 's', 'l', slot, 'c')
   if h.err then return nil end
-  if not (h[1] or h[2] or h[3] or h[4]) then return 0, slot, 0, slot, 'all' end
+  if not (h[1] or h[2] or h[3] or h[4]) then return 0, slot, 0, slot, 'all', slot end
   local high, sum, low, here = tonumber(h[1]), tonumber(h[2]), tonumber(h[3]), tonumber(h[4] or 0)
-  if not (high and sum and low and here) or low > high or high - low > n then return nil end
+  local last = tonumber(h[5] or h[1]) -- an older gateway does not write `c`
+  if not (high and sum and low and here and last) or low > high or high - low > n then return nil end
   if slot < high then
     slot = high
     here = tonumber(redis.call('HGET', key, high) or 0)
     if not here then return nil end
   end
-  if slot - n > high then return 0, slot, 0, slot, 'all' end
+  if slot - n > high then return 0, slot, 0, slot, 'all', slot end
   local past = {}
   if low < slot - n then
     for f = low, slot - n - 1 do past[#past + 1] = f end
@@ -85,7 +87,7 @@ local function read_window(key, width, n)
     end
     low = slot - n
   end
-  return sum, slot, here, low, past
+  return sum, slot, here, low, past, sum == 0 and slot or last
 end
 
 -- Return whether a window counts tokens, of which calls in flight reserve an estimate.
@@ -94,10 +96,24 @@ local function counts_tokens(key)
 end
 
 -- Remove the expired slots of a window and charge `cost` to `slot`. The other arguments are results of read_window.
-local function charge_window(key, sum, slot, here, low, past, cost, ttl)
+local function charge_window(key, sum, slot, here, low, past, last, cost, ttl)
   if past == 'all' then redis.call('DEL', key)
   elseif #past > 0 then redis.call('HDEL', key, unpack(past)) end
-  redis.call('HSET', key, 'h', slot, 's', sum + cost, 'l', low, slot, here + cost)
+  redis.call('HSET', key, 'h', slot, 's', sum + cost, 'l', low, slot, here + cost, 'c', cost ~= 0 and slot or last)
   redis.call('PEXPIRE', key, ttl)
+end
+
+-- Update `c` after the amount of `slot` has become `amount`. `last` is the value before.
+local function note_last(key, slot, amount, low, last)
+  if amount ~= 0 and slot <= last or amount == 0 and slot ~= last then return end
+  if amount == 0 then
+    local fields = {}
+    for f = slot - 1, low, -1 do fields[#fields + 1] = f end
+    local v = #fields > 0 and redis.call('HMGET', key, unpack(fields)) or {}
+    for i = 1, #fields do
+      if (tonumber(v[i] or 0) or 0) ~= 0 then slot = fields[i] break end
+    end
+  end
+  redis.call('HSET', key, 'c', slot)
 end
 """

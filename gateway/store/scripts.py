@@ -3,8 +3,8 @@
 The scripts for membership are in gateway.store.member_scripts. An instance is one run of a process. Times are in
 microseconds and taken from Redis. Keys and their types:
 
-- Window: a hash. `h` is the highest slot ever charged, `l` the lowest slot that may still count, `s` the sum of all
-  slots; every other field is a slot number with the amount charged to it.
+- Window: a hash. `h` is the highest slot ever used, `c` the last slot whose amount is not 0, `l` the lowest slot that may
+  still count, `s` the sum of all slots; every other field is a slot number with the amount charged to it.
 - Budget: a hash. `p` is the period, `t` the total settled in it; every other field is an instance with the amount it
   settled.
 - Reserved amounts of a budget (key `...:held`): a hash with one field `INSTANCE:PERIOD` per instance. A field counts
@@ -61,7 +61,7 @@ end
 -- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
 -- offsets of its time zone: the one before a moment, that moment, and the one from it on.
 -- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit, then, for a refused call, the reserved
--- part of the used amount of each limit (-1: unknown)}.
+-- part of the used amount of each limit (-1: unknown)}. The slot of a window is the last one with charges.
 -- Status: 1 admitted, 0 refused, -1 the call is cancelled, or a key held a value of another type or format and was deleted.
 -- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, -4 the limit does not refuse the call, otherwise microseconds.
 local out = {}
@@ -116,11 +116,11 @@ for i = 1, tonumber(ARGV[1]) do
         until_ = sum + limit.cost > limit.amount and -1 or -3
         limit.sum, limit.part, limit.fresh, limit.gone = sum, part, fresh, gone
       else
-        local sum, at, here, low, past = read_window(limit.key, limit.width, limit.n)
+        local sum, at, here, low, past, last = read_window(limit.key, limit.width, limit.n)
         if not sum then corrupt = limit.key break end
         limit.back, limit.ends = held_back(limit.amount, math.huge)
         left, slot = limit.amount - limit.back - sum, at
-        limit.left = limit.amount - sum
+        limit.left, limit.last = limit.amount - sum, last
         limit.sum, limit.here, limit.low, limit.past = sum, here, low, past
       end
       limit.slot = slot
@@ -131,7 +131,7 @@ for i = 1, tonumber(ARGV[1]) do
       else
         until_ = -4
       end
-      reply[3 * j], reply[3 * j + 1], reply[3 * j + 2] = left, slot, until_
+      reply[3 * j], reply[3 * j + 1], reply[3 * j + 2] = left, limit.last or slot, until_
     end
     if corrupt then
       redis.call('DEL', corrupt)
@@ -145,9 +145,10 @@ for i = 1, tonumber(ARGV[1]) do
     else
       local kept = {}
       for j = 1, m do
-        local cost = limits[j].cost
+        local cost, slot = limits[j].cost, limits[j].slot
         reply[3 * j] = reply[3 * j] - cost
-        kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = reply[3 * j + 1], cost, reply[3 * j]
+        if cost ~= 0 then reply[3 * j + 1] = slot end
+        kept[3 * j - 2], kept[3 * j - 1], kept[3 * j] = slot, cost, reply[3 * j]
       end
       -- The first write must be a SET: if Redis is out of memory, it rejects the SET and therefore the whole script. If the first
       -- write were a DEL, Redis would run the rest of the script.
@@ -167,7 +168,7 @@ for i = 1, tonumber(ARGV[1]) do
           expire_budget(limit.key)
           redis.call('PEXPIRE', limit.held, BUDGET_TTL_MS)
         else
-          charge_window(limit.key, limit.sum, limit.slot, limit.here, limit.low, limit.past, limit.cost, limit.ttl)
+          charge_window(limit.key, limit.sum, limit.slot, limit.here, limit.low, limit.past, limit.last, limit.cost, limit.ttl)
           if limit.open and limit.cost > 0 then
             local held = redis.pcall('HINCRBY', limit.open, limit.slot .. ':' .. me, limit.cost)
             if held == limit.cost then redis.call('PEXPIRE', limit.open, limit.ttl) end
@@ -228,13 +229,16 @@ for i = 1, tonumber(ARGV[1]) do
         if type(left) == 'number' and left <= 0 then redis.call('HDEL', open, slot .. ':' .. me) end
       end
       if change ~= 0 then
-        local sum, at, here, low, past = read_window(key, width, n)
+        local sum, at, here, low, past, last = read_window(key, width, n)
         if sum and past ~= 'all' and slot >= low then
-          charge_window(key, sum, at, here, low, past, 0, ttl)
+          charge_window(key, sum, at, here, low, past, last, 0, ttl)
           local set = redis.pcall('HINCRBY', key, slot, change)
-          if type(set) == 'number' then redis.call('HINCRBY', key, 's', change) end
+          if type(set) == 'number' then
+            redis.call('HINCRBY', key, 's', change)
+            note_last(key, slot, set, low, sum == 0 and 0 or last)
+          end
         elseif sum and change > 0 and n > 0 then
-          charge_window(key, sum, at, here, low, past, change, ttl)
+          charge_window(key, sum, at, here, low, past, last, change, ttl)
         end
       end
     end
@@ -255,11 +259,12 @@ for k = 1, #KEYS, 2 do
   local key, width, n, ttl, m = KEYS[k + 1], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   a = a + 4
   if redis.call('SET', KEYS[k], 1, 'NX', 'PX', 90000000) then
-    local sum, slot, here, low, past = read_window(key, width, n)
+    local sum, slot, here, low, past, last = read_window(key, width, n)
     if not sum then
       redis.call('DEL', key)
-      sum, slot, here, low, past = read_window(key, width, n)
+      sum, slot, here, low, past, last = read_window(key, width, n)
     end
+    if sum == 0 then last = 0 end
     local older, current = {}, 0
     for x = a, a + 2 * m - 2, 2 do
       local ago, amount = math.min(tonumber(ARGV[x]), n), tonumber(ARGV[x + 1])
@@ -268,9 +273,10 @@ for k = 1, #KEYS, 2 do
       else
         older[#older + 1] = {slot - ago, amount}
         sum, low = sum + amount, math.min(low, slot - ago)
+        if amount ~= 0 then last = math.max(last, slot - ago) end
       end
     end
-    charge_window(key, sum, slot, here, low, past, current, ttl)
+    charge_window(key, sum, slot, here, low, past, last, current, ttl)
     for x = 1, #older do redis.call('HINCRBY', key, older[x][1], older[x][2]) end
   end
   a = a + 2 * m

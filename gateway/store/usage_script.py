@@ -47,7 +47,7 @@ local members, me = KEYS[1], ARGV[1]
 -- ARGV: instance, then for each limit: slot width, number of slots; for a budget also the latest period known to the
 -- instance, the amount it settled in it, and the offsets of its time zone.
 -- Reply: now, then for each limit the used amount, the reserved amount (-1 for windows and concurrent calls) and the
--- slot. Values of another type count as unused.
+-- period or the last slot with charges. Values of another type count as unused.
 local reply, k, a = {now}, 2, 2
 while a <= #ARGV do
   local key, width, n = KEYS[k], tonumber(ARGV[a]), tonumber(ARGV[a + 1])
@@ -65,8 +65,8 @@ while a <= #ARGV do
     local calls = redis.pcall('ZCOUNT', key, now, '+inf')
     used = type(calls) == 'number' and calls or 0
   else
-    local sum, at = read_window(key, width, n)
-    used, slot = sum or 0, at or floor(now / width)
+    local sum, _, _, _, _, last = read_window(key, width, n)
+    used, slot = sum or 0, last or floor(now / width)
   end
   reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = used, held, slot
 end

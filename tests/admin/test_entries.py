@@ -30,7 +30,12 @@ def test_a_name_is_required(fields: dict[str, Any]) -> None:
 
 
 def test_a_change_has_both_of_its_parts() -> None:
-    assert changes({"a": 1, "b": 2}, {"a": 3}) == {"removed": {"b": 2}, "changed": {"a": {"from": 1, "to": 3}}}
+    before, after = {"a": 1, "b": 2, "models": ["m"]}, {"a": 3, "models": ["m", "n"], "passthrough": []}
+    assert changes(before, after) == {
+        "removed": {"b": 2},
+        "changed": {"a": {"from": 1, "to": 3}, "models": {"from": ["m"], "to": ["m", "n"]}},
+        "added": {"models.n": "n", "passthrough": []},
+    }
 
 
 class UnavailableUsage:

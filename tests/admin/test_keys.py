@@ -88,6 +88,15 @@ async def test_null_removes_one_limit_and_the_answer_reports_it(admin: Admin) ->
     assert answer["removed"] == {"limits.spend": "5 USD/day", "models": ["m"]}
 
 
+async def test_a_patch_names_the_models_that_it_takes_away_and_the_restriction_that_it_lifts(admin: Admin) -> None:
+    limited = {"limits": {"requests": "1/min"}}
+    await admin.client.post("/admin/keys", json={"name": "app", "models": {"m": limited, "m*": {}}})
+    answer = (await admin.client.patch("/admin/keys/app", json={"models": {"m*": None}})).json()
+    assert (answer["models"], answer["removed"], answer["changed"]) == ({"m": limited}, {"models.m*": {}}, {})
+    answer = (await admin.client.patch("/admin/keys/app", json={"models": None})).json()
+    assert (answer["removed"], answer["changed"]) == ({"models": {"m": limited}, "models.m.limits.requests": "1/min"}, {})
+
+
 async def test_null_removes_a_whole_block(admin: Admin) -> None:
     await admin.client.post("/admin/keys", json={"name": "app", "limits": LIMITS})
     answer = (await admin.client.patch("/admin/keys/app", json={"limits": None})).json()

@@ -44,10 +44,26 @@ async def test_an_update_keeps_all_other_settings_and_says_what_it_changed(run: 
         'models: removed (was ["m"])',
         "limits.spend: removed (was 5 USD/day)",
         "limits.requests: 600/min -> 5/min",
+        "strict: added (true)",
         "app is updated",
     ]
     _, out, _ = await run("key", "list")
     assert out.splitlines()[1].split("\t")[3:] == ["valid", "-", "*", "requests 5/min", "-"]
+
+
+async def test_an_update_names_the_models_that_it_takes_away_and_the_restriction_that_it_lifts(run: Run) -> None:
+    await run("key", "create", "--name", "app", "--models", "m,m*", "--limits", "requests=600/min")
+    _, out, _ = await run("key", "update", "app", "--models", "m", "--limits", "requests=none")
+    assert out.splitlines() == [
+        "models.m*: removed (was m*)",
+        "limits.requests: removed (was 600/min)",
+        'models: ["m","m*"] -> ["m"]',
+        "app is updated",
+    ]
+    _, out, _ = await run("key", "update", "app", "--models", "none")
+    assert out.splitlines() == ['models: removed (was ["m"])', "app is updated"]
+    _, out, _ = await run("key", "update", "app", "--models", "m", "--limits", "requests=1/s")
+    assert out.splitlines() == ['models: added (["m"])', "limits.requests: added (1/s)", "app is updated"]
 
 
 async def test_a_list_shows_what_is_spent_of_a_budget(run: Run) -> None:
@@ -79,6 +95,9 @@ async def test_mistakes_are_one_line(run: Run) -> None:
         (("key", "update", "app", "--strict"), 1, "Unknown key 'app'."),
         (("key", "rotate", "first"), 1, "The key 'first' is defined in the configuration."),
         (("key", "disable", "first"), 1, "The key 'first' is defined in the configuration."),
+        (("key", "update", "app", "--models", ""), 2, "'--models': the value is empty"),
+        (("key", "update", "app", "--limits-per-user", ","), 2, "'--limits-per-user': the value is empty"),
+        (("team", "update", "t", "--limits", " "), 2, "'--limits' / '-l': the value is empty"),
     ):
         found, out, err = await run(*args)
         assert (found, out, error in err, len(err.splitlines())) == (code, "", True, 1)

@@ -13,7 +13,7 @@ async def test_a_team_is_created_listed_changed_and_removed(run: Run) -> None:
     assert (code, out) == (0, "search is created\n")
     assert "lost on restart" in err
     _, out, _ = await run("team", "update", "search", "--limits", "tokens=none,requests=5/s")
-    assert out.splitlines() == ["limits.tokens: removed (was 2M/min)", "search is updated"]
+    assert out.splitlines() == ["limits.tokens: removed (was 2M/min)", "limits.requests: added (5/s)", "search is updated"]
     assert (await run("team", "disable", "search"))[1] == "search is disabled\n"
     _, out, _ = await run("team", "list")
     name, source, state, models, limits, spent = out.strip("\n").split("\t")

@@ -37,6 +37,14 @@ def body(fields: dict[str, Any] | None) -> Body | None:
         ({}, {"metadata": {"user_id": 5}}, ""),
         ({}, {"metadata": []}, ""),
         ({"metadata": {"user_id": "of-chat"}}, None, ""),
+        ({"user": "  "}, None, ""),
+        ({"user": "\t\n\u00a0\u3000"}, None, ""),
+        ({"user": " \u200b\u2060 \0"}, None, ""),
+        ({"user": " ", "safety_identifier": "s"}, None, "s"),
+        ({"safety_identifier": " "}, {"safety_identifier": "\u200b"}, ""),
+        ({}, {"metadata": {"user_id": " \n"}}, ""),
+        ({"user": " u v "}, None, "u v"),
+        ({"user": "u\u200bv"}, None, "u\u200bv"),
     ],
 )
 def test_the_fields_of_each_api_name_the_user(chat: Any, source: Any, expected: str) -> None:
@@ -47,6 +55,7 @@ def test_the_header_takes_precedence_and_an_empty_one_does_not_count() -> None:
     chat = body({"user": "u"})
     assert end_user(chat, None, [(HEADER, " jürgen ".encode())], HEADER) == "jürgen"
     assert end_user(chat, None, [(HEADER, b"")], HEADER) == "u"
+    assert end_user(chat, None, [(HEADER, b"  ")], HEADER) == "u"
     assert end_user(chat, None, [(HEADER, b"h")], None) == "u"
     assert end_user(None, None, [(HEADER, b"h")], HEADER) == "h"
 

@@ -110,6 +110,6 @@ models: {{ m: a/mock }}
         await post_chat(client, gateway, "unknown", user="u-10")
         admitted, refused, unknown = await gateway.records(3)
     (state,) = refused["limits"]
-    assert (state["limit"], state["owner"], state["used"], state["refused"]) == ("1 requests per min", "provider:a", 1, True)
+    assert (state["limit"], state["owner"], state["used"], state["refused"]) == ("1 request per min", "provider:a", 1, True)
     assert "limits" not in admitted
     assert (refused["end_user"], unknown["end_user"], unknown["status"]) == ("u-9", "u-10", 404)

@@ -108,7 +108,7 @@ async def test_an_operator_finds_why_calls_were_slow_refused_and_dear(
     # why was it refused: the limit, although the call that used it up went to another process
     (record,) = (await listed(one, "--status", "429", count=1))["data"]
     assert (record["id"], record["end_user"]) == (refused.headers["x-request-id"], "cron")
-    assert "refused by 1 requests per h for key:batch: 1 of 1 used, free again after" in await lockgate(one, record["id"])
+    assert "refused by 1 request per h for key:batch: 1 of 1 used, free again after" in await lockgate(one, record["id"])
 
     # what did it cost: the same amount as in the ledger, and as in the budget
     found = await listed(one, "--team", "search", "--cost", count=2)

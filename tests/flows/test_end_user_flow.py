@@ -62,9 +62,11 @@ async def test_a_key_can_require_a_user(
         assert (refused.status_code, explained.status_code) == (400, 400)
         assert refused.json()["error"]["param"] == ("metadata.user_id" if "messages" in path else "user")
         assert len(up.requests) == 0
+        blank = {"metadata": {"user_id": " "}} if "messages" in path else dict.fromkeys(user, " ")
+        assert (await post(client, gateway.url + path, {**body, **blank})).json()["error"]["code"] == "end_user_required"
         assert (await post(client, gateway.url + path, {**body, **user})).status_code == 200
         assert (await post(client, gateway.url + path, body, x_end_user="u")).status_code == 200
-        ends = {record.get("end_user") for record in await gateway.records(3)}
+        ends = {record.get("end_user") for record in await gateway.records(4)}
     assert ends == {None, "u"}
     assert all("x-end-user" not in request.headers for request in up.requests)
 
@@ -75,11 +77,12 @@ async def test_usage_is_added_up_by_tag(up: FaultUpstream, client: httpx.AsyncCl
         await post(client, url, chat(), x_gateway_tags="search, batch")
         await post(client, url, chat(), x_gateway_tags="search")
         await post(client, url, {**chat(), "metadata": {"tags": "batch,own"}})
+        await post(client, url, {**chat(), "metadata": {"tags": "batch"}}, x_gateway_tags="search")
         await post(client, url, chat())
         refused = await post(client, url, chat(), x_gateway_tags="serch")
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x-gateway-tags")
-        await gateway.records(5)
+        await gateway.records(6)
         usage = (await operator.ask("GET", "/../usage?by=tag")).json()
-    assert {row["tag"]: row["requests"] for row in usage["rows"]} == {"search": 2, "batch": 2, "": 1}
-    assert usage["total"]["requests"] == 4
+    assert {row["tag"]: row["requests"] for row in usage["rows"]} == {"search": 3, "batch": 3, "": 1}
+    assert usage["total"]["requests"] == 5
     assert all("x-gateway-tags" not in request.headers for request in up.requests)

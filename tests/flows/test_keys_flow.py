@@ -77,6 +77,23 @@ async def test_key_may_call_only_its_models(gateway: Live, client: httpx.AsyncCl
         assert answer.json()["error"]["code"] == "model_not_allowed"
 
 
+@pytest.mark.parametrize(("token", "listed"), [("limited", "m."), ("good", "m, other.")])
+async def test_an_unknown_model_lists_only_models_allowed_for_the_key(
+    gateway: Live, client: httpx.AsyncClient, token: str, listed: str
+) -> None:
+    for model in ("none", "othe", "\u200bm"):
+        answers = [
+            await client.post(gateway.base_url + path, headers=bearer(TOKENS[token]), json=chat(model))
+            for path in ("/chat/completions", "/explain")
+        ]
+        answers.append(await client.get(f"{gateway.base_url}/models/{model}", headers=bearer(TOKENS[token])))
+        for answer in answers:
+            assert answer.status_code == 404
+            message = answer.json()["error"]["message"]
+            assert message.endswith(f"Available models: {listed}")
+            assert ("'other'" in message) == (token == "good" and model == "othe")
+
+
 async def test_model_list_contains_only_models_allowed_for_the_key(gateway: Live, client: httpx.AsyncClient) -> None:
     async def names(token: str, path: str = "/v1/models") -> list[str]:
         answer = await client.get(gateway.url + path, headers=bearer(token))

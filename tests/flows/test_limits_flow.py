@@ -261,3 +261,35 @@ keys:
         (429, "up/second: the gateway's own limit of 4 requests per h is used up"),
     ]  # fmt: skip
     assert len(up.requests) == 4
+
+
+def own_limits(up: FaultUpstream, first: str, second: str) -> str:
+    """Return a configuration with two targets that have limits of their own."""
+    targets = f"first: {{ limits: {{ {first} }} }}, second: {{ limits: {{ {second} }} }}"
+    return f"""
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", models: {{ {targets} }} }}
+models:
+  m: {{ targets: [up/first, up/second] }}
+  one: up/first
+"""
+
+
+async def test_a_call_is_told_the_wait_for_the_first_target_whose_own_limit_admits_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(own_limits(up, "requests: 1/day", "requests: 1/h"), environ=ENVIRON) as gateway:
+        statuses = [(await call(client, gateway)).status_code for _ in range(2)]
+        refused = await call(client, gateway)
+        alone = await call(client, gateway, model="one")
+    assert (*statuses, refused.status_code, alone.status_code) == (200, 200, 429, 429)
+    assert 3500 < int(refused.headers["retry-after"]) <= 3600
+    assert 86_000 < int(alone.headers["retry-after"]) <= 86_400
+
+
+async def test_a_call_that_alone_exceeds_the_limits_of_targets_is_not_to_be_retried(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with live(own_limits(up, "tokens: 20/min", "tokens: 30/h"), environ=ENVIRON) as gateway:
+        for model in ("one", "m"):
+            refused = await call(client, gateway, model=model, max_tokens=100)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert "this request alone exceeds the gateway's own limit of" in refused.json()["error"]["message"]
+            assert (refused.headers["x-should-retry"], refused.headers.get("retry-after")) == ("false", None)
+    assert len(up.requests) == 0

@@ -61,6 +61,19 @@ def test_a_disabled_or_expired_key_is_forbidden(token: str, code: str) -> None:
     assert (refused.value.status, refused.value.code) == (403, code)
 
 
+@each(
+    ("team", "message"),
+    [
+        ("", "The key 'old' is disabled. Ask the operator for access."),
+        ("t", "The key 'old' or its team 't' is disabled, or the team does not exist. Ask the operator for access."),
+    ],
+)
+def test_a_disabled_key_is_told_why(team: str, message: str) -> None:
+    with pytest.raises(Forbidden) as refused:
+        keys(off=VirtualKey("old", disabled=True, team=team)).authenticate(sent("Bearer off"))
+    assert refused.value.message == message
+
+
 def test_a_key_is_accepted_until_the_moment_at_which_it_expires() -> None:
     now = 1000.0
     one = Keys({hashlib.sha256(b"soon").digest(): VirtualKey("k", expires=1000.5)}, open_to_all=False, clock=lambda: now)

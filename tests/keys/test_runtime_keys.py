@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,14 @@ from msgspec.structs import replace
 
 from gateway.config import load
 from gateway.config.key import KeyConfig, TeamConfig
+from gateway.keys.authenticate import Keys
 from gateway.keys.file_store import FileKeyStore, FileStore
+from gateway.keys.from_config import virtual_keys
 from gateway.keys.redis_store import RedisKeyStore, RedisStore
 from gateway.keys.runtime_keys import MAX_PREVIOUS_SECRETS, RuntimeKeys, RuntimeTeams, key_store, rotated, team_store
 from gateway.keys.store import EntryStore, MemoryKeyStore, MemoryStore, PreviousSecret, RuntimeKey
 from gateway.keys.stored_key import TEAMS
+from gateway.keys.virtual_key import KeyRejectedError
 from gateway.store.errors import StoreUnavailableError
 from tests.flows.live import eventually
 
@@ -148,6 +152,36 @@ def test_a_rotated_key_keeps_its_settings_and_accepts_both_secrets_until_the_gra
     assert (old.hash, old.models, new) == (key.entry.hash, ("m",), changed.entry)
     assert old.expires is not None
     assert 50 < old.expires.timestamp() - time.time() <= 60
+
+
+async def test_a_replaced_secret_is_told_apart_from_an_expired_key() -> None:
+    now = [time.time()]
+    keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
+    secret, later = "lg-old", datetime.now(UTC) + timedelta(seconds=3600)
+    key = runtime(hash="sha256:" + hashlib.sha256(secret.encode()).hexdigest(), expires=later)
+    keys.by_name = {"app": rotated(key, "sha256:" + "0" * 64, "s", 60.0)}
+    found = Keys({}, open_to_all=False, clock=lambda: now[0])
+    found.set_runtime_keys(virtual_keys(keys.accepted, {}, keys.replaced))
+    sent = [(b"authorization", f"Bearer {secret}".encode())]
+    assert found.authenticate(sent) is not None
+    now[0] += 61
+    with pytest.raises(KeyRejectedError, match="This secret of the key 'app' was replaced") as error:
+        found.authenticate(sent)
+    assert (error.value.status, error.value.code, error.value.key.name) == (401, "key_replaced", "app")
+    assert (b"www-authenticate", b"Bearer") in error.value.headers
+    assert secret not in str(error.value)
+
+
+async def test_the_old_secret_of_an_expired_key_has_expired() -> None:
+    now = [time.time()]
+    keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
+    key = runtime(hash="sha256:" + hashlib.sha256(b"lg-old").hexdigest(), expires=datetime.now(UTC) + timedelta(seconds=5))
+    keys.by_name = {"app": rotated(key, "sha256:" + "0" * 64, "s", 60.0)}
+    found = Keys({}, open_to_all=False, clock=lambda: now[0])
+    found.set_runtime_keys(virtual_keys(keys.accepted, {}, keys.replaced))
+    now[0] += 10
+    with pytest.raises(KeyRejectedError, match="has expired"):
+        found.authenticate([(b"authorization", b"Bearer lg-old")])
 
 
 def test_the_old_secret_never_outlives_the_key() -> None:

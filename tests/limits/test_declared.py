@@ -27,7 +27,7 @@ def test_every_limit_is_listed_once_with_its_owner() -> None:
         ("team:t", "*", "6 requests per h", "caller"),
         ("model:m", "", "3 requests per s", "caller"),
         ("model:m", "", "4 requests per min", "caller"),
-        ("provider:a", "", "1 requests per h", "target"),
+        ("provider:a", "", "1 request per h", "target"),
         ("target:a/x", "", "2 concurrent calls", "target"),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -166,15 +167,17 @@ REQUESTS, BUDGET, TOKENS = (
             "rate_limit",
             "the gateway's own limit of 0.000000005 USD per day is reserved by calls in flight",
         ),
-        (Refusal(REQUESTS, None), "rate_limit", "the gateway's own limit of 5 requests per h is used up"),
+        (Refusal(REQUESTS, None), "rate_limit", "this request alone exceeds the gateway's own limit of 5 requests per h"),
+        (Refusal(BUDGET, None), "quota", "this request alone exceeds the gateway's own limit of 0.000000005 USD per day"),
+        (Refusal(BUDGET, math.inf), "quota", "the gateway's own limit of 0.000000005 USD per day is used up"),
     ],
 )
 async def test_a_refusal_at_a_target_says_why(refusal: Refusal, kind: str, message: str) -> None:
     failure = await limits_with(limiter=Scripted(refusal)).admit_target(call_with(), target_named("a/x"))
     assert isinstance(failure, Failure)
     assert (failure.kind, failure.message) == (kind, message)
-    if refusal.retry_after is None:
-        assert failure.retry_after is None
+    if refusal.retry_after in (None, math.inf):
+        assert failure.retry_after == math.inf
     else:
         assert failure.retry_after is not None
         assert 3.0 <= failure.retry_after <= 3.3

@@ -79,6 +79,39 @@ def test_reservations_that_are_older_than_the_window_do_not_count(clock: Clock) 
     assert not clock.refused(300).busy
 
 
+REQUESTS, OUTPUT, CALLS = (Limit("key:k", kind, amount, window) for kind, amount, window in (
+    ("requests", 2, "min"), ("output_tokens", 100, "h"), ("concurrent", 2, ""),
+))  # fmt: skip
+
+
+@each(
+    ("limits", "refusing", "busy"),
+    [
+        ([LIMIT], LIMIT, True),
+        ([LIMIT, OUTPUT], OUTPUT, True),
+        ([LIMIT, CALLS], LIMIT, True),
+        ([LIMIT, REQUESTS], REQUESTS, False),
+        ([OUTPUT, LIMIT, REQUESTS], REQUESTS, False),
+    ],
+)
+def test_a_short_wait_is_told_only_if_no_other_limit_is_used_up(limits: list[Limit], refusing: Limit, busy: bool) -> None:
+    now = [10**12]
+    store, in_flight, costs = MemoryLimiter(lambda: now[0]), InFlight(), Costs(1, 300, 80)
+    for id in "ab":
+        store.settle(store.decide([REQUESTS], Costs(), id), Costs())  # type: ignore[arg-type]
+    now[0] += 5 * 10**6
+    for id in "cd":
+        held = store.decide([LIMIT, OUTPUT, CALLS], Costs(1, 400, 50), id)
+        assert isinstance(held, Reservation)
+        in_flight.add(held)
+    refusal = store.decide(limits, costs, "refused")
+    assert isinstance(refusal, Refusal)
+    assert refusal.limit is not REQUESTS  # the reservations of tokens count for longer
+    judged = in_flight.judge(refusal, costs)
+    assert (judged.limit, judged.busy) == (refusing, busy)
+    assert judged.retry_after == (BUSY_RETRY_S if busy else 55.5)
+
+
 async def test_a_refusal_of_redis_is_judged_in_the_same_way(redis: RedisAddress, start: LimiterStarter) -> None:
     store, in_flight, costs = await start(redis), InFlight(), Costs(1, 300)
     held = await store.admit([LIMIT], Costs(1, 800), "a")
@@ -88,6 +121,12 @@ async def test_a_refusal_of_redis_is_judged_in_the_same_way(redis: RedisAddress,
     assert isinstance(refusal, Refusal)
     assert not refusal.busy
     assert in_flight.judge(refusal, costs).busy
+    store.settle(await store.admit([REQUESTS], Costs(2), "c"), Costs(2))  # type: ignore[arg-type]
+    refusal = await store.admit([LIMIT, REQUESTS], costs, "d")
+    assert isinstance(refusal, Refusal)
+    assert refusal.limit is LIMIT
+    judged = in_flight.judge(refusal, costs)
+    assert (judged.limit, judged.busy, (judged.retry_after or 0) > 50) == (REQUESTS, False, True)
 
 
 async def test_calls_in_flight_of_another_process_count_as_reserved_until_they_end(redis: RedisAddress, start: LimiterStarter) -> None:

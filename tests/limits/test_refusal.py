@@ -9,8 +9,11 @@ import pytest
 
 from gateway.errors import LimitReached, Unavailable
 from gateway.limits.refusal import go_duration, rate_limit_headers, refusal_error, told_wait
-from gateway.store.limit import Costs, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.limit import US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.memory import MemoryLimiter
+from tests.store.limit_model import Course, Model
 from tests.support.each import each
+from tests.support.search import examples
 
 DOLLAR = 10**9
 REQUESTS = Limit("key:app", "requests", 10, "min")
@@ -81,13 +84,44 @@ def test_retry_after_is_never_later_than_the_reset(limit: Limit, wait: float, re
 
 @each("limit", [BUDGET, MINUTE])
 def test_calls_in_flight_that_reserve_the_rest_make_callers_retry_soon(limit: Limit) -> None:
-    refusal = Refusal(limit, 1.0, [LimitStatus(limit, 5, 0.5)], busy=True)
+    refusal = Refusal(limit, 1.0, [LimitStatus(limit, 5, 50.0)], busy=True)
     waits = {told(refusal) for _ in range(50)}
     assert len(waits) > 5
     assert min(waits) >= 1
     assert max(waits) <= 1.101
     words = "remaining budget" if limit is BUDGET else "rest of the limit"
     assert f"The {words} of {limit} for" in refusal_error(refusal).message
+
+
+@each("limit", [BUDGET, MINUTE, SECOND])
+def test_a_wait_for_calls_in_flight_is_never_later_than_the_reset(limit: Limit) -> None:
+    refusal = Refusal(limit, 1.0, [LimitStatus(limit, 5, 0.5)], busy=True)
+    assert {told(refusal) for _ in range(50)} == {0.5}
+
+
+def test_a_wait_for_concurrent_calls_is_spread() -> None:
+    calls = Limit("key:app", "concurrent", 2)
+    waits = {told(Refusal(calls, 1.0, [LimitStatus(calls, 0, 0.0)])) for _ in range(50)}
+    assert len(waits) > 5
+    assert min(waits) >= 1
+
+
+@pytest.mark.search
+def test_no_call_is_told_to_wait_longer_than_until_the_reset() -> None:
+    for seed in range(examples(400)):
+        course = Course(seed)
+        limiter, model = MemoryLimiter(lambda course=course: course.now), Model()  # type: ignore[misc]
+        for step in range(40):
+            course.step()
+            limits, costs = course.limits_of_call(), course.costs()
+            model.decide(limits, costs, f"c{step}", course.now)
+            decision = limiter.decide(limits, costs, f"c{step}")
+            if isinstance(decision, Reservation) or (wait := told_wait(decision)) is None or decision.limit.kind == "concurrent":
+                continue
+            reset_s = model.reset(decision.limit, course.now) / US_PER_S
+            assert wait <= reset_s
+            assert wait >= min(decision.retry_after or 0, reset_s)
+            assert wait <= 60 or (decision.retry_after or 0) > 60
 
 
 @each(("wait", "header"), [(None, b"1"), (7.0, b"7")])
@@ -107,6 +141,9 @@ def test_a_budget_in_total_that_is_used_up_has_no_time_to_come_back() -> None:
     ("limit", "words"),
     [
         (Limit("key:app", "requests", 5, "min", model="gpt-5*"), "the key 'app' and the model 'gpt-5*': 5 requests per min."),
+        (Limit("key:app", "requests", 1, "min"), "the key 'app': 1 request per min."),
+        (Limit("key:app", "concurrent", 1), "the key 'app': 1 concurrent call."),
+        (Limit("team:t", "uncached_prompt_tokens", 1, "h"), "the team 't': 1 uncached prompt token per h."),
         (Limit("team:t", "uncached_prompt_tokens", 5, "h"), "the team 't': 5 uncached prompt tokens per h."),
     ],
 )

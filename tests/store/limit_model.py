@@ -33,6 +33,8 @@ class Verdict:
     remaining: list[int]
     slots: list[int]
     reserved: list[int | None]
+    resets: list[float]
+    """Microseconds until the full amount of each limit is available again."""
     refusing: int = -1
     wait: float | None = None
     busy: bool = False
@@ -54,7 +56,7 @@ class Model:
 
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Verdict:
         """Decide on a new call."""
-        verdict = Verdict(True, [], [], [])
+        verdict = Verdict(True, [], [], [], [])
         for index, limit in enumerate(limits):
             cost = getattr(costs, limit.kind)
             slot, remaining = self._remaining(limit, now)
@@ -73,7 +75,22 @@ class Model:
                     self._reserve(limit.key, verdict.slots[index], getattr(costs, limit.kind))
                 verdict.remaining[index] -= getattr(costs, limit.kind)
             self.open[id] = Held(costs, verdict.slots)
+        verdict.resets = [self.reset(limit, now) for limit in limits]
         return verdict
+
+    def reset(self, limit: Limit, now: int) -> float:
+        """Return the microseconds until the full amount of a limit is available again: when its last charge no longer counts.
+
+        The time for a window is at most the length of the window.
+        """
+        slot, remaining = self._remaining(limit, now)
+        if limit.kind == "concurrent" or remaining == limit.amount:
+            return 0
+        if limit.kind == "spend":
+            end = limit.slot_expiry(slot)
+            return math.inf if end >= NEVER_US else max(0, end - now)
+        last = max(at for at, amount in self.charges[limit.key].items() if amount and at >= slot - limit.slots)
+        return max(0, min(limit.slot_expiry(last) - now, limit.slot * limit.slots))
 
     def settle(self, limits: Sequence[Limit], id: str, actual: Costs, now: int) -> None:
         """Replace the reserved by the used amounts."""

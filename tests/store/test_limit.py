@@ -66,6 +66,29 @@ async def test_no_retry_after_for_an_oversized_call_even_after_another_refusal(l
     assert (await refused(limiter, limit, prompt_tokens=3)).retry_after is not None
 
 
+async def test_a_refusal_has_the_states_of_the_limits_of_its_own_call(limiter: Limiter) -> None:
+    team = Limit("team:t", "requests", 1, "h")
+    first, second = (Limit(f"key:{name}", "tokens", 100, "h") for name in "ab")
+    await admitted(limiter, team)
+    for own in (first, second):
+        assert [status.limit for status in (await refused(limiter, team, own)).statuses] == [team, own]
+    assert [status.limit for status in (await refused(limiter, team)).statuses] == [team]
+
+
+async def test_a_raised_limit_admits_calls_at_once(limiter: Limiter) -> None:
+    await admitted(limiter, Limit("k", "requests", 1, "h"))
+    assert (await refused(limiter, Limit("k", "requests", 1, "h"))).limit.amount == 1
+    await admitted(limiter, Limit("k", "requests", 2, "h"))
+
+
+async def test_a_wait_is_that_of_the_call_after_the_refusal_of_a_smaller_one(limiter: Limiter) -> None:
+    budget, tokens = Limit("k", "spend", 100, "total"), Limit("k", "tokens", 100, "min")
+    limiter.settle(await admitted(limiter, budget, tokens, spend=10, prompt_tokens=60), Costs(1, 60, 0, 10))
+    assert (await refused(limiter, budget, tokens, spend=5, prompt_tokens=50)).limit is tokens
+    large = await refused(limiter, budget, tokens, spend=95, prompt_tokens=50)
+    assert (large.limit, large.retry_after) == (budget, math.inf)
+
+
 async def test_each_kind_counts_its_own_amount(limiter: Limiter) -> None:
     kinds = [Limit("k", kind, 1000, "h") for kind in ("requests", "tokens", "prompt_tokens", "output_tokens")]
     spend = Limit("k", "spend", 5 * NANO_PER_USD, "day")

@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from gateway.store import script_args
-from gateway.store.limit import NO_COSTS, TOKEN_KINDS, US_PER_S, Costs, Limit, Refusal, Reservation
+from gateway.store.limit import NO_COSTS, NO_SLOT, TOKEN_KINDS, US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.memory import BUSY_RETRY_S, MemoryLimiter
 from gateway.store.periods import DAY_US
@@ -50,6 +50,10 @@ class MemoryStore:
         """Return the used amounts."""
         return [usage.used for usage in await self.limiter.usage(limits)]
 
+    async def resets(self, limits: Sequence[Limit], now: int) -> list[float]:
+        """Return the seconds until each limit is reset."""
+        return [usage.reset_s for usage in await self.limiter.usage(limits)]
+
 
 class ScriptStore:
     """The scripts in a real Redis, with a clock that the test sets."""
@@ -69,8 +73,8 @@ class ScriptStore:
         status, at, *triples = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE), now)[0]
         assert at == now
         assert status in (0, 1)
-        statuses = [_status(limit, max(0, remaining)) for limit, remaining in zip(limits, triples[: 3 * len(limits) : 3], strict=True)]
         slots = triples[1 : 3 * len(limits) : 3]
+        statuses = [_status(limit, *state, now) for limit, *state in zip(limits, triples[: 3 * len(limits) : 3], slots, strict=True)]
         if status == 1:
             self._open[id] = Reservation(id, limits, costs, slots, statuses, now)
             return self._open[id]
@@ -95,19 +99,26 @@ class ScriptStore:
         reply = self._run(READ_USAGE, *_usage_args(limits, self._spent), now)
         return [usage.used for usage in _read_reply(limits, reply)]
 
+    async def resets(self, limits: Sequence[Limit], now: int) -> list[float]:
+        """Return the seconds until each limit is reset."""
+        reply = self._run(READ_USAGE, *_usage_args(limits, self._spent), now)
+        return [usage.reset_s for usage in _read_reply(limits, reply)]
 
-def _status(limit: Limit, remaining: int) -> Any:
-    from gateway.store.limit import LimitStatus
 
-    return LimitStatus(limit, remaining, 0.0)
+def _status(limit: Limit, remaining: int, slot: int, now: int) -> LimitStatus:
+    """Return the state of a limit in a reply, as the limiter reads it."""
+    reset_s = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
+    return LimitStatus(limit, max(0, remaining), reset_s)
 
 
 def compare(found: Reservation | Refusal, verdict: Verdict, limits: Sequence[Limit], *, in_memory: bool) -> None:
     """Compare a decision with the model's. The store in memory does not report the tokens that calls in flight reserve."""
     assert isinstance(found, Reservation) == verdict.admitted, verdict
     assert [status.remaining for status in found.statuses] == verdict.remaining
+    assert [status.reset_s for status in found.statuses] == pytest.approx([reset / US_PER_S for reset in verdict.resets])
     if isinstance(found, Reservation):
-        assert list(found.slots) == verdict.slots
+        charged = [index for index, limit in enumerate(limits) if getattr(found.costs, limit.kind)]
+        assert [found.slots[index] for index in charged] == [verdict.slots[index] for index in charged]
         return
     for status, reserved in zip(found.statuses, verdict.reserved, strict=True):
         assert status.reserved == reserved or (status.reserved is None and status.limit.kind in TOKEN_KINDS and in_memory)
@@ -138,6 +149,8 @@ async def run(course: Course, store: MemoryStore | ScriptStore) -> None:
         if draw.random() < 0.2:
             expected = [limit.amount - model._remaining(limit, course.now)[1] for limit in course.limits]
             assert await store.used(course.limits, course.now) == expected
+            resets = [model.reset(limit, course.now) / US_PER_S for limit in course.limits]
+            assert await store.resets(course.limits, course.now) == pytest.approx(resets)
 
 
 def _settle(course: Course, store: MemoryStore | ScriptStore, model: Model, id: str, held: dict[str, list[Limit]], least: int = 0) -> None:

@@ -214,7 +214,8 @@ async def test_a_replay_puts_each_amount_into_its_slot(me: Process) -> None:
         assert run_at(me.client, REPLAY_USAGE, keys, [*arguments, other.slot, other.slots, other.ttl, 1, 2, 16], START) == 1
     stored = {field.decode(): int(value) for field, value in me.client.hgetall(TOKENS.key).items()}
     oldest = last - TOKENS.slots
-    assert stored == {"h": last, "s": 15, "l": oldest, str(last): 3, str(last - 3): 4, str(oldest): 8}
+    assert stored == {"h": last, "c": last, "s": 15, "l": oldest, str(last): 3, str(last - 3): 4, str(oldest): 8}
+    assert me.client.hget(other.key, "c") == b"%d" % (other.slot_at(START) - 2)
     assert me.client.hgetall(other.key)[b"s"] == b"16"
     assert ttl - 30_000 < me.lives_ms(TOKENS.key) <= ttl
     assert 80_000_000 < me.lives_ms(keys[0]) <= 90_000_000

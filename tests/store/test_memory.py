@@ -134,18 +134,33 @@ def test_an_ended_concurrent_call_leaves_nothing_behind() -> None:
     assert limiter._open == {}
 
 
-async def test_the_reset_is_the_end_of_the_current_slot_or_period() -> None:
+async def test_the_reset_is_the_end_of_the_last_charge_or_of_the_period() -> None:
     clock = Clock()
     limiter, minute = MemoryLimiter(clock), Limit("k", "requests", 5, "min")
     found = limiter.decide([minute, DAY], Costs(spend=1), "a")
-    assert [status.reset_s for status in found.statuses] == [60.5, 12 * 3600.0]
-    assert [usage.reset_s for usage in await limiter.usage([minute, DAY])] == [60.5, 12 * 3600.0]
+    assert [status.reset_s for status in found.statuses] == [60.0, 12 * 3600.0]
+    assert [usage.reset_s for usage in await limiter.usage([minute, DAY])] == [60.0, 12 * 3600.0]
     assert [usage.reset_s for usage in await limiter.usage([Limit("free", "requests", 5, "min")])] == [0.0]
+    clock.now += 2 * US_PER_S
     refusal = limiter.decide([Limit("free", "requests", 5, "min"), minute], Costs(5), "b")
     assert isinstance(refusal, Refusal)
-    assert [status.reset_s for status in refusal.statuses] == [0.0, 60.5]
+    assert [status.reset_s for status in refusal.statuses] == [0.0, 58.5]
     assert refusal.decided_at == clock.now
-    assert refusal.retry_after == 60.5
+    assert refusal.retry_after == 58.5
+
+
+def test_usage_of_a_call_that_outlives_its_window_is_charged() -> None:
+    clock = Clock()
+    limiter, second = MemoryLimiter(clock), Limit("k", "tokens", 100, "s")
+    held = limiter.decide([second], Costs(1, 10), "a")
+    assert isinstance(held, Reservation)
+    clock.now += 5 * US_PER_S
+    limiter._until_sweep = 1
+    other = limiter.decide([Limit("other", "tokens", 100, "s")], Costs(1, 10), "b")
+    assert isinstance(other, Reservation)
+    assert second.key not in limiter._windows
+    limiter.settle(held, Costs(1, 10, 60))
+    assert limiter.decide([second], Costs(1, 0), "c").statuses[0].remaining == 40
 
 
 def test_amounts_of_a_window_become_free_slot_by_slot() -> None:

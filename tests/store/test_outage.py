@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from gateway.limits.refusal import told_wait
 from gateway.store.limit import NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from gateway.store.outage import OutageLimiter
@@ -28,6 +29,19 @@ def test_only_a_part_of_the_remainder_is_used_until_a_window_has_passed() -> Non
     assert sum(slid <= at < slid + US_PER_S for at in admitted) in range(90, 101)  # the process's share of the limit
     for at in admitted:
         assert sum(at - US_PER_S < one <= at for one in admitted) <= 100
+
+
+def test_a_refusal_in_an_outage_tells_when_the_charges_of_the_share_end() -> None:
+    moment = [1_900_000_000 * US_PER_S]
+    outage = OutageLimiter(now=lambda: moment[0])
+    limit = Limit("k", "requests", 2, "min")
+    outage.begin(2)
+    assert isinstance(outage.decide([limit], Costs(), "a"), Reservation)
+    moment[0] += 20 * US_PER_S
+    refusal = outage.decide([limit], Costs(), "b")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.retry_after, refusal.reset_s) == (40.5, 40.5)
+    assert told_wait(refusal) == 40.5
 
 
 def test_concurrent_calls_continue_and_later_fall_to_the_share() -> None:
