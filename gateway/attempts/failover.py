@@ -18,13 +18,14 @@ from gateway import accounting
 from gateway.attempts import continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.cached_attempt import Caching, new_sender
+from gateway.attempts.fallback_count import count_fallback
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
 from gateway.attempts.overflow import is_too_small, note_overflow
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
-from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
+from gateway.attempts.retry_policy import ARRIVAL_SPREAD_S, MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
 from gateway.attempts.send_attempt import BegunAttempt, Replay
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
@@ -37,10 +38,6 @@ from gateway.targets.candidate import Candidate, not_among
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, Refusal, Target
-
-ARRIVAL_SPREAD_S = 0.05
-"""Calls that waited for the same target are sent at random moments within this time."""
-
 
 class Failover:
     """The failover of all calls of one configuration."""
@@ -84,6 +81,14 @@ class Failover:
         progress.candidates = lambda: [*candidates, *not_among(candidates, alternates())]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
+        try:
+            await self._run(progress, candidates, alternates, begun)
+        finally:
+            count_fallback(self._metrics, call, candidates[0])
+
+    async def _run(
+        self, progress: Progress, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]], begun: BegunAttempt | None
+    ) -> None:
         cooling: list[Candidate] = []
         if begun is None:
             is_answered = await self._try_healthy(progress, candidates, cooling)
@@ -92,23 +97,12 @@ class Failover:
             is_answered = await self._try(progress, candidates[0], health, begun)
             is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
         if is_answered:
-            return self.answered(call, candidates[0])
+            return
         others = not_among(candidates, alternates()) if progress.failure is not None else []
-        if await self._try_healthy(progress, others, cooling):
-            return self.answered(call, candidates[0])
-        if cooling and await self._try_cooling(progress, cooling):
-            return self.answered(call, candidates[0])
+        if await self._try_healthy(progress, others, cooling) or (cooling and await self._try_cooling(progress, cooling)):
+            return
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
-
-    def answered(self, call: Call, first: Candidate) -> None:
-        """Count an answer that did not come from the first target of the route. A hedge that answered first is not a fallback."""
-        name = first.backend.target.name
-        if call.answered_by is None or (call.answered_by.target.name == name and not call.is_diverted):
-            return
-        if any(each.outcome == "lost" and each.target.name == name for each in call.attempts):
-            return
-        self._metrics.count("lockgate_fallback_answers", (self._metrics.model_label(call.model),))
 
     def is_open(self, candidate: Candidate) -> bool:
         """Return whether `enter` may be called, as `Admission.is_open` does."""
@@ -144,7 +138,7 @@ class Failover:
         latency.record_attempt(attempt.sent_at, call.first_byte_at, stream=call.stream)
         admission.leave(attempt)
         self._budget.earn()
-        self.answered(call, candidate)
+        count_fallback(self._metrics, call, candidate)
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
         """Send one request without retries or fallbacks. Return its failure, if any. Raise Refusal or NotAdmittedError if none is sent."""
@@ -172,8 +166,8 @@ class Failover:
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
         """Try the target whose cooldown ends first. Return whether the caller was answered.
 
-        Unless failures caused the cooldown, wait until it ends if the end is near. Without a wait, the request is a
-        probe; if the target accepts no probe now, the call fails.
+        Unless failures caused the cooldown, wait until it ends if the end is near and the call may then send a request. Without
+        a wait, the request is a probe; if the target accepts no probe now, the call fails.
         """
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
@@ -182,9 +176,14 @@ class Failover:
             wait = health.seconds_left
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
+            if not self._may_send(progress, candidate):
+                raise progress.error()
+            progress.is_prepaid = bool(progress.sent)
             patience -= wait
             await pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
+            if progress.is_prepaid:
+                self._budget.give_back()
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
         return await self._try(progress, candidate, health)
@@ -245,7 +244,8 @@ class Failover:
         """Return whether one more request may be sent. Each request after the call's first is charged to the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
-        if not progress.sent:
+        if not progress.sent or progress.is_prepaid:
+            progress.is_prepaid = False
             return True
         if self._budget.take():
             progress.is_paid = True

@@ -45,8 +45,8 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_fallback_answers": (
-        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown. "
-        "Hedges that answered first are not counted.",
+        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown, and "
+        "streams that broke off. Hedges that answered first are not counted.",
         ("model",),
     ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from gateway.call import Attempt, Call, phases
+from gateway.call import Attempt, Call, paused_after, phases
 from gateway.errors import GatewayError, Headers
 from gateway.response.receipt import adjusted_header
 from gateway.upstream.transport import Response
@@ -41,7 +41,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
     attempt = call.final_attempt
     if attempt is not None:
         headers.append((b"x-gateway-target", attempt.target.name.encode("ascii", "backslashreplace")))
-        if attempt.queue_s or call.paused_s or len(call.attempts) > 1:
+        if attempt.queue_s or call.pauses or len(call.attempts) > 1:
             headers.append((b"server-timing", _server_timing(call, attempt)))
         else:  # the usual case, without the cost of `phases`
             ours = (attempt.sent_at - call.started) * 1000
@@ -60,7 +60,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
 def _server_timing(call: Call, attempt: Attempt) -> bytes:
     """Return the milliseconds of each phase. Leave out the queue and earlier attempts if they took no time."""
     ours, queue, retries = phases(call, attempt)
-    upstream = max(0.0, time.monotonic() - attempt.sent_at)
+    upstream = max(0.0, time.monotonic() - attempt.sent_at - paused_after(call, attempt))
     parts = [b"gateway;dur=%.2f" % (ours * 1000)]
     if queue:
         parts.append(b"queue;dur=%.2f" % (queue * 1000))
