@@ -18,10 +18,10 @@ from gateway import accounting
 from gateway.attempts import continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.cached_attempt import Caching, new_sender
-from gateway.attempts.fallback_count import count_fallback
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.overflow import is_too_small, note_overflow
+from gateway.attempts.outcomes import count_fallback, record_failure, record_not_admitted
+from gateway.attempts.overflow import is_too_small
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
@@ -38,6 +38,7 @@ from gateway.targets.candidate import Candidate, not_among
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, Refusal, Target
+
 
 class Failover:
     """The failover of all calls of one configuration."""
@@ -145,7 +146,15 @@ class Failover:
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health))
-        return await self._sender.send(Progress(call, caller, total_s, is_only_candidate=True), candidate, health)
+        progress = Progress(call, caller, total_s, is_only_candidate=True)
+        try:
+            failure = await self._sender.send(progress, candidate, health)
+        except NotAdmittedError as error:
+            record_not_admitted(self._metrics, progress, candidate, error)
+            raise
+        if failure is not None:
+            self.record_failure(progress, candidate, failure)
+        return failure
 
     async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate], cooling: list[Candidate]) -> bool:
         """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
@@ -220,7 +229,7 @@ class Failover:
                 progress.record_refusal(refusal, candidate.backend.target.name)
                 return False
             except NotAdmittedError as error:
-                self._record_not_admitted(progress, candidate, error)
+                record_not_admitted(self._metrics, progress, candidate, error)
                 return False
             if failure is None:
                 if progress.is_paid and not retries:
@@ -321,28 +330,4 @@ class Failover:
 
     def record_failure(self, progress: Progress, candidate: Candidate, failure: Failure) -> None:
         """Record a failed attempt on the call and in the counters."""
-        call, attempt, target = progress.call, progress.attempt, candidate.backend.target
-        assert attempt is not None
-        attempt.context = None
-        attempt.outcome = str(failure.status) if failure.status >= 400 else failure.kind
-        if failure.kind == "context_overflow":
-            note_overflow(progress, candidate)
-        label = self._metrics.target_label(target)
-        self._metrics.count("lockgate_attempts", (label, attempt.outcome))
-        self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
-        if failure.redacted:
-            self._metrics.count("lockgate_secrets_redacted", (), failure.redacted)
-        if call.stream and progress.caller.head_sent:
-            call.stream_end = failure.kind
-        progress.record_failure(failure, target.name)
-
-    def _record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
-        """Record that a target did not admit the call. A limit of the gateway does not count as an upstream error."""
-        if error.is_shed:
-            self._metrics.count("lockgate_shed", (self._metrics.target_label(candidate.backend.target),))
-        if error.is_limit:
-            assert progress.attempt is not None
-            progress.attempt.outcome = "limit"
-            progress.record_failure(error.failure, candidate.backend.target.name)
-        else:
-            self.record_failure(progress, candidate, error.failure)
+        record_failure(self._metrics, progress, candidate, failure)
