@@ -41,6 +41,10 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
         ("target",),
     ),
     "lockgate_upstream_errors": ("Failed attempts, by kind of failure. Copies for a mirror are included.", ("target", "kind")),
+    "lockgate_unanswered_disconnects": (
+        "Attempts whose caller disconnected before the target had sent the head of a JSON answer or the first content of a stream.",
+        ("target",),
+    ),
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),

@@ -103,7 +103,7 @@ class McpPassthrough(Passthrough):
                 response.close()
         except asyncio.CancelledError:
             if caller.has_gone:
-                attempt.outcome = "left"
+                self._note_left(attempt)
             raise
         finally:
             end_attempt(attempt, admission)

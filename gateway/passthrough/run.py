@@ -86,9 +86,9 @@ class Passthrough:
                 await self._relay(call, caller, rule, response)
             finally:
                 response.close()
-        except asyncio.CancelledError:
-            if caller.has_gone:
-                attempt.outcome = "left"
+        except (asyncio.CancelledError, CallerDisconnectedError) as error:
+            if caller.has_gone or isinstance(error, CallerDisconnectedError):
+                self._note_left(attempt, is_sent=body.is_complete)
             raise
         finally:
             assert call.passed is not None
@@ -129,6 +129,15 @@ class Passthrough:
             attempt.is_written = request.written
         attempt.head_at = time.monotonic()
         return response
+
+    def _note_left(self, attempt: Attempt, *, is_sent: bool = True) -> None:
+        """Record that the caller disconnected. `is_sent` states whether the caller had sent its request completely."""
+        attempt.outcome, label = "left", self._metrics.target_label(attempt.target)
+        if not attempt.is_written:
+            return
+        self._metrics.count("lockgate_attempts", (label, "left"))
+        if is_sent and not attempt.head_at:
+            self._metrics.count("lockgate_unanswered_disconnects", (label,))
 
     def _failed(self, attempt: Attempt, error: UpstreamError) -> GatewayError:
         """Record a failed attempt, and return the error for the caller."""

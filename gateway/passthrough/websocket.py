@@ -100,8 +100,8 @@ class WebSocketPassthrough(McpPassthrough):
             attempt.head_at = time.monotonic()
             await self._answer(call, caller, rule, socket, admission)
         except asyncio.CancelledError:
-            if caller.has_gone:
-                attempt.outcome = "left"
+            if caller.has_gone and not attempt.head_at:
+                self._note_left(attempt)
             raise
         finally:
             if socket is not None:
