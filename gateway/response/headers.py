@@ -8,6 +8,7 @@ import time
 from gateway.call import Attempt, Call, paused_after, phases
 from gateway.errors import GatewayError, Headers
 from gateway.response.receipt import adjusted_header
+from gateway.response.redaction import mask_headers
 from gateway.upstream.transport import Response
 
 _LINKED = re.compile(rb"[\x21-\x7e]{1,128}\Z")
@@ -70,7 +71,11 @@ def _server_timing(call: Call, attempt: Attempt) -> bytes:
 
 
 def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
-    """Append upstream headers: rate limits and request id under names of the gateway, and three others unchanged."""
+    """Append upstream headers: rate limits and request id under names of the gateway, and three others unchanged.
+
+    Secrets of the request are masked in them.
+    """
+    start, target = len(headers), attempt.target
     for name, value in response.headers:
         if name[:1] not in (b"x", b"r", b"a", b"c"):
             continue
@@ -81,6 +86,11 @@ def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[
             headers.append((b"x-upstream-request-id", value[:128]))
         elif name in _PASSED:
             headers.append((name, value))
+    secret = target.credential
+    if len(headers) > start and (target.headers or (secret and secret.encode() in b"\n".join([value for _, value in headers[start:]]))):
+        headers[start:] = mask_headers(headers[start:], target)
+        ids = [value for name, value in headers[start:] if name == b"x-upstream-request-id"]
+        attempt.upstream_id = ids[-1].decode("latin-1") if ids else None
 
 
 def json_headers(call: Call, attempt: Attempt, response: Response, length: int) -> Headers:
