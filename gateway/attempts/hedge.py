@@ -105,6 +105,9 @@ class Hedges:
             elif race.is_undecided:
                 await race.start(second)
             return await race.result()
+        except asyncio.CancelledError:
+            race.record_unread()
+            raise
         finally:
             await race.close()
             if len(race.attempts) > 1:
@@ -266,6 +269,18 @@ class HedgeRace:
             self._progress.tried.add(other.candidate.backend.target.name)
         self._put_last(first)
         return await first.task, first.candidate
+
+    def record_unread(self) -> None:
+        """Record the failures of attempts that ended just before the call was cancelled, so that nothing has read them."""
+        if self.winner is not None:
+            return
+        for each in self.attempts:
+            if each.failure is not None:
+                self._sender.record_failure(each.progress, each.candidate, each.failure)
+            elif each.has_ended and not each.task.cancelled() and each.progress.attempt is not None:
+                error = each.task.exception()
+                if isinstance(error, NotAdmittedError):
+                    each.progress.attempt.outcome = "limit" if error.is_limit else error.failure.kind
 
     def _is_settled(self) -> bool:
         """Return whether the first attempt's failure rules out every candidate.
