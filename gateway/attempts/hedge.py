@@ -99,21 +99,33 @@ class Hedges:
             return await sender.send(progress, first), first
         race = HedgeRace(progress, sender)
         try:
-            await race.start(first, delay)
-            if race.is_undecided and not budget.take():
-                self._count(model, "no_budget")
-            elif race.is_undecided:
-                await race.start(second)
+            await self._run(race, first, second, budget, delay)
             return await race.result()
         except asyncio.CancelledError:
             race.record_unread()
             raise
         finally:
-            await race.close()
-            if len(race.attempts) > 1:
-                self._count(model, race.outcome)
-            for target in race.cancelled:
-                self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "lost"))
+            try:
+                await race.close()
+            except asyncio.CancelledError:  # the caller disconnected between the result and its use
+                race.record_unread()
+                raise
+            finally:
+                self._count_race(model, race)
+
+    async def _run(self, race: HedgeRace, first: Candidate, second: Candidate, budget: HedgeBudget, delay: float) -> None:
+        """Start both attempts, the second if the first is slow and the budget allows it."""
+        await race.start(first, delay)
+        if race.is_undecided and not budget.take():
+            self._count(first.hedge_model, "no_budget")
+        elif race.is_undecided:
+            await race.start(second)
+
+    def _count_race(self, model: str, race: HedgeRace) -> None:
+        if len(race.attempts) > 1:
+            self._count(model, race.outcome)
+        for target in race.cancelled:
+            self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "lost"))
 
     def _count(self, model: str, outcome: str) -> None:
         self._metrics.count("lockgate_hedges", (self._metrics.model_label(model), outcome))
@@ -164,12 +176,14 @@ class HedgedCaller(Caller):
 class HedgedAttempt:
     """One of the two attempts, with its own progress and task."""
 
-    __slots__ = ("candidate", "progress", "task")
+    __slots__ = ("candidate", "is_recorded", "progress", "task")
 
     def __init__(
         self, progress: Progress, candidate: Candidate, claim: Callable[[HedgedAttempt], None], sender: Sender
     ) -> None:
         self.candidate = candidate
+        self.is_recorded = False
+        """Whether its failure has been recorded."""
         caller = HedgedCaller(progress.caller, lambda: claim(self))
         self.progress = Progress(progress.call, caller, progress.total_s, is_only_candidate=progress.is_only_candidate)
         self.progress.candidates = progress.candidates
@@ -232,6 +246,7 @@ class HedgeRace:
 
     def _lose(self, loser: HedgedAttempt) -> None:
         if loser.failure is not None:
+            loser.is_recorded = True
             self._sender.record_failure(loser.progress, loser.candidate, loser.failure)
         if loser.has_ended:
             return
@@ -275,7 +290,10 @@ class HedgeRace:
         if self.winner is not None:
             return
         for each in self.attempts:
+            if each.is_recorded:
+                continue
             if each.failure is not None:
+                each.is_recorded = True
                 self._sender.record_failure(each.progress, each.candidate, each.failure)
             elif each.has_ended and not each.task.cancelled() and each.progress.attempt is not None:
                 error = each.task.exception()
@@ -310,8 +328,10 @@ class HedgeRace:
             if is_other and not has_gone and attempt.progress.attempt is not None:
                 attempt.progress.attempt.outcome = "lost"
             attempt.task.cancel()
-        await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)
-        if self.winner is None:
-            self._put_last(last)
-        self._progress.sent += sum(attempt.progress.sent for attempt in self.attempts)
-        self._progress.attempt = last.progress.attempt
+        try:
+            await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)
+        finally:
+            if self.winner is None:
+                self._put_last(last)
+            self._progress.sent += sum(attempt.progress.sent for attempt in self.attempts)
+            self._progress.attempt = last.progress.attempt
