@@ -331,3 +331,7 @@ class Failover:
     def record_failure(self, progress: Progress, candidate: Candidate, failure: Failure) -> None:
         """Record a failed attempt on the call and in the counters."""
         record_failure(self._metrics, progress, candidate, failure)
+
+    def record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
+        """Record that a target did not admit the call."""
+        record_not_admitted(self._metrics, progress, candidate, error)

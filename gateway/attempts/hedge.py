@@ -46,6 +46,10 @@ class Sender(Protocol):
         """Record a failed attempt on the call and in the counters."""
         ...
 
+    def record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
+        """Record that a target did not admit the call."""
+        ...
+
     def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
         """Return whether no other candidate can help after this failure."""
         ...
@@ -245,9 +249,7 @@ class HedgeRace:
             raise HedgeLostError
 
     def _lose(self, loser: HedgedAttempt) -> None:
-        if loser.failure is not None:
-            loser.is_recorded = True
-            self._sender.record_failure(loser.progress, loser.candidate, loser.failure)
+        self._record(loser)
         if loser.has_ended:
             return
         attempt = loser.progress.attempt
@@ -287,18 +289,20 @@ class HedgeRace:
 
     def record_unread(self) -> None:
         """Record the failures of attempts that ended just before the call was cancelled, so that nothing has read them."""
-        if self.winner is not None:
+        if self.winner is None:
+            for each in self.attempts:
+                self._record(each)
+
+    def _record(self, ended: HedgedAttempt) -> None:
+        """Record the failure of an attempt that has ended, once."""
+        if ended.is_recorded or not ended.has_ended or ended.task.cancelled() or ended.progress.attempt is None:
             return
-        for each in self.attempts:
-            if each.is_recorded:
-                continue
-            if each.failure is not None:
-                each.is_recorded = True
-                self._sender.record_failure(each.progress, each.candidate, each.failure)
-            elif each.has_ended and not each.task.cancelled() and each.progress.attempt is not None:
-                error = each.task.exception()
-                if isinstance(error, NotAdmittedError):
-                    each.progress.attempt.outcome = "limit" if error.is_limit else error.failure.kind
+        error = ended.task.exception()
+        ended.is_recorded = True
+        if isinstance(error, NotAdmittedError):
+            self._sender.record_not_admitted(ended.progress, ended.candidate, error)
+        elif ended.failure is not None:
+            self._sender.record_failure(ended.progress, ended.candidate, ended.failure)
 
     def _is_settled(self) -> bool:
         """Return whether the first attempt's failure rules out every candidate.

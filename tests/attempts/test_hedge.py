@@ -32,7 +32,7 @@ class HeldTransport(ScriptedTransport):
         return await super().send(origin, request, deadlines)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("steps", range(8))
 async def test_attempt_that_failed_just_before_its_caller_left_is_recorded_as_failed_once(steps: int) -> None:
     metrics = Metrics(["m"], ["a/x", "b/y"], {"a": "openai", "b": "openai"})
     call, up = call_with(), HeldTransport()
