@@ -226,8 +226,8 @@ class Call(Struct, eq=False):
     error: GatewayError | None = None
     read_at: float = 0.0
     """Time at which the request was read completely."""
-    paused_s: float = 0.0
-    """Seconds for which the call waited before retries and for the end of announced cooldowns."""
+    pauses: tuple[tuple[float, float], ...] = ()
+    """The pauses before retries and for the end of announced cooldowns: the time at which each began, and its seconds."""
     transcript: Transcript | None = None
     """The text sent so far, for a stream that another target may continue."""
     first_byte_at: float = 0.0
@@ -294,7 +294,10 @@ class Call(Struct, eq=False):
 
 
 class Phases(NamedTuple):
-    """The seconds of a call until its final attempt was sent, by cause. Their sum is the whole time until that moment."""
+    """The seconds of a call until its final attempt was sent, by cause. Their sum is the whole time until that moment.
+
+    Pauses after that moment, before a request that was then not sent, are added to `retries`.
+    """
 
     gateway: float
     """The gateway's own work."""
@@ -307,7 +310,10 @@ class Phases(NamedTuple):
 def phases(call: Call, final: Attempt) -> Phases:
     """Return the phases of a call whose final attempt is `final`."""
     until = final.sent_at - call.started
-    queue, retries = final.queue_s, call.paused_s
+    queue, retries, futile = final.queue_s, 0.0, 0.0
+    if call.pauses:
+        futile = paused_after(call, final)
+        retries = sum([seconds for _, seconds in call.pauses]) - futile
     if len(call.attempts) > 1:
         # the attempts of a continued stream have the same `sent_at`, and the first of them in the list began the stream
         began = next((each for each in call.attempts if each.sent_at == final.sent_at), final)
@@ -316,8 +322,13 @@ def phases(call: Call, final: Attempt) -> Phases:
         queue = began.queue_s + sum(each.queue_s for each in earlier)
         retries += _covered(earlier, final.sent_at - began.queue_s)
     elif not queue and not retries:  # the usual case
-        return Phases(until, 0.0, 0.0)
-    return Phases(max(0.0, until - queue - retries), queue, retries)
+        return Phases(until, 0.0, futile)
+    return Phases(max(0.0, until - queue - retries), queue, retries + futile)
+
+
+def paused_after(call: Call, final: Attempt) -> float:
+    """Return the seconds of the pauses after the final attempt was sent. They are not a part of the time at its upstream."""
+    return sum([seconds for began, seconds in call.pauses if began >= final.sent_at])
 
 
 def _covered(attempts: list[Attempt], until: float) -> float:

@@ -20,11 +20,12 @@ from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.cached_attempt import Caching, new_sender
 from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import Hedges
-from gateway.attempts.overflow import is_too_small, note_overflow
+from gateway.attempts.outcomes import count_fallback, record_failure, record_not_admitted
+from gateway.attempts.overflow import is_too_small
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
-from gateway.attempts.retry_policy import MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
+from gateway.attempts.retry_policy import ARRIVAL_SPREAD_S, MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
 from gateway.attempts.send_attempt import BegunAttempt, Replay
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
@@ -37,9 +38,6 @@ from gateway.targets.candidate import Candidate, not_among
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure, Refusal, Target
-
-ARRIVAL_SPREAD_S = 0.05
-"""Calls that waited for the same target are sent at random moments within this time."""
 
 
 class Failover:
@@ -84,6 +82,14 @@ class Failover:
         progress.candidates = lambda: [*candidates, *not_among(candidates, alternates())]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
+        try:
+            await self._run(progress, candidates, alternates, begun)
+        finally:
+            count_fallback(self._metrics, call, candidates[0])
+
+    async def _run(
+        self, progress: Progress, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]], begun: BegunAttempt | None
+    ) -> None:
         cooling: list[Candidate] = []
         if begun is None:
             is_answered = await self._try_healthy(progress, candidates, cooling)
@@ -92,23 +98,12 @@ class Failover:
             is_answered = await self._try(progress, candidates[0], health, begun)
             is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
         if is_answered:
-            return self.answered(call, candidates[0])
+            return
         others = not_among(candidates, alternates()) if progress.failure is not None else []
-        if await self._try_healthy(progress, others, cooling):
-            return self.answered(call, candidates[0])
-        if cooling and await self._try_cooling(progress, cooling):
-            return self.answered(call, candidates[0])
+        if await self._try_healthy(progress, others, cooling) or (cooling and await self._try_cooling(progress, cooling)):
+            return
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
         raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
-
-    def answered(self, call: Call, first: Candidate) -> None:
-        """Count an answer that did not come from the first target of the route. A hedge that answered first is not a fallback."""
-        name = first.backend.target.name
-        if call.answered_by is None or (call.answered_by.target.name == name and not call.is_diverted):
-            return
-        if any(each.outcome == "lost" and each.target.name == name for each in call.attempts):
-            return
-        self._metrics.count("lockgate_fallback_answers", (self._metrics.model_label(call.model),))
 
     def is_open(self, candidate: Candidate) -> bool:
         """Return whether `enter` may be called, as `Admission.is_open` does."""
@@ -144,14 +139,22 @@ class Failover:
         latency.record_attempt(attempt.sent_at, call.first_byte_at, stream=call.stream)
         admission.leave(attempt)
         self._budget.earn()
-        self.answered(call, candidate)
+        count_fallback(self._metrics, call, candidate)
 
     async def send_once(self, call: Call, caller: Caller, candidate: Candidate, total_s: float) -> Failure | None:
         """Send one request without retries or fallbacks. Return its failure, if any. Raise Refusal or NotAdmittedError if none is sent."""
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health))
-        return await self._sender.send(Progress(call, caller, total_s, is_only_candidate=True), candidate, health)
+        progress = Progress(call, caller, total_s, is_only_candidate=True)
+        try:
+            failure = await self._sender.send(progress, candidate, health)
+        except NotAdmittedError as error:
+            record_not_admitted(self._metrics, progress, candidate, error)
+            raise
+        if failure is not None:
+            self.record_failure(progress, candidate, failure)
+        return failure
 
     async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate], cooling: list[Candidate]) -> bool:
         """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
@@ -172,8 +175,8 @@ class Failover:
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
         """Try the target whose cooldown ends first. Return whether the caller was answered.
 
-        Unless failures caused the cooldown, wait until it ends if the end is near. Without a wait, the request is a
-        probe; if the target accepts no probe now, the call fails.
+        Unless failures caused the cooldown, wait until it ends if the end is near and the call may then send a request. Without
+        a wait, the request is a probe; if the target accepts no probe now, the call fails.
         """
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
@@ -182,9 +185,14 @@ class Failover:
             wait = health.seconds_left
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
+            if not self._may_send(progress, candidate):
+                raise progress.error()
+            progress.is_prepaid = bool(progress.sent)
             patience -= wait
             await pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
+            if progress.is_prepaid:
+                self._budget.give_back()
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
         return await self._try(progress, candidate, health)
@@ -221,7 +229,7 @@ class Failover:
                 progress.record_refusal(refusal, candidate.backend.target.name)
                 return False
             except NotAdmittedError as error:
-                self._record_not_admitted(progress, candidate, error)
+                record_not_admitted(self._metrics, progress, candidate, error)
                 return False
             if failure is None:
                 if progress.is_paid and not retries:
@@ -245,7 +253,8 @@ class Failover:
         """Return whether one more request may be sent. Each request after the call's first is charged to the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
-        if not progress.sent:
+        if not progress.sent or progress.is_prepaid:
+            progress.is_prepaid = False
             return True
         if self._budget.take():
             progress.is_paid = True
@@ -321,29 +330,8 @@ class Failover:
 
     def record_failure(self, progress: Progress, candidate: Candidate, failure: Failure) -> None:
         """Record a failed attempt on the call and in the counters."""
-        call, attempt, target = progress.call, progress.attempt, candidate.backend.target
-        assert attempt is not None
-        attempt.context = None
-        attempt.outcome = str(failure.status) if failure.status >= 400 else failure.kind
-        if failure.kind == "context_overflow":
-            note_overflow(progress, candidate)
-        label = self._metrics.target_label(target)
-        self._metrics.count("lockgate_attempts", (label, attempt.outcome))
-        self._metrics.count("lockgate_upstream_errors", (label, failure.kind))
-        if failure.redacted:
-            self._metrics.count("lockgate_secrets_redacted", (), failure.redacted)
-        if call.stream and progress.caller.head_sent:
-            call.stream_end = failure.kind
-        progress.record_failure(failure, target.name)
+        record_failure(self._metrics, progress, candidate, failure)
 
-    def _record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
-        """Record that a target did not admit the call. A limit of the gateway does not count as an upstream error."""
-        if error.is_shed:
-            self._metrics.count("lockgate_shed", (self._metrics.target_label(candidate.backend.target),))
-        if error.is_limit:
-            assert progress.attempt is not None
-            progress.attempt.outcome = "limit"
-            progress.record_failure(error.failure, candidate.backend.target.name)
-            progress.limit_waits[self._health.health_of(candidate.backend.target).name] = error.failure.retry_after or 0.0
-        else:
-            self.record_failure(progress, candidate, error.failure)
+    def record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
+        """Record that a target did not admit the call."""
+        record_not_admitted(self._metrics, progress, candidate, error)

@@ -46,6 +46,10 @@ class Sender(Protocol):
         """Record a failed attempt on the call and in the counters."""
         ...
 
+    def record_not_admitted(self, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
+        """Record that a target did not admit the call."""
+        ...
+
     def is_final(self, progress: Progress, candidate: Candidate, failure: Failure) -> bool:
         """Return whether no other candidate can help after this failure."""
         ...
@@ -99,18 +103,33 @@ class Hedges:
             return await sender.send(progress, first), first
         race = HedgeRace(progress, sender)
         try:
-            await race.start(first, delay)
-            if race.is_undecided and not budget.take():
-                self._count(model, "no_budget")
-            elif race.is_undecided:
-                await race.start(second)
+            await self._run(race, first, second, budget, delay)
             return await race.result()
+        except asyncio.CancelledError:
+            race.record_unread()
+            raise
         finally:
-            await race.close()
-            if len(race.attempts) > 1:
-                self._count(model, race.outcome)
-            for target in race.cancelled:
-                self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "lost"))
+            try:
+                await race.close()
+            except asyncio.CancelledError:  # the caller disconnected between the result and its use
+                race.record_unread()
+                raise
+            finally:
+                self._count_race(model, race)
+
+    async def _run(self, race: HedgeRace, first: Candidate, second: Candidate, budget: HedgeBudget, delay: float) -> None:
+        """Start both attempts, the second if the first is slow and the budget allows it."""
+        await race.start(first, delay)
+        if race.is_undecided and not budget.take():
+            self._count(first.hedge_model, "no_budget")
+        elif race.is_undecided:
+            await race.start(second)
+
+    def _count_race(self, model: str, race: HedgeRace) -> None:
+        if len(race.attempts) > 1:
+            self._count(model, race.outcome)
+        for target in race.cancelled:
+            self._metrics.count("lockgate_attempts", (self._metrics.target_label(target), "lost"))
 
     def _count(self, model: str, outcome: str) -> None:
         self._metrics.count("lockgate_hedges", (self._metrics.model_label(model), outcome))
@@ -161,12 +180,14 @@ class HedgedCaller(Caller):
 class HedgedAttempt:
     """One of the two attempts, with its own progress and task."""
 
-    __slots__ = ("candidate", "progress", "task")
+    __slots__ = ("candidate", "is_recorded", "progress", "task")
 
     def __init__(
         self, progress: Progress, candidate: Candidate, claim: Callable[[HedgedAttempt], None], sender: Sender
     ) -> None:
         self.candidate = candidate
+        self.is_recorded = False
+        """Whether its failure has been recorded."""
         caller = HedgedCaller(progress.caller, lambda: claim(self))
         self.progress = Progress(progress.call, caller, progress.total_s, is_only_candidate=progress.is_only_candidate)
         self.progress.candidates = progress.candidates
@@ -228,8 +249,7 @@ class HedgeRace:
             raise HedgeLostError
 
     def _lose(self, loser: HedgedAttempt) -> None:
-        if loser.failure is not None:
-            self._sender.record_failure(loser.progress, loser.candidate, loser.failure)
+        self._record(loser)
         if loser.has_ended:
             return
         attempt = loser.progress.attempt
@@ -267,6 +287,23 @@ class HedgeRace:
         self._put_last(first)
         return await first.task, first.candidate
 
+    def record_unread(self) -> None:
+        """Record the failures of attempts that ended just before the call was cancelled, so that nothing has read them."""
+        if self.winner is None:
+            for each in self.attempts:
+                self._record(each)
+
+    def _record(self, ended: HedgedAttempt) -> None:
+        """Record the failure of an attempt that has ended, once."""
+        if ended.is_recorded or not ended.has_ended or ended.task.cancelled() or ended.progress.attempt is None:
+            return
+        error = ended.task.exception()
+        ended.is_recorded = True
+        if isinstance(error, NotAdmittedError):
+            self._sender.record_not_admitted(ended.progress, ended.candidate, error)
+        elif ended.failure is not None:
+            self._sender.record_failure(ended.progress, ended.candidate, ended.failure)
+
     def _is_settled(self) -> bool:
         """Return whether the first attempt's failure rules out every candidate.
 
@@ -295,8 +332,10 @@ class HedgeRace:
             if is_other and not has_gone and attempt.progress.attempt is not None:
                 attempt.progress.attempt.outcome = "lost"
             attempt.task.cancel()
-        await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)
-        if self.winner is None:
-            self._put_last(last)
-        self._progress.sent += sum(attempt.progress.sent for attempt in self.attempts)
-        self._progress.attempt = last.progress.attempt
+        try:
+            await asyncio.gather(*(attempt.task for attempt in self.attempts), return_exceptions=True)
+        finally:
+            if self.winner is None:
+                self._put_last(last)
+            self._progress.sent += sum(attempt.progress.sent for attempt in self.attempts)
+            self._progress.attempt = last.progress.attempt

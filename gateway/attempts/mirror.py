@@ -86,6 +86,10 @@ class Mirrors:
             outcome = "ok" if failure is None else str(failure.status) if failure.status >= 400 else failure.kind
         except TimeoutError:
             outcome = "timeout"
+            if shadow.is_written:
+                label = self._metrics.target_label(candidate.backend.target)
+                self._metrics.count("lockgate_attempts", (label, outcome))
+                self._metrics.count("lockgate_upstream_errors", (label, outcome))
         except NotAdmittedError as error:
             outcome = error.failure.kind
         except (Refusal, GatewayError):
@@ -101,7 +105,7 @@ class Mirrors:
     def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:
         """Count the outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
         accounting.settle(shadow)
-        if shadow.attempts:
+        if shadow.attempts and shadow.attempts[-1].outcome != "limit":
             shadow.attempts[-1].outcome = outcome
         self._count(candidate, outcome)
         answer = shadow.answered_by

@@ -30,8 +30,8 @@ class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "limit_waits", "overflowed",
-        "refusal", "sent", "target", "total_s", "tried",
+        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "is_prepaid", "limit_waits",
+        "overflowed", "refusal", "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, total_s: float, *, is_only_candidate: bool) -> None:
@@ -50,6 +50,8 @@ class Progress:
         """Whether any candidate was tried."""
         self.is_paid = False
         """Whether the latest request was charged to the retry budget."""
+        self.is_prepaid = False
+        """Whether the retry budget was charged for the next request, before a wait."""
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
@@ -165,4 +167,4 @@ async def pause(call: Call, seconds: float) -> None:
     try:
         await asyncio.sleep(seconds)
     finally:
-        call.paused_s += time.monotonic() - began
+        call.pauses += ((began, time.monotonic() - began),)

@@ -30,6 +30,8 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 1.0
 MAX_ANNOUNCED_WAIT_S = 1.5
 """A call waits for a target that announced a Retry-After of at most this time."""
+ARRIVAL_SPREAD_S = 0.05
+"""Calls that waited for the same target are sent at random moments within this time."""
 
 
 class HealthView(Protocol):

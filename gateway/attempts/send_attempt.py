@@ -125,7 +125,10 @@ class AttemptSender:
         if not admission.began:
             return
         self._metrics.count("lockgate_attempts", (label, "left"))
-        if _is_silent(exchange, broken) and admission.is_too_silent():
+        if not _is_silent(exchange, broken):
+            return
+        self._metrics.count("lockgate_unanswered_disconnects", (label,))
+        if admission.is_too_silent():
             self._metrics.count("lockgate_upstream_errors", (label, "left"))
             self._count_cooldown(target, admission.too_silent())
 

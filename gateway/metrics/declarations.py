@@ -35,18 +35,22 @@ COUNTERS: dict[str, tuple[str, Labels]] = {
     ),
     "lockgate_hook_refusals": ("Refusals by hooks, by point.", ("hook", "point")),
     "lockgate_hook_failures": ("Failures of hooks, by point: errors and missed deadlines.", ("hook", "point", "reason")),
-    "lockgate_attempts": ("Attempts at a target, by outcome.", ("target", "outcome")),
+    "lockgate_attempts": ("Attempts at a target, by outcome. Copies for a mirror are included.", ("target", "outcome")),
     "lockgate_upstream_requests": (
         "Requests handed to a target's transport, counted before they are sent.",
         ("target",),
     ),
-    "lockgate_upstream_errors": ("Failed attempts, by kind of failure.", ("target", "kind")),
+    "lockgate_upstream_errors": ("Failed attempts, by kind of failure. Copies for a mirror are included.", ("target", "kind")),
+    "lockgate_unanswered_disconnects": (
+        "Attempts whose caller disconnected before the target had sent the head of a JSON answer or the first content of a stream.",
+        ("target",),
+    ),
     "lockgate_retries": ("Retries at the same target within a call.", ("target",)),
     "lockgate_continuations": ("Attempts to continue a broken stream, by outcome.", ("model", "outcome")),
     "lockgate_fallbacks": ("Fallbacks to another target.", ("model",)),
     "lockgate_fallback_answers": (
-        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown. "
-        "Hedges that answered first are not counted.",
+        "Calls answered by a target other than the first of their route, including those whose first target was in cooldown, and "
+        "streams that broke off. Hedges that answered first are not counted.",
         ("model",),
     ),
     "lockgate_cooldowns": ("Cooldowns started.", ("target", "reason")),

@@ -113,6 +113,11 @@ class CallerBody:
             caller.end_body()
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the body was read to its end."""
+        return self._ended
+
+    @property
     def size(self) -> int:
         """Bytes read so far."""
         return self._size

@@ -32,7 +32,7 @@ from gateway.passthrough.mcp_sessions import SESSION_HEADER, Sessions
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.run import FIRST_ERROR_STATUS, MAX_TOTAL_S, Passthrough, check_call, end_attempt, passed_request
 from gateway.response.headers import common_headers
-from gateway.response.redaction import Mask
+from gateway.response.redaction import Mask, mask_headers
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
 from providers.base import Failure, WireRequest
 
@@ -103,7 +103,7 @@ class McpPassthrough(Passthrough):
                 response.close()
         except asyncio.CancelledError:
             if caller.has_gone:
-                attempt.outcome = "left"
+                self._note_left(attempt)
             raise
         finally:
             end_attempt(attempt, admission)
@@ -116,7 +116,8 @@ class McpPassthrough(Passthrough):
         if response.status in _CREDENTIAL_REFUSED:  # the client would try to sign in to the server
             raise self._refused(attempt, rule, response.status)
         call.answered_by, call.status = attempt, response.status
-        headers = _with_session(response_headers(response.headers, common_headers(call), rule), call, sessions)
+        theirs = mask_headers(response.headers, attempt.target)
+        headers = _with_session(response_headers(theirs, common_headers(call), rule), call, sessions)
         tools = rule.mcp.tools if rule.mcp is not None else None
         kind = next((value.lower() for name, value in headers if name == b"content-type"), b"")
         if tools is not None and message.method == TOOLS_LIST and response.status < FIRST_ERROR_STATUS and b"json" in kind:

@@ -28,7 +28,7 @@ from gateway.passthrough.paths import METHOD_PARAMETER, check_path, upstream_pat
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.usage import AnswerCopy, copy_for
 from gateway.response.headers import common_headers, linked_id
-from gateway.response.redaction import Mask
+from gateway.response.redaction import Mask, mask_headers
 from gateway.store.limit import has_strict_limit
 from gateway.targets.registry import TargetRegistry
 from gateway.upstream.transport import Deadlines, Response, UpstreamError
@@ -86,9 +86,9 @@ class Passthrough:
                 await self._relay(call, caller, rule, response)
             finally:
                 response.close()
-        except asyncio.CancelledError:
-            if caller.has_gone:
-                attempt.outcome = "left"
+        except (asyncio.CancelledError, CallerDisconnectedError) as error:
+            if caller.has_gone or isinstance(error, CallerDisconnectedError):
+                self._note_left(attempt, is_sent=body.is_complete)
             raise
         finally:
             assert call.passed is not None
@@ -130,6 +130,15 @@ class Passthrough:
         attempt.head_at = time.monotonic()
         return response
 
+    def _note_left(self, attempt: Attempt, *, is_sent: bool = True) -> None:
+        """Record that the caller disconnected. `is_sent` states whether the caller had sent its request completely."""
+        attempt.outcome, label = "left", self._metrics.target_label(attempt.target)
+        if not attempt.is_written:
+            return
+        self._metrics.count("lockgate_attempts", (label, "left"))
+        if is_sent and not attempt.head_at:
+            self._metrics.count("lockgate_unanswered_disconnects", (label,))
+
     def _failed(self, attempt: Attempt, error: UpstreamError) -> GatewayError:
         """Record a failed attempt, and return the error for the caller."""
         attempt.outcome, label = error.kind, self._metrics.target_label(attempt.target)
@@ -145,11 +154,12 @@ class Passthrough:
         assert passed is not None
         call.answered_by, call.status = attempt, response.status
         attempt.outcome = "ok" if response.status < FIRST_ERROR_STATUS else str(response.status)
-        attempt.upstream_id = upstream_id(response.headers)
+        theirs = mask_headers(response.headers, attempt.target)
+        attempt.upstream_id = upstream_id(theirs)
         copy = copy_for(passed.method, response.status, response.headers)
         call.first_byte_at = time.monotonic()
         hooked = answer_filter(call.hooks, response.headers, response.status) if passed.method != "HEAD" else None
-        sent_headers: Headers = response_headers(response.headers, common_headers(call), rule)
+        sent_headers: Headers = response_headers(theirs, common_headers(call), rule)
         if hooked is not None and call.hooks is not None:
             call.hooks.rest = hooked.broken
             sent_headers = hooked_headers(sent_headers)

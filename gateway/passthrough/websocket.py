@@ -25,7 +25,7 @@ from gateway.passthrough.run import check_call, end_attempt, passed_request, ups
 from gateway.passthrough.tunnel import End, Tunnel
 from gateway.passthrough.usage import RESPONSE_DONE, usage_of_response
 from gateway.response.headers import common_headers
-from gateway.response.redaction import Mask
+from gateway.response.redaction import Mask, mask_headers
 from gateway.streams.frames import FrameReader, MessageReader
 from gateway.upstream.transport import UpstreamError
 from gateway.upstream.websocket import SWITCHING_PROTOCOLS, UpstreamSocket
@@ -100,8 +100,8 @@ class WebSocketPassthrough(McpPassthrough):
             attempt.head_at = time.monotonic()
             await self._answer(call, caller, rule, socket, admission)
         except asyncio.CancelledError:
-            if caller.has_gone:
-                attempt.outcome = "left"
+            if caller.has_gone and not attempt.head_at:
+                self._note_left(attempt)
             raise
         finally:
             if socket is not None:
@@ -114,8 +114,9 @@ class WebSocketPassthrough(McpPassthrough):
         """Answer the handshake as the provider did, and relay the connection if there is one."""
         attempt = call.attempts[-1]
         call.answered_by, call.status = attempt, socket.status
-        attempt.upstream_id = upstream_id(socket.headers)
-        headers = response_headers(socket.headers, common_headers(call), rule)
+        theirs = mask_headers(socket.headers, attempt.target)
+        attempt.upstream_id = upstream_id(theirs)
+        headers = response_headers(theirs, common_headers(call), rule)
         call.first_byte_at = time.monotonic()
         if socket.status != SWITCHING_PROTOCOLS:
             await self._refuse(call, caller, socket, headers)

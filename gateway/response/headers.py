@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 
-from gateway.call import Attempt, Call, phases
+from gateway.call import Attempt, Call, paused_after, phases
 from gateway.errors import GatewayError, Headers
 from gateway.response.receipt import adjusted_header
+from gateway.response.redaction import mask_headers
 from gateway.upstream.transport import Response
 
 _LINKED = re.compile(rb"[\x21-\x7e]{1,128}\Z")
@@ -41,7 +42,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
     attempt = call.answered_by or call.final_attempt
     if attempt is not None:
         headers.append((b"x-gateway-target", attempt.target.name.encode("ascii", "backslashreplace")))
-        if attempt.queue_s or call.paused_s or len(call.attempts) > 1:
+        if attempt.queue_s or call.pauses or len(call.attempts) > 1:
             headers.append((b"server-timing", _server_timing(call, attempt)))
         else:  # the usual case, without the cost of `phases`
             ours = (attempt.sent_at - call.started) * 1000
@@ -60,7 +61,7 @@ def common_headers(call: Call) -> list[tuple[bytes, bytes]]:
 def _server_timing(call: Call, attempt: Attempt) -> bytes:
     """Return the milliseconds of each phase. Leave out the queue and earlier attempts if they took no time."""
     ours, queue, retries = phases(call, attempt)
-    upstream = max(0.0, time.monotonic() - attempt.sent_at)
+    upstream = max(0.0, time.monotonic() - attempt.sent_at - paused_after(call, attempt))
     parts = [b"gateway;dur=%.2f" % (ours * 1000)]
     if queue:
         parts.append(b"queue;dur=%.2f" % (queue * 1000))
@@ -70,7 +71,11 @@ def _server_timing(call: Call, attempt: Attempt) -> bytes:
 
 
 def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
-    """Append upstream headers: rate limits and request id under names of the gateway, and three others unchanged."""
+    """Append upstream headers: rate limits and request id under names of the gateway, and three others unchanged.
+
+    Secrets of the request are masked in them.
+    """
+    start, target = len(headers), attempt.target
     for name, value in response.headers:
         if name[:1] not in (b"x", b"r", b"a", b"c"):
             continue
@@ -81,6 +86,11 @@ def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[
             headers.append((b"x-upstream-request-id", value[:128]))
         elif name in _PASSED:
             headers.append((name, value))
+    secret = target.credential
+    if len(headers) > start and (target.headers or (secret and b"\n".join([each[1] for each in headers[start:]]).find(secret.encode()) >= 0)):
+        headers[start:] = mask_headers(headers[start:], target)
+        ids = [value for name, value in headers[start:] if name == b"x-upstream-request-id"]
+        attempt.upstream_id = ids[-1].decode("latin-1") if ids else None
 
 
 def json_headers(call: Call, attempt: Attempt, response: Response, length: int) -> Headers:

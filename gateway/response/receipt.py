@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway import accounting
-from gateway.call import Attempt, Call, phases
+from gateway.call import Attempt, Call, paused_after, phases
 from gateway.streams.chunks import OpeningChunk
 from providers.base import Adjustment, Body, Usage
 
@@ -146,7 +146,7 @@ def timings(call: Call) -> dict[str, float]:
     seconds = {"gateway_ms": ours, "queue_ms": queue}
     if retries:
         seconds["retries_ms"] = retries
-    seconds["upstream_ms"] = time.monotonic() - attempt.sent_at
+    seconds["upstream_ms"] = time.monotonic() - attempt.sent_at - paused_after(call, attempt)
     if call.stream and call.first_byte_at:
         seconds["first_token_ms"] = call.first_byte_at - attempt.sent_at
     return {name: round(value * 1000, 3) for name, value in seconds.items()}

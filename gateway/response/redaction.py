@@ -1,6 +1,8 @@
-"""Masks the gateway's credential and secret headers in an upstream's error texts."""
+"""Masks the credential and the secret headers of a request in an upstream's error texts and response headers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec import structs
 
@@ -33,6 +35,14 @@ class Mask:
         for secret in self._secrets:
             data = data.replace(secret, b"*" * len(secret))
         return data
+
+
+def mask_headers(headers: Sequence[tuple[bytes, bytes]], target: Target) -> list[tuple[bytes, bytes]]:
+    """Return response headers with the target's secrets masked in their values."""
+    masked = list(headers)
+    for secret in secrets_of(target):
+        masked = [(name, value.replace(secret.encode(), MASK.encode())) for name, value in masked]
+    return masked
 
 
 def redact(failure: Failure, target: Target) -> Failure:

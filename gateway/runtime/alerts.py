@@ -101,7 +101,7 @@ def _target_down(read: Readings) -> Found:
 
 def _target_silent(read: Readings) -> Found:
     attempts = read.increase("lockgate_attempts", 30, "target")
-    for target, left in read.increase("lockgate_attempts", 30, "target", outcome="left").items():
+    for target, left in read.increase("lockgate_unanswered_disconnects", 30, "target").items():
         if left >= 10 and left > 0.9 * attempts.get(target, 0.0):
             yield target, f"Nearly all callers disconnect before {target} begins its answer."
 
@@ -276,7 +276,8 @@ FAMILIES = (
     "lockgate_limit_decisions", "lockgate_auth_failures", "lockgate_ledger_journal_errors", "lockgate_engine_restarts",
     "lockgate_worker_restarts", "lockgate_log_drops", "lockgate_target_state", "lockgate_store_up", "lockgate_budget_used_ratio",
     "lockgate_config_last_reload_successful", "lockgate_engine_ready", "lockgate_event_loop_lag_seconds", "lockgate_call_record_drops",
-    "lockgate_attempts", "lockgate_upstream_errors", "lockgate_stream_end", "lockgate_upstream_connections", "lockgate_draining",
+    "lockgate_attempts", "lockgate_unanswered_disconnects", "lockgate_upstream_errors", "lockgate_stream_end",
+    "lockgate_upstream_connections", "lockgate_draining",
     "lockgate_issuer_key_fetches", "lockgate_target_down", "lockgate_notifications", "lockgate_discovery_up",
     "first_token", "overhead",
 )  # fmt: skip

@@ -48,6 +48,7 @@ class TargetHealth:
     def __init__(self, name: str, provider: ProviderConfig | None, clock: Callable[[], float], publish: CooldownPublisher) -> None:
         self.name = name
         self.provider = name.partition("/")[0]
+        self.is_replica = False
         self.cooldown = Cooldown()
         self.failures = 0
         """Failures in a row."""

@@ -25,6 +25,7 @@ class TargetRegistry:
         self._refused: set[tuple[str, str | None]] = set()
         self._targets: dict[str, TargetHealth] = {}
         self._providers: Mapping[str, ProviderConfig] = {}
+        self._replicas: Mapping[str, tuple[str, ...]] = {}
 
     def configure(self, providers: Mapping[str, ProviderConfig]) -> None:
         """Apply the settings of a new generation. Targets of removed providers are dropped unless they have calls in flight."""
@@ -48,6 +49,7 @@ class TargetRegistry:
         health = self._targets.get(target.name)
         if health is None:
             health = self._new(target.name, self._providers.get(target.provider))
+            health.is_replica = bool(target.shared_name)
         return health
 
     def apply_remote(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
@@ -77,18 +79,24 @@ class TargetRegistry:
 
     def keep_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Drop replicas that are not among the addresses of their provider and have no calls in flight. Return their names."""
-        dropped = [
-            health.name
-            for health in self._targets.values()
-            if health.provider in addresses and not health.in_flight and not health.name.endswith(_suffixes(addresses[health.provider]))
-        ]
+        self._replicas = addresses
+        dropped = [health.name for health in self._targets.values() if self._is_removed(health)]
         for name in dropped:
             del self._targets[name]
         return dropped
 
     def all(self) -> list[TargetHealth]:
-        """Return the health of every target that was called or probed, or whose cooldown another process reported."""
-        return list(self._targets.values())
+        """Return the health of every target that was called or probed, or whose cooldown another process reported.
+
+        A replica that its provider no longer has is left out unless it has calls in flight.
+        """
+        return [health for health in self._targets.values() if not self._is_removed(health)]
+
+    def _is_removed(self, health: TargetHealth) -> bool:
+        if health.in_flight:
+            return False
+        addresses = self._replicas.get(health.provider)
+        return health.is_replica if addresses is None else not health.name.endswith(_suffixes(addresses))
 
     def _on_cooldown(self, name: str, credential: str | None, seconds: float, reason: Reason) -> None:
         self.publish(name, credential, seconds, reason)

@@ -84,7 +84,9 @@ class CallSeries:
             if self._stream:
                 self._first_token, self._per_token = cell("first_token", labels), cell("per_token", labels)
         values, first, end = self._values, call.first_byte_at, attempt.ended_at
-        overhead = attempt.sent_at - call.read_at - attempt.queue_s - call.paused_s
+        overhead = attempt.sent_at - call.read_at - attempt.queue_s
+        if call.pauses:
+            overhead -= sum([seconds for _, seconds in call.pauses])
         if self._stream:
             _observe(values, self._first_token, _FIRST_TOKEN, first - call.started)
             usage = attempt.usage

@@ -187,7 +187,7 @@ def _of_passed(passed: PassedRequest) -> dict[str, Any]:
 def _add_attempts(fields: dict[str, Any], call: Call, final: Attempt) -> None:
     """Add the time of the gateway's own work, the attempts, and the adjustments of the final one."""
     started = call.started
-    if len(call.attempts) == 1 and final.sent_at and not final.queue_s and not call.paused_s:  # the usual case
+    if len(call.attempts) == 1 and final.sent_at and not final.queue_s and not call.pauses:  # the usual case
         sent_ms = in_ms(final.sent_at - started)
         attempt = {"target": final.target.name, "outcome": final.outcome, "ms": final.ms, "sent_ms": sent_ms}
         if final.head_at:

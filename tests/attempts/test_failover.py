@@ -15,6 +15,7 @@ from gateway.attempts.fit import Fit
 from gateway.attempts.hedge import MAX_SAVED_HEDGES, HedgeBudget
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.prepare import cap_to_time_left
+from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt, Call
 from gateway.config.model import MirrorConfig
 from gateway.config.provider import ProviderConfig
@@ -24,12 +25,23 @@ from gateway.ledger.ledger import Ledger
 from gateway.metrics import Metrics
 from gateway.response.receipt import receipt_of
 from gateway.targets.candidate import Candidate
+from gateway.targets.cooldown import Reason
 from gateway.targets.registry import TargetRegistry
 from gateway.telemetry.call_log import CallLog
 from gateway.upstream.transport import Deadlines, UpstreamError
 from providers.base import Usage
 from tests.support.attempts import call_with, candidate, target_named
-from tests.support.scripted import EVENTS, ScriptedResponse, ScriptedTransport, candidate_over, completion, event, run
+from tests.support.scripted import (
+    EVENTS,
+    Recorder,
+    ScriptedResponse,
+    ScriptedTransport,
+    candidate_over,
+    completion,
+    event,
+    failover_over,
+    run,
+)  # fmt: skip
 
 
 async def test_answer_of_the_first_candidate_is_sent_and_recorded_on_its_attempt() -> None:
@@ -55,6 +67,42 @@ async def test_error_of_the_last_candidate_is_raised_if_none_answers() -> None:
         await run(call, candidate_over(up), candidate_over(up, "b/y"))
     assert (error.value.status, error.value.code) == (502, "upstream_dns_error")
     assert call.answered_by is None
+
+
+def cooling(registry: TargetRegistry, candidate: Candidate, seconds: float, reason: Reason = "rate_limit") -> Candidate:
+    """Put the target of a candidate into a cooldown, and return the candidate."""
+    registry.health_of(candidate.backend.target).apply_remote(None, seconds, reason)
+    return candidate
+
+
+async def test_call_that_may_not_be_sent_again_does_not_wait_for_the_end_of_a_cooldown() -> None:
+    registry = TargetRegistry()
+    call, up = call_with(), ScriptedTransport(UpstreamError("dns", "unknown"))
+    first, second = candidate_over(up, attempts=1), cooling(registry, candidate_over(up, "b/y", attempts=1), 1.0)
+    with pytest.raises(GatewayError) as error:
+        await failover_over(registry).run(call, Recorder().caller(), [first, second], list)
+    assert error.value.code == "upstream_dns_error"
+    assert call.pauses == ()
+
+
+async def test_request_after_a_wait_for_a_cooldown_is_charged_once_to_the_retry_budget() -> None:
+    registry = TargetRegistry()
+    call, up = call_with(), ScriptedTransport(UpstreamError("dns", "unknown"), ScriptedResponse([completion()]))
+    failover = failover_over(registry)
+    failover._budget = budget = RetryBudget(floor=1.0, clock=lambda: 0.0)
+    await failover.run(call, Recorder().caller(), [candidate_over(up), cooling(registry, candidate_over(up, "b/y"), 0.01)], list)
+    assert [each.outcome for each in call.attempts] == ["dns", "ok"]
+    assert len(call.pauses) == 1
+    assert (budget.take(), budget.take()) == (True, False)  # the answer of another target returned the token
+
+
+async def test_stream_of_another_target_counts_as_its_answer_even_if_it_breaks_off() -> None:
+    metrics = Metrics(["m"], ["a/x", "b/y"], {"a": "openai", "b": "openai"})
+    begun = [event({"role": "assistant", "content": "Hel"}), UpstreamError("reset", "gone")]
+    call, up = call_with(stream=True), ScriptedTransport(UpstreamError("dns", "unknown"), ScriptedResponse(begun, EVENTS))
+    with pytest.raises(GatewayError):
+        await failover_over(TargetRegistry(), metrics).run(call, Recorder().caller(), [candidate_over(up), candidate_over(up, "b/y")], list)
+    assert metrics.counts["lockgate_fallback_answers"] == {("m",): 1}
 
 
 async def test_broken_stream_is_continued_and_both_attempts_are_billed() -> None:

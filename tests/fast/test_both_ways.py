@@ -99,6 +99,7 @@ def without_times(value: Any) -> Any:
 
 def counts(gateway: Live) -> dict[str, Any]:
     """Return the counters of a gateway, except the one that depends on the pieces in which the network delivers a stream."""
+    gateway.gateway.metrics.refresh()  # counters of connections are read from the transport
     counters = gateway.gateway.metrics.counts
     return {name: dict(sorted(values.items())) for name, values in counters.items() if name != "lockgate_sse_normalised"}
 

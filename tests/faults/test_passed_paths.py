@@ -77,7 +77,22 @@ async def test_a_caller_that_disconnects_during_its_upload_ends_the_upstream_req
         await up.wait_for(lambda server: len(server.requests) == 1)
         client.rst()
         await up.wait_for(lambda server: server.ledger.open == 0)
+    record = await gate.record(status=499, aborted="pre")
+    assert record["attempts"][0]["outcome"] == "left"
+    assert gate.count("lockgate_attempts", "left") == 1
+    assert gate.count("lockgate_unanswered_disconnects") == 0, "the target waits for the rest of the upload"
+
+
+async def test_a_caller_that_disconnects_before_the_answer_is_counted(serve: Serve, up: FaultUpstream) -> None:
+    up.on(lambda request: True, play(HANG))
+    gate = await gate_of(serve, up)
+    async with await FaultClient.connect(gate.port) as client:
+        await client.send(b"GET /v1/files/1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await up.wait_for(lambda server: len(server.requests) == 1)
+        client.rst()
+        await up.wait_for(lambda server: server.ledger.open == 0)
     await gate.record(status=499, aborted="pre")
+    assert gate.count("lockgate_attempts", "left") == gate.count("lockgate_unanswered_disconnects") == 1
 
 
 async def test_a_caller_that_stalls_during_its_upload_gets_408(serve: Serve, up: FaultUpstream) -> None:
@@ -171,6 +186,8 @@ async def test_a_caller_that_disconnects_during_a_download_ends_the_upstream_req
         client.rst()
     await up.wait_for(lambda server: server.ledger.open == 0)
     await gate.record(status=499, aborted="mid")
+    assert gate.count("lockgate_attempts", "left") == 1
+    assert gate.count("lockgate_unanswered_disconnects") == 0
 
 
 async def test_a_download_waits_for_a_caller_that_reads_slowly(serve: Serve, up: FaultUpstream) -> None:

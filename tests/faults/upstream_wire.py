@@ -170,6 +170,10 @@ class Exchange:
         """Make the socket's send buffer small, so that almost all written bytes have reached the peer."""
         self._wire.shrink_send_buffer()
 
+    async def flush(self) -> None:
+        """Wait until the kernel has all written bytes, so that a reset does not discard them if the peer has room for them."""
+        await self._wire.flush()
+
     def rst(self) -> None:
         """Reset the connection with an RST now."""
         self._wire.reset()
@@ -232,6 +236,10 @@ class Wire(asyncio.Protocol):
         if self.link.closed is not None:
             raise ConnectionGoneError
         self._transport.write(data)
+        await self._writable.wait()
+
+    async def flush(self) -> None:
+        self._transport.set_write_buffer_limits(0)
         await self._writable.wait()
 
     async def read_for(self, seconds: float) -> int:

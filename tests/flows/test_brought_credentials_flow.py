@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.behaviours import canned
+from tests.faults.behaviours import END, JSON, SSE, WORDS, canned, chat_chunk, chunked, completion
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import Exchange
 from tests.flows.conftest import CREDENTIAL, chat
@@ -167,6 +167,36 @@ async def test_spend_is_booked_as_the_callers_and_counts_in_budgets_unless_exclu
         await gateway.records(2)
         copies = [counts for _, _, counts in gateway.gateway.ledger.counters.all_copies()]
         assert sum(counts.cost for counts in copies) == sum(counts.brought_cost for counts in copies) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("brought", [True, False])
+async def test_headers_of_an_answer_never_show_the_credential_of_the_request(
+    up: FaultUpstream, client: httpx.AsyncClient, brought: bool, stream: bool
+) -> None:
+    async def echo(exchange: Exchange) -> None:
+        sent = str(exchange.request.header("authorization")).encode()
+        names = (b"x-request-id", b"x-ratelimit-limit-requests", b"cf-ray", b"location", b"x-other")
+        told = b"".join(b"%s: of %s\r\n" % (name, sent) for name in names)
+        events = [b"data: %s\n\n" % json.dumps(each).encode() for each in (*WORDS, chat_chunk(finish="stop"))]
+        whole = completion("x")
+        answer = JSON + b"content-length: %d\r\n\r\n" % len(whole) + whole
+        if stream:
+            answer = SSE + b"".join(map(chunked, events)) + END
+        await exchange.send(answer.replace(b"\r\n", b"\r\n" + told, 1))
+
+    up.on(lambda request: True, echo)
+    async with serving(up) as gateway:
+        answers = [await call(client, gateway, stream=stream, brought=None if brought else {})]
+        headers = {**bearer(TOKEN), **(HEADER if brought else {})}
+        answers.append(await client.get(f"{gateway.base_url}/audio/x", headers=headers, follow_redirects=False))
+        lines = json.dumps(await gateway.records(2))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert all(answer.headers["x-upstream-request-id"] == "of Bearer ***" for answer in answers)
+    assert answers[1].headers["x-other"] == "of Bearer ***"
+    for text in (lines, *(str(answer.headers.raw) for answer in answers)):
+        assert BROUGHT not in text
+        assert CREDENTIAL not in text
 
 
 async def test_receipts_metrics_and_explanations_never_show_the_credential(up: FaultUpstream, client: httpx.AsyncClient) -> None:

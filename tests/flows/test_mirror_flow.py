@@ -78,6 +78,7 @@ async def test_hanging_mirror_times_out_without_delaying_callers(up: FaultUpstre
         assert skipped == 3 or time.monotonic() - began > 0.7  # unless a mirrored call has timed out before the last call
         await eventually(lambda: gateway.count("lockgate_mirrors", "timeout") == 5 - skipped)
         await eventually(lambda: all(request.link.closed for request in mirrored_requests(up)))
+        assert gateway.count("lockgate_attempts", "other/shadow", "timeout") == 5 - skipped
 
 
 @pytest.mark.parametrize("fault", ["500", "rst", "closed port", "unknown model"])
@@ -88,6 +89,7 @@ async def test_mirror_failure_does_not_affect_the_caller(up: FaultUpstream, clie
         answer = await ask(client, gateway, stream=True)
         await eventually(lambda: gateway.count("lockgate_mirrors") == 1)
         assert gateway.count("lockgate_mirrors", "ok") == 0
+        assert gateway.count("lockgate_attempts", "other/shadow") == gateway.count("lockgate_upstream_errors", "other/shadow") == 1
         assert gateway.count("lockgate_internal_errors") == 0
     assert events(answer.text)[-1] == "[DONE]"
 
@@ -129,6 +131,9 @@ async def test_mirror_respects_the_limits_of_its_provider(up: FaultUpstream, cli
             assert (await ask(client, gateway)).status_code == 200
         await eventually(lambda: gateway.count("lockgate_mirrors") == 3)
         assert gateway.count("lockgate_mirrors", "rate_limit") == 2
+        assert gateway.count("lockgate_upstream_errors") == 0
+        copies = [record for record in await gateway.records(6) if "mirror_of" in record]
+    assert sorted(copy["attempts"][0]["outcome"] for copy in copies) == ["limit", "limit", "ok"]
     assert len(mirrored_requests(up)) == 1
 
 

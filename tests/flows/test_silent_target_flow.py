@@ -93,6 +93,7 @@ async def test_callers_with_short_deadlines_change_nothing(
             await leave(gateway, up, client, hands, after)
         assert state_of(gateway, "a/one") == ("live", 0)
         assert gateway.count("lockgate_attempts", "a/one", "left") == 2 * FAILURES
+        assert gateway.count("lockgate_unanswered_disconnects", "a/one") == 2 * FAILURES
         assert gateway.count("lockgate_upstream_errors") == 0
 
 
@@ -151,6 +152,7 @@ async def test_caller_that_disconnects_from_a_stream_with_content_does_not_affec
             await eventually(lambda: gateway.gateway.metrics.in_flight == 0)
             hands.ahead = 0.0
         assert state_of(gateway, "a/one") == ("live", 0)
+        assert gateway.count("lockgate_unanswered_disconnects") == 0
         records = await gateway.records(FAILURES)
     assert [(record["aborted"], record["attempts"][0]["outcome"]) for record in records] == [("mid", "left")] * FAILURES
 

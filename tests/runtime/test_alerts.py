@@ -62,7 +62,11 @@ def test_rules_read_the_families_that_are_kept() -> None:
 ROWS: dict[str, Rows] = {
     "LockgateErrorRate": [("lockgate_requests", (*REQUEST, "2xx", "ok"), 0, 90), ("lockgate_requests", (*REQUEST, "5xx", "e"), 0, 10)],
     "LockgateTargetDown": [("lockgate_target_down", ("a/x",), 0, 1), ("lockgate_target_down", ("b/y",), 0, 0)],
-    "LockgateTargetSilent": [("lockgate_attempts", ("a/x", "left"), 0, 20), ("lockgate_attempts", ("a/x", "ok"), 0, 1)],
+    "LockgateTargetSilent": [
+        ("lockgate_unanswered_disconnects", ("a/x",), 0, 20),
+        ("lockgate_attempts", ("a/x", "left"), 0, 20),
+        ("lockgate_attempts", ("a/x", "ok"), 0, 1),
+    ],
     "LockgateAllTargetsDown": [("lockgate_target_state", ("a/x", "live"), 1, 0)],
     "LockgateTargetCooling": [("lockgate_target_state", ("a/x", "cooling"), 0, 1)],
     "LockgateFallbacks": [("lockgate_requests", (*REQUEST, "2xx", "ok"), 0, 10), ("lockgate_fallback_answers", ("m",), 0, 3)],
@@ -125,6 +129,12 @@ def test_alert_does_not_hold_without_a_change_for_the_worse(name: str) -> None:
     good = [(family, labels, before, before) for family, labels, before, _ in ROWS[name]]
     alerts = Alerts()
     alerts.check(moments(good))
+    assert alerts.describe() == []
+
+
+def test_target_whose_callers_leave_during_the_answer_is_not_silent() -> None:
+    alerts = Alerts()
+    alerts.check(moments([("lockgate_attempts", ("a/x", "left"), 0, 20), ("lockgate_unanswered_disconnects", ("a/x",), 1, 1)]))
     assert alerts.describe() == []
 
 

@@ -65,6 +65,32 @@ def test_the_health_of_a_replica_is_dropped_with_its_last_call() -> None:
     old.start_attempt()
     current = {"p": ("10.0.0.2:8000",)}
     assert registry.keep_replicas(current) == []
+    assert registry.all() == [old, new, plain]
     old.end_attempt(probe=False)
+    assert registry.all() == [new, plain]  # although the addresses have not changed again
     assert registry.keep_replicas(current) == ["p/m@10.0.0.1:8000"]
     assert registry.all() == [new, plain]
+
+
+def test_a_call_or_another_process_does_not_bring_back_a_replica_that_was_removed() -> None:
+    registry = TargetRegistry()
+    registry.configure(config().providers)
+    kind = target("one").kind
+    registry.keep_replicas({"p": ("10.0.0.2:8000",)})
+    late = registry.health_of(Target("p/m@10.0.0.1:8000", "p", kind, "m", "http://pods/v1", shared_name="p/m"))
+    late.start_attempt()
+    assert registry.all() == [late]
+    late.end_attempt(probe=False)
+    registry.apply_remote("p/m@10.0.0.3:8000", None, 60.0, "failures")
+    assert registry.all() == []
+
+
+def test_the_replicas_are_dropped_if_the_provider_has_replicas_no_longer() -> None:
+    registry = TargetRegistry()
+    registry.configure(config().providers)
+    kind = target("one").kind
+    registry.keep_replicas({"p": ("10.0.0.1:8000",)})
+    registry.health_of(Target("p/m@10.0.0.1:8000", "p", kind, "m", "http://pods/v1", shared_name="p/m"))
+    whole = registry.health_of(Target("p/claude@latest", "p", kind, "claude@latest", "http://pods/v1"))
+    assert registry.keep_replicas({}) == ["p/m@10.0.0.1:8000"]
+    assert registry.all() == [whole]

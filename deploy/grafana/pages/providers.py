@@ -81,6 +81,12 @@ PROVIDERS = Dashboard(
             {rare(rate("lockgate_upstream_errors_total", TARGET, "target, kind")): "{{target}} {{kind}}"},
         ),
         Panel(
+            "Disconnects before the answer",
+            "reqps",
+            "Attempts whose caller disconnected before the target began its answer.",
+            {rare(rate("lockgate_unanswered_disconnects_total", TARGET, "target")): "{{target}}"},
+        ),
+        Panel(
             "Retries and fallbacks",
             "reqps",
             "Retries at the same target, fallbacks to the next one, and answers by a target other than the first.",

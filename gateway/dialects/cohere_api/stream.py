@@ -146,7 +146,8 @@ class CohereStream:
     def _end(self, error: str | None) -> None:
         """End the stream, once. `error` is the message of an error that ended it.
 
-        After an error, an incomplete tool call stays open, so that no client executes it.
+        After an error, a tool call without complete arguments stays open: clients execute a call at its `tool-call-end`, and some
+        of them read missing arguments as `{}`.
         """
         if self._ended:
             return
@@ -154,6 +155,8 @@ class CohereStream:
         self._close_content()
         if error is None:
             self._write_calls(at_end=True)
+        elif self._open is not None and _is_object(self._calls[self._open]["arguments"]):
+            self._write("tool-call-end", index=len(self._written) - 1)
         delta: dict[str, Any] = {"finish_reason": finish_of(self._last, self._stops)}
         if error is not None:
             delta = {"finish_reason": "ERROR", "error": error}
@@ -167,6 +170,11 @@ class CohereStream:
 
 def _call_delta(call: dict[str, Any]) -> dict[str, Any]:
     return {"message": {"tool_calls": call}}
+
+
+def _is_object(arguments: str) -> bool:
+    """Return whether no further text can belong to the arguments."""
+    return arguments.lstrip().startswith("{") and _is_complete(arguments)
 
 
 def _is_complete(arguments: str) -> bool:

@@ -35,7 +35,10 @@ def read_stream(stream: bytes) -> dict[str, Any]:
         else:
             assert (phase, open_) == ("end", (kind, event["index"]))
             open_ = None
-    assert open_ is None
+    if end["delta"]["finish_reason"] == "ERROR" and open_ is not None and open_[0] == "tool-call":
+        message["tool_calls"].pop()  # without complete arguments, so that no client runs it
+    else:
+        assert open_ is None
     return {"id": start["id"], "message": message, **end["delta"], **{key: end[key] for key in end if key == "gateway"}}
 
 

@@ -250,7 +250,17 @@ def test_error_ends_the_stream_with_its_message() -> None:
     assert (result["finish_reason"], result["error"], result["message"]["content"]) == ("ERROR", "gone", [{"type": "text", "text": "A"}])
 
 
-def test_error_leaves_an_incomplete_call_open() -> None:
+@pytest.mark.parametrize(("arguments", "ends"), [("", False), ('{"x"', False), ("1", False), ('{"x":1}', True), (" {} ", True)])
+def test_error_ends_an_open_call_only_if_its_arguments_are_complete(arguments: str, ends: bool) -> None:
+    pieces = stream(call(0, arguments, id="a", name="f"), finish="tool_calls")[:1]
+    written = CohereStream().feed(b"".join([*pieces, b'data: {"error": {"message": "gone"}}\n\n']))
+    names = [event.partition(b"\n")[0].removeprefix(b"event: ").decode() for event in written.split(b"\n\n")[:-2]]
+    delta = ["tool-call-delta"] if arguments else []
+    assert names == ["message-start", "tool-call-start", *delta, *(["tool-call-end"] if ends else []), "message-end"]
+    assert written.endswith(DONE)
+
+
+def test_error_begins_no_call_that_was_waiting() -> None:
     pieces = stream(call(0, '{"x"', id="a", name="f"), call(1, "{}", id="b", name="g"))[:2]
     written = CohereStream().feed(b"".join([*pieces, b'data: {"error": {"message": "gone"}}\n\n']))
     assert b"tool-call-end" not in written
