@@ -87,7 +87,9 @@ def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[
         elif name in _PASSED:
             headers.append((name, value))
     secret = target.credential
-    if len(headers) > start and (target.headers or (secret and b"\n".join([each[1] for each in headers[start:]]).find(secret.encode()) >= 0)):
+    if len(headers) == start:
+        return
+    if target.headers or (secret and b"\n".join([value for _, value in headers[start:]]).find(secret.encode()) >= 0):
         headers[start:] = mask_headers(headers[start:], target)
         ids = [value for name, value in headers[start:] if name == b"x-upstream-request-id"]
         attempt.upstream_id = ids[-1].decode("latin-1") if ids else None
