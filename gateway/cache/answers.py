@@ -170,7 +170,7 @@ class AnswerCache:
         began = time.monotonic()
         led = await leases.lead(key, record, lambda entry: self._age_s(entry) <= max_age_s, timeout_s)
         waited_s = time.monotonic() - began if led.has_waited else 0.0
-        if led.lease is not None or (led.entry is None and not led.has_waited):
+        if led.lease is not None or led.is_alone or (led.entry is None and not led.has_waited):
             flight.lease = led.lease
             return Lookup(flight=flight, waited_s=waited_s)
         if led.entry is not None:

@@ -33,17 +33,23 @@ WATCH_INTERVAL_S = 0.05
 MAX_HOLDERS = 2
 """Number of holders for which a call waits."""
 COMMAND_TIMEOUT_S = 0.25
+MAX_TIMEOUTS = 2
+"""Number of looks in a row after which the store counts as unavailable. One may be late because this process is busy, as at a reload."""
 MAX_CALLER_DELAY_S = 1.0
 """Time by which the caller of a holder may delay the answer before the lease ends."""
 
 
 class Led(NamedTuple):
-    """An answer, or the lease that the call now holds, or neither. `is_late`: the call has waited as long as it may."""
+    """An answer, or the lease that the call now holds, or neither.
+
+    `is_late`: the call has waited as long as it may. `is_alone`: no other process is known, because the store is unavailable.
+    """
 
     entry: Entry | None = None
     lease: Lease | None = None
     has_waited: bool = False
     is_late: bool = False
+    is_alone: bool = False
 
 
 class Lease:
@@ -109,7 +115,7 @@ class Leases:
             try:
                 found = await self._lead_once(key, token, digest)
             except StoreUnavailableError:
-                return Led(has_waited=bool(holders))
+                return Led(has_waited=bool(holders), is_alone=True)
             if found.record is not None:
                 entry = read_entry(found.record)
                 if entry is not None and is_accepted(entry):
@@ -127,7 +133,7 @@ class Leases:
                 if not await self._watch.wait(key, found.holder, ends_at - time.monotonic()):
                     return Led(has_waited=True, is_late=True)
             except StoreUnavailableError:
-                return Led(has_waited=True)
+                return Led(has_waited=True, is_alone=True)
 
     def run(self, command: Coroutine[Any, Any, Any]) -> None:
         """Run a command in the background. The lease expires if the command fails."""
@@ -188,6 +194,7 @@ class _Watch:
             self._task.cancel()
 
     async def _look(self) -> None:
+        timeouts = 0
         while self._waiting:
             await asyncio.sleep(WATCH_INTERVAL_S)
             keys = list(self._waiting)
@@ -195,13 +202,17 @@ class _Watch:
                 return
             failure: StoreUnavailableError | None = None
             found: list[bytes | None] = [None] * len(keys)
+            timeouts += 1
             try:
                 async with asyncio.timeout(COMMAND_TIMEOUT_S):
                     found = await self._store.holders(keys)
+                timeouts = 0
             except StoreUnavailableError as error:
                 failure = error
             except TimeoutError:
-                failure = StoreUnavailableError("the command took too long")
+                if timeouts < MAX_TIMEOUTS:
+                    continue
+                failure = StoreUnavailableError("the commands took too long")
             for key, now in zip(keys, found, strict=True):
                 for holder, ended in self._waiting.get(key, ()):
                     if ended.done():
