@@ -12,6 +12,7 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _KEPT_BYTES = 3
 """Length of the longest beginning of a blank line."""
 _FRAME_HEAD_BYTES, _HEADERS_FRAME, _RESET_FRAME, _END_STREAM = 9, 1, 3, 1
+_MAX_STREAMS = 1000
 _MAX_HEADERS_FRAMES = MAX_INTERIM + 2
 """Interim responses, the head of the response, and its trailers."""
 
@@ -93,6 +94,8 @@ class HeadersFrames:
     def _count(self, kind: int, flags: int, stream: int) -> None:
         if kind == _HEADERS_FRAME:
             count = self._counts[stream] = self._counts.get(stream, 0) + 1
+            if len(self._counts) > _MAX_STREAMS:  # streams that this side ended early are never removed
+                del self._counts[next(iter(self._counts))]
             if count > _MAX_HEADERS_FRAMES:
                 raise TooManyInterimError
         if kind == _RESET_FRAME or (flags & _END_STREAM and kind in (0, _HEADERS_FRAME)):

@@ -71,6 +71,13 @@ def test_interim_responses_of_http2_are_counted_for_each_stream(count: int, size
     assert fed(HeadersFrames(), server.data_to_send(), sizes) == (count <= MAX_INTERIM)
 
 
+def test_counts_of_streams_without_an_end_are_bounded() -> None:
+    counter = HeadersFrames()
+    for stream in range(1, 6001, 2):
+        counter.feed((0).to_bytes(3, "big") + b"\x01\x04" + stream.to_bytes(4, "big"))
+    assert len(counter._counts) == 1000
+
+
 async def send_endlessly(exchange: Exchange) -> None:
     """Send interim responses without end, and let the other tasks of this process run between them."""
     while True:
