@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from providers.base import Answer, Failure, StreamFailure
+from providers.base import Answer, AnswerShapeError, Failure, StreamFailure
 from providers.chunk_errors import drop_empty_errors
 from providers.finish_reasons import FailedFinishError, finish_reason
 from providers.plain_usage import PlainUsage, read_of_inputs
@@ -98,19 +98,22 @@ def read_answer(
 ) -> Answer:
     """Parse an answer of chat or completions. `model` is the model of an answer that does not name one.
 
-    Raise ValueError if the answer has no choices (unless `may_be_empty`) or a choice without message and text, AnswerError if it
-    reports an error, and StreamFailure if a finish reason stands for an error.
+    Raise AnswerShapeError if the answer has no choices (unless `may_be_empty`) or a choice without message and text, another ValueError
+    if it is not JSON or has values of other types, AnswerError if it reports an error, and StreamFailure if a finish reason stands for
+    an error.
     """
     if not repairs and (answer := _read_unchanged(body)) is not None:
         return answer
     source = _decode(body)
     _raise_error(source)
+    if type(source.get("choices")) is not list:
+        raise AnswerShapeError("it has no list 'choices'")
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
-        raise ValueError("the answer has no choices")
-    for choice in chat.choices:
+        raise AnswerShapeError("its list 'choices' is empty")
+    for at, choice in enumerate(chat.choices):
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
-            raise ValueError("a choice of the answer has no message")
+            raise AnswerShapeError(f"choices[{at}] has neither an object 'message' nor a string 'text'")
     changed = False
     for repair in repairs:
         changed = repair(source) or changed
@@ -292,10 +295,13 @@ _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 
 
 def read_embeddings(body: bytes) -> Answer:
-    """Parse an embeddings answer: an object with `data`. Raise ValueError otherwise. The vectors are not decoded."""
+    """Parse an embeddings answer: an object with `data`. Raise ValueError, such as AnswerShapeError, otherwise.
+
+    The vectors are not decoded.
+    """
     answer = _decode_embeddings(body)
     if answer.data is None:
-        raise ValueError("the answer has no data")
+        raise AnswerShapeError("it has no list 'data'")
     return Answer(body, read_of_inputs(answer.usage))
 
 
@@ -303,5 +309,5 @@ def read_logits(body: bytes) -> Answer:
     """Parse an answer with next-token values: `logits` maps a token to a number. Raise ValueError otherwise."""
     answer = _decode(body)
     if type(answer.get("logits")) is not dict:
-        raise ValueError("the answer has no logits")
+        raise AnswerShapeError("it has no object 'logits'")
     return Answer(body, read_usage(answer.get("usage")))

@@ -149,6 +149,10 @@ class Failure(msgspec.Struct, frozen=True):
     """Number of secrets that were removed from the upstream's message."""
 
 
+class AnswerShapeError(ValueError):
+    """An answer lacks something that its API requires. The message names the place, and contains nothing of the content."""
+
+
 class StreamFailure(Exception):
     """The failure of an answer or a stream that has begun: it reports an error, breaks off or cannot be read."""
 

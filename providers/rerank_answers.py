@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from providers.base import Answer, Usage
+from providers.base import Answer, AnswerShapeError, Usage
 from providers.usage import MAX_TOKENS, read_cost
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -17,27 +17,31 @@ _encode = msgspec.json.Encoder().encode
 def read_rerank(body: bytes) -> Answer:
     """Parse a rerank answer: `results`, or `data` from Fireworks.
 
-    Raise ValueError or AttributeError for any other body.
+    Raise ValueError, such as AnswerShapeError, for any other body.
     """
     source = _decode(body)
     listed = source.get("results", source.get("data"))
     if type(listed) is not list:
-        raise ValueError("the answer has no results")
-    answer: dict[str, Any] = {"id": source.get("id"), "results": [_result(each) for each in listed]}
+        raise AnswerShapeError("it has neither a list 'results' nor a list 'data'")
+    answer: dict[str, Any] = {"id": source.get("id"), "results": [_result(each, at) for at, each in enumerate(listed)]}
     usage, counts = _usage(source)
     if counts:
         answer["usage"] = counts
     return Answer(_encode(answer), usage)
 
 
-def _result(source: Any) -> dict[str, Any]:
-    """Return one result without its document, which the gateway takes from the request.
+def _result(source: Any, at: int) -> dict[str, Any]:
+    """Return the result at a position of the list without its document, which the gateway takes from the request.
 
-    Raise ValueError if the index or a finite score is missing.
+    Raise AnswerShapeError if the index or a finite score is missing.
     """
+    if type(source) is not dict:
+        raise AnswerShapeError(f"the result at position {at} is not an object")
     index, score = source.get("index"), source.get("relevance_score")
-    if type(index) is not int or index < 0 or type(score) not in (int, float) or not math.isfinite(score):
-        raise ValueError("a result has no index or no score")
+    if type(index) is not int or index < 0:
+        raise AnswerShapeError(f"the 'index' of the result at position {at} is not an integer of at least 0")
+    if not isinstance(score, int | float) or type(score) is bool or not math.isfinite(score):
+        raise AnswerShapeError(f"the 'relevance_score' of the result at position {at} is not a finite number")
     return {name: value for name, value in source.items() if name != "document"}
 
 

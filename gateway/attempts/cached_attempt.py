@@ -192,6 +192,8 @@ class CachedAttemptSender(AttemptSender):
             if found.flight is not None:
                 found.flight.answer(entry)
             is_stored = await self._cache.save(use.key, entry, use.settings.ttl, self._bounds)
+            if found.flight is not None:
+                found.flight.is_stored = is_stored
             outcome = "stored" if is_stored else "unavailable"
         self._count("lockgate_cache_writes", progress, outcome)
         return None

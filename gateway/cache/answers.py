@@ -1,5 +1,7 @@
 """The cached answers of one process: looked up in the store, and made once for equal requests that arrive together.
 
+With a store that several processes share, a flight also holds the lease of its key (gateway/cache/leases.py).
+
     look_up     returns a cached answer, or makes the call the leader of the flight of its key
     Flight      a request in progress. Calls with the same key wait for its answer instead of sending the request again
     save        stores the whole answer of a call
@@ -20,20 +22,19 @@ from typing import NamedTuple
 from gateway.cache.caller_delay import CallerDelay
 from gateway.cache.control import CacheControl
 from gateway.cache.entry import Entry, read_entry, write_entry
+from gateway.cache.guard import StoreGuard
+from gateway.cache.leases import MAX_CALLER_DELAY_S, Lease, Leases
 from gateway.config.cache import CacheBounds
+from gateway.store.cached_answers import RedisAnswers
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.responses import Bounds, ResponseStore
 
 LOOKUP_TIMEOUT_S = 0.25
 """Time after which a lookup counts as a miss."""
-PAUSE_AFTER_TIMEOUT_S = 5.0
-"""Time for which the store is not used after a command that took too long, so that calls do not wait one by one."""
 SAVE_TIMEOUT_S = 1.0
 """Maximum time for storing one answer."""
 ENTRIES_AT_LEAST = 8
 """Minimum number of answers for which there is room; the maximum size of an answer follows from it."""
-MAX_CALLER_DELAY_S = 1.0
-"""Time by which a leader's caller may delay the answer while other calls wait."""
 MIN_CHECK_INTERVAL_S = 0.1
 """Minimum time between two checks of this delay."""
 MAX_SLOW_LEADERS = 2
@@ -52,6 +53,9 @@ class Flight:
         """Whether the caller of the leader disconnected, so that another call has to send the request."""
         self.is_slow = False
         """Whether the flight ended because the caller of the leader reads slowly."""
+        self.is_stored = False
+        """Whether the store has the answer."""
+        self.lease: Lease | None = None
         self._caller_delay: CallerDelay | None = None
         self._timer: asyncio.TimerHandle | None = None
         flights[key] = self
@@ -59,6 +63,8 @@ class Flight:
     def follow(self, caller_delay: CallerDelay) -> None:
         """End the flight if the caller of the leader delays the answer too long while other calls wait."""
         self._caller_delay = caller_delay
+        if self.lease is not None:
+            self.lease.caller_delay = caller_delay
 
     def answer(self, entry: Entry) -> None:
         """Give the answer to the calls that wait, and to those that arrive before the end of the flight."""
@@ -71,6 +77,8 @@ class Flight:
             del self._flights[self._key]
             self.is_abandoned = is_abandoned and self.entry is None
             self._ended.set()
+        if self.lease is not None:
+            self.lease.release(has_failed=not (self.is_stored or is_abandoned or self.is_slow))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -117,7 +125,8 @@ class AnswerCache:
         self._store = store
         self._clock = clock
         self._flights: dict[str, Flight] = {}
-        self._paused_until = 0.0
+        self._guard = StoreGuard()
+        self._leases = Leases(store, self._guard) if isinstance(store, RedisAnswers) else None
 
     async def look_up(self, key: str, ttl_s: float, control: CacheControl, timeout_s: float) -> Lookup:
         """Look up the answer of a key that is not older than the caller accepts. Wait at most `timeout_s` for other calls.
@@ -134,35 +143,54 @@ class AnswerCache:
             if not flight.is_abandoned and not (flight.is_slow and slow < MAX_SLOW_LEADERS):
                 age_s = self._age_s(flight.entry)
                 return Lookup(flight.entry if age_s <= max_age_s else None, age_s, waited_s=waited_s)
+        found = await self._begin(key, max_age_s, timeout_s - waited_s)
+        return found._replace(waited_s=waited_s + found.waited_s)
+
+    async def _begin(self, key: str, max_age_s: float, timeout_s: float) -> Lookup:
+        """Return the stored answer or, if there is none, make the call the leader of a flight. First wait for other processes."""
         flight = Flight(self._flights, key)
         try:
-            entry = await self._load(key)
+            record = await self._load(key)
+            entry = read_entry(record) if record is not None else None
+            if entry is None or self._age_s(entry) > max_age_s:
+                if self._leases is None:
+                    return Lookup(flight=flight)
+                return await self._lead(self._leases, flight, key, record, max_age_s, timeout_s)
         except BaseException:
             flight.end(is_abandoned=True)
             raise
-        if entry is None or (age_s := self._age_s(entry)) > max_age_s:
-            return Lookup(flight=flight, waited_s=waited_s)
         flight.answer(entry)
         flight.end()
-        return Lookup(entry, age_s, waited_s=waited_s)
+        return Lookup(entry, self._age_s(entry))
+
+    async def _lead(
+        self, leases: Leases, flight: Flight, key: str, record: bytes | None, max_age_s: float, timeout_s: float
+    ) -> Lookup:
+        """Take the lease of a key for a flight, or return the answer of the process that holds it. `record` is one that is too old."""
+        began = time.monotonic()
+        led = await leases.lead(key, record, lambda entry: self._age_s(entry) <= max_age_s, timeout_s)
+        waited_s = time.monotonic() - began if led.has_waited else 0.0
+        if led.lease is not None or led.is_alone or (led.entry is None and not led.has_waited):
+            flight.lease = led.lease
+            return Lookup(flight=flight, waited_s=waited_s)
+        if led.entry is not None:
+            flight.answer(led.entry)
+        flight.end(is_abandoned=led.is_late)  # if it is late, another call may have more time
+        return Lookup(led.entry, self._age_s(led.entry), waited_s=waited_s)
 
     async def find(self, key: str, ttl_s: float, control: CacheControl) -> Lookup:
         """Return the stored answer of a key if the caller accepts it. Neither wait for another call nor lead a flight."""
-        entry = await self._load(key)
+        record = await self._load(key)
+        entry = read_entry(record) if record is not None else None
         age_s = self._age_s(entry)
         return Lookup(entry, age_s) if entry is not None and age_s <= min(ttl_s, control.max_age_s) else Lookup()
 
     async def save(self, key: str, entry: Entry, ttl_s: float, bounds: CacheBounds) -> bool:
         """Store an answer. Return False if the store fails or is paused."""
-        if time.monotonic() < self._paused_until:
-            return False
+        record, limits = write_entry(entry), Bounds(ttl_s, bounds.max_bytes)
         try:
-            async with asyncio.timeout(SAVE_TIMEOUT_S):
-                await self._store.save("", key, write_entry(entry), Bounds(ttl_s, bounds.max_bytes))
+            await self._guard.run(SAVE_TIMEOUT_S, lambda: self._store.save("", key, record, limits))
         except StoreUnavailableError:
-            return False
-        except TimeoutError:
-            self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT_S
             return False
         return True
 
@@ -180,20 +208,15 @@ class AnswerCache:
 
     async def close(self) -> None:
         """Close the connections of the store."""
+        if self._leases is not None:
+            await self._leases.close()
         await self._store.close()
 
-    async def _load(self, key: str) -> Entry | None:
-        if time.monotonic() < self._paused_until:
-            return None
+    async def _load(self, key: str) -> bytes | None:
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
-                record = await self._store.load("", key)
+            return await self._guard.run(LOOKUP_TIMEOUT_S, lambda: self._store.load("", key))
         except StoreUnavailableError:
             return None
-        except TimeoutError:
-            self._paused_until = time.monotonic() + PAUSE_AFTER_TIMEOUT_S
-            return None
-        return read_entry(record) if record is not None else None
 
     def _age_s(self, entry: Entry | None) -> float:
         return max(0.0, self._clock() - entry.stored_at) if entry is not None else 0.0

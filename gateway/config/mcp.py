@@ -49,16 +49,32 @@ class McpConfig(Struct, frozen=True):
     ] = None
     timeout: Annotated[
         Duration,
-        Meta(description="Maximum time from sending a request to the head of the response.", examples=["2m"]),
+        Meta(
+            description="Maximum time from sending a request to the end of a JSON answer, or to the head of an event stream. The time in "
+            "which the caller reads the answer does not count.",
+            examples=["2m"],
+        ),
     ] = 60.0
     idle_timeout: Annotated[
         Duration,
         Meta(
-            description="Maximum pause between two pieces of the response to a request. Streams that a caller opens with GET may pause "
-            "for longer.",
+            description="Maximum pause within a response. Comments and events without data, which servers send to keep a stream open, "
+            "end a pause.",
             examples=["10m"],
         ),
     ] = 300.0
+    listen_idle_timeout: Annotated[
+        Duration,
+        Meta(
+            description="Maximum pause within a stream of the server's own messages, which a caller opens with GET or "
+            "`subscriptions/listen`. Set it to a few intervals of the server's comments, if it sends any.",
+            examples=["1m"],
+        ),
+    ] = 24 * 3600.0
+    total_timeout: Annotated[
+        Duration,
+        Meta(description="Maximum time for a call, including its stream, whatever arrives.", examples=["15m"]),
+    ] = 24 * 3600.0
     max_body: Annotated[Size, Meta(description="Maximum size of a request body.", examples=["1MiB"])] = 4 << 20
     ca: Annotated[
         File | None,
@@ -85,6 +101,16 @@ class McpConfig(Struct, frozen=True):
             first_byte_timeout=self.timeout,
             idle_timeout=self.idle_timeout,
         )
+
+
+def undeclared_server(path: str) -> str:
+    """Return advice for a path that could be meant for an MCP server, or "" if it could not."""
+    first, _, rest = path.removeprefix("/").partition("/")
+    if first != "mcp":
+        return ""
+    name = rest.partition("/")[0]
+    example = name if NAME.fullmatch(name) else "NAME"
+    return f"An MCP server has the path /mcp/NAME. Declare it in the gateway's configuration: mcp: {{ {example}: ADDRESS }}."
 
 
 def check_server(entry: McpConfig, problems: Problems) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.config.mcp import undeclared_server
 from gateway.config.own_paths import own_path_in
 from gateway.config.passthrough_check import example_entry, is_plain
 from gateway.errors import NotFound
@@ -47,6 +48,8 @@ def _undeclared(path: str) -> NotFound:
     """Return the error for a path that no pattern covers."""
     if is_plain(path) and own_path_in(path) is not None:
         return NotFound(f"The gateway serves {path} itself: name the model instead of the path, as in lockgate route MODEL.")
+    if server := undeclared_server(path):
+        return NotFound(f"No pattern of passthrough covers {path}. {server}")
     example = example_entry(path)
     advice = "No pattern can cover it." if example is None else f"To pass it to a provider, declare it: passthrough: {{ {example} }}."
     return NotFound(f"No pattern of passthrough covers {path}. {advice}")

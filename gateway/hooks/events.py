@@ -1,7 +1,8 @@
 """Finds the pieces of text in the events of a stream, in the formats of the APIs of the gateway and of its providers.
 
 The events themselves show which API they belong to: chunks of chat completions and completions have `choices`; events of
-the Responses, Messages and Cohere APIs have a `type`.
+the Responses, Messages and Cohere APIs have a `type`. Passed streams may also be those of Gemini, whose events have
+`candidates`, and of Ollama, whose events have `done`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any, NamedTuple
 
+from gateway.hooks import other_apis
 from gateway.hooks.api import Kind
-
-Event = dict[str, Any]
+from gateway.hooks.slots import Event, Slot, fields
 
 _CHAT_FIELDS: tuple[tuple[str, Kind], ...] = (
     ("reasoning_content", "reasoning"), ("reasoning", "reasoning"), ("content", "text"), ("refusal", "text"),
@@ -23,29 +23,6 @@ _DETAIL_FIELDS = ("text", "summary")
 _MESSAGE_FIELDS: tuple[tuple[str, Kind], ...] = (("text", "text"), ("thinking", "reasoning"), ("partial_json", "arguments"))
 _JSON_MARK = re.compile(r"""\\[\s\S]?|["{}\[\]]""")
 _PLACES = ("output_index", "content_index", "summary_index")
-
-
-class Slot(NamedTuple):
-    """A piece of text in an event: `holder[key]`.
-
-    Pieces of one channel form one text. When an event has a piece of a group, the channels of the group without a piece in the event
-    have ended, except those with the arguments of tool calls. `choice` and `call` are the choice and the tool call of a chat completion
-    that contain the piece.
-    """
-
-    channel: str
-    group: str
-    kind: Kind
-    holder: dict[str, Any]
-    key: str
-    choice: Event | None = None
-    call: Event | None = None
-
-    @property
-    def text(self) -> str:
-        """The piece of text."""
-        text: str = self.holder[self.key]
-        return text
 
 
 class JsonEnd:
@@ -79,8 +56,8 @@ def slots_of(event: Event) -> list[Slot]:
         return [slot for choice in choices if type(choice) is dict for slot in _of_choice(choice)]
     kind = event.get("type")
     if type(kind) is not str:
-        return []
-    if kind == "content_block_delta":
+        return other_apis.slots_of(event)
+    if kind in ("content_block_delta", "content_block_start"):
         return _of_block(event)
     if kind in ("content-delta", "tool-plan-delta", "tool-call-delta"):
         return _of_cohere(event)
@@ -100,7 +77,7 @@ def ended_groups(event: Event) -> list[str] | None:
     if kind == "error" or type(event.get("error")) is dict:
         return None
     if type(kind) is not str:
-        return []
+        return other_apis.ended_groups(event)
     if kind == "content_block_stop":
         return [f"content[{event.get('index')}]"]
     if kind in ("content-end", "tool-call-end"):
@@ -117,6 +94,10 @@ def ended_groups(event: Event) -> list[str] | None:
 def carrier(event: Event, slot: Slot, text: str) -> Event:
     """Return an event like `event` whose only text is `text`, in the place of the piece in `slot`."""
     if slot.choice is None:
+        if (made := other_apis.carrier(event, slot, text)) is not None:
+            return made
+        if event.get("type") == "content_block_start":
+            return {"type": "content_block_delta", "index": event.get("index"), "delta": {"type": f"{slot.key}_delta", slot.key: text}}
         copy = deepcopy(event)
         for each in slots_of(copy):
             each.holder[each.key] = text if each.channel == slot.channel else ""
@@ -136,16 +117,6 @@ def carrier(event: Event, slot: Slot, text: str) -> Event:
     else:
         delta = {slot.key: text}
     return {**kept, "choices": [{"index": index, "delta": delta, "finish_reason": None}]}
-
-
-def fields(value: Event, *names: str) -> Event:
-    """Return the object that is nested in the fields with these names, or an empty one if any is not an object."""
-    for name in names:
-        inner = value.get(name)
-        if type(inner) is not dict:
-            return {}
-        value = inner
-    return value
 
 
 def _group_of(choice: Event) -> str:
@@ -187,8 +158,8 @@ def _of_choice(choice: Event) -> Iterator[Slot]:
 
 
 def _of_block(event: Event) -> list[Slot]:
-    """Return the piece in an event of the Messages API."""
-    delta, group = fields(event, "delta"), f"content[{event.get('index')}]"
+    """Return the piece in an event of the Messages API. A block may begin with text."""
+    delta, group = fields(event, "delta" if event["type"] == "content_block_delta" else "content_block"), f"content[{event.get('index')}]"
     return [Slot(f"{group}.{name}", group, kind, delta, name) for name, kind in _MESSAGE_FIELDS if type(delta.get(name)) is str]
 
 

@@ -13,14 +13,16 @@ from typing import Any
 import msgspec
 
 from gateway.hooks.api import Kind
-from gateway.hooks.events import Event, JsonEnd, Slot, carrier, ended_groups, fields, slots_of
-from gateway.hooks.frames import Framer, read_frame
+from gateway.hooks.events import JsonEnd, carrier, ended_groups, slots_of
+from gateway.hooks.frames import Framer, LineFramer
 from gateway.hooks.run import HookRun, Pieces
+from gateway.hooks.slots import Event, Slot, fields
 from gateway.hooks.walk import kind_of, leaves, replaced
 
 _NEVER_TEXT = frozenset({
     "id", "item_id", "call_id", "response_id", "object", "created", "model", "type", "role", "finish_reason", "stop_reason", "status",
-    "system_fingerprint", "service_tier", "usage", "encrypted_content", "signature", "gateway",
+    "system_fingerprint", "service_tier", "usage", "encrypted_content", "signature", "gateway", "finishReason", "modelVersion",
+    "responseId", "createTime", "thoughtSignature", "created_at", "done_reason",
 })  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 
@@ -28,13 +30,13 @@ _encode = msgspec.json.Encoder().encode
 class HookedEvents:
     """The state of one stream. `feed` takes bytes as they arrive and returns complete events."""
 
-    def __init__(self, run: HookRun, pieces: Pieces, *, holds_start: bool = True) -> None:
-        """If `holds_start` is False, events before the first text are sent at once."""
+    def __init__(self, run: HookRun, pieces: Pieces, *, holds_start: bool = True, is_lines: bool = False) -> None:
+        """If `holds_start` is False, events before the first text are sent at once. `is_lines`: each event is a line of JSON."""
         self._run = run
         self._pieces = pieces
         self.started = not holds_start
         """Whether the events before the first text are no longer held."""
-        self._framer = Framer()
+        self._framer = LineFramer() if is_lines else Framer()
         self._before: list[bytes] = []
         self._last: dict[str, tuple[Event, Slot, bytes]] = {}
         """For each open channel, its latest event, the slot of the channel in the event, and the event's name."""
@@ -90,10 +92,10 @@ class HookedEvents:
         return b"".join([*before, *await self._flush(None)])
 
     async def _event(self, raw: bytes) -> list[bytes]:
-        frame = read_frame(raw)
+        frame = self._framer.read(raw)
         if (data := frame.data.strip()) in (b"", b"[DONE]"):
             self.started = self.started or bool(data)
-            return [*(await self._flush(None) if data else []), raw + b"\n\n"]
+            return [*(await self._flush(None) if data else []), self._framer.passed(raw)]
         event = frame.object
         try:
             if event is not None:
@@ -101,7 +103,7 @@ class HookedEvents:
         except RecursionError:  # the event is nested too deeply
             pass
         self._run.note_unreadable("an event without a JSON object")
-        return [raw + b"\n\n"]
+        return [self._framer.passed(raw)]
 
     async def _texts(self, event: Event, head: bytes, name: bytes) -> list[bytes]:
         """Pass the texts of an event through the hooks. Return the events to send."""
@@ -153,7 +155,10 @@ class HookedEvents:
             self._close(channel)
             if text:
                 self.started = True
-                out.append(self._written(b"event: " + name + b"\n" if name else b"", carrier(event, slot, text), is_inserted=True))
+                made = carrier(event, slot, text)
+                if made.get("type") != event.get("type"):
+                    name = str(made.get("type")).encode() if name else b""
+                out.append(self._written(b"event: " + name + b"\n" if name else b"", made, is_inserted=True))
                 self._inserted += 1
         return out
 
@@ -201,4 +206,4 @@ class HookedEvents:
         if type(number) is int:
             self._number = self._number + 1 if is_inserted else number + self._inserted
             event = {**event, "sequence_number": self._number}
-        return head + b"data: " + _encode(event) + b"\n\n"
+        return self._framer.written(head, _encode(event))

@@ -1,8 +1,8 @@
 """Passed calls on their way through the hooks.
 
 The texts of JSON requests, and those of JSON answers, event streams and plain-text answers, pass through the hooks. A hook cannot read
-any other content. If a hook that reads contents has `failure: closed`, a request with other content is refused; an answer without
-text, such as audio, passes.
+any other content. If a hook that reads contents has `failure: closed`, a request or an answer with other content is refused; an answer
+without text, such as audio, passes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,15 @@ from providers.base import Adjustment, Body, Target, WireRequest
 MAX_HOOKED_BODY = 32 << 20
 """Maximum size of a request body that passes through hooks, because such a body is kept in memory."""
 _NAME = "body"
+_LINES = frozenset({
+    "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/jsonlines",
+    "application/x-jsonl", "application/json-lines", "application/stream+json",
+})  # fmt: skip
+"""Types of streams with one JSON value in each line."""
+_TEXTS = frozenset({"application/xml", "application/yaml", "application/x-yaml", "application/javascript"})
+_CHARSETS = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+_MEDIA = ("audio/", "image/", "video/", "font/")
+"""Types of answers without text."""
 _REFRAMED = frozenset({b"content-length", b"transfer-encoding", b"etag", b"content-md5", b"digest"})
 
 
@@ -90,9 +99,17 @@ def answer_filter(run: HookRun | None, headers: Headers, status: int) -> AnswerF
     kind = next((value for name, value in headers if name == b"content-type"), b"").decode("latin-1").lower()
     if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
         raise GatewayError("The provider compressed its answer, so no hook can read it.", status=502, code="upstream_bad_response")
-    if kind.startswith("text/event-stream"):
-        return _Events(HookedEvents(run, Pieces(), holds_start=False))
-    return _WholeAnswer(run, is_json=_is_json(kind)) if _is_json(kind) or kind.startswith("text/") else None
+    bare, charset = _type_of(kind)
+    if bare == "text/event-stream" or bare in _LINES:
+        return _Events(HookedEvents(run, Pieces(), holds_start=False, is_lines=bare in _LINES))
+    if _is_json(kind):
+        return _WholeAnswer(run, is_json=True)
+    if (bare.startswith("text/") or bare in _TEXTS or bare.endswith("+xml")) and charset in _CHARSETS:
+        return _WholeAnswer(run, is_json=False)
+    is_empty = any(name == b"content-length" and value == b"0" for name, value in headers)
+    if not is_empty and not bare.startswith(_MEDIA) and bare != "application/octet-stream":
+        run.note_unreadable(f"an answer of the type '{bare[:80]}'" if bare else "an answer without a content type")
+    return None
 
 
 class _Events:
@@ -142,9 +159,16 @@ class _WholeAnswer:
         return b""
 
 
+def _type_of(kind: str) -> tuple[str, str]:
+    """Return a content type without parameters and its charset, both in lower case. The charset is "" if there is none."""
+    bare, *parameters = (part.strip() for part in kind.lower().split(";"))
+    charsets = [value.strip("\"'") for name, _, value in (part.partition("=") for part in parameters) if name.strip() == "charset"]
+    return bare, charsets[0].strip() if charsets else ""
+
+
 def _is_json(kind: str) -> bool:
-    bare = kind.partition(";")[0].strip().lower()
-    return bare == "application/json" or bare.endswith("+json")
+    bare = _type_of(kind)[0]
+    return bare not in _LINES and (bare == "application/json" or bare.endswith("+json"))
 
 
 async def _read(body: CallerBody) -> bytes:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-
-from msgspec import structs
+from functools import partial
 
 from gateway.attempts.admission import Admission
 from gateway.call import Attempt, Call
 from gateway.errors import GatewayError, from_failure
 from gateway.passthrough.caller import CallerBody, PassthroughCaller
 from gateway.passthrough.headers import response_headers
+from gateway.passthrough.mcp_deadlines import TimedResponse, deadlines_of
 from gateway.passthrough.mcp_messages import (
+    METHOD_HEADER,
+    NAME_HEADER,
     TOOLS_LIST,
     EventRelay,
     Message,
@@ -28,18 +30,19 @@ from gateway.passthrough.mcp_messages import (
     check_message,
     read_message,
 )
-from gateway.passthrough.mcp_sessions import SESSION_HEADER, Sessions
+from gateway.passthrough.mcp_sessions import EVENT_HEADER, SESSION_HEADER, Sessions
 from gateway.passthrough.rules import Rule
-from gateway.passthrough.run import FIRST_ERROR_STATUS, MAX_TOTAL_S, Passthrough, check_call, end_attempt, passed_request
+from gateway.passthrough.run import FIRST_ERROR_STATUS, Passthrough, check_call, end_attempt, passed_request
 from gateway.response.headers import common_headers
 from gateway.response.redaction import Mask, mask_headers
-from gateway.upstream.transport import Deadlines, Response, UpstreamError
+from gateway.upstream.transport import Response, UpstreamError
 from providers.base import Failure, WireRequest
 
 MAX_LIST_BYTES = 16 << 20
 """Maximum size of a list of tools that is filtered."""
 _CREDENTIAL_REFUSED = (401, 403)
 _BODY_HEADERS = frozenset({"content-encoding", "content-length"})
+_CHECKED_HEADERS = frozenset(name.decode() for name in (EVENT_HEADER, METHOD_HEADER, NAME_HEADER, SESSION_HEADER))
 
 
 class McpPassthrough(Passthrough):
@@ -85,8 +88,8 @@ class McpPassthrough(Passthrough):
         caller.query = b""
         request, adjustments = passed_request(call, caller, rule, target, rule.path)
         request.body = message.body
-        sessions = Sessions(target)
-        _set_session(call, request, sessions)
+        sessions = Sessions(target, rule.mcp_salt)
+        session = _set_ids(call, request, sessions)
         attempt = Attempt(target, adjustments=adjustments)
         call.attempts.append(attempt)
         attempt.sent_at = time.monotonic()
@@ -96,9 +99,11 @@ class McpPassthrough(Passthrough):
             if call.trace is not None:
                 call.trace.begin(attempt)
                 call.trace.mark(request)
-            response = await self._send(call, attempt, rule, request, None, _deadlines(call, rule))
+            assert call.passed is not None
+            deadlines = deadlines_of(rule, call.passed.method, message.method)
+            response = await self._send(call, attempt, rule, request, None, deadlines)
             try:
-                await self._relay_mcp(call, caller, rule, message, response, sessions)
+                await self._relay_mcp(call, caller, rule, message, response, sessions, session)
             finally:
                 response.close()
         except asyncio.CancelledError:
@@ -109,8 +114,16 @@ class McpPassthrough(Passthrough):
             end_attempt(attempt, admission)
 
     async def _relay_mcp(
-        self, call: Call, caller: PassthroughCaller, rule: Rule, message: Message, response: Response, sessions: Sessions
+        self,
+        call: Call,
+        caller: PassthroughCaller,
+        rule: Rule,
+        message: Message,
+        response: Response,
+        sessions: Sessions,
+        session: bytes,
     ) -> None:
+        assert rule.mcp is not None
         attempt = call.attempts[-1]
         attempt.outcome = "ok" if response.status < FIRST_ERROR_STATUS else str(response.status)
         if response.status in _CREDENTIAL_REFUSED:  # the client would try to sign in to the server
@@ -118,20 +131,37 @@ class McpPassthrough(Passthrough):
         call.answered_by, call.status = attempt, response.status
         theirs = mask_headers(response.headers, attempt.target)
         headers = _with_session(response_headers(theirs, common_headers(call), rule), call, sessions)
-        tools = rule.mcp.tools if rule.mcp is not None else None
+        tools = rule.mcp.tools
         kind = next((value.lower() for name, value in headers if name == b"content-type"), b"")
+        if b"event-stream" in kind:
+            begun = next((value for name, value in response.headers if name == SESSION_HEADER), session)
+            events = EventRelay(tools, partial(sessions.event_for_caller, _owner(call), begun))
+            return await self._send_events(call, caller, headers, events, response)
+        response = TimedResponse(response, rule.mcp.timeout, attempt.head_at - attempt.sent_at)
         if tools is not None and message.method == TOOLS_LIST and response.status < FIRST_ERROR_STATUS and b"json" in kind:
             return await self._send_list(call, caller, headers, tools, response)
-        events = EventRelay(tools) if b"event-stream" in kind else None
-        if events is not None:
-            headers = [each for each in headers if each[0] != b"content-length"]  # events and heartbeats change the length
+        try:
+            await response.begin()
+        except UpstreamError as error:
+            call.answered_by, call.status = None, 0
+            raise self._failed(attempt, error) from None
         call.first_byte_at = time.monotonic()
-        await (caller.start_response if events is None else caller.start_events)(response.status, headers)
+        await caller.start_response(response.status, headers)
         mask = Mask(attempt.target) if response.status >= FIRST_ERROR_STATUS else None
-        rest = await self._relay_body(call, caller, response, events or mask)
+        await self._send_rest(call, caller, await self._relay_body(call, caller, response, mask))
+
+    async def _send_events(
+        self, call: Call, caller: PassthroughCaller, headers: list[tuple[bytes, bytes]], events: EventRelay, response: Response
+    ) -> None:
+        kept = [each for each in headers if each[0] != b"content-length"]  # events and heartbeats change the length
+        call.first_byte_at = time.monotonic()
+        await caller.start_events(response.status, kept)
+        await self._send_rest(call, caller, await self._relay_body(call, caller, response, events))
+
+    async def _send_rest(self, call: Call, caller: PassthroughCaller, rest: bytes | None) -> None:
         if rest is not None:
             await caller.finish(rest)
-            self._count_attempt(attempt)
+            self._count_attempt(call.attempts[-1])
 
     async def _send_list(
         self, call: Call, caller: PassthroughCaller, headers: list[tuple[bytes, bytes]], tools: Sequence[str], response: Response
@@ -166,29 +196,40 @@ def _owner(call: Call) -> str:
     return call.key.name if call.key is not None else ""
 
 
-def _set_session(call: Call, request: WireRequest, sessions: Sessions) -> None:
-    """Replace the session id of the caller with that of the server, and remove the headers that describe the encoding and size of the body.
+def _set_ids(call: Call, request: WireRequest, sessions: Sessions) -> bytes:
+    """Replace the ids of the caller with those of the server. Return the server's id of the session, or b"" without a session.
 
-    Raise RpcError if the id does not have the mark of the key.
+    Remove the headers that describe the encoding and size of the body, and those that a server could take for a header which is checked.
+    Raise RpcError if an id does not have the mark of the key.
     """
-    request.headers = [(name, value) for name, value in request.headers if name not in _BODY_HEADERS]
+    owner, session = _owner(call), b""
+    request.headers = [pair for pair in request.headers if pair[0] not in _BODY_HEADERS and not _is_look_alike(pair[0])]
     for at, (name, value) in enumerate(request.headers):
         if name.encode() == SESSION_HEADER:
-            id = sessions.for_server(_owner(call), value.encode("latin-1"))
+            id = sessions.for_server(owner, value.encode("latin-1"))
             if id is None:
                 message = "The session is unknown. Begin a new one with 'initialize'."
                 raise RpcError(-32600, None, message, status=404, code="session_not_found")
-            request.headers[at] = (name, id.decode("latin-1"))
+            request.headers[at], session = (name, id.decode("latin-1")), id
+    for at, (name, value) in enumerate(request.headers):
+        if name.encode() == EVENT_HEADER:
+            id = sessions.event_for_server(owner, session, value.encode("latin-1"))
+            if id is None:
+                message = (
+                    "'Last-Event-ID' is not the id of an event that this key has received in this session. Send the id of the last event "
+                    "that arrived, or open the stream without 'Last-Event-ID'."
+                )
+                raise RpcError(-32600, None, message, status=400, code="event_not_found")
+            request.headers[at] = name, id.decode("latin-1")
+    return session
+
+
+def _is_look_alike(name: str) -> bool:
+    """Return whether a server that treats `_` as `-` could take a header for one that the gateway checks."""
+    return "_" in name and name.replace("_", "-") in _CHECKED_HEADERS
 
 
 def _with_session(headers: list[tuple[bytes, bytes]], call: Call, sessions: Sessions) -> list[tuple[bytes, bytes]]:
     """Return response headers with the session id for the caller."""
     owner = _owner(call)
     return [(name, sessions.for_caller(owner, value) if name == SESSION_HEADER else value) for name, value in headers]
-
-
-def _deadlines(call: Call, rule: Rule) -> Deadlines:
-    """Return the deadlines of a request. A stream that a caller opens may pause for as long as a call may last."""
-    deadlines = structs.replace(rule.backend.deadlines, total=MAX_TOTAL_S)
-    is_stream = call.passed is not None and call.passed.method == "GET"
-    return structs.replace(deadlines, idle=MAX_TOTAL_S) if is_stream else deadlines

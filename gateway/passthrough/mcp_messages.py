@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ TOOLS_CALL, TOOLS_LIST = "tools/call", "tools/list"
 METHOD_HEADER, NAME_HEADER = b"mcp-method", b"mcp-name"
 MAX_EVENT_BYTES = 16 << 20
 """Maximum size of one event."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LONGEST_END_BYTES = 4
 """Size of the longest blank line that ends an event."""
 _ENCODED = re.compile(rb"=\?base64\?([A-Za-z0-9+/=]*)\?=\Z")
@@ -147,19 +148,28 @@ def _response_with(message: bytes, tools: Sequence[str]) -> bytes:
 class EventRelay:
     """Relays an event stream in whole events, so that a heartbeat may follow each piece.
 
-    If there is a list of allowed tools, other tools are removed from the responses in the stream. All other bytes stay as they are.
+    If there is a list of allowed tools, other tools are removed from the responses in the stream. `mark` returns the id of an event that
+    the caller gets. All other bytes stay as they are, except that a byte order mark is removed.
     """
 
     _END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n)|\r\r")  # the two line ends may differ
 
-    def __init__(self, tools: Sequence[str] | None) -> None:
+    _ID = re.compile(rb"(?:\A|(?<=[\r\n]))id:( ?)([^\r\n]*)")
+
+    def __init__(self, tools: Sequence[str] | None, mark: Callable[[bytes], bytes] | None = None) -> None:
         self._tools = tools
+        self._mark = mark
         self._pending = bytearray()
+        self._is_at_start = True
 
     def feed(self, piece: bytes) -> bytes:
         """Return the events that are complete. Raise GatewayError if an event is too large."""
         searched_from = max(0, len(self._pending) - LONGEST_END_BYTES)
         self._pending += piece
+        if self._is_at_start and len(self._pending) >= len(_BYTE_ORDER_MARK):
+            self._is_at_start = False
+            if self._pending.startswith(_BYTE_ORDER_MARK):
+                del self._pending[: len(_BYTE_ORDER_MARK)]
         out, begin = [], 0
         for end in self._END.finditer(self._pending, searched_from):
             out.append(self._filtered(bytes(self._pending[begin : end.end()])))
@@ -175,6 +185,8 @@ class EventRelay:
         return b""
 
     def _filtered(self, event: bytes) -> bytes:
+        if self._mark is not None and b"id:" in event:
+            event = self._ID.sub(self._with_mark, event)
         if self._tools is None or b"tools" not in event:
             return event
         lines = re.split(rb"\r\n|\n|\r", event)
@@ -184,6 +196,10 @@ class EventRelay:
             return event
         others = [line for line in lines if line and not line.startswith(b"data:")]
         return b"\n".join([*others, b"data: " + changed, b"", b""])
+
+    def _with_mark(self, line: re.Match[bytes]) -> bytes:
+        assert self._mark is not None
+        return b"id:%b%b" % (line[1], self._mark(line[2])) if line[2] else line[0]  # an empty id has nothing to resume
 
 
 def _check_names(members: dict[str, msgspec.Raw], known: frozenset[str], id: Any, *, only_case: bool = False) -> None:

@@ -12,6 +12,7 @@ from gateway.config.mcp import McpConfig
 from gateway.config.passthrough import VERSION_PREFIX, PassthroughConfig
 from gateway.config.provider import ProviderConfig
 from gateway.config.types import Config
+from gateway.passthrough.mcp_sessions import salt_of
 from gateway.targets.backend import Backend
 from gateway.upstream.transport import Origin
 
@@ -41,6 +42,8 @@ class Rule(Struct, frozen=True):
     websocket_idle: float = 0.0
     mcp: McpConfig | None = None
     """The MCP server, if the path is that of one."""
+    mcp_salt: bytes = b""
+    """A part of the secret for the marks of the server's sessions."""
 
     @property
     def allows_websocket(self) -> bool:
@@ -84,14 +87,17 @@ def rules_of(
 
 def mcp_rules_of(config: Config, backend_of: Callable[[ProviderConfig, str], Backend]) -> list[Rule]:
     """Return the rules of the MCP servers. `backend_of` returns the backend of a provider's model."""
-    return [_mcp_rule(entry, entry.as_provider(), backend_of) for entry in config.mcp.values()]
+    salt = salt_of(config) if config.mcp else b""
+    return [_mcp_rule(entry, entry.as_provider(), backend_of, salt) for entry in config.mcp.values()]
 
 
-def _mcp_rule(entry: McpConfig, provider: ProviderConfig, backend_of: Callable[[ProviderConfig, str], Backend]) -> Rule:
+def _mcp_rule(
+    entry: McpConfig, provider: ProviderConfig, backend_of: Callable[[ProviderConfig, str], Backend], salt: bytes
+) -> Rule:
     backend = backend_of(provider, entry.name)
     upstream = urlsplit(backend.target.base_url).path
     return Rule(
-        entry.pattern, entry.pattern.encode(), False, upstream, MCP_METHODS, entry.max_body, provider, backend, mcp=entry
+        entry.pattern, entry.pattern.encode(), False, upstream, MCP_METHODS, entry.max_body, provider, backend, mcp=entry, mcp_salt=salt
     )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
+import msgspec
+from msgspec import structs
+
 from gateway.dialects.native_api import NativeApi
 from gateway.streams.chunks import UNREADABLE_ERRORS
 from gateway.streams.mended_json import mended
@@ -12,14 +15,19 @@ from gateway.streams.relay import Relay
 from gateway.upstream.transport import Response, UpstreamError
 from providers.aggregate import Aggregate
 from providers.any_usage import usage_of_failure
-from providers.base import Answer, Failure, Operation, Options, StreamFailure, Target
+from providers.base import Answer, AnswerShapeError, Failure, Operation, Options, StreamFailure, Target
 from providers.failures import has_error, read_inband_failure
 from providers.plain_usage import read_mapped
 
 NOT_AN_ANSWER = Failure("bad_body", "the answer is not a chat completion")
 NOT_EMBEDDINGS = Failure("bad_body", "the answer is not a list of embeddings")
 NOT_RANKED = Failure("bad_body", "the answer is not a list of ranked documents")
-_UNREADABLE: Mapping[Operation, Failure] = {"embeddings": NOT_EMBEDDINGS, "rerank": NOT_RANKED}
+_UNREADABLE: Mapping[Operation, Failure] = {
+    "embeddings": NOT_EMBEDDINGS,
+    "rerank": NOT_RANKED,
+    "completions": Failure("bad_body", "the answer is not a completion"),
+    "logits": Failure("bad_body", "the answer is not an object of tokens and logits"),
+}
 
 
 def is_event_stream(response: Response) -> bool:
@@ -67,14 +75,25 @@ def _decode_json(body: bytes, target: Target, options: Options, native: NativeAp
         if not body.isascii():
             body.decode()  # the JSON decoder does not check the encoding of skipped values
         return target.kind.decode(body, target, options) if native is None else native.read_answer(body)
-    except UNREADABLE_ERRORS:
-        repaired = mended(body)
+    except UNREADABLE_ERRORS as error:
+        repaired, reason = mended(body), _reason(error, body)
     try:
         if repaired is not None:
             return target.kind.decode(repaired, target, options) if native is None else native.read_answer(repaired)
-    except UNREADABLE_ERRORS:
-        pass
-    raise StreamFailure(_UNREADABLE.get(options.operation, NOT_AN_ANSWER))
+    except UNREADABLE_ERRORS as error:
+        reason = _reason(error, body)
+    failure = _UNREADABLE.get(options.operation, NOT_AN_ANSWER)
+    raise StreamFailure(structs.replace(failure, message=f"{failure.message}{reason}"))
+
+
+def _reason(error: Exception, body: bytes) -> str:
+    """Return the reason why an answer is unreadable, for the end of a message, or "". Other errors may repeat content of the answer."""
+    if not body.strip():
+        return ": it is empty"
+    if isinstance(error, AnswerShapeError):
+        return f": {error}"
+    is_malformed = isinstance(error, msgspec.DecodeError | UnicodeDecodeError) and not isinstance(error, msgspec.ValidationError)
+    return ": it is not valid JSON in UTF-8" if is_malformed else ""
 
 
 async def read_unstreamed(response: Response, target: Target, limit: int) -> Failure:

@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.config.mcp import undeclared_server
 from gateway.config.passthrough_check import example_entry
 from gateway.dialects.messages_api.dialect import is_messages_call
 from gateway.dialects.messages_api.errors import translate_error, translate_headers
@@ -79,6 +80,8 @@ def _how_to_pass(path: str) -> str:
             " Version 1 of Cohere's API is served for embed and rerank only: use cohere.ClientV2, or pass the path to a "
             f'provider whose base_url is https://api.cohere.com/v1: passthrough: {{ "{path}": PROVIDER }}.'
         )
+    if advice := undeclared_server(path):
+        return f" {advice}"
     example = example_entry(path)
     if example is None:
         return ""

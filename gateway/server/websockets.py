@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, MutableMapping
 from typing import Any
 
+from gateway.config.mcp import undeclared_server
 from gateway.config.passthrough_check import example_entry
 from gateway.errors import GatewayError
 from gateway.http.caller import Send
@@ -48,8 +49,12 @@ def _unsupported(rule: Rule | None, path: str) -> GatewayError:
     """Return the error for a path without WebSocket connections, with advice if the configuration can allow them."""
     status, code, message = UPGRADE_UNSUPPORTED
     example = None if rule is not None else example_entry(path, websocket=True)
-    if rule is not None:
+    if rule is not None and rule.mcp is not None:
+        message = f"WebSocket connections are not passed on {rule.pattern}. MCP servers use streamable HTTP: send messages with POST."
+    elif rule is not None:
         message = f"WebSocket connections are not passed on {rule.pattern}. Set 'websocket: true' there in the gateway's configuration."
+    elif advice := undeclared_server(path):
+        message = f"WebSocket connections are not passed on {path}. {advice} It uses streamable HTTP: send messages with POST."
     elif example is not None:
         message = (
             f"WebSocket connections are not passed on {path}. To pass them to a provider, declare the path in the gateway's "

@@ -134,6 +134,9 @@ class RedisResponses:
         from redis.exceptions import RedisError
         from redis.exceptions import TimeoutError as RedisTimeoutError
 
+        task = asyncio.current_task()
+        assert task is not None
+        cancellations = task.cancelling()
         async with self._connections:
             if self._now() < self._failed_until:
                 raise StoreUnavailableError(self._failure)
@@ -150,6 +153,8 @@ class RedisResponses:
                 self._failure = reason
                 self._report(f"store: {self._subject} can be neither stored nor read: {reason}", True)
                 raise StoreUnavailableError(reason) from None
+        if task.cancelling() > cancellations:  # asyncio.wait_for of Python 3.11, which redis-py uses, may lose a cancellation
+            raise asyncio.CancelledError
         if self._failure:
             self._failure = ""
             self._report(f"store: {self._subject} can be stored and read again", False)

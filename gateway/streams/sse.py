@@ -7,6 +7,8 @@ empty data. Such fields and empty data count as irregularities; a byte order mar
 
 from __future__ import annotations
 
+from gateway.streams.line_ends import with_lf
+
 Event = tuple[str, bytes]
 """The `event:` name ("" if there is none) and the data. Several data lines are joined by LF."""
 
@@ -97,12 +99,8 @@ class EventParser:
 
     def _feed_lines(self, piece: bytes) -> list[Event]:
         """Parse any input line by line. A CR ends its line at once, even if the next piece begins with the LF that belongs to it."""
-        if self._after_cr and piece:
-            piece = piece.removeprefix(b"\n")
-            self._after_cr = False
-        if b"\r" in piece:
-            self._after_cr = piece.endswith(b"\r")
-            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._after_cr or b"\r" in piece:
+            piece, self._after_cr = with_lf(piece, self._after_cr)
         *lines, rest = piece.split(b"\n")
         events: list[Event] = []
         for line in lines:

@@ -4,17 +4,68 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import httpcore
 import httpx
 
+from gateway.upstream.interim import MAX_INTERIM, HeadersFrames, InterimHeads, TooManyInterimError
 from gateway.upstream.resolver import Address, Resolver, literal_address
 
 
 class BlockedAddressError(httpcore.ConnectError):
     """A name resolves only to blocked addresses."""
+
+
+class InterimLimitError(httpcore.RemoteProtocolError):
+    """A server sent too many interim responses."""
+
+
+class BoundedStream(httpcore.AsyncNetworkStream):
+    """A connection that fails if its server sends too many interim responses."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+        ssl_object = inner.get_extra_info("ssl_object")
+        is_http2 = ssl_object is not None and ssl_object.selected_alpn_protocol() == "h2"
+        self._heads: InterimHeads | None = None if is_http2 else InterimHeads()
+        self._frames = HeadersFrames() if is_http2 else None
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's signature
+        """Return the next bytes. Raise InterimLimitError if they contain too many interim responses."""
+        data = await self._inner.read(max_bytes, timeout)
+        counter = self._heads or self._frames
+        assert counter is not None
+        try:
+            counter.feed(data)
+        except TooManyInterimError:
+            raise InterimLimitError(f"more than {MAX_INTERIM} interim responses") from None
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's signature
+        """Send bytes."""
+        if self._heads is not None:
+            self._heads.begin()
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+    ) -> httpcore.AsyncNetworkStream:
+        """Return the connection with TLS."""
+        return BoundedStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return information about the connection, such as its socket."""
+        return self._inner.get_extra_info(info)
 
 
 class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
@@ -41,7 +92,7 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         for index, (_, address) in enumerate(addresses):
             try:
                 share = max(0.001, deadline - loop.time()) / (len(addresses) - index)
-                return await self._inner.connect_tcp(address[0], port, share, local_address, socket_options)
+                return BoundedStream(await self._inner.connect_tcp(address[0], port, share, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if index == len(addresses) - 1:
                     self._resolver.forget(host, port)
@@ -70,7 +121,7 @@ class CheckedNetworkBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to a unix socket. A unix socket has no name to resolve or check."""
-        return await self._inner.connect_unix_socket(path, timeout, socket_options)
+        return BoundedStream(await self._inner.connect_unix_socket(path, timeout, socket_options))
 
     async def sleep(self, seconds: float) -> None:
         """Wait between httpcore's own retries, which are turned off."""
@@ -94,3 +145,19 @@ class CheckedTransport(httpx.AsyncHTTPTransport):
             uds=uds,
             network_backend=backend,
         )
+
+
+class ProxyNetworkBackend(httpcore.AnyIOBackend):
+    """httpcore's own backend for connections to proxies, with bounded streams."""
+
+    async def connect_tcp(self, *arguments: Any, **named: Any) -> httpcore.AsyncNetworkStream:
+        """Connect to a proxy."""
+        return BoundedStream(await super().connect_tcp(*arguments, **named))
+
+
+class ProxyTransport(httpx.AsyncHTTPTransport):
+    """httpx's transport for connections through a proxy, on a ProxyNetworkBackend."""
+
+    def __init__(self, proxy: httpx.Proxy, *, http2: bool, limits: httpx.Limits, verify: Any) -> None:
+        super().__init__(verify=verify, http2=http2, proxy=proxy, limits=limits, trust_env=False)
+        self._pool._network_backend = ProxyNetworkBackend()  # the constructor has no parameter for a backend

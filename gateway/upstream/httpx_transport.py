@@ -16,7 +16,8 @@ from typing import Any, cast
 
 import httpx
 
-from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBackend, CheckedTransport
+from gateway.upstream.httpx_backend import BlockedAddressError, CheckedNetworkBackend, CheckedTransport, InterimLimitError, ProxyTransport
+from gateway.upstream.interim import TOO_MANY_INTERIM
 from gateway.upstream.request_head import CONNECTION_HEADERS, authority, body_headers
 from gateway.upstream.resolver import Resolver, ThreadResolver, literal_address
 from gateway.upstream.tls import alert_of, make_context
@@ -211,7 +212,7 @@ class HttpxTransport:
         if any(not self._is_allowed(address[0]) for _, address in literal_address(origin.host, origin.port) or ()):
             raise UpstreamError("blocked", f"{origin.host} is a blocked address")
         proxy = httpx.Proxy(origin.proxy, ssl_context=of_proxy)
-        return httpx.AsyncHTTPTransport(verify=context, http2=http2, proxy=proxy, limits=limits, trust_env=False)
+        return ProxyTransport(proxy, http2=http2, limits=limits, verify=context)
 
 
 def _encode(
@@ -257,6 +258,8 @@ def _explain(error: Exception, phase: str, origin: Origin) -> UpstreamError:
         if phase == "tls":
             return UpstreamError("tls_timeout", f"no TLS handshake with {origin.host} in time")
         return UpstreamError("connect_timeout", f"no connection to {address} in time")
+    if any(isinstance(cause, InterimLimitError) for cause in _causes(error)):
+        return UpstreamError("protocol", TOO_MANY_INTERIM)
     if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
         return UpstreamError("protocol", "the upstream's response is not valid HTTP")
     alert = next((text for cause in _causes(error) if (text := alert_of(cause)) is not None), None)

@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from gateway.upstream.deadlines import Ticker
+from gateway.upstream.interim import MAX_INTERIM
 from gateway.upstream.transport import Origin, TlsFiles, UpstreamError
 
 MAX_HEAD_BYTES = 64 << 10
@@ -156,8 +157,11 @@ async def _open_http_tunnel(connection: ProxyConnection, proxy: Proxy, origin: O
         credentials = b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
         lines.append(f"proxy-authorization: Basic {credentials}")
     connection.write("\r\n".join([*lines, "", ""]).encode())
-    status = 100
-    while status < 200:  # an interim response may precede the final one
+    status, responses = 100, 0
+    while status < 200:
+        responses += 1
+        if responses > MAX_INTERIM + 1:
+            raise UpstreamError("protocol", f"the proxy {proxy.name} sent more than {MAX_INTERIM} interim responses")
         match = _STATUS_LINE.match(await connection.read_head())
         if match is None:
             raise UpstreamError("protocol", f"the response of the proxy {proxy.name} is not valid HTTP")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from httptools import HttpResponseParser
 
+from gateway.upstream.interim import MAX_INTERIM, TOO_MANY_INTERIM
 from gateway.upstream.response import NativeResponse
 from gateway.upstream.upload import PacedUpload
 from providers.base import FailureKind
 
 MAX_HEADERS = 256
-MAX_INFORMATIONAL = 8
 
 
 class RejectedResponseError(Exception):
@@ -108,8 +108,8 @@ class ResponseParser:
 
     def _skip_interim(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._informational += 1
-        if status == 101 or self._informational > MAX_INFORMATIONAL:
-            reason = "the upstream switched protocols" if status == 101 else "the upstream sent too many interim responses"
+        if status == 101 or self._informational > MAX_INTERIM:
+            reason = "the upstream switched protocols" if status == 101 else TOO_MANY_INTERIM
             self._reject("protocol", reason)
         headers.clear()
 

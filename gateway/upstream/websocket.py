@@ -11,6 +11,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.upstream.deadlines import Ticker
+from gateway.upstream.interim import MAX_INTERIM, TOO_MANY_INTERIM
 from gateway.upstream.transport import Deadlines, Origin, UpstreamError, in_seconds
 from providers.base import FailureKind, WireRequest
 
@@ -42,6 +43,7 @@ class UpstreamSocket(asyncio.Protocol):
         """Whether the head of a refusal shows where its body ends."""
         self._key = b""
         self._late = ""
+        self._interim = 0
 
     async def open(self, request: WireRequest, head: bytes, deadlines: Deadlines) -> None:
         """Send the handshake and read the whole response, or the head of a 101. Raise UpstreamError if no valid response arrives."""
@@ -123,6 +125,9 @@ class UpstreamSocket(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200 and status != SWITCHING_PROTOCOLS:
             self.headers.clear()
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._fail("protocol", TOO_MANY_INTERIM)
             return
         self.status = status
         self._is_framed = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)

@@ -84,25 +84,25 @@ def _joined(names: Iterable[str], word: str) -> str:
 def conversation_notes(row: MessageRow) -> list[str]:
     """Return the rules for a whole conversation, in words."""
     notes = {
-        f"tool-call ids match `{row.call_id}`": row.call_id is not None,
-        "a tool-call id is used once": row.unique_ids,
-        f"messages with the role {any_of(row.text_roles)} have only text": bool(row.text_roles),
-        "several results of one call are joined": row.has_tools and row.unknown != "pass",
-        f"tool messages have only {_joined(row.result_parts, 'and')}, and the rest is sent in a user message": row.has_tools
+        f"tool-call ids that do not match `{row.call_id}` are replaced": row.call_id is not None,
+        "a tool-call id that is used again is replaced": row.unique_ids,
+        f"messages with the role {any_of(row.text_roles)} may contain only text": bool(row.text_roles),
+        "several results of one call are joined into one": row.has_tools and row.unknown != "pass",
+        f"tool messages have only {_joined(row.result_parts, 'and')}; other parts are sent in a user message after them": row.has_tools
         and row.unknown != "pass"
         and bool(row.result_parts),
-        "every tool call needs a result": row.needs_results,
-        "no text without a visible character": row.blanks == "refused",
-        "no assistant message without text or calls": row.blanks == "no_empty_answers",
-        "at least one message that is not a system message": row.needs_turn,
-        "a final assistant message has no trailing white space": row.trims_tail,
-        "the last message is not a system message": bool(row.tail_field),
+        "a tool call without a result is refused": row.needs_results,
+        "messages and parts without a visible character are left out, and refused in the last user message": row.blanks == "refused",
+        "assistant messages without text and calls are left out": row.blanks == "no_empty_answers",
+        "if all messages are system messages, the last one is sent as a user message": row.needs_turn,
+        "white space at the end of a final assistant message is removed": row.trims_tail,
+        "a system message at the end is sent as a user message": bool(row.tail_field),
         f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
         "in thinking mode, an assistant message with tool calls has `reasoning_content`": row.pads_reasoning,
-        "an assistant message follows tool results": row.answer_after_results,
-        "no stop string without a visible character": not row.blank_stops,
-        f"function names match `{row.function_name}`": row.function_name is not None,
-        "every function needs `parameters`": row.needs_parameters,
+        "an assistant message is added between tool results and a user message": row.answer_after_results,
+        "stop strings without a visible character are not sent; the gateway ends the answer at them": not row.blank_stops,
+        f"function names that do not match `{row.function_name}` are refused": row.function_name is not None,
+        "a function without `parameters` gets an empty schema": row.needs_parameters,
         f"a function's schema is sent without {', '.join(f'`{name}`' for name in row.schema_drops)}": bool(row.schema_drops),
         "the gateway checks the arguments of functions with `strict: true`": row.has_tools
         and not row.enforces_strict

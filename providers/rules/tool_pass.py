@@ -69,7 +69,7 @@ class ToolPass(Rule, frozen=True):
     def _function(self, work: Work, where: str, function: dict[str, Any]) -> dict[str, Any]:
         name, row = function.get("name"), self.row
         if row.function_name is not None and type(name) is str and re.fullmatch(row.function_name, name) is None:
-            raise work.refuse(f"{where}.name", f"a name must match {row.function_name}")
+            raise work.refuse(f"{where}.name", f"the name of a function must match {row.function_name}")
         result = dict(function)
         self._drop_fields(work, where, result, (*_FUNCTION, *row.function))
         if function.get("strict") is True and not row.enforces_strict and row.unknown != "pass":
@@ -108,16 +108,16 @@ class ToolPass(Rule, frozen=True):
         if self.row.object_schemas and any(name in schema for name in NOT_AT_THE_TOP):
             merged = merged_schema(schema)
             if merged is None:
-                why = f"at its top level, the schema must be an object without {', '.join(NOT_AT_THE_TOP)}"
+                why = f"at its top level, the schema of a function must be an object without {', '.join(NOT_AT_THE_TOP)}"
                 raise work.refuse(where, why, "unsupported_content")
             why = "anyOf, oneOf and allOf are not supported at the top level; their objects are merged"
             work.report_lossy(where, "downgrade", why, code="unsupported_content")
             return merged
         if "type" not in schema and "$ref" not in schema and not any(name in schema for name in NOT_AT_THE_TOP):
-            work.report(f"{where}.type", "set_default", to="object", why="a schema needs a type")
+            work.report(f"{where}.type", "set_default", to="object", why="a schema of parameters without a type; the provider requires one")
             return {"type": "object", **({} if "properties" in schema else {"properties": {}}), **schema}
         if self.row.object_schemas and schema.get("type", "object") != "object":
-            raise work.refuse(where, "the schema must have type object", "unsupported_content")
+            raise work.refuse(where, "the schema of a function must have the type object at its top level", "unsupported_content")
         return schema
 
     def describe(self) -> dict[str, dict[str, Any]]:

@@ -42,9 +42,11 @@ def _joined(first: Turn, second: Turn, report: Report) -> Turn:
     """Return the first result with the content of both. Repeated content is left out."""
     before, more = first.message.get("content"), second.message.get("content")
     if more == before or not more:
-        report.change(second.place, "", "drop", f"same value as messages[{first.place}]: a call has one result")
+        why = f"the same result as messages[{first.place}]; the provider accepts one result for each call"
+        report.change(second.place, "", "drop", why)
         return first
-    report.change(second.place, "", "reshape", "a call has one result; its contents are joined", to=f"messages[{first.place}]")
+    why = "another result of the same call; the provider accepts one, so their contents are joined"
+    report.change(second.place, "", "reshape", why, to=f"messages[{first.place}]")
     return Turn(first.place, {**first.message, "content": join_content(before, more) if before else more})
 
 
@@ -70,7 +72,7 @@ def other_content_behind(turns: list[Turn], row: MessageRow, report: Report) -> 
             continue
         kept = [part for part in parts if part.get("type") in row.result_parts]
         moved += [{"type": "text", "text": f"Result of {names.get(message.get('tool_call_id'), 'the tool')}:"}, *others]
-        why = "a tool message has only text here; the rest follows in a user message"
+        why = f"the provider accepts only {', '.join(row.result_parts)} in a tool message; the other parts follow in a user message"
         report.change(turn.place, ".content", "reshape", why)
         result.append(Turn(turn.place, {**message, "content": kept or IN_NEXT_MESSAGE}))
     return [*result, Turn(result[-1].place, {"role": "user", "content": moved})] if moved else result
@@ -93,7 +95,8 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
             waiting.remove(message["tool_call_id"])
             result.append(turn)
             if later:
-                report.change(turn.place, "", "reshape", "tool results must directly follow their calls")
+                why = "the provider requires results directly after their calls; it is moved before the messages between them"
+                report.change(turn.place, "", "reshape", why)
             if not waiting:
                 result += later
                 later = []
@@ -117,7 +120,8 @@ def check_results(turns: list[Turn], work: Work) -> None:
         answered = _answered(turns[position + 1 :])
         for number, call in enumerate(calls):
             if call.get("id") not in answered:
-                raise work.refuse(f"messages[{index}].tool_calls[{number}]", "the call needs a tool message with its result")
+                why = "no tool message with the 'tool_call_id' of this call follows it; add the result of the call"
+                raise work.refuse(f"messages[{index}].tool_calls[{number}]", why)
             answered.remove(call["id"])
 
 

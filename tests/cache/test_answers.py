@@ -11,6 +11,7 @@ from gateway.cache.answers import AnswerCache, Flight, Lookup, max_answer_bytes
 from gateway.cache.caller_delay import CallerDelay
 from gateway.cache.control import CacheControl
 from gateway.cache.entry import Entry
+from gateway.cache.guard import PAUSE_AFTER_TIMEOUT_S
 from gateway.config.cache import CacheBounds
 from gateway.store.cached_answers import MemoryAnswers
 from gateway.store.errors import StoreUnavailableError
@@ -207,7 +208,7 @@ async def test_store_that_fails_or_hangs_counts_as_empty() -> None:
         assert (await cache.look_up(key, 60, ANY, 60)).flight is not None
     assert not await cache.save("k", entry(), 60, BOUNDS)
     assert hanging.lookups == 1
-    assert answers.PAUSE_AFTER_TIMEOUT_S > 5 * answers.LOOKUP_TIMEOUT_S
+    assert PAUSE_AFTER_TIMEOUT_S > 5 * answers.LOOKUP_TIMEOUT_S
 
 
 async def test_leader_cancelled_during_its_lookup_gives_the_lead_to_the_next() -> None:

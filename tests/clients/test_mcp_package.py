@@ -50,17 +50,22 @@ def test_client_and_server_work_through_the_gateway(
     server: str, gateway: Callable[..., RunningGateway], request: pytest.FixtureRequest
 ) -> None:
     progress = [1.0, 2.0, 3.0, 4.0, 5.0] if "streams" in request.node.name else []
-    found = use(gateway(config(server), {"TOKEN": TOKEN}))
+    running = gateway(config(server), {"TOKEN": TOKEN})
+    found = use(running)
     assert {each["version"] for each in found.values()} == {"2025-11-25", "2026-07-28"}
     for each in found.values():
-        assert each["tools"] == ["add", "add_slowly", "erase"]
+        assert each["tools"] == ["add", "add_after_a_break", "add_slowly", "erase"]
         assert (each["added"], each["slow"], each["refused"], each["note"]) == ("5", "5", "called", "a note")
         assert each["progress"] == progress
+        assert each["resumed"] == "9"
+    opened = [record for record in running.records() if record["method"] == "GET"]
+    assert {record["status"] for record in opened} <= {200, 499}
+    assert len(opened) >= (2 if progress else 1)  # the client resumes the stream that the server ended
 
 
 def test_tools_that_are_not_allowed_are_neither_listed_nor_called(server: str, gateway: Callable[..., RunningGateway]) -> None:
     running = gateway(config(server, ", tools: ['add*']"), {"TOKEN": TOKEN})
     for each in use(running).values():
-        assert each["tools"] == ["add", "add_slowly"]
+        assert each["tools"] == ["add", "add_after_a_break", "add_slowly"]
         assert (each["added"], each["slow"]) == ("5", "5")
         assert "The tool 'erase' is not allowed" in each["refused"]

@@ -215,11 +215,19 @@ async def test_u10_a_close_after_the_first_event_does_not_fall_back(
     assert gate.count("lockgate_fallbacks") == 0
 
 
-@pytest.mark.parametrize("behaviour", ["bad-json", "empty", "html", "array", "not-text", "no-message"])
-async def test_u14_an_invalid_answer_is_502_and_not_echoed(serve: Serve, up: FaultUpstream, behaviour: str) -> None:
+REASONS = {
+    "bad-json": ": it is not valid JSON in UTF-8", "empty": ": it is empty", "html": ": it is not valid JSON in UTF-8", "array": "",
+    "not-text": ": it is not valid JSON in UTF-8", "no-message": ": choices[0] has neither an object 'message' nor a string 'text'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("behaviour", "reason"), REASONS.items())
+async def test_u14_an_invalid_answer_is_502_with_the_reason_and_not_echoed(
+    serve: Serve, up: FaultUpstream, behaviour: str, reason: str
+) -> None:
     gate = await serve((up, behaviour))
     message = await assert_refused(gate, 502, "upstream_bad_response", "bad_body")
-    assert message == f"p0/{behaviour}: the answer is not a chat completion"
+    assert message == f"p0/{behaviour}: the answer is not a chat completion{reason}"
 
 
 @EACH_FORM

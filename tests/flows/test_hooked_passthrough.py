@@ -135,3 +135,43 @@ async def test_a_call_of_an_api_through_a_passed_path_is_restored(up: FaultUpstr
         body = {"model": "m", "messages": [{"role": "user", "content": EMAIL}], "max_tokens": 5}
         answer = await client.post(gateway.base_url + "/x/messages", json=body)
     assert answer.json()["content"][0]["text"] == f"You wrote {EMAIL}."
+
+
+UNREADABLE = (
+    "content-type: application/vnd.amazon.eventstream", "content-type: application/pdf", "content-type: text/plain; charset=utf-16",
+    "content-type: multipart/mixed; boundary=x", "x-none: 1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("header", UNREADABLE)
+async def test_answer_of_a_type_that_no_hook_can_read_follows_the_setting(
+    up: FaultUpstream, client: httpx.AsyncClient, header: str
+) -> None:
+    up.on(lambda request: True, answering(b"nightfall", header))
+    async with serving(up, DENY) as gateway:
+        answer = await client.get(gateway.base_url + "/x/y")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_bad_response")
+        assert "cannot read the answer: the provider sent an answer" in answer.json()["error"]["message"]
+        assert "nightfall" not in answer.text
+    async with serving(up, DENY.replace("} }]", "}, failure: open }]")) as gateway:
+        assert (await client.get(gateway.base_url + "/x/y")).content == b"nightfall"
+        assert gateway.count("lockgate_hook_failures", "chunk", "error") == 1
+
+
+async def test_empty_answers_and_media_pass_closed_hooks(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up, DENY) as gateway:
+        for body, header in ((b"", "x-none: 1"), (b"x", "content-type: audio/mpeg"), (b"x", "content-type: application/octet-stream")):
+            up.on(lambda request: True, answering(body, header))
+            answer = await client.get(gateway.base_url + "/x/y")
+            assert (answer.status_code, answer.content) == (200, body)
+
+
+async def test_lines_of_json_and_other_texts_are_read(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    lines = [{"message": {"content": each}, "done": False} for each in ("to [EMA", "IL_1]")]
+    body = b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+    async with serving(up) as gateway:
+        up.on(lambda request: True, answering(body, "content-type: application/x-ndjson"))
+        answer = await client.post(gateway.base_url + "/x/y", json={"text": EMAIL})
+        assert "".join(json.loads(line)["message"]["content"] for line in answer.text.splitlines()) == f"to {EMAIL}"
+        up.on(lambda request: True, answering(b"<a>[EMAIL_1]</a>", "content-type: application/xml"))
+        assert (await client.post(gateway.base_url + "/x/y", json={"text": EMAIL})).text == f"<a>{EMAIL}</a>"

@@ -38,7 +38,7 @@ def test_embeddings_and_logits_need_their_own_field() -> None:
     assert read_embeddings(b'{"data": []}').body == b'{"data": []}'
     assert read_logits(b'{"logits": {}}').body == b'{"logits": {}}'
     for read in (read_embeddings, read_logits):
-        with pytest.raises(ValueError, match="the answer has no"):
+        with pytest.raises(ValueError, match=r"it has no (list|object)"):
             read(b'{"other": 1}')
 
 

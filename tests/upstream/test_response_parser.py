@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from httptools import HttpParserError
 
+from gateway.upstream.interim import MAX_INTERIM
 from gateway.upstream.response import NativeResponse
-from gateway.upstream.response_parser import MAX_HEADERS, MAX_INFORMATIONAL, ResponseParser
+from gateway.upstream.response_parser import MAX_HEADERS, ResponseParser
 from gateway.upstream.transport import Deadlines
 from tests.support.each import each
 
@@ -38,7 +39,7 @@ def test_interim_responses_leave_no_headers_behind() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n", "encoding"),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n", "encoding"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "protocol"),
-        (b"HTTP/1.1 103 Early\r\n\r\n" * (MAX_INFORMATIONAL + 1), "protocol"),
+        (b"HTTP/1.1 103 Early\r\n\r\n" * (MAX_INTERIM + 1), "protocol"),
         (b"HTTP/1.1 200 OK\r\n" + b"x: 1\r\n" * (MAX_HEADERS + 1) + b"\r\n", "protocol"),
     ],
     ids=["content-encoding", "transfer-encoding", "switch", "endless-interim", "headers"],

@@ -184,7 +184,8 @@ class Conversation:
                 origin.parts.append(index)
             elif kind in ("thinking", "redacted_thinking"):
                 self._check_order(where, later=bool(calls or texts))
-                raw_text(block.get("thinking" if kind == "thinking" else "data", ABSENT), f"{where}.{kind}")
+                field = "thinking" if kind == "thinking" else "data"
+                raw_text(block.get(field, ABSENT), f"{where}.{field}")
                 thoughts.append(block)
                 origin.thoughts.append(index)
             elif kind == "tool_use":

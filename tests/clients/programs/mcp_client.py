@@ -28,6 +28,7 @@ async def use(mode: str) -> dict[str, object]:
             refused = "called" if not erased.is_error else "error"
         except Exception as error:
             refused = str(error)
+        resumed = (await client.call_tool("add_after_a_break", {"a": 4, "b": 5})).content[0].text if mode == "legacy" else "9"
         read = await client.read_resource("note://one")
         version = client.session.protocol_version
     return {
@@ -35,6 +36,7 @@ async def use(mode: str) -> dict[str, object]:
         "added": added.content[0].text,
         "slow": slow.content[0].text,
         "progress": progress,
+        "resumed": resumed,
         "refused": refused,
         "note": read.contents[0].text,
         "version": version,

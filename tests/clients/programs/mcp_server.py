@@ -8,6 +8,7 @@ import socket
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.streamable_http import EventMessage, EventStore
 
 server = MCPServer("calculator")
 
@@ -33,6 +34,33 @@ async def add_slowly(steps: int, context: Context) -> int:
     return steps
 
 
+@server.tool()
+async def add_after_a_break(a: int, b: int, context: Context) -> int:
+    """End the stream of the request, which the client then resumes, and add two numbers."""
+    await context.report_progress(1, 2)
+    await context.close_sse_stream()
+    await asyncio.sleep(0.3)
+    return a + b
+
+
+class Events(EventStore):
+    """The events of all sessions in one list, with numbers that are easy to guess."""
+
+    def __init__(self):
+        self.events = []
+
+    async def store_event(self, stream_id, message):
+        self.events.append((stream_id, message))
+        return str(len(self.events))
+
+    async def replay_events_after(self, last_event_id, send_callback):
+        stream = self.events[int(last_event_id) - 1][0]
+        for at, (of, message) in enumerate(self.events[int(last_event_id) :], int(last_event_id) + 1):
+            if of == stream and message is not None:
+                await send_callback(EventMessage(message, str(at)))
+        return stream
+
+
 @server.resource("note://one")
 def note() -> str:
     """Return a note."""
@@ -56,6 +84,7 @@ class Guarded:
 
 
 listener = socket.create_server(("127.0.0.1", 0))
-app = Guarded(server.streamable_http_app(json_response=os.environ.get("AS_JSON") == "1"))
+as_json = os.environ.get("AS_JSON") == "1"
+app = Guarded(server.streamable_http_app(json_response=as_json, event_store=None if as_json else Events(), retry_interval=50))
 print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run([listener])

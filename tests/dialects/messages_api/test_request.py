@@ -219,6 +219,14 @@ def test_signed_thinking_keeps_its_bytes() -> None:
     assert json.loads(result.body)["messages"][1]["reasoning_content"] == "hé /"
 
 
+@pytest.mark.parametrize(("kind", "field"), [("thinking", "thinking"), ("redacted_thinking", "data")])
+@pytest.mark.parametrize("value", [{}, {"thinking": 1, "data": 1}])
+def test_error_of_a_thinking_block_names_its_field(kind: str, field: str, value: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        messages(user("a"), assistant({"type": kind, **value}, text("b")), user("c"))
+    assert caught.value.param == f"messages[1].content[0].{field}"
+
+
 def test_thinking_without_a_signature_is_sent_as_text() -> None:
     block = {"type": "thinking", "thinking": "hm", "signature": ""}
     assert messages(user("a"), assistant(block, text("b")), user("c"))[1] == {
