@@ -12,11 +12,12 @@ from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.member_scripts import HEARTBEAT
 from gateway.store.periods import DAY_US
+from gateway.store.replay_scripts import REPLAY_USAGE
 from gateway.store.script_args import PendingDecision, member_info_key, members_key, reserved_key
-from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, REPLAY_USAGE, SETTLE
+from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
-from tests.store.frozen_scripts import run_at
+from tests.store.frozen_scripts import NO_RUN, run_at
 
 START = 1_900_000_000 * US_PER_S
 LEASE = 30 * US_PER_S
@@ -41,13 +42,13 @@ class Process:
     def admit(self, limits: Sequence[Limit], costs: Costs, id: str, now: int = START) -> list[int]:
         """Decide on a call. Return the reply: the status, the time, and remaining amount, slot and wait of each limit."""
         asked = PendingDecision(limits, costs, id, object())
-        reply: list[int] = run_at(self.client, ADMIT, *script_args.admit_args([asked], self.spent, LEASE), now)[0]
+        reply: list[int] = run_at(self.client, ADMIT, *script_args.admit_args([asked], self.spent, LEASE, NO_RUN), now)[0]
         return reply
 
     def settle(self, limits: Sequence[Limit], costs: Costs, slots: Sequence[int], id: str, actual: Costs, now: int = START) -> None:
         """Settle a call."""
         held = Reservation(id, limits, costs, slots, (), now)
-        assert run_at(self.client, SETTLE, *script_args.settle_args([(held, actual)], self.spent), now) == 1
+        assert run_at(self.client, SETTLE, *script_args.settle_args([(held, actual)], self.spent, NO_RUN), now) == 1
 
     def publish(self, limit: Limit, amount: int, reserved: int = -1) -> None:
         """Publish the amounts that this process settled and reserves in the current period of a budget."""
@@ -180,7 +181,7 @@ async def test_each_key_is_kept_as_long_as_it_counts(me: Process) -> None:
         assert at_most - 30_000 < me.lives_ms(key) <= at_most, key
     assert me.lives_ms(TOTAL.key) == -1
     late = Reservation("late", [CALLS], Costs(), (), (), 0)
-    run_at(me.client, SETTLE, *script_args.settle_args([(late, Costs())], me.spent), START)
+    run_at(me.client, SETTLE, *script_args.settle_args([(late, Costs())], me.spent, NO_RUN), START)
     assert 90_000 < me.lives_ms(script_args.reservation_key(CALLS, "late")) <= 120_000
 
 
@@ -208,16 +209,16 @@ async def test_a_replay_puts_each_amount_into_its_slot(me: Process) -> None:
     pairs = [(0, 1), (0, 2), (3, 4), (TOKENS.slots, 8)]
     arguments = [TOKENS.slot, TOKENS.slots, ttl, len(pairs), *(part for pair in pairs for part in pair)]
     other = Limit("other", "requests", 100, "min")
-    keys = ["lockgate:{caller}:done 1", TOKENS.key, "lockgate:{caller}:done 2", other.key]
+    keys = [NO_RUN.key, "lockgate:{caller}:done 1", TOKENS.key, "lockgate:{caller}:done 2", other.key]
     me.client.set(TOKENS.key, "x")
     for _ in range(2):
-        assert run_at(me.client, REPLAY_USAGE, keys, [*arguments, other.slot, other.slots, other.ttl, 1, 2, 16], START) == 1
+        assert run_at(me.client, REPLAY_USAGE, keys, [0, 0, *arguments, other.slot, other.slots, other.ttl, 1, 2, 16], START) == 1
     stored = {field.decode(): int(value) for field, value in me.client.hgetall(TOKENS.key).items()}
     oldest = last - TOKENS.slots
     assert stored == {"h": last, "s": 15, "l": oldest, str(last): 3, str(last - 3): 4, str(oldest): 8}
     assert me.client.hgetall(other.key)[b"s"] == b"16"
     assert ttl - 30_000 < me.lives_ms(TOKENS.key) <= ttl
-    assert 80_000_000 < me.lives_ms(keys[0]) <= 90_000_000
+    assert 80_000_000 < me.lives_ms(keys[1]) <= 90_000_000
 
 
 @pytest.mark.parametrize(
