@@ -35,8 +35,8 @@ class Settlements:
         self.timer: asyncio.TimerHandle | None = None
 
     def __bool__(self) -> bool:
-        """Return whether there are settlements to send."""
-        return bool(self.new or self.pending)
+        """Return whether there are settlements that Redis has not confirmed."""
+        return bool(self.new or self.pending or self._sent)
 
     def unconfirmed(self) -> list[Settlement]:
         """Return all settlements that Redis has not confirmed."""
