@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from time import monotonic
 from typing import Any, NamedTuple
 
 import hiredis
@@ -53,7 +54,8 @@ class _Recent(NamedTuple):
 class _Side:
     """The runs of one side."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.sent = self.acked = 0
         self.folded = 0
         """The latest run whose charges are kept by slot only."""
@@ -75,9 +77,8 @@ class Runs:
     """The numbered runs of one process."""
 
     def __init__(self, instance: str, windows: WindowUsage) -> None:
-        self._instance = instance
         self._windows = windows
-        self._sides = {side: _Side() for side in LIMIT_TAGS}
+        self._sides = {side: _Side(run_key(side, instance)) for side in LIMIT_TAGS}
         self.clock_offset_us = 0
         """Clock of the store minus the local clock, at the start of the connection."""
         self._next_sweep = 0.0
@@ -88,18 +89,19 @@ class Runs:
         """Return the next run."""
         state = self._sides[side]
         state.sent += 1
-        return Run(run_key(side, self._instance), state.sent, state.acked)
+        return Run(state.key, state.sent, state.acked)
 
     def latest(self, side: str) -> Run:
         """Return the latest run with a reply, to check that the store contains it."""
-        return Run(run_key(side, self._instance), 0, self._sides[side].acked)
+        return Run(self._sides[side].key, 0, self._sides[side].acked)
 
     def on_reply(self, side: str, number: int, settlements: Sequence[Settlement] = (), charges: Sequence[Charge] = ()) -> None:
         """Record that the store has made a run, with the calls that it settled and the usage that it replayed."""
         state = self._sides[side]
-        state.acked = max(state.acked, number)
+        if number > state.acked:
+            state.acked = number
         if settlements or charges:
-            state.recent.append(_Recent(number, asyncio.get_running_loop().time(), settlements, charges))
+            state.recent.append(_Recent(number, monotonic(), settlements, charges))
 
     async def prepare(self, tags: Iterable[str], connection: RespConnection) -> None:
         """Find out on a new connection whether the store has lost data of these hash tags."""
@@ -110,7 +112,7 @@ class Runs:
             state = self._sides.get(tag)
             if state is None:
                 continue
-            stored = await _stored_run(connection, run_key(tag, self._instance)) if state.acked else _StoredRun()
+            stored = await _stored_run(connection, state.key) if state.acked else _StoredRun()
             names = [incarnation for incarnation, _ in self._windows.inherited(tag)]
             state.missing = {name for name in names if not (await _stored_run(connection, run_key(tag, name))).number}
             if stored.number < state.acked:
@@ -135,7 +137,7 @@ class Runs:
             state.folded = state.sent + 1
         now = steady_now() + self.clock_offset_us
         kept: deque[_Recent] = deque()
-        for recent in (*state.recent, _Recent(state.sent + 1, asyncio.get_running_loop().time(), list(pending))):
+        for recent in (*state.recent, _Recent(state.sent + 1, monotonic(), list(pending))):
             if recent.number <= stored.number:
                 kept.append(recent)
                 continue
@@ -188,7 +190,7 @@ class Runs:
 
     def fold(self, *, everything: bool = False) -> None:
         """Keep the charges of older runs by slot only. Call this while the store is available."""
-        until = asyncio.get_running_loop().time() - RECENT_S
+        until = monotonic() - RECENT_S
         now = steady_now() + self.clock_offset_us
         for state in self._sides.values():
             count = sum(len(recent.settlements) for recent in state.recent)
@@ -207,7 +209,7 @@ def charges_of(reservation: Reservation, actual: Costs, now: int) -> Iterator[Ch
     """Yield what a settled call charged to windows. After the slot of its admission expired, this is the excess over its reservation."""
     for index, limit in enumerate(reservation.limits):
         if limit.slots and reservation.slots:
-            amount, slot, current = getattr(actual, limit.kind), reservation.slots[index], limit.slot_at(now)
+            amount, slot, current = getattr(actual, limit.kind), reservation.slots[index], now // limit.slot
             if slot < 0:
                 slot = current
             elif slot < current - limit.slots:
@@ -231,9 +233,9 @@ def _usage(limit: Limit, slots: SlotAmounts, instance: str = "") -> SlotUsage:
 
 async def _stored_run(connection: RespConnection, key: str) -> _StoredRun:
     try:
-        number, at = (await connection.execute("GET", key)).split()
-        return _StoredRun(int(number), int(at))
-    except (AttributeError, ValueError):
+        number, at = await connection.execute("HMGET", key, "n", "at")
+        return _StoredRun(int(number), int(float(at)))
+    except (TypeError, ValueError):
         return _StoredRun()
     except hiredis.ReplyError as error:
         if str(error).startswith("WRONGTYPE"):

@@ -15,10 +15,14 @@ local LOST = {err = 'LOST data that this process has written'}
 -- contain that run: it has lost data. Runs arrive out of order only if they were delayed on a connection that has been replaced.
 local function has_lost(key, number, acked)
   if not key or number + acked == 0 then return false end
-  local known = redis.pcall('GET', key)
-  known = type(known) == 'string' and tonumber(string.match(known, '^%d+')) or 0
+  local known = redis.pcall('HGET', key, 'n')
+  if type(known) == 'table' then redis.call('DEL', key) end
+  known = type(known) == 'string' and tonumber(known) or 0
   if known < acked then return true end
-  if number > known then redis.call('SET', key, string.format('%.0f %.0f', number, now), 'PX', RUN_TTL_MS) end
+  if number > known then
+    redis.call('HSET', key, 'n', number, 'at', now)
+    if known == 0 then redis.call('PEXPIRE', key, RUN_TTL_MS) end -- CHECK_RUN extends it
+  end
   return false
 end
 

@@ -14,8 +14,9 @@ instance is one run of a process. Times are in microseconds and taken from Redis
 - Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
 - Reservation: a string under the id of the reservation. Because of this key, repeated admissions and settlements have
   no effect. An empty string marks a cancelled call, whose admission got no reply and may arrive late.
-- Latest run (key `...:run:INSTANCE`): a string `NUMBER TIME`. The scripts that charge windows are numbered per instance and side. A
-  store that lost data has the runs of an instance up to some number only (gateway.store.runs).
+- Latest run (key `...:run:INSTANCE`): a hash with its number `n` and its time `at`. The scripts that charge windows are
+  numbered per instance and side, so a store that lost data has the runs of an instance up to some number only
+  (gateway.store.runs).
 
 Redis does not roll back a script that fails, so each decision validates everything it reads before its first write. Lua
 numbers are doubles, exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.

@@ -68,7 +68,7 @@ class Settlements:
         def on_reply(batch: list[Settlement], side: str, run: int, reply: Any) -> None:
             nonlocal in_flight
             in_flight -= 1
-            self._sent = [each for each in self._sent if each is not batch]
+            self._sent.remove(batch)
             if isinstance(reply, Exception):
                 for reservation, actual in batch:
                     self.defer(reservation, actual)

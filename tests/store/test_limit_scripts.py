@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from redis import ResponseError
 
 from gateway.store import script_args
 from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.member_scripts import HEARTBEAT
 from gateway.store.periods import DAY_US
-from gateway.store.replay_scripts import REPLAY_USAGE
-from gateway.store.script_args import PendingDecision, member_info_key, members_key, reserved_key
+from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE
+from gateway.store.script_args import PendingDecision, Run, member_info_key, members_key, reserved_key, run_key
 from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
@@ -243,3 +244,41 @@ async def test_the_ledger_replaces_a_value_of_another_type(client: Any) -> None:
     client.set("day", "x")
     assert client.eval(BOOK_USAGE, 1, "day", 60_000, "row", "1,2") == 1
     assert client.hgetall("day") == {b"row": b"1,2"}
+
+
+async def test_a_run_is_refused_if_the_store_lacks_an_earlier_one_with_a_reply(me: Process) -> None:
+    key = run_key("caller", "me")
+    pending = [PendingDecision([TOKENS], Costs(prompt_tokens=3), "a", object())]
+
+    def admit(number: int, acked: int) -> Any:
+        return run_at(me.client, ADMIT, *script_args.admit_args(pending, me.spent, LEASE, Run(key, number, acked)), START)
+
+    held = Reservation("a", [TOKENS], Costs(prompt_tokens=3), [TOKENS.slot_at(START)], (), START)
+    settle = script_args.settle_args([(held, Costs(prompt_tokens=1))], me.spent, Run(key, 9, 5))
+    for script, keys, arguments in (
+        (SETTLE, *settle),
+        (REPLAY_USAGE, [key, "lockgate:{caller}:r:x", TOKENS.key], [9, 5, TOKENS.slot, TOKENS.slots, TOKENS.ttl, 1, 0, 7]),
+        (CHECK_RUN, [key], [5]),
+    ):
+        with pytest.raises(ResponseError, match=r"^LOST "):
+            run_at(me.client, script, keys, arguments, START)
+    with pytest.raises(ResponseError, match=r"^LOST "):
+        admit(6, 5)
+    assert me.usage(TOKENS) == (0, None)
+    assert not me.client.exists(key)
+    assert admit(6, 0)[0][0] == 1
+    assert me.client.hgetall(key) == {b"n": b"6", b"at": str(START).encode()}
+    assert me.lives_ms(key) > 24 * 2 * 3_600_000
+    assert admit(8, 6)[0][0] == 1
+    assert admit(7, 6)[0][0] == 1  # delayed on a connection that was replaced
+    assert me.client.hget(key, "n") == b"8"
+    me.client.pexpire(key, 1000)
+    assert run_at(me.client, CHECK_RUN, [key], [8], START) == 1
+    assert me.lives_ms(key) > 24 * 2 * 3_600_000
+    with pytest.raises(ResponseError, match=r"^LOST "):
+        admit(10, 9)
+    me.client.set(key, "foreign")
+    with pytest.raises(ResponseError, match=r"^LOST "):
+        admit(11, 8)
+    assert admit(12, 0)[0][0] == 1
+    assert me.client.hget(key, "n") == b"12"
