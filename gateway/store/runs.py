@@ -247,6 +247,11 @@ async def _gathering_ends(connection: RespConnection, tag: str, now: int) -> flo
     """Return the time at which all processes that have noticed a loss share their decisions again."""
     key = f"lockgate:{{{tag}}}:lost"
     await connection.execute("SET", key, now, "NX", "PX", int(GATHER_S * 1000))
-    known: Any = await connection.execute("GET", key)
+    try:
+        known: Any = await connection.execute("GET", key)
+    except hiredis.ReplyError as error:
+        if not str(error).startswith("WRONGTYPE"):
+            raise
+        known = await connection.execute("DEL", key) and None  # a value of another program
     began = int(known) if known is not None and known.isdigit() else now
     return asyncio.get_running_loop().time() + GATHER_S - max(0, now - began) / US_PER_S

@@ -13,6 +13,7 @@ from gateway.store.limit import NO_COSTS, Costs, Limit, Reservation
 from gateway.store.limit_usage import usage_at
 from gateway.store.memory import steady_now
 from gateway.store.redis import RedisLimiter
+from gateway.store.script_args import run_key
 from tests.flows.live import eventually
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import LimiterStarter
@@ -112,6 +113,17 @@ async def test_nothing_is_charged_twice_if_redis_keeps_its_data(own_redis: Redis
     await settle_all(*limiters)
     assert await used(own_redis.address) == [42, 42, 41 * 7 + 3]
     assert not any(each.connections.errors.get("lost", 0) for each in limiters)
+
+
+async def test_foreign_values_under_the_keys_of_a_loss_are_replaced(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter = await start(redis)
+    await run_command(redis, "RPUSH", "lockgate:{caller}:lost", "x")
+    await run_command(redis, "DEL", run_key("caller", limiter.instance))
+    await run_command(redis, "RPUSH", run_key("caller", limiter.instance), "x")
+    await lost(limiter)
+    assert await call(limiter)
+    await settle_all(limiter)
+    assert await used(redis) == [1, 1, 7]
 
 
 async def test_an_old_copy_gets_only_what_it_lacks(own_redis: RedisServer, start: LimiterStarter) -> None:
