@@ -81,7 +81,8 @@ class RedisLimiter:
         self._in_flight = 0
         self._settlements = Settlements(self.connections, self._runs, self.settled_spend)
         self._open: dict[str, Reservation] = {}
-        self._unanswered_forced: list[PendingDecision] = []
+        self._unanswered_forced: list[tuple[PendingDecision, int]] = []
+        """Decisions to charge calls that have ended, and the numbers of their runs, which got no reply."""
         self._refused = RecentRefusals()
         self._leases: dict[str, str] = {}
         self.decides = False
@@ -201,7 +202,7 @@ class RedisLimiter:
         self._in_flight -= 1
         if isinstance(reply, Exception):
             for pending in batch:
-                self._on_unanswered(pending)
+                self._on_unanswered(pending, run)
             return
         self._runs.on_reply(side, run)
         for pending, entry in zip(batch, reply, strict=True):
@@ -214,11 +215,11 @@ class RedisLimiter:
                 (self.give_back if pending.future.done() else pending.future.set_result)(decision)
         self.outage.clock_offset_us = reply[0][1] - steady_now()
 
-    def _on_unanswered(self, pending: PendingDecision) -> None:
+    def _on_unanswered(self, pending: PendingDecision, run: int = 0) -> None:
         """Handle a decision without a reply: undo it in case Redis made it, and decide by outage modes."""
         if pending.future is None:
             if pending.id not in self._open:  # open reservations are sent again anyway
-                self._unanswered_forced.append(pending)
+                self._unanswered_forced.append((pending, run))
             return
         self._settlements.defer(Reservation(pending.id, pending.limits, pending.costs, (), (), 0), NO_COSTS)
         if not pending.future.done():
@@ -296,7 +297,9 @@ class RedisLimiter:
             self._track(reservation)
         unanswered, self._unanswered_forced = self._unanswered_forced, []
         self._usage_replay.replay(usages)
-        self._resend_state(unanswered)
+        # a call that was charged may be settled already: charged again, it would count twice
+        self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
+        self._resend_state()
 
     def _share_decisions(self) -> None:
         """Send the usage of an outage, and let Redis decide from now on."""
@@ -305,14 +308,18 @@ class RedisLimiter:
         self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
         self.decides = True
 
-    def _resend_state(self, unanswered: Sequence[PendingDecision] = ()) -> None:
-        """Send settlements, open reservations and settled spend again, because the store may have lost data."""
-        self._refused.by_key.clear()
-        self._settlements.send()
-        for side in group_by_side([*unanswered, *admitted_again(self._open.values())]):
+    def _charge_again(self, decisions: Sequence[PendingDecision]) -> None:
+        """Charge calls, even if limits are exceeded. Those that are charged already do not change."""
+        for side in group_by_side(decisions):
             self._members.join_side(side[0].limits[0].side)
             for batch in batches(side):
                 self._send_decisions(batch)
+
+    def _resend_state(self) -> None:
+        """Send settlements, open reservations and settled spend again, because the store may have lost data."""
+        self._refused.by_key.clear()
+        self._settlements.send()
+        self._charge_again(admitted_again(self._open.values()))
         self._budget_sync.publish_all()
         if self.on_sync is not None:
             self.on_sync(True)

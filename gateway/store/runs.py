@@ -60,6 +60,8 @@ class _Side:
         self.folded = 0
         """The latest run whose charges are kept by slot only."""
         self.recent: deque[_Recent] = deque()
+        self.stored = 0
+        """The latest run that the store contained at the start of the connection."""
         self.lost_after: _StoredRun | None = None
         """The latest run that the store contains, if it has lost data that is not restored."""
         self.missing: set[str] = set()
@@ -112,7 +114,8 @@ class Runs:
             state = self._sides.get(tag)
             if state is None:
                 continue
-            stored = await _stored_run(connection, state.key) if state.acked else _StoredRun()
+            stored = await _stored_run(connection, state.key)
+            state.stored = stored.number
             names = [incarnation for incarnation, _ in self._windows.inherited(tag)]
             state.missing = {name for name in names if not (await _stored_run(connection, run_key(tag, name))).number}
             if stored.number < state.acked:
@@ -178,6 +181,10 @@ class Runs:
     def has_lost(self) -> bool:
         """Whether the store has lost data of this process that is not restored."""
         return any(state.lost_after is not None for state in self._sides.values())
+
+    def was_made(self, side: str, number: int) -> bool:
+        """Return whether the store has made a run, according to what it contained at the start of the connection."""
+        return 0 < number <= self._sides[side].stored
 
     def lost_after(self, side: str) -> int | None:
         """Return the latest run that the store contains, or None if it has lost nothing."""

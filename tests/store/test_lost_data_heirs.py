@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from gateway.config.redis_address import RedisAddress
+from gateway.store.limit import Costs, Reservation
 from gateway.store.redis import RedisLimiter
+from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend
 from gateway.store.window_usage import WindowUsage
 from tests.flows.live import eventually
 from tests.store.test_lost_data import HOUR, TARGET, call, lost, settle_all, used
 from tests.store.test_window_usage import successor
 from tests.support.redis import RedisServer
-from tests.support.redis_fixtures import DECISION_TIMEOUT_S
+from tests.support.redis_fixtures import DECISION_TIMEOUT_S, LimiterStarter
 from tests.support.redis_topologies import run_command
 
 
@@ -123,3 +127,24 @@ async def test_two_processes_use_a_limit_once_although_redis_is_emptied_twice(ow
             if each.returncode is None:
                 each.kill()
             await each.wait()
+
+
+async def test_a_call_that_is_charged_again_and_settled_without_replies_counts_once(redis: RedisAddress, start: LimiterStarter) -> None:
+    limiter = await start(redis)
+    held = await limiter.admit([HOUR], Costs(), "held")
+    assert isinstance(held, Reservation)
+    send, drops = limiter.connections.run, [True]
+
+    def run(script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], Any]) -> None:
+        is_lost = drops[0] and script in (ADMIT, SETTLE)
+        send(script, keys, arguments, lambda reply: on_reply(ConnectionError("lost after execution") if is_lost else reply))
+
+    limiter.connections.run = run  # type: ignore[method-assign]
+    limiter._resend_state()
+    limiter.settle(held, Costs())
+    await eventually(lambda: limiter._settlements.pending and limiter._unanswered_forced)
+    drops[0] = False
+    await run_command(redis, "CLIENT", "KILL", "TYPE", "normal")
+    await eventually(lambda: limiter.connections.errors.get("connection", 0))
+    await settle_all(limiter)
+    assert await used(redis, HOUR) == [1]
