@@ -16,7 +16,7 @@ INSTALL := $(PIP) install -qq --require-hashes
 # PORT, ADMIN_PORT, CONFIG and WORKERS may come from the command line or the environment.
 FLAGS := $(if $(CONFIG),--config $(CONFIG)) $(if $(PORT),--port $(PORT)) $(if $(ADMIN_PORT),--admin-port $(ADMIN_PORT)) $(if $(WORKERS),--workers $(WORKERS))
 
-.PHONY: help run demo test prove bench bench-peers lint docs dist lock clean install-dev install-clients install-tools install-programs
+.PHONY: help run demo test prove bench bench-peers lint docs dist pin-images lock clean install-dev install-clients install-tools install-programs
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ docs: $(DOCS)/.installed ## Build the documentation website in build/site and ch
 # Files get the commit's time and fixed modes, so that the same commit always gives the same bytes.
 dist: $(TOOLS)/.installed ## Build the wheel and the source distribution in dist/
 	@umask 022 && SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(TOOLS)/bin/python -m build --no-isolation --outdir dist .
+
+pin-images: ## Write the present digests of third-party images into docker-compose.yml and deploy/Dockerfile (needs docker buildx)
+	@$(PYTHON) deploy/pin_images.py
 
 lock: ## Update the lock files (needs uv on PATH)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }

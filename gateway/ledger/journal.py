@@ -19,6 +19,7 @@ from gateway.ledger.counters import UsageCounters
 from gateway.ledger.records import CallProgress, Numbering
 from gateway.store import locked_file
 from gateway.store.settled_spend import SettledSpend
+from gateway.store.window_usage import WindowUsage
 
 COMMIT_DELAY_S = 0.03
 """Time for which bookings are collected before a write. With the write, a booking is on disk after about 50 ms."""
@@ -39,6 +40,7 @@ class Journal:
         folder: Path,
         counters: UsageCounters,
         settled_spend: SettledSpend,
+        window_usage: WindowUsage,
         report: Callable[[str], None],
         *,
         max_file_bytes: int = MAX_FILE_BYTES,
@@ -55,6 +57,7 @@ class Journal:
         self._path = folder / f"{counters.incarnation}{journal_files.JOURNAL_SUFFIX}"
         self._counters = counters
         self._settled_spend = settled_spend
+        self._window_usage = window_usage
         self._report = report
         self._numbering = Numbering()
         self._descriptor = -1
@@ -99,6 +102,8 @@ class Journal:
             self._counters.merge_copy(incarnation, row, counts)
         for entry in contents.spend_entries():
             self._settled_spend.merge(entry)
+        for window in contents.window_entries():
+            self._window_usage.merge(window)
 
     def schedule_commit(self) -> None:
         """Schedule a write of the changes."""
@@ -135,7 +140,8 @@ class Journal:
         self._loop = None
 
     def _has_changes(self) -> bool:
-        return bool(self._counters.unjournaled or self._settled_spend.unjournaled or self._ended_ids or self._progress_due)
+        changed = self._counters.unjournaled or self._settled_spend.unjournaled or self._window_usage.unjournaled
+        return bool(changed or self._ended_ids or self._progress_due)
 
     def _commit(self) -> None:
         self._timer = None
@@ -155,6 +161,7 @@ class Journal:
         self._numbering = Numbering()
         lines: list[bytes] = []
         records.write_totals(self._numbering, self._counters.all_copies(), self._settled_spend.all_entries(), (), lines)
+        records.write_windows(self._numbering, self._window_usage.all_entries(), lines)
         in_flight = [call for call in self._in_flight if call.id not in self._ended_ids]
         if in_flight:
             records.write_progress(self._numbering, self._counters.incarnation, in_flight, lines)
@@ -170,12 +177,15 @@ class Journal:
         if counters.unjournaled or spent.unjournaled or self._ended_ids:
             rows = [(counters.incarnation, row, counters.own_counts(row)) for row in counters.unjournaled]
             records.write_totals(self._numbering, rows, [spent.own_entry(period) for period in spent.unjournaled], self._ended_ids, lines)
+        windows = self._window_usage
+        records.write_windows(self._numbering, (windows.own_entry(*changed) for changed in windows.unjournaled), lines)
         self._mark_journaled()
         return _joined(lines)
 
     def _mark_journaled(self) -> None:
         self._counters.unjournaled.clear()
         self._settled_spend.unjournaled.clear()
+        self._window_usage.unjournaled.clear()
         self._recorded_ids.difference_update(self._ended_ids)
         self._in_flight = tuple(call for call in self._in_flight if call.id in self._recorded_ids)
         self._ended_ids.clear()

@@ -17,6 +17,7 @@ from gateway.ledger.records import CallProgress
 from gateway.store.limit import US_PER_S
 from gateway.store.memory import steady_now
 from gateway.store.settled_spend import SettledSpend
+from gateway.store.window_usage import WindowUsage
 from providers.base import Target, Usage
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Ledger:
         incarnation = os.urandom(8).hex()
         self.counters = UsageCounters(incarnation)
         self.settled_spend = SettledSpend(incarnation)
+        self.window_usage = WindowUsage(incarnation)
         self.journal: Journal | None = None
         self._report = report
         self._now = now
@@ -61,13 +63,14 @@ class Ledger:
         """Inherit earlier journals and start a new one. Without a writable folder, usage is kept in memory only."""
         if folder is None:
             return
-        journal = Journal(folder, self.counters, self.settled_spend, self._report)
+        journal = Journal(folder, self.counters, self.settled_spend, self.window_usage, self._report)
         try:
             journal.open()
         except OSError as error:
             self._report(f"journal: {folder} is not writable ({error.strerror or error}): usage and spend are lost on restart")
             return
         self.journal = journal
+        self.window_usage.on_change = journal.schedule_commit
 
     def stop(self) -> None:
         """Write remaining changes and close the journal."""

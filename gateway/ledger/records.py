@@ -1,7 +1,9 @@
-"""Lines of a journal: JSON arrays, one record each. Rows and budgets are declared once and then referenced by number.
+"""Lines of a journal: JSON arrays, one record each. Rows, budgets and windows are declared once and then referenced by number.
 
     ["r", 3, incarnation, day, key, team, model, target]        row 3; if the calls have tags, they follow
     ["b", 4, incarnation, key, period]                           budget 4
+    ["l", 5, incarnation, key]                                   window 5 of requests or tokens
+    ["w", [[5, slot, amount], ...]]                              current amounts of slots of windows
     ["p", [[id, 3, [counts], [4, ...]], ...]]                    calls in flight: usage so far, row and budgets of each
     ["c", [[3, requests, ..., brought_cost], ...], [[4, nano-dollars], ...], [id, ...]]
                                                                  current totals of rows and budgets, and calls of "p" that ended
@@ -19,6 +21,7 @@ import msgspec
 
 from gateway.ledger.counters import UsageCounts, UsageRow, add_counts
 from gateway.store.settled_spend import SpendEntry
+from gateway.store.window_usage import WindowEntry
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -42,6 +45,8 @@ class JournalContents(msgspec.Struct):
 
     rows: dict[tuple[str, UsageRow], UsageCounts] = {}
     spend: dict[tuple[str, str, int], int] = {}
+    windows: dict[tuple[str, str, int], int] = {}
+    """Amounts that were charged to windows, by incarnation, key and slot."""
     damaged: int = 0
     """Number of invalid lines, such as the last line of a process that was killed."""
 
@@ -49,9 +54,13 @@ class JournalContents(msgspec.Struct):
         """Return the settled spend as entries."""
         return [SpendEntry(*key, amount) for key, amount in self.spend.items()]
 
+    def window_entries(self) -> list[WindowEntry]:
+        """Return the charges to windows as entries."""
+        return [WindowEntry(*key, amount) for key, amount in self.windows.items()]
+
 
 class Numbering:
-    """The numbers of rows and budgets in one file, which are assigned at first use."""
+    """The numbers of rows, budgets and windows in one file, which are assigned at first use."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[Any, ...], int] = {}
@@ -63,6 +72,10 @@ class Numbering:
     def budget(self, incarnation: str, key: str, period: int, lines: list[bytes]) -> int:
         """Return the number of a budget. If the budget is new, add its declaration to `lines`."""
         return self._number(("b", incarnation, key, period), lines)
+
+    def window(self, incarnation: str, key: str, lines: list[bytes]) -> int:
+        """Return the number of a window. If the window is new, add its declaration to `lines`."""
+        return self._number(("l", incarnation, key), lines)
 
     def _number(self, name: tuple[Any, ...], lines: list[bytes]) -> int:
         number = self._numbers.get(name)
@@ -87,6 +100,13 @@ def write_totals(
     totals = [(numbering.row(incarnation, row, lines), *counts) for incarnation, row, counts in rows]
     settled = [(numbering.budget(entry.incarnation, entry.key, entry.period, lines), entry.amount) for entry in spend]
     lines.append(_encode(("c", totals, settled, ended_ids)))
+
+
+def write_windows(numbering: Numbering, entries: Iterable[WindowEntry], lines: list[bytes]) -> None:
+    """Add to `lines` the amounts of slots of windows."""
+    amounts = [(numbering.window(entry.incarnation, entry.key, lines), entry.slot, entry.amount) for entry in entries]
+    if amounts:
+        lines.append(_encode(("w", amounts)))
 
 
 def write_progress(numbering: Numbering, incarnation: str, calls: Iterable[CallProgress], lines: list[bytes]) -> None:
@@ -115,6 +135,7 @@ class _Reader:
         self.contents = JournalContents()
         self._rows: dict[int, tuple[str, UsageRow]] = {}
         self._budgets: dict[int, tuple[str, str, int]] = {}
+        self._windows: dict[int, tuple[str, str]] = {}
         self._in_flight: dict[str, tuple[int, UsageCounts, list[int]]] = {}
 
     def take(self, record: list[Any]) -> None:
@@ -129,6 +150,12 @@ class _Reader:
                 self._in_flight.pop(id, None)
         elif kind == "p":
             self._in_flight = {id: (row, _counts(numbers), budgets) for id, row, numbers, budgets in rest[0]}
+        elif kind == "w":
+            for number, slot, amount in rest[0]:
+                self.contents.windows[*self._windows[number], int(slot)] = int(amount)
+        elif kind == "l":
+            number, incarnation, key = rest
+            self._windows[number] = (incarnation, key)
         elif kind == "r":
             number, incarnation, *names = rest
             self._rows[number] = (incarnation, UsageRow(*names))

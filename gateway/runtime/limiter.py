@@ -62,6 +62,7 @@ class LimitStore:
             self._report,
             timeout_s=config.store_deadline,
             settled_spend=self._ledger.settled_spend,
+            window_usage=self._ledger.window_usage,
             seat=self._seat,
         )
         limiter.on_sync = UsagePublisher(limiter.connections.run, self._ledger.counters).publish
@@ -75,7 +76,7 @@ def _register_gauges(limiter: RedisLimiter, metrics: Metrics) -> None:
     def member_counts() -> dict[tuple[str, ...], float]:
         return {(state,): count for state, count in limiter.member_counts.items()}
 
-    metrics.gauge("lockgate_store_up", lambda: {(): float(connections.up)} if connections.is_used else {})
+    metrics.gauge("lockgate_store_up", lambda: {(): float(limiter.decides)} if connections.is_used else {})
     metrics.gauge("lockgate_store_members", lambda: member_counts() if connections.is_used else {})
     metrics.gauge("lockgate_store_errors", lambda: {(kind,): count for kind, count in connections.errors.items()})
     metrics.gauge("lockgate_store_commands", lambda: {(): connections.commands})

@@ -34,7 +34,7 @@ MIN_REDIS_VERSION = (5, 0)
 _SCRIPT_DIGESTS = {script: digest(script) for script in SCRIPTS}
 _ERROR_KINDS = {
     "OOM", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "BUSY", "NOAUTH", "NOPERM",
-    "WRONGPASS",
+    "WRONGPASS", "LOST",
 }  # fmt: skip
 
 Locate = Callable[[], Awaitable[RedisAddress]]
@@ -105,13 +105,16 @@ class RedisConnection:
         timeout_s: float,
         on_change: Callable[[str], None],
         count_error: Callable[[str], None],
+        prepare: Callable[[RespConnection], Awaitable[None]] | None = None,
     ) -> None:
         """Create a connection; `start` opens it.
 
         `locate` finds the server. `probe` is a key to which the server must accept writes. `on_change` is called after
         each change of `up` and after each failed connection attempt. The argument of `on_change` is the reason why the
         server is unreachable ("" if `up` is True). `count_error` is called with the kind of each failure.
+        `prepare` sends the last commands before a new connection is used.
         """
+        self._prepare = prepare
         self._locate = locate
         self._probe = probe
         self._timeout_s = timeout_s
@@ -248,6 +251,8 @@ class RedisConnection:
                 await connection.execute("EVALSHA", _SCRIPT_DIGESTS[ADMIT], 1, self._probe, 0, "")
         except TimeoutError:
             raise TimeoutError(f"no answer within {self._timeout_s * 1000:g} ms") from None
+        if self._prepare is not None:
+            await self._prepare(connection)
 
 
 async def _ask_if_permitted(connection: RespConnection, *command: str) -> Any:

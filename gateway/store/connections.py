@@ -6,17 +6,20 @@ The start and the end of each outage are reported once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from gateway.config.redis_address import RedisAddress
 from gateway.store.connection import CONNECTION_ENDED, STABLE_AFTER_S, RedisConnection
-from gateway.store.resp import OnReply
+from gateway.store.resp import OnReply, RespConnection
 from gateway.store.script_args import side_of
 from gateway.store.topology import HASH_TAGS, Topology
 
 DECISION_TIMEOUT_S = 0.05
 """Timeout of one script run, and therefore of one decision."""
+
+Prepare = Callable[[Sequence[str], RespConnection], Awaitable[None]]
 
 
 class RedisConnections:
@@ -28,11 +31,12 @@ class RedisConnections:
         on_change: Callable[[bool], None],
         report: Callable[[str], None],
         timeout_s: float = DECISION_TIMEOUT_S,
+        prepare: Prepare | None = None,
     ) -> None:
         """Create the connections; `start` opens them.
 
         `on_change` is called with each new value of `up`. `report` receives one line at the start of an outage and one
-        at its end.
+        at its end. `prepare` sends the last commands before a new connection is used for some hash tags.
         """
         self._address = address
         self._on_change = on_change
@@ -45,6 +49,7 @@ class RedisConnections:
                 timeout_s=timeout_s,
                 on_change=self._on_connection_change,
                 count_error=self.count_error,
+                prepare=partial(prepare, HASH_TAGS if len(tags) == 1 else (tag,)) if prepare is not None else None,
             )
             for tag in tags
         }

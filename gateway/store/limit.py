@@ -214,6 +214,8 @@ class Reservation(msgspec.Struct, eq=False):
     """Whether the outage modes of the limits decided, because the shared store was unavailable."""
     charged: Costs = NO_COSTS
     """The part of the call's usage that was charged while the call was running."""
+    run: int = 0
+    """The number of the script run that admitted the call (gateway.store.runs), 0 if the shared store has not admitted it."""
 
 
 class Refusal(msgspec.Struct, frozen=True):

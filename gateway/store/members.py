@@ -8,7 +8,7 @@ starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import Any
 
@@ -19,6 +19,8 @@ from gateway.store.script_args import member_info_key, members_key, side_of
 HEARTBEAT_INTERVAL_S = 0.5
 HOLD_BACK_S = 120.0
 """Time for which the share of a process that stopped responding is held back."""
+RETURN_S = 5.0
+"""Time in which members return after an outage that they all had."""
 
 RunScript = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
 """Runs a script: takes its text, keys and arguments, and a callback for the reply."""
@@ -52,21 +54,31 @@ class Members:
         self._due: dict[str, tuple[int, float]] = {"caller": (0, 0.0)}
         """For each side, when the next heartbeat is due (Redis clock), and when the last reply arrived (local clock)."""
         self._sent_divisor = 1
+        self._last_divisor, self._returning_until = 1, 0.0
         self.count = 1
         self.missing = 0
         """Number of members that stopped responding."""
 
     @property
     def divisor(self) -> int:
-        """Divisor that this process applies to limits during an outage: at least the one recorded in the store."""
-        return max(self.count, self._sent_divisor)
+        """Divisor that this process applies to limits during an outage: at least the one recorded in the store.
+
+        Just after an outage it is also at least that of the outage, because other members may not have returned.
+        """
+        return max(self.count, self._sent_divisor, self._last_divisor if monotonic() < self._returning_until else 1)
+
+    @property
+    def sides(self) -> Collection[str]:
+        """The sides whose limits this process uses."""
+        return self._due
 
     def join_side(self, side: str) -> None:
         """Send heartbeats for this side as well."""
         self._due.setdefault(side, (0, 0.0))
 
-    def on_reconnect(self) -> None:
-        """Forget the earlier heartbeats: the next one is the first on a new connection."""
+    def on_reconnect(self, divisor: int) -> None:
+        """Forget the earlier heartbeats: the next one is the first on a new connection. `divisor` was used during the outage."""
+        self._last_divisor, self._returning_until = divisor, monotonic() + RETURN_S
         self._due = dict.fromkeys(self._due, (0, 0.0))
 
     def send_heartbeat(self, leases: dict[str, str]) -> None:

@@ -8,13 +8,13 @@ here is replayed to the store after the outage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gateway.store.limit import NO_COSTS, NO_SLOT, US_PER_S, Costs, Limit, Refusal, Reservation, costs_of_kind
 from gateway.store.member_scripts import OVERDUE_AFTER_S
 from gateway.store.memory import MemoryLimiter, Window, steady_now
 from gateway.store.settled_spend import SettledSpend
-from gateway.store.usage_replay import SlotUsage
+from gateway.store.window_usage import SlotUsage
 
 MAX_REMEMBERED_LIMITS = 100_000
 LEASES_HELD_US = 20 * US_PER_S
@@ -24,6 +24,8 @@ Leases last 30 s and are renewed every 10 s. For these 20 s, a process keeps as 
 """
 MIN_REMAINDER_DIVISOR = 20
 """Except for budgets, a remainder below 1/20 of the share counts as zero: between two calls, even a used-up limit has a small one."""
+MIN_REMAINDER_DIVISOR_AFTER_LOSS = 5
+"""The same after a loss of data, when all processes use their parts at once."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
 """Time until processes that still reach the store hold back the share of this process."""
 
@@ -42,8 +44,10 @@ class OutageLimiter:
         self._used: dict[str, tuple[Limit, Window]] = {}
         self._refused: dict[str, tuple[int, int]] = {}
         """For each limit, the remaining amount at the last refusal by the store, and the time of that refusal."""
-        self._members = 1
+        self.members = 1
+        """Number of processes by which limits are divided."""
         self._began = 0
+        self._own_usage: Mapping[str, int] | None = None
         self._calls_before: dict[str, dict[str, Reservation | None]] = {}
         """For each concurrency limit, the local reservations of calls admitted before the outage, by call id."""
         self._call_counts_before: dict[str, int] = {}
@@ -66,9 +70,16 @@ class OutageLimiter:
         if len(self._refused) < MAX_REMEMBERED_LIMITS or limit.key in self._refused:
             self._refused[limit.key] = (remaining, self._now())
 
-    def begin(self, members: int, open_reservations: Iterable[Reservation] = ()) -> None:
-        """Begin an outage: divide limits by `members` until the outage ends. Calls with an open reservation still count."""
-        self._members = max(1, members)
+    def begin(
+        self, members: int, open_reservations: Iterable[Reservation] = (), own_usage: Mapping[str, int] | None = None
+    ) -> None:
+        """Begin an outage: divide limits by `members` until the outage ends. Calls with an open reservation still count.
+
+        If the store is available but has lost data, all processes apply outage modes at once, for about a second. `own_usage` is then
+        what this process has charged to each window.
+        """
+        self._own_usage = own_usage
+        self.members = max(1, members)
         self._local = MemoryLimiter(self._now)
         self._shares.clear()
         self._began = self._now()
@@ -99,8 +110,12 @@ class OutageLimiter:
             real = next(limit for limit in shared if limit.key == decision.limit.key)
             if real.kind == "spend":  # the remaining budget is unknown until the store is available
                 return Refusal(real, 1.0, degraded=True, unavailable=True)
+            retry_after = decision.retry_after
+            if self._own_usage is not None and retry_after is not None:
+                retry_after = min(retry_after, 1.0)
             reset_s = next(status.reset_s for status in decision.statuses if status.limit is decision.limit) or None
-            return Refusal(real, decision.retry_after, degraded=True, unavailable=self._shares[real.key].amount <= 0, reset_s=reset_s)
+            unavailable = self._shares[real.key].amount <= 0
+            return Refusal(real, retry_after, degraded=True, unavailable=unavailable, reset_s=reset_s)
         slots = [limit.slot_at(decision.decided_at) if limit.kind == "spend" else NO_SLOT for limit in limits]
         reservation = Reservation(id, limits, costs, slots, (), decision.decided_at, degraded=True)
         self._admitted[id] = (reservation, decision)
@@ -154,12 +169,12 @@ class OutageLimiter:
         """
         leases_ended = self._now() - self._began > LEASES_HELD_US
         share = self._shares.get(limit.key)
-        if share is not None and (share.amount == limit.amount // self._members or not leases_ended):
+        if share is not None and (share.amount == limit.amount // self.members or not leases_ended):
             return share
         remaining = self._statuses.get(limit.key, (limit.amount, 0))[0]
-        amount, calls_before = limit.amount // self._members, self._call_counts_before.get(limit.key, 0)
+        amount, calls_before = limit.amount // self.members, self._call_counts_before.get(limit.key, 0)
         if not leases_ended:
-            amount = min(calls_before + max(0, remaining) // self._members, max(calls_before, amount))
+            amount = min(calls_before + max(0, remaining) // self.members, max(calls_before, amount))
         self._shares[limit.key] = new_share = limit.with_amount(amount)
         if share is None:
             reservations = self._calls_before.get(limit.key, {})
@@ -175,12 +190,15 @@ class OutageLimiter:
         share = self._shares.get(limit.key)
         if share is not None:
             return share
-        amount = limit.amount // self._members
+        amount = limit.amount // self.members
         share = self._shares[limit.key] = limit.with_amount(amount)
         remaining = self._remaining_before(limit)
         if remaining is not None:
-            own_part = remaining // self._members
-            if limit.kind != "spend" and own_part * MIN_REMAINDER_DIVISOR < amount:
+            own_part, divisor = remaining // self.members, MIN_REMAINDER_DIVISOR
+            if self._own_usage is not None and limit.kind != "spend":
+                # the known remainders of the processes are of different moments, but their own usages are exact
+                own_part, divisor = min(own_part, amount - self._own_usage.get(limit.key, 0)), MIN_REMAINDER_DIVISOR_AFTER_LOSS
+            if limit.kind != "spend" and own_part * divisor < amount:
                 own_part = 0
             # earlier usage counts for one more window after the other processes have noticed the outage
             at_time = None if limit.kind == "spend" else self._began + NOTICED_AFTER_US

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,16 +26,20 @@ from gateway.store.members import HEARTBEAT_INTERVAL_S, HOLD_BACK_S, Members
 from gateway.store.memory import BUSY_RETRY_S, steady_now
 from gateway.store.outage import OutageLimiter
 from gateway.store.recent_refusals import RecentRefusals
-from gateway.store.script_args import PendingDecision, Settlement, batches, group_by_side
-from gateway.store.scripts import ADMIT, SETTLE
+from gateway.store.replay_scripts import CHECK_RUN
+from gateway.store.restore import admitted_again, note_readmission, send_lost
+from gateway.store.runs import Runs
+from gateway.store.script_args import PendingDecision, batches, group_by_side
+from gateway.store.scripts import ADMIT
 from gateway.store.settled_spend import SettledSpend
+from gateway.store.settlements import SETTLE_DELAY_S, Settlements
 from gateway.store.usage_replay import UsageReplay
+from gateway.store.window_usage import WindowUsage
 
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
-SETTLE_DELAY_S = 0.005
-"""Time for which settlements are collected before they are sent. A decision sends collected settlements first."""
-MAX_PENDING_SETTLEMENTS = 100_000
+REPORT_S = 0.1
+"""Time before processes share their decisions again at which each sends its usage of the outage to the others."""
 RENEWALS_PER_LEASE = 3
 """Number of renewals within the length of a lease."""
 
@@ -52,6 +55,7 @@ class RedisLimiter:
         timeout_s: float = DECISION_TIMEOUT_S,
         lease_s: float = LEASE_S,
         settled_spend: SettledSpend | None = None,
+        window_usage: WindowUsage | None = None,
         hold_back_s: float = HOLD_BACK_S,
         seat: str = "",
     ) -> None:
@@ -61,26 +65,30 @@ class RedisLimiter:
         processes hold back the share of this process after it stops responding. `seat` is the position of this process
         in the fleet, which a replacement of the process takes over.
         """
-        self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s)
         self.settled_spend = settled_spend if settled_spend is not None else SettledSpend(os.urandom(8).hex())
         self.outage = OutageLimiter(self.settled_spend)
         self.instance = self.settled_spend.incarnation
+        self._runs = Runs(self.instance, window_usage if window_usage is not None else WindowUsage(self.instance))
+        self.connections = RedisConnections(address, self._on_connection_change, report, timeout_s, self._runs.prepare)
         self.corrupt_keys = 0
         self.on_sync: Callable[[bool], None] | None = None
         """Called when usage may be published to the store. The argument is True if the store may have lost data."""
         self._lease = int(lease_s * US_PER_S)
         self._members = Members(self.connections.run, self.instance, self._lease, self._resend_state, hold_back_s=hold_back_s, seat=seat)
-        self._usage_replay = UsageReplay(self.connections.run)
+        self._usage_replay = UsageReplay(self.connections.run, self._runs)
         self._budget_sync = BudgetSync(self.connections.run, self.settled_spend)
         self._queued: dict[str, list[PendingDecision]] = {}
         self._in_flight = 0
-        self._settled: list[Settlement] = []
-        self._pending_settlements: dict[str, Settlement] = {}
+        self._settlements = Settlements(self.connections, self._runs, self.settled_spend)
         self._open: dict[str, Reservation] = {}
-        self._unanswered_forced: list[PendingDecision] = []
+        self._unanswered_forced: list[tuple[PendingDecision, int]] = []
+        """Decisions to charge calls that have ended, and the numbers of their runs, which got no reply."""
         self._refusals = RecentRefusals()
         self._leases: dict[str, str] = {}
-        self._settle_timer: asyncio.TimerHandle | None = None
+        self.decides = False
+        """Whether Redis decides on calls. Otherwise outage modes apply: it is unavailable, or it has just lost data."""
+        self._noticed_losses = 0
+        self._gather_timer: asyncio.TimerHandle | None = None
         self._heartbeat_task: asyncio.Task[None] | None = None
 
     @property
@@ -103,16 +111,18 @@ class RedisLimiter:
         """Send pending settlements, leave the group and disconnect."""
         if self._heartbeat_task is not None:
             self._heartbeat_task.cancel()
-        if self._settle_timer is not None:
-            self._settle_timer.cancel()
-        if self.connections.up and (self._settled or self._pending_settlements):
+        for timer in (self._settlements.timer, self._gather_timer):
+            if timer is not None:
+                timer.cancel()
+        if self.connections.up and self._settlements:
             is_sent = asyncio.Event()
-            self._send_settlements(is_sent.set)
+            self._settlements.send(is_sent.set)
             await is_sent.wait()
         if self.connections.up:
             has_left = asyncio.Event()
             self._members.leave(has_left.set)
             await has_left.wait()
+        self._runs.fold(everything=True)
         await self.connections.stop()
 
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
@@ -125,7 +135,7 @@ class RedisLimiter:
         """Do what `admit` does. Return None if `waiter` receives the decision."""
         if self._refusals.by_limit and (refused := self._refusals.find(limits, costs)) is not None:
             return refused
-        if not self.connections.up:
+        if not self.decides:
             return self.outage.decide(limits, costs, id)
         if not self._queued:
             asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
@@ -139,7 +149,7 @@ class RedisLimiter:
 
     async def usage(self, limits: Sequence[Limit]) -> list[LimitUsage]:
         """Return the usage of limits without charging them. Raise StoreUnavailableError if the store fails."""
-        self._send_settlements()
+        self._settlements.send()
         return await usage_over(self.connections.run, limits, self.settled_spend)
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
@@ -156,13 +166,15 @@ class RedisLimiter:
                 self._leases.pop(f"{limit.key} {known.id}", None)
             self._refusals.forget(limit)
         self._budget_sync.track(known, -1)
-        if not self.connections.up:
+        if not self.decides:
             self.outage.call_ended(known)
-            self._defer_settlement(known, actual)
+        if not self.connections.up:
+            self._settlements.defer(known, actual)
             return
-        self._settled.append((known, actual))
-        if self._settle_timer is None:
-            self._settle_timer = asyncio.get_running_loop().call_later(SETTLE_DELAY_S, self._send_settlements)
+        settlements = self._settlements
+        settlements.new.append((known, actual))
+        if settlements.timer is None:
+            settlements.timer = asyncio.get_running_loop().call_later(SETTLE_DELAY_S, settlements.send)
 
     def _count_spend(self, reservation: Reservation, actual: Costs) -> None:
         """Add to the settled spend. The store receives only the total, so each amount is counted exactly once, here."""
@@ -173,50 +185,47 @@ class RedisLimiter:
     def _flush(self) -> None:
         """Send all queued decisions, with one script run per side."""
         queued, self._queued = self._queued, {}
-        if self._settled:
-            self._send_settlements()
+        if self._settlements.new:
+            self._settlements.send()
         for side, decisions in queued.items():
             self._members.join_side(side)
             self._send_decisions(decisions)
 
     def _send_decisions(self, batch: list[PendingDecision]) -> None:
         self._in_flight += 1
-        keys, arguments = script_args.admit_args(batch, self.settled_spend, self._lease)
-        self.connections.run(ADMIT, keys, arguments, lambda reply: self._on_decisions(batch, reply))
+        side = batch[0].limits[0].side
+        run = self._runs.begin(side)
+        keys, arguments = script_args.admit_args(batch, self.settled_spend, self._lease, run)
+        self.connections.run(ADMIT, keys, arguments, lambda reply: self._on_decisions(batch, side, run.number, reply))
 
-    def _on_decisions(self, batch: list[PendingDecision], reply: Any) -> None:
+    def _on_decisions(self, batch: list[PendingDecision], side: str, run: int, reply: Any) -> None:
         self._in_flight -= 1
         if isinstance(reply, Exception):
             for pending in batch:
-                self._on_unanswered(pending)
+                self._on_unanswered(pending, run)
             return
+        self._runs.on_reply(side, run)
         for pending, entry in zip(batch, reply, strict=True):
             if entry[0] < 0:
                 self.corrupt_keys += 1
                 self._on_unanswered(pending)
                 continue
-            decision = self._read_decision(pending, entry)
+            decision = self._read_decision(pending, entry, run)
             if pending.future is not None:
                 (self.give_back if pending.future.done() else pending.future.set_result)(decision)
         self.outage.clock_offset_us = reply[0][1] - steady_now()
 
-    def _on_unanswered(self, pending: PendingDecision) -> None:
+    def _on_unanswered(self, pending: PendingDecision, run: int = 0) -> None:
         """Handle a decision without a reply: undo it in case Redis made it, and decide by outage modes."""
         if pending.future is None:
             if pending.id not in self._open:  # open reservations are sent again anyway
-                self._unanswered_forced.append(pending)
+                self._unanswered_forced.append((pending, run))
             return
-        self._defer_settlement(Reservation(pending.id, pending.limits, pending.costs, (), (), 0), NO_COSTS)
+        self._settlements.defer(Reservation(pending.id, pending.limits, pending.costs, (), (), 0), NO_COSTS)
         if not pending.future.done():
             pending.future.set_result(self.outage.decide(pending.limits, pending.costs, pending.id + "~"))
 
-    def _defer_settlement(self, reservation: Reservation, actual: Costs) -> None:
-        if len(self._pending_settlements) < MAX_PENDING_SETTLEMENTS:
-            self._pending_settlements.setdefault(reservation.id, (reservation, actual))
-        else:
-            self.connections.count_error("forgotten")
-
-    def _read_decision(self, pending: PendingDecision, entry: list[int]) -> Reservation | Refusal:
+    def _read_decision(self, pending: PendingDecision, entry: list[int], run: int) -> Reservation | Refusal:
         """Convert one entry of the reply of ADMIT to a decision."""
         status, now, *triples = entry
         reserved = triples[3 * len(pending.limits) :] or [-1] * len(pending.limits)
@@ -227,9 +236,12 @@ class RedisLimiter:
             reset = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
             statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved[index] if reserved[index] >= 0 else None))
             slots.append(slot)
-            self.outage.record_status(limit, remaining, slot)
+            if self.decides:
+                self.outage.record_status(limit, remaining, slot)
         if status == 1:
-            reservation = Reservation(pending.id, pending.limits, pending.costs, slots, statuses, now)
+            reservation = Reservation(pending.id, pending.limits, pending.costs, slots, statuses, now, run=run)
+            if pending.held is not None:
+                note_readmission(pending.held, slots, run)
             if pending.future is not None and pending.id not in self._open:
                 self._track(reservation)
             return reservation
@@ -248,57 +260,66 @@ class RedisLimiter:
             if limit.slot == NO_SLOT:
                 self._leases[f"{limit.key} {reservation.id}"] = reservation.id
 
-    def _send_settlements(self, on_sent: Callable[[], Any] | None = None) -> None:
-        """Send new and failed settlements, batched by side. `on_sent` is called after all replies or failures."""
-        if self._settle_timer is not None:
-            self._settle_timer.cancel()
-            self._settle_timer = None
-        settled, self._settled = self._settled, []
-        if self._pending_settlements and self.connections.up:
-            settled += self._pending_settlements.values()
-            self._pending_settlements.clear()
-        to_send = [batch for side in group_by_side(settled) for batch in batches(side)]
-        in_flight = len(to_send)
-
-        def on_reply(batch: list[Settlement], reply: Any) -> None:
-            nonlocal in_flight
-            in_flight -= 1
-            if isinstance(reply, Exception):
-                for reservation, actual in batch:
-                    self._defer_settlement(reservation, actual)
-            if on_sent is not None and not in_flight:
-                on_sent()
-
-        for batch in to_send:
-            keys, arguments = script_args.settle_args(batch, self.settled_spend)
-            self.connections.run(SETTLE, keys, arguments, partial(on_reply, batch))
-        if on_sent is not None and not to_send:
-            on_sent()
-
     def _on_connection_change(self, up: bool) -> None:
-        """Begin or end an outage. At the end, replay the recorded usage before any decision is requested."""
+        """Begin or end an outage. At its end, send the usage that Redis lacks before any decision is requested."""
         self._refusals.clear()
+        if self._gather_timer is not None:
+            self._gather_timer.cancel()
+            self._gather_timer = None
         if not up:
-            self.outage.begin(self._members.divisor, self._open.values())
+            if self.decides:
+                lost = self.connections.errors.get("lost", 0)
+                own = None
+                if lost > self._noticed_losses:
+                    unconfirmed = self._settlements.unconfirmed(), self._usage_replay.unconfirmed()
+                    own, self._noticed_losses = self._runs.own_usage(self._open.values(), *unconfirmed), lost
+                self.outage.begin(self._members.divisor, self._open.values(), own)
+            self.decides = False
             return
-        self._members.on_reconnect()
+        lost = self._runs.has_lost
+        self._members.on_reconnect(self.outage.members)
+        send_lost(self._runs, self._usage_replay, self._open.values(), self._settlements.pending)
+        if not lost or self.outage.members == 1:
+            self._share_decisions()
+            return
+        self._resend_state()
+        self._members.send_heartbeat(self._leases)
+        self._gather_timer = asyncio.get_running_loop().call_at(self._runs.gather_until - REPORT_S, self._end_gathering)
+
+    def _end_gathering(self) -> None:
+        self._report_usage()
+        self._gather_timer = asyncio.get_running_loop().call_later(REPORT_S, self._share_decisions)
+
+    def _report_usage(self) -> None:
+        """Send the usage of an outage, and charge again the calls in flight."""
         usages, still_open = self.outage.recover()
         for reservation in still_open:
             self._track(reservation)
         unanswered, self._unanswered_forced = self._unanswered_forced, []
         self._usage_replay.replay(usages)
-        self._resend_state(unanswered)
-        self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
+        # a call that was charged may be settled already: charged again, it would count twice
+        self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
+        self._resend_state()
 
-    def _resend_state(self, unanswered: Sequence[PendingDecision] = ()) -> None:
-        """Send settlements, open reservations and settled spend again, because the store may have lost data."""
-        self._refusals.clear()
-        self._send_settlements()
-        forced = [PendingDecision(reservation.limits, reservation.costs, reservation.id) for reservation in self._open.values()]
-        for side in group_by_side([*unanswered, *forced]):
+    def _share_decisions(self) -> None:
+        """Send the usage of an outage, and let Redis decide from now on."""
+        self._gather_timer = None
+        self._report_usage()
+        self._members.send_heartbeat(self._leases)  # last, because a heartbeat releases the share held back for this process
+        self.decides = True
+
+    def _charge_again(self, decisions: Sequence[PendingDecision]) -> None:
+        """Charge calls, even if limits are exceeded. Those that are charged already do not change."""
+        for side in group_by_side(decisions):
             self._members.join_side(side[0].limits[0].side)
             for batch in batches(side):
                 self._send_decisions(batch)
+
+    def _resend_state(self) -> None:
+        """Send settlements, open reservations and settled spend again, because the store may have lost data."""
+        self._refusals.clear()
+        self._settlements.send()
+        self._charge_again(admitted_again(self._open.values()))
         self._budget_sync.publish_all()
         if self.on_sync is not None:
             self.on_sync(True)
@@ -313,9 +334,13 @@ class RedisLimiter:
             if not self.connections.up:
                 continue
             renew = count % renew_every == 0
+            self._runs.fold()
+            for side in self._members.sides:
+                latest = self._runs.latest(side)
+                self.connections.run(CHECK_RUN, [latest.key], [latest.acked], lambda reply: None)
             self._members.send_heartbeat(self._leases if renew else {})
             if (budget_sync.reserved_uncertain or (renew and budget_sync.has_reserved)) and not self._in_flight:
-                self._send_settlements()
+                self._settlements.send()
                 budget_sync.publish_reserved()
             budget_sync.publish_settled()
             if self.on_sync is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,13 +23,23 @@ Entry = TypeVar("Entry")
 class PendingDecision(msgspec.Struct, eq=False):
     """A requested decision.
 
-    `future` receives the result; if it is None, the call is charged even if limits are exceeded.
+    `future` receives the result; if it is None, the call is charged even if limits are exceeded. `held` is then the reservation
+    that is made again.
     """
 
     limits: Sequence[Limit]
     costs: Costs
     id: str
     future: Any = None
+    held: Reservation | None = None
+
+
+class Run(NamedTuple):
+    """One run of a script that charges windows: the key with the latest run, the number of this run, and the latest run with a reply."""
+
+    key: str
+    number: int = 0
+    acked: int = 0
 
 
 Settlement = tuple[Reservation, Costs]
@@ -45,6 +55,11 @@ def member_info_key(side: str) -> str:
     return f"lockgate:{{{side}}}:told"
 
 
+def run_key(side: str, instance: str) -> str:
+    """Return the key of the latest run of a process."""
+    return f"lockgate:{{{side}}}:run:{instance}"
+
+
 def reserved_key(key: str) -> str:
     """Return the key of the hash with the amounts that processes have reserved from a budget or a window of tokens."""
     return f"{key}:held"
@@ -55,11 +70,11 @@ def reservation_key(limit: Limit, id: str) -> str:
     return f"lockgate:{{{limit.side}}}:r:{id}"
 
 
-def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease: int) -> tuple[list[str], list[Any]]:
+def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease: int, run: Run) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of ADMIT."""
     side = decisions[0].limits[0].side
-    keys = [members_key(side), member_info_key(side)]
-    arguments: list[Any] = [len(decisions), spent.incarnation]
+    keys = [members_key(side), member_info_key(side), run.key]
+    arguments: list[Any] = [len(decisions), spent.incarnation, run.number, run.acked]
     for decision in decisions:
         keys.append(reservation_key(decision.limits[0], decision.id))
         arguments += (decision.id, len(decision.limits), 0 if decision.future is not None else 1)
@@ -81,10 +96,10 @@ def known_spend(limit: Limit, spent: SettledSpend) -> tuple[int, ...]:
     return latest, spent.own_amount(limit.key, latest), *limit.clock.offsets(steady_now())
 
 
-def settle_args(settlements: Sequence[Settlement], spent: SettledSpend) -> tuple[list[str], list[Any]]:
+def settle_args(settlements: Sequence[Settlement], spent: SettledSpend, run: Run) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of SETTLE. A reservation whose admission got no reply has no slots."""
-    keys: list[str] = []
-    arguments: list[Any] = [len(settlements), spent.incarnation]
+    keys: list[str] = [run.key]
+    arguments: list[Any] = [len(settlements), spent.incarnation, run.number, run.acked]
     for reservation, actual in settlements:
         keys.append(reservation_key(reservation.limits[0], reservation.id))
         arguments += (reservation.id, len(reservation.limits), 0 if reservation.slots else 1)

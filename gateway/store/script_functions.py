@@ -8,6 +8,23 @@ local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local floor = math.floor
 local BUDGET_TTL_MS = 3456000000 -- 40 days
 local CANCELLED_MS = 120000 -- longer than a command stays in the buffers of a network
+local RUN_TTL_MS = 180000000 -- 50 hours: longer than any charge to a window is kept
+local LOST = {err = 'LOST data that this process has written'}
+
+-- Record run `number` of a process, which has had the reply to its run `acked`. Returns true, and records nothing, if the store does not
+-- contain that run: it has lost data. Runs arrive out of order only if they were delayed on a connection that has been replaced.
+local function has_lost(key, number, acked)
+  if not key or number + acked == 0 then return false end
+  local known = redis.pcall('HGET', key, 'n')
+  if type(known) == 'table' then redis.call('DEL', key) end
+  known = type(known) == 'string' and tonumber(known) or 0
+  if known < acked then return true end
+  if number > known then
+    redis.call('HSET', key, 'n', number, 'at', now)
+    if known == 0 then redis.call('PEXPIRE', key, RUN_TTL_MS) end -- CHECK_RUN extends it
+  end
+  return false
+end
 
 -- Months since the year 0 at local time `at`, from the days since 1970 (the civil calendar algorithm of Howard Hinnant).
 local function month(at)

@@ -1,7 +1,7 @@
-"""Lua scripts that Redis runs: ADMIT decides, SETTLE settles, and REPLAY_USAGE, PUBLISH and BOOK_USAGE record what processes report.
+"""Lua scripts that Redis runs: ADMIT decides, SETTLE settles, and PUBLISH and BOOK_USAGE record what processes report.
 
-The scripts for membership are in gateway.store.member_scripts. An instance is one run of a process. Times are in
-microseconds and taken from Redis. Keys and their types:
+The scripts for membership are in gateway.store.member_scripts, those for lost data in gateway.store.replay_scripts. An
+instance is one run of a process. Times are in microseconds and taken from Redis. Keys and their types:
 
 - Window: a hash. `h` is the highest slot ever used, `c` the last slot whose amount is not 0, `l` the lowest slot that may
   still count, `s` the sum of all slots; every other field is a slot number with the amount charged to it.
@@ -14,6 +14,9 @@ microseconds and taken from Redis. Keys and their types:
 - Concurrent calls: a sorted set of `INSTANCE RESERVATION`, scored by the end of the lease.
 - Reservation: a string under the id of the reservation. Because of this key, repeated admissions and settlements have
   no effect. An empty string marks a cancelled call, whose admission got no reply and may arrive late.
+- Latest run (key `...:run:INSTANCE`): a hash with its number `n` and its time `at`. The scripts that charge windows are
+  numbered per instance and side, so a store that lost data has the runs of an instance up to some number only
+  (gateway.store.runs).
 
 Redis does not roll back a script that fails, so each decision validates everything it reads before its first write. Lua
 numbers are doubles, exact up to 2^53. They are passed to commands as numbers, because tostring() keeps only 14 digits.
@@ -24,12 +27,14 @@ from __future__ import annotations
 import hashlib
 
 from gateway.store.member_scripts import HEARTBEAT, HELD_BACK, LEAVE, MEMBERS
+from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE
 from gateway.store.script_functions import SHARED
 from gateway.store.usage_script import READ_USAGE, RESERVED
 
 ADMIT = (
     MEMBERS
     + """
+if has_lost(KEYS[3], tonumber(ARGV[3] or 0), tonumber(ARGV[4] or 0)) then return LOST end
 local members, me = KEYS[1], ARGV[2]
 """
     + HELD_BACK
@@ -54,18 +59,18 @@ end
     + RESERVED
     + """
 -- Admit or refuse calls.
--- KEYS: members, member info; for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved
--- amounts).
--- ARGV: number of calls, instance; for each call: id, number of limits, 1 to charge even if limits are exceeded (0 otherwise); for each
--- limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a budget), amount, cost, time to live in ms (for
--- concurrent calls the lease in us); for a budget also the latest period known to the instance, the amount it settled in it, and the
--- offsets of its time zone: the one before a moment, that moment, and the one from it on.
+-- KEYS: members, member info, latest run; for each call: its reservation, then the key of each limit (for a budget and for tokens also
+-- the reserved amounts).
+-- ARGV: number of calls, instance, number of this run, latest run with a reply; for each call: id, number of limits, 1 to charge even if
+-- limits are exceeded (0 otherwise); for each limit: slot width in us (-1: concurrent calls, 0: a month), number of slots (-1: a
+-- budget), amount, cost, time to live in ms (for concurrent calls the lease in us); for a budget also the latest period known to the
+-- instance, the amount it settled in it, and the offsets of its time zone: the one before a moment, that moment, and the one from it on.
 -- Reply, one entry per call: {status, now, then remaining amount, slot and wait of each limit, then, for a refused call, the reserved
 -- part of the used amount of each limit (-1: unknown)}. The slot of a window is the last one with charges.
 -- Status: 1 admitted, 0 refused, -1 the call is cancelled, or a key held a value of another type or format and was deleted.
 -- Wait: -1 until the end of the period, -2 forever, -3 until a call ends, -4 the limit does not refuse the call, otherwise microseconds.
 local out = {}
-local k, a = 3, 3
+local k, a = 4, 5
 for i = 1, tonumber(ARGV[1]) do
   local id, m, force, rkey = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2] == '1', KEYS[k]
   a, k = a + 3, k + 1
@@ -187,13 +192,14 @@ SETTLE = (
     SHARED
     + """
 -- Replace the reserved amounts with the used amounts.
--- KEYS: for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved amounts).
--- ARGV: number of calls, instance; for each call: id, number of limits, 1 if its admission got no reply (else 0); for each limit: slot
--- width, number of slots, used amount, time to live in ms; for a budget the last two are the period of the admission and the amount that
--- the instance has settled in it in total.
+-- KEYS: latest run; for each call: its reservation, then the key of each limit (for a budget and for tokens also the reserved amounts).
+-- ARGV: number of calls, instance, number of this run, latest run with a reply; for each call: id, number of limits, 1 if its admission
+-- got no reply (else 0); for each limit: slot width, number of slots, used amount, time to live in ms; for a budget the last two are the
+-- period of the admission and the amount that the instance has settled in it in total.
 -- Reply: number of calls settled by this run. A call without a reservation was settled before or never admitted.
+if has_lost(KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])) then return LOST end
 local me = ARGV[2]
-local k, a, done = 1, 3, 0
+local k, a, done = 2, 5, 0
 for i = 1, tonumber(ARGV[1]) do
   local id, m = ARGV[a], tonumber(ARGV[a + 1])
   local known = redis.pcall('GET', KEYS[k])
@@ -248,43 +254,6 @@ return done
 """
 )
 
-REPLAY_USAGE = (
-    SHARED
-    + """
--- Add usage recorded during an outage. Repeating a replay changes nothing.
--- KEYS: for each window: a key that marks this replay as done, then the window.
--- ARGV, for each window: slot width in us, number of slots, time to live in ms, number of pairs, then the pairs: age in slots, amount.
-local a = 1
-for k = 1, #KEYS, 2 do
-  local key, width, n, ttl, m = KEYS[k + 1], tonumber(ARGV[a]), tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  a = a + 4
-  if redis.call('SET', KEYS[k], 1, 'NX', 'PX', 90000000) then
-    local sum, slot, here, low, past, last = read_window(key, width, n)
-    if not sum then
-      redis.call('DEL', key)
-      sum, slot, here, low, past, last = read_window(key, width, n)
-    end
-    if sum == 0 then last = 0 end
-    local older, current = {}, 0
-    for x = a, a + 2 * m - 2, 2 do
-      local ago, amount = math.min(tonumber(ARGV[x]), n), tonumber(ARGV[x + 1])
-      if ago == 0 then
-        current = current + amount
-      else
-        older[#older + 1] = {slot - ago, amount}
-        sum, low = sum + amount, math.min(low, slot - ago)
-        if amount ~= 0 then last = math.max(last, slot - ago) end
-      end
-    end
-    charge_window(key, sum, slot, here, low, past, last, current, ttl)
-    for x = 1, #older do redis.call('HINCRBY', key, older[x][1], older[x][2]) end
-  end
-  a = a + 2 * m
-end
-return 1
-"""
-)
-
 PUBLISH = (
     SHARED
     + """
@@ -333,7 +302,7 @@ redis.call('PEXPIRE', key, ARGV[1])
 return 1
 """
 
-SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
+SCRIPTS = (ADMIT, SETTLE, REPLAY_USAGE, CHECK_RUN, HEARTBEAT, LEAVE, PUBLISH, BOOK_USAGE, READ_USAGE)
 
 
 def digest(script: str) -> str:

@@ -1,58 +1,95 @@
-"""Replays to Redis the usage that was recorded during an outage: once per window, with each amount in its slot."""
+"""Replays usage to Redis, each amount in its slot and only once: usage of an outage, and usage that Redis has lost."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
-from gateway.store.limit import Limit
 from gateway.store.members import RunScript
 from gateway.store.memory import steady_now
-from gateway.store.script_args import batches, reservation_key
-from gateway.store.scripts import REPLAY_USAGE
+from gateway.store.replay_scripts import REPLAY_USAGE
+from gateway.store.runs import Runs
+from gateway.store.script_args import MAX_ENTRIES_PER_COMMAND, Run, reservation_key, run_key
+from gateway.store.window_usage import Charge, SlotUsage
 
-
-class SlotUsage(msgspec.Struct):
-    """The usage of one window, by slot number. Redis ignores a repeated replay with the same `id`."""
-
-    limit: Limit
-    slots: dict[int, int]
-    id: str = msgspec.field(default_factory=lambda: f"used:{os.urandom(8).hex()}")
+MAX_SLOTS_PER_COMMAND = 1000
+"""Number of slots after which a command gets no further window, so that it completes within the timeout."""
+MAX_IN_FLIGHT = 8
+"""Number of commands that are sent without waiting for a reply."""
 
 
 class UsageReplay:
     """The replay of one process. Usage whose replay got no reply is sent again with the next replay."""
 
-    def __init__(self, run: RunScript, now: Callable[[], int] = steady_now) -> None:
+    def __init__(self, run: RunScript, runs: Runs, now: Callable[[], int] = steady_now) -> None:
         self._run = run
+        self._runs = runs
         self._now = now
         self._pending: list[SlotUsage] = []
+        self._in_flight: list[list[SlotUsage]] = []
 
     def replay(self, usages: Iterable[SlotUsage]) -> None:
         """Send `usages`, together with the earlier usages whose replay got no reply."""
-        pending, self._pending = [*self._pending, *usages], []
-        sides: dict[str, list[SlotUsage]] = {}
-        for usage in pending:
-            sides.setdefault(usage.limit.side, []).append(usage)
-        for side in sides.values():
-            for batch in batches(side):
-                self._send(batch)
+        self._pending += usages
+        self._send_pending()
 
-    def _send(self, batch: list[SlotUsage]) -> None:
-        keys: list[str] = []
-        arguments: list[Any] = []
+    def _send_pending(self) -> None:
+        """Send batches of usages, of which each is of one side and one incarnation."""
+        to_send: list[list[SlotUsage]] = []
+        while self._pending and len(self._in_flight) + len(to_send) < MAX_IN_FLIGHT:
+            first, count = self._pending[0], MAX_SLOTS_PER_COMMAND
+            batch: list[SlotUsage] = []
+            others: list[SlotUsage] = []
+            for usage in self._pending:
+                fits = len(batch) < MAX_ENTRIES_PER_COMMAND and (count > 0 or not batch)
+                if fits and (usage.limit.side, usage.instance) == (first.limit.side, first.instance):
+                    batch.append(usage)
+                    count -= len(usage.slots)
+                else:
+                    others.append(usage)
+            to_send.append(batch)
+            self._pending = others
+        for batch in to_send:
+            self._send(batch[0].limit.side, batch[0].instance, batch)
+
+    def announce(self, side: str) -> None:
+        """Record a first run of this process, by which it notices that the store loses data."""
+        self._send(side, "", [])
+
+    def drop_known(self, side: str) -> None:
+        """Drop the pending usages that are found again after another loss."""
+        self._pending = [usage for usage in self._pending if not usage.is_known or usage.instance or usage.limit.side != side]
+
+    def unconfirmed(self) -> list[Charge]:
+        """Return the charges to windows that Redis has not confirmed, without those that were counted before."""
+        usages = [usage for batch in (self._pending, *self._in_flight) for usage in batch if not usage.is_known]
+        return [(usage.limit, usage.limit.slot_at(self._now()), sum(usage.slots.values())) for usage in usages]
+
+    def _send(self, side: str, instance: str, batch: list[SlotUsage]) -> None:
+        run = Run(run_key(side, instance), 1) if instance else self._runs.begin(side)
+        keys, arguments, charges = [run.key], [run.number, run.acked], list[Charge]()
         for usage in batch:
-            limit, now = usage.limit, usage.limit.slot_at(self._now())
+            limit = usage.limit
+            store_slot = limit.slot_at(self._now() + self._runs.clock_offset_us)
             # slots of different clocks start at different moments: charge one slot too late rather than too early
-            ages = [(max(0, now - slot - 1), amount) for slot, amount in usage.slots.items() if amount > 0]
+            now = store_slot if usage.is_known else limit.slot_at(self._now()) - 1
+            ages = [(max(0, now - slot), amount) for slot, amount in usage.slots.items() if amount > 0]
             pairs = [pair for pair in ages if pair[0] <= limit.slots]
             if pairs:
                 keys += (reservation_key(limit, usage.id), limit.key)
                 arguments += (limit.slot, limit.slots, limit.ttl, len(pairs), *(number for pair in pairs for number in pair))
-        if keys:
-            self._run(
-                REPLAY_USAGE, keys, arguments, lambda reply: self._pending.extend(batch) if isinstance(reply, Exception) else None
-            )
+            if not usage.is_known:
+                charges += ((limit, store_slot - age, amount) for age, amount in pairs)
+
+        def on_reply(reply: Any) -> None:
+            self._in_flight = [each for each in self._in_flight if each is not batch]
+            if isinstance(reply, Exception):
+                self._pending.extend(batch)
+                return
+            if not instance:
+                self._runs.on_reply(side, run.number, charges=charges)
+            self._send_pending()
+
+        if len(keys) > 1 or not batch:
+            self._in_flight.append(batch)
+            self._run(REPLAY_USAGE, keys, arguments, on_reply)

@@ -108,7 +108,17 @@ def test_release_builds_both_architectures_on_one_base_digest() -> None:
     assert "push-by-digest=true" in SCRIPT
     (base,) = re.findall(r"^ARG BASE_IMAGE=(\S+)$", (tools.DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     (pattern,) = re.findall(r"sed -n '(.*)' deploy/Dockerfile", SCRIPT)
-    assert tools.run("sed", "-n", pattern, tools.DEPLOY / "Dockerfile").stdout == f"{base}\n"
+    assert tools.run("sed", "-n", pattern, tools.DEPLOY / "Dockerfile").stdout == f"image={base}\n"
+
+
+def test_release_pins_the_images_before_the_build_and_lists_the_pinned_compose_file_in_the_checksums() -> None:
+    pins, upload = RELEASE["jobs"]["base"]["steps"][-2:]
+    assert pins["run"].index("pin_images.py\n") < pins["run"].index("pin_images.py --check") < pins["run"].index("sed")
+    assert upload["with"]["path"] == "docker-compose.yml"
+    packages = RELEASE["jobs"]["packages"]
+    assert "base" in packages["needs"]
+    names = [step.get("with", {}).get("name") or step.get("run", "") for step in packages["steps"]]
+    assert names.index("compose") < next(at for at, text in enumerate(names) if "SHA256SUMS" in text)
 
 
 def test_release_has_bills_of_materials_provenance_and_signatures() -> None:

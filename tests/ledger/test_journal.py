@@ -13,6 +13,7 @@ from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.ledger.journal import Journal
 from gateway.store.settled_spend import SettledSpend
+from gateway.store.window_usage import WindowUsage
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
@@ -26,8 +27,8 @@ class Process:
     """Counters, settled spend, journal and log lines of one process."""
 
     def __init__(self, name: str, folder: Path, **settings: float) -> None:
-        self.counters, self.spent, self.reports = UsageCounters(name), SettledSpend(name), list[str]()
-        self.journal = Journal(folder, self.counters, self.spent, self.reports.append, retry_delay_s=0.05, **settings)  # type: ignore[arg-type]
+        self.counters, self.spent, self.windows, self.reports = UsageCounters(name), SettledSpend(name), WindowUsage(name), list[str]()
+        self.journal = Journal(folder, self.counters, self.spent, self.windows, self.reports.append, retry_delay_s=0.05, **settings)  # type: ignore[arg-type]
         self.path = folder / f"{name}.journal"
         self.journal.open()
 

@@ -14,6 +14,7 @@ from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow
 from gateway.ledger.journal import COMMIT_DELAY_S, MAX_FILE_BYTES, Journal
 from gateway.ledger.records import CallProgress
 from gateway.store.settled_spend import SettledSpend
+from gateway.store.window_usage import WindowUsage
 
 ROW = UsageRow("2026-11-21", "app", "", "m", "up/mock")
 BUDGET = ("lockgate:{caller}:key:app:spend:month", 40_000)
@@ -24,8 +25,9 @@ class Writes(Journal):
     """A journal without a file. `take` returns the bytes that the writer thread would have received."""
 
     def __init__(self, **settings: Any) -> None:
-        self.counters, self.spent, self.reports = UsageCounters("me"), SettledSpend("me"), list[str]()
-        super().__init__(FOLDER, self.counters, self.spent, self.reports.append, **settings)
+        self.counters, self.spent, self.windows = UsageCounters("me"), SettledSpend("me"), WindowUsage("me")
+        self.reports: list[str] = []
+        super().__init__(FOLDER, self.counters, self.spent, self.windows, self.reports.append, **settings)
         self.everything = b""
         """The content of the file."""
 
@@ -268,7 +270,7 @@ def test_a_close_writes_what_is_left_and_ends_the_writer() -> None:
 
 async def test_the_file_is_that_of_the_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    journal = Journal(folder, UsageCounters("me"), SettledSpend("me"), lambda line: None)
+    journal = Journal(folder, UsageCounters("me"), SettledSpend("me"), WindowUsage("me"), lambda line: None)
     journal.open()
     assert journal._thread is not None
     assert (journal._thread.daemon, journal._loop) == (True, asyncio.get_running_loop())
@@ -279,6 +281,6 @@ async def test_the_file_is_that_of_the_owner_only(tmp_path: Path) -> None:
     journal.close()
     assert not thread.is_alive()
     assert journal._descriptor == -1
-    again = Journal(folder, UsageCounters("other"), SettledSpend("other"), lambda line: None)
+    again = Journal(folder, UsageCounters("other"), SettledSpend("other"), WindowUsage("other"), lambda line: None)
     again.open()  # the folder exists
     again.close()

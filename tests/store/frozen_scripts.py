@@ -9,8 +9,11 @@ import pytest
 from redis import Redis
 
 from gateway.config.redis_address import RedisAddress
+from gateway.store.script_args import Run
 
 CLOCK = "lockgate:{caller}:clock"
+NO_RUN = Run("lockgate:{caller}:run:me")
+"""A run that is not recorded."""
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ class Worker:
         began = time.process_time()
         await asyncio.gather(*(self._call_all() for _ in range(CALLERS)))
         limiter = self.limiter
-        while not limiter.connections.up or limiter._pending_settlements or limiter._usage_replay._pending:  # noqa: ASYNC110
+        while not limiter.connections.up or limiter._settlements or limiter._usage_replay._pending:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await asyncio.sleep(1.0)  # two heartbeats, which publish the spend
         await limiter.stop()

@@ -17,7 +17,7 @@ from gateway.store.script_args import PendingDecision
 from gateway.store.scripts import ADMIT, PUBLISH, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
-from tests.store.frozen_scripts import run_at
+from tests.store.frozen_scripts import NO_RUN, run_at
 from tests.store.limit_model import START, Course, Model, Verdict
 from tests.support.search import examples
 
@@ -70,7 +70,7 @@ class ScriptStore:
     def decide(self, limits: Sequence[Limit], costs: Costs, id: str, now: int) -> Reservation | Refusal:
         """Admit or refuse a call."""
         asked = PendingDecision(limits, costs, id, object())
-        status, at, *triples = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE), now)[0]
+        status, at, *triples = self._run(ADMIT, *script_args.admit_args([asked], self._spent, LEASE, NO_RUN), now)[0]
         assert at == now
         assert status in (0, 1)
         slots = triples[1 : 3 * len(limits) : 3]
@@ -92,7 +92,7 @@ class ScriptStore:
             if limit.kind == "spend":
                 self._spent.add(limit.key, held.slots[index], actual.spend)
         for count in (1, 0):
-            assert self._run(SETTLE, *script_args.settle_args([(held, actual)], self._spent), now) == count
+            assert self._run(SETTLE, *script_args.settle_args([(held, actual)], self._spent, NO_RUN), now) == count
 
     async def used(self, limits: Sequence[Limit], now: int) -> list[int]:
         """Return the used amounts."""
@@ -223,12 +223,12 @@ async def test_an_admission_that_arrives_after_its_cancellation_charges_nothing(
     store, costs = ScriptStore(client), Costs(prompt_tokens=30, spend=7)
     unanswered = Reservation("late", limits, costs, (), (), 0)
     for _ in range(2):
-        assert store._run(SETTLE, *script_args.settle_args([(unanswered, NO_COSTS)], store._spent), now) == 0
+        assert store._run(SETTLE, *script_args.settle_args([(unanswered, NO_COSTS)], store._spent, NO_RUN), now) == 0
     late = PendingDecision(limits, costs, "late")
-    assert store._run(ADMIT, *script_args.admit_args([late], store._spent, LEASE), now) == [[-1, now]]
+    assert store._run(ADMIT, *script_args.admit_args([late], store._spent, LEASE, NO_RUN), now) == [[-1, now]]
     assert await store.used(limits, now) == [0, 0, 0]
     assert isinstance(store.decide(limits, costs, "other", now), Reservation)
     assert await store.used(limits, now) == [30, 7, 1]
     executed = Reservation("other", limits, costs, (), (), 0)  # executed, but the reply was lost
-    assert store._run(SETTLE, *script_args.settle_args([(executed, NO_COSTS)], store._spent), now) == 1
+    assert store._run(SETTLE, *script_args.settle_args([(executed, NO_COSTS)], store._spent, NO_RUN), now) == 1
     assert await store.used(limits, now) == [0, 0, 0]

@@ -20,6 +20,7 @@ from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
 from gateway.store.scripts import ADMIT, SETTLE
 from gateway.store.settled_spend import SettledSpend
 from tests.running import Figure
+from tests.store.frozen_scripts import NO_RUN
 from tests.store.limit_worker import CALLS, REQUESTS, TOKENS
 from tests.support.redis import RedisServer
 from tests.support.redis_fixtures import LimiterStarter
@@ -132,9 +133,9 @@ async def test_batched_decisions_compared_with_one_redis_py_call_each(redis: Red
     async def theirs(number: int) -> None:
         for at in range(each):
             asked = encode.PendingDecision(others, Costs(prompt_tokens=9), f"t{number}.{at}", object())
-            reply = (await admit(*encode.admit_args([asked], spent, LEASE)))[0]
+            reply = (await admit(*encode.admit_args([asked], spent, LEASE, NO_RUN)))[0]
             found = Reservation(asked.id, others, asked.costs, reply[3::3], (), reply[1])
-            await settle(*encode.settle_args([(found, Costs(prompt_tokens=5))], spent))
+            await settle(*encode.settle_args([(found, Costs(prompt_tokens=5))], spent, NO_RUN))
 
     began = time.process_time()
     await asyncio.gather(*(theirs(number) for number in range(callers)))

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from redis import ResponseError
 
 from gateway.store import script_args
 from gateway.store.limit import US_PER_S, Costs, Limit, Reservation
 from gateway.store.limit_usage import _read_reply, _usage_args
 from gateway.store.member_scripts import HEARTBEAT
 from gateway.store.periods import DAY_US
-from gateway.store.script_args import PendingDecision, member_info_key, members_key, reserved_key
-from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, REPLAY_USAGE, SETTLE
+from gateway.store.replay_scripts import CHECK_RUN, REPLAY_USAGE
+from gateway.store.script_args import PendingDecision, Run, member_info_key, members_key, reserved_key, run_key
+from gateway.store.scripts import ADMIT, BOOK_USAGE, PUBLISH, SETTLE
 from gateway.store.settled_spend import SettledSpend, SpendEntry
 from gateway.store.usage_script import READ_USAGE
-from tests.store.frozen_scripts import run_at
+from tests.store.frozen_scripts import NO_RUN, run_at
 
 START = 1_900_000_000 * US_PER_S
 LEASE = 30 * US_PER_S
@@ -41,13 +43,13 @@ class Process:
     def admit(self, limits: Sequence[Limit], costs: Costs, id: str, now: int = START) -> list[int]:
         """Decide on a call. Return the reply: the status, the time, and remaining amount, slot and wait of each limit."""
         asked = PendingDecision(limits, costs, id, object())
-        reply: list[int] = run_at(self.client, ADMIT, *script_args.admit_args([asked], self.spent, LEASE), now)[0]
+        reply: list[int] = run_at(self.client, ADMIT, *script_args.admit_args([asked], self.spent, LEASE, NO_RUN), now)[0]
         return reply
 
     def settle(self, limits: Sequence[Limit], costs: Costs, slots: Sequence[int], id: str, actual: Costs, now: int = START) -> None:
         """Settle a call."""
         held = Reservation(id, limits, costs, slots, (), now)
-        assert run_at(self.client, SETTLE, *script_args.settle_args([(held, actual)], self.spent), now) == 1
+        assert run_at(self.client, SETTLE, *script_args.settle_args([(held, actual)], self.spent, NO_RUN), now) == 1
 
     def publish(self, limit: Limit, amount: int, reserved: int = -1) -> None:
         """Publish the amounts that this process settled and reserves in the current period of a budget."""
@@ -180,7 +182,7 @@ async def test_each_key_is_kept_as_long_as_it_counts(me: Process) -> None:
         assert at_most - 30_000 < me.lives_ms(key) <= at_most, key
     assert me.lives_ms(TOTAL.key) == -1
     late = Reservation("late", [CALLS], Costs(), (), (), 0)
-    run_at(me.client, SETTLE, *script_args.settle_args([(late, Costs())], me.spent), START)
+    run_at(me.client, SETTLE, *script_args.settle_args([(late, Costs())], me.spent, NO_RUN), START)
     assert 90_000 < me.lives_ms(script_args.reservation_key(CALLS, "late")) <= 120_000
 
 
@@ -208,17 +210,17 @@ async def test_a_replay_puts_each_amount_into_its_slot(me: Process) -> None:
     pairs = [(0, 1), (0, 2), (3, 4), (TOKENS.slots, 8)]
     arguments = [TOKENS.slot, TOKENS.slots, ttl, len(pairs), *(part for pair in pairs for part in pair)]
     other = Limit("other", "requests", 100, "min")
-    keys = ["lockgate:{caller}:done 1", TOKENS.key, "lockgate:{caller}:done 2", other.key]
+    keys = [NO_RUN.key, "lockgate:{caller}:done 1", TOKENS.key, "lockgate:{caller}:done 2", other.key]
     me.client.set(TOKENS.key, "x")
     for _ in range(2):
-        assert run_at(me.client, REPLAY_USAGE, keys, [*arguments, other.slot, other.slots, other.ttl, 1, 2, 16], START) == 1
+        assert run_at(me.client, REPLAY_USAGE, keys, [0, 0, *arguments, other.slot, other.slots, other.ttl, 1, 2, 16], START) == 1
     stored = {field.decode(): int(value) for field, value in me.client.hgetall(TOKENS.key).items()}
     oldest = last - TOKENS.slots
     assert stored == {"h": last, "c": last, "s": 15, "l": oldest, str(last): 3, str(last - 3): 4, str(oldest): 8}
     assert me.client.hget(other.key, "c") == b"%d" % (other.slot_at(START) - 2)
     assert me.client.hgetall(other.key)[b"s"] == b"16"
     assert ttl - 30_000 < me.lives_ms(TOKENS.key) <= ttl
-    assert 80_000_000 < me.lives_ms(keys[0]) <= 90_000_000
+    assert 80_000_000 < me.lives_ms(keys[1]) <= 90_000_000
 
 
 @pytest.mark.parametrize(
@@ -243,3 +245,41 @@ async def test_the_ledger_replaces_a_value_of_another_type(client: Any) -> None:
     client.set("day", "x")
     assert client.eval(BOOK_USAGE, 1, "day", 60_000, "row", "1,2") == 1
     assert client.hgetall("day") == {b"row": b"1,2"}
+
+
+async def test_a_run_is_refused_if_the_store_lacks_an_earlier_one_with_a_reply(me: Process) -> None:
+    key = run_key("caller", "me")
+    pending = [PendingDecision([TOKENS], Costs(prompt_tokens=3), "a", object())]
+
+    def admit(number: int, acked: int) -> Any:
+        return run_at(me.client, ADMIT, *script_args.admit_args(pending, me.spent, LEASE, Run(key, number, acked)), START)
+
+    held = Reservation("a", [TOKENS], Costs(prompt_tokens=3), [TOKENS.slot_at(START)], (), START)
+    settle = script_args.settle_args([(held, Costs(prompt_tokens=1))], me.spent, Run(key, 9, 5))
+    for script, keys, arguments in (
+        (SETTLE, *settle),
+        (REPLAY_USAGE, [key, "lockgate:{caller}:r:x", TOKENS.key], [9, 5, TOKENS.slot, TOKENS.slots, TOKENS.ttl, 1, 0, 7]),
+        (CHECK_RUN, [key], [5]),
+    ):
+        with pytest.raises(ResponseError, match=r"^LOST "):
+            run_at(me.client, script, keys, arguments, START)
+    with pytest.raises(ResponseError, match=r"^LOST "):
+        admit(6, 5)
+    assert me.usage(TOKENS) == (0, None)
+    assert not me.client.exists(key)
+    assert admit(6, 0)[0][0] == 1
+    assert me.client.hgetall(key) == {b"n": b"6", b"at": str(START).encode()}
+    assert me.lives_ms(key) > 24 * 2 * 3_600_000
+    assert admit(8, 6)[0][0] == 1
+    assert admit(7, 6)[0][0] == 1  # delayed on a connection that was replaced
+    assert me.client.hget(key, "n") == b"8"
+    me.client.pexpire(key, 1000)
+    assert run_at(me.client, CHECK_RUN, [key], [8], START) == 1
+    assert me.lives_ms(key) > 24 * 2 * 3_600_000
+    with pytest.raises(ResponseError, match=r"^LOST "):
+        admit(10, 9)
+    me.client.set(key, "foreign")
+    with pytest.raises(ResponseError, match=r"^LOST "):
+        admit(11, 8)
+    assert admit(12, 0)[0][0] == 1
+    assert me.client.hget(key, "n") == b"12"

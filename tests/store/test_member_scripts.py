@@ -13,7 +13,7 @@ from gateway.store.member_scripts import HEARTBEAT, LEAVE, MISSED_AFTER_S, OVERD
 from gateway.store.script_args import PendingDecision, member_info_key, members_key
 from gateway.store.scripts import ADMIT
 from gateway.store.settled_spend import SettledSpend
-from tests.store.frozen_scripts import run_at
+from tests.store.frozen_scripts import NO_RUN, run_at
 
 START = 1_900_000_000 * US_PER_S
 OVERDUE, MISSED = round(OVERDUE_AFTER_S * US_PER_S), round(MISSED_AFTER_S * US_PER_S)
@@ -51,7 +51,7 @@ class Fleet:
     def admit(self, limit: Limit, cost: Costs, now: int, lease: int = LEASE) -> list[int]:
         """Decide on a call of the instance `me`. Return the status, the remaining amount and the wait in microseconds."""
         asked = PendingDecision([limit], cost, f"call at {now}", object())
-        keys, arguments = script_args.admit_args([asked], SettledSpend("me"), lease)
+        keys, arguments = script_args.admit_args([asked], SettledSpend("me"), lease, NO_RUN)
         status, _, left, _, wait, *_ = run_at(self.client, ADMIT, keys, arguments, now)[0]
         return [status, left, wait]
 

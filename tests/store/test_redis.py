@@ -171,7 +171,7 @@ async def test_r3_a_frozen_redis_delays_one_decision_until_its_timeout_and_then_
     assert limiter.connections.commands == asked
     own_redis.thaw()
     await eventually(lambda: limiter.connections.up)
-    await eventually(lambda: not limiter._pending_settlements)
+    await eventually(lambda: not limiter._settlements)
     found = await ask(limiter, limit)
     assert isinstance(found, Reservation)
     assert not found.degraded

@@ -10,6 +10,7 @@ from gateway.store.script_args import (
     BUDGET_SLOTS,
     NO_WAIT,
     PendingDecision,
+    Run,
     admit_args,
     batches,
     group_by_side,
@@ -25,35 +26,36 @@ CALLS = Limit("key:a", "concurrent", 3)
 TOKENS = Limit("key:a", "tokens", 100, "min")
 BUDGET = Limit("key:a", "spend", 1000, "day")
 TARGET = Limit("provider:p", "requests", 5, "h", side="target")
+RUN = Run("lockgate:{caller}:run:me", 8, 5)
 
 
 def test_all_keys_of_one_decision_share_a_hash_tag() -> None:
-    keys, _ = admit_args([PendingDecision([CALLS, TOKENS, BUDGET], Costs(), "id")], SettledSpend("me"), 30)
+    keys, _ = admit_args([PendingDecision([CALLS, TOKENS, BUDGET], Costs(), "id")], SettledSpend("me"), 30, RUN)
     assert {side_of(key) for key in keys} == {"caller"}
-    assert len(keys) == 2 + 1 + 3 + 2  # members and their info, the reservation, three limits, the reserved amounts of tokens and budget
+    assert len(keys) == 3 + 1 + 3 + 2  # members, their info, the run, the reservation, three limits, the reserved tokens and budget
 
 
 def test_arguments_mark_concurrency_and_budgets() -> None:
     spent = SettledSpend("me")
     spent.add(BUDGET.key, 20_000, 7)
-    _, arguments = admit_args([PendingDecision([CALLS, BUDGET], Costs(spend=9), "id")], spent, 30)
-    assert arguments[:5] == [1, "me", "id", 2, 1]
-    assert arguments[5:10] == [NO_SLOT, 0, 3, 1, 30]
-    assert arguments[10:] == [BUDGET.slot, BUDGET_SLOTS, 1000, 9, BUDGET.ttl, 20_000, 7, 0, NEVER_US, 0]
+    _, arguments = admit_args([PendingDecision([CALLS, BUDGET], Costs(spend=9), "id")], spent, 30, RUN)
+    assert arguments[:7] == [1, "me", 8, 5, "id", 2, 1]
+    assert arguments[7:12] == [NO_SLOT, 0, 3, 1, 30]
+    assert arguments[12:] == [BUDGET.slot, BUDGET_SLOTS, 1000, 9, BUDGET.ttl, 20_000, 7, 0, NEVER_US, 0]
 
 
 def test_a_decision_without_a_future_is_forced() -> None:
     decisions = [PendingDecision([TOKENS], Costs(2, 3, 4), "a", object()), PendingDecision([TARGET], Costs(2, 3, 4), "b")]
-    keys, arguments = admit_args(decisions, SettledSpend("me"), 30)
-    assert keys[2:] == ["lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", "lockgate:{target}:r:b", TARGET.key]
-    assert arguments[:7] == [2, "me", "a", 1, 0, TOKENS.slot, TOKENS.slots]
-    assert arguments[7:12] == [100, 7, TOKENS.ttl, "b", 1]
-    assert arguments[12:] == [1, TARGET.slot, TARGET.slots, 5, 2, TARGET.ttl]
+    keys, arguments = admit_args(decisions, SettledSpend("me"), 30, RUN)
+    assert keys[2:] == [RUN.key, "lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", "lockgate:{target}:r:b", TARGET.key]
+    assert arguments[:9] == [2, "me", 8, 5, "a", 1, 0, TOKENS.slot, TOKENS.slots]
+    assert arguments[9:14] == [100, 7, TOKENS.ttl, "b", 1]
+    assert arguments[14:] == [1, TARGET.slot, TARGET.slots, 5, 2, TARGET.ttl]
 
 
 def test_a_budget_that_was_never_settled_is_known_as_zero_in_period_zero() -> None:
-    _, arguments = admit_args([PendingDecision([BUDGET], Costs(), "id")], SettledSpend("me"), 30)
-    assert arguments[5:] == [BUDGET.slot, -1, 1000, 0, BUDGET.ttl, 0, 0, 0, NEVER_US, 0]
+    _, arguments = admit_args([PendingDecision([BUDGET], Costs(), "id")], SettledSpend("me"), 30, RUN)
+    assert arguments[7:] == [BUDGET.slot, -1, 1000, 0, BUDGET.ttl, 0, 0, 0, NEVER_US, 0]
 
 
 def test_a_settlement_sends_the_usage_of_rates_and_the_settled_amount_of_budgets() -> None:
@@ -63,13 +65,13 @@ def test_a_settlement_sends_the_usage_of_rates_and_the_settled_amount_of_budgets
     spent.add(BUDGET.key, 0, 5)
     held = Reservation("a", [TOKENS, BUDGET, CALLS], Costs(), [17, 20_000, NO_SLOT], (), 0)
     unanswered = Reservation("b", [BUDGET], Costs(), (), (), 0)
-    keys, arguments = settle_args([(held, Costs(1, 3, 4, 99)), (unanswered, Costs())], spent)
+    keys, arguments = settle_args([(held, Costs(1, 3, 4, 99)), (unanswered, Costs())], spent, RUN)
     assert keys == [
-        "lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", BUDGET.key, f"{BUDGET.key}:held", CALLS.key,
+        RUN.key, "lockgate:{caller}:r:a", TOKENS.key, f"{TOKENS.key}:held", BUDGET.key, f"{BUDGET.key}:held", CALLS.key,
         "lockgate:{caller}:r:b", BUDGET.key, f"{BUDGET.key}:held",
     ]  # fmt: skip
     assert arguments == [
-        2, "me", "a", 3, 0,
+        2, "me", 8, 5, "a", 3, 0,
         TOKENS.slot, TOKENS.slots, 7, TOKENS.ttl, BUDGET.slot, -1, 20_000, 7, NO_SLOT, 0, 1, CALLS.ttl,
         "b", 1, 1, BUDGET.slot, -1, 0, 5,
     ]  # fmt: skip

@@ -212,7 +212,7 @@ async def shared(limiter: RedisLimiter, limit: Limit) -> Reservation:
     """Return a decision of the store, once it is available and all settlements are sent."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        await eventually(lambda: limiter.connections.up and not limiter._pending_settlements and not limiter._settled, 60)
+        await eventually(lambda: limiter.connections.up and not limiter._settlements, 60)
         found = await admit(limiter, limit)
         assert isinstance(found, Reservation)
         if not found.degraded:
@@ -241,7 +241,7 @@ async def test_r7_a_dead_node_is_an_outage_until_it_restarts(own_cluster: Cluste
 
 @pytest.mark.prove
 @pytest.mark.timeout(180)
-async def test_r18_a_killed_master_of_six_nodes_admits_nothing_beyond_the_limits_and_loses_only_unreplicated_calls(
+async def test_r18_a_killed_master_of_six_nodes_admits_nothing_beyond_the_limits_and_loses_no_call(
     replicated_cluster: ClusterServers, start: LimiterStarter, figure: Figure
 ) -> None:
     cluster = replicated_cluster
@@ -273,11 +273,11 @@ async def test_r18_a_killed_master_of_six_nodes_admits_nothing_beyond_the_limits
     for side, limit in daily.items():
         for limiter in limiters:
             limiter.settle(await shared(limiter, limit), NO_COSTS)
+        await eventually(lambda: not any(limiter._settlements for limiter in limiters))
         found = await shared(limiters[0], limit)
         counted = limit.amount - found.statuses[0].remaining - 1
         figure(f"{side} admissions that the store has not counted", load.admitted[side] - counted, f"of {load.admitted[side]}")
-        # the replica lacks the last writes at most, and a decision that came too late may be counted
-        assert abs(load.admitted[side] - counted) <= 2 * len(callers)
+        assert counted == load.admitted[side]  # although the replica lacked the last writes
 
 
 async def without_leases(limiter: RedisLimiter, limit: Limit) -> None:

@@ -9,7 +9,9 @@ from gateway.config.redis_address import RedisAddress
 from gateway.store.limit import US_PER_S, Costs, Limit, Refusal, Reservation
 from gateway.store.memory import steady_now
 from gateway.store.outage import OutageLimiter
-from gateway.store.usage_replay import SlotUsage, UsageReplay
+from gateway.store.runs import Runs
+from gateway.store.usage_replay import UsageReplay
+from gateway.store.window_usage import SlotUsage, WindowUsage
 from tests.flows.live import eventually
 from tests.store.decisions import remaining
 from tests.support.redis_fixtures import LimiterStarter
@@ -43,7 +45,7 @@ async def test_usage_is_replayed_into_its_slots_once(redis: RedisAddress, start:
     def run(script: str, keys: Sequence[str], arguments: Sequence[Any], done: Callable[[Any], Any]) -> None:
         limiter.connections.run(script, keys, arguments, lambda reply: done(next(answers, reply)))
 
-    usage_replay = UsageReplay(run)
+    usage_replay = UsageReplay(run, Runs("me", WindowUsage()))
     ages = (0, 1, 30, 60, minute.slots - 5, minute.slots + 5, 10 * minute.slots)
     this_hour = empty.slot_at(steady_now())
     usages = [

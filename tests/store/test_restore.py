@@ -1,0 +1,112 @@
+"""Which calls a store with some of the runs of a process lacks, and how each is sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.store.limit import Costs, Limit, Reservation
+from gateway.store.memory import steady_now
+from gateway.store.resp import RespConnection
+from gateway.store.restore import admitted_again, note_readmission, send_lost
+from gateway.store.runs import Runs
+from gateway.store.usage_replay import UsageReplay
+from gateway.store.window_usage import WindowUsage
+
+TOKENS, CALLS, BUDGET = Limit("k", "tokens", 1000, "h"), Limit("k", "concurrent", 9), Limit("k", "spend", 1000, "day")
+LIMITS = TOKENS, CALLS, BUDGET
+NOW = TOKENS.slot_at(steady_now())
+
+
+class Store(RespConnection):
+    """A connection to a store that contains the runs up to a number."""
+
+    def __init__(self, latest: int | None) -> None:
+        super().__init__(lambda: None)
+        self.latest = latest
+
+    async def execute(self, *command: Any) -> Any:
+        """Answer the commands of a new connection."""
+        if command[0] == "TIME":
+            return divmod(steady_now(), 1_000_000)
+        return [self.latest, steady_now() if self.latest is not None else None] if command[0] == "HMGET" else None
+
+
+def call(id: str, run: int) -> Reservation:
+    """Return a call that a run admitted."""
+    return Reservation(id, LIMITS, Costs(prompt_tokens=9, spend=5), [NOW, -1, 20_000], (), 0, run=run)
+
+
+def begin(runs: Runs, count: int) -> None:
+    """Make this number of runs."""
+    for _ in range(count):
+        runs.begin("caller")
+
+
+class Process:
+    """A process whose runs are answered by the test."""
+
+    def __init__(self) -> None:
+        self.runs, self.sent = Runs("me", WindowUsage("me")), list[tuple[list[str], list[Any]]]()
+        self.replay = UsageReplay(self._run, self.runs)
+
+    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], Any]) -> None:
+        self.sent.append((list(keys), list(arguments)))
+
+    def replayed(self) -> list[int]:
+        """Return the amounts that were sent again to the window of tokens."""
+        return [number for keys, arguments in self.sent if TOKENS.key in keys for number in arguments[7::2]]
+
+
+async def test_each_call_is_sent_again_as_the_store_lacks_it() -> None:
+    process = Process()
+    runs = process.runs
+    whole, change, kept = call("whole", 4), call("change", 2), call("kept", 1)
+    begin(runs, 6)
+    runs.on_reply("caller", 3, [(kept, Costs(prompt_tokens=1))])
+    runs.on_reply("caller", 5, [(change, Costs(prompt_tokens=2)), (whole, Costs(prompt_tokens=4))])
+    runs.on_reply("caller", 6)
+    open_lost, open_kept = call("open and lost", 6), call("open and kept", 3)
+    pending = {each.id: (each, Costs(prompt_tokens=64)) for each in (call("pending and lost", 5), call("pending", 2))}
+    await runs.prepare(["caller", "target", "ledger"], Store(3))
+    assert runs.has_lost
+    send_lost(runs, process.replay, [open_lost, open_kept], pending)
+    assert process.replayed() == [4 + 64]
+    assert set(pending) == {"pending", "change"}
+    assert (open_lost.run, open_kept.run) == (0, 3)
+    assert not runs.has_lost
+    send_lost(runs, process.replay, [open_lost, open_kept], pending)
+    assert process.replayed() == [4 + 64]  # once
+
+
+async def test_a_store_with_all_runs_gets_nothing() -> None:
+    process = Process()
+    begin(process.runs, 2)
+    process.runs.on_reply("caller", 2, [(call("a", 1), Costs(prompt_tokens=3))])
+    await process.runs.prepare(["caller"], Store(2))
+    pending = {"b": (call("b", 1), Costs())}
+    send_lost(process.runs, process.replay, [], pending)
+    assert process.replayed() == []
+    assert set(pending) == {"b"}
+
+
+async def test_an_empty_store_gets_older_charges_too() -> None:
+    process = Process()
+    begin(process.runs, 3)
+    process.runs.on_reply("caller", 2, [(call("a", 1), Costs(prompt_tokens=3))])
+    process.runs.fold(everything=True)
+    process.runs.on_reply("caller", 3, [(call("b", 1), Costs(prompt_tokens=5))], [(TOKENS, NOW, 30)])
+    assert process.runs.own_usage([call("c", 3)], [], []) == {TOKENS.key: 3 + 5 + 30 + 9}
+    await process.runs.prepare(["caller"], Store(None))
+    send_lost(process.runs, process.replay, [], {})
+    assert process.replayed() == [3 + 5 + 30]
+
+
+def test_a_call_that_is_admitted_again_keeps_its_period_and_is_moved_once() -> None:
+    held = call("open", 0)
+    (decision,) = admitted_again([held])
+    assert (decision.held, decision.future, decision.id) == (held, None, "open")
+    note_readmission(held, [NOW + 2, -1, 20_001], 8)
+    assert (held.run, list(held.slots)) == (8, [NOW + 2, -1, 20_000])
+    note_readmission(held, [NOW + 3, -1, 20_001], 9)
+    assert (held.run, list(held.slots)) == (8, [NOW + 2, -1, 20_000])
