@@ -23,13 +23,14 @@ Entry = TypeVar("Entry")
 class PendingDecision(msgspec.Struct, eq=False):
     """A requested decision.
 
-    `future` receives the result; if it is None, the call is charged even if limits are exceeded.
+    `future` receives the result; if it is None or if `force` is true, the call is charged even if limits are exceeded.
     """
 
     limits: Sequence[Limit]
     costs: Costs
     id: str
     future: Any = None
+    force: bool = False
 
 
 Settlement = tuple[Reservation, Costs]
@@ -62,7 +63,7 @@ def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease:
     arguments: list[Any] = [len(decisions), spent.incarnation]
     for decision in decisions:
         keys.append(reservation_key(decision.limits[0], decision.id))
-        arguments += (decision.id, len(decision.limits), 0 if decision.future is not None else 1)
+        arguments += (decision.id, len(decision.limits), 1 if decision.future is None or decision.force else 0)
         for limit in decision.limits:
             keys.append(limit.key)
             cost = getattr(decision.costs, limit.kind)
