@@ -52,12 +52,13 @@ FREE = TokenPrice(0, 0, 0)
 class Limits:
     """The limits of one configuration. Their usage is counted in a store that outlives the configuration."""
 
-    def __init__(self, config: Config, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(self, config: Config, limiter: Limiter, metrics: Metrics, in_flight: InFlight | None = None) -> None:
+        """`in_flight` are the amounts that calls of other configurations in this process reserve as well."""
         self.limiter = limiter
         self._config = config
         self._metrics = metrics
         self.budget_gauge = BudgetGauge()
-        self.in_flight = InFlight()
+        self.in_flight = in_flight if in_flight is not None else InFlight()
         """The amounts that calls in flight of this process reserve."""
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
         self._models = {name: limits_in(model.limits, f"model:{name}", "caller") for name, model in config.models.items()}

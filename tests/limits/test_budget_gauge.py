@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -257,3 +258,42 @@ def test_only_a_budget_that_is_used_up_is_noted_as_refusing(refusal: Refusal, is
     limit = refusal.limit
     assert gauge.take_news() == ([], [LimitUsage(limit, limit.amount, 0, refusal.retry_after or 0.0)] * is_noted)
     assert gauge.take_news() == ([], [])
+
+
+async def test_a_new_configuration_shows_the_known_budgets_with_their_new_amounts() -> None:
+    limiter, old, new = MemoryLimiter(), BudgetGauge(), BudgetGauge()
+    gone = Limit("key:gone", "spend", 10 * DOLLAR, "day")
+    for id, budget in (("one", BUDGET), ("two", gone)):
+        await settled(limiter, old, await admitted(limiter, old, DOLLAR, id, budget), BUDGET.amount // 2)
+    await old.refresh(limiter)
+    old.hand_over(new)
+    await new.refresh(limiter, lambda: [BUDGET.with_amount(BUDGET.amount * 2)])
+    assert new.values("used") == {TEAM: 0.25}
+    assert [usage.limit.amount for usage in new.take_news()[0]] == [BUDGET.amount * 2]
+
+
+async def test_a_call_that_ends_after_two_reloads_is_seen_by_the_newest_configuration() -> None:
+    limiter, gauges = MemoryLimiter(), [BudgetGauge(), BudgetGauge(), BudgetGauge()]
+    held = await admitted(limiter, gauges[0], BUDGET.amount // 2, "long")
+    for before, after in pairwise(gauges):
+        before.hand_over(after)
+    await gauges[2].refresh(limiter, lambda: [BUDGET])
+    assert (gauges[2].values("used"), gauges[2].values("reserved")) == ({TEAM: 0.0}, {TEAM: 0.5})
+    await settled(limiter, gauges[0], held, BUDGET.amount // 4)
+    gauges[0].note_refusal(Refusal(BUDGET, 60.0))
+    await gauges[2].refresh(limiter, lambda: [BUDGET])
+    assert (gauges[2].values("used"), gauges[2].values("reserved")) == ({TEAM: 0.25}, {TEAM: 0.0})
+    news, refusals = gauges[2].take_news()
+    assert [usage.used for usage in news] == [BUDGET.amount // 4]
+    assert [usage.limit for usage in refusals] == [BUDGET]
+
+
+async def test_the_budget_of_a_deleted_key_is_no_longer_shown() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    kept, deleted, caller = (Limit(f"key:{name}", "spend", 10 * DOLLAR, "total") for name in ("kept", "deleted", "staff/alice"))
+    for budget in (kept, deleted, caller):
+        await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, budget.owner, budget), 5 * DOLLAR)
+    await gauge.refresh(limiter, lambda: pytest.fail("nothing has changed"))
+    gauge.recheck()
+    await gauge.refresh(limiter, lambda: [kept.with_amount(20 * DOLLAR)])
+    assert gauge.values("used") == {("key", "kept"): 0.25, ("key", "staff/alice"): 0.5}
