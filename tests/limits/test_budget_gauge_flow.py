@@ -21,7 +21,8 @@ async def used(gateway: Live) -> dict[tuple[str, ...], float]:
 
 
 async def test_budgets_are_shown_after_a_reload_and_until_their_key_is_deleted(up: FaultUpstream, client: httpx.AsyncClient) -> None:
-    yaml = one_model(up, REST + KEYED).replace("api_key:", "prices: { mock: { prompt: 10, output: 100 }, other: { prompt: 1, output: 1 } }, api_key:")
+    prices = "prices: { mock: { prompt: 10, output: 100 }, other: { prompt: 1, output: 1 } }"
+    yaml = one_model(up, REST + KEYED).replace("api_key:", f"{prices}, api_key:")
     async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
         operator = Operator(client, gateway)
         token = await operator.make("made", limits={"spend": "1 USD/day"})
