@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
+from gateway.store.memory import BUSY_RETRY_S
 
 MAX_READ = 500
 """Maximum number of budgets that one refresh reads. The remaining budgets are read by later refreshes."""
@@ -97,18 +98,21 @@ class BudgetGauge:
         self.note(list(found.values()))
 
     def note_refusal(self, refusal: Refusal) -> None:
-        """Note the budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it.
+        """Note each budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it.
 
         A refusal that was decided without the store is not noted either.
         """
         if self._successor is not None:
             self._successor.note_refusal(refusal)
             return
-        limit, reset_s = refusal.limit, refusal.retry_after
-        is_used_up = not (refusal.busy or refusal.unavailable or refusal.degraded) and reset_s is not None
-        has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
-        if is_used_up and has_room and limit.kind == "spend" and not limit.owner.startswith("user:"):
-            self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, reset_s or 0.0)
+        if refusal.unavailable or refusal.degraded:
+            return
+        own_wait_s = BUSY_RETRY_S if refusal.busy else refusal.retry_after
+        for limit, wait_s in refusal.waits or ((refusal.limit, own_wait_s),):
+            has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
+            is_used_up = wait_s is not None and wait_s != BUSY_RETRY_S
+            if is_used_up and has_room and limit.kind == "spend" and not limit.owner.startswith("user:"):
+                self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, wait_s or 0.0)
 
     def take_news(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
         """Return the budgets whose usage was read, and those that refused a call, since the last call of this method."""

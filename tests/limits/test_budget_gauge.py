@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.limits.budget_gauge import MAX_READ, BudgetGauge
 from gateway.store.errors import StoreUnavailableError
@@ -297,3 +298,22 @@ async def test_the_budget_of_a_deleted_key_is_no_longer_shown() -> None:
     gauge.recheck()
     await gauge.refresh(limiter, lambda: [kept.with_amount(20 * DOLLAR)])
     assert gauge.values("used") == {("key", "kept"): 0.25, ("key", "staff/alice"): 0.5}
+
+
+async def test_each_budget_that_is_used_up_is_noted_as_refusing_whatever_other_limits_refuse() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    day, reserved, tokens = (
+        Limit("key:app", "spend", 10, "day"),
+        Limit("model:m", "spend", 10, "total"),
+        Limit("key:app", "prompt_tokens", 10, "day"),
+    )
+    small, limits = Limit("provider:up", "spend", 3, "day"), (day, reserved, BUDGET, tokens)
+    spent = await limiter.admit((day, tokens), Costs(1, 9, 0, 9), "spent")
+    assert isinstance(spent, Reservation)
+    limiter.settle(spent, Costs(1, 9, 0, 9))
+    await limiter.admit((reserved,), Costs(1, 9, 0, 9), "in flight")
+    refused = await limiter.admit((*limits, small), Costs(1, 5, 0, 5), "refused")
+    assert isinstance(refused, Refusal)
+    for limit in (day, tokens):
+        gauge.note_refusal(replace(refused, limit=limit))
+        assert [usage.limit for usage in gauge.take_news()[1]] == [day]
