@@ -88,15 +88,15 @@ class TokenCallers:
         if given.algorithm not in issuer.algorithms:
             text = f"The token's algorithm is not accepted here. Accepted: {', '.join(issuer.algorithms)}."
             raise InvalidToken(text)
-        claims, until = verify(given, issuer, _signing_key(given, source), self._decoder)
-        key = msgspec.structs.replace(self._key_of(read_identity(issuer, claims)), expires=until)
+        claims, expires = verify(given, issuer, _signing_key(given, source), self._decoder)
+        key = msgspec.structs.replace(self._key_of(read_identity(issuer, claims)), expires=expires)
         if key.disabled:
             text = f"The policy or the team of the caller '{key.name}' is disabled. Ask the operator for access."
             raise KeyRejectedError(text, key, code="key_disabled")
         self._verified.pop(digest, None)
         while len(self._verified) >= MAX_REMEMBERED:
             del self._verified[next(iter(self._verified))]
-        self._verified[digest] = _Verified(key, until, source, source.version)
+        self._verified[digest] = _Verified(key, expires + issuer.leeway, source, source.version)
         return key
 
     def _key_of(self, identity: TokenIdentity) -> VirtualKey:

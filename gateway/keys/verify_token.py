@@ -54,7 +54,7 @@ def read_token(token: bytes) -> UnverifiedToken:
 
 
 def verify(token: UnverifiedToken, issuer: IssuerConfig, key: SigningKey, decoder: PyJWT) -> tuple[dict[str, Any], float]:
-    """Return the claims of a token and the Unix time at which it expires, including the leeway.
+    """Return the claims of a token and the Unix time of its expiry, without the leeway and at most MAX_TIME.
 
     Raise InvalidToken if the token is not valid.
     """
@@ -81,7 +81,7 @@ def verify(token: UnverifiedToken, issuer: IssuerConfig, key: SigningKey, decode
     except exceptions.PyJWTError as error:
         # the texts of other errors may quote the token
         raise InvalidToken(f"The token is not valid ({type(error).__name__}). Request a new one from its issuer.") from None
-    return claims, min(int(claims["exp"]), MAX_TIME) + issuer.leeway
+    return claims, min(int(claims["exp"]), MAX_TIME)
 
 
 def _read_part(part: bytes, name: str) -> dict[str, Any]:

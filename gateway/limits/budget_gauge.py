@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.store.errors import StoreUnavailableError
 from gateway.store.limit import Limit, Limiter, LimitUsage, Refusal, needs_of
+from gateway.store.memory import BUSY_RETRY_S
 
 MAX_READ = 500
 """Maximum number of budgets that one refresh reads. The remaining budgets are read by later refreshes."""
@@ -52,10 +53,27 @@ class BudgetGauge:
         """Usage read since the last call of `take_news`, by key."""
         self._refusals: dict[str, LimitUsage] = {}
         """Budgets that refused a call since the last call of `take_news`, by key."""
+        self._unchecked: set[str] = set()
+        """Keys of budgets that may have another amount now, or may be gone."""
+        self._successor: BudgetGauge | None = None
+
+    def hand_over(self, successor: BudgetGauge) -> None:
+        """Let the gauge of a new configuration take over the known budgets, and those that calls in flight still settle."""
+        self.recheck()
+        successor._unchecked |= self._unchecked
+        successor._refusals |= self._refusals
+        self._successor = successor
+
+    def recheck(self) -> None:
+        """Let the next refresh find out which of the known budgets still exist, and their amounts."""
+        self._unchecked |= self._noted.keys() | {key for _, key in self._shares}
 
     def note(self, limits: Sequence[Limit]) -> None:
         """Note the budgets among these limits, because a decision or settlement has changed their usage."""
         if not needs_of(tuple(limits)).has_budgets:
+            return
+        if self._successor is not None:
+            self._successor._inherit(limits)
             return
         for limit in limits:
             if limit.kind == "spend" and not limit.owner.startswith("user:"):
@@ -63,16 +81,38 @@ class BudgetGauge:
                     continue
                 self._noted[limit.key] = limit
 
+    def _inherit(self, limits: Sequence[Limit]) -> None:
+        """Note budgets that a call of a replaced configuration has changed. Their amounts are those of that configuration."""
+        if self._successor is not None:
+            self._successor._inherit(limits)
+        elif len(self._unchecked) < MAX_BUDGETS:
+            self._unchecked |= {limit.key for limit in limits if limit.kind == "spend"}
+
+    def _check_known(self, declared: Iterable[Limit]) -> None:
+        """Note the unchecked budgets that are declared, and forget the others, except those of callers with tokens."""
+        unchecked, self._unchecked = self._unchecked, set()
+        found = {limit.key: limit for limit in declared if limit.key in unchecked}
+        gone = unchecked - found.keys()
+        self._shares = {at: shares for at, shares in self._shares.items() if at[1] not in gone or _may_have_token(at[0])}
+        self._noted = {key: limit for key, limit in self._noted.items() if key not in gone or _may_have_token(limit.owner)}
+        self.note(list(found.values()))
+
     def note_refusal(self, refusal: Refusal) -> None:
-        """Note the budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it.
+        """Note each budget that refused a call, unless calls in flight reserve the rest of it or the call alone exceeds it.
 
         A refusal that was decided without the store is not noted either.
         """
-        limit, reset_s = refusal.limit, refusal.retry_after
-        is_used_up = not (refusal.busy or refusal.unavailable or refusal.degraded) and reset_s is not None
-        has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
-        if is_used_up and has_room and limit.kind == "spend" and not limit.owner.startswith("user:"):
-            self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, reset_s or 0.0)
+        if self._successor is not None:
+            self._successor.note_refusal(refusal)
+            return
+        if refusal.unavailable or refusal.degraded:
+            return
+        own_wait_s = BUSY_RETRY_S if refusal.busy else refusal.retry_after
+        for limit, wait_s in refusal.waits or ((refusal.limit, own_wait_s),):
+            has_room = len(self._refusals) < MAX_BUDGETS or limit.key in self._refusals
+            is_used_up = wait_s is not None and wait_s != BUSY_RETRY_S
+            if is_used_up and has_room and limit.kind == "spend" and not limit.owner.startswith("user:"):
+                self._refusals[limit.key] = LimitUsage(limit, limit.amount, 0, wait_s or 0.0)
 
     def take_news(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
         """Return the budgets whose usage was read, and those that refused a call, since the last call of this method."""
@@ -80,8 +120,13 @@ class BudgetGauge:
         refusals, self._refusals = self._refusals, {}
         return list(news.values()), list(refusals.values())
 
-    async def refresh(self, limiter: Limiter) -> None:
-        """Read the usage of the noted budgets. If the store fails or is slow, keep the known shares, and read the usage next time."""
+    async def refresh(self, limiter: Limiter, declared: Callable[[], Iterable[Limit]] = tuple) -> None:
+        """Read the usage of the noted budgets. If the store fails or is slow, keep the known shares, and read the usage next time.
+
+        `declared` returns the limits that exist now. It is called only after a change of the configuration or of run-time keys.
+        """
+        if self._unchecked:
+            self._check_known(declared())
         if not self._noted:
             return
         asked = dict(islice(self._noted.items(), MAX_READ))
@@ -126,3 +171,8 @@ class BudgetGauge:
             value: float = getattr(shares, share) if now < shares.until else 0.0
             values[kind, name] = max(values.get((kind, name), 0.0), value)
         return values
+
+
+def _may_have_token(owner: str) -> bool:
+    """Return whether an owner may be a caller with a token (ISSUER/SUBJECT), whose budgets are not declared under its name."""
+    return owner.startswith("key:") and "/" in owner

@@ -52,12 +52,14 @@ FREE = TokenPrice(0, 0, 0)
 class Limits:
     """The limits of one configuration. Their usage is counted in a store that outlives the configuration."""
 
-    def __init__(self, config: Config, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(self, config: Config, limiter: Limiter, metrics: Metrics, in_flight: InFlight | None = None) -> None:
+        """`in_flight` are the amounts that calls of other configurations in this process reserve as well."""
         self.limiter = limiter
         self._config = config
         self._metrics = metrics
         self.budget_gauge = BudgetGauge()
-        self._in_flight = InFlight()
+        self.in_flight = in_flight if in_flight is not None else InFlight()
+        """The amounts that calls in flight of this process reserve."""
         self._mode = "memory" if isinstance(limiter, MemoryLimiter) else "shared"
         self._models = {name: limits_in(model.limits, f"model:{name}", "caller") for name, model in config.models.items()}
         self._providers = {
@@ -115,15 +117,15 @@ class Limits:
     def decided(self, call: Call, limits: Sequence[Limit], costs: Costs, decision: Reservation | Refusal) -> None:
         """Record the decision on a call. Raise LimitReached or Unavailable if the call is refused."""
         if isinstance(decision, Refusal):
-            decision = self._in_flight.judge(decision, costs)
+            decision = self.in_flight.judge(decision, costs)
         call.limit_headers = rate_limit_headers(decision)
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Refusal):
-            call.limit_states = self._in_flight.states(decision)
+            call.limit_states = self.in_flight.states(decision)
             self.budget_gauge.note_refusal(decision)
             raise refusal_error(decision)
-        self._in_flight.add(decision)
+        self.in_flight.add(decision)
         call.reservation = decision
 
     async def admit_target(self, call: Call, target: Target) -> Reservation | Failure | None:
@@ -138,11 +140,11 @@ class Limits:
         costs = self._costs(call, (target,), limits)
         decision = await self.limiter.admit(limits, costs, f"{call.id}.{len(call.attempts)}")
         if isinstance(decision, Refusal):
-            decision = self._in_flight.judge(decision, costs)
+            decision = self.in_flight.judge(decision, costs)
         self.note_target(limits, decision)
         if isinstance(decision, Reservation):
             return decision
-        call.limit_states = [*call.limit_states, *self._in_flight.states(decision)]
+        call.limit_states = [*call.limit_states, *self.in_flight.states(decision)]
         self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
             return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
@@ -159,7 +161,7 @@ class Limits:
         self.budget_gauge.note(limits)
         self._count(limits, decision)
         if isinstance(decision, Reservation):
-            self._in_flight.add(decision)
+            self.in_flight.add(decision)
 
     def of_target(self, target: Target) -> tuple[Limit, ...]:
         """Return the limits of a target and its provider."""
@@ -195,7 +197,7 @@ class Limits:
         `uncounted` is the part of the cost that budgets do not count.
         If usage was estimated, at least the reserved amount is charged to a strict token limit.
         """
-        self._in_flight.remove(reservation)
+        self.in_flight.remove(reservation)
         self.budget_gauge.note(reservation.limits)
         bill = accounting.bill(attempts)
         if bill is None:

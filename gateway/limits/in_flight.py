@@ -55,7 +55,27 @@ class InFlight:
             return False
         status = next((status for status in refusal.statuses if status.limit is limit), LimitStatus(limit, 0, 0.0))
         cost: int = getattr(costs, limit.kind)
-        return status.remaining + (self.reserved(status, refusal.decided_at) or 0) >= cost
+        return self._unspent(status, refusal.decided_at) >= cost
+
+    def _unspent(self, status: LimitStatus, decided_at: int) -> int:
+        """Return the amount of a limit that would be left without the reservations of calls in flight; it is negative if more was used."""
+        return status.remaining - status.excess + (self.reserved(status, decided_at) or 0)
+
+    def used_up(self, refusal: Refusal) -> Refusal | None:
+        """Return the refusal by a limit on tokens or spend that is used up even without reservations, with the longest wait.
+
+        Return None if calls in flight reserve the rest of all limits that refuse the call. The refused call's own reservations
+        count as such.
+        """
+        statuses = {status.limit.key: status for status in refusal.statuses}
+        found: Refusal | None = None
+        for limit, wait in refusal.waits:
+            status = statuses.get(limit.key)
+            if status is not None and self._unspent(status, refusal.decided_at) > 0:
+                continue
+            if found is None or is_longer(wait, found.retry_after):
+                found = structs.replace(refusal, limit=limit, retry_after=wait, busy=False)
+        return found
 
     def reserved(self, status: LimitStatus, decided_at: int) -> int | None:
         """Return the amount of a limit that calls in flight reserve. Return None for limits on requests and concurrent calls."""

@@ -1,7 +1,8 @@
 """Charges the usage of a long call while the call is running, so that a used-up limit ends it.
 
-Each charge settles a small reservation and makes the next one, which is refused if a limit is used up. At the end of the
-call, its first reservation is settled with the rest of the usage, so that the sum is exact.
+Each charge settles a small reservation and makes the next one. If a limit refuses it because it is used up, the call ends. If
+other calls merely reserve the rest of the limit, the reservation is made nevertheless. At the end of the call, its first
+reservation is settled with the rest of the usage, so that the sum is exact.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class _Side:
         self.first = first
         self.limits = [limit for limit in first.limits if limit.kind in TOKEN_KINDS or limit.kind == "spend"]
         self._limiter = limits.limiter
+        self._in_flight = limits.in_flight
         self._counts_spend = counts_spend
         self._count = 0
         self._next: Reservation | None = None
@@ -41,23 +43,33 @@ class _Side:
             return None  # the store is unavailable: the next charge or the settlement of the call includes this one
         total = Costs(0, bill.prompt, bill.output, bill.cost if self._counts_spend else 0, bill.cached)
         done, held, self._next = self.first.charged, self._next, None
-        self._limiter.settle(held, _difference(total, done))
+        self._settle(held, _difference(total, done))
         self.first.charged = total
         return await self._reserve()
 
     async def _reserve(self) -> Refusal | None:
+        """Make the reservation for the next charge. Return the refusal if a limit is used up, else None."""
         self._count += 1
-        decision = await self._limiter.admit(self.limits, NEXT_COSTS, f"{self.first.id}.{self._count}")
+        id = f"{self.first.id}.{self._count}"
+        decision = await self._limiter.admit(self.limits, NEXT_COSTS, id)
+        if isinstance(decision, Refusal) and not decision.degraded and not decision.unavailable:
+            if (refusal := self._in_flight.used_up(decision)) is not None:
+                return refusal
+            decision = await self._limiter.admit(self.limits, NEXT_COSTS, id, force=True)
         if isinstance(decision, Reservation):
             self._next = decision
-            return None
-        return None if decision.unavailable else decision
+            self._in_flight.add(decision)
+        return None
 
     def stop(self) -> None:
         """Release the reservation for the next charge."""
         if self._next is not None:
-            self._limiter.settle(self._next, NO_COSTS)
+            self._settle(self._next, NO_COSTS)
             self._next = None
+
+    def _settle(self, reservation: Reservation, used: Costs) -> None:
+        self._in_flight.remove(reservation)
+        self._limiter.settle(reservation, used)
 
 
 class RunningCharges:

@@ -20,6 +20,8 @@ from gateway.targets.registry import TargetRegistry
 from gateway.upstream.end_tasks import end_tasks
 
 INTERVAL_S = 1.0
+MAX_CHECK_S = 2.0
+"""Maximum time for which a reload that ends notifications waits for a check."""
 
 ReadBudgets = Callable[[], Awaitable[tuple[list[LimitUsage], list[LimitUsage]]]]
 """Returns the budgets whose usage was read since the last call of this function, and the budgets that have refused a call since then."""
@@ -47,6 +49,7 @@ class Notifier:
         self._targets = TargetWatch(registry, marks, sender.put)
         self._config: NotifyConfig | None = None
         self._task: asyncio.Task[None] | None = None
+        self._checking = asyncio.Lock()
 
     async def configure(self, config: NotifyConfig | None) -> None:
         """Apply the settings of a new configuration."""
@@ -55,25 +58,30 @@ class Notifier:
         if config is not None and self._task is None:
             self._task = asyncio.create_task(self._watch(), name="notifier")
         elif config is None:
-            await self._end()
+            await self._end(MAX_CHECK_S)
 
     async def stop(self, timeout_s: float) -> None:
-        """Send the notifications that are due now, then stop. The last check and the sending take at most `timeout_s` seconds each."""
+        """Send the notifications that are due now, then stop. The last checks and the sending take at most `timeout_s` seconds each."""
         if self._task is not None and self._config is not None:
-            await self._end()
+            await self._end(timeout_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._check(self._config)
         await self._sender.stop(timeout_s)
         await self._marks.stop()
 
-    async def _end(self) -> None:
+    async def _end(self, timeout_s: float) -> None:
+        """End the checks. A check that is running may have marked a notification, so wait for its end for at most `timeout_s` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._checking:
+                pass
         await end_tasks([self._task])
         self._task = None
 
     async def _watch(self) -> None:
         while self._config is not None:
-            await self._check(self._config)
+            async with self._checking:
+                await self._check(self._config)
             await asyncio.sleep(self._interval_s)
 
     async def _check(self, config: NotifyConfig) -> None:

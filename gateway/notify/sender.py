@@ -13,6 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import msgspec
@@ -140,7 +141,8 @@ async def post(config: NotifyConfig, notification: Notification, resolver: Resol
     try:
         response = await transport.send(origin, request, deadlines)
         try:
-            await response.body(MAX_ANSWER_BYTES)
+            with suppress(UpstreamError):  # the status has decided: a repetition would arrive twice
+                await response.body(MAX_ANSWER_BYTES)
         finally:
             response.close()
     except UpstreamError as error:

@@ -176,8 +176,7 @@ class Gateway:
 
     async def refresh_budgets(self) -> None:
         """Read the usage of budgets for the gauges."""
-        if (limits := self.generation.limits) is not None:
-            await limits.budget_gauge.refresh(limits.limiter)
+        await self.generation.refresh_budgets()
 
     async def _read_budgets(self) -> tuple[list[LimitUsage], list[LimitUsage]]:
         """Read the usage of budgets.
@@ -238,6 +237,7 @@ class Gateway:
         self.shared.retry_budget.share = config.retry_budget
         generation.set_runtime_keys(self.runtime_keys.accepted)
         self._replaced.append(self.generation)
+        self.generation.hand_over(generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
         await self._configure_notifications()

@@ -28,6 +28,7 @@ from gateway.hooks.load import load_hooks
 from gateway.hooks.run import HookSet
 from gateway.http.caller import CallerDeadlines
 from gateway.keys.from_config import keys_of, virtual_keys
+from gateway.limits.declared import declared_limits
 from gateway.limits.enforce import Limits
 from gateway.passthrough.rules import Rules, mcp_rules_of, rules_of, target_model
 from gateway.pipeline import Pipeline
@@ -37,6 +38,7 @@ from gateway.routing.router import Router
 from gateway.runtime.resources import base_url_of, tls_files
 from gateway.runtime.shared import Shared
 from gateway.store.from_config import has_limits, needs_token_count
+from gateway.store.limit import Limit
 from gateway.targets.backend import Backend
 from gateway.targets.candidate import Model
 from gateway.targets.latency import Latency
@@ -69,6 +71,8 @@ class Generation:
         self._latencies = shared.latencies
         self._transports: dict[str, Transport] = {}
         self._backends: dict[tuple[str, str, str], Backend] = {}
+        in_flight = shared.in_flight
+        self.limits = Limits(config, shared.limiter_for(config), shared.metrics, in_flight) if has_limits(config) else None
         self.keys = keys_of(config, shared.issuers.sources(config))
         self.set_runtime_keys(shared.runtime_keys.accepted)
         self.router = Router(
@@ -79,7 +83,6 @@ class Generation:
             is_live=shared.health.is_live,
         )
         self.set_discovered({})
-        self.limits = Limits(config, shared.limiter_for(config), shared.metrics) if has_limits(config) else None
         self.storage = ResponseStorage(shared.responses, config.responses, config.max_body)
         self.hooks = HookSet(load_hooks(config, shared.resources.native), shared.metrics, shared.report) if config.hooks else None
         self.pipeline = _new_pipeline(self, shared)
@@ -103,6 +106,22 @@ class Generation:
             self.keys.tokens.set_teams(teams, complete=has_teams)
         complete = has_teams and self._runtime_keys.is_loaded
         self.keys.set_runtime_keys(virtual_keys(entries, teams, self._runtime_keys.replaced), complete=complete)
+        if self.limits is not None:
+            self.limits.budget_gauge.recheck()
+
+    async def refresh_budgets(self) -> None:
+        """Read the usage of budgets for the gauges."""
+        if self.limits is not None:
+            await self.limits.budget_gauge.refresh(self.limits.limiter, self._declared_limits)
+
+    def hand_over(self, successor: Generation) -> None:
+        """Let the next generation show the budgets of this one, which its calls in flight still settle."""
+        if self.limits is not None and successor.limits is not None:
+            self.limits.budget_gauge.hand_over(successor.limits.budget_gauge)
+
+    def _declared_limits(self) -> list[Limit]:
+        teams = [team.entry for name, team in self._runtime_teams.by_name.items() if name not in self.config.teams]
+        return declared_limits(self.config, self._runtime_keys.entries, teams)
 
     def set_replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
         """Replace the addresses of the replicas of each provider."""

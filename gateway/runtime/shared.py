@@ -17,6 +17,7 @@ from gateway.http.caller import CallerDeadlines
 from gateway.http.sweeper import Sweeper
 from gateway.keys.runtime_keys import RuntimeKeys, RuntimeTeams
 from gateway.ledger.ledger import Ledger
+from gateway.limits.in_flight import InFlight
 from gateway.metrics import Metrics
 from gateway.runtime.issuers import Issuers
 from gateway.runtime.resources import Resources
@@ -57,6 +58,7 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     """Receives the lines for operators."""
     cache: AnswerCache
     limiter_for: Callable[[Config], Limiter]
+    in_flight: InFlight = msgspec.field(default_factory=InFlight)
     """Returns the limit store. The first call creates it from the given configuration; later calls ignore the configuration."""
 
 

@@ -178,6 +178,8 @@ class LimitStatus(msgspec.Struct, frozen=True):
     reset_s: float
     reserved: int | None = None
     """The part of the used amount that calls in flight of all processes reserve; None if it is unknown."""
+    excess: int = 0
+    """The amount by which the used amount, including reservations, exceeds the limit."""
 
 
 class LimitUsage(msgspec.Struct, frozen=True):
@@ -247,8 +249,11 @@ class Limiter(Protocol):
         """Do what `admit` does. Return the decision, or None if `waiter` receives it later."""
         ...
 
-    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` under all limits or under none. A repeated id returns the same reservation."""
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
+        """Reserve `costs` under all limits or under none. A repeated id returns the same reservation.
+
+        With `force`, reserve even if a limit is exceeded; only an unavailable store refuses then.
+        """
         ...
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:

@@ -88,9 +88,9 @@ class MemoryLimiter:
     async def stop(self) -> None:
         """Do nothing: there is no connection to close."""
 
-    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` under all limits or under none."""
-        return self.decide(limits, costs, id)
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
+        """Reserve `costs` under all limits or under none. With `force`, reserve even if a limit is exceeded."""
+        return self.decide(limits, costs, id, force=force)
 
     def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal:
         """Return the decision at once. `waiter` receives nothing."""
@@ -114,7 +114,7 @@ class MemoryLimiter:
             slots.append(slot)
             reset = limit.reset_s(last, now) if slot >= 0 and remaining < limit.amount else 0.0
             reserved = self._reserved.get((limit.key, slot), 0) if limit.kind == "spend" else None
-            statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved))
+            statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved, -remaining if remaining < 0 else 0))
             if remaining < cost and not force:
                 waits.append((limit, retry_after))
                 if binding is None or is_longer(retry_after, binding.retry_after):

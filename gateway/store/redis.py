@@ -125,21 +125,23 @@ class RedisLimiter:
         self._runs.fold(everything=True)
         await self.connections.stop()
 
-    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
-        """Reserve `costs` under all limits or under none."""
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
+        """Reserve `costs` under all limits or under none. With `force`, reserve even if a limit is exceeded."""
         future: asyncio.Future[Reservation | Refusal] = asyncio.get_running_loop().create_future()
-        decision = self.request(limits, costs, id, future)
+        decision = self.request(limits, costs, id, future, force=force)
         return decision if decision is not None else await wait_for_decision(future, self.give_back)
 
-    def request(self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter) -> Reservation | Refusal | None:
+    def request(
+        self, limits: Sequence[Limit], costs: Costs, id: str, waiter: DecisionWaiter, *, force: bool = False
+    ) -> Reservation | Refusal | None:
         """Do what `admit` does. Return None if `waiter` receives the decision."""
-        if self._refusals.by_limit and (refused := self._refusals.find(limits, costs)) is not None:
+        if self._refusals.by_limit and not force and (refused := self._refusals.find(limits, costs)) is not None:
             return refused
         if not self.decides:
             return self.outage.decide(limits, costs, id)
         if not self._queued:
             asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
-        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter))
+        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter, force))
         return None
 
     def give_back(self, decision: Reservation | Refusal) -> None:
@@ -234,7 +236,8 @@ class RedisLimiter:
         for index, limit in enumerate(pending.limits):
             remaining, slot = triples[3 * index : 3 * index + 2]
             reset = limit.reset_s(slot, now) if slot != NO_SLOT and remaining < limit.amount else 0.0
-            statuses.append(LimitStatus(limit, max(0, remaining), reset, reserved[index] if reserved[index] >= 0 else None))
+            held = reserved[index] if reserved[index] >= 0 else None
+            statuses.append(LimitStatus(limit, max(0, remaining), reset, held, -remaining if remaining < 0 else 0))
             slots.append(slot)
             if self.decides:
                 self.outage.record_status(limit, remaining, slot)

@@ -23,8 +23,8 @@ Entry = TypeVar("Entry")
 class PendingDecision(msgspec.Struct, eq=False):
     """A requested decision.
 
-    `future` receives the result; if it is None, the call is charged even if limits are exceeded. `held` is then the reservation
-    that is made again.
+    `future` receives the result; if it is None or if `force` is true, the call is charged even if limits are exceeded. `held` is the
+    reservation that is made again, if any.
     """
 
     limits: Sequence[Limit]
@@ -32,6 +32,7 @@ class PendingDecision(msgspec.Struct, eq=False):
     id: str
     future: Any = None
     held: Reservation | None = None
+    force: bool = False
 
 
 class Run(NamedTuple):
@@ -77,7 +78,7 @@ def admit_args(decisions: Sequence[PendingDecision], spent: SettledSpend, lease:
     arguments: list[Any] = [len(decisions), spent.incarnation, run.number, run.acked]
     for decision in decisions:
         keys.append(reservation_key(decision.limits[0], decision.id))
-        arguments += (decision.id, len(decision.limits), 0 if decision.future is not None else 1)
+        arguments += (decision.id, len(decision.limits), 1 if decision.future is None or decision.force else 0)
         for limit in decision.limits:
             keys.append(limit.key)
             cost = getattr(decision.costs, limit.kind)

@@ -174,10 +174,21 @@ async def test_a_caller_sees_its_own_limits(up: FaultUpstream, issuer: TokenIssu
     assert (shown["name"], shown["team"], shown["models"], shown["policy"], shown["end_user"]) == (
         "staff/alice", "search", ["m"], "*", "alice@example.com",
     )  # fmt: skip
-    assert shown["expires"].startswith(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(until + 30)))
+    assert shown["expires"].startswith(time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(until)))
     used = [(limit["owner"], limit["name"], limit["used"]) for limit in shown["limits"]]
     assert used == [("key", "staff/alice", 1), ("team", "search", 1)]
     assert token not in str(shown)
+
+
+async def test_a_token_whose_expiry_no_calendar_has_is_shown_with_the_last_date(
+    up: FaultUpstream, issuer: TokenIssuer, client: httpx.AsyncClient
+) -> None:
+    async with trusting(issuer, up) as gateway:
+        for until in (253_402_300_799, int(time.time() * 1e6)):  # the end of the year 9999, and a time in the wrong unit
+            token = issuer.token(exp=until)
+            assert await ask(client, gateway, token) == (200, None)
+            shown = (await client.get(f"{gateway.url}/v1/key", headers=bearer(token))).json()
+            assert shown["expires"] == "9999-12-31T23:59:59Z"
 
 
 async def test_past_calls_and_metrics_have_the_name_of_the_caller(

@@ -30,7 +30,7 @@ def test_a_token_gets_the_settings_of_its_policy() -> None:
     until = int(time.time()) + 600
     key = accepting(issuer.token(roles=["dev"], email="a@example.com", exp=until))
     assert (key.name, key.policy, key.team, key.end_user, key.tags) == ("staff/alice", "dev", "search", "a@example.com", ("chat",))
-    assert (key.models, key.passthrough, key.strict, key.expires) == ({"smart"}, {"/v1/audio/*"}, True, until + 30.0)
+    assert (key.models, key.passthrough, key.strict, key.expires) == ({"smart"}, {"/v1/audio/*"}, True, until)
     assert [(limit.owner, limit.kind, limit.amount) for limit in key.limits] == [("key:staff/alice", "requests", 5)]
     assert (key.limits_per_user, key.bring_credentials, key.budgets_brought, key.requires_end_user) == (LIMITS, {"openai"}, False, True)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.limits.budget_gauge import MAX_READ, BudgetGauge
 from gateway.store.errors import StoreUnavailableError
@@ -257,3 +259,61 @@ def test_only_a_budget_that_is_used_up_is_noted_as_refusing(refusal: Refusal, is
     limit = refusal.limit
     assert gauge.take_news() == ([], [LimitUsage(limit, limit.amount, 0, refusal.retry_after or 0.0)] * is_noted)
     assert gauge.take_news() == ([], [])
+
+
+async def test_a_new_configuration_shows_the_known_budgets_with_their_new_amounts() -> None:
+    limiter, old, new = MemoryLimiter(), BudgetGauge(), BudgetGauge()
+    gone = Limit("key:gone", "spend", 10 * DOLLAR, "day")
+    for id, budget in (("one", BUDGET), ("two", gone)):
+        await settled(limiter, old, await admitted(limiter, old, DOLLAR, id, budget), BUDGET.amount // 2)
+    await old.refresh(limiter)
+    old.hand_over(new)
+    await new.refresh(limiter, lambda: [BUDGET.with_amount(BUDGET.amount * 2)])
+    assert new.values("used") == {TEAM: 0.25}
+    assert [usage.limit.amount for usage in new.take_news()[0]] == [BUDGET.amount * 2]
+
+
+async def test_a_call_that_ends_after_two_reloads_is_seen_by_the_newest_configuration() -> None:
+    limiter, gauges = MemoryLimiter(), [BudgetGauge(), BudgetGauge(), BudgetGauge()]
+    held = await admitted(limiter, gauges[0], BUDGET.amount // 2, "long")
+    for before, after in pairwise(gauges):
+        before.hand_over(after)
+    await gauges[2].refresh(limiter, lambda: [BUDGET])
+    assert (gauges[2].values("used"), gauges[2].values("reserved")) == ({TEAM: 0.0}, {TEAM: 0.5})
+    await settled(limiter, gauges[0], held, BUDGET.amount // 4)
+    gauges[0].note_refusal(Refusal(BUDGET, 60.0))
+    await gauges[2].refresh(limiter, lambda: [BUDGET])
+    assert (gauges[2].values("used"), gauges[2].values("reserved")) == ({TEAM: 0.25}, {TEAM: 0.0})
+    news, refusals = gauges[2].take_news()
+    assert [usage.used for usage in news] == [BUDGET.amount // 4]
+    assert [usage.limit for usage in refusals] == [BUDGET]
+
+
+async def test_the_budget_of_a_deleted_key_is_no_longer_shown() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    kept, deleted, caller = (Limit(f"key:{name}", "spend", 10 * DOLLAR, "total") for name in ("kept", "deleted", "staff/alice"))
+    for budget in (kept, deleted, caller):
+        await settled(limiter, gauge, await admitted(limiter, gauge, DOLLAR, budget.owner, budget), 5 * DOLLAR)
+    await gauge.refresh(limiter, lambda: pytest.fail("nothing has changed"))
+    gauge.recheck()
+    await gauge.refresh(limiter, lambda: [kept.with_amount(20 * DOLLAR)])
+    assert gauge.values("used") == {("key", "kept"): 0.25, ("key", "staff/alice"): 0.5}
+
+
+async def test_each_budget_that_is_used_up_is_noted_as_refusing_whatever_other_limits_refuse() -> None:
+    limiter, gauge = MemoryLimiter(), BudgetGauge()
+    day, reserved, tokens = (
+        Limit("key:app", "spend", 10, "day"),
+        Limit("model:m", "spend", 10, "total"),
+        Limit("key:app", "prompt_tokens", 10, "day"),
+    )
+    small, limits = Limit("provider:up", "spend", 3, "day"), (day, reserved, BUDGET, tokens)
+    spent = await limiter.admit((day, tokens), Costs(1, 9, 0, 9), "spent")
+    assert isinstance(spent, Reservation)
+    limiter.settle(spent, Costs(1, 9, 0, 9))
+    await limiter.admit((reserved,), Costs(1, 9, 0, 9), "in flight")
+    refused = await limiter.admit((*limits, small), Costs(1, 5, 0, 5), "refused")
+    assert isinstance(refused, Refusal)
+    for limit in (day, tokens):
+        gauge.note_refusal(replace(refused, limit=limit))
+        assert [usage.limit for usage in gauge.take_news()[1]] == [day]

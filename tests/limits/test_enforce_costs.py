@@ -57,9 +57,9 @@ class Store(MemoryLimiter):
         self.asked: list[tuple[str, Costs]] = []
         self.settled: list[Costs] = []
 
-    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
         self.asked.append((id, costs))
-        return await super().admit(limits, costs, id)
+        return await super().admit(limits, costs, id, force=force)
 
     def settle(self, reservation: Reservation, actual: Costs) -> None:
         self.settled.append(actual)
@@ -231,10 +231,10 @@ async def settled(call: Call, *limits: Limit, reserve: Costs | None = None) -> C
     await enforced.admit(call, limits, [X])
     call.attempts = attempts
     assert call.reservation is not None
-    assert bool(enforced._in_flight._open) == (TOKENS in limits or STRICT_TOKENS in limits)
+    assert bool(enforced.in_flight._open) == (TOKENS in limits or STRICT_TOKENS in limits)
     held = call.reservation if reserve is None else structs.replace(call.reservation, costs=reserve)
     enforced.settle(call, held)
-    assert enforced._in_flight._open == {}
+    assert enforced.in_flight._open == {}
     (actual,) = store.settled
     return actual
 

@@ -211,6 +211,14 @@ def test_a_refusal_is_busy_if_the_call_would_fit_without_the_calls_in_flight(res
     assert (judged.busy, judged.retry_after) == ((True, 1.0) if busy else (False, 50.0))
 
 
+def test_a_limit_that_usage_exceeds_is_used_up_even_if_calls_in_flight_reserve_enough(clock: Clock) -> None:
+    over, held = clock.take(100, "a"), clock.take(500, "b")
+    clock.settle(over, 1500)
+    refusal = clock.refused(300)
+    assert (refusal.busy, (refusal.retry_after or 0) > BUSY_RETRY_S) == (False, True)
+    clock.settle(held, 0)
+
+
 def test_reservations_that_left_the_window_do_not_count() -> None:
     window = TOKENS.slot * TOKENS.slots
     for age, busy in ((0, True), (window, True), (window + 1, False)):

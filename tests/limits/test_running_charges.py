@@ -8,15 +8,21 @@ from collections.abc import Sequence
 import pytest
 
 from gateway.call import Attempt, Call, PassedRequest
+from gateway.catalog.prices import TokenPrice
+from gateway.catalog.token_price import MILLION
 from gateway.config.load import parse
+from gateway.config.redis_address import RedisAddress
 from gateway.errors import GatewayError
 from gateway.limits.enforce import Limits
 from gateway.limits.running_charges import RunningCharges
 from gateway.metrics.registry import Metrics
-from gateway.store.limit import Costs, Limit, Refusal, Reservation
+from gateway.store.limit import Costs, Limit, Limiter, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 from providers.base import Usage
 from tests.support.attempts import target_named
+from tests.support.redis_fixtures import LimiterStarter, start
+
+__all__ = ["start"]
 
 YAML = b"""
 providers: { a: { type: vllm, base_url: "http://h/v1" } }
@@ -29,16 +35,23 @@ class FailingLimiter(MemoryLimiter):
     """A store that is unavailable while `fails` is set."""
 
     fails = False
+    refusal = Refusal(TOKENS, 1.0, unavailable=True)
 
-    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str) -> Reservation | Refusal:
+    async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
         if self.fails:
-            return Refusal(limits[0], 1.0, unavailable=True)
-        return await super().admit(limits, costs, id)
+            return self.refusal
+        return await super().admit(limits, costs, id, force=force)
 
 
 async def running(*limits: Limit) -> tuple[RunningCharges, Limits, FailingLimiter, Call, list[GatewayError]]:
     """Return the charges of an admitted call that has one attempt, and the list of errors that end it."""
     limiter = FailingLimiter()
+    charges, of_config, call, ended = await running_with(limiter, *limits)
+    return charges, of_config, limiter, call, ended
+
+
+async def running_with(limiter: Limiter, *limits: Limit) -> tuple[RunningCharges, Limits, Call, list[GatewayError]]:
+    """Return the charges of a call that a store has admitted, and the list of errors that end it."""
     of_config = Limits(parse(YAML, "g.yaml", environ={}), limiter, Metrics(["m"], ["a/x"]))
     call = Call("passthrough", "/v1/realtime", model="m", route="m")
     call.passed = PassedRequest("GET", "/v1/realtime")
@@ -48,7 +61,7 @@ async def running(*limits: Limit) -> tuple[RunningCharges, Limits, FailingLimite
     charges = RunningCharges(of_config, call, attempt, None)
     ended: list[GatewayError] = []
     charges.on_used_up = ended.append
-    return charges, of_config, limiter, call, ended
+    return charges, of_config, call, ended
 
 
 async def used(limiter: MemoryLimiter) -> int:
@@ -65,6 +78,12 @@ async def report(charges: RunningCharges, call: Call, prompt: int) -> None:
     charges.update()
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def settled(charges: RunningCharges) -> None:
+    """Wait for the end of a charge."""
+    if charges._task is not None:
+        await charges._task
 
 
 async def test_usage_is_charged_while_the_call_runs_and_once_in_all() -> None:
@@ -113,6 +132,81 @@ async def test_call_ends_once_when_a_limit_is_used_up() -> None:
     assert call.reservation is not None
     limits.settle(call, call.reservation)
     assert await used(limiter) == 4500
+
+
+@pytest.mark.parametrize("limit", [TOKENS, Limit("key:k", "spend", 1000, "day")], ids=str)
+async def test_a_call_goes_on_while_other_calls_only_reserve_the_rest_of_its_limit(limit: Limit) -> None:
+    charges, limits, limiter, call, ended = await running(limit)
+    call.attempts[0].price = TokenPrice(MILLION, MILLION, MILLION)
+    other = await limiter.admit([limit], Costs(1, 990, 0, 990), "other")
+    assert isinstance(other, Reservation)
+    limits.in_flight.add(other)
+    for number in range(1, 4):
+        await report(charges, call, 99)
+        assert ended == []
+        (found,) = await limiter.usage([limit])
+        assert 990 + 100 * number <= found.used <= 990 + 100 * number + 4, "usage is charged while the limit is reserved"
+    limits.in_flight.remove(other)
+    limiter.settle(other, Costs(1, 600, 0, 600))
+    await report(charges, call, 99)
+    assert [error.code for error in ended] == ["insufficient_quota" if limit.kind == "spend" else "rate_limit_exceeded"]
+
+
+async def test_the_own_reservations_of_a_call_do_not_end_it_and_do_not_keep_it_open() -> None:
+    charges, _, _, call, ended = await running(TOKENS)
+    await report(charges, call, 997)
+    await report(charges, call, 0)
+    assert ended == [], "999 of 1,000 tokens are used"
+    await report(charges, call, 0)
+    assert len(ended) == 1
+
+
+async def test_a_used_up_limit_ends_a_call_even_if_another_limit_is_only_reserved() -> None:
+    team = Limit("team:t", "tokens", 2000, "h")
+    charges, limits, limiter, call, ended = await running(team, TOKENS)
+    other = await limiter.admit([team], Costs(1, 1900), "other")
+    assert isinstance(other, Reservation)
+    limits.in_flight.add(other)
+    await report(charges, call, 599)
+    assert ended == []
+    await report(charges, call, 599)
+    assert "1,000 tokens per h" in ended[0].message
+
+
+async def test_calls_of_another_process_that_reserve_the_rest_do_not_end_a_call(redis: RedisAddress, start: LimiterStarter) -> None:
+    mine, theirs = await start(redis), await start(redis)
+    other = await theirs.admit([TOKENS], Costs(1, 900), "other")
+    assert isinstance(other, Reservation)
+    charges, limits, call, ended = await running_with(mine, TOKENS)
+    for _ in range(3):
+        await report(charges, call, 99)
+        await settled(charges)
+    assert ended == []
+    (found,) = await mine.usage([TOKENS])
+    assert 1200 <= found.used <= 1204
+    theirs.settle(other, Costs(1, 900))
+    await theirs.usage([TOKENS])  # sends the settlement
+    mine._refusals.clear()  # a refusal is repeated for up to a second
+    await report(charges, call, 99)
+    await settled(charges)
+    assert [error.code for error in ended] == ["rate_limit_exceeded"]
+    charges.stop()
+    assert call.reservation is not None
+    limits.settle(call, call.reservation)
+    (found,) = await mine.usage([TOKENS])
+    assert found.used == 1300
+
+
+async def test_a_used_up_share_does_not_end_a_call_while_the_store_is_unavailable() -> None:
+    charges, _, limiter, call, ended = await running(TOKENS)
+    limiter.refusal = Refusal(TOKENS, 50.0, degraded=True)
+    limiter.fails = True
+    await report(charges, call, 1499)
+    assert ended == []
+    limiter.fails = False
+    await report(charges, call, 0)
+    assert await used(limiter) >= 1500
+    assert len(ended) == 1
 
 
 @pytest.mark.parametrize("limits", [(), (CONCURRENT,)])

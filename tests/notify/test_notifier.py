@@ -65,6 +65,45 @@ async def test_nothing_is_read_without_settings(hook: FaultUpstream) -> None:
     await notifier.stop(0.0)
 
 
+class HeldMarks(Marks):
+    """Marks whose replies are held until they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.released = asyncio.Event(), asyncio.Event()
+
+    async def claim(self, name: str, ttl_s: float) -> bool:
+        """Set the mark, and return once replies are released."""
+        is_own = await super().claim(name, ttl_s)
+        self.asked.set()
+        await self.released.wait()
+        return is_own
+
+
+async def test_what_is_marked_when_the_notifier_stops_is_sent(hook: FaultUpstream) -> None:
+    budgets, marks = Budgets(), HeldMarks()
+    budgets.usages = [LimitUsage(BUDGET, 5 * NANO_PER_USD, 0, 3600.0)]
+    sender = Sender(Metrics([], [], {}, params=[]), lambda line: None)
+    notifier = Notifier(TargetRegistry(), marks, sender, budgets.read, 3600)
+    await notifier.configure(NotifyConfig(Secret(hook.origin)))
+    await marks.asked.wait()
+    stopping = asyncio.create_task(notifier.stop(30.0))
+    await asyncio.sleep(0)
+    marks.released.set()
+    await stopping
+    assert [json.loads(request.body)["budget"]["threshold"] for request in hook.requests] == [0.5]
+
+
+async def test_a_check_that_never_ends_does_not_keep_the_notifier_from_stopping(hook: FaultUpstream) -> None:
+    budgets, marks = Budgets(), HeldMarks()
+    budgets.usages = [LimitUsage(BUDGET, 5 * NANO_PER_USD, 0, 3600.0)]
+    notifier = Notifier(TargetRegistry(), marks, Sender(Metrics([], [], {}, params=[]), lambda line: None), budgets.read, 3600)
+    await notifier.configure(NotifyConfig(Secret(hook.origin)))
+    await marks.asked.wait()
+    async with asyncio.timeout(30):
+        await notifier.stop(0.01)
+
+
 async def test_what_is_due_at_the_end_is_sent(hook: FaultUpstream) -> None:
     budgets = Budgets()
     notifier = notifier_of(budgets, 3600)

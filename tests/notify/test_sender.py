@@ -17,7 +17,7 @@ from gateway.config.notify import NotifyConfig
 from gateway.config.secret import Secret
 from gateway.metrics import Metrics
 from gateway.notify.events import Notification, trial
-from gateway.notify.sender import MAX_WAITING, Sender, post, signature
+from gateway.notify.sender import MAX_ANSWER_BYTES, MAX_WAITING, Sender, post, signature
 from tests.faults.behaviours import canned, status
 from tests.faults.tls import Certificates
 from tests.faults.upstream_server import HANG, FaultUpstream, closed_port, play
@@ -128,6 +128,16 @@ async def test_refused_notification_is_not_repeated(hook: FaultUpstream, start: 
     await eventually(lambda: running.counts == {"failed": 1}, 30)
     assert len(hook.requests) == 1
     assert "very-secret" not in "".join(running.reports)
+
+
+@pytest.mark.parametrize(("code", "accepted"), [(200, True), (404, False)])
+@pytest.mark.parametrize("ending", ["too large", "cut", "silent"])
+async def test_status_decides_whatever_body_follows(hook: FaultUpstream, code: int, accepted: bool, ending: str) -> None:
+    head = b"HTTP/1.1 %d X\r\ncontent-length: 1000\r\n\r\n" % code
+    bodies = {"too large": canned(b"x" * (MAX_ANSWER_BYTES + 1), code), "cut": play(head + b"x"), "silent": play(head, HANG)}
+    hook.on(lambda request: True, bodies[ending])
+    rejected = await post(settings(hook, timeout=0.5), trial())
+    assert (rejected is None) if accepted else (rejected is not None and rejected.is_final)
 
 
 async def test_redirects_are_not_followed(hook: FaultUpstream) -> None:
