@@ -105,7 +105,7 @@ class Mirrors:
     def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:
         """Count the outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
         accounting.settle(shadow)
-        if shadow.attempts and shadow.attempts[-1].outcome != "limit":
+        if shadow.attempts and shadow.attempts[-1].outcome not in ("limit", "cooldown"):
             shadow.attempts[-1].outcome = outcome
         self._count(candidate, outcome)
         answer = shadow.answered_by
