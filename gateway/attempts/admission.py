@@ -228,4 +228,4 @@ def _queue_full(health: TargetHealth) -> Failure:
     # the jitter keeps calls that were rejected together from retrying together
     wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())
     message = "the limit on concurrent calls is reached, and the queue is full or no slot became free in time"
-    return Failure("overloaded", message, code="overloaded", retry_after=wait)
+    return Failure("overloaded", message, code="overloaded", retry_after=wait, is_own=True)

@@ -91,8 +91,9 @@ def _steps(call: dict[str, Any]) -> list[tuple[str, float, float]]:
         sent = attempt.get("sent_ms")
         if queued:
             steps.append((f"queue of {target}", (sent or queued) - queued, sent or queued))
-        if sent is None:
-            steps.append((f"{target}: {attempt['outcome']}, not sent", queued, queued))
+        if sent is None or (not attempt["ms"] and attempt["outcome"] != "cached"):
+            at = queued if sent is None else sent
+            steps.append((f"{target}: {attempt['outcome']}, not sent", at, at))
             continue
         head = f", response began at {attempt['head_ms']:,.1f}" if "head_ms" in attempt else ""
         steps.append((f"{target}: {attempt['outcome']}{head}", sent, sent + attempt["ms"]))
