@@ -1,4 +1,4 @@
-"""Calls that arrive together at a target in cooldown, while a shared store is asked about the target's limits."""
+"""Calls that arrive together at a target in cooldown, while a shared store decides on its limits."""
 
 from __future__ import annotations
 
