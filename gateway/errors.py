@@ -34,6 +34,8 @@ class GatewayError(Exception):
     status = 500
     code: str | None = "internal_error"
     type = "server_error"
+    logged: str | None = None
+    """The part of the message that the gateway itself wrote, if the rest may quote a prompt."""
 
     def __init__(
         self,
@@ -257,4 +259,6 @@ def from_failure(failure: Failure, target: str) -> GatewayError:
     message = f"{target}: {failure.message}"
     if failure.kind in ("inband_error", "upstream_error", "server_error", "overloaded") and failure.code and not failure.code.isdigit():
         code = failure.code
-    return UpstreamFailed(message, status=status, code=code, type=kind, headers=headers)
+    failed = UpstreamFailed(message, status=status, code=code, type=kind, headers=headers)
+    failed.logged = message if failure.is_own else None
+    return failed

@@ -147,6 +147,8 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None
     redacted: int = 0
     """Number of secrets that were removed from the upstream's message."""
+    is_own: bool = False
+    """Whether the message is the gateway's own and quotes nothing of the request or of the upstream."""
 
 
 class AnswerShapeError(ValueError):

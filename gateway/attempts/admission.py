@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gateway import accounting
+from gateway.attempts.progress import in_cooldown
 from gateway.call import Attempt, Call
 from gateway.config.key import DEFAULT_PRIORITY
 from gateway.errors import FAILURES
@@ -39,12 +40,16 @@ MIN_ENGINE_WAIT_S = 0.001
 class NotAdmittedError(Exception):
     """A target did not admit the call. No request was sent, so the failure does not count against its upstream."""
 
-    def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False) -> None:
-        """`is_shed`: the limit on concurrent calls or on connections is reached. `is_limit`: a limit of the gateway is used up."""
+    def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False, is_cooling: bool = False) -> None:
+        """`is_shed`: the limit on concurrent calls or on connections is reached. `is_limit`: a limit of the gateway is used up.
+
+        `is_cooling`: the target is not live, and another call is its probe.
+        """
         super().__init__(failure.message)
         self.failure = failure
         self.is_shed = is_shed
         self.is_limit = is_limit
+        self.is_cooling = is_cooling
 
 
 class Admission:
@@ -68,9 +73,17 @@ class Admission:
         self._lease: Lease | None = None
         self._reservation: Reservation | None = None
 
-    async def enter(self, engine: Engine | WorkerEngine | None, timeout_s: float) -> None:
-        """Acquire everything that the request needs. Raise NotAdmittedError if something is unavailable."""
+    async def enter(self, engine: Engine | WorkerEngine | None, timeout_s: float, *, as_probe: bool = False) -> None:
+        """Acquire everything that the request needs. Raise NotAdmittedError if something is unavailable.
+
+        `as_probe`: the target was not live when it was chosen. The probe is claimed before any wait, and the call is not
+        admitted if another call has become the probe since then.
+        """
         health = self._health
+        if as_probe:
+            if health.must_wait:
+                raise NotAdmittedError(in_cooldown(health), is_cooling=True)
+            self._is_probe = health.claim_probe()
         bulkhead = health.bulkhead
         if bulkhead is not None:
             if bulkhead.has_room:
@@ -89,7 +102,7 @@ class Admission:
                 raise NotAdmittedError(lease)
             self._lease = lease
         self.began = time.monotonic()
-        self._is_probe = health.start_attempt()
+        self._is_probe = health.start_attempt(is_claimed=self._is_probe)
 
     @staticmethod
     def is_open(health: TargetHealth) -> bool:
@@ -174,6 +187,8 @@ class Admission:
         """Give everything back, and settle the target's limits with the usage of the attempt."""
         if self.began:
             self._health.end_attempt(self._is_probe)
+        elif self._is_probe:
+            self._health.probe_in_flight = False
         if self._bulkhead is not None:
             if self._ticket is not None:
                 self._correct(self._bulkhead, self._ticket, attempt)
@@ -213,4 +228,4 @@ def _queue_full(health: TargetHealth) -> Failure:
     # the jitter keeps calls that were rejected together from retrying together
     wait = max(1.0, min(60.0, math.ceil(health.latency))) * (1.0 + random.random())
     message = "the limit on concurrent calls is reached, and the queue is full or no slot became free in time"
-    return Failure("overloaded", message, code="overloaded", retry_after=wait)
+    return Failure("overloaded", message, code="overloaded", retry_after=wait, is_own=True)

@@ -145,7 +145,7 @@ class Failover:
         """Send one request without retries or fallbacks. Return its failure, if any. Raise Refusal or NotAdmittedError if none is sent."""
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
-            raise NotAdmittedError(in_cooldown(health))
+            raise NotAdmittedError(in_cooldown(health), is_cooling=True)
         progress = Progress(call, caller, total_s, is_only_candidate=True)
         try:
             failure = await self._sender.send(progress, candidate, health)

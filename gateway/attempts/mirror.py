@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gateway.telemetry.call_log import CallLog
 
 _DEADLINES = CallerDeadlines()
+_GRACE_S = 1.0
+"""Seconds after which a copy is cancelled if the deadline of its attempt has not ended it, for example because hooks hang."""
 
 
 class Mirrors:
@@ -81,7 +83,7 @@ class Mirrors:
         caller = Caller({"headers": headers}, _disconnect, _discard, _DEADLINES)
         outcome = "cancelled"
         try:
-            async with asyncio.timeout(mirror.timeout):
+            async with asyncio.timeout(mirror.timeout + _GRACE_S):
                 failure = await failover.send_once(shadow, caller, candidate, mirror.timeout)
             outcome = "ok" if failure is None else str(failure.status) if failure.status >= 400 else failure.kind
         except TimeoutError:
@@ -105,7 +107,7 @@ class Mirrors:
     def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:
         """Count the outcome, tokens and cost of a copy; book it in the ledger without a key, and log it with the id of its call."""
         accounting.settle(shadow)
-        if shadow.attempts and shadow.attempts[-1].outcome != "limit":
+        if shadow.attempts and shadow.attempts[-1].outcome not in ("limit", "cooldown"):
             shadow.attempts[-1].outcome = outcome
         self._count(candidate, outcome)
         answer = shadow.answered_by

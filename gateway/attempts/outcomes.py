@@ -43,7 +43,7 @@ def record_failure(metrics: Metrics, progress: Progress, candidate: Candidate, f
 
 
 def record_not_admitted(metrics: Metrics, progress: Progress, candidate: Candidate, error: NotAdmittedError) -> None:
-    """Record that a target did not admit the call. A limit of the gateway does not count as an upstream error."""
+    """Record that a target did not admit the call. A limit of the gateway or a cooldown does not count as an upstream error."""
     if error.is_shed:
         metrics.count("lockgate_shed", (metrics.target_label(candidate.backend.target),))
     if error.is_limit:
@@ -52,5 +52,9 @@ def record_not_admitted(metrics: Metrics, progress: Progress, candidate: Candida
         name = candidate.backend.target.name
         progress.record_failure(error.failure, name)
         progress.limit_waits[name] = error.failure.retry_after or 0.0
+    elif error.is_cooling:
+        assert progress.attempt is not None
+        progress.attempt.outcome = "cooldown"
+        progress.record_failure(error.failure, candidate.backend.target.name)
     else:
         record_failure(metrics, progress, candidate, error.failure)

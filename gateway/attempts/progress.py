@@ -87,7 +87,7 @@ class Progress:
             return from_failure(failure, self.target)
         if refusal is not None:
             return from_refusal(refusal)
-        return from_failure(Failure("timeout", f"no answer within {in_seconds(self.total_s)}"), self.call.model)
+        return from_failure(Failure("timeout", f"no answer within {in_seconds(self.total_s)}", is_own=True), self.call.model)
 
 
 def _says_more(earlier: Failure, later: Failure) -> bool:
@@ -121,11 +121,11 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
     soonest = min(_wait_for(progress, health) for health in healths)
     # for a single target, the message of its failure is more specific
     if all_cooling and len(healths) > 1 and FAILURES[failure.kind].blame == "failure":
-        message = (
-            f"All targets of model '{progress.call.model}' are unavailable. "
-            f"Last error, from {progress.target}: {failure.message}"
-        )
-        return Unavailable(message, retry_after=soonest)
+        own = f"All targets of model '{progress.call.model}' are unavailable."
+        last = f"{own} Last error, from {progress.target}: {failure.message}"
+        error = Unavailable(last, retry_after=soonest)
+        error.logged = last if failure.is_own else own  # the message of an upstream may quote a prompt
+        return error
     if len(healths) > 1 and FAILURES[failure.kind].status in (429, 503):
         return from_failure(structs.replace(failure, retry_after=soonest), progress.target)
     return progress.error()
@@ -141,7 +141,7 @@ def in_cooldown(health: TargetHealth) -> Failure:
     """Return the failure of a call that is not sent, because its target is in cooldown and gets no further probe now."""
     reason, left = health.cooldown.reason or "failures", health.seconds_left
     message = f"in cooldown for {left:.0f} s ({reason}); no further probe is sent now"
-    return Failure(_COOLDOWN_FAILURES.get(reason, "overloaded"), message, retry_after=_with_jitter(left))
+    return Failure(_COOLDOWN_FAILURES.get(reason, "overloaded"), message, retry_after=_with_jitter(left), is_own=True)
 
 
 def _with_jitter(seconds: float) -> float:

@@ -64,12 +64,13 @@ class AttemptSender:
         """
         call, caller, backend, left = progress.call, progress.caller, candidate.backend, progress.time_left()
         broken = call.answered_by if begun is None else None  # the attempt whose stream this one continues
+        as_probe = health.ejected or (health.cooldown.until > 0 and not health.is_available)
         exchange, admission, body = begun or await self._begin(progress, candidate, health, left)
         attempt, target, ended = exchange.attempt, exchange.target, "left"
         try:
             if not admission.began:
                 ended = "turned_away"
-                await self._enter(progress, candidate, exchange, admission, left)
+                await self._enter(progress, candidate, exchange, admission, left, as_probe)
                 ended = "left"
             await deliver(exchange, body)
         except UpstreamError as error:
@@ -144,11 +145,11 @@ class AttemptSender:
         return BegunAttempt(exchange, Admission(progress.call, exchange.attempt, health, self._limits), body)
 
     async def _enter(
-        self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float
+        self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float, as_probe: bool
     ) -> None:
         """Wait until the target admits the attempt. Raise NotAdmittedError if it does not admit the attempt."""
         try:
-            await admission.enter(candidate.backend.engine, left)
+            await admission.enter(candidate.backend.engine, left, as_probe=as_probe)
         except NotAdmittedError:
             if progress.sent:
                 self._budget.give_back()

@@ -61,7 +61,7 @@ def _read(entries: Iterator[tuple[str, str, Any]], vendors: frozenset[str]) -> V
         if vendor in vendors:
             try:
                 found.setdefault(vendor, {})[model] = msgspec.convert(entry(), ModelEntry)
-            except (msgspec.ValidationError, TypeError, ValueError, AttributeError, LookupError, StopIteration) as error:
+            except (msgspec.ValidationError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError, StopIteration) as error:
                 problems.append(f"{vendor}/{model}: {error}")
     if problems:
         more = f" (and {len(problems) - MAX_PROBLEMS} more)" if len(problems) > MAX_PROBLEMS else ""
@@ -122,7 +122,8 @@ def _equals(match: Any) -> Iterator[str]:
     if isinstance(match, dict):
         if isinstance(match.get("equals"), str):
             yield match["equals"]
-        for other in match.get("or") or ():
+        others = match.get("or")
+        for other in others if isinstance(others, list) else ():
             yield from _equals(other)
 
 

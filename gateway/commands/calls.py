@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from gateway.commands.options import admin_option, json_option
-from gateway.commands.output import print_json
-from gateway.commands.waterfall import content_text, printable, waterfall
+from gateway.commands.output import print_json, printable, url_part
+from gateway.commands.waterfall import content_text, waterfall
 
 
 @click.command(short_help="List past calls, or show where the time of one call went.")
@@ -44,7 +44,7 @@ def calls(id: str | None, url: str, as_json: bool, content: bool, **options: Any
 
     If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
     """
-    from urllib.parse import quote, urlencode
+    from urllib.parse import urlencode
 
     from gateway.commands.admin_client import request_json
 
@@ -57,7 +57,7 @@ def calls(id: str | None, url: str, as_json: bool, content: bool, **options: Any
         params["sort"] = "cost"
     if params.pop("adjusted", False):
         params["adjusted"] = "true"
-    path = f"/{quote(id, safe='')}" if id is not None else f"?{urlencode(params)}" if params else ""
+    path = f"/{url_part(id)}" if id is not None else f"?{urlencode(params, errors='surrogateescape')}" if params else ""
     found = request_json("GET", url, f"/admin/calls{path}{'?content=true' if content else ''}")
     if as_json:
         print_json(found)

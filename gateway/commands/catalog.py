@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from gateway.commands.output import printable
+
 MAX_BYTES = 64 << 20
 
 
@@ -51,7 +53,8 @@ def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None
     except ValueError as error:
         raise UnusableFileError(f"--as-of: {error}") from None
     try:
-        data = Path(source).read_bytes()
+        with Path(source).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         earlier = read_overlay(path.read_bytes()) if path.exists() else None
     except OSError as error:
         raise UnusableFileError(f"{error.filename}: {error.strerror}") from None
@@ -62,10 +65,10 @@ def update(source: str, target: str, vendors: tuple[str, ...], as_of: str | None
     try:
         name, entries = read_catalog(data, bundled_vendors() | frozenset(vendors), str(day))
     except UnusableCatalogError as error:
-        raise UnusableFileError(f"{source}: {error}") from None
+        raise UnusableFileError(printable(f"{source}: {error}")) from None
     overlay, differences = updated(name, str(day), entries, earlier)
     for difference in differences:
-        click.echo(str(difference))
+        click.echo(printable(str(difference)))
     new = sum(difference.is_new for difference in differences)
     click.echo(f"{name} of {day}: {new} new, {len(differences) - new} changed")
     if not dry_run:

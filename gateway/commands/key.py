@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.commands.options import admin_option, json_option, not_blank
-from gateway.commands.output import print_json
+from gateway.commands.output import print_json, url_part
 
 if TYPE_CHECKING:
     from gateway.config.problem import Problem
@@ -191,11 +191,9 @@ def revoke(name: str, url: str) -> None:
 
     All gateways that share the store reject the key within two seconds.
     """
-    from urllib.parse import quote
-
     from gateway.commands.admin_client import request_json
 
-    request_json("DELETE", url, f"/admin/keys/{quote(name, safe='')}")
+    request_json("DELETE", url, f"/admin/keys/{url_part(name)}")
     click.echo(f"{name} is revoked")
 
 

@@ -9,7 +9,7 @@ import click
 from gateway.commands.key import key as key
 from gateway.commands.key import parse_limits
 from gateway.commands.options import admin_option, json_option, not_blank
-from gateway.commands.output import print_json
+from gateway.commands.output import print_json, url_part
 
 NONE = "none"
 _NAMES_HELP = "Names separated by commas; `none` removes the setting."
@@ -150,9 +150,7 @@ def set_disabled(kind: str, name: str, url: str, *, disabled: bool) -> None:
 
 def path_of(kind: str, name: str) -> str:
     """Return the path of a key or team at the admin listener."""
-    from urllib.parse import quote
-
-    return f"/admin/{kind}s/{quote(name, safe='')}"
+    return f"/admin/{kind}s/{url_part(name)}"
 
 
 def _or_null(text: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gateway.commands.options import admin_option, json_option
-from gateway.commands.output import print_json
+from gateway.commands.output import print_json, url_part
 
 
 @click.command(short_help="Show the usage of the limits of a running gateway.")
@@ -25,11 +25,9 @@ def limits(owner: str | None, url: str, as_json: bool) -> None:
 
     If the gateway requires an admin key, set LOCKGATE_ADMIN_KEY.
     """
-    from urllib.parse import quote
-
     from gateway.commands.admin_client import request_json
 
-    query = f"?owner={quote(owner, safe='')}" if owner is not None else ""
+    query = f"?owner={url_part(owner)}" if owner is not None else ""
     response = request_json("GET", url, f"/admin/limits{query}")
     if as_json:
         print_json(response)

@@ -12,10 +12,34 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
+    """Print a value as indented JSON. Characters that control a terminal are escaped."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    click.echo(_escaped(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+
+
+def _escaped(text: str) -> str:
+    """Write the characters of a JSON document that are not printable as escapes of JSON."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "".join(letter if letter == "\n" or letter.isprintable() else _escape(letter) for letter in text)
+
+
+def _escape(letter: str) -> str:
+    units = letter.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+def printable(text: str) -> str:
+    """Replace characters that a terminal cannot show, or that control it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def url_part(text: str) -> str:
+    """Return an argument of the command line as a part of a URL. It may have bytes that are not UTF-8."""
+    from urllib.parse import quote
+
+    return quote(text, safe="", errors="surrogateescape")
 
 
 def print_absent(absent: Problems) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gateway.commands.options import admin_option
+from gateway.commands.output import printable
 
 TIMEOUT_S = 30.0
 _SCOPES = {
@@ -52,7 +53,7 @@ def usage(by: str, start: str | None, end: str | None, form: str | None, url: st
     from gateway.commands.admin_client import request_bytes
 
     params = {name: value for name, value in (("by", by), ("from", start), ("to", end)) if value is not None}
-    query = urlencode({**params, "format": "csv" if form == "csv" else "json"})
+    query = urlencode({**params, "format": "csv" if form == "csv" else "json"}, errors="surrogateescape")
     text = request_bytes("GET", url, f"/admin/usage?{query}", key=admin_key, timeout_s=TIMEOUT_S).decode()
     if form is not None:
         click.echo(text, nl=not text.endswith("\n"))
@@ -91,11 +92,7 @@ def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
         row.get(column, 0)
         for column in ("requests", "prompt_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "unpriced")
     )
-    return (_printable(name), *(f"{count:,}" for count in counts), f"{row['cost_usd']:,.4f}")
-
-
-def _printable(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+    return (printable(name), *(f"{count:,}" for count in counts), f"{row['cost_usd']:,.4f}")
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

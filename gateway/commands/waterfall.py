@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.commands.output import printable
+
 BAR_WIDTH = 40
 LABEL_WIDTH = 11
 
@@ -17,11 +19,6 @@ def waterfall(call: dict[str, Any]) -> str:
     for name, start, end in steps:
         lines.append(f"{start:>10,.1f} {end:>10,.1f} ms  |{_bar(start / whole, end / whole)}|  {printable(name)}")
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """Replace characters that a terminal cannot show."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def content_text(call: dict[str, Any]) -> str:
@@ -94,8 +91,9 @@ def _steps(call: dict[str, Any]) -> list[tuple[str, float, float]]:
         sent = attempt.get("sent_ms")
         if queued:
             steps.append((f"queue of {target}", (sent or queued) - queued, sent or queued))
-        if sent is None:
-            steps.append((f"{target}: {attempt['outcome']}, not sent", queued, queued))
+        if sent is None or (not attempt["ms"] and attempt["outcome"] != "cached"):
+            at = queued if sent is None else sent
+            steps.append((f"{target}: {attempt['outcome']}, not sent", at, at))
             continue
         head = f", response began at {attempt['head_ms']:,.1f}" if "head_ms" in attempt else ""
         steps.append((f"{target}: {attempt['outcome']}{head}", sent, sent + attempt["ms"]))

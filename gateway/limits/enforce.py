@@ -147,14 +147,14 @@ class Limits:
         call.limit_states = [*call.limit_states, *self.in_flight.states(decision)]
         self.budget_gauge.note_refusal(decision)
         if decision.unavailable:
-            return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after)
+            return Failure("overloaded", "the limit store is unavailable", retry_after=decision.retry_after, is_own=True)
         state = "reserved by calls in flight" if decision.busy else "used up"
         text = f"the gateway's own limit of {decision.limit} is {state}"
         if decision.retry_after is None:
             text = f"this request alone exceeds the gateway's own limit of {decision.limit}"
         kind: FailureKind = "quota" if decision.limit.kind == "spend" and not decision.busy else "rate_limit"
         wait = told_wait(decision)
-        return Failure(kind, text, retry_after=math.inf if wait is None else wait)
+        return Failure(kind, text, retry_after=math.inf if wait is None else wait, is_own=True)
 
     def note_target(self, limits: Sequence[Limit], decision: Reservation | Refusal) -> None:
         """Count the decision on an attempt."""

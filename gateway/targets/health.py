@@ -61,7 +61,7 @@ class TargetHealth:
         self.failed_slowly = False
         """Whether the latest failure made its call wait."""
         self.probe_in_flight = False
-        """Whether a probe is in flight."""
+        """Whether a probe is in flight, or waits to be admitted."""
         self.in_flight = 0
         self.latency = 0.0
         """Decaying average of the seconds until an answer begins."""
@@ -88,10 +88,7 @@ class TargetHealth:
             self.configure(provider)
 
     def configure(self, provider: ProviderConfig) -> None:
-        """Apply a provider's settings.
-
-        Refused credentials and missing models are tried again, because the new configuration may correct them.
-        """
+        """Apply a provider's settings. Refused credentials and missing models are tried again: the new settings may correct them."""
         self.settings = provider.cooldown
         max_concurrent = provider.max_concurrent
         if max_concurrent is None:
@@ -181,12 +178,18 @@ class TargetHealth:
         if len(self._targets) > 1 and self._targets[self._last_index] is target:
             self._last_index = (self._last_index - 1) % len(self._targets)
 
-    def start_attempt(self) -> bool:
-        """Count an attempt and return whether it is the probe. `end_attempt` must follow."""
-        self.in_flight += 1
-        if self.probe_in_flight or not (self.ejected or self.cooldown.until) or (self.is_available and not self.ejected):
+    def claim_probe(self) -> bool:
+        """Make a call the probe if the target is not live and has none. `start_attempt` or `probe_in_flight = False` must follow."""
+        if self.probe_in_flight or (self.is_available and not self.ejected):
             return False
         self.probe_in_flight = True
+        return True
+
+    def start_attempt(self, *, is_claimed: bool = False) -> bool:
+        """Count an attempt and return whether it is the probe, which it may have claimed before. `end_attempt` must follow."""
+        self.in_flight += 1
+        if not is_claimed and (not (self.ejected or self.cooldown.until) or not self.claim_probe()):
+            return False
         self._probed_at = self._clock()
         return True
 
@@ -197,10 +200,7 @@ class TargetHealth:
             self.probe_in_flight = False
 
     def record_success(self, target: Target, began: float, seconds: float | None = None) -> None:
-        """Record an answer, or an error that the caller caused.
-
-        End the cooldowns that started before `began`, the start of the attempt.
-        """
+        """Record an answer, or an error that the caller caused. End cooldowns that started before `began`, the start of the attempt."""
         self.failures = 0
         self.failure_rate.count(began, 0)
         if seconds is not None:

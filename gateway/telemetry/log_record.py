@@ -27,7 +27,7 @@ CUT_TEXT_CHARS, CUT_LIST_ITEMS = 32, 4
 NAMES = ("key", "team", "end_user", "model")
 """Fields that are never cut, because queries of past calls compare whole names. Each value has at most 320 characters."""
 LOGGED_MESSAGES = (Unauthorized, Forbidden, NotFound, RequestTooLarge, LimitReached, Unavailable)
-"""Errors whose message the gateway writes. Messages of other errors may quote a prompt, so they are not logged."""
+"""Errors whose message the gateway writes. Of other errors, only `GatewayError.logged` is logged."""
 _USER = re.compile(r"[\w.@:/+=|~-]{1,128}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}\Z")
 
@@ -260,6 +260,7 @@ def _of_error(error: GatewayError) -> dict[str, Any]:
     fields = {"error": safe_name(error.code)}
     if error.param is not None:
         fields["param"] = safe_name(error.param)
-    if isinstance(error, LOGGED_MESSAGES):
-        fields["message"] = error.message[:MAX_TEXT_CHARS]
+    message = error.logged if error.logged is not None or not isinstance(error, LOGGED_MESSAGES) else error.message
+    if message is not None:
+        fields["message"] = message[:MAX_TEXT_CHARS]
     return fields

@@ -19,14 +19,15 @@ MAX_TAG_BYTES = 16 << 20
 
 
 def audio_seconds(data: Encoded) -> float:
-    """Return the duration of a recording, or an upper bound if its format is unknown."""
+    """Return the duration of a recording, or an upper bound by size if its format is unknown or its header states more than that."""
     head = data.read(0, 12)
     seconds: float | None = None
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         seconds = _wav(data)
     elif head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0):
         seconds = _mp3(data)
-    return seconds if seconds is not None else data.size / MIN_BYTES_PER_S
+    longest = data.size / MIN_BYTES_PER_S
+    return min(seconds, longest) if seconds is not None else longest
 
 
 def _wav(data: Encoded) -> float | None:
@@ -68,7 +69,7 @@ def _mp3(data: Encoded) -> float | None:
         frames = 0
         if at >= 0 and name == b"VBRI":
             frames = int.from_bytes(frame[at + 14 : at + 18], "big")
-        elif at >= 0 and frame[at + 7] & 1:
+        elif at >= 0 and frame[at + 7 : at + 8] and frame[at + 7] & 1:
             frames = int.from_bytes(frame[at + 8 : at + 12], "big")
         if frames:
             samples = 384 if layer == 3 else 1152 if version == 3 or layer == 2 else 576

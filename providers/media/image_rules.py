@@ -127,17 +127,23 @@ class Area(msgspec.Struct, frozen=True):
         return self.most
 
 
-class SquareTiles(msgspec.Struct, frozen=True):
-    """`each` tokens for every tile of `side` pixels, up to `most` tiles. A picture up to `small` pixels is one tile."""
+class CropTiles(msgspec.Struct, frozen=True):
+    """Gemini's rule: `each` tokens for every tile, up to `most` tiles. A picture up to `small` pixels is one tile.
+
+    The side of a tile is two thirds of the shorter side of the picture, but at least `least_side` and at most `side` pixels.
+    """
 
     side: int
+    least_side: int
     each: int
     most: int
-    small: int = 0
+    small: int
 
     def tokens(self, size: Size, detail: str | None) -> int:
-        count = 1 if max(size) <= self.small else min(self.most, patches(size, self.side))
-        return self.each * count
+        if max(size) <= self.small:
+            return self.each
+        side = max(self.least_side, min(self.side, 2 * min(size) // 3))
+        return self.each * min(self.most, patches(size, side))
 
     def maximum(self, detail: str | None) -> int:
         return self.each * self.most

@@ -13,12 +13,12 @@ import msgspec
 from providers.media.image_rules import (
     Area,
     CoveringPatches,
+    CropTiles,
     DetailPatches,
     DetailTiles,
     Fixed,
     ImageRule,
     PatchRows,
-    SquareTiles,
     TwoByTwo,
 )
 
@@ -88,9 +88,10 @@ _ANTHROPIC: tuple[tuple[str, MediaRules], ...] = (
     ("", MediaRules(Area(2576, 4784), _CLAUDE)),
 )
 _GOOGLE = "ai.google.dev, Understand and count tokens; Media resolution"
+_GOOGLE_TILES = "ai.google.dev, Image understanding, Token calculation (two thirds of the shorter side, 256 to 768 pixels)"
 _GEMINI: tuple[tuple[str, MediaRules], ...] = (
     ("gemini-1", MediaRules(Fixed(258), _GOOGLE, 32.0, 263.0, 258)),
-    ("gemini-2", MediaRules(SquareTiles(768, 258, 16, small=384), _GOOGLE, 32.0, 263.0, 258)),
+    ("gemini-2", MediaRules(CropTiles(768, 256, 258, 16, small=384), _GOOGLE_TILES, 32.0, 263.0, 258)),
     ("gemma", MediaRules(Fixed(1_300), "bound: five crops of 256 tokens (huggingface.co/google/gemma-3-4b-it, preprocessor_config.json)")),
     ("", MediaRules(Fixed(1120), _GOOGLE, 32.0, 263.0, 560)),
 )
@@ -144,11 +145,13 @@ def listed_rules() -> Iterator[tuple[str, str, MediaRules]]:
 @lru_cache(4096)
 def media_rules(kind: str, model: str) -> MediaRules:
     """Return the rules for a model at a provider of type `kind`."""
+    model = model.removeprefix("models/")  # Gemini accepts names with this prefix
     vendor, _, rest = model.partition("/")
     rows = _VENDORS.get(kind)
     if rows is None and kind == "openrouter" and rest:
         rows, model = _VENDORS.get(vendor.lower()), rest
     if rows is not None:
+        model = model.removeprefix("ft:")  # OpenAI's fine-tuned models: "ft:gpt-4o-mini-2024-07-18:acme::id"
         return next(rules for prefix, rules in rows if model.startswith(prefix))
     name = model.lower()
     return next((rules for part, rules in _OPEN_MODELS if part in name), UNKNOWN)

@@ -64,3 +64,10 @@ def test_an_id_and_options_are_wrong_usage(asked: list[str], capsys: pytest.Capt
 def test_table_without_calls_has_its_heads_and_the_total() -> None:
     empty = {"data": [], "has_more": False, "total": {"calls": 0, "cost_usd": 0.0, "unpriced": 0}}
     assert command._table(empty).splitlines()[-1] == "0 calls; 0.000000 USD"
+
+
+def test_arguments_may_have_bytes_that_are_not_utf_8(asked: list[str]) -> None:
+    """The shell passes any bytes; no call has such a name."""
+    assert run(["calls", "--key", "a\udcff"]) == 0
+    assert run(["calls", "\udcff"]) == 0
+    assert asked == ["/admin/calls?key=a%FF", "/admin/calls/%FF"]

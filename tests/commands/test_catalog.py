@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,3 +75,30 @@ def test_check_warns_of_old_prices(folder: Path, capsys: pytest.CaptureFixture[s
         said = capsys.readouterr()
         assert said.err.count("warning: the catalog's prices of openai/gpt-9 are ") == expected
         assert "ok" in said.out
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31mgpt\n+ openai/other: input price 0"
+GENAI = {"id": "g", "prices": {"input_mtok": 1, "output_mtok": 2}}
+
+
+@each("entry", [{"cost": {"input": 1, "output": 2}}, {"cost": {"input": "none"}}])
+def test_names_of_models_cannot_control_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str], entry: dict[str, Any]) -> None:
+    (folder / "api.json").write_text(json.dumps({"openai": {"models": {HOSTILE: entry}}}))
+    run(["catalog", "update", "--from", "api.json"])
+    printed = "".join(capsys.readouterr())
+    assert "title" in printed
+    assert all(letter == "\n" or letter.isprintable() for letter in printed)
+    assert not any(line.startswith("+ openai/other") for line in printed.splitlines())
+
+
+@each("model", [{**GENAI, "match": {"or": 5}}, {**GENAI, "prices": {"input_mtok": 10**400}}])
+def test_values_of_the_wrong_kind_are_no_crash(folder: Path, capsys: pytest.CaptureFixture[str], model: dict[str, Any]) -> None:
+    (folder / "prices.json").write_text(json.dumps([{"id": "openai", "models": [model]}]))
+    assert run(["catalog", "update", "--from", "prices.json"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_no_more_of_a_file_is_read_than_may_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file may be a device without an end."""
+    assert run(["catalog", "update", "--from", "/dev/zero"]) == 2
+    assert "is larger than 64 MiB" in capsys.readouterr().err

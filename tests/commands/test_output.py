@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -75,3 +76,12 @@ def test_usage_table_is_aligned_with_the_total_last() -> None:
     assert "; the workers of this gateway only; " in table({**usage, "source": "workers"})
     assert "; some workers of this gateway only; the others did not answer; " in table({**usage, "source": "some_workers"})
     assert "only" not in table({**usage, "source": "store"})
+
+
+def test_json_has_no_characters_that_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"a": "\x1b[2J\x9b31m\x7f\u202e\U000e0001", "b": "Zürich 日本 👍\n"}
+    print_json(value)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == value
+    assert all(letter == "\n" or letter.isprintable() for letter in printed)
+    assert "Zürich 日本 👍" in printed

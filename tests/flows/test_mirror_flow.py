@@ -81,6 +81,21 @@ async def test_hanging_mirror_times_out_without_delaying_callers(up: FaultUpstre
         assert gateway.count("lockgate_attempts", "other/shadow", "timeout") == 5 - skipped
 
 
+async def test_mirror_that_hangs_is_in_cooldown_like_any_target(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    """Its own timeout is more than half of the model's, so a copy without an answer counts as a slow failure."""
+    up.on(lambda request: request.model == "shadow", play(HANG))
+    model = "  shadowed: { targets: other/shadow, timeout: 1s }"
+    async with live(mirror_config(up, "{ target: shadowed, timeout: 700ms }", model), environ=ENVIRON) as gateway:
+        for _ in range(5):
+            assert (await ask(client, gateway)).status_code == 200
+        await eventually(lambda: gateway.count("lockgate_mirrors", "timeout") == 5)
+        assert gateway.count("lockgate_upstream_errors", "other/shadow", "timeout") == 5
+        assert gateway.count("lockgate_cooldowns", "other/shadow", "failures") == 1
+        await ask(client, gateway)
+        await eventually(lambda: gateway.count("lockgate_mirrors") == 6)
+        assert len(mirrored_requests(up)) == 5
+
+
 @pytest.mark.parametrize("fault", ["500", "rst", "closed port", "unknown model"])
 async def test_mirror_failure_does_not_affect_the_caller(up: FaultUpstream, client: httpx.AsyncClient, fault: str) -> None:
     up.on(lambda request: request.model == "shadow", {"500": status(500), "rst": play(RST)}.get(fault, status(404)))

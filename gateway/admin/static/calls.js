@@ -74,7 +74,10 @@ export function stepsOf(call) {
     const sent = attempt.sent_ms;
     const queued = attempt.queue_ms ?? 0;
     if (queued) steps.push({ label: `queue of ${attempt.target}`, tone: "wait", start: (sent ?? queued) - queued, end: sent ?? queued });
-    if (sent === undefined) { steps.push({ label: `${attempt.target}: ${attempt.outcome}, not sent`, tone: "bad", start: queued, end: queued }); continue; }
+    if (sent === undefined || (!attempt.ms && attempt.outcome !== "cached")) {
+      steps.push({ label: `${attempt.target}: ${attempt.outcome}, not sent`, tone: "bad", start: sent ?? queued, end: sent ?? queued });
+      continue;
+    }
     steps.push({ label: `${attempt.target}: ${attempt.outcome}`, tone: attempt.outcome === "ok" ? "good" : "bad", start: sent, end: sent + attempt.ms, mark: attempt.head_ms });
   }
   if (call.first_byte_ms !== undefined) steps.push({ label: "first byte to the caller", tone: "moment", start: call.first_byte_ms, end: call.first_byte_ms });

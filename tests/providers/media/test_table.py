@@ -46,6 +46,12 @@ def test_openai(model: str, size: tuple[int, int], detail: str | None, tokens: i
     assert media_rules("azure", model) == media_rules("openrouter", f"openai/{model}") == media_rules("openai", model)
 
 
+def test_fine_tuned_models_are_counted_like_their_base() -> None:
+    for base in ("gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06", "gpt-4.1-nano-2025-04-14"):
+        tuned = f"ft:{base}:acme::abc123"
+        assert media_rules("openai", tuned) == media_rules("azure", tuned) == media_rules("openai", base)
+
+
 @each(
     ("model", "size", "tokens"),
     [
@@ -67,7 +73,11 @@ def test_anthropic(model: str, size: tuple[int, int], tokens: int) -> None:
     ("kind", "model", "size", "tokens"),
     [
         ("gemini", "gemini-2.5-pro", (384, 300), 258),
-        ("gemini", "gemini-2.5-flash", (1500, 700), 516),
+        ("gemini", "gemini-2.5-flash", (960, 540), 1_548),  # the example of Google's guide
+        ("gemini", "models/gemini-2.5-flash", (960, 540), 1_548),
+        ("gemini", "gemini-2.5-flash", (512, 512), 1_032),
+        ("gemini", "gemini-2.5-flash", (4000, 100), 4_128),
+        ("gemini", "gemini-2.5-flash", (385, 1), 516),
         ("gemini", "gemini-2.0-flash", (3000, 3000), 4_128),
         ("gemini", "gemini-3-pro-preview", (300, 300), 1_120),
         ("mistral", "mistral-small-2506", (1540, 1540), 3_080),
