@@ -141,7 +141,7 @@ class RedisLimiter:
             return self.outage.decide(limits, costs, id)
         if not self._queued:
             asyncio.get_running_loop().call_soon(self.connections.run_together, self._flush)
-        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter, force))
+        self._queued.setdefault(limits[0].side, []).append(PendingDecision(limits, costs, id, waiter, force=force))
         return None
 
     def give_back(self, decision: Reservation | Refusal) -> None:

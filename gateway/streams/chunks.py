@@ -99,6 +99,13 @@ class OpeningChunk(msgspec.Struct):
     choices: list[_Opening] | None = None
 
 
+def with_reason(reasons: tuple[str | None, ...], choice: ReadChoice) -> tuple[str | None, ...]:
+    """Return the finish reasons of all choices, in order, with that of one more choice."""
+    known = [*reasons, *[None] * (choice.index + 1 - len(reasons))]
+    known[choice.index] = choice.finish_reason
+    return tuple(known)
+
+
 def has_content(opening: OpeningChunk) -> bool:
     """Return whether a chunk has any content besides roles."""
     for choice in opening.choices or ():

@@ -33,6 +33,7 @@ from gateway.streams.chunks import (
     read_chunks,
     read_opening,
     usage_chunk,
+    with_reason,
 )
 from gateway.streams.mended_stream import ending_of, feed_mending
 from gateway.streams.sse import Event, EventParser, EventTooLargeError, first_end, last_three_start
@@ -198,9 +199,7 @@ class Relay:
             chunks = read_chunks(whole[6:].replace(b"\n\ndata: ", b"\n"))
         except (msgspec.DecodeError, RecursionError):
             return None
-        finished: list[ReadChoice] = []
-        said = 0
-        highest = self._highest
+        finished, said, highest = list[ReadChoice](), 0, self._highest
         for chunk in chunks:
             if len(chunk.usage) > 4 or len(chunk.error) > 4 or chunk.object == "error":
                 return None
@@ -285,9 +284,7 @@ class Relay:
     def _finish(self, choice: ReadChoice) -> None:
         self._finished |= {choice.index}
         if 0 <= choice.index < 128:
-            reasons = [*self.finish_reasons, *[None] * (choice.index + 1 - len(self.finish_reasons))]
-            reasons[choice.index] = choice.finish_reason
-            self.finish_reasons = tuple(reasons)
+            self.finish_reasons = with_reason(self.finish_reasons, choice)
 
     def _look_for_content(self, data: bytes, chunk: ReadChunk) -> None:
         try:
