@@ -75,7 +75,6 @@ def test_a_lost_parameter_is_named_in_the_error() -> None:
 def test_a_candidate_that_loses_a_parameter_is_skipped_if_caller_or_model_require_all(
     caller: bool, model: bool | None, accepted: bool
 ) -> None:
-    backend = backend_of("c", "x")
-    backend.targets = (GROQ,)
+    backend = msgspec.structs.replace(backend_of("c", "x"), targets=(GROQ,))
     candidate = Candidate(backend, Deadlines(), ModelSettings(require_parameters=model))
     assert query(require=caller, logit_bias={"1": 5}).is_accepted_by(candidate) is accepted
