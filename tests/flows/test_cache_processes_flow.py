@@ -23,13 +23,13 @@ from tests.support.redis import RedisServer
 
 
 def held(release: asyncio.Event) -> Callable[[Exchange], object]:
-    """Answer a request once `release` is set, with an answer of which each is different."""
+    """Answer a request once `release` is set. Each answer is different, and has the time that the gateway would otherwise add."""
     numbers = iter(range(1000))
 
     async def script(exchange: Exchange) -> None:
         number = next(numbers)
         await release.wait()
-        await canned(completion(f"answer {number}"))(exchange)
+        await canned(completion(f"answer {number}").replace(b"{", b'{"created":1,', 1))(exchange)
 
     return script
 
