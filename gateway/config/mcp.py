@@ -67,13 +67,13 @@ class McpConfig(Struct, frozen=True):
         Duration,
         Meta(
             description="Maximum pause within a stream of the server's own messages, which a caller opens with GET or "
-            "`subscriptions/listen`. Set it to a few intervals of the server's comments, if it sends any.",
+            "`subscriptions/listen`. Set this to a few intervals of the server's comments if the server sends comments.",
             examples=["1m"],
         ),
     ] = 24 * 3600.0
     total_timeout: Annotated[
         Duration,
-        Meta(description="Maximum time for a call, including its stream, whatever arrives.", examples=["15m"]),
+        Meta(description="Maximum time for a call, including its stream, even if data still arrives.", examples=["15m"]),
     ] = 24 * 3600.0
     max_body: Annotated[Size, Meta(description="Maximum size of a request body.", examples=["1MiB"])] = 4 << 20
     ca: Annotated[
@@ -110,7 +110,7 @@ def undeclared_server(path: str) -> str:
         return ""
     name = rest.partition("/")[0]
     example = name if NAME.fullmatch(name) else "NAME"
-    return f"An MCP server has the path /mcp/NAME. Declare it in the gateway's configuration: mcp: {{ {example}: ADDRESS }}."
+    return f"An MCP server has the path /mcp/NAME. Declare the server in the gateway's configuration: mcp: {{ {example}: ADDRESS }}."
 
 
 def check_server(entry: McpConfig, problems: Problems) -> None:
