@@ -31,8 +31,9 @@ def merge(target: Any, patch: Any) -> Any:
 def removed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return what `after` no longer has of `before`, by path: settings, limits, restrictions, and the entries of restrictions.
 
-    A restriction is a list, or the mapping `models`. It is listed as a whole if it is lifted. An entry that it no longer has is listed
-    as `models.NAME`, in both of its forms. Of limits with several windows, the missing ones are listed.
+    A restriction is a list, or the mapping `models`. A lifted restriction is listed as a whole. An entry that a restriction has lost is
+    listed by path, such as `models.NAME`, for a list as well as for a mapping. Of limits with several windows, only the windows that
+    are missing are listed.
     """
     old, new = _facts(before), _facts(after)
     gone: dict[str, Any] = {}
@@ -60,7 +61,7 @@ class _Fact(NamedTuple):
 
     value: Any
     entry_of: Path | None = None
-    """The restriction that the value is an entry of."""
+    """The path of the restriction that contains the value as an entry; None for other values."""
     windows: Mapping[str, str] = MappingProxyType({})
     """The limits of one kind by window or period."""
 

@@ -15,8 +15,8 @@ ENDED_BY_GATEWAY = frozenset({"left", "header_timeout", "ttft_timeout", "stalled
 def bill_unanswered(call: Call, attempt: Attempt, backend: Backend, ended: str) -> None:
     """Bill an attempt for the usage that its upstream reported.
 
-    If the gateway ended a request (`ended` is a failure kind or `left`), bill its prompt, if prompts of aborted requests are
-    billed or counted at this provider.
+    If prompts of aborted requests are billed or counted at this provider, also bill the prompt of each request that the gateway
+    aborted. `ended` is a failure kind or `left`.
     """
     attempt.usage = None
     is_counted = backend.bills_aborted_prompt or backend.counts_aborted_prompt
@@ -33,9 +33,9 @@ def _reported(attempt: Attempt) -> tuple[Usage, ...]:
 
 
 def aborted_usages(call: Call, attempt: Attempt, backend: Backend, *, failed: int = 0) -> tuple[Usage, ...]:
-    """Return the usages of an attempt that has ended: as reported, and estimated for each other request that the gateway aborted.
+    """Return the usages of an attempt that has ended: as reported, and estimated for each request that the gateway aborted.
 
-    `failed` is the number of requests that their upstream ended, which bill nothing. Their failure ends all other requests.
+    `failed` is the number of requests that their upstream ended, for which nothing is billed. Their failure ends all other requests.
     """
     usages = _reported(attempt)
     return (*usages, *(aborted_usage(call, attempt, backend) for _ in range(attempt.prompt_copies - failed - len(usages))))

@@ -288,7 +288,7 @@ class HedgeRace:
         return await first.task, first.candidate
 
     def record_unread(self) -> None:
-        """Record the failures of attempts that ended just before the call was cancelled, so that nothing has read them."""
+        """Record the failures of attempts that ended just before the call was cancelled, because nothing else reads their results."""
         if self.winner is None:
             for each in self.attempts:
                 self._record(each)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _DEADLINES = CallerDeadlines()
 _GRACE_S = 1.0
-"""Seconds after which a copy is cancelled if the deadline of its attempt has not ended it, for example because hooks hang."""
+"""Seconds after its deadline at which a copy is cancelled if it is still in progress, for example because a hook hangs."""
 
 
 class Mirrors:

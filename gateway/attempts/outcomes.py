@@ -1,4 +1,4 @@
-"""Records the failures of attempts, and counts the calls that another target than the first one of their route answered."""
+"""Records the failures of attempts, and counts the calls that were answered by a target other than the first of their route."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def final_error(progress: Progress, healths: Sequence[TargetHealth], *, all_cool
 
 
 def _wait_for(progress: Progress, health: TargetHealth) -> float:
-    """Return the seconds after which a target may accept the call. The wait for a limit has a random share already."""
+    """Return the seconds after which a target may accept the call. The wait for a limit already includes a random share."""
     wait = progress.limit_waits.get(health.name)
     return _with_jitter(health.seconds_left) if wait is None else max(wait, health.seconds_left)
 

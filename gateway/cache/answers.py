@@ -166,7 +166,7 @@ class AnswerCache:
     async def _lead(
         self, leases: Leases, flight: Flight, key: str, record: bytes | None, max_age_s: float, timeout_s: float
     ) -> Lookup:
-        """Take the lease of a key for a flight, or return the answer of the process that holds it. `record` is one that is too old."""
+        """Take the lease of a key for a flight, or return the answer of its holder. `record` is a stored answer that is too old."""
         began = time.monotonic()
         led = await leases.lead(key, record, lambda entry: self._age_s(entry) <= max_age_s, timeout_s)
         waited_s = time.monotonic() - began if led.has_waited else 0.0
@@ -175,7 +175,7 @@ class AnswerCache:
             return Lookup(flight=flight, waited_s=waited_s)
         if led.entry is not None:
             flight.answer(led.entry)
-        flight.end(is_abandoned=led.is_late)  # if it is late, another call may have more time
+        flight.end(is_abandoned=led.is_late)  # if the wait was too long for this call, another call may have more time
         return Lookup(led.entry, self._age_s(led.entry), waited_s=waited_s)
 
     async def find(self, key: str, ttl_s: float, control: CacheControl) -> Lookup:

@@ -1,9 +1,9 @@
 """One request for equal calls in flight in several processes, by means of leases in their common store.
 
 The process that holds the lease of a key sends the request, and renews the lease while the request runs. The other processes wait
-until the lease ends, and then find the answer in the store. If there is none, the next one to ask takes the lease; but if the holder
-reported that it has no answer, all of them send their own requests. They do so as well if the store is unavailable, or after
-MAX_HOLDERS.
+until the lease ends, and then find the answer in the store. If the store has none, the next process to ask takes the lease; but if
+the holder reported that it has no answer, all waiting processes send their own requests. A process also sends its own request if the
+store is unavailable, or after it has waited for MAX_HOLDERS holders.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAX_HOLDERS = 2
 """Number of holders for which a call waits."""
 COMMAND_TIMEOUT_S = 0.25
 MAX_TIMEOUTS = 2
-"""Number of looks in a row after which the store counts as unavailable. One may be late because this process is busy, as at a reload."""
+"""Number of timeouts in a row after which the store counts as unavailable. A single one may occur because this process is busy."""
 MAX_CALLER_DELAY_S = 1.0
 """Time by which the caller of a holder may delay the answer before the lease ends."""
 

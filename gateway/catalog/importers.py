@@ -141,7 +141,7 @@ def _from_genai_prices(source: dict[str, Any], as_of: str) -> dict[str, Any]:
         for tier in price.get("tiers") or () if isinstance(price, dict) else ():
             steps.setdefault(tier["start"], {})[rate] = _usd(tier["price"])
     if base:
-        rates: dict[str, Any] = {}  # each kind has steps of its own here, so a step keeps the prices of shorter ones
+        rates: dict[str, Any] = {}  # in this source, each kind has its own steps, so a step keeps the prices of the steps below it
         listed = [{"over": over, **(rates := rates | steps[over])} for over in sorted(steps)]
         entry["usd_per_million_tokens"] = {**base, "steps": listed}
     return entry

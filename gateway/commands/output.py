@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 
 def url_part(text: str) -> str:
-    """Return an argument of the command line as a part of a URL. It may have bytes that are not UTF-8."""
+    """Return an argument of the command line as a part of a URL. The argument may contain bytes that are not UTF-8."""
     from urllib.parse import quote
 
     return quote(text, safe="", errors="surrogateescape")

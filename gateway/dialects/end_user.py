@@ -18,8 +18,8 @@ MAX_USER_CHARS = 512
 def end_user(body: Body | None, source: Body | None, headers: Headers, header: bytes | None) -> str:
     """Return the end user that a call names, or "". `source` is the request in the caller's own API.
 
-    Spaces around the name do not count, and a name without any visible character is none, in the header and in the fields. The
-    header takes precedence, because a platform in front of the gateway sets it. Raise BadRequest if the header is unusable.
+    Spaces around the name are ignored, and a name without any visible character counts as absent, in the header and in the fields.
+    The header takes precedence, because a platform in front of the gateway sets it. Raise BadRequest if the header is unusable.
     """
     if header is not None and (named := _in_header(headers, header)):
         return named

@@ -273,7 +273,7 @@ CHECKS: dict[str, Check] = {
 
 
 _DEPENDENT = frozenset({"top_logprobs", "min_tokens", "min_completion_tokens"})
-"""Parameters whose values are checked against those of others."""
+"""Parameters whose values are checked against those of other parameters."""
 
 
 def check_parameters(body: Body) -> None:

@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class PlainForm(NamedTuple):
-    """The usual request of an API. The translation of any other request reads field by field."""
+    """The form of the usual request of an API. Any other request is translated field by field."""
 
     parameters: Mapping[str, str]
     """The parameters whose values are copied, and their names in a chat completion."""
@@ -54,7 +54,7 @@ class PlainRequest(msgspec.Struct):
 
 
 def is_complex(raw: msgspec.Raw) -> bool:
-    """Return whether a value may nest so deeply that its translation, which nests deeper, must be parsed like a request."""
+    """Return whether a value may be nested so deeply that parsers refuse its translation, which has more levels."""
     source = bytes(raw)
     return source.count(b"{") + source.count(b"[") > MAX_CONTAINERS
 

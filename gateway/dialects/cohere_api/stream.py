@@ -173,7 +173,7 @@ def _call_delta(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_object(arguments: str) -> bool:
-    """Return whether no further text can belong to the arguments."""
+    """Return whether the arguments are a complete JSON object, to which no more text can belong."""
     return arguments.lstrip().startswith("{") and _is_complete(arguments)
 
 
