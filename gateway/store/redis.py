@@ -3,7 +3,7 @@
 The decisions requested in one iteration of the event loop take at most one atomic script run for limits of callers and one for limits
 of targets. Each caller waits for a future of its own, so that a caller that disconnects never consumes the reply of another. Settlements
 that fail are kept and sent again when Redis is available; settling twice changes nothing. When Redis becomes available again or has lost
-data, each process first sends its settlements, settled spend and open reservations again.
+data, each process first sends its settlements, settled spend, open reservations and lost charges to windows again.
 """
 
 from __future__ import annotations
