@@ -1,10 +1,10 @@
 """Pin the third-party images to digests: the base image in deploy/Dockerfile, and the images in docker-compose.yml.
 
-    python3 deploy/pin_images.py            # asks the registries with `docker buildx imagetools` and writes NAME:TAG@sha256:...
-    python3 deploy/pin_images.py --check    # asks nothing, lists images without a digest and exits with 1 if there are any
+    python3 deploy/pin_images.py            # reads the manifests with `docker buildx imagetools` and writes NAME:TAG@sha256:...
+    python3 deploy/pin_images.py --check    # changes nothing, lists images without a digest and exits with 1 if there are any
 
-A digest is the SHA-256 of the manifest that the registry sends, computed here. The manifest must list images for all
-PLATFORMS. Images that are already pinned get the present digest of their tag. The image of the gateway itself does not change.
+This script computes each digest: the SHA-256 of the manifest that the registry sends. The manifest must list images for all
+PLATFORMS. Images that are already pinned get the current digest of their tag. The image of the gateway itself does not change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FILES = {
 
 
 class PinError(Exception):
-    """An image that cannot be pinned."""
+    """An image that cannot be pinned, or a file that names no image."""
 
 
 def fetch_manifest(image: str) -> bytes:
@@ -45,7 +45,7 @@ def fetch_manifest(image: str) -> bytes:
 
 
 def digest_of(image: str, manifest: bytes) -> str:
-    """Return the digest of an image index. Raise PinError if it is not one, or lacks one of PLATFORMS."""
+    """Return the digest of a manifest. Raise PinError if the manifest is not an image index or lacks one of PLATFORMS."""
     try:
         entries = json.loads(manifest)["manifests"]
         platforms = {f"{entry['platform']['os']}/{entry['platform']['architecture']}" for entry in entries if "platform" in entry}
@@ -58,7 +58,7 @@ def digest_of(image: str, manifest: bytes) -> str:
 
 
 def images(root: Path) -> dict[str, bool]:
-    """Return the named images, and whether each is pinned wherever it is named. Raise PinError if a file names none."""
+    """Return the images that FILES name, and whether each has a digest in all places. Raise PinError if a file names no image."""
     found: dict[str, bool] = {}
     for name, line in FILES.items():
         matches = list(line.finditer((root / name).read_text()))
@@ -70,7 +70,7 @@ def images(root: Path) -> dict[str, bool]:
 
 
 def pin(root: Path, fetch: Callable[[str], bytes] = fetch_manifest) -> dict[str, str]:
-    """Pin all images and return their digests. If one image cannot be pinned, no file is changed."""
+    """Pin all images and return their digests. If one image cannot be pinned, change no file and raise PinError."""
     digests = {image: digest_of(image, fetch(image)) for image in images(root)}
     for name, line in FILES.items():
         path = root / name

@@ -1,4 +1,4 @@
-"""Reads the usage that an answer or an event reports in the format of any API, even if it reports a failure."""
+"""Reads the usage of an answer or an event, even of a failed one, in the format of any API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from providers.usage import COST_FIELDS, read_count, read_usage
 
 
 class ReportedUsage(msgspec.Struct):
-    """The fields of an answer that concern its usage. The Responses API has them in `response` of an event, Cohere in `delta`."""
+    """The fields of an answer that concern its usage. Events of the Responses API have them in `response`, events of Cohere in `delta`."""
 
     usage: Any = None
     model: Any = None
@@ -50,7 +50,7 @@ def usage_of_failure(data: bytes) -> Usage | None:
 
 
 def _as_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a usage in the form of a chat completion, as which Cohere's, Anthropic's and that of the Responses API are read."""
+    """Return a usage of Cohere, Anthropic or the Responses API in the form of a chat completion. Return any other unchanged."""
     if "tokens" in usage or "billed_units" in usage:
         return openai_usage(usage) or {}
     if "input_tokens" not in usage:

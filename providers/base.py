@@ -159,7 +159,7 @@ class StreamFailure(Exception):
     """The failure of an answer or a stream that has begun: it reports an error, breaks off or cannot be read."""
 
     def __init__(self, failure: Failure, usage: Usage | None = None) -> None:
-        """`usage` is the usage that the failed answer reports."""
+        """`usage` is the usage that the failed answer reports, or None if it reports none."""
         super().__init__(failure.message)
         self.failure = failure
         self.usage = usage

@@ -56,7 +56,7 @@ class Body:
 
     @classmethod
     def of(cls, fields: dict[str, msgspec.Raw]) -> Body:
-        """Return a body of values that are valid JSON."""
+        """Return a body with these fields, whose values must be valid JSON."""
         body = cls.__new__(cls)
         body._source, body._raw, body._values = None, fields, {}
         body._has_large = body._is_partial = False
@@ -79,7 +79,7 @@ class Body:
 
     @property
     def compact_size(self) -> int:
-        """The size of the body without spaces, if no key has an escape sequence. Read it only before the first change."""
+        """The bytes of the body without spaces, if its keys are ASCII without escape sequences. Read it only before the first change."""
         raw = self._raw
         return 1 + 4 * len(raw) + sum(map(len, raw)) + sum(map(len, raw.values()))
 

@@ -73,7 +73,7 @@ def repair_messages(body: Body, *, strict: bool) -> list[Adjustment]:
 
 
 def are_accepted_texts(messages: Sequence[PlainMessage]) -> bool:
-    """Return whether Anthropic accepts a conversation of texts."""
+    """Return whether Anthropic accepts the assistant messages of a conversation whose contents are texts."""
     texts = [message.content for message in messages[:-1] if message.role == "assistant"]
     return "" not in texts and not any(map(str.isspace, texts))
 

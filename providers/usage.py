@@ -148,8 +148,8 @@ def read_cost(usage: dict[str, Any]) -> int | None:
     """Return the cost that a usage object reports, converted to nano-dollars, or None if the cost is missing or implausible.
 
     The fields are OpenRouter's `cost`, Perplexity's `cost.total_cost`, DeepInfra's `estimated_cost` and xAI's
-    `cost_in_usd_ticks`. If OpenRouter used a key that the account brought (`is_byok`), `cost` is only its fee, and the vendor
-    charges the rest to that key (openrouter.ai/docs, usage accounting, as of 2026-11).
+    `cost_in_usd_ticks`. If OpenRouter used a key that the account brought (`is_byok`), `cost` is only its fee, to which
+    the vendor's charge (`cost_details.upstream_inference_cost`) is added (openrouter.ai/docs, usage accounting, as of 2026-11).
     """
     ticks = _count_up_to(usage.get("cost_in_usd_ticks"), MAX_COST_USD * NANO_PER_USD * TICKS_PER_NANO)
     if ticks is not None:

@@ -78,11 +78,11 @@ class Framer:
         return read_frame(event)
 
     def written(self, head: bytes, data: bytes) -> bytes:
-        """Return the bytes of an event."""
+        """Return the bytes of an event with this data. `head` has the lines before the data."""
         return head + b"data: " + data + b"\n\n"
 
     def passed(self, event: bytes) -> bytes:
-        """Return the bytes of an event that `feed` returned."""
+        """Return an event that `feed` returned, with the blank line that ends it."""
         return event + b"\n\n"
 
 
@@ -118,11 +118,11 @@ class LineFramer:
         return Frame(b"", b"", event)
 
     def written(self, head: bytes, data: bytes) -> bytes:
-        """Return the bytes of an event."""
+        """Return the bytes of an event with this data. A line has no `head`."""
         return data + b"\n"
 
     def passed(self, event: bytes) -> bytes:
-        """Return the bytes of an event that `feed` returned."""
+        """Return an event that `feed` returned, with its line end."""
         return event + b"\n"
 
 

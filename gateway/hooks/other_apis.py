@@ -12,7 +12,11 @@ _OLLAMA_FIELDS: tuple[tuple[str, Kind], ...] = (("thinking", "reasoning"), ("con
 
 
 def slots_of(event: Event) -> list[Slot]:
-    """Return the pieces of text in an event. Join the parts of one text in an event of Gemini, so that no text ends with the first."""
+    """Return the pieces of text in an event.
+
+    In an event of Gemini, move the texts of all parts of a candidate into its first part, separately for thoughts and for other text,
+    so that each of the two is one piece.
+    """
     if type(event.get("candidates")) is list:
         return [slot for candidate in _candidates(event) for slot in _of_candidate(candidate)]
     return list(_of_ollama(event)) if type(event.get("done")) is bool else []

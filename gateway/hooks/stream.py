@@ -31,7 +31,7 @@ class HookedEvents:
     """The state of one stream. `feed` takes bytes as they arrive and returns complete events."""
 
     def __init__(self, run: HookRun, pieces: Pieces, *, holds_start: bool = True, is_lines: bool = False) -> None:
-        """If `holds_start` is False, events before the first text are sent at once. `is_lines`: each event is a line of JSON."""
+        """If `holds_start` is False, events before the first text are sent at once. If `is_lines` is True, each event is a line of JSON."""
         self._run = run
         self._pieces = pieces
         self.started = not holds_start

@@ -29,7 +29,7 @@ def virtual_keys(
 ) -> dict[bytes, VirtualKey]:
     """Return virtual keys by digest. A key whose team is not in `teams` is disabled.
 
-    `replaced` are the hashes of replaced secrets, with the Unix times at which their grace periods end.
+    `replaced` maps the hashes of replaced secrets to the Unix times in seconds at which their grace periods end.
     """
     return {bytes.fromhex(key.hash.removeprefix("sha256:")): virtual_key(key, teams, replaced.get(key.hash)) for key in keys}
 

@@ -54,7 +54,7 @@ class VirtualKey(msgspec.Struct, frozen=True):
 
 
 class KeyRejectedError(Forbidden):
-    """The credential is known, but its key is disabled or has expired, or a rotation has replaced it.
+    """The credential is known, but its key is disabled or has expired, or a rotation has replaced the secret.
 
     The records of such calls name the key.
     """
@@ -70,7 +70,7 @@ class SecretReplacedError(KeyRejectedError):
     status = 401
 
     def __init__(self, key: VirtualKey) -> None:
-        text = f"This secret of the key '{key.name}' was replaced, and it is no longer valid. Use the new secret of the key."
+        text = f"This secret of the key '{key.name}' was replaced and is no longer valid. Use the new secret of the key."
         super().__init__(text, key, code="key_replaced")
         self.headers = WWW_AUTHENTICATE
 

@@ -28,7 +28,7 @@ PROGRESS_INTERVAL_S = 1.0
 _DAY_US = 86_400 * US_PER_S
 _EPOCH = date(1970, 1, 1)
 _new_tuple = tuple.__new__
-"""Makes a named tuple without the Python function that its class calls: every call makes two."""
+"""Makes a named tuple without the Python function `__new__` of its class, because every call needs two named tuples."""
 
 
 class Ledger:

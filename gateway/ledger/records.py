@@ -103,7 +103,7 @@ def write_totals(
 
 
 def write_windows(numbering: Numbering, entries: Iterable[WindowEntry], lines: list[bytes]) -> None:
-    """Add to `lines` the amounts of slots of windows."""
+    """Add to `lines` the amounts of these slots of windows, and the declarations of new windows."""
     amounts = [(numbering.window(entry.incarnation, entry.key, lines), entry.slot, entry.amount) for entry in entries]
     if amounts:
         lines.append(_encode(("w", amounts)))

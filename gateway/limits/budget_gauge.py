@@ -54,7 +54,7 @@ class BudgetGauge:
         self._refusals: dict[str, LimitUsage] = {}
         """Budgets that refused a call since the last call of `take_news`, by key."""
         self._unchecked: set[str] = set()
-        """Keys of budgets that may have another amount now, or may be gone."""
+        """Keys of budgets that may have another amount now, or may no longer exist."""
         self._successor: BudgetGauge | None = None
 
     def hand_over(self, successor: BudgetGauge) -> None:
@@ -123,7 +123,7 @@ class BudgetGauge:
     async def refresh(self, limiter: Limiter, declared: Callable[[], Iterable[Limit]] = tuple) -> None:
         """Read the usage of the noted budgets. If the store fails or is slow, keep the known shares, and read the usage next time.
 
-        `declared` returns the limits that exist now. It is called only after a change of the configuration or of run-time keys.
+        `declared` returns the limits that exist now. This function is called only after a change of the configuration or of run-time keys.
         """
         if self._unchecked:
             self._check_known(declared())

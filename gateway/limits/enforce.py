@@ -53,7 +53,7 @@ class Limits:
     """The limits of one configuration. Their usage is counted in a store that outlives the configuration."""
 
     def __init__(self, config: Config, limiter: Limiter, metrics: Metrics, in_flight: InFlight | None = None) -> None:
-        """`in_flight` are the amounts that calls of other configurations in this process reserve as well."""
+        """`in_flight` has the amounts that calls in flight reserve. All configurations of a process share it."""
         self.limiter = limiter
         self._config = config
         self._metrics = metrics

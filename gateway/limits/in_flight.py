@@ -58,14 +58,14 @@ class InFlight:
         return self._unspent(status, refusal.decided_at) >= cost
 
     def _unspent(self, status: LimitStatus, decided_at: int) -> int:
-        """Return the amount of a limit that would be left without the reservations of calls in flight; it is negative if more was used."""
+        """Return what would remain of a limit without the reservations of calls in flight: less than 0 if usage exceeds the limit."""
         return status.remaining - status.excess + (self.reserved(status, decided_at) or 0)
 
     def used_up(self, refusal: Refusal) -> Refusal | None:
         """Return the refusal by a limit on tokens or spend that is used up even without reservations, with the longest wait.
 
-        Return None if calls in flight reserve the rest of all limits that refuse the call. The refused call's own reservations
-        count as such.
+        Return None if calls in flight reserve the rest of all limits that refuse the call. The reservations of the
+        refused call itself count as reservations of calls in flight.
         """
         statuses = {status.limit.key: status for status in refusal.statuses}
         found: Refusal | None = None

@@ -58,7 +58,7 @@ def told_wait(refusal: Refusal) -> float | None:
     A random share is added to every wait except that for a new budget period, so that refused callers do not all retry at the
     same time. The share does not extend the wait beyond the reset of the limit. It does not extend a wait of at most MAX_CLIENT_WAIT_S
     beyond MAX_CLIENT_WAIT_S either. The wait for a window never exceeds the length of the window, although its charges count for
-    one more slot. A call in flight ends at any time, so a wait for its end is not longer than the time until the reset.
+    one more slot. A call in flight may end at any time, so a wait for its end is not longer than the time until the reset.
     """
     wait, limit = refusal.retry_after, refusal.limit
     if wait is None or math.isinf(wait):

@@ -1,7 +1,7 @@
 """Charges the usage of a long call while the call is running, so that a used-up limit ends it.
 
-Each charge settles a small reservation and makes the next one. If a limit refuses it because it is used up, the call ends. If
-other calls merely reserve the rest of the limit, the reservation is made nevertheless. At the end of the call, its first
+Each charge settles a small reservation and makes the next one. If a limit is used up and refuses the next reservation, the
+call ends. If calls in flight only reserve the rest of the limit, the reservation is made nevertheless. At the end of the call, its first
 reservation is settled with the rest of the usage, so that the sum is exact.
 """
 

@@ -141,7 +141,7 @@ async def post(config: NotifyConfig, notification: Notification, resolver: Resol
     try:
         response = await transport.send(origin, request, deadlines)
         try:
-            with suppress(UpstreamError):  # the status has decided: a repetition would arrive twice
+            with suppress(UpstreamError):  # the status alone decides: after a success, a repetition would arrive twice
                 await response.body(MAX_ANSWER_BYTES)
         finally:
             response.close()

@@ -90,9 +90,10 @@ def hooked_headers(headers: Headers) -> Headers:
 
 
 def answer_filter(run: HookRun | None, headers: Headers, status: int) -> AnswerFilter | None:
-    """Return the filter of an answer, or None if no hook follows the answer, or if the answer contains no text.
+    """Return the filter of an answer, or None if no hook follows the answer, or if no hook can read it or has to.
 
-    Raise GatewayError if the provider compressed the answer.
+    Raise GatewayError if the provider compressed the answer, or if no hook can read its type and a hook that reads contents has
+    `failure: closed`.
     """
     if run is None or not run.follows_answer or status in (204, 304):
         return None

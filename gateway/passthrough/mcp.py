@@ -197,9 +197,9 @@ def _owner(call: Call) -> str:
 
 
 def _set_ids(call: Call, request: WireRequest, sessions: Sessions) -> bytes:
-    """Replace the ids of the caller with those of the server. Return the server's id of the session, or b"" without a session.
+    """Replace the caller's ids of session and event with the server's. Return the server's id of the session, or b"" without a session.
 
-    Remove the headers that describe the encoding and size of the body, and those that a server could take for a header which is checked.
+    Remove the headers that describe the encoding and size of the body, and those that a server could take for a checked header.
     Raise RpcError if an id does not have the mark of the key.
     """
     owner, session = _owner(call), b""

@@ -13,7 +13,7 @@ from gateway.passthrough.rules import Rule
 from gateway.upstream.transport import Deadlines, OnTrailing, Response, UpstreamError, in_seconds
 
 LISTEN = "subscriptions/listen"
-"""The request whose response is a stream of the server's own messages (version 2026-07-28). Earlier versions open it with GET."""
+"""The request whose response is a stream of the server's own messages (version 2026-07-28). Earlier versions open this stream with GET."""
 _MIN_LEFT_S = 0.001
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def deadlines_of(rule: Rule, method: str, rpc_method: str) -> Deadlines:
 
 
 class TimedResponse:
-    """A response whose whole body must arrive before a deadline. The time in which the caller reads it does not count."""
+    """A response whose whole body must arrive before a deadline. The time that the caller takes to read does not count."""
 
     def __init__(self, response: Response, timeout_s: float, used_s: float) -> None:
         """`used_s` is the part of the timeout that had passed when the head of the response arrived."""
@@ -39,7 +39,7 @@ class TimedResponse:
         self._first: bytes | None = None
 
     async def begin(self) -> None:
-        """Wait for the first piece, which `read` then returns, or for the end of the body. Raise UpstreamError on failure."""
+        """Wait for the first piece, which `read` then returns, or for the end of the body. Raise UpstreamError as `read` does."""
         self._first = await self.read()
 
     async def read(self) -> bytes:
@@ -58,7 +58,7 @@ class TimedResponse:
         return self._response.unread()
 
     def finish(self, on_trailing: OnTrailing | None = None) -> None:
-        """Stop reading."""
+        """Stop reading, as `Response.finish` does."""
         self._response.finish(on_trailing)
 
     def close(self) -> None:

@@ -148,8 +148,8 @@ def _response_with(message: bytes, tools: Sequence[str]) -> bytes:
 class EventRelay:
     """Relays an event stream in whole events, so that a heartbeat may follow each piece.
 
-    If there is a list of allowed tools, other tools are removed from the responses in the stream. `mark` returns the id of an event that
-    the caller gets. All other bytes stay as they are, except that a byte order mark is removed.
+    If there is a list of allowed tools, other tools are removed from the responses in the stream. `mark` converts the
+    server's id of an event to the id that the caller gets. All other bytes stay as they are, except that a byte order mark is removed.
     """
 
     _END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n)|\r\r")  # the two line ends may differ
@@ -199,7 +199,7 @@ class EventRelay:
 
     def _with_mark(self, line: re.Match[bytes]) -> bytes:
         assert self._mark is not None
-        return b"id:%b%b" % (line[1], self._mark(line[2])) if line[2] else line[0]  # an empty id has nothing to resume
+        return b"id:%b%b" % (line[1], self._mark(line[2])) if line[2] else line[0]  # no stream can be resumed with an empty id
 
 
 def _check_names(members: dict[str, msgspec.Raw], known: frozenset[str], id: Any, *, only_case: bool = False) -> None:

@@ -1,8 +1,8 @@
 """Ids of MCP sessions and of events, bound to the virtual key that received them.
 
-All callers share the gateway's credential at a server, so the server cannot tell them apart. The gateway therefore adds a mark to the
-id of a session and to the id of each event, with which a client resumes a stream. The mark needs no store, and every gateway with the
-same configuration accepts it.
+All callers share the gateway's credential at a server, so the server cannot tell them apart. The gateway therefore adds a mark of
+the key to the id of a session and to the id of each event, which a client sends to resume a stream. The mark needs no store, and
+every gateway with the same configuration accepts it, if the configuration contains a secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Sessions:
     """The ids of sessions and events of one server."""
 
     def __init__(self, target: Target, salt: bytes = b"") -> None:
-        """`salt` is unknown to callers. It serves if the server has no credential that is long enough."""
+        """`salt` is a secret that no caller knows. It is used if the credential of the server is shorter than 16 characters."""
         credential = target.credential or ""
         parts = [target.name, target.base_url, credential, *(text for header in sorted(target.headers) for text in header)]
         if len(credential) >= _MIN_SECRET_CHARS:
@@ -63,7 +63,8 @@ def salt_of(config: Config) -> bytes:
     """Return a digest of secrets of the configuration that no caller knows, for the marks of servers without a credential.
 
     The credentials of the providers, the hash of the admin key and the password of the store rarely change. Without any of these, the
-    hashes of the virtual keys serve: a caller knows only its own. A configuration without any secret has a random salt in each process.
+    hashes of the virtual keys are used: a caller knows only the hash of its own key. A configuration without any secret has a random
+    salt in each process.
     """
     secrets = [secret.reveal() for name in sorted(config.providers) for secret in config.providers[name].api_key]
     secrets += [secret.reveal() for secret in config.store_password]

@@ -43,7 +43,7 @@ class Rule(Struct, frozen=True):
     mcp: McpConfig | None = None
     """The MCP server, if the path is that of one."""
     mcp_salt: bytes = b""
-    """A part of the secret for the marks of the server's sessions."""
+    """The salt of `Sessions`, a part of the secret for the marks of the server's sessions and events."""
 
     @property
     def allows_websocket(self) -> bool:

@@ -30,7 +30,7 @@ async def send_embeddings(exchange: UpstreamExchange, bodies: list[Body]) -> Non
     counts = [input_count(body) for body in bodies]  # before the bodies are encoded, which may rename the field
     found = await _fetch_all(exchange, bodies)
     reported = [usage for (_, usage, _), _ in found]
-    # inputs are counted together, so one missing usage leaves only an estimate of the whole
+    # an estimate is of all inputs together, so it replaces all reported usages if one is missing
     exchange.attempt.usage = None if None in reported else reduce(Usage.plus, filter(None, reported))
     await send_json(exchange, merge(exchange.call, [answer for (answer, _, _), _ in found], counts), found[0][1])
 

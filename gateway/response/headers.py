@@ -73,7 +73,7 @@ def _server_timing(call: Call, attempt: Attempt) -> bytes:
 def _upstream_headers(attempt: Attempt, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
     """Append upstream headers: rate limits and request id under names of the gateway, and three others unchanged.
 
-    Secrets of the request are masked in them.
+    The target's secrets are masked in the values.
     """
     start, target = len(headers), attempt.target
     for name, value in response.headers:

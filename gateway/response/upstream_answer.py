@@ -87,7 +87,7 @@ def _decode_json(body: bytes, target: Target, options: Options, native: NativeAp
 
 
 def _reason(error: Exception, body: bytes) -> str:
-    """Return the reason why an answer is unreadable, for the end of a message, or "". Other errors may repeat content of the answer."""
+    """Return why an answer is unreadable, as the end of a message. Return "" for an error that may repeat content of the answer."""
     if not body.strip():
         return ": it is empty"
     if isinstance(error, AnswerShapeError):

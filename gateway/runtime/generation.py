@@ -115,7 +115,7 @@ class Generation:
             await self.limits.budget_gauge.refresh(self.limits.limiter, self._declared_limits)
 
     def hand_over(self, successor: Generation) -> None:
-        """Let the next generation show the budgets of this one, which its calls in flight still settle."""
+        """Let the next generation show the budgets of this one, which calls in flight of this one still settle."""
         if self.limits is not None and successor.limits is not None:
             self.limits.budget_gauge.hand_over(successor.limits.budget_gauge)
 

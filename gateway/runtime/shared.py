@@ -58,8 +58,9 @@ class Shared(msgspec.Struct, frozen=True, eq=False):
     """Receives the lines for operators."""
     cache: AnswerCache
     limiter_for: Callable[[Config], Limiter]
-    in_flight: InFlight = msgspec.field(default_factory=InFlight)
     """Returns the limit store. The first call creates it from the given configuration; later calls ignore the configuration."""
+    in_flight: InFlight = msgspec.field(default_factory=InFlight)
+    """The amounts that the calls in flight of all configurations of this process reserve."""
 
 
 def response_store(config: Config, outages: OutageLog) -> ResponseStore:

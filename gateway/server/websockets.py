@@ -54,7 +54,7 @@ def _unsupported(rule: Rule | None, path: str) -> GatewayError:
     elif rule is not None:
         message = f"WebSocket connections are not passed on {rule.pattern}. Set 'websocket: true' there in the gateway's configuration."
     elif advice := undeclared_server(path):
-        message = f"WebSocket connections are not passed on {path}. {advice} It uses streamable HTTP: send messages with POST."
+        message = f"WebSocket connections are not passed on {path}. {advice} MCP servers use streamable HTTP: send messages with POST."
     elif example is not None:
         message = (
             f"WebSocket connections are not passed on {path}. To pass them to a provider, declare the path in the gateway's "

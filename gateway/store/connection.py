@@ -112,7 +112,7 @@ class RedisConnection:
         `locate` finds the server. `probe` is a key to which the server must accept writes. `on_change` is called after
         each change of `up` and after each failed connection attempt. The argument of `on_change` is the reason why the
         server is unreachable ("" if `up` is True). `count_error` is called with the kind of each failure.
-        `prepare` sends the last commands before a new connection is used.
+        `prepare` sends more commands on a new connection before the connection is used.
         """
         self._prepare = prepare
         self._locate = locate

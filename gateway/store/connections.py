@@ -36,7 +36,7 @@ class RedisConnections:
         """Create the connections; `start` opens them.
 
         `on_change` is called with each new value of `up`. `report` receives one line at the start of an outage and one
-        at its end. `prepare` sends the last commands before a new connection is used for some hash tags.
+        at its end. `prepare` gets the hash tags of a new connection, and sends more commands before the connection is used.
         """
         self._address = address
         self._on_change = on_change

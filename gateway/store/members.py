@@ -20,7 +20,7 @@ HEARTBEAT_INTERVAL_S = 0.5
 HOLD_BACK_S = 120.0
 """Time for which the share of a process that stopped responding is held back."""
 RETURN_S = 5.0
-"""Time in which members return after an outage that they all had."""
+"""Time within which the other members return after an outage of all members."""
 
 RunScript = Callable[[str, Sequence[str], Sequence[Any], Callable[[Any], Any]], None]
 """Runs a script: takes its text, keys and arguments, and a callback for the reply."""

@@ -25,7 +25,7 @@ Leases last 30 s and are renewed every 10 s. For these 20 s, a process keeps as 
 MIN_REMAINDER_DIVISOR = 20
 """Except for budgets, a remainder below 1/20 of the share counts as zero: between two calls, even a used-up limit has a small one."""
 MIN_REMAINDER_DIVISOR_AFTER_LOSS = 5
-"""The same after a loss of data, when all processes use their parts at once."""
+"""The same divisor after a loss of data, when all processes use their parts at the same time."""
 NOTICED_AFTER_US = int(OVERDUE_AFTER_S * US_PER_S)
 """Time until processes that still reach the store hold back the share of this process."""
 
@@ -75,8 +75,8 @@ class OutageLimiter:
     ) -> None:
         """Begin an outage: divide limits by `members` until the outage ends. Calls with an open reservation still count.
 
-        If the store is available but has lost data, all processes apply outage modes at once, for about a second. `own_usage` is then
-        what this process has charged to each window.
+        If the store is available but has lost data, all processes apply outage modes at the same time, for about a second.
+        `own_usage` then maps the key of each window to the amount that this process has charged to it.
         """
         self._own_usage = own_usage
         self.members = max(1, members)
@@ -196,7 +196,7 @@ class OutageLimiter:
         if remaining is not None:
             own_part, divisor = remaining // self.members, MIN_REMAINDER_DIVISOR
             if self._own_usage is not None and limit.kind != "spend":
-                # the known remainders of the processes are of different moments, but their own usages are exact
+                # the processes have read the remainders at different moments, but each knows its own usage exactly
                 own_part, divisor = min(own_part, amount - self._own_usage.get(limit.key, 0)), MIN_REMAINDER_DIVISOR_AFTER_LOSS
             if limit.kind != "spend" and own_part * divisor < amount:
                 own_part = 0

@@ -1,4 +1,4 @@
-"""Refusals of the last moments, which are repeated without asking Redis, so that a flood of refused calls causes few commands."""
+"""Recent refusals, which are repeated without a command to Redis, so that a flood of refused calls causes few commands."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_CALLS = 16
 """Maximum number of different calls for which the refusals of one limit are kept."""
 
 _Call = tuple[Costs, tuple[tuple[str, int], ...]]
-"""What decides on a call: its costs, and the keys and amounts of its limits."""
+"""The properties of a call on which its decision depends: its costs, and the keys and amounts of its limits."""
 
 
 class RecentRefusals:
     """The recent refusals of one process.
 
-    A refusal is repeated only for calls with the same costs and limits. Another cost has another wait, and a call of another key
+    A refusal is repeated only for calls with the same costs and limits. A call with other costs has another wait, and a call of another key
     of the same team may have to wait for a limit of its own.
     """
 
@@ -86,7 +86,7 @@ def _reuse_s(refusal: Refusal) -> float:
 
 
 def _aged(refusal: Refusal, age_s: float) -> Refusal:
-    """Return a refusal that is `age_s` old, with shorter times. A call in flight may end at any time, so its wait stays the same."""
+    """Return a refusal that is `age_s` old, with shorter times. A wait for the end of a call in flight stays the same."""
     assert refusal.retry_after is not None
     wait_s = refusal.retry_after if _is_busy(refusal) else max(refusal.retry_after - age_s, 0.001)
     statuses = [replace(status, reset_s=max(0.0, status.reset_s - age_s)) for status in refusal.statuses]

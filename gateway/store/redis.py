@@ -3,7 +3,7 @@
 The decisions requested in one iteration of the event loop take at most one atomic script run for limits of callers and one for limits
 of targets. Each caller waits for a future of its own, so that a caller that disconnects never consumes the reply of another. Settlements
 that fail are kept and sent again when Redis is available; settling twice changes nothing. When Redis becomes available again or has lost
-data, each process first sends its settlements, settled spend and open reservations again.
+data, each process first sends its settlements, settled spend, open reservations and lost charges to windows again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gateway.store.window_usage import WindowUsage
 LEASE_S = 30.0
 """Time after which the concurrent calls of a dead process no longer count."""
 REPORT_S = 0.1
-"""Time before processes share their decisions again at which each sends its usage of the outage to the others."""
+"""Each process sends its usage of an outage this long before Redis decides again, so that the decisions count the usage of all."""
 RENEWALS_PER_LEASE = 3
 """Number of renewals within the length of a lease."""
 
@@ -86,7 +86,7 @@ class RedisLimiter:
         self._refusals = RecentRefusals()
         self._leases: dict[str, str] = {}
         self.decides = False
-        """Whether Redis decides on calls. Otherwise outage modes apply: it is unavailable, or it has just lost data."""
+        """Whether Redis decides on calls. If Redis is unavailable or has just lost data, outage modes apply instead."""
         self._noticed_losses = 0
         self._gather_timer: asyncio.TimerHandle | None = None
         self._heartbeat_task: asyncio.Task[None] | None = None
@@ -300,7 +300,7 @@ class RedisLimiter:
             self._track(reservation)
         unanswered, self._unanswered_forced = self._unanswered_forced, []
         self._usage_replay.replay(usages)
-        # a call that was charged may be settled already: charged again, it would count twice
+        # a call whose run Redis has made may be settled already: if charged again, it would count twice
         self._charge_again([each for each, run in unanswered if not self._runs.was_made(each.limits[0].side, run)])
         self._resend_state()
 

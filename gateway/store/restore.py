@@ -39,7 +39,7 @@ def admitted_again(open_calls: Iterable[Reservation]) -> list[PendingDecision]:
 
 
 def note_readmission(held: Reservation, slots: Sequence[int], run: int) -> None:
-    """Record the slots of windows that a call in flight was charged to by a later run. Its period of a budget stays the same."""
+    """Record the slots of windows to which a later run has charged a call in flight. The periods of its budgets stay the same."""
     if not held.run:
         held.run = run
         held.slots = [old if limit.kind == "spend" else new for limit, old, new in zip(held.limits, held.slots, slots, strict=True)]

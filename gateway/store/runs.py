@@ -85,7 +85,7 @@ class Runs:
         """Clock of the store minus the local clock, at the start of the connection."""
         self._next_sweep = 0.0
         self.gather_until = 0.0
-        """Time of the event loop until which processes gather after a loss."""
+        """Time of the event loop until which all processes apply outage modes after a loss."""
 
     def begin(self, side: str) -> Run:
         """Return the next run."""
@@ -123,7 +123,10 @@ class Runs:
                 self.gather_until = max(self.gather_until, await _gathering_ends(connection, tag, now))
 
     def take_lost(self, side: str, pending: Iterable[Settlement]) -> Lost:
-        """Return what must be sent again, once, in the next run. `pending` are settlements whose sending has no reply."""
+        """Return what must be sent again. These charges then count as charges of the next run, so they are returned once.
+
+        `pending` are settlements that were sent without a reply.
+        """
         state, lost = self._sides[side], Lost()
         for incarnation, windows in self._windows.inherited(side):
             if incarnation in state.missing:
@@ -213,7 +216,7 @@ class Runs:
 
 
 def charges_of(reservation: Reservation, actual: Costs, now: int) -> Iterator[Charge]:
-    """Yield what a settled call charged to windows. After the slot of its admission expired, this is the excess over its reservation."""
+    """Yield what a settled call charged to windows. If the slot of its admission has expired, this is the excess over its reservation."""
     for index, limit in enumerate(reservation.limits):
         if limit.slots and reservation.slots:
             amount, slot, current = getattr(actual, limit.kind), reservation.slots[index], now // limit.slot
@@ -232,7 +235,7 @@ def _sum(charges: Iterable[Charge], sums: dict[str, tuple[Limit, SlotAmounts]]) 
 
 
 def _usage(limit: Limit, slots: SlotAmounts, instance: str = "") -> SlotUsage:
-    """Return usage to replay. That of an earlier incarnation has a fixed id, because it is the same at each attempt."""
+    """Return usage to replay. Usage of an earlier incarnation has a fixed id, because it is the same at each attempt."""
     if instance:
         return SlotUsage(limit, slots, f"used:{instance}:{limit.key}", instance=instance, is_known=True)
     return SlotUsage(limit, slots, is_known=True)
@@ -251,7 +254,7 @@ async def _stored_run(connection: RespConnection, key: str) -> _StoredRun:
 
 
 async def _gathering_ends(connection: RespConnection, tag: str, now: int) -> float:
-    """Return the time at which all processes that have noticed a loss share their decisions again."""
+    """Return the time of the event loop at which Redis decides again for all processes that have noticed a loss."""
     key = f"lockgate:{{{tag}}}:lost"
     await connection.execute("SET", key, now, "NX", "PX", int(GATHER_S * 1000))
     try:

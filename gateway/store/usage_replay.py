@@ -34,7 +34,7 @@ class UsageReplay:
         self._send_pending()
 
     def _send_pending(self) -> None:
-        """Send batches of usages, of which each is of one side and one incarnation."""
+        """Send pending usages in batches, each of one side and one incarnation. Keep the rest if MAX_IN_FLIGHT commands have no reply."""
         to_send: list[list[SlotUsage]] = []
         while self._pending and len(self._in_flight) + len(to_send) < MAX_IN_FLIGHT:
             first, count = self._pending[0], MAX_SLOTS_PER_COMMAND
@@ -53,15 +53,15 @@ class UsageReplay:
             self._send(batch[0].limit.side, batch[0].instance, batch)
 
     def announce(self, side: str) -> None:
-        """Record a first run of this process, by which it notices that the store loses data."""
+        """Record a first run of this process. If the run is missing later, the store has lost data."""
         self._send(side, "", [])
 
     def drop_known(self, side: str) -> None:
-        """Drop the pending usages that are found again after another loss."""
+        """Drop the pending usages of a side that `Runs.take_lost` returns again after another loss."""
         self._pending = [usage for usage in self._pending if not usage.is_known or usage.instance or usage.limit.side != side]
 
     def unconfirmed(self) -> list[Charge]:
-        """Return the charges to windows that Redis has not confirmed, without those that were counted before."""
+        """Return the charges to windows that Redis has not confirmed, without those that this process has counted before."""
         usages = [usage for batch in (self._pending, *self._in_flight) for usage in batch if not usage.is_known]
         return [(usage.limit, usage.limit.slot_at(self._now()), sum(usage.slots.values())) for usage in usages]
 

@@ -1,4 +1,4 @@
-"""What processes charged to windows of requests and tokens, by slot, kept for a shared store that loses its data.
+"""What processes charged to windows of requests and tokens, by slot, kept in case the shared store loses its data.
 
 An incarnation is one run of a process. A process counts its own charges, and inherits from the journal those of earlier
 incarnations. Slots are numbered by the clock of the store.

@@ -35,8 +35,8 @@ def count_framed(piece: bytes, prefix: bytes, suffix: bytes) -> int:
 
     The texts must be valid in a JSON string and contain neither quotes nor backslashes.
 
-    Here and wherever else every call or event passes, `find` takes the place of `in`: `in` first tries to convert the bytes that it
-    searches for to an integer, and the error that this raises costs 0.4 us.
+    Code that runs for every call or event uses `find` instead of `in`: `in` first tries to convert the bytes that it searches for
+    to an integer, and the error that this attempt raises costs 0.4 us.
     """
     if not piece.startswith(prefix) or not piece.endswith(suffix):
         return 0

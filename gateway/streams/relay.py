@@ -67,7 +67,7 @@ class Relay:
         max_events: float = float("inf"),
         choices: int = 1,
     ) -> None:
-        """`fail` converts an error event to a Failure. `read_usage` converts a usage object, unless it is invalid, and a tier.
+        """`fail` converts an error event to a Failure. `read_usage` converts a usage object and a tier to a Usage (None if invalid).
 
         A stream with more than `max_events` content events is ended. `choices` is the number of choices requested.
         """

@@ -179,7 +179,7 @@ class TargetHealth:
             self._last_index = (self._last_index - 1) % len(self._targets)
 
     def claim_probe(self) -> bool:
-        """Make a call the probe if the target is not live and has none. `start_attempt` or `probe_in_flight = False` must follow."""
+        """Make a call the probe if the target is not live and has no probe. `start_attempt` or `probe_in_flight = False` must follow."""
         if self.probe_in_flight or (self.is_available and not self.ejected):
             return False
         self.probe_in_flight = True

@@ -107,7 +107,7 @@ _clock = _Clock()
 
 
 def record(call: Call, ended: float) -> dict[str, Any]:
-    """Return a call as a log record. The usual call takes few of the steps below, because every call is logged."""
+    """Return a call as a log record. Every call is logged, so the usual call skips most of the steps below."""
     attempt, key = call.answered_by or call.final_attempt, call.key
     fields: dict[str, Any] = {
         "time": _clock.read(),
@@ -155,7 +155,7 @@ def record(call: Call, ended: float) -> dict[str, Any]:
 
 
 def _add_names(fields: dict[str, Any], call: Call) -> None:
-    """Add what a passed call requests, who made the call, and the names of the call in other places."""
+    """Add the fields about a passed request, the caller and the route, the id of the mirrored call and the caller's own id."""
     if call.passed is not None:
         fields |= _of_passed(call.passed)
     if call.key is not None and call.key.team:

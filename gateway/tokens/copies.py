@@ -9,7 +9,10 @@ from providers.base import Body, Target
 
 
 def prompt_copies(body: Body, target: Target) -> int:
-    """Return how often the prompt is sent: for each of `n` choices if the target returns one choice per request, else once."""
+    """Return how often the prompt is sent: once, or for each of `n` choices.
+
+    It is sent for each choice if the target returns one choice per request, or if `seed` is a list.
+    """
     if "n" not in body or (count := choice_count(body)) == 1:
         return 1
     return count if _returns_one_choice(target) or type(body.get("seed")) is list else 1

@@ -13,7 +13,7 @@ from providers.rules.rerank import document_texts
 WITHOUT_OUTPUT: frozenset[Operation] = frozenset({"embeddings", "rerank"})
 """Operations without output tokens, streams or stop strings."""
 DOCUMENTS_PER_UNIT = 100
-"""Documents of one of Cohere's search units (learn.microsoft.com, Cohere rerank models, as of 2026-11-28)."""
+"""Maximum number of documents in one of Cohere's search units (learn.microsoft.com, Cohere rerank models, as of 2026-11-28)."""
 
 
 def count_inputs(
@@ -82,5 +82,5 @@ def _texts(value: Any) -> list[str]:
 
 
 def search_units(body: Body | None, operation: Operation) -> int:
-    """Return the search units of a rerank call whose documents are short, one for every 100 documents, or 0 for other calls."""
+    """Return the search units of a rerank call with short documents, one for each 100 documents or part of them, or 0 for other calls."""
     return math.ceil(len(body.get("documents")) / DOCUMENTS_PER_UNIT) if operation == "rerank" and body is not None else 0

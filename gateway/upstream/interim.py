@@ -10,11 +10,11 @@ TOO_MANY_INTERIM = f"the upstream sent more than {MAX_INTERIM} interim responses
 _INTERIM = b"HTTP/1.x 1"
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _KEPT_BYTES = 3
-"""Length of the longest beginning of a blank line."""
+"""Length of the longest incomplete blank line."""
 _FRAME_HEAD_BYTES, _HEADERS_FRAME, _RESET_FRAME, _END_STREAM = 9, 1, 3, 1
 _MAX_STREAMS = 1000
 _MAX_HEADERS_FRAMES = MAX_INTERIM + 2
-"""Interim responses, the head of the response, and its trailers."""
+"""Maximum number of HEADERS frames of a stream: interim responses, the head of the response, and its trailers."""
 
 
 class TooManyInterimError(ValueError):
@@ -32,7 +32,7 @@ class InterimHeads:
         """Whether the head of the response has begun."""
 
     def begin(self) -> None:
-        """Expect another response after the one whose head has begun, because a proxy responds before the upstream."""
+        """Prepare for the next response of the connection: to the next request, or from the upstream after that of a proxy."""
         if self._is_done:
             self._count, self._is_done = 0, False
 
@@ -94,7 +94,7 @@ class HeadersFrames:
     def _count(self, kind: int, flags: int, stream: int) -> None:
         if kind == _HEADERS_FRAME:
             count = self._counts[stream] = self._counts.get(stream, 0) + 1
-            if len(self._counts) > _MAX_STREAMS:  # streams that this side ended early are never removed
+            if len(self._counts) > _MAX_STREAMS:  # no frame removes a stream that this side has reset
                 del self._counts[next(iter(self._counts))]
             if count > _MAX_HEADERS_FRAMES:
                 raise TooManyInterimError

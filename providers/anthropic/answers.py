@@ -92,7 +92,7 @@ class _PlainUsage(msgspec.Struct):
 
 
 def read_reported(reported: Any) -> Usage | None:
-    """Read a usage as `read_usage` reads the result of `openai_usage`, but plain counts in one step."""
+    """Return the same Usage as `read_usage` for the result of `openai_usage`, but read plain counts in one step."""
     try:
         plain = msgspec.convert(reported, _PlainUsage)
     except msgspec.ValidationError:

@@ -114,7 +114,8 @@ class ToolPass(Rule, frozen=True):
             work.report_lossy(where, "downgrade", why, code="unsupported_content")
             return merged
         if "type" not in schema and "$ref" not in schema and not any(name in schema for name in NOT_AT_THE_TOP):
-            work.report(f"{where}.type", "set_default", to="object", why="a schema of parameters without a type; the provider requires one")
+            why = "the schema of the parameters has no type, and the provider requires one"
+            work.report(f"{where}.type", "set_default", to="object", why=why)
             return {"type": "object", **({} if "properties" in schema else {"properties": {}}), **schema}
         if self.row.object_schemas and schema.get("type", "object") != "object":
             raise work.refuse(where, "the schema of a function must have the type object at its top level", "unsupported_content")

@@ -42,10 +42,10 @@ def _joined(first: Turn, second: Turn, report: Report) -> Turn:
     """Return the first result with the content of both. Repeated content is left out."""
     before, more = first.message.get("content"), second.message.get("content")
     if more == before or not more:
-        why = f"the same result as messages[{first.place}]; the provider accepts one result for each call"
+        why = f"the message repeats the result in messages[{first.place}], and the provider accepts one result for each call"
         report.change(second.place, "", "drop", why)
         return first
-    why = "another result of the same call; the provider accepts one, so their contents are joined"
+    why = "the provider accepts one result for each call, so the contents of both results are joined"
     report.change(second.place, "", "reshape", why, to=f"messages[{first.place}]")
     return Turn(first.place, {**first.message, "content": join_content(before, more) if before else more})
 
@@ -95,7 +95,7 @@ def results_first(turns: list[Turn], report: Report) -> list[Turn]:
             waiting.remove(message["tool_call_id"])
             result.append(turn)
             if later:
-                why = "the provider requires results directly after their calls; it is moved before the messages between them"
+                why = "the provider requires results directly after their calls, so this result is moved before the messages between them"
                 report.change(turn.place, "", "reshape", why)
             if not waiting:
                 result += later

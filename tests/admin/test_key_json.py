@@ -66,14 +66,14 @@ BEFORE = KeyConfig(
     "old", HASH, models={"gone": ModelAccess(LimitsConfig(requests=(Rate(1, "min"),))), "m": ModelAccess()}, team="gone",
     passthrough=("/v1/gone",), expires=datetime(2001, 1, 1, tzinfo=UTC),
 )  # fmt: skip
-"""A key for a model, a team and a path that a reload has removed, which has expired as well."""
+"""An expired key for a model, a team and a path that a reload has removed."""
 
 
 @pytest.mark.parametrize(
     "fields",
     [{"disabled": True}, {"limits": {"requests": "1/min"}}, {"strict": True, "priority": 5}, {"team": None}, {"models": ["m"]}, {}],
 )
-async def test_a_key_whose_model_and_team_are_gone_can_still_be_changed(admin: Admin, fields: dict[str, Any]) -> None:
+async def test_a_key_whose_model_and_team_were_removed_can_still_be_changed(admin: Admin, fields: dict[str, Any]) -> None:
     entry = merge(key_to_json(BEFORE), fields)
     assert key_to_json(key_from_json(admin.gateway.config, "old", entry, change=Change(BEFORE, fields))) == entry
 
@@ -95,7 +95,7 @@ async def test_a_change_is_checked_in_the_fields_that_it_touches(admin: Admin, f
     assert [problem.path for problem in caught.value.problems] == [path]
 
 
-async def test_a_team_whose_model_is_gone_can_still_be_disabled(admin: Admin) -> None:
+async def test_a_team_whose_model_was_removed_can_still_be_disabled(admin: Admin) -> None:
     before = TeamConfig("t", models=("gone",))
     entry = {"models": ["gone"], "disabled": True}
     team = team_from_json(admin.gateway.config, "t", entry, change=Change(before, {"disabled": True}))

@@ -33,7 +33,7 @@ class HeldTransport(ScriptedTransport):
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_attempt_that_failed_just_before_its_caller_left_is_recorded_as_failed_once(steps: int) -> None:
+async def test_attempt_that_failed_just_before_its_caller_disconnected_is_recorded_as_failed_once(steps: int) -> None:
     metrics = Metrics(["m"], ["a/x", "b/y"], {"a": "openai", "b": "openai"})
     call, up = call_with(), HeldTransport()
     hedge = HedgeConfig(HedgeDelay(seconds=3600.0))

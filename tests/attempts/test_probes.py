@@ -66,7 +66,7 @@ async def test_one_of_the_calls_that_arrive_together_before_the_retry_after_is_t
     assert [call.attempts[-1].outcome for call, _ in ended if call.attempts] == ["429"]
 
 
-async def test_a_hanging_target_gets_one_probe_and_the_other_calls_go_on_to_the_next_target() -> None:
+async def test_a_hanging_target_gets_one_probe_and_the_other_calls_fall_back_to_the_next_target() -> None:
     clock = [1000.0]
     registry, limits = TargetRegistry(), SlowLimits()
     registry.clock = lambda: clock[0]
@@ -82,7 +82,7 @@ async def test_a_hanging_target_gets_one_probe_and_the_other_calls_go_on_to_the_
     assert health.state == "live"
 
 
-async def test_a_probe_that_the_limits_refuse_leaves_its_place_to_the_next_call() -> None:
+async def test_a_call_that_the_limits_refuse_lets_the_next_call_be_the_probe() -> None:
     registry, limits = TargetRegistry(), SlowLimits(Failure("rate_limit", "used up", retry_after=1.0))
     rate_limited(registry)
     up = ScriptedTransport()

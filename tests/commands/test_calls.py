@@ -67,7 +67,7 @@ def test_table_without_calls_has_its_heads_and_the_total() -> None:
 
 
 def test_arguments_may_have_bytes_that_are_not_utf_8(asked: list[str]) -> None:
-    """The shell passes any bytes; no call has such a name."""
+    """The shell passes any bytes, but no call has a name with such bytes."""
     assert run(["calls", "--key", "a\udcff"]) == 0
     assert run(["calls", "\udcff"]) == 0
     assert asked == ["/admin/calls?key=a%FF", "/admin/calls/%FF"]

@@ -92,13 +92,13 @@ def test_names_of_models_cannot_control_the_terminal(folder: Path, capsys: pytes
 
 
 @each("model", [{**GENAI, "match": {"or": 5}}, {**GENAI, "prices": {"input_mtok": 10**400}}])
-def test_values_of_the_wrong_kind_are_no_crash(folder: Path, capsys: pytest.CaptureFixture[str], model: dict[str, Any]) -> None:
+def test_values_of_the_wrong_kind_do_not_cause_a_crash(folder: Path, capsys: pytest.CaptureFixture[str], model: dict[str, Any]) -> None:
     (folder / "prices.json").write_text(json.dumps([{"id": "openai", "models": [model]}]))
     assert run(["catalog", "update", "--from", "prices.json"]) in (0, 2)
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_no_more_of_a_file_is_read_than_may_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_read_only_up_to_the_maximum_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file may be a device without an end."""
     assert run(["catalog", "update", "--from", "/dev/zero"]) == 2
     assert "is larger than 64 MiB" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Digests of third-party images: which lines name them, and what the script writes for a registry's answers."""
+"""deploy/pin_images.py finds all lines that name third-party images, and writes digests of the manifests that a registry sends."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_check_lists_images_without_a_digest(root: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == "redis:8.2 has no digest: run `make pin-images`\n"
 
 
-def test_the_manifest_is_asked_for_byte_for_byte(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_is_fetched_byte_for_byte(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "index.json").write_bytes(BOTH)
     docker = tmp_path / "docker"
     docker.write_text(f'#!{sys.executable}\nimport sys\nassert sys.argv[1:5] == ["buildx", "imagetools", "inspect", "--raw"]\n'

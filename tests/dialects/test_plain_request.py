@@ -1,4 +1,4 @@
-"""The usual request is translated at once, with the same result as field by field."""
+"""The usual request is translated in one step, with the same result as field by field."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_usual_request_is_translated_as_field_by_field(request_: tuple[str, by
     assert given_.encode() == source
     other = api.new()
     chat = parse_body(other.request(source, strict=True))
-    if name != "cohere":  # whose other translation decodes the texts
+    if name != "cohere":  # the other translation of its requests decodes the texts
         assert len(plain.encode()) == len(chat.encode())
     assert sorted(json.loads(plain.encode()).items()) == sorted(json.loads(chat.encode()).items())
     assert _checked(plain) == _checked(chat)

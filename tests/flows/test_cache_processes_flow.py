@@ -1,4 +1,4 @@
-"""Equal calls in flight in several gateways with one Redis: one upstream request, also if its gateway is killed."""
+"""Equal calls in flight in several gateways with one Redis: one upstream request, even if the gateway that sends it is killed."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ models:
 """
 
 
-async def test_a_call_is_told_the_wait_for_the_first_target_whose_own_limit_admits_it(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_the_wait_is_that_for_the_first_target_whose_own_limit_admits_the_call(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(own_limits(up, "requests: 1/day", "requests: 1/h"), environ=ENVIRON) as gateway:
         statuses = [(await call(client, gateway)).status_code for _ in range(2)]
         refused = await call(client, gateway)
@@ -285,7 +285,7 @@ async def test_a_call_is_told_the_wait_for_the_first_target_whose_own_limit_admi
     assert 86_000 < int(alone.headers["retry-after"]) <= 86_400
 
 
-async def test_a_call_that_alone_exceeds_the_limits_of_targets_is_not_to_be_retried(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+async def test_no_retry_is_advised_if_a_call_alone_exceeds_the_limits_of_targets(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with live(own_limits(up, "tokens: 20/min", "tokens: 30/h"), environ=ENVIRON) as gateway:
         for model in ("one", "m"):
             refused = await call(client, gateway, model=model, max_tokens=100)

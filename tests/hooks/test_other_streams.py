@@ -29,14 +29,14 @@ TEXT, RESTORED = "to [EMAIL_1]. Bye", f"to {EMAIL}. Bye"
 
 
 async def events_of(hook: Hook, *, is_lines: bool) -> HookedEvents:
-    """Return the events of a call whose request has an address."""
+    """Return the events of a call whose request contains an email address."""
     run: HookRun = HookSet([loaded(hook)], Metrics(), lambda line: None).begin(FACTS)
     await run.request([Body(json.dumps({"text": EMAIL}).encode())])
     return HookedEvents(run, Pieces(), holds_start=False, is_lines=is_lines)
 
 
 async def passed(events: Sequence[Any], hook: Hook | None = None, *, is_lines: bool = False, size: int = 1 << 20) -> bytes:
-    """Return a stream of events after the hooks, which it reaches in pieces of `size` bytes."""
+    """Return the output of a hook for a stream of events that arrives in pieces of `size` bytes."""
     hooked = await events_of(hook or Masker(MaskConfig()), is_lines=is_lines)
     before, after = (b"", b"\n") if is_lines else (b"data: ", b"\n\n")
     stream = b"".join(before + json.dumps(event).encode() + after for event in events)
@@ -59,7 +59,7 @@ def gemini(*parts: dict[str, Any], finish: str | None = None, index: int | None 
 
 
 def said_by_gemini(stream: bytes, *, thought: bool = False, index: int = 0) -> str:
-    """Return the text of a candidate, or its thoughts."""
+    """Return the text of a candidate, or its thoughts if `thought` is True."""
     return "".join(
         each["text"]
         for event in read_events(stream)

@@ -68,7 +68,7 @@ def test_a_disabled_or_expired_key_is_forbidden(token: str, code: str) -> None:
         ("t", "The key 'old' or its team 't' is disabled, or the team does not exist. Ask the operator for access."),
     ],
 )
-def test_a_disabled_key_is_told_why(team: str, message: str) -> None:
+def test_the_error_for_a_disabled_key_states_the_reason(team: str, message: str) -> None:
     with pytest.raises(Forbidden) as refused:
         keys(off=VirtualKey("old", disabled=True, team=team)).authenticate(sent("Bearer off"))
     assert refused.value.message == message

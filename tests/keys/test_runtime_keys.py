@@ -154,7 +154,7 @@ def test_a_rotated_key_keeps_its_settings_and_accepts_both_secrets_until_the_gra
     assert 50 < old.expires.timestamp() - time.time() <= 60
 
 
-async def test_a_replaced_secret_is_told_apart_from_an_expired_key() -> None:
+async def test_a_replaced_secret_has_another_error_than_an_expired_key() -> None:
     now = [time.time()]
     keys = RuntimeKeys(MemoryKeyStore(), lambda: None, Observed().report)
     secret, later = "lg-old", datetime.now(UTC) + timedelta(seconds=3600)

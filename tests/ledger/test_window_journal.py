@@ -1,4 +1,4 @@
-"""Limits on requests after Redis was emptied while no gateway ran: the next gateway restores them from the journal of a killed one."""
+"""If Redis is emptied while no gateway runs, the next gateway restores the usage of limits from the journal of a killed one."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ REQUESTS, OUTPUT, CALLS = (Limit("key:k", kind, amount, window) for kind, amount
         ([OUTPUT, LIMIT, REQUESTS], REQUESTS, False),
     ],
 )
-def test_a_short_wait_is_told_only_if_no_other_limit_is_used_up(limits: list[Limit], refusing: Limit, busy: bool) -> None:
+def test_a_refusal_states_a_short_wait_only_if_no_other_limit_is_used_up(limits: list[Limit], refusing: Limit, busy: bool) -> None:
     now = [10**12]
     store, in_flight, costs = MemoryLimiter(lambda: now[0]), InFlight(), Costs(1, 300, 80)
     for id in "ab":

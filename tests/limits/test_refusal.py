@@ -107,7 +107,7 @@ def test_a_wait_for_concurrent_calls_is_spread() -> None:
 
 
 @pytest.mark.search
-def test_no_call_is_told_to_wait_longer_than_until_the_reset() -> None:
+def test_no_refusal_states_a_longer_wait_than_until_the_reset() -> None:
     for seed in range(examples(400)):
         course = Course(seed)
         limiter, model = MemoryLimiter(lambda course=course: course.now), Model()  # type: ignore[misc]

@@ -135,7 +135,7 @@ async def test_call_ends_once_when_a_limit_is_used_up() -> None:
 
 
 @pytest.mark.parametrize("limit", [TOKENS, Limit("key:k", "spend", 1000, "day")], ids=str)
-async def test_a_call_goes_on_while_other_calls_only_reserve_the_rest_of_its_limit(limit: Limit) -> None:
+async def test_a_call_continues_while_other_calls_only_reserve_the_rest_of_its_limit(limit: Limit) -> None:
     charges, limits, limiter, call, ended = await running(limit)
     call.attempts[0].price = TokenPrice(MILLION, MILLION, MILLION)
     other = await limiter.admit([limit], Costs(1, 990, 0, 990), "other")
@@ -152,7 +152,7 @@ async def test_a_call_goes_on_while_other_calls_only_reserve_the_rest_of_its_lim
     assert [error.code for error in ended] == ["insufficient_quota" if limit.kind == "spend" else "rate_limit_exceeded"]
 
 
-async def test_the_own_reservations_of_a_call_do_not_end_it_and_do_not_keep_it_open() -> None:
+async def test_the_reservations_of_a_call_neither_end_this_call_nor_keep_it_open() -> None:
     charges, _, _, call, ended = await running(TOKENS)
     await report(charges, call, 997)
     await report(charges, call, 0)

@@ -80,7 +80,7 @@ class HeldMarks(Marks):
         return is_own
 
 
-async def test_what_is_marked_when_the_notifier_stops_is_sent(hook: FaultUpstream) -> None:
+async def test_a_notification_that_is_marked_while_the_notifier_stops_is_sent(hook: FaultUpstream) -> None:
     budgets, marks = Budgets(), HeldMarks()
     budgets.usages = [LimitUsage(BUDGET, 5 * NANO_PER_USD, 0, 3600.0)]
     sender = Sender(Metrics([], [], {}, params=[]), lambda line: None)

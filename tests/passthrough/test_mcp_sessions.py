@@ -77,4 +77,4 @@ def test_salt_is_stable_while_virtual_keys_change_if_there_are_other_secrets() -
 
 def test_salt_is_random_without_any_secret() -> None:
     assert len(salt_of(config())) == 32
-    assert salt_of(config()) == salt_of(config())  # for each process
+    assert salt_of(config()) == salt_of(config())  # a process has one random salt

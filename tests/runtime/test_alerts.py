@@ -132,7 +132,7 @@ def test_alert_does_not_hold_without_a_change_for_the_worse(name: str) -> None:
     assert alerts.describe() == []
 
 
-def test_target_whose_callers_leave_during_the_answer_is_not_silent() -> None:
+def test_target_whose_callers_disconnect_during_the_answer_is_not_silent() -> None:
     alerts = Alerts()
     alerts.check(moments([("lockgate_attempts", ("a/x", "left"), 0, 20), ("lockgate_unanswered_disconnects", ("a/x",), 1, 1)]))
     assert alerts.describe() == []

@@ -1,4 +1,4 @@
-"""Redis that loses data, while processes run: their charges to windows are restored, each once, and limits hold meanwhile."""
+"""If Redis loses data while processes run, each of their charges to windows is restored once, and limits hold meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis that loses data: processes of their own, and processes that continue the journal of ended ones."""
+"""If Redis loses data, separate processes restore it, also from the journal of processes that have ended."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_only_a_part_of_the_remainder_is_used_until_a_window_has_passed() -> Non
         assert sum(at - US_PER_S < one <= at for one in admitted) <= 100
 
 
-def test_a_refusal_in_an_outage_tells_when_the_charges_of_the_share_end() -> None:
+def test_a_refusal_in_an_outage_states_when_the_charges_of_the_share_end() -> None:
     moment = [1_900_000_000 * US_PER_S]
     outage = OutageLimiter(now=lambda: moment[0])
     limit = Limit("k", "requests", 2, "min")

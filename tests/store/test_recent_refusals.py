@@ -1,4 +1,4 @@
-"""Refusals that are repeated without asking Redis: only for equal calls, for a short time, with the time that is left."""
+"""Refusals that are repeated without asking Redis: only for equal calls and for a short time, with the wait that remains."""
 
 from __future__ import annotations
 

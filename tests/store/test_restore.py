@@ -1,4 +1,4 @@
-"""Which calls a store with some of the runs of a process lacks, and how each is sent again."""
+"""If a store contains only the first runs of a process, the charges that it lacks are sent again, once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Process:
         return [number for keys, arguments in self.sent if TOKENS.key in keys for number in arguments[7::2]]
 
 
-async def test_each_call_is_sent_again_as_the_store_lacks_it() -> None:
+async def test_of_each_call_the_part_that_the_store_lacks_is_sent_again() -> None:
     process = Process()
     runs = process.runs
     whole, change, kept = call("whole", 4), call("change", 2), call("kept", 1)

@@ -85,7 +85,7 @@ def test_a_call_or_another_process_does_not_bring_back_a_replica_that_was_remove
     assert registry.all() == []
 
 
-def test_the_replicas_are_dropped_if_the_provider_has_replicas_no_longer() -> None:
+def test_the_replicas_are_dropped_if_the_provider_no_longer_has_replicas() -> None:
     registry = TargetRegistry()
     registry.configure(config().providers)
     kind = target("one").kind

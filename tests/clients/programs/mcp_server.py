@@ -44,7 +44,7 @@ async def add_after_a_break(a: int, b: int, context: Context) -> int:
 
 
 class Events(EventStore):
-    """The events of all sessions in one list, with numbers that are easy to guess."""
+    """The events of all sessions in one list, with consecutive numbers as ids, which are easy to guess."""
 
     def __init__(self):
         self.events = []
