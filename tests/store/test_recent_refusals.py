@@ -100,3 +100,53 @@ def test_the_number_of_refusals_is_bounded() -> None:
         recent.add([limit], COSTS, Refusal(limit, 5.0))
     assert len(recent.by_limit) <= MAX_LIMITS
     assert recent.find([limit], COSTS) is not None
+
+
+def test_the_waits_of_all_refusing_limits_shrink_unless_they_are_as_short_as_a_repetition() -> None:
+    clock = Clock()
+    recent = RecentRefusals(clock)
+    waits = [(TOKENS, 40.0), (OWN, 1.5), (OTHER, REUSE_S), (BUDGET, None)]
+    statuses = [LimitStatus(TOKENS, 5, 0.1), LimitStatus(OWN, 5, 50.0)]
+    recent.add([TOKENS, OWN], COSTS, Refusal(TOKENS, 40.0, statuses, waits=waits))
+    clock.now += 0.5
+    found = recent.find([TOKENS, OWN], COSTS)
+    assert found is not None
+    assert found.waits == [(TOKENS, 39.5), (OWN, 1.0), (OTHER, REUSE_S), (BUDGET, None)]
+    assert [status.reset_s for status in found.statuses] == [0.0, 49.5]
+
+
+def test_a_short_wait_ends_the_repetition_and_never_becomes_zero() -> None:
+    recent, clock, asked = refused(TOKENS, wait=0.5)
+    clock.now += 0.4999
+    found = recent.find(asked, COSTS)
+    assert found is not None
+    assert found.retry_after == 0.001
+    clock.now += 0.0001
+    assert recent.find(asked, COSTS) is None
+
+
+def test_only_a_refusal_beyond_the_maximum_number_drops_the_others() -> None:
+    recent = RecentRefusals(Clock())
+    for number in range(16):
+        recent.add([TOKENS], Costs(1, number), Refusal(TOKENS, 5.0))
+    assert len(recent.by_limit[TOKENS.key]) == 16
+    recent.add([TOKENS], Costs(1, 16), Refusal(TOKENS, 5.0))
+    assert len(recent.by_limit[TOKENS.key]) == 1
+    for number in range(9_999):
+        limit = Limit(f"user:{number}", "requests", 1, "min")
+        recent.add([limit], COSTS, Refusal(limit, 5.0))
+    recent.add([TOKENS], COSTS, Refusal(TOKENS, 5.0))  # a known limit needs no more room
+    assert len(recent.by_limit) == 10_000
+    recent.add([OTHER], COSTS, Refusal(OTHER, 5.0))
+    assert list(recent.by_limit) == [OTHER.key]
+
+
+def test_an_expired_refusal_of_one_limit_does_not_hide_that_of_another() -> None:
+    clock = Clock()
+    recent = RecentRefusals(clock)
+    recent.add([TOKENS, OWN], COSTS, Refusal(TOKENS, 0.1))
+    recent.add([TOKENS, OWN], COSTS, Refusal(OWN, 5.0))
+    clock.now += 0.5
+    found = recent.find([TOKENS, OWN], COSTS)
+    assert found is not None
+    assert found.limit == OWN
