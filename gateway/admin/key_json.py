@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -56,13 +56,7 @@ def key_from_json(
                 check_new_key(key, where, problems)
         return key, problems
 
-    key, problems = read(entry)
-    if len(problems):
-        known = read(key_to_json(change.before))[1] if change is not None else Problems(SOURCE)
-        _raise_new(problems, known, where, change.fields if change is not None else ())
-    if not isinstance(key, KeyConfig):
-        raise ConfigError(problems.in_order)
-    return key
+    return _checked(read, entry, change, key_to_json, KeyConfig, where)
 
 
 def team_from_json(config: Config, name: str, entry: dict[str, Any], *, change: Change[TeamConfig] | None = None) -> TeamConfig:
@@ -79,18 +73,30 @@ def team_from_json(config: Config, name: str, entry: dict[str, Any], *, change: 
             _check(replace(config, keys={}, teams={name: team}), problems)
         return team, problems
 
-    team, problems = read(entry)
-    if len(problems):
-        known = read(team_to_json(change.before))[1] if change is not None else Problems(SOURCE)
-        _raise_new(problems, known, where, change.fields if change is not None else ())
-    if not isinstance(team, TeamConfig):
-        raise ConfigError(problems.in_order)
-    return team
+    return _checked(read, entry, change, team_to_json, TeamConfig, where)
 
 
 def _check(config: Config, problems: Problems) -> None:
     check_keys(config, problems)
     check_limits(config, problems)
+
+
+def _checked(
+    read: Callable[[dict[str, Any]], tuple[Any, Problems]],
+    entry: dict[str, Any],
+    change: Change[Entry] | None,
+    as_json: Callable[[Entry], dict[str, Any]],
+    kind: type[Entry],
+    where: str,
+) -> Entry:
+    """Return the entry that `read` returns. Raise ConfigError for its problems, but not for those that a changed entry had before."""
+    value, problems = read(entry)
+    if len(problems):
+        known = read(as_json(change.before))[1] if change is not None else Problems(SOURCE)
+        _raise_new(problems, known, where, change.fields if change is not None else ())
+    if not isinstance(value, kind):
+        raise ConfigError(problems.in_order)
+    return value
 
 
 def _raise_new(problems: Problems, known: Problems, where: str, fields: Collection[str]) -> None:
