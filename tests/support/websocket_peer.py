@@ -144,6 +144,9 @@ class SocketServer:
         self.port = 0
         self.open = 0
         """Connections whose scripts run."""
+        self.handlers: set[asyncio.Task[None]] = set()
+        self.connections: list[Peer] = []
+        """All connections, including those whose request heads have not arrived."""
         self.scheme = "http"
 
     @property
@@ -155,6 +158,10 @@ class SocketServer:
         """Run the script for one connection."""
         peer = Peer(reader, writer, is_client=False)
         self.open += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.handlers.add(task)
+        self.connections.append(peer)
         try:
             await peer.read_head()
             self.peers.append(peer)
@@ -164,8 +171,19 @@ class SocketServer:
         except Exception as error:
             self.failures.append(error)
         finally:
+            self.handlers.discard(task)
             self.open -= 1
             writer.close()
+
+    async def stop(self) -> None:
+        """End all connections. Those left to the end of the event loop would be reported in a later test."""
+        for peer in self.connections:
+            peer.reset()
+        handlers = list(self.handlers)
+        for handler in handlers:
+            handler.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+        await asyncio.sleep(0)  # the loop closes the sockets
 
 
 async def accept(peer: Peer, *headers: bytes) -> None:
@@ -197,8 +215,7 @@ async def socket_server(script: Script = echo, context: ssl.SSLContext | None = 
         yield server
     finally:
         listener.close()
-        for peer in server.peers:
-            peer.reset()
+        await server.stop()
         if server.failures:
             raise server.failures[0]
 
