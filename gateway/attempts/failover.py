@@ -99,7 +99,8 @@ class Failover:
             is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
         if is_answered:
             return
-        others = not_among(candidates, alternates()) if progress.failure is not None else []
+        # a chosen target may go into cooldown after the split chose it
+        others = not_among(candidates, alternates()) if cooling or progress.failure is not None else []
         if await self._try_healthy(progress, others, cooling) or (cooling and await self._try_cooling(progress, cooling)):
             return
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]

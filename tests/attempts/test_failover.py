@@ -75,6 +75,17 @@ def cooling(registry: TargetRegistry, candidate: Candidate, seconds: float, reas
     return candidate
 
 
+@pytest.mark.parametrize("reason", ["failures", "rate_limit"])
+async def test_if_the_chosen_target_went_into_cooldown_the_other_targets_of_the_split_answer(reason: Reason) -> None:
+    registry = TargetRegistry()
+    call, up = call_with(), ScriptedTransport(ScriptedResponse([completion()]))
+    chosen = cooling(registry, candidate_over(up), 60.0, reason)
+    recorder = Recorder()
+    await failover_over(registry).run(call, recorder.caller(), [chosen], lambda: [chosen, candidate_over(up, "b/y")])
+    assert (recorder.status, recorder.headers[b"x-gateway-target"]) == (200, b"b/y")
+    assert [each.target.name for each in call.attempts] == ["b/y"]
+
+
 async def test_call_that_may_not_be_sent_again_does_not_wait_for_the_end_of_a_cooldown() -> None:
     registry = TargetRegistry()
     call, up = call_with(), ScriptedTransport(UpstreamError("dns", "unknown"))
