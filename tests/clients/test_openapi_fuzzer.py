@@ -22,7 +22,7 @@ from tests.running import RunningGateway
 from tests.support.plain_http import WITHOUT_AUTHORITIES
 from tests.support.upstream_thread import UpstreamThread
 
-pytestmark = [pytest.mark.prove, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(660)]
 ADMIN_KEY = "admin-key-of-the-fuzzer-41c2"
 CONFIG = """\
 providers:
@@ -174,7 +174,7 @@ def test_fuzzer_finds_only_documented_responses(gateway: RunningGateway, run: st
         "--request-timeout",
         "20",
     ]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path)
     assert process.returncode == 0, process.stdout[:12000] + process.stderr[-2000:]
     records = gateway.records()
     assert [record for record in records if record.get("level") == "error"] == []
