@@ -58,7 +58,7 @@ class Failover:
         self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits if limits is not None and limits.has_target_limits else None
-        self._sender = new_sender(self.requests, metrics, self._limits, budget, caching)
+        self._sender = new_sender(self.requests, metrics, self._limits, caching)
         self._health = health
         self._budget = budget
         self._hedges = hedges
@@ -85,6 +85,8 @@ class Failover:
         try:
             await self._run(progress, candidates, alternates, begun)
         finally:
+            if progress.has_token:
+                self._budget.give_back()
             count_fallback(self._metrics, call, candidates[0])
 
     async def _run(
@@ -188,12 +190,9 @@ class Failover:
                 break
             if not self._may_send(progress, candidate):
                 raise progress.error()
-            progress.is_prepaid = bool(progress.sent)
             patience -= wait
             await pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
-            if progress.is_prepaid:
-                self._budget.give_back()
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
         return await self._try(progress, candidate, health)
@@ -209,6 +208,7 @@ class Failover:
         """Send the call to one candidate, with retries, or replay a cached answer. Return whether the caller was answered."""
         if begun is None and replay is None and not self._may_send(progress, candidate):
             raise progress.error()
+        progress.is_paid = False
         for retries in count():
             if retries:
                 self._metrics.count("lockgate_retries", (self._metrics.target_label(candidate.backend.target),))
@@ -218,7 +218,8 @@ class Failover:
             try:
                 if begun is not None:
                     this, begun = begun, None
-                    progress.attempt, progress.sent = this.exchange.attempt, 1
+                    progress.attempt = this.exchange.attempt
+                    progress.note_sent()
                     failure = await self._sender.send(progress, candidate, health, this)
                 elif replay is not None:
                     failure = await replay()
@@ -251,14 +252,13 @@ class Failover:
         return decide(failure, progress, candidate, health, retries, self._draw)
 
     def _may_send(self, progress: Progress, candidate: Candidate) -> bool:
-        """Return whether one more request may be sent. Each request after the call's first is charged to the retry budget."""
+        """Return whether one more request may be sent. For each request after its first, the call takes a token of the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
-        if not progress.sent or progress.is_prepaid:
-            progress.is_prepaid = False
+        if not progress.sent or progress.has_token:
             return True
         if self._budget.take():
-            progress.is_paid = True
+            progress.has_token = True
             return True
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
@@ -273,7 +273,6 @@ class Failover:
         if after:
             await pause(progress.call, after)
             if self._health.health_of(candidate.backend.target).ejected:
-                self._budget.give_back()
                 return False
         return True
 

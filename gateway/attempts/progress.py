@@ -30,7 +30,7 @@ class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "is_prepaid", "limit_waits",
+        "attempt", "call", "caller", "candidates", "failure", "has_token", "has_tried", "is_only_candidate", "is_paid", "limit_waits",
         "overflowed", "refusal", "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
@@ -50,8 +50,8 @@ class Progress:
         """Whether any candidate was tried."""
         self.is_paid = False
         """Whether the latest request was charged to the retry budget."""
-        self.is_prepaid = False
-        """Whether the retry budget was charged for the next request, before a wait."""
+        self.has_token = False
+        """Whether the call has a token of the retry budget for a request that has not been sent."""
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
@@ -67,6 +67,16 @@ class Progress:
     def time_left(self) -> float:
         """Return the seconds until the call must end."""
         return self.total_s - (time.monotonic() - self.call.started)
+
+    def note_sent(self) -> None:
+        """Count a request, which uses the token of the call if there is one."""
+        self.sent += 1
+        self.is_paid, self.has_token = self.has_token, False
+
+    def note_not_sent(self) -> None:
+        """Undo `note_sent`, because the request was not sent."""
+        self.sent -= 1
+        self.has_token, self.is_paid = self.is_paid, False
 
     def record_failure(self, failure: Failure, target: str) -> None:
         """Store a failure and the target where it happened, unless the earlier one is more useful to the caller."""

@@ -11,7 +11,6 @@ from gateway.attempts import billing
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.prepare import RequestAdapter, attempt_deadlines, timeout_of_target
 from gateway.attempts.progress import Progress, upstream_failure
-from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt
 from gateway.metrics import Metrics
 from gateway.response.deliver import UpstreamExchange, deliver
@@ -46,12 +45,11 @@ class BegunAttempt(NamedTuple):
 class AttemptSender:
     """Sends the attempts of all calls of one configuration."""
 
-    def __init__(self, requests: RequestAdapter, metrics: Metrics, limits: Limits | None, budget: RetryBudget) -> None:
+    def __init__(self, requests: RequestAdapter, metrics: Metrics, limits: Limits | None) -> None:
         """If `limits` is None, no target has limits."""
         self._requests = requests
         self._metrics = metrics
         self._limits = limits
-        self._budget = budget
 
     async def send(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
@@ -77,6 +75,8 @@ class AttemptSender:
             failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind
             if failure.kind == "overloaded":  # the gateway's own limit on connections
+                if not attempt.is_written:
+                    progress.note_not_sent()
                 raise NotAdmittedError(failure, is_shed=True) from None
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
@@ -148,12 +148,7 @@ class AttemptSender:
         self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float, as_probe: bool
     ) -> None:
         """Wait until the target admits the attempt. Raise NotAdmittedError if it does not admit the attempt."""
-        try:
-            await admission.enter(candidate.backend.engine, left, as_probe=as_probe)
-        except NotAdmittedError:
-            if progress.sent:
-                self._budget.give_back()
-            raise
+        await admission.enter(candidate.backend.engine, left, as_probe=as_probe)
         self._admitted(progress, candidate, exchange, admission)
 
     async def _start(
@@ -185,7 +180,7 @@ class AttemptSender:
     ) -> None:
         """Record that the attempt was admitted: its time at the target and its deadlines begin now."""
         call, attempt = progress.call, exchange.attempt
-        progress.sent += 1
+        progress.note_sent()
         exchange.on_begin = admission.on_begin
         exchange.sent_at = admission.began
         if call.answered_by is None:
