@@ -43,7 +43,7 @@ class NotAdmittedError(Exception):
     def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False, is_cooling: bool = False) -> None:
         """`is_shed`: the limit on concurrent calls or on connections is reached. `is_limit`: a limit of the gateway is used up.
 
-        `is_cooling`: the target is not live, and another call is its probe.
+        `is_cooling`: the target is in cooldown, or another call is its probe.
         """
         super().__init__(failure.message)
         self.failure = failure
@@ -73,16 +73,21 @@ class Admission:
         self._lease: Lease | None = None
         self._reservation: Reservation | None = None
 
-    async def enter(self, engine: Engine | WorkerEngine | None, timeout_s: float, *, as_probe: bool = False) -> None:
+    async def enter(
+        self, engine: Engine | WorkerEngine | None, timeout_s: float, *, as_probe: bool = False, only_if_available: bool = False
+    ) -> None:
         """Acquire everything that the request needs. Raise NotAdmittedError if something is unavailable.
 
         `as_probe`: the target was not live when it was chosen. The probe is claimed before any wait, and the call is not
-        admitted if another call has become the probe since then.
+        admitted if another call has become the probe since then. `only_if_available`: unless the call is the probe, it is not
+        admitted if the target goes into cooldown during a wait.
         """
         health = self._health
         if as_probe:
             if health.must_wait:
                 raise NotAdmittedError(in_cooldown(health), is_cooling=True)
+            if only_if_available:
+                self._check_cooldown()
             self._is_probe = health.claim_probe()
         bulkhead = health.bulkhead
         if bulkhead is not None:
@@ -91,6 +96,8 @@ class Admission:
             else:
                 await self._wait_for_slot(bulkhead, timeout_s)
             self._bulkhead = bulkhead
+            if only_if_available:
+                self._check_cooldown()
         if self._limits is not None and not self._target.brought:
             reservation = await self._limits.admit_target(self._call, self._target)
             if isinstance(reservation, Failure):
@@ -101,8 +108,15 @@ class Admission:
             if isinstance(lease, Failure):
                 raise NotAdmittedError(lease)
             self._lease = lease
+        if only_if_available:
+            self._check_cooldown()
         self.began = time.monotonic()
         self._is_probe = health.start_attempt(is_claimed=self._is_probe)
+
+    def _check_cooldown(self) -> None:
+        """Raise NotAdmittedError if the target is in cooldown and this call is not its probe."""
+        if not self._is_probe and not self._health.is_available:
+            raise NotAdmittedError(in_cooldown(self._health), is_cooling=True)
 
     @staticmethod
     def is_open(health: TargetHealth) -> bool:
@@ -197,7 +211,7 @@ class Admission:
             self._lease.release()
         if self._reservation is not None and self._limits is not None:
             accounting.settle(self._call)
-            self._limits.settle_attempt(attempt, self._reservation)
+            self._limits.settle_attempt(attempt, self._reservation, is_sent=self.began > 0)
 
     def _correct(self, bulkhead: Bulkhead, ticket: Ticket, attempt: Attempt) -> None:
         """Replace the expected tokens of a call that waited with those that it used, if they are known."""

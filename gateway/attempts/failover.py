@@ -78,7 +78,7 @@ class Failover:
         the model that accept the call. Those that a split did not choose are tried after the chosen ones, but before targets in cooldown.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
-        progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
+        progress = Progress(call, caller, total_s)
         progress.candidates = lambda: [*candidates, *not_among(candidates, alternates())]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
@@ -92,21 +92,20 @@ class Failover:
     async def _run(
         self, progress: Progress, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]], begun: BegunAttempt | None
     ) -> None:
-        cooling: list[Candidate] = []
         if begun is None:
-            is_answered = await self._try_healthy(progress, candidates, cooling)
+            is_answered = await self._try_healthy(progress, candidates)
         else:
             health = self._health.health_of(candidates[0].backend.target)
             is_answered = await self._try(progress, candidates[0], health, begun)
-            is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
+            is_answered = is_answered or await self._try_healthy(progress, candidates[1:])
         if is_answered:
             return
         # a chosen target may go into cooldown after the split chose it
-        others = not_among(candidates, alternates()) if cooling or progress.failure is not None else []
-        if await self._try_healthy(progress, others, cooling) or (cooling and await self._try_cooling(progress, cooling)):
+        others = not_among(candidates, alternates()) if progress.cooling or progress.failure is not None else []
+        if await self._try_healthy(progress, others) or await self._try_rest(progress):
             return
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
-        raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
+        raise final_error(progress, healths, all_cooling=len(progress.cooling) == len(healths))
 
     def is_open(self, candidate: Candidate) -> bool:
         """Return whether `enter` may be called, as `Admission.is_open` does."""
@@ -149,7 +148,7 @@ class Failover:
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health), is_cooling=True)
-        progress = Progress(call, caller, total_s, is_only_candidate=True)
+        progress = Progress(call, caller, total_s)
         try:
             failure = await self._sender.send(progress, candidate, health)
         except NotAdmittedError as error:
@@ -159,8 +158,8 @@ class Failover:
             self.record_failure(progress, candidate, failure)
         return failure
 
-    async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate], cooling: list[Candidate]) -> bool:
-        """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
+    async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate]) -> bool:
+        """Try one candidate after another, except those in cooldown, which are recorded. Return whether the caller was answered."""
         for candidate in candidates:
             if progress.tried and candidate.backend.target.name in progress.tried:
                 continue
@@ -172,19 +171,27 @@ class Failover:
             if (is_available or replay is not None) and await self._try(progress, candidate, health, replay=replay):
                 return True
             if not is_available:
-                cooling.append(candidate)
+                progress.note_cooling(candidate)
         return False
 
+    async def _try_rest(self, progress: Progress) -> bool:
+        """Try the targets whose cooldown has ended since their turn, then one in cooldown. Return whether the caller was answered."""
+        recovered = [each for each in progress.cooling if self._health.health_of(each.backend.target).is_available]
+        progress.cooling = not_among(recovered, progress.cooling)
+        if recovered and await self._try_healthy(progress, recovered):
+            return True
+        return bool(progress.cooling) and await self._try_cooling(progress, progress.cooling)
+
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
-        """Try the target whose cooldown ends first. Return whether the caller was answered.
+        """Try a target whose cooldown has ended, or else the one whose cooldown ends first. Return whether the caller was answered.
 
         Unless failures caused the cooldown, wait until it ends if the end is near and the call may then send a request. Without
         a wait, the request is a probe; if the target accepts no probe now, the call fails.
         """
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
-            candidate = min(cooling, key=lambda each: self._health.health_of(each.backend.target).seconds_left)
-            health = self._health.health_of(candidate.backend.target)
+            healths = [self._health.health_of(each.backend.target) for each in cooling]
+            candidate, health = min(zip(cooling, healths, strict=True), key=lambda each: (not each[1].is_available, each[1].seconds_left))
             wait = health.seconds_left
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
@@ -195,6 +202,7 @@ class Failover:
         if health.must_wait:
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
+        progress.is_last_resort = True
         return await self._try(progress, candidate, health)
 
     async def _try(
@@ -232,6 +240,8 @@ class Failover:
                 return False
             except NotAdmittedError as error:
                 record_not_admitted(self._metrics, progress, candidate, error)
+                if error.is_cooling:
+                    progress.note_cooling(candidate)
                 return False
             if failure is None:
                 if progress.is_paid and not retries:
@@ -264,7 +274,7 @@ class Failover:
         return False
 
     async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
-        """Wait before a retry. Return False if the target went into cooldown during the wait.
+        """Wait before a retry. Return False if the target went into cooldown during the wait and another target may answer.
 
         The retry budget is charged before the wait, so that the call fails at once if the budget is exhausted.
         """
@@ -272,8 +282,10 @@ class Failover:
             raise progress.error()
         if after:
             await pause(progress.call, after)
-            if self._health.health_of(candidate.backend.target).ejected:
+            health = self._health.health_of(candidate.backend.target)
+            if health.ejected or not (health.is_available or progress.is_only_candidate):
                 return False
+        progress.is_last_resort = progress.is_only_candidate
         return True
 
     async def _continue(self, progress: Progress, broken: Candidate, failure: Failure) -> bool:

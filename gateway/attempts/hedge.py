@@ -189,8 +189,8 @@ class HedgedAttempt:
         self.is_recorded = False
         """Whether its failure has been recorded."""
         caller = HedgedCaller(progress.caller, lambda: claim(self))
-        self.progress = Progress(progress.call, caller, progress.total_s, is_only_candidate=progress.is_only_candidate)
-        self.progress.candidates = progress.candidates
+        self.progress = Progress(progress.call, caller, progress.total_s)
+        self.progress.candidates, self.progress.is_last_resort = progress.candidates, progress.is_last_resort
         self.task = asyncio.ensure_future(sender.send(self.progress, candidate))
 
     @property

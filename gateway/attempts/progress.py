@@ -30,18 +30,21 @@ class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "failure", "has_token", "has_tried", "is_only_candidate", "is_paid", "limit_waits",
-        "overflowed", "refusal", "sent", "target", "total_s", "tried",
+        "attempt", "call", "caller", "candidates", "cooling", "failure", "has_token", "has_tried", "is_last_resort", "is_paid",
+        "limit_waits", "overflowed", "refusal", "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
-    def __init__(self, call: Call, caller: Caller, total_s: float, *, is_only_candidate: bool) -> None:
+    def __init__(self, call: Call, caller: Caller, total_s: float) -> None:
         """`total_s` is the time that the whole call may take."""
         self.call = call
         self.caller = caller
         self.total_s = total_s
-        self.is_only_candidate = is_only_candidate
         self.candidates: Callable[[], Sequence[Candidate]] = tuple
         """Returns every candidate of the call."""
+        self.cooling: list[Candidate] = []
+        """Candidates that were in cooldown when they were to be sent the call."""
+        self.is_last_resort = False
+        """Whether the call is sent to its target although that is in cooldown, because no other target of its route is live."""
         self.attempt: Attempt | None = None
         """The latest attempt."""
         self.sent = 0
@@ -64,9 +67,19 @@ class Progress:
         self.refusal: Refusal | None = None
         """The first refusal raised by a provider's rules."""
 
+    @property
+    def is_only_candidate(self) -> bool:
+        """Whether no other target may answer the call."""
+        return len(self.candidates()) < 2
+
     def time_left(self) -> float:
         """Return the seconds until the call must end."""
         return self.total_s - (time.monotonic() - self.call.started)
+
+    def note_cooling(self, candidate: Candidate) -> None:
+        """Record that a candidate was in cooldown when it was to be sent the call."""
+        if candidate not in self.cooling:
+            self.cooling.append(candidate)
 
     def note_sent(self) -> None:
         """Count a request, which uses the token of the call if there is one."""

@@ -86,7 +86,7 @@ def decide(
         return Next()
     wait = failure.retry_after or 0.0
     if failure.kind == "rate_limit":
-        # an immediate retry would be refused as well, and another candidate can accept the call at once
+        # an immediate retry would be refused as well, and another candidate may accept the call at once
         if not progress.is_only_candidate:
             return Next()
         wait = wait or MAX_ANNOUNCED_WAIT_S

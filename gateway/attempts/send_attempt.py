@@ -148,7 +148,7 @@ class AttemptSender:
         self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float, as_probe: bool
     ) -> None:
         """Wait until the target admits the attempt. Raise NotAdmittedError if it does not admit the attempt."""
-        await admission.enter(candidate.backend.engine, left, as_probe=as_probe)
+        await admission.enter(candidate.backend.engine, left, as_probe=as_probe, only_if_available=not progress.is_last_resort)
         self._admitted(progress, candidate, exchange, admission)
 
     async def _start(
