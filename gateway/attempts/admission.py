@@ -156,7 +156,12 @@ class Admission:
 
         Only probes have a callback: a stream that begins shows that the target has recovered.
         """
-        return self.succeeded if self._is_probe else None
+        return self._end_probe if self._is_probe else None
+
+    def _end_probe(self) -> None:
+        """Record a success, and let another call be the next probe if the target fails again while this stream continues."""
+        self.succeeded()
+        self._is_probe = self._health.probe_in_flight = False
 
     def succeeded(self, first_byte_at: float | None = None) -> None:
         """Record a success.
