@@ -11,9 +11,9 @@ from gateway.config.key import TeamConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.runtime import gateway as module
 from gateway.runtime.gateway import Gateway
+from gateway.telemetry.call_log import CallLog
 from gateway.tokens.counter import TokenCounter
 from gateway.tokens.encodings import load_tokenizer
-from gateway.telemetry.call_log import CallLog
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually
 from tests.flows.test_replicas_flow import Records
