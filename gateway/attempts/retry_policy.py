@@ -80,7 +80,8 @@ def decide(
         return Stop(_brought_error(failure, progress, candidate))  # the gateway's own credentials must not be charged instead
     if consequence.then == "stop":
         return Next() if _may_fall_back(failure, candidate) else Stop(progress.error())
-    if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
+    others = len(candidate.backend.targets) - 1 - retries
+    if others > 0 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
         return Retry()  # with another credential
     if retries >= (candidate.settings.retries or 0) or health.ejected:
         return Next()
