@@ -23,7 +23,7 @@ from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
 from providers.base import Failure, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from providers.local.admission import Lease
     from providers.local.supervisor import Engine
@@ -56,13 +56,12 @@ class Admission:
     """The admission of one request to one target. `leave` gives back everything that was acquired."""
 
     __slots__ = (
-        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_target", "_ticket", "began",
+        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_ticket", "began",
     )  # fmt: skip
 
     def __init__(self, call: Call, attempt: Attempt, health: TargetHealth, limits: Limits | None) -> None:
         self._call = call
         self._attempt = attempt
-        self._target = attempt.target
         self._health = health
         self._limits = limits
         self._is_probe = False
@@ -98,8 +97,8 @@ class Admission:
             self._bulkhead = bulkhead
             if only_if_available:
                 self._check_cooldown()
-        if self._limits is not None and not self._target.brought:
-            reservation = await self._limits.admit_target(self._call, self._target)
+        if self._limits is not None and not self._attempt.target.brought:
+            reservation = await self._limits.admit_target(self._call, self._attempt.target)
             if isinstance(reservation, Failure):
                 raise NotAdmittedError(reservation, is_limit=True)
             self._reservation = reservation
@@ -117,6 +116,10 @@ class Admission:
         """Raise NotAdmittedError if the target is in cooldown and this call is not its probe."""
         if not self._is_probe and not self._health.is_available:
             raise NotAdmittedError(in_cooldown(self._health), is_cooling=True)
+
+    def pick_credential(self, targets: Sequence[Target]) -> Target:
+        """Return the target with the credential of the attempt or, if that is in cooldown, with another one."""
+        return self._health.pick_credential(targets, self._attempt.target)
 
     @staticmethod
     def is_open(health: TargetHealth) -> bool:
@@ -136,7 +139,7 @@ class Admission:
         """Wait for a slot of the target. Raise NotAdmittedError if the queue is full or the wait takes too long."""
         since = time.monotonic()
         try:
-            self._ticket = await bulkhead.acquire(timeout_s, claim_of(self._call, self._target, bulkhead.queue.expected_output))
+            self._ticket = await bulkhead.acquire(timeout_s, claim_of(self._call, self._attempt.target, bulkhead.queue.expected_output))
         finally:
             self._attempt.queue_s += time.monotonic() - since
         if self._ticket is None:
@@ -172,7 +175,7 @@ class Admission:
         seconds = None if first_byte_at is None or first_byte_at < self.began else first_byte_at - self.began
         if seconds is not None:
             self._health.silence.record(seconds, stream=self._call.stream)
-        self._health.record_success(self._target, self.began, seconds)
+        self._health.record_success(self._attempt.target, self.began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
         """Record a failure, or a success if the caller caused the error.
@@ -183,7 +186,7 @@ class Admission:
             self.succeeded()
             return None
         waited = (first_byte_at if first_byte_at >= self.began else time.monotonic()) - self.began
-        return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
+        return self._health.record_failure(self._attempt.target, failure, probe=self._is_probe, took=waited)
 
     def is_too_silent(self) -> bool:
         """Return whether the target has been silent for too long, compared with its earlier answers."""

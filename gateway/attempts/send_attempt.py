@@ -69,7 +69,7 @@ class AttemptSender:
             if not admission.began:
                 ended = "turned_away"
                 await self._enter(progress, candidate, exchange, admission, left, as_probe)
-                ended = "left"
+                ended, target = "left", exchange.target
             await deliver(exchange, body)
         except UpstreamError as error:
             failure = upstream_failure(error, call, attempt, caller)
@@ -149,6 +149,8 @@ class AttemptSender:
     ) -> None:
         """Wait until the target admits the attempt. Raise NotAdmittedError if it does not admit the attempt."""
         await admission.enter(candidate.backend.engine, left, as_probe=as_probe, only_if_available=not progress.is_last_resort)
+        if len(targets := candidate.backend.targets) > 1:  # the credential may be in cooldown since the call began to wait
+            exchange.target = exchange.attempt.target = admission.pick_credential(targets)
         self._admitted(progress, candidate, exchange, admission)
 
     async def _start(

@@ -154,24 +154,26 @@ class TargetHealth:
         """Number of keys with calls in the bulkhead's queue."""
         return self.bulkhead.queue.owners if self.bulkhead is not None else 0
 
-    def pick_credential(self, targets: Sequence[Target]) -> Target:
-        """Return the target with the next credential that is not in cooldown. If all are in cooldown, use the one that recovers first."""
+    def pick_credential(self, targets: Sequence[Target], current: Target | None = None) -> Target:
+        """Return `current` or, if its credential is in cooldown, the target with the next credential that is not in cooldown.
+
+        If all are in cooldown, so is the target, and the one that recovers first is returned.
+        """
         if len(targets) == 1:
             if self._targets:
                 self._targets = ()  # this generation has a single credential
             return targets[0]
         self._targets = targets
         now = self._clock()
-        first, earliest = targets[0], float("inf")
+        if current is not None and self._cooldown_of(current).until <= now:
+            return current
         for _ in targets:
             self._last_index = (self._last_index + 1) % len(targets)
             target = targets[self._last_index]
-            until = self._cooldown_of(target).until
-            if until <= now:
+            if self._cooldown_of(target).until <= now:
                 return target
-            if until < earliest:
-                first, earliest = target, until
-        return first
+        self._cool_if_all_do(now)
+        return min(targets, key=lambda target: self._cooldown_of(target).until)
 
     def return_credential(self, target: Target) -> None:
         """Undo the latest call of `pick_credential` if it returned `target`, because no request was sent."""
