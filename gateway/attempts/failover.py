@@ -92,13 +92,10 @@ class Failover:
     async def _run(
         self, progress: Progress, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]], begun: BegunAttempt | None
     ) -> None:
-        if begun is None:
-            is_answered = await self._try_healthy(progress, candidates)
-        else:
-            health = self._health.health_of(candidates[0].backend.target)
-            is_answered = await self._try(progress, candidates[0], health, begun)
-            is_answered = is_answered or await self._try_healthy(progress, candidates[1:])
-        if is_answered:
+        first = candidates[0]
+        if begun is not None and await self._try(progress, first, self._health.health_of(first.backend.target), begun):
+            return
+        if await self._try_healthy(progress, candidates if begun is None else candidates[1:]):
             return
         # a chosen target may go into cooldown after the split chose it
         others = not_among(candidates, alternates()) if progress.cooling or progress.failure is not None else []
@@ -326,11 +323,14 @@ class Failover:
         """Send the call to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and its candidate."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
-        others = (each for each in later if each.backend is not candidate.backend)
-        second = next((each for each in others if self._health.health_of(each.backend.target).is_available), None)
-        if second is None:
+        others = [each for each in later if each.backend is not candidate.backend]
+        if not others:
             return await self._sender.send(progress, candidate, health), candidate
-        return await self._hedges.send(progress, candidate, second, self)
+
+        def pick_second() -> Candidate | None:
+            return next((each for each in others if self._health.health_of(each.backend.target).is_available), None)
+
+        return await self._hedges.send(progress, candidate, pick_second, self)
 
     async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
         """Send one request for a hedge. Return None if the caller was answered, else the failure."""

@@ -86,10 +86,11 @@ class Progress:
         self.sent += 1
         self.is_paid, self.has_token = self.has_token, False
 
-    def note_not_sent(self) -> None:
-        """Undo `note_sent`, because the request was not sent."""
-        self.sent -= 1
-        self.has_token, self.is_paid = self.is_paid, False
+    def note_not_sent(self, attempt: Attempt) -> None:
+        """Undo `note_sent` if no request of the attempt was sent."""
+        if not attempt.is_written:
+            self.sent -= 1
+            self.has_token, self.is_paid = self.is_paid, False
 
     def record_failure(self, failure: Failure, target: str) -> None:
         """Store a failure and the target where it happened, unless the earlier one is more useful to the caller."""

@@ -75,8 +75,7 @@ class AttemptSender:
             failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind
             if failure.kind == "overloaded":  # the gateway's own limit on connections
-                if not attempt.is_written:
-                    progress.note_not_sent()
+                progress.note_not_sent(attempt)
                 raise NotAdmittedError(failure, is_shed=True) from None
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
