@@ -25,7 +25,7 @@ from gateway.attempts.overflow import is_too_small
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
-from gateway.attempts.retry_policy import ARRIVAL_SPREAD_S, MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
+from gateway.attempts.retry_policy import ARRIVAL_SPREAD_S, MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send, works
 from gateway.attempts.send_attempt import BegunAttempt, Replay
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
@@ -79,14 +79,14 @@ class Failover:
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
         progress = Progress(call, caller, total_s)
+        progress.budget = self._budget
         progress.candidates = lambda: [*candidates, *not_among(candidates, alternates())]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
         try:
             await self._run(progress, candidates, alternates, begun)
         finally:
-            if progress.has_token:
-                self._budget.give_back()
+            progress.return_unused_token()
             count_fallback(self._metrics, call, candidates[0])
 
     async def _run(
@@ -215,6 +215,7 @@ class Failover:
             raise progress.error()
         progress.is_paid = False
         for retries in count():
+            progress.is_retry = retries > 0
             if retries:
                 self._metrics.count("lockgate_retries", (self._metrics.target_label(candidate.backend.target),))
             elif progress.has_tried:
@@ -241,8 +242,7 @@ class Failover:
                     progress.note_cooling(candidate)
                 return False
             if failure is None:
-                if progress.is_paid and not retries:
-                    self._budget.give_back()
+                progress.return_token()
                 return True
             self.record_failure(progress, candidate, failure)
             decision = self._decide(progress, candidate, failure, retries)
@@ -258,14 +258,11 @@ class Failover:
         health = self._health.health_of(candidate.backend.target)
         return decide(failure, progress, candidate, health, retries, self._draw)
 
-    def _may_send(self, progress: Progress, candidate: Candidate) -> bool:
+    def _may_send(self, progress: Progress, candidate: Candidate, *, is_retry: bool = False) -> bool:
         """Return whether one more request may be sent. For each request after its first, the call takes a token of the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
-        if not progress.sent or progress.has_token:
-            return True
-        if self._budget.take():
-            progress.has_token = True
+        if progress.take_token(overdraw=not is_retry and works(self._health.health_of(candidate.backend.target))):
             return True
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
@@ -275,7 +272,7 @@ class Failover:
 
         The retry budget is charged before the wait, so that the call fails at once if the budget is exhausted.
         """
-        if not self._may_send(progress, candidate):
+        if not self._may_send(progress, candidate, is_retry=True):
             raise progress.error()
         if after:
             await pause(progress.call, after)
@@ -294,7 +291,8 @@ class Failover:
         label = self._metrics.model_label(call.model)
         for candidate in continuation.followers(transcript, progress.candidates(), broken):
             health = self._health.health_of(candidate.backend.target)
-            if not health.is_available or not self._may_send(progress, candidate):
+            progress.is_retry = candidate is broken
+            if not health.is_available or not self._may_send(progress, candidate, is_retry=progress.is_retry):
                 continue
             size_before = transcript.hand_over(candidate.backend.target.name)
             try:
@@ -304,7 +302,7 @@ class Failover:
                 continue
             self._metrics.count("lockgate_continuations", (label, "ok" if next_failure is None else next_failure.kind))
             if next_failure is None:
-                self._budget.give_back()
+                progress.return_token()
                 return True
             self.record_failure(progress, candidate, next_failure)
             if transcript.size > size_before:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
+from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt, Call, SkippedTarget
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
@@ -30,8 +31,8 @@ class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "cooling", "failure", "has_token", "has_tried", "is_last_resort", "is_paid",
-        "limit_waits", "overflowed", "refusal", "sent", "target", "total_s", "tried",
+        "attempt", "budget", "call", "caller", "candidates", "cooling", "failure", "has_token", "has_tried", "is_last_resort",
+        "is_paid", "is_retry", "limit_waits", "overflowed", "refusal", "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, total_s: float) -> None:
@@ -41,6 +42,8 @@ class Progress:
         self.total_s = total_s
         self.candidates: Callable[[], Sequence[Candidate]] = tuple
         """Returns every candidate of the call."""
+        self.budget: RetryBudget | None = None
+        """The retry budget to which requests after a failure are charged; None if the call is sent only once."""
         self.cooling: list[Candidate] = []
         """Candidates that were in cooldown when they were to be sent the call."""
         self.is_last_resort = False
@@ -52,7 +55,9 @@ class Progress:
         self.has_tried = False
         """Whether any candidate was tried."""
         self.is_paid = False
-        """Whether the latest request was charged to the retry budget."""
+        """Whether the latest request was charged to the retry budget, and its token has not been returned."""
+        self.is_retry = False
+        """Whether the next request goes to the same target as the one before."""
         self.has_token = False
         """Whether the call has a token of the retry budget for a request that has not been sent."""
         self.tried: set[str] = set()
@@ -80,6 +85,25 @@ class Progress:
         """Record that a candidate was in cooldown when it was to be sent the call."""
         if candidate not in self.cooling:
             self.cooling.append(candidate)
+
+    def take_token(self, *, overdraw: bool) -> bool:
+        """Take a token for the next request, unless it is the first or the call has a token. Return False if there is none."""
+        if self.sent and not self.has_token:
+            self.has_token = self.budget is not None and self.budget.take(overdraw=overdraw)
+            return self.has_token
+        return True
+
+    def return_token(self) -> None:
+        """Return the token of the latest request if that went to another target than the failed one, because the target answers."""
+        if self.is_paid and not self.is_retry and self.budget is not None:
+            self.is_paid = False
+            self.budget.give_back()
+
+    def return_unused_token(self) -> None:
+        """Return the token for a request that is no longer sent."""
+        if self.has_token and self.budget is not None:
+            self.has_token = False
+            self.budget.give_back()
 
     def note_sent(self) -> None:
         """Count a request, which uses the token of the call if there is one."""

@@ -15,6 +15,7 @@ from gateway.config.model import FallbackCondition
 from gateway.dialects.credential_headers import CREDENTIAL_PREFIX
 from gateway.errors import FAILURES, NO_RETRY, GatewayError
 from gateway.targets.candidate import Candidate
+from gateway.targets.health import TargetHealth
 from providers.base import Failure, FailureKind
 
 CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth", "model"})
@@ -115,6 +116,11 @@ def _may_fall_back(failure: Failure, candidate: Candidate) -> bool:
         return True  # the account at this vendor lacks a permission, or only this vendor refuses the content
     chosen = candidate.settings.fallback_on or ()
     return FALLBACK_CONDITIONS.get(failure.kind) in chosen
+
+
+def works(health: TargetHealth) -> bool:
+    """Return whether a target has answered, and has not failed since then. The retry budget may be overdrawn for a fallback to it."""
+    return health.latency > 0 and not health.failures and health.is_available
 
 
 def may_send(progress: Progress, candidate: Candidate, default_max_attempts: int) -> bool:

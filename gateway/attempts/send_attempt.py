@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.attempts import billing
@@ -183,6 +184,8 @@ class AttemptSender:
         call, attempt = progress.call, exchange.attempt
         progress.note_sent()
         exchange.on_begin = admission.on_begin
+        if progress.is_paid:
+            exchange.on_begin = partial(_begin_answer, progress, exchange.on_begin)
         exchange.sent_at = admission.began
         if call.answered_by is None:
             attempt.sent_at = admission.began
@@ -190,6 +193,13 @@ class AttemptSender:
             exchange.deadlines = attempt_deadlines(candidate, call, max(MIN_TIME_LEFT_S, progress.time_left()))
         if call.trace is not None:
             call.trace.begin(attempt)
+
+
+def _begin_answer(progress: Progress, on_begin: Callable[[], None] | None) -> None:
+    """Return the token of a fallback whose stream begins, and call `on_begin`."""
+    progress.return_token()
+    if on_begin is not None:
+        on_begin()
 
 
 def _is_silent(exchange: UpstreamExchange, broken: Attempt | None) -> bool:
