@@ -55,6 +55,8 @@ class Failover:
     ) -> None:
         """If `limits` or `caching` is None, no limits or no caches are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
+        self.copies = 0
+        """Number of copies for mirrors in flight."""
         self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits if limits is not None and limits.has_target_limits else None

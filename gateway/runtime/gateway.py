@@ -278,7 +278,7 @@ class Gateway:
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close the resources that only they used."""
         while self._replaced:
-            self._replaced = [generation for generation in self._replaced if generation.pipeline.calls]
+            self._replaced = [each for each in self._replaced if each.pipeline.calls or each.pipeline.failover.copies]
             if self._replaced:
                 await asyncio.sleep(RETIRE_INTERVAL_S)
             else:
