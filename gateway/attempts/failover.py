@@ -214,7 +214,7 @@ class Failover:
     ) -> bool:
         """Send the call to one candidate, with retries, or replay a cached answer. Return whether the caller was answered."""
         if begun is None and replay is None and not self._may_send(progress, candidate):
-            raise progress.error()
+            return False  # the budget may allow a later target
         progress.is_paid = False
         for retries in count():
             progress.is_retry = retries > 0
@@ -270,12 +270,12 @@ class Failover:
         return False
 
     async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
-        """Wait before a retry. Return False if the target went into cooldown during the wait and another target may answer.
+        """Wait before a retry. Return False if none may be sent, or if the target went into cooldown and another target may answer.
 
         The retry budget is charged before the wait, so that the call fails at once if the budget is exhausted.
         """
         if not self._may_send(progress, candidate, is_retry=True):
-            raise progress.error()
+            return False
         if after:
             await pause(progress.call, after)
             health = self._health.health_of(candidate.backend.target)

@@ -64,3 +64,25 @@ async def test_the_token_of_a_fallback_is_returned_when_its_stream_begins() -> N
     response.release.set()
     await run
     assert not budget.take()
+
+
+async def test_a_target_that_the_retry_budget_does_not_allow_is_passed_over_for_one_that_works() -> None:
+    registry = TargetRegistry()
+    registry.health_of(target_named("c/z")).record_success(target_named("c/z"), 0.0, 0.1)
+    failover, down = failover_over(registry), ScriptedTransport(UpstreamError("dns", "unknown"))
+    failover._budget = RetryBudget(share=0.0, floor=0.0, clock=lambda: 0.0)
+    call, recorder = call_with(), Recorder()
+    route = [candidate_over(down), candidate_over(ScriptedTransport(), "b/y"), candidate_over(answers(1), "c/z")]
+    await failover.run(call, recorder.caller(), route, list)
+    assert [(each.target.name, each.outcome) for each in call.attempts] == [("a/x", "dns"), ("c/z", "ok")]
+
+
+async def test_a_call_whose_retry_the_budget_does_not_allow_goes_to_a_target_that_works() -> None:
+    registry = TargetRegistry()
+    registry.health_of(target_named("b/y")).record_success(target_named("b/y"), 0.0, 0.1)
+    failover, down = failover_over(registry), ScriptedTransport(UpstreamError("connect", "refused"))
+    failover._budget = RetryBudget(share=0.0, floor=0.0, clock=lambda: 0.0)
+    call, recorder = call_with(), Recorder()
+    await failover.run(call, recorder.caller(), [candidate_over(down, retries=1), candidate_over(answers(1), "b/y")], list)
+    assert [(each.target.name, each.outcome) for each in call.attempts] == [("a/x", "connect"), ("b/y", "ok")]
+    assert call.pauses == ()
