@@ -231,12 +231,12 @@ class TargetHealth:
             self.ejected = False
             self._recovered_at = now
 
-    def record_probe(self, failure: Failure | None) -> None:
-        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as a failed attempt."""
+    def record_probe(self, failure: Failure | None, began: float) -> None:
+        """Record the result of an active probe sent at `began`: a failure counts, a success ends an earlier cooldown after failures."""
         if failure is not None:
             self.last_failure = failure.kind
             self._count_failure(failure, probe=True, took=0.0)
-        elif self.ejected:
+        elif self.ejected and self.cooldown.since <= began:
             self.failures = 0
             if self.cooldown.reason in ("failures", None):
                 self._recover()

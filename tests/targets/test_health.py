@@ -235,6 +235,17 @@ def test_credentials_cool_down_one_by_one_and_the_target_with_the_last() -> None
     assert {health.pick_credential(keys) for _ in range(5)} == {refused}
 
 
+@pytest.mark.parametrize(("sent", "state"), [(-1.0, "cooling"), (1.0, "live")])
+def test_an_active_probe_ends_only_a_cooldown_that_started_before_the_probe_was_sent(sent: float, state: str) -> None:
+    clock = Clock()
+    health = health_of(clock, failures=1)
+    fail(health)
+    began = clock.now + sent
+    clock.now += 2
+    health.record_probe(None, began)
+    assert health.state == state
+
+
 def test_a_target_with_a_single_credential_left_cools_down_as_a_whole() -> None:
     health = health_of(Clock())
     health.pick_credential([target("one"), target("two")])
