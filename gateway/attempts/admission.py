@@ -95,7 +95,7 @@ class Admission:
             else:
                 await self._wait_for_slot(bulkhead, timeout_s)
             self._bulkhead = bulkhead
-            if only_if_available:
+            if only_if_available and self._ticket is not None:
                 self._check_cooldown()
         if self._limits is not None and not self._attempt.target.brought:
             reservation = await self._limits.admit_target(self._call, self._attempt.target)
@@ -107,7 +107,7 @@ class Admission:
             if isinstance(lease, Failure):
                 raise NotAdmittedError(lease)
             self._lease = lease
-        if only_if_available:
+        if only_if_available and (health.ejected or health.cooldown.until):
             self._check_cooldown()
         self.began = time.monotonic()
         self._is_probe = health.start_attempt(is_claimed=self._is_probe)

@@ -88,7 +88,8 @@ class Failover:
         try:
             await self._run(progress, candidates, alternates, begun)
         finally:
-            progress.return_unused_token()
+            if progress.has_token:
+                progress.return_unused_token()
             count_fallback(self._metrics, call, candidates[0])
 
     async def _run(
@@ -264,7 +265,7 @@ class Failover:
         """Return whether one more request may be sent. For each request after its first, the call takes a token of the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
-        if progress.take_token(overdraw=not is_retry and works(self._health.health_of(candidate.backend.target))):
+        if not progress.sent or progress.take_token(overdraw=not is_retry and works(self._health.health_of(candidate.backend.target))):
             return True
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
