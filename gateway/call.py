@@ -50,9 +50,9 @@ class Attempt(Struct, eq=False):
     """The report on how the conversation was fitted into the context window."""
     outcome: str = "ok"
     """`ok`, an HTTP status, a failure kind, `lost` (of a hedge), `left` (its caller disconnected), `limit` (not sent, because a
-    limit of the gateway is used up), `cooldown` (not sent, because another call is the probe of its target), `invalid_json`
-    (before a repair) or `cached` (a cached answer). The attempt of a copy for a mirror may also have the outcome `cancelled`,
-    `refused` or `internal_error`.
+    limit of the gateway is used up), `cooldown` (not sent, because its target went into cooldown meanwhile, or another call is
+    the probe of the target), `invalid_json` (before a repair) or `cached` (a cached answer). The attempt of a copy for a mirror may
+    also have the outcome `cancelled`, `refused` or `internal_error`.
     """
     ms: float = 0.0
     """Duration of the attempt at its target, without `queue_s`."""

@@ -117,7 +117,7 @@ class Pipeline:
         self.watch = watch
         self.deadlines = deadlines
         self.calls = 0
-        """Number of calls in flight. A generation that no longer serves ends when this number is 0."""
+        """Number of calls in flight. A generation that no longer serves ends when neither calls nor copies for mirrors are in flight."""
         self.max_body = max_body
         self.strict = strict
         self._mirrors = mirrors

@@ -23,7 +23,7 @@ from gateway.tokens.inputs import WITHOUT_OUTPUT, generated_count
 from providers.base import Failure, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from providers.local.admission import Lease
     from providers.local.supervisor import Engine
@@ -43,7 +43,7 @@ class NotAdmittedError(Exception):
     def __init__(self, failure: Failure, *, is_shed: bool = False, is_limit: bool = False, is_cooling: bool = False) -> None:
         """`is_shed`: the limit on concurrent calls or on connections is reached. `is_limit`: a limit of the gateway is used up.
 
-        `is_cooling`: the target is not live, and another call is its probe.
+        `is_cooling`: the target is in cooldown, or another call is its probe.
         """
         super().__init__(failure.message)
         self.failure = failure
@@ -56,13 +56,12 @@ class Admission:
     """The admission of one request to one target. `leave` gives back everything that was acquired."""
 
     __slots__ = (
-        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_target", "_ticket", "began",
+        "_attempt", "_bulkhead", "_call", "_health", "_is_probe", "_lease", "_limits", "_reservation", "_ticket", "began",
     )  # fmt: skip
 
     def __init__(self, call: Call, attempt: Attempt, health: TargetHealth, limits: Limits | None) -> None:
         self._call = call
         self._attempt = attempt
-        self._target = attempt.target
         self._health = health
         self._limits = limits
         self._is_probe = False
@@ -73,16 +72,21 @@ class Admission:
         self._lease: Lease | None = None
         self._reservation: Reservation | None = None
 
-    async def enter(self, engine: Engine | WorkerEngine | None, timeout_s: float, *, as_probe: bool = False) -> None:
+    async def enter(
+        self, engine: Engine | WorkerEngine | None, timeout_s: float, *, as_probe: bool = False, only_if_available: bool = False
+    ) -> None:
         """Acquire everything that the request needs. Raise NotAdmittedError if something is unavailable.
 
         `as_probe`: the target was not live when it was chosen. The probe is claimed before any wait, and the call is not
-        admitted if another call has become the probe since then.
+        admitted if another call has become the probe since then. `only_if_available`: unless the call is the probe, it is not
+        admitted if the target goes into cooldown during a wait.
         """
         health = self._health
         if as_probe:
             if health.must_wait:
                 raise NotAdmittedError(in_cooldown(health), is_cooling=True)
+            if only_if_available:
+                self._check_cooldown()
             self._is_probe = health.claim_probe()
         bulkhead = health.bulkhead
         if bulkhead is not None:
@@ -91,8 +95,10 @@ class Admission:
             else:
                 await self._wait_for_slot(bulkhead, timeout_s)
             self._bulkhead = bulkhead
-        if self._limits is not None and not self._target.brought:
-            reservation = await self._limits.admit_target(self._call, self._target)
+            if only_if_available and self._ticket is not None:
+                self._check_cooldown()
+        if self._limits is not None and not self._attempt.target.brought:
+            reservation = await self._limits.admit_target(self._call, self._attempt.target)
             if isinstance(reservation, Failure):
                 raise NotAdmittedError(reservation, is_limit=True)
             self._reservation = reservation
@@ -101,8 +107,19 @@ class Admission:
             if isinstance(lease, Failure):
                 raise NotAdmittedError(lease)
             self._lease = lease
+        if only_if_available and (health.ejected or health.cooldown.until):
+            self._check_cooldown()
         self.began = time.monotonic()
         self._is_probe = health.start_attempt(is_claimed=self._is_probe)
+
+    def _check_cooldown(self) -> None:
+        """Raise NotAdmittedError if the target is in cooldown and this call is not its probe."""
+        if not self._is_probe and not self._health.is_available:
+            raise NotAdmittedError(in_cooldown(self._health), is_cooling=True)
+
+    def pick_credential(self, targets: Sequence[Target]) -> Target:
+        """Return the target with the credential of the attempt or, if that is in cooldown, with another one."""
+        return self._health.pick_credential(targets, self._attempt.target)
 
     @staticmethod
     def is_open(health: TargetHealth) -> bool:
@@ -122,7 +139,7 @@ class Admission:
         """Wait for a slot of the target. Raise NotAdmittedError if the queue is full or the wait takes too long."""
         since = time.monotonic()
         try:
-            self._ticket = await bulkhead.acquire(timeout_s, claim_of(self._call, self._target, bulkhead.queue.expected_output))
+            self._ticket = await bulkhead.acquire(timeout_s, claim_of(self._call, self._attempt.target, bulkhead.queue.expected_output))
         finally:
             self._attempt.queue_s += time.monotonic() - since
         if self._ticket is None:
@@ -142,7 +159,12 @@ class Admission:
 
         Only probes have a callback: a stream that begins shows that the target has recovered.
         """
-        return self.succeeded if self._is_probe else None
+        return self._end_probe if self._is_probe else None
+
+    def _end_probe(self) -> None:
+        """Record a success, and let another call be the next probe if the target fails again while this stream continues."""
+        self.succeeded()
+        self._is_probe = self._health.probe_in_flight = False
 
     def succeeded(self, first_byte_at: float | None = None) -> None:
         """Record a success.
@@ -153,7 +175,7 @@ class Admission:
         seconds = None if first_byte_at is None or first_byte_at < self.began else first_byte_at - self.began
         if seconds is not None:
             self._health.silence.record(seconds, stream=self._call.stream)
-        self._health.record_success(self._target, self.began, seconds)
+        self._health.record_success(self._attempt.target, self.began, seconds)
 
     def failed(self, failure: Failure, first_byte_at: float) -> Reason | None:
         """Record a failure, or a success if the caller caused the error.
@@ -164,7 +186,7 @@ class Admission:
             self.succeeded()
             return None
         waited = (first_byte_at if first_byte_at >= self.began else time.monotonic()) - self.began
-        return self._health.record_failure(self._target, failure, probe=self._is_probe, took=waited)
+        return self._health.record_failure(self._attempt.target, failure, probe=self._is_probe, took=waited)
 
     def is_too_silent(self) -> bool:
         """Return whether the target has been silent for too long, compared with its earlier answers."""
@@ -197,7 +219,7 @@ class Admission:
             self._lease.release()
         if self._reservation is not None and self._limits is not None:
             accounting.settle(self._call)
-            self._limits.settle_attempt(attempt, self._reservation)
+            self._limits.settle_attempt(attempt, self._reservation, is_sent=self.began > 0)
 
     def _correct(self, bulkhead: Bulkhead, ticket: Ticket, attempt: Attempt) -> None:
         """Replace the expected tokens of a call that waited with those that it used, if they are known."""

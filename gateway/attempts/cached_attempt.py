@@ -14,7 +14,6 @@ from typing import NamedTuple
 from gateway.attempts.admission import Admission
 from gateway.attempts.prepare import RequestAdapter, attempt_deadlines
 from gateway.attempts.progress import Progress
-from gateway.attempts.retry_budget import RetryBudget
 from gateway.attempts.send_attempt import MIN_TIME_LEFT_S, AttemptSender, BegunAttempt, Replay
 from gateway.cache.answers import AnswerCache, Lookup, max_answer_bytes
 from gateway.cache.control import CacheControl, read_cache_control
@@ -60,10 +59,9 @@ class CachedAttemptSender(AttemptSender):
         requests: RequestAdapter,
         metrics: Metrics,
         limits: Limits | None,
-        budget: RetryBudget,
         caching: Caching,
     ) -> None:
-        super().__init__(requests, metrics, limits, budget)
+        super().__init__(requests, metrics, limits)
         self._cache, self._bounds = caching
 
     async def send(
@@ -202,13 +200,11 @@ class CachedAttemptSender(AttemptSender):
         self._metrics.count(name, (self._metrics.model_label(progress.call.model), outcome))
 
 
-def new_sender(
-    requests: RequestAdapter, metrics: Metrics, limits: Limits | None, budget: RetryBudget, caching: Caching | None
-) -> AttemptSender:
+def new_sender(requests: RequestAdapter, metrics: Metrics, limits: Limits | None, caching: Caching | None) -> AttemptSender:
     """Return the sender of a configuration. `caching` is None if no model has a cache."""
     if caching is None:
-        return AttemptSender(requests, metrics, limits, budget)
-    return CachedAttemptSender(requests, metrics, limits, budget, caching)
+        return AttemptSender(requests, metrics, limits)
+    return CachedAttemptSender(requests, metrics, limits, caching)
 
 
 def _is_continued_or_copy(call: Call) -> bool:

@@ -25,7 +25,7 @@ from gateway.attempts.overflow import is_too_small
 from gateway.attempts.prepare import RequestAdapter
 from gateway.attempts.progress import Progress, final_error, in_cooldown, pause
 from gateway.attempts.retry_budget import RetryBudget
-from gateway.attempts.retry_policy import ARRIVAL_SPREAD_S, MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send
+from gateway.attempts.retry_policy import ARRIVAL_SPREAD_S, MAX_ANNOUNCED_WAIT_S, Decision, Next, Stop, decide, may_send, works
 from gateway.attempts.send_attempt import BegunAttempt, Replay
 from gateway.call import Attempt, Call
 from gateway.config.route import DEFAULT_MAX_ATTEMPTS
@@ -55,10 +55,12 @@ class Failover:
     ) -> None:
         """If `limits` or `caching` is None, no limits or no caches are configured. `draw` returns a number from 0 to 1, for jitter."""
         self.fit = Fit()
+        self.copies = 0
+        """Number of copies for mirrors in flight."""
         self.requests = RequestAdapter(self.fit, limits)
         self._metrics = metrics
         self._limits = limits if limits is not None and limits.has_target_limits else None
-        self._sender = new_sender(self.requests, metrics, self._limits, budget, caching)
+        self._sender = new_sender(self.requests, metrics, self._limits, caching)
         self._health = health
         self._budget = budget
         self._hedges = hedges
@@ -78,33 +80,32 @@ class Failover:
         the model that accept the call. Those that a split did not choose are tried after the chosen ones, but before targets in cooldown.
         """
         total_s = min(candidates[0].deadlines.total, call.deadline)
-        progress = Progress(call, caller, total_s, is_only_candidate=len(candidates) == 1)
+        progress = Progress(call, caller, total_s)
+        progress.budget = self._budget
         progress.candidates = lambda: [*candidates, *not_among(candidates, alternates())]
         self._budget.earn()
         call.transcript = continuation.transcript_for(call, candidates)
         try:
             await self._run(progress, candidates, alternates, begun)
         finally:
+            if progress.has_token:
+                progress.return_unused_token()
             count_fallback(self._metrics, call, candidates[0])
 
     async def _run(
         self, progress: Progress, candidates: Sequence[Candidate], alternates: Callable[[], list[Candidate]], begun: BegunAttempt | None
     ) -> None:
-        cooling: list[Candidate] = []
-        if begun is None:
-            is_answered = await self._try_healthy(progress, candidates, cooling)
-        else:
-            health = self._health.health_of(candidates[0].backend.target)
-            is_answered = await self._try(progress, candidates[0], health, begun)
-            is_answered = is_answered or await self._try_healthy(progress, candidates[1:], cooling)
-        if is_answered:
+        first = candidates[0]
+        if begun is not None and await self._try(progress, first, self._health.health_of(first.backend.target), begun):
+            return
+        if await self._try_healthy(progress, candidates if begun is None else candidates[1:]):
             return
         # a chosen target may go into cooldown after the split chose it
-        others = not_among(candidates, alternates()) if cooling or progress.failure is not None else []
-        if await self._try_healthy(progress, others, cooling) or (cooling and await self._try_cooling(progress, cooling)):
+        others = not_among(candidates, alternates()) if progress.cooling or progress.failure is not None else []
+        if await self._try_healthy(progress, others) or await self._try_rest(progress):
             return
         healths = [self._health.health_of(candidate.backend.target) for candidate in (*candidates, *others)]
-        raise final_error(progress, healths, all_cooling=len(cooling) == len(healths))
+        raise final_error(progress, healths, all_cooling=len(progress.cooling) == len(healths))
 
     def is_open(self, candidate: Candidate) -> bool:
         """Return whether `enter` may be called, as `Admission.is_open` does."""
@@ -147,7 +148,7 @@ class Failover:
         health = self._health.health_of(candidate.backend.target)
         if not health.is_available:
             raise NotAdmittedError(in_cooldown(health), is_cooling=True)
-        progress = Progress(call, caller, total_s, is_only_candidate=True)
+        progress = Progress(call, caller, total_s)
         try:
             failure = await self._sender.send(progress, candidate, health)
         except NotAdmittedError as error:
@@ -157,8 +158,8 @@ class Failover:
             self.record_failure(progress, candidate, failure)
         return failure
 
-    async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate], cooling: list[Candidate]) -> bool:
-        """Try one candidate after another; append those in cooldown to `cooling`. Return whether the caller was answered."""
+    async def _try_healthy(self, progress: Progress, candidates: Sequence[Candidate]) -> bool:
+        """Try one candidate after another, except those in cooldown, which are recorded. Return whether the caller was answered."""
         for candidate in candidates:
             if progress.tried and candidate.backend.target.name in progress.tried:
                 continue
@@ -170,32 +171,38 @@ class Failover:
             if (is_available or replay is not None) and await self._try(progress, candidate, health, replay=replay):
                 return True
             if not is_available:
-                cooling.append(candidate)
+                progress.note_cooling(candidate)
         return False
 
+    async def _try_rest(self, progress: Progress) -> bool:
+        """Try the targets whose cooldown has ended since their turn, then one in cooldown. Return whether the caller was answered."""
+        recovered = [each for each in progress.cooling if self._health.health_of(each.backend.target).is_available]
+        progress.cooling = not_among(recovered, progress.cooling)
+        if recovered and await self._try_healthy(progress, recovered):
+            return True
+        return bool(progress.cooling) and await self._try_cooling(progress, progress.cooling)
+
     async def _try_cooling(self, progress: Progress, cooling: list[Candidate]) -> bool:
-        """Try the target whose cooldown ends first. Return whether the caller was answered.
+        """Try a target whose cooldown has ended, or else the one whose cooldown ends first. Return whether the caller was answered.
 
         Unless failures caused the cooldown, wait until it ends if the end is near and the call may then send a request. Without
         a wait, the request is a probe; if the target accepts no probe now, the call fails.
         """
         patience = min(MAX_ANNOUNCED_WAIT_S, progress.time_left())
         while True:
-            candidate = min(cooling, key=lambda each: self._health.health_of(each.backend.target).seconds_left)
-            health = self._health.health_of(candidate.backend.target)
+            healths = [self._health.health_of(each.backend.target) for each in cooling]
+            candidate, health = min(zip(cooling, healths, strict=True), key=lambda each: (not each[1].is_available, each[1].seconds_left))
             wait = health.seconds_left
             if wait <= 0 or wait > patience or health.cooldown.reason == "failures":
                 break
             if not self._may_send(progress, candidate):
                 raise progress.error()
-            progress.is_prepaid = bool(progress.sent)
             patience -= wait
             await pause(progress.call, wait + self._draw() * ARRIVAL_SPREAD_S)
         if health.must_wait:
-            if progress.is_prepaid:
-                self._budget.give_back()
             progress.record_failure(in_cooldown(health), candidate.backend.target.name)
             return False
+        progress.is_last_resort = True
         return await self._try(progress, candidate, health)
 
     async def _try(
@@ -208,8 +215,10 @@ class Failover:
     ) -> bool:
         """Send the call to one candidate, with retries, or replay a cached answer. Return whether the caller was answered."""
         if begun is None and replay is None and not self._may_send(progress, candidate):
-            raise progress.error()
+            return False  # the budget may allow a later target
+        progress.is_paid = False
         for retries in count():
+            progress.is_retry = retries > 0
             if retries:
                 self._metrics.count("lockgate_retries", (self._metrics.target_label(candidate.backend.target),))
             elif progress.has_tried:
@@ -218,7 +227,8 @@ class Failover:
             try:
                 if begun is not None:
                     this, begun = begun, None
-                    progress.attempt, progress.sent = this.exchange.attempt, 1
+                    progress.attempt = this.exchange.attempt
+                    progress.note_sent()
                     failure = await self._sender.send(progress, candidate, health, this)
                 elif replay is not None:
                     failure = await replay()
@@ -231,10 +241,11 @@ class Failover:
                 return False
             except NotAdmittedError as error:
                 record_not_admitted(self._metrics, progress, candidate, error)
+                if error.is_cooling:
+                    progress.note_cooling(candidate)
                 return False
             if failure is None:
-                if progress.is_paid and not retries:
-                    self._budget.give_back()
+                progress.return_token()
                 return True
             self.record_failure(progress, candidate, failure)
             decision = self._decide(progress, candidate, failure, retries)
@@ -250,31 +261,28 @@ class Failover:
         health = self._health.health_of(candidate.backend.target)
         return decide(failure, progress, candidate, health, retries, self._draw)
 
-    def _may_send(self, progress: Progress, candidate: Candidate) -> bool:
-        """Return whether one more request may be sent. Each request after the call's first is charged to the retry budget."""
+    def _may_send(self, progress: Progress, candidate: Candidate, *, is_retry: bool = False) -> bool:
+        """Return whether one more request may be sent. For each request after its first, the call takes a token of the retry budget."""
         if not may_send(progress, candidate, DEFAULT_MAX_ATTEMPTS):
             return False
-        if not progress.sent or progress.is_prepaid:
-            progress.is_prepaid = False
-            return True
-        if self._budget.take():
-            progress.is_paid = True
+        if not progress.sent or progress.take_token(overdraw=not is_retry and works(self._health.health_of(candidate.backend.target))):
             return True
         self._metrics.count("lockgate_retry_budget_exhausted")
         return False
 
     async def _wait_for_retry(self, progress: Progress, candidate: Candidate, after: float) -> bool:
-        """Wait before a retry. Return False if the target went into cooldown during the wait.
+        """Wait before a retry. Return False if none may be sent, or if the target went into cooldown and another target may answer.
 
         The retry budget is charged before the wait, so that the call fails at once if the budget is exhausted.
         """
-        if not self._may_send(progress, candidate):
-            raise progress.error()
+        if not self._may_send(progress, candidate, is_retry=True):
+            return False
         if after:
             await pause(progress.call, after)
-            if self._health.health_of(candidate.backend.target).ejected:
-                self._budget.give_back()
+            health = self._health.health_of(candidate.backend.target)
+            if health.ejected or not (health.is_available or progress.is_only_candidate):
                 return False
+        progress.is_last_resort = progress.is_only_candidate
         return True
 
     async def _continue(self, progress: Progress, broken: Candidate, failure: Failure) -> bool:
@@ -286,7 +294,8 @@ class Failover:
         label = self._metrics.model_label(call.model)
         for candidate in continuation.followers(transcript, progress.candidates(), broken):
             health = self._health.health_of(candidate.backend.target)
-            if not health.is_available or not self._may_send(progress, candidate):
+            progress.is_retry = candidate is broken
+            if not health.is_available or not self._may_send(progress, candidate, is_retry=progress.is_retry):
                 continue
             size_before = transcript.hand_over(candidate.backend.target.name)
             try:
@@ -296,7 +305,7 @@ class Failover:
                 continue
             self._metrics.count("lockgate_continuations", (label, "ok" if next_failure is None else next_failure.kind))
             if next_failure is None:
-                self._budget.give_back()
+                progress.return_token()
                 return True
             self.record_failure(progress, candidate, next_failure)
             if transcript.size > size_before:
@@ -315,11 +324,14 @@ class Failover:
         """Send the call to a candidate and, if it is slow, to the next one. Return the failure (None if answered) and its candidate."""
         candidates = progress.candidates()
         later = candidates[candidates.index(candidate) + 1 :] if candidate in candidates else ()
-        others = (each for each in later if each.backend is not candidate.backend)
-        second = next((each for each in others if self._health.health_of(each.backend.target).is_available), None)
-        if second is None:
+        others = [each for each in later if each.backend is not candidate.backend]
+        if not others:
             return await self._sender.send(progress, candidate, health), candidate
-        return await self._hedges.send(progress, candidate, second, self)
+
+        def pick_second() -> Candidate | None:
+            return next((each for each in others if self._health.health_of(each.backend.target).is_available), None)
+
+        return await self._hedges.send(progress, candidate, pick_second, self)
 
     async def send(self, progress: Progress, candidate: Candidate) -> Failure | None:
         """Send one request for a hedge. Return None if the caller was answered, else the failure."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.attempts.admission import NotAdmittedError
 from gateway.attempts.billing import aborted_usages
+from gateway.attempts.hedge_budget import HedgeBudget, hedge_delay
 from gateway.attempts.progress import Progress
 from gateway.call import in_ms
 from gateway.errors import Headers
@@ -25,14 +26,8 @@ from gateway.http.caller import Caller
 from providers.base import Failure, Refusal, Target
 
 if TYPE_CHECKING:
-    from gateway.config.limit import HedgeDelay
     from gateway.metrics import Metrics
     from gateway.targets.candidate import Candidate
-    from gateway.targets.latency import Latency
-
-MILLION = 10**6
-MAX_SAVED_HEDGES = 10
-"""Maximum number of second attempts that the budget of a model may save up."""
 
 
 class Sender(Protocol):
@@ -55,31 +50,6 @@ class Sender(Protocol):
         ...
 
 
-def hedge_delay(after: HedgeDelay, latency: Latency, *, stream: bool) -> float | None:
-    """Return the seconds to wait before the second attempt, or None if too few latencies of the target are known."""
-    return after.seconds if after.share is None else latency.quantile(after.share, stream=stream)
-
-
-class HedgeBudget:
-    """Limits second attempts to a share of a model's calls. Each call earns that share, counted in millionths."""
-
-    __slots__ = ("_credit",)
-
-    def __init__(self) -> None:
-        self._credit = 0
-
-    def earn(self, share: float) -> None:
-        """Count one more call."""
-        self._credit = min(MAX_SAVED_HEDGES * MILLION, self._credit + int(share * MILLION + 0.5))
-
-    def take(self) -> bool:
-        """Charge a second attempt to the budget. Return False if the budget is exhausted."""
-        if self._credit < MILLION:
-            return False
-        self._credit -= MILLION
-        return True
-
-
 class Hedges:
     """Starts the hedges of one process. The budgets of models outlive a reload."""
 
@@ -88,9 +58,9 @@ class Hedges:
         self._budgets: dict[str, HedgeBudget] = {}
 
     async def send(
-        self, progress: Progress, first: Candidate, second: Candidate, sender: Sender
+        self, progress: Progress, first: Candidate, pick_second: Callable[[], Candidate | None], sender: Sender
     ) -> tuple[Failure | None, Candidate]:
-        """Send the call to `first`, and to `second` if `first` is slow.
+        """Send the call to `first`, and if that is slow, to the live target that `pick_second` then returns, if any.
 
         Return the final failure (None after an answer), and the candidate that failed or answered.
         """
@@ -103,7 +73,7 @@ class Hedges:
             return await sender.send(progress, first), first
         race = HedgeRace(progress, sender)
         try:
-            await self._run(race, first, second, budget, delay)
+            await self._run(race, first, pick_second, budget, delay)
             return await race.result()
         except asyncio.CancelledError:
             race.record_unread()
@@ -116,14 +86,20 @@ class Hedges:
                 raise
             finally:
                 self._count_race(model, race)
+                if race.second_was_not_sent:
+                    budget.give_back()
 
-    async def _run(self, race: HedgeRace, first: Candidate, second: Candidate, budget: HedgeBudget, delay: float) -> None:
+    async def _run(
+        self, race: HedgeRace, first: Candidate, pick_second: Callable[[], Candidate | None], budget: HedgeBudget, delay: float
+    ) -> None:
         """Start both attempts, the second if the first is slow and the budget allows it."""
         await race.start(first, delay)
-        if race.is_undecided and not budget.take():
-            self._count(first.hedge_model, "no_budget")
-        elif race.is_undecided:
+        if not race.is_undecided or (second := pick_second()) is None:
+            return
+        if budget.take():
             await race.start(second)
+        else:
+            self._count(first.hedge_model, "no_budget")
 
     def _count_race(self, model: str, race: HedgeRace) -> None:
         if len(race.attempts) > 1:
@@ -189,8 +165,8 @@ class HedgedAttempt:
         self.is_recorded = False
         """Whether its failure has been recorded."""
         caller = HedgedCaller(progress.caller, lambda: claim(self))
-        self.progress = Progress(progress.call, caller, progress.total_s, is_only_candidate=progress.is_only_candidate)
-        self.progress.candidates = progress.candidates
+        self.progress = Progress(progress.call, caller, progress.total_s)
+        self.progress.candidates, self.progress.is_last_resort = progress.candidates, progress.is_last_resort
         self.task = asyncio.ensure_future(sender.send(self.progress, candidate))
 
     @property
@@ -222,6 +198,11 @@ class HedgeRace:
         """Whether the first attempt was sent and has not responded."""
         first = self.attempts[0]
         return self.winner is None and not first.has_ended and bool(first.progress.sent)
+
+    @property
+    def second_was_not_sent(self) -> bool:
+        """Whether a second attempt was started but not sent, because its target did not admit it."""
+        return len(self.attempts) > 1 and not self.attempts[1].progress.sent
 
     @property
     def outcome(self) -> str:

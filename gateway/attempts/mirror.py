@@ -69,6 +69,7 @@ class Mirrors:
             self._count(candidate, "skipped")
             return
         self._in_flight[name] += 1
+        failover.copies += 1
         task = asyncio.create_task(self._send(call.mirrored(), headers, mirror, candidate, failover), name="mirror")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -102,6 +103,7 @@ class Mirrors:
             self._metrics.count("lockgate_internal_errors")
         finally:
             self._in_flight[candidate.backend.target.name] -= 1
+            failover.copies -= 1
             self._account(shadow, candidate, outcome)
 
     def _account(self, shadow: Call, candidate: Candidate, outcome: str) -> None:

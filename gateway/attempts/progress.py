@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
+from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt, Call, SkippedTarget
 from gateway.errors import FAILURES, GatewayError, Unavailable, from_failure, from_refusal
 from gateway.http.caller import Caller
@@ -30,18 +31,23 @@ class Progress:
     """The state of one call between its attempts."""
 
     __slots__ = (
-        "attempt", "call", "caller", "candidates", "failure", "has_tried", "is_only_candidate", "is_paid", "is_prepaid", "limit_waits",
-        "overflowed", "refusal", "sent", "target", "total_s", "tried",
+        "attempt", "budget", "call", "caller", "candidates", "cooling", "failure", "has_token", "has_tried", "is_last_resort",
+        "is_paid", "is_retry", "limit_waits", "overflowed", "refusal", "sent", "target", "total_s", "tried",
     )  # fmt: skip
 
-    def __init__(self, call: Call, caller: Caller, total_s: float, *, is_only_candidate: bool) -> None:
+    def __init__(self, call: Call, caller: Caller, total_s: float) -> None:
         """`total_s` is the time that the whole call may take."""
         self.call = call
         self.caller = caller
         self.total_s = total_s
-        self.is_only_candidate = is_only_candidate
         self.candidates: Callable[[], Sequence[Candidate]] = tuple
         """Returns every candidate of the call."""
+        self.budget: RetryBudget | None = None
+        """The retry budget to which requests after a failure are charged; None if the call is sent only once."""
+        self.cooling: list[Candidate] = []
+        """Candidates that were in cooldown when they were to be sent the call."""
+        self.is_last_resort = False
+        """Whether the call is sent to its target although that is in cooldown, because no other target of its route is live."""
         self.attempt: Attempt | None = None
         """The latest attempt."""
         self.sent = 0
@@ -49,9 +55,11 @@ class Progress:
         self.has_tried = False
         """Whether any candidate was tried."""
         self.is_paid = False
-        """Whether the latest request was charged to the retry budget."""
-        self.is_prepaid = False
-        """Whether the retry budget was charged for the next request, before a wait."""
+        """Whether the latest request was charged to the retry budget, and its token has not been returned."""
+        self.is_retry = False
+        """Whether the next request goes to the same target as the one before."""
+        self.has_token = False
+        """Whether the call has a token of the retry budget for a request that has not been sent."""
         self.tried: set[str] = set()
         """Targets that were tried before their turn, by a hedge."""
         self.failure: Failure | None = None
@@ -64,9 +72,49 @@ class Progress:
         self.refusal: Refusal | None = None
         """The first refusal raised by a provider's rules."""
 
+    @property
+    def is_only_candidate(self) -> bool:
+        """Whether no other target may answer the call."""
+        return len(self.candidates()) < 2
+
     def time_left(self) -> float:
         """Return the seconds until the call must end."""
         return self.total_s - (time.monotonic() - self.call.started)
+
+    def note_cooling(self, candidate: Candidate) -> None:
+        """Record that a candidate was in cooldown when it was to be sent the call."""
+        if candidate not in self.cooling:
+            self.cooling.append(candidate)
+
+    def take_token(self, *, overdraw: bool) -> bool:
+        """Take a token for the next request, unless it is the first or the call has a token. Return False if there is none."""
+        if self.sent and not self.has_token:
+            self.has_token = self.budget is not None and self.budget.take(overdraw=overdraw)
+            return self.has_token
+        return True
+
+    def return_token(self) -> None:
+        """Return the token of the latest request if that went to another target than the failed one, because the target answers."""
+        if self.is_paid and not self.is_retry and self.budget is not None:
+            self.is_paid = False
+            self.budget.give_back()
+
+    def return_unused_token(self) -> None:
+        """Return the token for a request that is no longer sent."""
+        if self.has_token and self.budget is not None:
+            self.has_token = False
+            self.budget.give_back()
+
+    def note_sent(self) -> None:
+        """Count a request, which uses the token of the call if there is one."""
+        self.sent += 1
+        self.is_paid, self.has_token = self.has_token, False
+
+    def note_not_sent(self, attempt: Attempt) -> None:
+        """Undo `note_sent` if no request of the attempt was sent."""
+        if not attempt.is_written:
+            self.sent -= 1
+            self.has_token, self.is_paid = self.is_paid, False
 
     def record_failure(self, failure: Failure, target: str) -> None:
         """Store a failure and the target where it happened, unless the earlier one is more useful to the caller."""

@@ -42,15 +42,18 @@ class RetryBudget:
         if self._tokens < MOST:
             self._tokens += share
 
-    def take(self) -> bool:
-        """Take a token for one more request. Return False if the budget is exhausted."""
+    def take(self, *, overdraw: bool = False) -> bool:
+        """Take a token for one more request. Return False if the budget is exhausted.
+
+        With `overdraw`, up to MOST tokens more than the budget has may be taken, which is then repaid before the next retry.
+        """
         now = self._clock()
         if self._tokens < self._floor:
             lent = min(self._floor - self._tokens, (now - self._at) * FLOOR_PER_SECOND)
             self._tokens += lent
             self._debt = min(MOST, self._debt + lent)
         self._at = now
-        if self._tokens < 1.0:
+        if self._tokens < (1.0 - MOST if overdraw else 1.0):
             return False
         self._tokens -= 1.0
         return True

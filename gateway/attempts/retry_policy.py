@@ -15,6 +15,7 @@ from gateway.config.model import FallbackCondition
 from gateway.dialects.credential_headers import CREDENTIAL_PREFIX
 from gateway.errors import FAILURES, NO_RETRY, GatewayError
 from gateway.targets.candidate import Candidate
+from gateway.targets.health import TargetHealth
 from providers.base import Failure, FailureKind
 
 CREDENTIAL_BLAMES = frozenset({"rate_limit", "quota", "auth", "model"})
@@ -80,13 +81,14 @@ def decide(
         return Stop(_brought_error(failure, progress, candidate))  # the gateway's own credentials must not be charged instead
     if consequence.then == "stop":
         return Next() if _may_fall_back(failure, candidate) else Stop(progress.error())
-    if len(candidate.backend.targets) > 1 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
+    others = len(candidate.backend.targets) - 1 - retries
+    if others > 0 and consequence.blame in CREDENTIAL_BLAMES and health.is_available:
         return Retry()  # with another credential
     if retries >= (candidate.settings.retries or 0) or health.ejected:
         return Next()
     wait = failure.retry_after or 0.0
     if failure.kind == "rate_limit":
-        # an immediate retry would be refused as well, and another candidate can accept the call at once
+        # an immediate retry would be refused as well, and another candidate may accept the call at once
         if not progress.is_only_candidate:
             return Next()
         wait = wait or MAX_ANNOUNCED_WAIT_S
@@ -114,6 +116,11 @@ def _may_fall_back(failure: Failure, candidate: Candidate) -> bool:
         return True  # the account at this vendor lacks a permission, or only this vendor refuses the content
     chosen = candidate.settings.fallback_on or ()
     return FALLBACK_CONDITIONS.get(failure.kind) in chosen
+
+
+def works(health: TargetHealth) -> bool:
+    """Return whether a target has answered, and has not failed since then. The retry budget may be overdrawn for a fallback to it."""
+    return health.latency > 0 and not health.failures and health.is_available
 
 
 def may_send(progress: Progress, candidate: Candidate, default_max_attempts: int) -> bool:

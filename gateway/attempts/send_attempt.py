@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.attempts import billing
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.prepare import RequestAdapter, attempt_deadlines, timeout_of_target
 from gateway.attempts.progress import Progress, upstream_failure
-from gateway.attempts.retry_budget import RetryBudget
 from gateway.call import Attempt
 from gateway.metrics import Metrics
 from gateway.response.deliver import UpstreamExchange, deliver
@@ -46,12 +46,11 @@ class BegunAttempt(NamedTuple):
 class AttemptSender:
     """Sends the attempts of all calls of one configuration."""
 
-    def __init__(self, requests: RequestAdapter, metrics: Metrics, limits: Limits | None, budget: RetryBudget) -> None:
+    def __init__(self, requests: RequestAdapter, metrics: Metrics, limits: Limits | None) -> None:
         """If `limits` is None, no target has limits."""
         self._requests = requests
         self._metrics = metrics
         self._limits = limits
-        self._budget = budget
 
     async def send(
         self, progress: Progress, candidate: Candidate, health: TargetHealth, begun: BegunAttempt | None = None
@@ -71,12 +70,13 @@ class AttemptSender:
             if not admission.began:
                 ended = "turned_away"
                 await self._enter(progress, candidate, exchange, admission, left, as_probe)
-                ended = "left"
+                ended, target = "left", exchange.target
             await deliver(exchange, body)
         except UpstreamError as error:
             failure = upstream_failure(error, call, attempt, caller)
             ended = failure.kind
             if failure.kind == "overloaded":  # the gateway's own limit on connections
+                progress.note_not_sent(attempt)
                 raise NotAdmittedError(failure, is_shed=True) from None
             if backend.engine is not None and failure.kind in ENGINE_CRASH_FAILURES:
                 failure = backend.engine.failure()
@@ -148,12 +148,9 @@ class AttemptSender:
         self, progress: Progress, candidate: Candidate, exchange: UpstreamExchange, admission: Admission, left: float, as_probe: bool
     ) -> None:
         """Wait until the target admits the attempt. Raise NotAdmittedError if it does not admit the attempt."""
-        try:
-            await admission.enter(candidate.backend.engine, left, as_probe=as_probe)
-        except NotAdmittedError:
-            if progress.sent:
-                self._budget.give_back()
-            raise
+        await admission.enter(candidate.backend.engine, left, as_probe=as_probe, only_if_available=not progress.is_last_resort)
+        if len(targets := candidate.backend.targets) > 1:  # the credential may be in cooldown since the call began to wait
+            exchange.target = exchange.attempt.target = admission.pick_credential(targets)
         self._admitted(progress, candidate, exchange, admission)
 
     async def _start(
@@ -185,8 +182,10 @@ class AttemptSender:
     ) -> None:
         """Record that the attempt was admitted: its time at the target and its deadlines begin now."""
         call, attempt = progress.call, exchange.attempt
-        progress.sent += 1
+        progress.note_sent()
         exchange.on_begin = admission.on_begin
+        if progress.is_paid:
+            exchange.on_begin = partial(_begin_answer, progress, exchange.on_begin)
         exchange.sent_at = admission.began
         if call.answered_by is None:
             attempt.sent_at = admission.began
@@ -194,6 +193,13 @@ class AttemptSender:
             exchange.deadlines = attempt_deadlines(candidate, call, max(MIN_TIME_LEFT_S, progress.time_left()))
         if call.trace is not None:
             call.trace.begin(attempt)
+
+
+def _begin_answer(progress: Progress, on_begin: Callable[[], None] | None) -> None:
+    """Return the token of a fallback whose stream begins, and call `on_begin`."""
+    progress.return_token()
+    if on_begin is not None:
+        on_begin()
 
 
 def _is_silent(exchange: UpstreamExchange, broken: Attempt | None) -> bool:

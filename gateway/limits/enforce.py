@@ -184,12 +184,12 @@ class Limits:
             uncounted = own.cost if own is not None else 0
         self._settle(call.attempts, reservation, Costs() if reached_upstream else NO_COSTS, uncounted)
 
-    def settle_attempt(self, attempt: Attempt, reservation: Reservation) -> None:
+    def settle_attempt(self, attempt: Attempt, reservation: Reservation, *, is_sent: bool = True) -> None:
         """Replace the reservation at a target with the usage of the attempt.
 
-        The attempt counts as a request even if no usage is billed.
+        An attempt that was sent counts as a request even if no usage is billed.
         """
-        self._settle((attempt,), reservation, Costs())
+        self._settle((attempt,), reservation, Costs() if is_sent else NO_COSTS)
 
     def _settle(self, attempts: Sequence[Attempt], reservation: Reservation, unused: Costs, uncounted: int = 0) -> None:
         """Settle the billed usage of the attempts, or `unused` if no attempt is billed.

@@ -109,8 +109,7 @@ class Router:
     @discovered.setter
     def discovered(self, models: DiscoveredModels) -> None:
         self._discovered = models
-        self._fixed.clear()
-        self._candidates.clear()
+        self._fixed, self._candidates = {}, {}  # new caches, because a dry run that has begun still uses the old ones
 
     @property
     def replicas(self) -> Mapping[str, tuple[str, ...]]:
@@ -120,8 +119,7 @@ class Router:
     @replicas.setter
     def replicas(self, addresses: Mapping[str, tuple[str, ...]]) -> None:
         self._replicas = addresses
-        for cache in (self._fixed, self._candidates, self._options, self._replica_splits):
-            cache.clear()
+        self._fixed, self._candidates, self._options, self._replica_splits = {}, {}, {}, {}  # new ones, as above
 
     def names(self) -> list[str]:
         """Return the names of the models that can be listed: all names without a wildcard."""

@@ -240,11 +240,12 @@ class Gateway:
         self.generation.hand_over(generation)
         self.generation, self._next = generation, None
         self.page_guard.rules = page_rules(config)
-        await self._configure_notifications()
+        # before the next await, so that every call finds the known models and replicas
         self.discovery.configure(config, generation.backend)
         self.replicas.configure(config)
         self._on_discovered()
         self._on_replicas()
+        await self._configure_notifications()
         self.resources.native.refresh()
         self._spawn(self._preload_tokenizers(generation, serving=True), "tokenizers")
         if self._retiring is None or self._retiring.done():
@@ -277,7 +278,7 @@ class Gateway:
     async def _retire_replaced(self) -> None:
         """Drop replaced generations when their last call has ended, and close the resources that only they used."""
         while self._replaced:
-            self._replaced = [generation for generation in self._replaced if generation.pipeline.calls]
+            self._replaced = [each for each in self._replaced if each.pipeline.calls or each.pipeline.failover.copies]
             if self._replaced:
                 await asyncio.sleep(RETIRE_INTERVAL_S)
             else:

@@ -73,6 +73,7 @@ class TargetHealth:
         self.bulkhead: Bulkhead | None = None
         self._credential_cooldowns: dict[str, Cooldown] = {}
         self._targets: Sequence[Target] = ()
+        self._has_several_credentials = False
         self._last_index = 0
         self._recovered_at = 0.0
         self._failed_at = 0.0
@@ -90,6 +91,7 @@ class TargetHealth:
     def configure(self, provider: ProviderConfig) -> None:
         """Apply a provider's settings. Refused credentials and missing models are tried again: the new settings may correct them."""
         self.settings = provider.cooldown
+        self._has_several_credentials = len(provider.api_key) > 1
         max_concurrent = provider.max_concurrent
         if max_concurrent is None:
             if self.bulkhead is not None:
@@ -113,9 +115,7 @@ class TargetHealth:
     @property
     def is_down(self) -> bool:
         """Whether the target is out of service because of failures, or in a cooldown for a reason other than a 429."""
-        if self.ejected:
-            return True
-        return self.cooldown.reason != "rate_limit" and self._clock() < self.cooldown.until
+        return self.ejected or (self.cooldown.reason != "rate_limit" and self._clock() < self.cooldown.until)
 
     @property
     def is_available(self) -> bool:
@@ -154,24 +154,26 @@ class TargetHealth:
         """Number of keys with calls in the bulkhead's queue."""
         return self.bulkhead.queue.owners if self.bulkhead is not None else 0
 
-    def pick_credential(self, targets: Sequence[Target]) -> Target:
-        """Return the target with the next credential that is not in cooldown. If all are in cooldown, use the one that recovers first."""
+    def pick_credential(self, targets: Sequence[Target], current: Target | None = None) -> Target:
+        """Return `current` or, if its credential is in cooldown, the target with the next credential that is not in cooldown.
+
+        If all are in cooldown, so is the target, and the one that recovers first is returned.
+        """
         if len(targets) == 1:
-            if self._targets:
-                self._targets = ()  # this generation has a single credential
+            if self._targets and not self._has_several_credentials:  # otherwise, the call is one of an older generation
+                self._targets = ()
             return targets[0]
         self._targets = targets
         now = self._clock()
-        first, earliest = targets[0], float("inf")
+        if current is not None and self._cooldown_of(current).until <= now:
+            return current
         for _ in targets:
             self._last_index = (self._last_index + 1) % len(targets)
             target = targets[self._last_index]
-            until = self._cooldown_of(target).until
-            if until <= now:
+            if self._cooldown_of(target).until <= now:
                 return target
-            if until < earliest:
-                first, earliest = target, until
-        return first
+        self._cool_if_all_do(now)
+        return min(targets, key=lambda target: self._cooldown_of(target).until)
 
     def return_credential(self, target: Target) -> None:
         """Undo the latest call of `pick_credential` if it returned `target`, because no request was sent."""
@@ -205,10 +207,9 @@ class TargetHealth:
         self.failure_rate.count(began, 0)
         if seconds is not None:
             self.latency += (seconds - self.latency) * (0.2 if self.latency else 1.0)
-        if not self.ejected and not self.cooldown.until and not self._credential_cooldowns:
-            self.rate_limits = 0
-            return
         self.rate_limits = 0
+        if not self.ejected and not self.cooldown.until and not self._credential_cooldowns:
+            return
         if len(self._targets) > 1:
             self._end_credential(target, began)
         if (self.ejected or self.cooldown.until) and self.cooldown.since <= began:
@@ -230,12 +231,12 @@ class TargetHealth:
             self.ejected = False
             self._recovered_at = now
 
-    def record_probe(self, failure: Failure | None) -> None:
-        """Record the result of an active probe. A success ends a cooldown after failures; a failure counts as a failed attempt."""
+    def record_probe(self, failure: Failure | None, began: float) -> None:
+        """Record the result of an active probe sent at `began`: a failure counts, a success ends an earlier cooldown after failures."""
         if failure is not None:
             self.last_failure = failure.kind
             self._count_failure(failure, probe=True, took=0.0)
-        elif self.ejected:
+        elif self.ejected and self.cooldown.since <= began:
             self.failures = 0
             if self.cooldown.reason in ("failures", None):
                 self._recover()

@@ -72,9 +72,10 @@ class Probes:
         timeout_s = min(max(MIN_TIMEOUT_S, probe.every), MAX_TIMEOUT_S)
         while True:
             await asyncio.sleep(probe.every * (0.9 + 0.2 * random.random()))  # so that several processes do not probe at the same moments
+            began = self._registry.clock()
             failure = await send_probe(backends[0], probe.path, timeout_s)
             for backend in backends:
-                self._registry.health_of(backend.target).record_probe(failure)
+                self._registry.health_of(backend.target).record_probe(failure, began)
 
 
 async def send_probe(backend: Backend, path: str, timeout_s: float) -> Failure | None:

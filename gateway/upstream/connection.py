@@ -198,7 +198,9 @@ class UpstreamConnection(ResponseParser, asyncio.BufferedProtocol):
         self._parser = None
         if self._transport is not None:
             self._transport.abort()
-        if not keep_slot:
+        if keep_slot:
+            self.deadline = NO_DEADLINE  # otherwise, `expire` would release the slot before the sender reconnects
+        else:
             self._on_close(self)
 
     # --- the socket -----------------------------------------------------------------------------------------------

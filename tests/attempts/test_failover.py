@@ -12,7 +12,7 @@ from gateway.attempts import billing, continuation
 from gateway.attempts.admission import Admission, NotAdmittedError
 from gateway.attempts.failover import Failover
 from gateway.attempts.fit import Fit
-from gateway.attempts.hedge import MAX_SAVED_HEDGES, HedgeBudget
+from gateway.attempts.hedge_budget import MAX_SAVED_HEDGES, HedgeBudget
 from gateway.attempts.mirror import Mirrors
 from gateway.attempts.prepare import cap_to_time_left
 from gateway.attempts.retry_budget import RetryBudget

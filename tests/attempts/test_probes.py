@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from gateway.attempts.failover import Failover
 from gateway.call import Call
 from gateway.errors import GatewayError
@@ -14,7 +16,16 @@ from gateway.targets.candidate import Candidate
 from gateway.targets.registry import TargetRegistry
 from providers.base import Failure
 from tests.support.attempts import call_with, target_named
-from tests.support.scripted import Recorder, ScriptedResponse, ScriptedTransport, candidate_over, completion, failover_over
+from tests.support.scripted import (
+    EVENTS,
+    Recorder,
+    ScriptedResponse,
+    ScriptedTransport,
+    candidate_over,
+    completion,
+    event,
+    failover_over,
+)  # fmt: skip
 
 CALLS = 8
 
@@ -92,3 +103,42 @@ async def test_a_call_that_the_limits_refuse_lets_the_next_call_be_the_probe() -
     assert health.in_flight == 0
     assert not health.must_wait  # no probe was sent
     assert all(isinstance(error, GatewayError) for _, error in ended)
+
+
+class HeldResponse(ScriptedResponse):
+    """A stream that pauses after its first piece until `release` is set."""
+
+    def __init__(self) -> None:
+        super().__init__([event({"content": "Hel"}), event({}, "stop"), b"data: [DONE]\n\n"], EVENTS)
+        self.begun, self.release = asyncio.Event(), asyncio.Event()
+
+    async def read(self) -> bytes:
+        """Return the next piece."""
+        if len(self._pieces) == 2:
+            self.begun.set()
+            await self.release.wait()
+        return await super().read()
+
+
+@pytest.mark.parametrize("failure", [Failure("header_timeout", "no answer"), Failure("rate_limit", "slow down", retry_after=60.0)])
+async def test_a_target_that_fails_again_during_the_stream_of_its_probe_gets_another_probe(failure: Failure) -> None:
+    clock = [1000.0]
+    registry = TargetRegistry(lambda: clock[0])
+    health = registry.health_of(target_named())
+    for _ in range(5):
+        health.record_failure(target_named(), Failure("header_timeout", "no answer"), took=30.0)
+    clock[0] += 100
+    response = HeldResponse()
+    up = ScriptedTransport(response, ScriptedResponse([completion()]))
+    probe = asyncio.create_task(failover_over(registry).run(call_with(stream=True), Recorder().caller(), [candidate_over(up)], list))
+    await response.begun.wait()
+    assert (health.state, health.probe_in_flight) == ("live", False)
+    for _ in range(5):
+        health.record_failure(target_named(), failure, took=30.0)
+    clock[0] += 30
+    recorder = Recorder()
+    await failover_over(registry).run(call_with(), recorder.caller(), [candidate_over(up)], list)
+    assert (recorder.status, health.state) == (200, "live")
+    response.release.set()
+    await probe
+    assert (health.in_flight, health.probe_in_flight) == (0, False)

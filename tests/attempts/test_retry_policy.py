@@ -90,7 +90,7 @@ async def test_short_retry_after_is_waited_for_and_a_long_one_is_not() -> None:
 
 async def test_rate_limit_is_retried_only_without_another_candidate() -> None:
     assert decision("rate_limit") == Next()
-    progress = progress_of(call_with(), is_only_candidate=True)
+    progress = progress_of(call_with(), candidates=[candidate()])
     assert decision("rate_limit", progress=progress, draw=0.0) == Retry(1.5)
     assert decision("rate_limit", progress=progress, retry_after=0.7, draw=0.0) == Retry(0.7)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.attempts.hedge import MAX_SAVED_HEDGES, HedgeBudget
+from gateway.attempts.hedge_budget import MAX_SAVED_HEDGES, HedgeBudget
 from tests.faults.behaviours import WORDS, sse
 from tests.faults.chat_script import answer_as_openai
 from tests.faults.upstream_server import FIN, HANG, Exchange, FaultUpstream, Script, play, status

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.faults.client import CHAT_PATH
 from tests.faults.upstream_server import HANG, RST, FaultUpstream, closed_port, play, status
-from tests.flows.conftest import events, post_chat
+from tests.flows.conftest import events, held, post_chat
 from tests.flows.live import Live, eventually, live
 
 
@@ -168,3 +169,25 @@ async def test_mirror_of_a_strict_call_is_not_strict(up: FaultUpstream, client: 
         await eventually(lambda: gateway.count("lockgate_mirrors", "ok") == 1)
     assert answer.status_code == 200
     assert "logit_bias" not in json.loads(mirrored_requests(up)[0].body)
+
+
+async def test_a_copy_in_flight_keeps_its_connection_across_a_reload(client: httpx.AsyncClient) -> None:
+    async with FaultUpstream() as up, FaultUpstream() as shadow:
+        release = asyncio.Event()
+        shadow.on(CHAT_PATH, held(release))
+        text = f"""
+providers:
+  up: {{ type: openai-compatible, base_url: "{up.base_url}" }}
+  shadow: {{ type: openai-compatible, base_url: "{shadow.base_url}", transport: httpx, max_connections: 10 }}
+models: {{ m: {{ targets: up/a, mirror: {{ target: shadow/b, share: 100% }} }} }}
+"""
+        async with live(text) as gateway:
+            assert (await post_chat(client, gateway, "m")).status_code == 200
+            await eventually(lambda: len(shadow.requests) == 1)
+            gateway.path.write_text(text.replace("10 }", "11 }"))
+            assert await gateway.reloader.reload() == "applied"
+            release.set()
+            await eventually(lambda: gateway.count("lockgate_mirrors") == 1)
+            assert gateway.count("lockgate_mirrors", "ok") == 1
+            assert gateway.gateway.health.all()[1].failures == 0
+            await eventually(lambda: not gateway.gateway._replaced)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.attempts.hedge import HedgeBudget
+from gateway.attempts.hedge_budget import HedgeBudget
 from tests.faults.behaviours import WORDS, canned, completion, play, sse, status
 from tests.faults.upstream_server import FaultUpstream
 from tests.faults.upstream_wire import FIN, HANG, Exchange

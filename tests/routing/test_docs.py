@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from gateway.attempts.hedge import MAX_SAVED_HEDGES
+from gateway.attempts.hedge_budget import MAX_SAVED_HEDGES
 from gateway.config import load as config
 from gateway.config.route import Balance
 from gateway.config.types import Config

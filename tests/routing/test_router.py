@@ -13,6 +13,7 @@ import providers
 from gateway.config.model import ModelConfig
 from gateway.config.route import Order, Ref, Route, Split
 from gateway.errors import NotFound
+from gateway.routing.discovered import DiscoveredModels
 from gateway.routing.router import Router
 from gateway.routing.unknown_model import unknown_model
 from gateway.targets.backend import Backend
@@ -25,9 +26,9 @@ from tests.support.each import each
 KIND = providers.get("openai-compatible")
 
 
-def backend_of(provider: str, model: str) -> Backend:
+def backend_of(provider: str, model: str, replica: str = "") -> Backend:
     """Return a backend for a target."""
-    target = Target(f"{provider}/{model}", provider, KIND, model, "http://x/v1")
+    target = Target(str(Ref(provider, model, replica)), provider, KIND, model, "http://x/v1")
     return Backend((target,), Origin("http", "x", 80), NativeTransport(), Deadlines())
 
 
@@ -173,3 +174,25 @@ def test_costs_are_compared_only_on_routes_with_a_split_by_cost() -> None:
     )
     compared = {name: models.compares_costs(models.find(name)) for name in ("plain", "weighted", "cheapest", "outer")}
     assert compared == {"plain": False, "weighted": False, "cheapest": True, "outer": True}
+
+
+def test_a_dry_run_that_began_before_the_replicas_changed_does_not_affect_calls() -> None:
+    one = router(m=A)
+    one.replicas = {"a": ("10.0.0.1:80", "10.0.0.2:80")}
+    dry_run = one.for_dry_runs()
+    one.replicas = {"a": ("10.0.0.3:80",)}
+    names(dry_run, "m")
+    assert names(one, "m") == ["a/x@10.0.0.3:80"]
+
+
+def test_a_dry_run_that_began_before_the_listed_models_changed_does_not_affect_calls() -> None:
+    one = router(m=A)
+
+    def listing(target: Ref) -> DiscoveredModels:
+        return DiscoveredModels({"listed": Model("listed", target, ModelConfig(name="listed", targets=target))})
+
+    one.discovered = listing(B)
+    dry_run = one.for_dry_runs()
+    one.discovered = listing(C)
+    names(dry_run, "listed")
+    assert names(one, "listed") == ["a/z"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -10,10 +11,14 @@ from gateway.config.key import TeamConfig
 from gateway.config.limit import LimitsConfig, Rate
 from gateway.runtime import gateway as module
 from gateway.runtime.gateway import Gateway
+from gateway.telemetry.call_log import CallLog
 from gateway.tokens.counter import TokenCounter
 from gateway.tokens.encodings import load_tokenizer
+from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually
+from tests.flows.test_replicas_flow import Records
 from tests.runtime.conftest import YAML, config_of
+from tests.targets.test_discovery import listing
 
 ADMIN = f"admin: {{ key_hash: \"sha256:{64 * chr(97)}\" }}\nauth: keys\n"
 
@@ -44,6 +49,29 @@ async def test_a_tokenizer_is_loaded_when_a_team_with_the_first_limit_on_tokens_
     tokenizers = gateway.generation.tokenizers()
     assert tokenizers
     await eventually(lambda: all(map(counter.is_loaded, tokenizers)))
+    await gateway.stop()
+
+
+DYNAMIC = """
+providers:
+  box: { type: vllm, base_url: "http://127.0.0.1:1/v1", discover: true }
+  pods: { type: vllm, base_url: "http://pods:8000/v1", replicas: dns }
+models: { m: pods/llama }
+"""
+
+
+async def test_a_new_configuration_serves_its_first_call_with_the_known_models_and_replicas(up: FaultUpstream) -> None:
+    up.on("/v1/models", listing("a"))
+    text = DYNAMIC.replace("http://127.0.0.1:1/v1", up.base_url)
+    notified = config_of(text + "notify: { webhook: 'http://127.0.0.1:1/hook' }\n")
+    gateway = Gateway(notified, CallLog(2, human=True), lambda line: None, resolver=Records("10.0.0.1"))
+    await gateway.start()
+    applying = asyncio.create_task(gateway.apply(config_of(text)))
+    while not applying.done():  # what a call would find at each step of the event loop
+        await asyncio.sleep(0)
+        router = gateway.generation.router
+        assert (list(router.discovered.models), router.replicas) == (["box/a"], {"pods": ("10.0.0.1:8000",)})
+    assert gateway.generation.number == 2
     await gateway.stop()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, cast
 
 import providers
@@ -48,7 +48,9 @@ def caller() -> Caller:
     return Caller({"headers": [], "type": "http"}, receive, send, CallerDeadlines())
 
 
-def progress_of(call: Call, *, elapsed: float = 0.0, total_s: float = 60.0, is_only_candidate: bool = False) -> Progress:
-    """Return the progress of a call that started `elapsed` seconds ago."""
+def progress_of(call: Call, *, elapsed: float = 0.0, total_s: float = 60.0, candidates: Sequence[Candidate] = ()) -> Progress:
+    """Return the progress of a call that started `elapsed` seconds ago and may be sent to `candidates`, which are two by default."""
     call.started = time.monotonic() - elapsed
-    return Progress(call, caller(), total_s, is_only_candidate=is_only_candidate)
+    progress = Progress(call, caller(), total_s)
+    progress.candidates = lambda: candidates or (candidate("a/x"), candidate("b/y"))
+    return progress

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import providers
 from gateway.config.provider import CooldownConfig, ProviderConfig
+from gateway.config.secret import Secret
 from gateway.targets.cooldown import AUTH_COOLDOWN_S, MODEL_COOLDOWN_S, QUOTA_COOLDOWN_S, fingerprint
 from gateway.targets.health import TargetHealth
 from gateway.targets.registry import TargetRegistry
@@ -234,12 +235,35 @@ def test_credentials_cool_down_one_by_one_and_the_target_with_the_last() -> None
     assert {health.pick_credential(keys) for _ in range(5)} == {refused}
 
 
+@pytest.mark.parametrize(("sent", "state"), [(-1.0, "cooling"), (1.0, "live")])
+def test_an_active_probe_ends_only_a_cooldown_that_started_before_the_probe_was_sent(sent: float, state: str) -> None:
+    clock = Clock()
+    health = health_of(clock, failures=1)
+    fail(health)
+    began = clock.now + sent
+    clock.now += 2
+    health.record_probe(None, began)
+    assert health.state == state
+
+
 def test_a_target_with_a_single_credential_left_cools_down_as_a_whole() -> None:
     health = health_of(Clock())
     health.pick_credential([target("one"), target("two")])
     health.pick_credential([target("one")])
     fail(health, Failure("auth", "", 401))
     assert health.state == "cooling"
+
+
+def test_a_call_of_an_older_configuration_with_one_credential_does_not_change_what_a_refusal_cools_down() -> None:
+    clock = Clock()
+    registry = TargetRegistry(clock)
+    registry.configure({"p": ProviderConfig(name="p", api_key=(Secret("one"), Secret("two")))})
+    health, keys = registry.health_of(target()), [target("one"), target("two")]
+    refused = health.pick_credential(keys)
+    assert health.pick_credential([target("one")]).credential == "one"  # a fallback of a call that began before the reload
+    fail(health, Failure("rate_limit", "slow down", 429, retry_after=60.0), refused)
+    assert health.is_available
+    assert {health.pick_credential(keys) for _ in range(4)} == set(keys) - {refused}
 
 
 def test_a_slowly_failing_target_gets_one_probe_at_a_time_and_a_fast_failing_one_gets_every_call() -> None:

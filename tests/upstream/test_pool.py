@@ -240,6 +240,24 @@ async def test_u38_cancelling_a_call_on_a_stale_connection_frees_the_slot(native
     assert (native.in_use, native.stats.stale_retries) == (0, 0)
 
 
+async def test_u38_a_deadline_that_passes_before_the_retry_does_not_release_the_slot_of_a_stale_connection(up: FaultUpstream) -> None:
+    ahead = 0.0
+    native = NativeTransport(connections=1, clock=lambda: time.monotonic() + ahead)
+    await call(native, up)
+    up.once(play(HANG))
+    calling = asyncio.ensure_future(call(native, up))
+    await up.wait_for(lambda up: len(up.requests) == 2)
+    (pool,) = native._pools.values()
+    (connection,) = pool.connections
+    ahead = BRISK.first_byte
+    connection.eof_received()
+    native._ticker._check()
+    ahead = 0.0
+    await calling
+    assert (native.stats.stale_retries, pool.size, len(pool.idle), native.in_use) == (1, 1, 1, 0)
+    await native.aclose()
+
+
 async def test_cancelling_while_connecting_frees_the_slot(up: FaultUpstream) -> None:
     native = NativeTransport(connections=1)
     for rounds in range(20):
