@@ -16,9 +16,11 @@ from gateway.store.script_args import Run, Settlement, run_key
 from gateway.store.window_usage import WindowEntry, WindowUsage
 from tests.support.each import each
 
-NOW = 1_900_000_000 * US_PER_S
+NOW = 1_900_000_000 * US_PER_S + 123_456
 HOUR, TOKENS, TARGET = Limit("k", "requests", 9, "h"), Limit("k", "tokens", 9, "h"), Limit("p", "requests", 9, "h", side="target")
 SLOT = HOUR.slot_at(NOW)
+LATE = 3 * HOUR.slot
+"""Microseconds by which the clock of a process differs from that of the store, long enough for another slot."""
 CALLER_KEY = run_key("caller", "me")
 LOST_KEY = "lockgate:{caller}:lost"
 WRONG = hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -86,6 +88,8 @@ def lost_amounts(runs: Runs, side: str = "caller", pending: list[Settlement] | N
 def test_runs_are_numbered_per_side_and_name_the_latest_with_a_reply() -> None:
     runs = Process().runs
     assert runs.is_new("caller")
+    assert not runs.was_made("caller", 1)
+    assert runs.clock_offset_us == 0
     assert [runs.begin("caller"), runs.begin("caller")] == [Run(CALLER_KEY, 1), Run(CALLER_KEY, 2)]
     runs.on_reply("caller", 2)
     runs.on_reply("caller", 1)  # a late reply
@@ -205,8 +209,12 @@ async def test_only_the_missing_runs_are_charged_again_and_then_belong_to_the_ne
     runs.on_reply("caller", 6)
     await runs.prepare(["caller"], Store({CALLER_KEY: stored(5)}))  # a copy from before the replay
     assert lost_amounts(runs) == [(HOUR.key, {SLOT: 5 + 64}), (TOKENS.key, {SLOT: 50})]
+    process.made(2)
+    runs.on_reply("caller", 8)
+    await runs.prepare(["caller"], Store({CALLER_KEY: stored(7)}))  # a copy from after the replay
+    assert lost_amounts(runs) == []
     runs.begin("caller")
-    runs.on_reply("caller", 7)
+    runs.on_reply("caller", 9)
     await runs.prepare(["caller"], Store({CALLER_KEY: stored(0)}))
     assert lost_amounts(runs) == [(HOUR.key, {SLOT: 3 + 4 + 5 + 64}), (TOKENS.key, {SLOT: 120})]
 
@@ -215,13 +223,23 @@ async def test_a_call_whose_admission_the_store_has_is_settled_again_and_not_cha
     process = Process()
     runs = process.runs
     process.made(5)
-    admitted, unadmitted, missing = settled("a", 2, run=4), settled("b", 4, run=0), settled("c", 8, run=5)
-    runs.on_reply("caller", 5, [admitted, unadmitted, missing])
+    first, admitted = settled("first", 1, run=1), settled("a", 2, run=4)
+    unadmitted, missing = settled("b", 4, run=0), settled("c", 8, run=5)
+    runs.on_reply("caller", 5, [first, admitted, unadmitted, missing])
     await runs.prepare(["caller"], Store({CALLER_KEY: stored(4)}))
     lost = runs.take_lost("caller", [])
-    assert lost.settlements == [admitted]
+    assert lost.settlements == [first, admitted]
     assert [usage.slots for usage in lost.usages] == [{SLOT: 4 + 8}]
     assert [(usage.is_known, usage.instance) for usage in lost.usages] == [(True, "")]
+
+
+async def test_a_lost_call_without_a_slot_is_charged_to_the_slot_of_the_stores_clock() -> None:
+    process = Process(late=LATE)
+    await process.runs.prepare(["caller"], Store())
+    process.made(1)
+    process.runs.on_reply("caller", 1)
+    await process.runs.prepare(["caller"], Store())
+    assert lost_amounts(process.runs, "caller", [settled("a", slot=-1)]) == [(HOUR.key, {SLOT: 1})]
 
 
 async def test_of_older_charges_those_since_the_slot_of_the_copy_are_charged_again() -> None:
@@ -241,6 +259,10 @@ async def test_of_older_charges_those_since_the_slot_of_the_copy_are_charged_aga
     runs.on_reply("caller", 5)
     await runs.prepare(["caller"], Store({CALLER_KEY: stored(4)}))  # older charges belong to run 5 as well
     assert lost_amounts(runs) == [(HOUR.key, {SLOT: 4 + 8 + 16})]
+    process.made(2)
+    runs.on_reply("caller", 7)
+    await runs.prepare(["caller"], Store({CALLER_KEY: stored(6)}))  # a copy from after the replay
+    assert lost_amounts(runs) == []
 
 
 async def test_older_charges_that_the_store_has_are_not_charged_again() -> None:
@@ -269,9 +291,9 @@ async def test_charges_of_earlier_incarnations_are_replayed_once_if_the_store_la
 
 
 def test_own_usage_counts_each_charge_to_a_slot_that_still_counts() -> None:
-    process = Process(late=2_000_000)
+    process = Process(late=LATE)
     runs = process.runs
-    runs.clock_offset_us = 2_000_000
+    runs.clock_offset_us = LATE
     oldest = SLOT - HOUR.slots
     runs.on_reply("caller", 1, charges=[(HOUR, oldest - 1, 1), (HOUR, oldest, 2)])
     runs.fold(everything=True)
@@ -330,9 +352,9 @@ def test_beyond_the_maximum_number_the_oldest_settlements_are_kept_by_slot(monke
 
 
 def test_charges_that_no_longer_count_are_dropped_now_and_then() -> None:
-    process = Process(late=3_000_000)
+    process = Process(late=LATE)
     runs = process.runs
-    runs.clock_offset_us = 3_000_000
+    runs.clock_offset_us = LATE
     old = SLOT - HOUR.slots - 2
     process.windows.add([(HOUR, old, 1)])
     process.now_s = RECENT_S
