@@ -25,6 +25,7 @@ from tests.limits.test_enforce_costs import (
     STRICT_SPEND,
     STRICT_TOKENS,
     TOKENS,
+    X_COST,
     Counts,
     Store,
     X,
@@ -79,6 +80,12 @@ async def test_a_call_reserves_the_same_amounts_whether_they_are_known_at_once_o
 )
 def test_what_needs_a_slow_count_or_a_bound_is_not_known_at_once(limits: tuple[Limit, ...], unknown: str, is_known: bool) -> None:
     assert (limits_in(Store()).costs_now(call_of(unknown=unknown), limits, (X, Y)) is not None) == is_known
+
+
+async def test_each_of_several_seeds_reserves_a_request_of_its_own() -> None:
+    body = CHOICES.replace(b'"n":3', b'"n":3,"seed":[1,2,3]')
+    assert await reserved(call_of(body), SPEND, targets=(X,)) == Costs(1, 3 * 30, 3 * 7, 3 * X_COST)
+    assert await reserved(call_of(body), TOKENS, targets=(X,)) == Costs(1, 3 * 30, 3 * 7)
 
 
 def refusing() -> tuple[Limits, Metrics, MemoryLimiter]:
