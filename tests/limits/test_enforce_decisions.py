@@ -37,6 +37,7 @@ from tests.support.attempts import call_with, target_named
 from tests.support.each import each
 
 CHOICES = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":7,"n":3}'
+SEEDS = CHOICES.replace(b'"n":3', b'"n":3,"seed":[1,2,3]')
 BUDGET, SMALL = Limit("key:k", "spend", 10**10, "day"), Limit("key:k", "tokens", 100, "h")
 
 
@@ -58,7 +59,7 @@ def call_of(body: bytes = CHAT, unknown: str = "") -> Call:
 
 @pytest.mark.parametrize("targets", [(X,), (Y,), (X, Y)], ids=str)
 @pytest.mark.parametrize("limits", [(REQUESTS,), (STRICT_REQUESTS,), (TOKENS,), (SPEND,), (REQUESTS, TOKENS, SPEND)], ids=str)
-@pytest.mark.parametrize("body", [CHAT, CHOICES, b'{"model":"m","messages":[]}'])
+@pytest.mark.parametrize("body", [CHAT, CHOICES, SEEDS, b'{"model":"m","messages":[]}'])
 async def test_a_call_reserves_the_same_amounts_whether_they_are_known_at_once_or_not(
     body: bytes, limits: tuple[Limit, ...], targets: Sequence[Target]
 ) -> None:
@@ -83,9 +84,8 @@ def test_what_needs_a_slow_count_or_a_bound_is_not_known_at_once(limits: tuple[L
 
 
 async def test_each_of_several_seeds_reserves_a_request_of_its_own() -> None:
-    body = CHOICES.replace(b'"n":3', b'"n":3,"seed":[1,2,3]')
-    assert await reserved(call_of(body), SPEND, targets=(X,)) == Costs(1, 3 * 30, 3 * 7, 3 * X_COST)
-    assert await reserved(call_of(body), TOKENS, targets=(X,)) == Costs(1, 3 * 30, 3 * 7)
+    assert await reserved(call_of(SEEDS), SPEND, targets=(X,)) == Costs(1, 3 * 30, 3 * 7, 3 * X_COST)
+    assert await reserved(call_of(SEEDS), TOKENS, targets=(X,)) == Costs(1, 3 * 30, 3 * 7)
 
 
 def refusing() -> tuple[Limits, Metrics, MemoryLimiter]:
