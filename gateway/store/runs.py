@@ -124,8 +124,9 @@ class Runs:
             names = [incarnation for incarnation, _ in self._windows.inherited(tag)]
             state.missing = {name for name in names if not (await _stored_run(connection, run_key(tag, name))).number}
             if stored.number < state.acked:
+                ends = await _gathering_ends(connection, tag, now)  # first: if this fails, the next connection notices the loss again
+                self.gather_until = max(self.gather_until, ends)
                 state.lost_after, state.acked = min(stored, state.lost_after or stored), stored.number
-                self.gather_until = max(self.gather_until, await _gathering_ends(connection, tag, now))
 
     def take_lost(self, side: str, pending: Iterable[Settlement]) -> Lost:
         """Return what must be sent again. These charges then count as charges of the next run, so they are returned once.

@@ -162,8 +162,18 @@ async def test_a_store_that_cannot_answer_is_not_one_that_lost_data() -> None:
     with pytest.raises(hiredis.ReplyError, match="LOADING"):
         await process.runs.prepare(["caller"], Store({CALLER_KEY: loading}))
     assert not process.runs.has_lost
+
+
+async def test_a_loss_on_a_connection_that_ends_is_noticed_by_the_next_one_with_its_time_of_gathering() -> None:
+    process = Process()
+    process.made(1)
+    process.runs.on_reply("caller", 1)
     with pytest.raises(hiredis.ReplyError, match="LOADING"):
-        await process.runs.prepare(["caller"], Store(noticed=loading))
+        await process.runs.prepare(["caller"], Store(noticed=hiredis.ReplyError("LOADING Redis is loading the dataset in memory")))
+    before = asyncio.get_running_loop().time()
+    await process.runs.prepare(["caller"], Store())
+    assert process.runs.lost_after("caller") == 0
+    assert process.runs.gather_until >= before + GATHER_S - 1e-6
 
 
 @pytest.mark.parametrize(
