@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
@@ -132,3 +134,15 @@ async def test_an_unwritable_folder_is_reported_once_and_calls_are_served(
         assert (await usage(client, gateway))["total"]["requests"] == 1
     lines = [line for line in gateway.reports if line.startswith("journal: ")]
     assert [line.split(" is not writable")[0] for line in lines] == [f"journal: {tmp_path / 'file' / 'below'}"]
+
+
+def test_a_replaced_file_is_closed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, UsageCounters("me"), SettledSpend("me"), WindowUsage("me"), lambda line: None)
+    journal._write(b"first\n", True)
+    replaced = journal._descriptor
+    journal._write(b"second\n", True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(replaced)
+    journal._write(b"third\n", False)
+    os.close(journal._descriptor)
+    assert (tmp_path / "me.journal").read_bytes() == b"second\nthird\n"
