@@ -11,7 +11,7 @@ from gateway.accounting import Bill
 from gateway.call import Call
 from gateway.errors import GatewayError, LimitReached
 from gateway.keys.virtual_key import VirtualKey
-from gateway.limits.enforce import FREE, Limits, remaining_costs
+from gateway.limits.enforce import Limits, remaining_costs
 from gateway.metrics.registry import Metrics
 from gateway.store.limit import NO_COSTS, Costs, Limit, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
@@ -148,7 +148,3 @@ def test_budgets_leave_out_credentials_that_callers_brought_if_the_key_says_so(b
 def test_at_the_end_a_call_is_charged_for_what_was_not_charged_while_it_was_running() -> None:
     held = Reservation("a", [SMALL], NO_COSTS, [1], (), 0, charged=Costs(0, 100, 20, 3_000, 40))
     assert remaining_costs(held, Bill(150, 27, 9_999, 45), 7_000) == Costs(1, 50, 7, 4_000, 5)
-
-
-def test_calls_that_budgets_leave_out_cost_nothing() -> None:
-    assert (FREE.cost(10**9, 10**9, 10**8), FREE.max_cost(10**9, 10**9), FREE.search_cost(10**9)) == (0, 0, 0)
