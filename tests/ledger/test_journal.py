@@ -146,3 +146,11 @@ def test_a_replaced_file_is_closed(tmp_path: Path) -> None:
     journal._write(b"third\n", False)
     os.close(journal._descriptor)
     assert (tmp_path / "me.journal").read_bytes() == b"second\nthird\n"
+
+
+async def test_a_start_removes_temporary_files_of_processes_that_were_killed_long_ago(tmp_path: Path) -> None:
+    (tmp_path / "killed.new").touch()
+    os.utime(tmp_path / "killed.new", (0, 0))
+    process = Process("a", tmp_path)
+    process.journal.close()
+    assert names(tmp_path) == ["a.journal"]
