@@ -14,8 +14,9 @@ import pytest
 from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.ledger.journal import Journal
+from gateway.store.limit import Limit
 from gateway.store.settled_spend import SettledSpend
-from gateway.store.window_usage import WindowUsage
+from gateway.store.window_usage import WindowEntry, WindowUsage
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
@@ -154,3 +155,13 @@ async def test_a_start_removes_temporary_files_of_processes_that_were_killed_lon
     process = Process("a", tmp_path)
     process.journal.close()
     assert names(tmp_path) == ["a.journal"]
+
+
+async def test_charges_to_windows_of_an_ended_process_are_inherited(tmp_path: Path) -> None:
+    hour, usages = Limit("key:app", "requests", 9, "h"), [WindowUsage("dead"), WindowUsage("next")]
+    usages[0].add([(hour, 5, 3)])
+    for each in usages:
+        journal = Journal(tmp_path, UsageCounters(each.incarnation), SettledSpend(each.incarnation), each, lambda line: None)
+        journal.open()
+        journal.close()
+    assert list(usages[1].all_entries()) == [WindowEntry("dead", hour.key, 5, 3)]
