@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway import accounting
-from gateway.catalog.prices import TokenPrice, price_of
+from gateway.catalog.prices import FREE, TokenPrice, price_of
 from gateway.config.issuer import policy_keys
 from gateway.config.key import KeyConfig, TeamConfig
 from gateway.config.limit import LimitsConfig
@@ -46,7 +46,6 @@ MAX_CACHED_USERS = 10_000
 PASSED_COSTS = Costs(1, 1, 1, 1)
 """The amounts that a passed call reserves before its usage is known, so that a used-up limit refuses the call."""
 _NO_LIMITS = LimitsConfig()
-FREE = TokenPrice(0, 0, 0)
 
 
 class Limits:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -78,8 +78,13 @@ class Lost(msgspec.Struct):
 class Runs:
     """The numbered runs of one process."""
 
-    def __init__(self, instance: str, windows: WindowUsage) -> None:
+    def __init__(
+        self, instance: str, windows: WindowUsage, now: Callable[[], int] = steady_now, now_s: Callable[[], float] = monotonic
+    ) -> None:
+        """Create the runs of a process. `now` is a clock of microseconds since 1970, `now_s` one of seconds for the age of runs."""
         self._windows = windows
+        self._now = now
+        self._now_s = now_s
         self._sides = {side: _Side(run_key(side, instance)) for side in LIMIT_TAGS}
         self.clock_offset_us = 0
         """Clock of the store minus the local clock, at the start of the connection."""
@@ -103,13 +108,13 @@ class Runs:
         if number > state.acked:
             state.acked = number
         if settlements or charges:
-            state.recent.append(_Recent(number, monotonic(), settlements, charges))
+            state.recent.append(_Recent(number, self._now_s(), settlements, charges))
 
     async def prepare(self, tags: Iterable[str], connection: RespConnection) -> None:
         """Find out on a new connection whether the store has lost data of these hash tags."""
         seconds, microseconds = await connection.execute("TIME")
         now = int(seconds) * US_PER_S + int(microseconds)
-        self.clock_offset_us = now - steady_now()
+        self.clock_offset_us = now - self._now()
         for tag in tags:
             state = self._sides.get(tag)
             if state is None:
@@ -119,8 +124,9 @@ class Runs:
             names = [incarnation for incarnation, _ in self._windows.inherited(tag)]
             state.missing = {name for name in names if not (await _stored_run(connection, run_key(tag, name))).number}
             if stored.number < state.acked:
+                ends = await _gathering_ends(connection, tag, now)  # first: if this fails, the next connection notices the loss again
+                self.gather_until = max(self.gather_until, ends)
                 state.lost_after, state.acked = min(stored, state.lost_after or stored), stored.number
-                self.gather_until = max(self.gather_until, await _gathering_ends(connection, tag, now))
 
     def take_lost(self, side: str, pending: Iterable[Settlement]) -> Lost:
         """Return what must be sent again. These charges then count as charges of the next run, so they are returned once.
@@ -141,9 +147,9 @@ class Runs:
                 first = limit.slot_at(stored.at)
                 _sum(((limit, slot, amount) for slot, amount in slots.items() if slot >= first), missing)
             state.folded = state.sent + 1
-        now = steady_now() + self.clock_offset_us
+        now = self._now() + self.clock_offset_us
         kept: deque[_Recent] = deque()
-        for recent in (*state.recent, _Recent(state.sent + 1, monotonic(), list(pending))):
+        for recent in (*state.recent, _Recent(state.sent + 1, self._now_s(), list(pending))):
             if recent.number <= stored.number:
                 kept.append(recent)
                 continue
@@ -164,7 +170,7 @@ class Runs:
 
         This includes the amounts that calls in flight reserve, and the settlements and charges that the store has not confirmed.
         """
-        now, sums = steady_now() + self.clock_offset_us, dict[str, tuple[Limit, SlotAmounts]]()
+        now, sums = self._now() + self.clock_offset_us, dict[str, tuple[Limit, SlotAmounts]]()
         for side, state in self._sides.items():
             for limit, slots in self._windows.windows(side):
                 sums[limit.key] = limit, dict(slots)
@@ -200,8 +206,8 @@ class Runs:
 
     def fold(self, *, everything: bool = False) -> None:
         """Keep the charges of older runs by slot only. Call this while the store is available."""
-        until = monotonic() - RECENT_S
-        now = steady_now() + self.clock_offset_us
+        until = self._now_s() - RECENT_S
+        now = self._now() + self.clock_offset_us
         for state in self._sides.values():
             count = sum(len(recent.settlements) for recent in state.recent)
             while state.recent and (everything or count > MAX_RECENT or state.recent[0].at < until):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog import prices as catalog_prices
-from gateway.catalog.token_price import TokenPrice
+from gateway.catalog.token_price import FREE, TokenPrice
 from gateway.config.load import parse
 from gateway.config.price import PriceConfig
 from providers.base import Usage
@@ -317,3 +317,7 @@ def test_a_service_tier_without_steps_has_its_price_for_every_kind() -> None:
     price = whole(3, 4, tiers={"flex": msgspec.structs.replace(whole(1, 2), reasoning=5 * 10**6)})
     assert price.usage_cost(Usage(10, 5, reasoning_tokens=2, service_tier="flex")) == 10 + 2 * 5 + 3 * 2
     assert price.usage_cost(Usage(10, 5, reasoning_tokens=2)) == 10 * 3 + 5 * 4
+
+
+def test_the_price_of_the_embedded_engine_is_zero_for_every_kind_of_tokens() -> None:
+    assert (FREE.cost(10**9, 10**9, 10**8), FREE.max_cost(10**9, 10**9), FREE.search_cost(10**9)) == (0, 0, 0)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, merge_copies
 from gateway.ledger.journal import Journal
+from gateway.store.limit import Limit
 from gateway.store.settled_spend import SettledSpend
-from gateway.store.window_usage import WindowUsage
+from gateway.store.window_usage import WindowEntry, WindowUsage
 from tests.faults.upstream_server import FaultUpstream
 from tests.flows.live import eventually, live
 from tests.ledger.conftest import ENVIRON, call, usage, yaml
@@ -132,3 +135,33 @@ async def test_an_unwritable_folder_is_reported_once_and_calls_are_served(
         assert (await usage(client, gateway))["total"]["requests"] == 1
     lines = [line for line in gateway.reports if line.startswith("journal: ")]
     assert [line.split(" is not writable")[0] for line in lines] == [f"journal: {tmp_path / 'file' / 'below'}"]
+
+
+def test_a_replaced_file_is_closed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, UsageCounters("me"), SettledSpend("me"), WindowUsage("me"), lambda line: None)
+    journal._write(b"first\n", True)
+    replaced = journal._descriptor
+    journal._write(b"second\n", True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(replaced)
+    journal._write(b"third\n", False)
+    os.close(journal._descriptor)
+    assert (tmp_path / "me.journal").read_bytes() == b"second\nthird\n"
+
+
+async def test_a_start_removes_temporary_files_of_processes_that_were_killed_long_ago(tmp_path: Path) -> None:
+    (tmp_path / "killed.new").touch()
+    os.utime(tmp_path / "killed.new", (0, 0))
+    process = Process("a", tmp_path)
+    process.journal.close()
+    assert names(tmp_path) == ["a.journal"]
+
+
+async def test_charges_to_windows_of_an_ended_process_are_inherited(tmp_path: Path) -> None:
+    hour, usages = Limit("key:app", "requests", 9, "h"), [WindowUsage("dead"), WindowUsage("next")]
+    usages[0].add([(hour, 5, 3)])
+    for each in usages:
+        journal = Journal(tmp_path, UsageCounters(each.incarnation), SettledSpend(each.incarnation), each, lambda line: None)
+        journal.open()
+        journal.close()
+    assert list(usages[1].all_entries()) == [WindowEntry("dead", hour.key, 5, 3)]

@@ -13,8 +13,9 @@ from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow
 from gateway.ledger.journal import COMMIT_DELAY_S, MAX_FILE_BYTES, Journal
 from gateway.ledger.records import CallProgress
+from gateway.store.limit import Limit
 from gateway.store.settled_spend import SettledSpend
-from gateway.store.window_usage import WindowUsage
+from gateway.store.window_usage import WindowEntry, WindowUsage
 
 ROW = UsageRow("2026-11-21", "app", "", "m", "up/mock")
 BUDGET = ("lockgate:{caller}:key:app:spend:month", 40_000)
@@ -105,6 +106,25 @@ def test_an_appended_commit_has_only_the_rows_that_changed() -> None:
     journal.take()
     assert set(records.read_journal(journal.everything[size:]).rows) == {("me", other)}
     assert set(records.read_journal(journal.everything).rows) == {("me", other), ("me", ROW), ("dead", ROW)}
+
+
+def test_charges_to_windows_are_committed_once_and_with_every_whole_file() -> None:
+    journal, hour = Writes(), Limit("key:app", "requests", 9, "h")
+    journal.windows.merge(WindowEntry("dead", hour.key, 4, 1))
+    journal.windows.on_change = lambda: None
+    journal.windows.add([(hour, 5, 2)])
+    taken = journal.take()
+    assert taken is not None
+    assert (taken[0], taken[1].windows) == ("replace", {("dead", hour.key, 4): 1, ("me", hour.key, 5): 2})
+    assert journal.take() is None
+    size = len(journal.everything)
+    journal.windows.add([(hour, 5, 4), (hour, 6, 8)])
+    assert (journal.take() or [""])[0] == "append"
+    assert records.read_journal(journal.everything).windows == {
+        ("dead", hour.key, 4): 1, ("me", hour.key, 5): 6, ("me", hour.key, 6): 8,
+    }  # fmt: skip
+    assert len(journal.everything[size:].splitlines()) == 1
+    assert journal.take() is None
 
 
 def test_calls_in_flight_count_until_they_end() -> None:

@@ -45,7 +45,8 @@ async def test_without_a_writable_folder_usage_is_kept_in_memory(tmp_path: Path)
     (tmp_path / "file").touch()
     ledger.start(tmp_path / "file" / "below")
     assert ledger.journal is None
-    assert ["usage and spend are lost on restart" in line for line in lines] == [True]
+    below = tmp_path / "file" / "below"
+    assert lines == [f"journal: {below} is not writable (Not a directory): usage and spend are lost on restart"]
     assert ledger.journal_errors == 0
     ledger.stop()
 
@@ -184,6 +185,12 @@ def test_other_attempts_are_booked_without_a_request_of_their_own() -> None:
     assert counts == {"up/lost": (0, 3, 0, 1, 0, 130, 0, 0, 130), "up/m": (1, 10, 0, 1, 0, 200, 0, 0, 0)}
 
 
+def test_a_single_attempt_that_is_billed_without_an_answer_is_booked() -> None:
+    ledger = ledger_at(20_000 * DAY_US)
+    ledger.book(call_with(attempts=[attempt(billed=(Usage(2, 1),))], status=502), 1.0)
+    assert [(counts.requests, counts.prompt, counts.output) for counts in rows(ledger).values()] == [(0, 2, 1)]
+
+
 @each(("is_written", "usage", "requests"), [(False, None, []), (True, None, [1]), (False, Usage(1), [1])])
 def test_a_call_that_reached_no_provider_is_not_booked(is_written: bool, usage: Usage | None, requests: list[int]) -> None:
     ledger = ledger_at(20_000 * DAY_US)
@@ -291,4 +298,7 @@ async def test_a_writable_folder_has_the_journal_of_the_incarnation(tmp_path: Pa
     assert ledger.journal._path.exists()
     assert ledger.settled_spend.incarnation == ledger.counters.incarnation
     assert len(ledger.counters.incarnation) == 16
+    assert ledger.journal._timer is None
+    ledger.window_usage.add([(Limit("key:app", "requests", 9, "h"), 1, 2)])
+    assert ledger.journal._timer is not None  # charges to windows are written too
     ledger.stop()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.ledger import records
 from gateway.ledger.counters import UsageCounters, UsageCounts, UsageRow, add_counts
-from gateway.ledger.records import CallProgress, JournalContents, Numbering
+from gateway.ledger.records import CallProgress, JournalContents, Numbering, read_journal, write_windows
 from gateway.store.settled_spend import SpendEntry
+from gateway.store.window_usage import WindowEntry
 from tests.ledger.test_counters import ROWS, bookings, numbers
 from tests.support.each import each
 
@@ -134,3 +135,15 @@ def test_a_later_record_of_the_calls_in_flight_replaces_an_earlier_one() -> None
     found = lines_of(DECLARED, ["p", [["a", 0, old, []], ["b", 0, old, []]]], ["p", [["b", 0, new, []]]], ["c", [], [], ["unknown"]])
     assert found.rows == {("one", ROW): UsageCounts(*new)}
     assert lines_of(DECLARED, ["p", [["a", 0, old, []]]], ["p", []]).rows == {}
+
+
+def test_windows_are_read_back_with_their_latest_amounts() -> None:
+    numbering, lines = Numbering(), list[bytes]()
+    write_windows(numbering, [WindowEntry("one", "k", 5, 3), WindowEntry("two", "k", 5, 4), WindowEntry("one", "k", 6, 1)], lines)
+    write_windows(numbering, [WindowEntry("one", "k", 5, 9)], lines)
+    assert len(lines) == 2 + 2  # two declarations, and two lines with amounts
+    write_windows(numbering, [], lines)
+    assert len(lines) == 4
+    contents = read_journal(b"\n".join(lines))
+    assert contents.window_entries() == [WindowEntry("one", "k", 5, 9), WindowEntry("two", "k", 5, 4), WindowEntry("one", "k", 6, 1)]
+    assert contents.damaged == 0

@@ -175,7 +175,7 @@ REQUESTS, BUDGET, TOKENS = (
 async def test_a_refusal_at_a_target_says_why(refusal: Refusal, kind: str, message: str) -> None:
     failure = await limits_with(limiter=Scripted(refusal)).admit_target(call_with(), target_named("a/x"))
     assert isinstance(failure, Failure)
-    assert (failure.kind, failure.message) == (kind, message)
+    assert (failure.kind, failure.message, failure.is_own) == (kind, message, True)
     if refusal.retry_after in (None, math.inf):
         assert failure.retry_after == math.inf
     else:

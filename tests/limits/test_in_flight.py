@@ -237,3 +237,34 @@ def test_other_refusals_stay_as_they_are(refusal: Refusal) -> None:
 def test_a_limit_without_a_known_state_counts_as_used_up() -> None:
     assert not held(40).judge(Refusal(TOKENS, 50.0, (), AT), Costs(prompt_tokens=41)).busy
     assert held(41).judge(Refusal(TOKENS, 50.0, (), AT), Costs(prompt_tokens=41)).busy
+
+
+@each(
+    ("unspent", "waits", "expected"),
+    [
+        ((0, 0, 0), (50.0, 90.0, 70.0), (OTHER, 90.0)),
+        ((0, 1, 0), (50.0, 90.0, 70.0), (BUDGET, 70.0)),
+        ((1, 0, 0), (95.0, 90.0, 70.0), (OTHER, 90.0)),
+        ((1, 1, -5), (95.0, 90.0, 70.0), (BUDGET, 70.0)),
+        ((0, 0, 0), (None, 90.0, 70.0), (TOKENS, None)),
+        ((1, 1, 1), (50.0, 90.0, 70.0), None),
+        ((None, 1, 1), (50.0, 90.0, 70.0), (TOKENS, 50.0)),  # a limit whose state is unknown
+    ],
+)
+def test_a_running_call_ends_at_the_used_up_limit_with_the_longest_wait(
+    unspent: tuple[int | None, ...], waits: tuple[float | None, ...], expected: tuple[Limit, float | None] | None
+) -> None:
+    limits = TOKENS, OTHER, BUDGET
+    statuses = [
+        LimitStatus(limit, 0, 60.0, reserved=40 + left, excess=40) for limit, left in zip(limits, unspent, strict=True) if left is not None
+    ]
+    refusal = Refusal(TOKENS, 1.0, statuses, AT, busy=True, waits=list(zip(limits, waits, strict=True)))
+    found = InFlight().used_up(refusal)
+    assert (None if found is None else (found.limit, found.retry_after)) == expected
+    assert found is None or not found.busy
+
+
+def test_reservations_of_this_process_keep_a_running_call_whose_store_knows_none() -> None:
+    refusal = refused(waits=[(TOKENS, 50.0)], remaining=0)
+    assert held(1).used_up(refusal) is None
+    assert held().used_up(refusal) is not None

@@ -23,7 +23,10 @@ NO_RETRY = (b"x-should-retry", b"false")
 
 @each(
     ("seconds", "text"),
-    [(0.0, "0ms"), (-1.0, "0ms"), (0.012, "12ms"), (1.5, "1.5s"), (2.0, "2s"), (360.0, "6m0s"), (3600.0, "1h0m0s"), (3725.25, "1h2m5.25s")],
+    [
+        (0.0, "0ms"), (-1.0, "0ms"), (0.012, "12ms"), (0.9994, "999ms"), (0.9996, "1s"), (1.0, "1s"), (1.5, "1.5s"), (2.0, "2s"),
+        (60.0, "1m0s"), (360.0, "6m0s"), (3600.0, "1h0m0s"), (3725.25, "1h2m5.25s"),
+    ],
 )
 def test_durations_have_the_format_of_openai_and_go(seconds: float, text: str) -> None:
     assert go_duration(seconds) == text
@@ -164,7 +167,7 @@ def test_a_request_that_alone_exceeds_the_limit_is_not_to_be_retried() -> None:
     )
 
 
-@pytest.mark.parametrize(("remaining", "text"), [(0, "is used up"), (5, "does not cover this request")])
+@pytest.mark.parametrize(("remaining", "text"), [(0, "is used up"), (1, "does not cover this request")])
 def test_an_empty_budget_and_one_that_is_too_small_are_told_apart(remaining: int, text: str) -> None:
     error = refusal_error(Refusal(BUDGET, 60.0, [LimitStatus(BUDGET, remaining, 60.0)]))
     assert (error.type, error.code) == ("insufficient_quota", "insufficient_quota")
@@ -213,3 +216,8 @@ def test_headers_tell_the_window_that_is_nearest_to_exhaustion() -> None:
     assert told_limit(9, 3) == b"600"
     assert told_limit(0, 0) == b"600"  # of two that are used up, the one that is reset last
     assert told_limit(0, 5, refusing=minute) == b"600"
+
+
+@each(("reset_s", "wait"), [(0.5, 0.5), (0.0, 0.0)])
+def test_a_wait_for_a_call_in_flight_is_not_longer_than_the_reset_that_a_refusal_without_states_has(reset_s: float, wait: float) -> None:
+    assert told_wait(Refusal(REQUESTS, 1.0, busy=True, reset_s=reset_s)) == wait

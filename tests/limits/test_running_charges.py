@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from gateway.call import Attempt, Call, PassedRequest
@@ -13,6 +14,7 @@ from gateway.catalog.token_price import MILLION
 from gateway.config.load import parse
 from gateway.config.redis_address import RedisAddress
 from gateway.errors import GatewayError
+from gateway.keys.virtual_key import VirtualKey
 from gateway.limits.enforce import Limits
 from gateway.limits.running_charges import RunningCharges
 from gateway.metrics.registry import Metrics
@@ -32,12 +34,21 @@ TOKENS, CONCURRENT = Limit("key:k", "tokens", 1000, "h"), Limit("key:k", "concur
 
 
 class FailingLimiter(MemoryLimiter):
-    """A store that is unavailable while `fails` is set."""
+    """A store that is unavailable while `fails` is set. `ids` are the ids of all calls."""
 
     fails = False
     refusal = Refusal(TOKENS, 1.0, unavailable=True)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.gate = asyncio.Event()
+        """Decisions wait for this event."""
+        self.gate.set()
+
     async def admit(self, limits: Sequence[Limit], costs: Costs, id: str, *, force: bool = False) -> Reservation | Refusal:
+        self.ids.append(id)
+        await self.gate.wait()
         if self.fails:
             return self.refusal
         return await super().admit(limits, costs, id, force=force)
@@ -97,6 +108,77 @@ async def test_usage_is_charged_while_the_call_runs_and_once_in_all() -> None:
     limits.settle(call, call.reservation)
     assert await used(limiter) == 300
     assert ended == []
+    assert len(set(limiter.ids)) == len(limiter.ids) == 5  # the store returns the same reservation for a repeated id
+
+
+async def test_a_limit_that_other_calls_have_used_up_ends_a_call_at_its_first_report() -> None:
+    charges, _, limiter, call, ended = await running(TOKENS)
+    other = await limiter.admit([TOKENS], Costs(1, 900), "other")
+    assert isinstance(other, Reservation)
+    limiter.settle(other, Costs(1, 1500))
+    await report(charges, call, 9)
+    assert [error.code for error in ended] == ["rate_limit_exceeded"]
+
+
+async def test_what_a_running_call_reserves_counts_as_reserved_for_other_calls_until_it_stops() -> None:
+    charges, limits, limiter, call, _ = await running(TOKENS)
+    await report(charges, call, 899)  # of the 100 tokens that are left, the call reserves 4
+
+    def is_busy(tokens: int) -> bool:
+        decision = limiter.decide([TOKENS], Costs(1, tokens), f"other {tokens}")
+        assert isinstance(decision, Refusal)
+        return limits.in_flight.judge(decision, Costs(1, tokens)).busy
+
+    assert [is_busy(97), is_busy(100), is_busy(101)] == [True, True, False]
+    charges.stop()
+    assert [is_busy(99), is_busy(100), is_busy(101)] == [True, True, False]
+    assert call.reservation is not None
+    limits.settle(call, call.reservation)
+    assert isinstance(limiter.decide([TOKENS], Costs(1, 100), "last"), Reservation)
+    assert limits.in_flight._open == {}
+
+
+async def test_a_charge_that_waits_for_the_store_when_the_call_stops_is_not_made() -> None:
+    charges, limits, limiter, call, ended = await running(TOKENS)
+    limiter.gate.clear()
+    await report(charges, call, 99)
+    charges.stop()
+    assert call.reservation is not None
+    limits.settle(call, call.reservation)
+    limiter.gate.set()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert charges._task is not None
+    assert charges._task.cancelled()
+    assert limits.in_flight._open == {}
+    assert (await used(limiter), ended) == (100, [])
+
+
+async def test_each_charge_leaves_out_the_prompt_tokens_read_from_a_cache() -> None:
+    uncached = Limit("key:k", "uncached_prompt_tokens", 1000, "h")
+    charges, _, limiter, call, _ = await running(uncached)
+    for number in range(1, 4):
+        call.attempts[0].usage = Usage(100 * number, number, cached_tokens=40 * number)
+        charges.update()
+        await settled(charges)
+        (found,) = await limiter.usage([uncached])
+        assert found.used == 60 * number + 2
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_a_key_decides_whether_a_budget_is_charged_for_a_credential_that_the_caller_brought(counts: bool) -> None:
+    budget, of_provider = Limit("key:k", "spend", 1000, "day"), Limit("provider:a", "spend", 1000, "day", side="target")
+    _, limits, limiter, call, _ = await running(budget)
+    at_target = await limiter.admit([of_provider], Costs(spend=1), "target")
+    assert isinstance(at_target, Reservation)
+    call.key = VirtualKey("k", budgets_brought=counts)
+    attempt = Attempt(msgspec.structs.replace(target_named(), brought=True), head_at=1.0)
+    attempt.price, attempt.usage = TokenPrice(MILLION, MILLION, MILLION), Usage(99, 1)
+    charges = RunningCharges(limits, call, attempt, at_target)
+    charges.update()
+    await settled(charges)
+    found = await limiter.usage([budget, of_provider])
+    assert [usage.used for usage in found] == [102 if counts else 2, 102]
 
 
 async def test_usage_that_was_not_charged_is_charged_at_the_end() -> None:
@@ -145,7 +227,8 @@ async def test_a_call_continues_while_other_calls_only_reserve_the_rest_of_its_l
         await report(charges, call, 99)
         assert ended == []
         (found,) = await limiter.usage([limit])
-        assert 990 + 100 * number <= found.used <= 990 + 100 * number + 4, "usage is charged while the limit is reserved"
+        reserved = 2 if limit.kind == "spend" else 4
+        assert found.used == 990 + 100 * number + reserved, "usage is charged while the limit is reserved"
     limits.in_flight.remove(other)
     limiter.settle(other, Costs(1, 600, 0, 600))
     await report(charges, call, 99)

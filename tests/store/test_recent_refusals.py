@@ -150,3 +150,14 @@ def test_an_expired_refusal_of_one_limit_does_not_hide_that_of_another() -> None
     found = recent.find([TOKENS, OWN], COSTS)
     assert found is not None
     assert found.limit == OWN
+
+
+@each("other", [Refusal(OWN, 0.1), None])
+def test_a_limit_without_a_refusal_of_this_call_does_not_hide_that_of_a_later_limit(other: Refusal | None) -> None:
+    recent = RecentRefusals(Clock())
+    if other is not None:
+        recent.add([TOKENS, OWN, OTHER], Costs(1, 7), other)  # of another call
+    recent.add([TOKENS, OWN, OTHER], COSTS, Refusal(OTHER, 5.0))
+    found = recent.find([TOKENS, OWN, OTHER], COSTS)
+    assert found is not None
+    assert found.limit == OTHER

@@ -10,11 +10,13 @@ from gateway.store.memory import steady_now
 from gateway.store.resp import RespConnection
 from gateway.store.restore import admitted_again, note_readmission, send_lost
 from gateway.store.runs import Runs
+from gateway.store.script_args import run_key
 from gateway.store.usage_replay import UsageReplay
 from gateway.store.window_usage import WindowUsage
 
 TOKENS, CALLS, BUDGET = Limit("k", "tokens", 1000, "h"), Limit("k", "concurrent", 9), Limit("k", "spend", 1000, "day")
 LIMITS = TOKENS, CALLS, BUDGET
+TARGET = Limit("p", "tokens", 1000, "h", side="target")
 NOW = TOKENS.slot_at(steady_now())
 
 
@@ -37,6 +39,11 @@ def call(id: str, run: int) -> Reservation:
     return Reservation(id, LIMITS, Costs(prompt_tokens=9, spend=5), [NOW, -1, 20_000], (), 0, run=run)
 
 
+def call_at_target(id: str, run: int) -> Reservation:
+    """Return a call with one limit, of a target, that a run admitted."""
+    return Reservation(id, (TARGET,), Costs(prompt_tokens=9), [NOW], (), 0, run=run)
+
+
 def begin(runs: Runs, count: int) -> None:
     """Make this number of runs."""
     for _ in range(count):
@@ -48,10 +55,12 @@ class Process:
 
     def __init__(self) -> None:
         self.runs, self.sent = Runs("me", WindowUsage("me")), list[tuple[list[str], list[Any]]]()
+        self.replies: list[Callable[[Any], Any]] = []
         self.replay = UsageReplay(self._run, self.runs)
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any], on_reply: Callable[[Any], Any]) -> None:
         self.sent.append((list(keys), list(arguments)))
+        self.replies.append(on_reply)
 
     def replayed(self) -> list[int]:
         """Return the amounts that were sent again to the window of tokens."""
@@ -100,6 +109,58 @@ async def test_an_empty_store_gets_older_charges_too() -> None:
     await process.runs.prepare(["caller"], Store(None))
     send_lost(process.runs, process.replay, [], {})
     assert process.replayed() == [3 + 5 + 30]
+
+
+async def test_a_loss_of_one_side_changes_nothing_on_the_other_side() -> None:
+    process = Process()
+    runs = process.runs
+    begin(runs, 5)
+    runs.begin("target")
+    runs.on_reply("caller", 5)
+    runs.on_reply("target", 1)
+    await runs.prepare(["caller"], Store(2))
+    open_calls = [call("open", 3), call_at_target("open at a target", 3)]
+    pending = {each.id: (each, Costs()) for each in (call("lost", 3), call("kept", 2), call_at_target("at a target", 3))}
+    send_lost(runs, process.replay, open_calls, pending)
+    assert [each.run for each in open_calls] == [0, 3]
+    assert set(pending) == {"kept", "at a target"}
+
+
+async def test_a_loss_of_the_targets_side_is_found_by_the_first_limit_of_a_call() -> None:
+    process = Process()
+    runs = process.runs
+    for _ in range(3):
+        runs.begin("target")
+    runs.on_reply("target", 3)
+    await runs.prepare(["target"], Store(2))
+    open_call, settled = call_at_target("open", 3), call_at_target("settled", 3)
+    pending = {settled.id: (settled, Costs(prompt_tokens=7))}
+    send_lost(runs, process.replay, [open_call], pending)
+    assert (open_call.run, pending) == (0, {})
+    assert [keys[2] for keys, _ in process.sent if len(keys) > 1] == [TARGET.key]
+
+
+async def test_charges_whose_replay_failed_are_sent_once_after_another_loss() -> None:
+    process = Process()
+    begin(process.runs, 2)
+    process.runs.on_reply("caller", 2, [(call("a", 2), Costs(prompt_tokens=3))])
+    await process.runs.prepare(["caller"], Store(1))
+    send_lost(process.runs, process.replay, [], {})
+    process.replies[0](ConnectionError("closed"))
+    begin(process.runs, 1)
+    process.runs.on_reply("caller", 4)
+    await process.runs.prepare(["caller"], Store(1))
+    send_lost(process.runs, process.replay, [], {})
+    assert process.replayed() == [3, 3]  # at each attempt
+
+
+async def test_a_process_records_a_first_run_on_each_side_where_it_has_made_none() -> None:
+    process = Process()
+    send_lost(process.runs, process.replay, [], {})
+    assert [keys for keys, _ in process.sent] == [[run_key("caller", "me")], [run_key("target", "me")]]
+    process.replies[0](b"OK")
+    send_lost(process.runs, process.replay, [], {})
+    assert [keys for keys, _ in process.sent[2:]] == [[run_key("target", "me")]]
 
 
 def test_a_call_that_is_admitted_again_keeps_its_period_and_is_moved_once() -> None:
