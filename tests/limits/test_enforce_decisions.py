@@ -57,8 +57,12 @@ def call_of(body: bytes = CHAT, unknown: str = "") -> Call:
     return call_with(body, counts=QuickCounts(unknown))
 
 
-@pytest.mark.parametrize("targets", [(X,), (Y,), (X, Y)], ids=str)
-@pytest.mark.parametrize("limits", [(REQUESTS,), (STRICT_REQUESTS,), (TOKENS,), (SPEND,), (REQUESTS, TOKENS, SPEND)], ids=str)
+@pytest.mark.parametrize("targets", [(X,), (Y,), (X, Y)], ids=["x", "y", "x and y"])
+@pytest.mark.parametrize(
+    "limits",
+    [(REQUESTS,), (STRICT_REQUESTS,), (TOKENS,), (SPEND,), (REQUESTS, TOKENS, SPEND)],
+    ids=["requests", "strict requests", "tokens", "spend", "requests, tokens and spend"],
+)
 @pytest.mark.parametrize("body", [CHAT, CHOICES, SEEDS, b'{"model":"m","messages":[]}'])
 async def test_a_call_reserves_the_same_amounts_whether_they_are_known_at_once_or_not(
     body: bytes, limits: tuple[Limit, ...], targets: Sequence[Target]
