@@ -79,7 +79,7 @@ async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBo
         data = whole.raw(_NAME) or data
     shell = Body(b"{}")
     made = await run.target(target, shell)
-    request.headers += shell.headers.items()
+    request.headers = run.arrange([*request.headers, *shell.headers.items()])
     request.body = data
     return [*run.adjustments, *made]
 

@@ -60,6 +60,22 @@ class Wrong(Hook):
     def request(self, request):
         return "yes"
 
+class WrongText(Hook):
+    """Returns numbers where texts belong."""
+    def __init__(self, point):
+        self.point = point
+    def request(self, request):
+        return Change({each.path: 5 for each in request.texts}) if self.point == "request" else None
+    def target(self, target):
+        return Headers({"x-team": 5}) if self.point == "target" else None
+    def chunk(self, chunk):
+        return Emit(5) if self.point == "chunk" else None
+
+class Owner(Hook):
+    """Sets the credential and the team of a request."""
+    def target(self, target):
+        return Headers({"authorization": "Bearer of-the-team", "X-Team": "a"})
+
 shout = Shout("?")
 not_a_hook = object()
 '''
@@ -171,6 +187,45 @@ async def test_a_wrong_result_is_a_failure(up: FaultUpstream, client: httpx.Asyn
         answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "hook_failed")
     assert up.requests == []
+
+
+@pytest.mark.parametrize("point", ["request", "target", "chunk"])
+async def test_a_wrong_field_of_a_result_is_a_failure_in_every_api(
+    up: FaultUpstream, client: httpx.AsyncClient, folder: Path, point: str
+) -> None:
+    up.on(lambda request: True, saying("some words"))
+    for failure in ("closed", "open"):
+        hook = f"{{ use: 'team_rules:WrongText', options: {{ point: {point} }}, failure: {failure} }}"
+        async with serving(up, f"hooks: [{hook}]\n") as gateway:
+            for api in ALL:
+                for stream in (False, True):
+                    answer = await post_as(api, client, gateway, stream=stream)
+                    if failure == "open":
+                        assert (answer.status_code, api.read(answer).text) == (200, "some words"), (api.name, stream, answer.text)
+                    else:
+                        assert (answer.status_code, "team_rules:WrongText" in answer.text) == (503, True), (api.name, stream, answer.text)
+            assert all("TypeError" in line for line in gateway.reports)
+
+
+async def test_a_header_of_a_hook_replaces_the_header_of_the_provider_and_of_the_caller(
+    up: FaultUpstream, client: httpx.AsyncClient, folder: Path
+) -> None:
+    up.on(lambda request: True, saying("some words"))
+    yaml = f"""
+providers:
+  up: {{ type: vllm, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", headers: {{ x-team: configured }} }}
+models: {{ m: up/mock }}
+passthrough: {{ "/v1/other": up }}
+hooks: [team_rules:Owner]
+"""
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for api in ALL:
+            await post_as(api, client, gateway, headers={"x-team": "forged"})
+        await client.post(gateway.base_url + "/other", json={"prompt": "a"}, headers={"x-team": "forged"})
+    assert len(up.requests) == len(ALL) + 1
+    for request in up.requests:
+        sent = [each for each in request.headers if each[0] in ("authorization", "x-team")]
+        assert sorted(sent) == [("authorization", "Bearer of-the-team"), ("x-team", "a")], request.path
 
 
 async def test_a_denied_answer_is_an_error_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:
