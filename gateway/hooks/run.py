@@ -117,7 +117,7 @@ class HookSet:
                 task.add_done_callback(self._tasks.discard)
 
     def _fail(self, loaded: LoadedHook, point: str, error: BaseException) -> None:
-        """Count and report a failure. Raise GatewayError if the call must not continue, and `error` if it is no failure of the hook."""
+        """Count and report a failure. Raise GatewayError if the call must not continue, and `error` if it is not the hook that failed."""
         if not is_failure(error):
             raise error
         self._note_failure(loaded, point, error)
@@ -164,7 +164,8 @@ class HookRun:
         self._final: dict[str, str] = {}
         """The text that replaces each text of the request that has been seen; most are their own replacement."""
         self._has_reported = False
-        self._header_names: set[str] = set()
+        self.header_names: set[str] = set()
+        """The names of the headers that hooks have set, in lower case."""
         self.rest: Callable[[], Awaitable[bytes]] | None = None
         """Returns the events with the texts that the hooks hold back in the stream that the caller gets."""
         self.pieces: Pieces | None = None
@@ -217,13 +218,13 @@ class HookRun:
             if isinstance(result, Headers):
                 values = {name.lower(): value for name, value in result.values.items()}
                 body.headers |= values
-                self._header_names |= values.keys()
+                self.header_names |= values.keys()
                 made += [_note(loaded, name, "the hook sets this header") for name in values]
         return made
 
     def arrange(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the headers of an upstream request, in which a header that a hook sets replaces those before it of the same name."""
-        last = {name: at for at, (name, _) in enumerate(headers) if name in self._header_names}
+        last = {name: at for at, (name, _) in enumerate(headers) if name in self.header_names}
         return [each for at, each in enumerate(headers) if last.get(each[0], at) == at]
 
     @property
