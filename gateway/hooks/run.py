@@ -36,6 +36,8 @@ from gateway.metrics import Metrics
 from providers.base import Adjustment, Body, Refusal
 from providers.base import Target as UpstreamTarget
 
+MAX_WHY_CHARS = 500
+"""Maximum length of a hook's reason on the receipt, which repeats it for each text."""
 TOKEN_FIELDS = ("input", "prompt")
 
 Report = Callable[[str], None]
@@ -332,4 +334,4 @@ def _distinct_paths(found: Mapping[str, Leaf]) -> dict[str, str]:
 
 
 def _note(loaded: LoadedHook, path: str, why: str) -> Adjustment:
-    return Adjustment(path, "replace", why=f"hook '{loaded.name}'" + (f": {why}" if why else ""))
+    return Adjustment(path, "replace", why=f"hook '{loaded.name}'" + (f": {why[:MAX_WHY_CHARS]}" if why else ""))

@@ -143,6 +143,19 @@ async def test_a_hook_skips_a_target(up: FaultUpstream, client: httpx.AsyncClien
     assert len(up.requests) == 1
 
 
+async def test_a_passed_path_whose_target_is_skipped_is_refused(up: FaultUpstream, client: httpx.AsyncClient, folder: Path) -> None:
+    provider = f'{{ type: openai-compatible, base_url: "{up.base_url}" }}'
+    yaml = f'providers: {{ closed: {provider} }}\nmodels: {{ m: closed/x }}\npassthrough: {{ "/v1/other": closed }}\n'
+    yaml += "hooks: [team_rules:shout]\n"
+    async with live(yaml) as gateway:
+        for answer in (
+            await client.post(gateway.base_url + "/other", json={"prompt": "a"}), await client.get(gateway.base_url + "/other"),
+        ):  # fmt: skip
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "refused_by_hook")
+            assert "it is closed" in answer.json()["error"]["message"]
+    assert up.requests == []
+
+
 @pytest.mark.parametrize("point", ["request", "target", "chunk"])
 @pytest.mark.parametrize("slow", [False, True])
 async def test_a_closed_failure_is_an_error_in_the_format_of_the_caller(

@@ -152,6 +152,12 @@ async def test_a_failure_of_follows_is_a_failure_of_the_hook() -> None:
         assert HookSet([hook._replace(failure="open")], Metrics(), lambda line: None).begin(FACTS).follows_answer is False
 
 
+async def test_the_reason_of_a_hook_on_the_receipt_is_bounded() -> None:
+    run = HookSet([loaded(Returning(lambda: Change({"prompt": "b"}, "z" * 100_000)))], Metrics(), lambda line: None).begin(FACTS)
+    await run.request([Body(b'{"model":"m","prompt":"a"}')])
+    assert [len(each.why) < 600 for each in run.adjustments] == [True]
+
+
 async def test_headers_of_a_hook_replace_those_before_them() -> None:
     class Naming(Hook):
         def target(self, target: Target) -> Headers:
