@@ -143,6 +143,28 @@ async def test_a_hook_skips_a_target(up: FaultUpstream, client: httpx.AsyncClien
     assert len(up.requests) == 1
 
 
+@pytest.mark.parametrize("kind", ["anthropic", "vllm"])
+async def test_hooks_decide_which_target_counts_tokens(up: FaultUpstream, client: httpx.AsyncClient, folder: Path, kind: str) -> None:
+    provider = f'{{ type: {kind}, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
+    yaml = f"providers: {{ closed: {provider}, b: {provider} }}\nmodels: {{ m: [closed/x, b/y], n: closed/x }}\n"
+    yaml += "hooks: [team_rules:shout, team_rules:Owner]\n"
+    bodies: dict[str, dict[str, Any]] = {
+        "/messages/count_tokens": chat(max_tokens=9), "/responses/input_tokens": {"input": "a"}, "/tokenize": {"prompt": "a"},
+        **({"/detokenize": {"tokens": [1, 2]}} if kind == "vllm" else {}),
+    }  # fmt: skip
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for path, body in bodies.items():
+            up.reset()
+            refused = await client.post(gateway.base_url + path, json={**body, "model": "n"})
+            assert (refused.status_code, refused.json().get("error", {}).get("code")) == (400, "refused_by_hook"), (path, refused.text)
+            assert up.requests == []
+            await client.post(gateway.base_url + path, json={**body, "model": "m"})
+            for request in up.requests:
+                assert [value for name, value in request.headers if name == "authorization"] == ["Bearer of-the-team"], request.path
+                assert json.loads(request.body).get("model") in ("y", None)
+            assert up.requests or (kind, path) != ("vllm", "/tokenize"), path
+
+
 async def test_a_passed_path_whose_target_is_skipped_is_refused(up: FaultUpstream, client: httpx.AsyncClient, folder: Path) -> None:
     provider = f'{{ type: openai-compatible, base_url: "{up.base_url}" }}'
     yaml = f'providers: {{ closed: {provider} }}\nmodels: {{ m: closed/x }}\npassthrough: {{ "/v1/other": closed }}\n'
