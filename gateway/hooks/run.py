@@ -102,6 +102,8 @@ class HookSet:
             return False
         try:
             result: object = loaded.hook.follows(state)
+            if type(result) is bool:
+                return result
             if inspect.iscoroutine(result):
                 result.close()
                 raise TypeError("'follows' must not be a coroutine")
