@@ -38,6 +38,8 @@ from providers.base import Target as UpstreamTarget
 
 MAX_WHY_CHARS = 500
 """Maximum length of a hook's reason on the receipt, which repeats it for each text."""
+MAX_NOTES = 1000
+"""Maximum number of changes to one answer on the receipt."""
 TOKEN_FIELDS = ("input", "prompt")
 
 Report = Callable[[str], None]
@@ -142,17 +144,20 @@ class HookSet:
 class Pieces:
     """The texts of one answer that the hooks hold back, and the changes that they have made to it."""
 
-    __slots__ = ("held", "notes", "sent")
+    __slots__ = ("_known", "held", "notes", "sent")
 
     def __init__(self) -> None:
         self.held: dict[tuple[int, str], str] = {}
         self.sent: dict[tuple[int, str], str] = {}
         """For each hook and channel, the end of the text that the hook has passed on."""
         self.notes: list[Adjustment] = []
+        self._known: set[tuple[str, str]] = set()
 
     def note(self, note: Adjustment) -> None:
-        """Add a change, unless it is known."""
-        if note not in self.notes:
+        """Add a change, unless it is known or MAX_NOTES changes are."""
+        known = note.param, note.why
+        if known not in self._known and len(self.notes) < MAX_NOTES:
+            self._known.add(known)
             self.notes.append(note)
 
 

@@ -17,7 +17,7 @@ from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, post_as, receipt_of,
 from tests.flows.live import eventually, live
 from tests.flows.operator import bearer, digest
 from tests.hooks.echo import answers_of, echo
-from tests.support.apis import ALL, ALL_CONVERSATIONS
+from tests.support.apis import ALL, ALL_CONVERSATIONS, CHAT_API
 from tests.support.metrics import value
 
 MODULE = '''
@@ -70,6 +70,12 @@ class WrongText(Hook):
         return Headers({"x-team": 5}) if self.point == "target" else None
     def chunk(self, chunk):
         return Emit(5) if self.point == "chunk" else None
+
+class Counting(Hook):
+    """Gives another reason for each piece."""
+    def chunk(self, chunk):
+        count = chunk.state["count"] = chunk.state.get("count", 0) + 1
+        return Emit(chunk.text, why=f"change {count}")
 
 class Owner(Hook):
     """Sets the credential and the team of a request."""
@@ -261,6 +267,18 @@ hooks: [team_rules:Owner]
     for request in up.requests:
         sent = [each for each in request.headers if each[0] in ("authorization", "x-team")]
         assert sorted(sent) == [("authorization", "Bearer of-the-team"), ("x-team", "a")], request.path
+
+
+async def test_each_change_of_a_stream_is_on_the_receipt_once(up: FaultUpstream, client: httpx.AsyncClient, folder: Path) -> None:
+    up.on(lambda request: True, saying("some words", 1))
+    async with serving(up, "hooks: [team_rules:Counting]\n") as gateway:
+        for stream in (False, True):
+            answer = await post_as(CHAT_API, client, gateway, stream=stream, headers=RECEIPT)
+            told = CHAT_API.read(answer)
+            assert told.receipt is not None
+            whys = [each["why"].rpartition(" ")[2] for each in told.receipt["adjustments"] if "change" in each.get("why", "")]
+            assert whys == [str(number) for number in range(1, len(whys) + 1)]
+            assert len(whys) >= (len("some words") if stream else 1)
 
 
 async def test_a_denied_answer_is_an_error_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -12,7 +12,7 @@ from gateway.errors import Unavailable
 from gateway.hooks.api import Change, Chunk, Emit, Headers, Hook, Refuse, Request, Settled, Skip, Target, Text
 from gateway.hooks.load import loaded
 from gateway.hooks.results import check_result
-from gateway.hooks.run import HookSet
+from gateway.hooks.run import MAX_NOTES, HookSet, Pieces
 from gateway.hooks.testing import FACTS, HookTestError, check_hook
 from gateway.metrics import Metrics
 from providers.base import Body
@@ -156,6 +156,20 @@ async def test_the_reason_of_a_hook_on_the_receipt_is_bounded() -> None:
     run = HookSet([loaded(Returning(lambda: Change({"prompt": "b"}, "z" * 100_000)))], Metrics(), lambda line: None).begin(FACTS)
     await run.request([Body(b'{"model":"m","prompt":"a"}')])
     assert [len(each.why) < 600 for each in run.adjustments] == [True]
+
+
+async def test_the_changes_of_an_answer_on_the_receipt_are_bounded() -> None:
+    class Counting(Hook):
+        def chunk(self, chunk: Chunk) -> Emit:
+            chunk.state["count"] = chunk.state.get("count", 0) + 1
+            return Emit(chunk.text, why=f"change {chunk.state['count']}")
+
+    run, pieces = HookSet([loaded(Counting())], Metrics(), lambda line: None).begin(FACTS), Pieces()
+    for _ in range(MAX_NOTES + 500):
+        assert await run.piece("c", "text", "a", is_last=False, pieces=pieces) == "a"
+    assert [each.why for each in pieces.notes] == [f"hook 'hook': change {number}" for number in range(1, MAX_NOTES + 1)]
+    pieces.note(pieces.notes[0])
+    assert len(pieces.notes) == MAX_NOTES
 
 
 async def test_headers_of_a_hook_replace_those_before_them() -> None:
