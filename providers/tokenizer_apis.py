@@ -59,7 +59,8 @@ def _request(body: Body, target: Target, path: str, content: dict[str, Any]) -> 
     """Return a request to a path of the server's root, with the headers of a chat call."""
     request = target.kind.encode(body.copy(), target, Options())
     root = request.path.removesuffix("/chat/completions").removesuffix("/v1")
-    return WireRequest(root + path, request.headers, _encode(content))
+    headers = [pair for pair in request.headers if pair[0] not in body.headers]  # hooks may replace any header
+    return WireRequest(root + path, [*headers, *body.headers.items()], _encode(content))
 
 
 class Vllm:

@@ -25,6 +25,7 @@ from gateway.limits.enforce import Limits
 from gateway.metrics import Metrics
 from gateway.native.choice import is_fitted
 from gateway.response.deliver import deliver
+from gateway.response.translated_caller import TranslatedCaller
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.targets.candidate import Candidate
 from gateway.targets.health import TargetHealth
@@ -220,10 +221,11 @@ def _cache_use(exchange: UpstreamExchange, body: Body, settings: CacheConfig, co
 def _is_cacheable(exchange: UpstreamExchange, body: Body) -> bool:
     """Return whether an attempt has one upstream request, with the gateway's credential, whose answer depends on nothing else.
 
-    Equal requests of one call must give different samples, so a call with several upstream requests uses no cached answer.
+    Equal requests of one call must give different samples, so a call with several upstream requests uses no cached answer. A response
+    that is stored needs an id of its own, because equal upstream requests may come from different texts, which hooks mask.
     """
-    target = exchange.target
-    if target.brought or exchange.upstream_calls > 1:
+    target, caller = exchange.target, exchange.caller
+    if target.brought or exchange.upstream_calls > 1 or (isinstance(caller, TranslatedCaller) and caller.keep is not None):
         return False
     if exchange.logits_request is not None and target.kind.probabilities is not None:
         return False

@@ -1,7 +1,11 @@
-"""Runs the hooks of a call on its request, on the texts held back when its stream ends with an error, and at its end."""
+"""Runs the hooks of a call: on its request, on the target that counts its tokens, and at its end.
+
+If its stream ends with an error, the texts that the hooks hold back are sent before the error.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,10 +13,12 @@ import msgspec
 
 from gateway import accounting
 from gateway.call import Call
-from gateway.errors import GatewayError, unreadable
+from gateway.errors import BadRequest, GatewayError, unreadable
 from gateway.hooks.api import CallFacts, Settled
 from gateway.hooks.run import HookRun, HookSet
 from gateway.http.caller import Caller
+from gateway.targets.candidate import Candidate
+from providers.base import Body, Refusal
 
 
 def begin_hooks(hooks: HookSet | None, call: Call) -> HookRun | None:
@@ -43,6 +49,29 @@ async def hook_request(hooks: HookSet | None, call: Call) -> None:
         await run.request([body for body in (call.source, call.body) if body is not None])
     except (msgspec.DecodeError, RecursionError) as error:
         raise unreadable(error) from None
+
+
+async def hook_target(call: Call, candidates: Sequence[Candidate]) -> Candidate:
+    """Return the first candidate whose target the hooks allow, for a request that counts or converts the tokens of a call.
+
+    The headers that the hooks set are added to the bodies of the call. Raise GatewayError if the hooks refuse the call or skip all targets.
+    """
+    if call.hooks is None:
+        return candidates[0]
+    assert call.body is not None
+    skipped: list[Refusal] = []
+    for candidate in candidates:
+        shell = Body(b"{}")
+        try:
+            await call.hooks.target(candidate.backend.target, shell)
+        except Refusal as refusal:
+            skipped.append(refusal)
+            continue
+        for body in (call.source, call.body):
+            if body is not None:
+                body.headers |= shell.headers
+        return candidate
+    raise BadRequest(skipped[0].message, code=skipped[0].code)
 
 
 async def send_held(call: Call, caller: Caller, error: GatewayError) -> GatewayError:

@@ -23,7 +23,7 @@ def read_cache_control(headers: Headers) -> CacheControl:
     for name, value in headers:
         if name != b"cache-control":
             continue
-        for directive in value.lower().split(b","):
+        for directive in value.lower().replace(b";", b",").split(b","):  # some clients separate directives like parameters
             word, _, argument = directive.strip().partition(b"=")
             argument = argument.strip(b'"')
             if word == b"no-store":
@@ -31,5 +31,5 @@ def read_cache_control(headers: Headers) -> CacheControl:
             elif word == b"no-cache":
                 may_read = False
             elif word == b"max-age" and argument.isdigit():
-                max_age = min(max_age, int(argument[:MAX_AGE_DIGITS]))
+                max_age = min(max_age, int(argument.lstrip(b"0")[:MAX_AGE_DIGITS] or b"0"))
     return CacheControl(may_read, may_store, max_age)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 from gateway.call import Call
 from gateway.config.cache import Scope
@@ -29,12 +30,15 @@ def owner_of(key: VirtualKey | None, scope: Scope) -> Owner:
     return ("team", key.team) if scope == "team" and key.team else ("key", key.name)
 
 
-def digest_of(owner: Owner, end_user: str, target: Target, request: WireRequest) -> str:
+def digest_of(owner: Owner, end_user: str, target: Target, request: WireRequest, set_by_hooks: Collection[str] = ()) -> str:
     """Return the SHA-256 digest of everything that an answer depends on, in hexadecimal.
+
+    `set_by_hooks` has the names of the headers that hooks set. They count even if their names are those of credentials, because a hook
+    may choose the credential by the caller.
 
     Each part except the last one, the body, is preceded by its length, so that different parts never give the same bytes.
     """
-    headers = [header for header in request.headers if header[0] not in CREDENTIAL_HEADERS]
+    headers = [header for header in request.headers if header[0] not in CREDENTIAL_HEADERS or header[0] in set_by_hooks]
     texts = [
         FORMAT, *owner, end_user,
         target.name, target.kind.type, target.model, target.base_url, repr(sorted(target.options.items())),
@@ -50,4 +54,5 @@ def digest_of(owner: Owner, end_user: str, target: Target, request: WireRequest)
 
 def digest_for(call: Call, scope: Scope, target: Target, request: WireRequest) -> str:
     """Return the digest of a call's request to a target."""
-    return digest_of(owner_of(call.key, scope), call.end_user, target, request)
+    set_by_hooks = call.hooks.header_names if call.hooks is not None else ()
+    return digest_of(owner_of(call.key, scope), call.end_user, target, request, set_by_hooks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.attempts.hook_points import hook_request
+from gateway.attempts.hook_points import hook_request, hook_target
 from gateway.call import Call
 from gateway.errors import unreadable
 from gateway.explain.read import read_call
@@ -25,7 +25,7 @@ async def count_tokens(run: DryRun, call: Call, source: bytes, headers: Sequence
     await hook_request(run.hooks, call)
     candidates = run.router.all_candidates(model)
     check_expressible(call, candidates)
-    candidate = candidates[0]
+    candidate = await hook_target(call, candidates)
     if (tokens := await count_natively(call, candidate)) is not None:
         details = {"count": "exact", "tokenizer": "provider", "target": candidate.backend.target.name}
         return {"input_tokens": tokens, "gateway": details}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.attempts.count_prompt import detokenize, tokenize
-from gateway.attempts.hook_points import hook_request
+from gateway.attempts.hook_points import begin_hooks, hook_request, hook_target
 from gateway.call import Call
 from gateway.dialects.tokenize import take_asked
 from gateway.errors import unreadable
@@ -23,8 +23,9 @@ async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Heade
 
     Raise GatewayError if the request is invalid.
     """
-    candidate, body = _read(run, call, source, headers)
+    candidates, body = _read(run, call, source, headers)
     await hook_request(run.hooks, call)
+    candidate = await hook_target(call, candidates)
     asked = take_asked(body)
     try:
         found = await tokenize(asked, body, candidate)
@@ -38,13 +39,15 @@ async def answer_tokenize(run: DryRun, call: Call, source: bytes, headers: Heade
 
 async def answer_detokenize(run: DryRun, call: Call, source: bytes, headers: Headers) -> dict[str, Any]:
     """Return the text of token ids: `prompt` for vLLM's clients, `text` for others. Raise GatewayError if the request is invalid."""
-    candidate, body = _read(run, call, source, headers)
+    candidates, body = _read(run, call, source, headers)
+    begin_hooks(run.hooks, call)
+    candidate = await hook_target(call, candidates)
     text, tokenizer = await detokenize(body.get("tokens"), body, candidate)
     return {"prompt": text, "text": text, "tokenizer": tokenizer, "target": candidate.backend.target.name}
 
 
-def _read(run: DryRun, call: Call, source: bytes, headers: Headers) -> tuple[Candidate, Body]:
-    """Read a request. Return the first target of the requested model, and the body."""
+def _read(run: DryRun, call: Call, source: bytes, headers: Headers) -> tuple[Sequence[Candidate], Body]:
+    """Read a request. Return the targets of the requested model, and the body."""
     model = read_call(call, source, headers, run.router, run.config, run.known)
     assert call.body is not None
-    return run.router.all_candidates(model)[0], call.body
+    return run.router.all_candidates(model), call.body

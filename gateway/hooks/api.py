@@ -8,6 +8,8 @@ in the last column:
     chunk     a piece of the answer                     Emit, Refuse or None
     settled   the outcome of a call                     None
 
+A result of another type, or with a field of another type, is a failure of the hook, like an exception.
+
 A plain method runs on the event loop: it must be a fast function without I/O. A method that waits is a coroutine
 (`async def`). The deadline of the hook applies to both kinds, but only a coroutine can be stopped when it has passed.
 """
@@ -107,7 +109,10 @@ class Settled(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """New texts of a request by path. `why` is the reason on the receipt; it must not contain the old texts."""
+    """New texts of a request by path; paths that the request does not have are ignored.
+
+    `why` is the reason on the receipt; it must not contain the old texts.
+    """
 
     texts: Mapping[str, str]
     why: str = ""
@@ -122,7 +127,10 @@ class Refuse(Struct, frozen=True):
 
 
 class Headers(Struct, frozen=True):
-    """Additional headers of the upstream request, by name in lower case."""
+    """Headers of the upstream request, by name. They replace other headers of the same name, the credential of the provider included.
+
+    Headers of the connection, such as `host` and `content-length`, cannot be set.
+    """
 
     values: Mapping[str, str]
 
@@ -136,8 +144,8 @@ class Skip(Struct, frozen=True):
 class Emit(Struct, frozen=True):
     """The text to send now, and the text to hold back until the next piece of the channel.
 
-    The hook gets `hold` again at the beginning of that piece. If the text to send differs from the text received, `why` is
-    the reason on the receipt.
+    The hook gets `hold` again at the beginning of that piece; for the last piece, it must be empty. If the text to send differs
+    from the text received, `why` is the reason on the receipt.
     """
 
     text: str

@@ -35,7 +35,7 @@ def load_hooks(config: Config, transport: Transport) -> Sequence[LoadedHook]:
 
 def loaded(hook: Hook, name: str = "hook", *, deadline_s: float = DEFAULT_DEADLINE_S) -> LoadedHook:
     """Return an object as a hook with the settings that the object declares."""
-    points = frozenset(point for point in POINTS if getattr(type(hook), point) is not getattr(Hook, point))
+    points = frozenset(each for each in POINTS if getattr(getattr(hook, each), "__func__", None) is not getattr(Hook, each))
     return LoadedHook(name, hook, deadline_s, hook.failure, points)
 
 

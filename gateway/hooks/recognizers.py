@@ -67,14 +67,20 @@ _DIGITS = re.compile(r"[0-9]+")
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 """The digit sum of twice each digit."""
 _LETTERS = {chr(ord("A") + at): str(at + 10) for at in range(26)}
+_ZEROS = (
+    0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50, 0xED0, 0xF20, 0x1040, 0x17E0, 0x1810,
+    0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6,
+)  # fmt: skip
+"""The zeros of other scripts, such as Arabic, Devanagari and Thai, and of mathematical notation. Nine more digits follow each."""
 _PLAIN: dict[int, int | str] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if code != 0xFF1A},
     **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
     0x2010: "-", 0x2011: "-",
+    **{zero + digit: str(digit) for zero in _ZEROS for digit in range(10)},
 }  # fmt: skip
-"""Full-width characters, spaces and hyphens as characters of ASCII. A full-width colon stays: a colon could belong to an IP address."""
-
-
+"""Full-width characters, digits, spaces and hyphens as characters of ASCII. A full-width colon stays: it could belong to an IP address."""
+_DASH = re.compile(r"(?<=[0-9)])[\u2012\u2013\u2212](?=[0-9(])")
+"""A dash that stands for a hyphen: one between digits. Before a number, it is a dash or a minus."""
 
 def _not_after(chars: str) -> str:
     """Return the condition that none of these characters precedes the first character of a match, which has been read.
@@ -168,7 +174,7 @@ def _matches(text: str, pattern: re.Pattern[str], locate: Locate) -> Iterator[Sp
 
 def _plain(text: str) -> str:
     """Return a text of the same length with plain characters."""
-    return text if text.isascii() else text.translate(_PLAIN)
+    return text if text.isascii() else _DASH.sub("-", text.translate(_PLAIN))
 
 
 def _whole(text: str, start: int, end: int) -> Span:

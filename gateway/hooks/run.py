@@ -18,9 +18,7 @@ from gateway.hooks.api import (
     MAX_BEFORE_CHARS,
     MAX_LOOP_CHARS,
     CallFacts,
-    Change,
     Chunk,
-    Emit,
     Failure,
     Headers,
     Hook,
@@ -32,16 +30,17 @@ from gateway.hooks.api import (
     Target,
     Text,
 )
+from gateway.hooks.results import check_result, is_failure
 from gateway.hooks.walk import Leaf, has_token_ids, leaves, repeats_names, replaced, without_logprobs
 from gateway.metrics import Metrics
 from providers.base import Adjustment, Body, Refusal
 from providers.base import Target as UpstreamTarget
 
-ERROR_STATUSES = range(400, 500)
+MAX_WHY_CHARS = 500
+"""Maximum length of a hook's reason on the receipt, which repeats it for each text."""
+MAX_NOTES = 1000
+"""Maximum number of changes to one answer on the receipt."""
 TOKEN_FIELDS = ("input", "prompt")
-_ALLOWED: dict[str, tuple[type, ...]] = {
-    "request": (Change, Refuse), "target": (Headers, Skip, Refuse), "chunk": (Emit, Refuse), "settled": (),
-}  # fmt: skip
 
 Report = Callable[[str], None]
 
@@ -88,22 +87,32 @@ class HookSet:
                     result = await result
             elif time.monotonic() - began > loaded.deadline_s:
                 raise TimeoutError
-            if result is not None and not isinstance(result, _ALLOWED[point]):
-                raise TypeError
-            if isinstance(result, Refuse) and (result.status not in ERROR_STATUSES or not result.message):
-                raise ValueError
+            check_result(point, value, result)
         except GatewayError:
             raise
-        except Exception as error:
-            self._note_failure(loaded, point, error)
-            if loaded.failure == "closed" and point != "settled":
-                message = f"The hook '{loaded.name}' failed, and calls must not continue without it. The gateway's log has the reason."
-                raise Unavailable(message, code="hook_failed") from None
+        except BaseException as error:
+            self._fail(loaded, point, error)
             return None
         if isinstance(result, Refuse):
             self.metrics.count("lockgate_hook_refusals", (loaded.name, point))
             raise BadRequest(result.message, code=result.code, status=result.status)
         return result
+
+    def follows(self, loaded: LoadedHook, state: dict[str, Any]) -> bool:
+        """Return whether a hook is called for the pieces of the answer. If it fails, return False or raise GatewayError, as for a point."""
+        if "chunk" not in loaded.points:
+            return False
+        try:
+            result: object = loaded.hook.follows(state)
+            if type(result) is bool:
+                return result
+            if inspect.iscoroutine(result):
+                result.close()
+                raise TypeError("'follows' must not be a coroutine")
+            return bool(result)
+        except BaseException as error:
+            self._fail(loaded, "chunk", error)
+            return False
 
     def settle(self, run: HookRun, outcome: Callable[[dict[str, Any]], Settled]) -> None:
         """Report the outcome of a call to the hooks, without waiting for them."""
@@ -113,7 +122,16 @@ class HookSet:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _note_failure(self, loaded: LoadedHook, point: str, error: Exception) -> None:
+    def _fail(self, loaded: LoadedHook, point: str, error: BaseException) -> None:
+        """Count and report a failure. Raise GatewayError if the call must not continue, and `error` if it is not the hook that failed."""
+        if not is_failure(error):
+            raise error
+        self._note_failure(loaded, point, error)
+        if loaded.failure == "closed" and point != "settled":
+            message = f"The hook '{loaded.name}' failed, and calls must not continue without it. The gateway's log has the reason."
+            raise Unavailable(message, code="hook_failed") from None
+
+    def _note_failure(self, loaded: LoadedHook, point: str, error: BaseException) -> None:
         """Count and report a failure. The text of the error may quote a call, so only its type and place are reported."""
         reason = "deadline" if isinstance(error, TimeoutError) else "error"
         self.metrics.count("lockgate_hook_failures", (loaded.name, point, reason))
@@ -126,17 +144,20 @@ class HookSet:
 class Pieces:
     """The texts of one answer that the hooks hold back, and the changes that they have made to it."""
 
-    __slots__ = ("held", "notes", "sent")
+    __slots__ = ("_known", "held", "notes", "sent")
 
     def __init__(self) -> None:
         self.held: dict[tuple[int, str], str] = {}
         self.sent: dict[tuple[int, str], str] = {}
         """For each hook and channel, the end of the text that the hook has passed on."""
         self.notes: list[Adjustment] = []
+        self._known: set[tuple[str, str]] = set()
 
     def note(self, note: Adjustment) -> None:
-        """Add a change, unless it is known."""
-        if note not in self.notes:
+        """Add a change, unless it is known or MAX_NOTES changes are."""
+        known = note.param, note.why
+        if known not in self._known and len(self.notes) < MAX_NOTES:
+            self._known.add(known)
             self.notes.append(note)
 
 
@@ -152,6 +173,8 @@ class HookRun:
         self._final: dict[str, str] = {}
         """The text that replaces each text of the request that has been seen; most are their own replacement."""
         self._has_reported = False
+        self.header_names: set[str] = set()
+        """The names of the headers that hooks have set, in lower case."""
         self.rest: Callable[[], Awaitable[bytes]] | None = None
         """Returns the events with the texts that the hooks hold back in the stream that the caller gets."""
         self.pieces: Pieces | None = None
@@ -202,17 +225,21 @@ class HookRun:
             if isinstance(result, Skip):
                 raise Refusal(f"The hook '{loaded.name}' does not allow {target.name}: {result.why}", None, "refused_by_hook")
             if isinstance(result, Headers):
-                body.headers |= result.values
-                made += [_note(loaded, name, "the hook sets this header") for name in result.values]
+                values = {name.lower(): value for name, value in result.values.items()}
+                body.headers |= values
+                self.header_names |= values.keys()
+                made += [_note(loaded, name, "the hook sets this header") for name in values]
         return made
+
+    def arrange(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the headers of an upstream request, in which a header that a hook sets replaces those before it of the same name."""
+        last = {name: at for at, (name, _) in enumerate(headers) if name in self.header_names}
+        return [each for at, each in enumerate(headers) if last.get(each[0], at) == at]
 
     @property
     def follows_answer(self) -> bool:
         """Whether any hook is called for the answer."""
-        return any(
-            "chunk" in loaded.points and loaded.hook.follows(state)
-            for loaded, state in zip(self.set.hooks, self.states, strict=True)
-        )
+        return any(self.set.follows(loaded, state) for loaded, state in zip(self.set.hooks, self.states, strict=True))
 
     def note_unreadable(self, what: str) -> None:
         """Count a part of the answer that no hook can read as a failure of each hook that follows the answer.
@@ -221,7 +248,7 @@ class HookRun:
         reported once for each call.
         """
         for loaded, state in zip(self.set.hooks, self.states, strict=True):
-            if "chunk" not in loaded.points or not loaded.hook.follows(state):
+            if not self.set.follows(loaded, state):
                 continue
             self.set.metrics.count("lockgate_hook_failures", (loaded.name, "chunk", "error"))
             if not self._has_reported:
@@ -238,7 +265,7 @@ class HookRun:
         """
         for at in range(len(self.states) - 1, -1, -1):
             loaded, state = self.set.hooks[at], self.states[at]
-            if "chunk" not in loaded.points or (kind == "other" and not loaded.hook.sees_all) or not loaded.hook.follows(state):
+            if (kind == "other" and not loaded.hook.sees_all) or not self.set.follows(loaded, state):
                 continue
             place = (at, channel)
             whole, before = pieces.held.pop(place, "") + text, pieces.sent.pop(place, "")
@@ -314,4 +341,4 @@ def _distinct_paths(found: Mapping[str, Leaf]) -> dict[str, str]:
 
 
 def _note(loaded: LoadedHook, path: str, why: str) -> Adjustment:
-    return Adjustment(path, "replace", why=f"hook '{loaded.name}'" + (f": {why}" if why else ""))
+    return Adjustment(path, "replace", why=f"hook '{loaded.name}'" + (f": {why[:MAX_WHY_CHARS]}" if why else ""))

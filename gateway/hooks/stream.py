@@ -41,7 +41,7 @@ class HookedEvents:
         self._last: dict[str, tuple[Event, Slot, bytes]] = {}
         """For each open channel, its latest event, the slot of the channel in the event, and the event's name."""
         self._inserted = self._number = 0
-        """The number of inserted events, and the latest `sequence_number`."""
+        """The number of inserted events less that of removed events, and the latest `sequence_number`."""
         self._given: dict[str, list[str]] = {}
         self._sent: dict[str, list[str]] = {}
         self._ends: dict[str, JsonEnd] = {}
@@ -112,15 +112,20 @@ class HookedEvents:
         written = {slot.group: slot.kind for slot in slots if slot.text or slot.kind == "arguments"}  # a tool call may begin empty
         before += await self._flush(None if groups is None else groups, but={slot.channel for slot in slots} if groups is not None else ())
         before += await self._flush(list(written), but={slot.channel for slot in slots}, keeps_arguments=True)
+        is_held = False
         for slot in slots:
-            is_over = self._is_over(slot, written)
+            is_over, text = self._is_over(slot, written), slot.text
             is_last = groups is not None and (is_over or slot.group in groups)
-            sent = await self._piece(slot, slot.text, is_last=is_last)
+            sent = await self._piece(slot, text, is_last=is_last)
+            is_held = slot.holder is event and bool(text) and not sent
             self._last[slot.channel] = (event, slot, name)
             slot.holder[slot.key] = sent
             self.started = self.started or bool(sent)
             if is_last:
                 self._close(slot.channel)
+        if is_held:  # no event of the Responses API has an empty piece
+            self._inserted -= 1
+            return before
         self.started = self.started or self._is_substance(event, slots)
         await self._others(event, "event", "other", {(id(slot.holder), slot.key) for slot in slots})
         return [*before, self._written(head, event)]

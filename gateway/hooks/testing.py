@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway.errors import GatewayError
-from gateway.hooks.api import POINTS, CallFacts, Hook, Settled
+from gateway.hooks.api import POINTS, CallFacts, Hook, Settled, Target
 from gateway.hooks.load import loaded
 from gateway.hooks.run import HookRun, HookSet, Pieces
 from gateway.hooks.stream import HookedEvents
@@ -53,6 +53,8 @@ async def check_hook(hook: Hook, texts: Sequence[str] = TEXTS) -> None:
         answers = {size: await _answer(hook, text, size) for size in SIZES}
         if len({str(answer) for answer in answers.values()}) > 1:
             raise HookTestError(f"the answer depends on the size of the pieces: {answers!r}")
+    if "target" in made.points:
+        await _target(hook)
     if "settled" in made.points:
         await _settle(hook)
 
@@ -111,6 +113,15 @@ def _refusal(error: GatewayError) -> tuple[int, str | None]:
     if error.code == "hook_failed":
         raise HookTestError(f"the hook failed: {error.__context__!r}") from error.__context__
     return error.status, error.code
+
+
+async def _target(hook: Hook) -> None:
+    hooks = HookSet([loaded(hook)._replace(failure="closed")], Metrics(), _fail)
+    for name, of in (("openai/gpt-4o", "openai"), ("own/some-model", "vllm")):
+        try:
+            await hooks.ask(hooks.hooks[0], "target", Target(FACTS, name, of, {}))
+        except GatewayError as error:
+            _refusal(error)
 
 
 async def _settle(hook: Hook) -> None:

@@ -28,6 +28,8 @@ async def count_natively(call: Call, candidate: Candidate) -> int | None:
         if call.headers is not None and call.headers.vendor:
             forward_headers(call.headers, target, adapted.body, strict=False)
         request = target.kind.encode(adapted.body, target, adapted.options)
+        if call.hooks is not None:
+            request.headers = call.hooks.arrange(request.headers)
         request.path += api.token_count.suffix
         deadlines = structs.replace(candidate.deadlines, total=min(candidate.deadlines.total, MAX_COUNT_S))
         response = await candidate.backend.transport.send(candidate.backend.origin, request, deadlines)

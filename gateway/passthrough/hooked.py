@@ -16,7 +16,7 @@ from gateway.hooks.run import HookRun, Pieces
 from gateway.hooks.stream import HookedEvents
 from gateway.passthrough.caller import CallerBody
 from gateway.response.upstream_exchange import MAX_ANSWER_BYTES
-from providers.base import Adjustment, Body, Target, WireRequest
+from providers.base import Adjustment, Body, Refusal, Target, WireRequest
 
 MAX_HOOKED_BODY = 32 << 20
 """Maximum size of a request body that passes through hooks, because such a body is kept in memory."""
@@ -77,11 +77,23 @@ async def hook_passed_request(run: HookRun, request: WireRequest, body: CallerBo
         except (msgspec.DecodeError, RecursionError) as error:
             raise unreadable(error) from None
         data = whole.raw(_NAME) or data
-    shell = Body(b"{}")
-    made = await run.target(target, shell)
-    request.headers += shell.headers.items()
     request.body = data
+    made = await hook_passed_target(run, request, target)
     return [*run.adjustments, *made]
+
+
+async def hook_passed_target(run: HookRun, request: WireRequest, target: Target) -> list[Adjustment]:
+    """Pass the target of a call or of a WebSocket connection through the hooks, and add their headers. Return the adjustments.
+
+    Raise GatewayError if a hook refuses the call or skips the target, because a passed path has no other target.
+    """
+    shell = Body(b"{}")
+    try:
+        made = await run.target(target, shell)
+    except Refusal as refusal:
+        raise BadRequest(refusal.message, code=refusal.code) from None
+    request.headers = run.arrange([*request.headers, *shell.headers.items()])
+    return made
 
 
 def hooked_headers(headers: Headers) -> Headers:

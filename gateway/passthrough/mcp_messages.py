@@ -104,9 +104,8 @@ def check_message(message: Message, tools: Sequence[str], server: str) -> None:
 
 def check_headers(message: Message, headers: Headers) -> None:
     """Raise RpcError if the headers that repeat the method and the name of a tool differ from the message."""
-    for name, expected in ((METHOD_HEADER, message.method), (NAME_HEADER, message.tool)):
-        if not expected:
-            continue
+    repeated = [(METHOD_HEADER, message.method), *([(NAME_HEADER, message.tool)] if message.method == TOOLS_CALL else [])]
+    for name, expected in repeated:
         for found, value in headers:
             if found == name and _header_text(value) != expected:
                 text = f"The header {name.decode()} differs from the message."

@@ -19,6 +19,7 @@ from gateway.keys.authenticate import api_key
 from gateway.limits.running_charges import RunningCharges
 from gateway.passthrough.caller import PassthroughCaller
 from gateway.passthrough.headers import response_headers
+from gateway.passthrough.hooked import hook_passed_target
 from gateway.passthrough.mcp import McpPassthrough
 from gateway.passthrough.rules import Rule
 from gateway.passthrough.run import check_call, end_attempt, passed_request, upstream_id
@@ -78,6 +79,8 @@ class WebSocketPassthrough(McpPassthrough):
         health = self._health.health_of(rule.backend.target)
         target = health.pick_credential(rule.backend.targets)
         request, adjustments = passed_request(call, caller, rule, target, raw_path)
+        if call.hooks is not None:
+            adjustments += await hook_passed_target(call.hooks, request, target)
         request.headers.extend(handshake_headers(caller))
         attempt = Attempt(target, adjustments=adjustments)
         call.attempts.append(attempt)

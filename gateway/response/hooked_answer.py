@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.call import Attempt, Call
 from gateway.hooks.run import HookRun, Pieces
 from gateway.hooks.stream import HookedEvents
 from gateway.response.upstream_exchange import UpstreamExchange
 from gateway.streams.transcript import Transcript
+from providers.base import Adjustment
 
 
 async def hooked_json(exchange: UpstreamExchange, body: bytes) -> bytes:
@@ -15,14 +18,14 @@ async def hooked_json(exchange: UpstreamExchange, body: bytes) -> bytes:
         return body
     pieces = Pieces()
     body = await run.answer(body, pieces)
-    _take_notes(exchange.attempt, pieces)
+    _take_notes(exchange.attempt, pieces.notes)
     return body
 
 
 class HookedStream:
     """The events of one stream as the hooks change them."""
 
-    __slots__ = ("_attempt", "_events", "_keeps", "_pieces", "_run", "_unhooked")
+    __slots__ = ("_attempt", "_events", "_keeps", "_pieces", "_run", "_taken", "_unhooked")
 
     def __init__(self, run: HookRun, attempt: Attempt, transcript: Transcript | None) -> None:
         is_continued = transcript is not None and bool(transcript.handovers)
@@ -33,13 +36,17 @@ class HookedStream:
         self._attempt = attempt
         self._keeps = transcript is not None
         self._unhooked: list[bytes] = []
+        self._taken = 0
+        """The number of changes that the attempt has got."""
 
     async def pass_on(self, out: bytes, *, is_end: bool) -> bytes:
         """Return the events to send for these events, possibly none. Raise GatewayError if a hook refuses them."""
         if self._keeps and not is_end:
             self._unhooked.append(out)
         sent = await (self._events.end(out) if is_end else self._events.feed(out))
-        _take_notes(self._attempt, self._pieces)
+        if len(notes := self._pieces.notes) > self._taken:
+            _take_notes(self._attempt, notes[self._taken :])
+            self._taken = len(notes)
         return sent
 
     def begin(self) -> None:
@@ -69,6 +76,6 @@ def _following(call: Call) -> HookRun | None:
     return run if run is not None and call.mirror_of is None and run.follows_answer else None
 
 
-def _take_notes(attempt: Attempt, pieces: Pieces) -> None:
-    if pieces.notes:
-        attempt.adjustments = [*attempt.adjustments, *(note for note in pieces.notes if note not in attempt.adjustments)]
+def _take_notes(attempt: Attempt, notes: Sequence[Adjustment]) -> None:
+    known = {(each.param, each.why) for each in attempt.adjustments}
+    attempt.adjustments = [*attempt.adjustments, *(note for note in notes if (note.param, note.why) not in known)]

@@ -97,6 +97,8 @@ class UpstreamExchange:
         Raise StreamFailure for an error, or if the requested stream is missing.
         """
         request = self.target.kind.encode(body, self.target, self.options)
+        if self.call.hooks is not None:
+            request.headers = self.call.hooks.arrange(request.headers)
         try:
             response = await self.transmit(request)
         finally:

@@ -16,6 +16,11 @@ EVERYTHING = CacheControl()
     (b'max-age="60"', CacheControl(max_age_s=60)),
     (b"No-Transform , MAX-AGE=5,max-age=9", CacheControl(max_age_s=5)),
     (b"max-age=99999999999999999999", CacheControl(max_age_s=999_999_999)),
+    (b"max-age=0", CacheControl(max_age_s=0)),
+    (b"max-age=0000000060", CacheControl(max_age_s=60)),
+    (b"no-store; max-age=60", CacheControl(False, False, 60)),
+    (b"max-age=60 ;no-store", CacheControl(False, False, 60)),
+    (b"no-cache;", CacheControl(False, True)),
     (b"max-age=-1, max-age=x, =, , no-storex", EVERYTHING),
 ])  # fmt: skip
 def test_directive_is_read(header: bytes, expected: CacheControl) -> None:

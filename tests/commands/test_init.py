@@ -65,13 +65,25 @@ def test_example_is_written_under_the_given_name(tmp_path: Path) -> None:
     assert yaml.safe_load(text) == yaml.safe_load((ROOT / "config" / "examples" / "fallback.yaml").read_text())
 
 
+def test_the_commands_that_it_names_use_the_file_that_it_wrote(tmp_path: Path) -> None:
+    done = run("init", "my file.yaml", "--example", "keys", folder=tmp_path)
+    assert "lockgate check 'my file.yaml' " in done.stdout
+    assert "lockgate serve --config 'my file.yaml' " in done.stdout
+    assert "127.0.0.1" not in done.stdout, "the example has another address"
+    assert (tmp_path / "my file.yaml").read_text().startswith("# yaml-language-server: $schema=./my%20file.schema.json\n")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "gateway.yaml").write_text("models: {}")
+    assert "lockgate serve --config gateway.yaml " in run("init", folder=tmp_path).stdout
+
+
 def test_unknown_example_and_missing_folder_are_one_line_errors(tmp_path: Path) -> None:
     done = run("init", "--example", "redsi", folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no example 'redsi'; lockgate init --list names them" in done.stderr
-    done = run("init", "", folder=tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "is not the name of a file" in done.stderr
+    for name in ("", "absent/"):
+        done = run("init", name, folder=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "is not the name of a file" in done.stderr
     done = run("init", "absent/gateway.yaml", folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot write absent/gateway.yaml" in done.stderr

@@ -22,6 +22,8 @@ class Rule(Hook):
         self.words = words
     def request(self, request):
         return None
+class Lax(Rule):
+    failure = "close"
 rule = Rule()
 other = object()
 """
@@ -67,6 +69,7 @@ REFUSED = [
     ("  - rules_of_a_test:nothing", "hooks[0]", "has no 'nothing'"),
     ("  - rules_of_a_test", "hooks[0]", "expected MODULE:OBJECT"),
     ("  - rules_of_a_test:other", "hooks[0]", "is not a hook"),
+    ("  - rules_of_a_test:Lax", "hooks[0]", "write open or closed"),
     ("  - no_such_module_at_all:x", "hooks[0]", "the module 'no_such_module_at_all' is not found: install it"),
     ("  - broken_rules_of_a_test:x", "hooks[0]", "RuntimeError: no database"),
     ('  - { use: "rules_of_a_test:Rule", options: { wrong: 1 } }', "hooks[0].use", "unexpected keyword"),

@@ -122,6 +122,7 @@ def test_replicas_are_fixed_only_without_the_autoscaler() -> None:
     assert fixed["Deployment", "lockgate"]["spec"]["replicas"] == 3
     assert ("HorizontalPodAutoscaler", "lockgate") not in fixed
     assert "autoscaling needs a metric" in refused({"autoscaling": {"cpuUtilization": None}})
+    assert "more than autoscaling.maxReplicas" in refused({"autoscaling": {"minReplicas": 5, "maxReplicas": 2}})
 
 
 def test_termination_grace_is_longer_than_pause_grace_and_drain() -> None:
@@ -129,6 +130,30 @@ def test_termination_grace_is_longer_than_pause_grace_and_drain() -> None:
     settings = values["config"]
     total = values["preStopSeconds"] + seconds(settings["grace"]) + seconds(settings["drain"])
     assert values["terminationGracePeriodSeconds"] > total + 5
+    assert "take 310 seconds together" in refused({"config": {"drain": "5m"}})
+    assert "take 70.5 seconds together" in refused({"configFile": "grace: 500ms\ndrain: 1m5s\n"})
+    longer = rendered({"config": {"drain": "5m"}, "terminationGracePeriodSeconds": 330})
+    assert longer["Deployment", "lockgate"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 330
+
+
+@pytest.mark.parametrize("values", [
+    {"config": {"listen": "0.0.0.0:9000", "admin": {"listen": "[::]:9001"}}},
+    {"configFile": "listen: 0.0.0.0:9000\nadmin: { listen: 0.0.0.0:9001 }\n"},
+])  # fmt: skip
+def test_ports_are_those_of_the_configuration(values: dict[str, Any]) -> None:
+    objects = rendered(values)
+    (container,) = objects["Deployment", "lockgate"]["spec"]["template"]["spec"]["containers"]
+    assert [(each["name"], each["containerPort"]) for each in container["ports"]] == [("callers", 9000), ("admin", 9001)]
+    admitted = [rule["ports"][0]["port"] for rule in objects["NetworkPolicy", "lockgate"]["spec"]["ingress"]]
+    assert admitted == [9000, 9001]
+    targets = [port["targetPort"] for name in ("lockgate", "lockgate-admin") for port in objects["Service", name]["spec"]["ports"]]
+    assert targets == ["callers", "admin"]
+
+
+def test_listener_that_nothing_can_reach_is_refused() -> None:
+    for address in ("127.0.0.1:8080", "localhost:8080", "[::1]:8080"):
+        assert "listen on 0.0.0.0" in refused({"config": {"listen": address}})
+        assert "listen on 0.0.0.0" in refused({"config": {"admin": {"listen": address}}})
 
 
 def test_all_pods_of_the_cluster_may_call_and_only_prometheus_reads_the_admin_listener() -> None:
@@ -227,6 +252,7 @@ def test_release_that_cannot_name_a_service_is_refused() -> None:
 MISTAKES = [
     {"replcas": 3}, {"image": {"digest": "latest"}}, {"service": {"port": "80"}}, {"autoscaling": {"minReplicas": 0}},
     {"podAnnotations": {"a": 1}}, {"networkPolicy": {"redis": {"ports": [0]}}},
+    {"env": [{"name": "A", "value": 1}]}, {"env": [{"value": "a"}]}, {"podLabels": {"app.kubernetes.io/name": "a"}},
     {"networkPolicy": {"redis": {"ports": []}}}, {"httpRoute": {"requestTimeout": "10"}}, {"workers": 0},
 ]  # fmt: skip
 

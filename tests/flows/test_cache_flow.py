@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +24,7 @@ from tests.faults.upstream_server import FIN, Exchange, FaultUpstream, play
 from tests.flows.conftest import RECEIPT, chat, events, post_as, post_chat, receipt_of
 from tests.flows.live import Live, eventually, live
 from tests.flows.operator import bearer, digest
+from tests.hooks.echo import echo
 from tests.support.apis import ALL
 from tests.support.redis import RedisServer
 
@@ -109,6 +112,38 @@ models:
     assert [cache_of(answer) for answer in (*answers, stateful)] == ["miss", "hit", "bypass"]
     assert answers[0].content == answers[1].content
     assert "container" in STATEFUL_FIELDS
+
+
+async def test_a_response_that_is_stored_never_has_the_id_of_another_call(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    hooks = "hooks: [{ mask: {} }]\n"
+    for kind in ("openai-compatible", "vllm"):
+        up.on(lambda request: True, echo())
+        async with live(cached(up, rest=hooks).replace("openai-compatible", kind)) as gateway:
+            answers = []
+            for name, stores in (("ada", True), ("bob", True), ("eve", False), ("eve", False)):
+                body = {"model": "m", "input": f"mail {name}@example.org", "store": stores}
+                answers.append(await client.post(gateway.base_url + "/responses", json=body))
+            assert [cache_of(answer) for answer in answers] == ["bypass", "bypass", "miss", "hit"], kind
+        assert len(up.requests) == 3
+        up.reset()
+
+
+async def test_headers_that_a_hook_sets_belong_to_the_request(up: FaultUpstream, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    (tmp_path / "team_credential.py").write_text(
+        "from gateway.hooks.api import Headers, Hook\n"
+        "class OfKey(Hook):\n"
+        "    def target(self, target):\n"
+        "        return Headers({'authorization': 'Bearer of-' + target.call.team})\n"
+    )
+    sys.path.append(str(tmp_path))
+    try:
+        async with live(cached(up, "{ ttl: 10m, scope: global }", keys() + "hooks: [team_credential:OfKey]\n")) as gateway:
+            answers = [await post_chat(client, gateway, headers=bearer(key)) for key in (FIRST, SECOND, THIRD)]
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("team_credential", None)
+    assert [cache_of(answer) for answer in answers] == ["miss", "hit", "miss"]
+    assert [request.header("authorization") for request in up.requests] == ["Bearer of-search", "Bearer of-other"]
 
 
 @pytest.mark.parametrize(("scope", "expected"), [

@@ -17,7 +17,7 @@ from tests.flows.conftest import CREDENTIAL, RECEIPT, chat, post_as, receipt_of,
 from tests.flows.live import eventually, live
 from tests.flows.operator import bearer, digest
 from tests.hooks.echo import answers_of, echo
-from tests.support.apis import ALL, ALL_CONVERSATIONS
+from tests.support.apis import ALL, ALL_CONVERSATIONS, CHAT_API
 from tests.support.metrics import value
 
 MODULE = '''
@@ -59,6 +59,28 @@ class Broken(Hook):
 class Wrong(Hook):
     def request(self, request):
         return "yes"
+
+class WrongText(Hook):
+    """Returns numbers where texts belong."""
+    def __init__(self, point):
+        self.point = point
+    def request(self, request):
+        return Change({each.path: 5 for each in request.texts}) if self.point == "request" else None
+    def target(self, target):
+        return Headers({"x-team": 5}) if self.point == "target" else None
+    def chunk(self, chunk):
+        return Emit(5) if self.point == "chunk" else None
+
+class Counting(Hook):
+    """Gives another reason for each piece."""
+    def chunk(self, chunk):
+        count = chunk.state["count"] = chunk.state.get("count", 0) + 1
+        return Emit(chunk.text, why=f"change {count}")
+
+class Owner(Hook):
+    """Sets the credential and the team of a request."""
+    def target(self, target):
+        return Headers({"authorization": "Bearer of-the-team", "X-Team": "a"})
 
 shout = Shout("?")
 not_a_hook = object()
@@ -127,6 +149,41 @@ async def test_a_hook_skips_a_target(up: FaultUpstream, client: httpx.AsyncClien
     assert len(up.requests) == 1
 
 
+@pytest.mark.parametrize("kind", ["anthropic", "vllm"])
+async def test_hooks_decide_which_target_counts_tokens(up: FaultUpstream, client: httpx.AsyncClient, folder: Path, kind: str) -> None:
+    provider = f'{{ type: {kind}, base_url: "{up.base_url}", api_key: "${{UP_KEY}}" }}'
+    yaml = f"providers: {{ closed: {provider}, b: {provider} }}\nmodels: {{ m: [closed/x, b/y], n: closed/x }}\n"
+    yaml += "hooks: [team_rules:shout, team_rules:Owner]\n"
+    bodies: dict[str, dict[str, Any]] = {
+        "/messages/count_tokens": chat(max_tokens=9), "/responses/input_tokens": {"input": "a"}, "/tokenize": {"prompt": "a"},
+        **({"/detokenize": {"tokens": [1, 2]}} if kind == "vllm" else {}),
+    }  # fmt: skip
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for path, body in bodies.items():
+            up.reset()
+            refused = await client.post(gateway.base_url + path, json={**body, "model": "n"})
+            assert (refused.status_code, refused.json().get("error", {}).get("code")) == (400, "refused_by_hook"), (path, refused.text)
+            assert up.requests == []
+            await client.post(gateway.base_url + path, json={**body, "model": "m"})
+            for request in up.requests:
+                assert [value for name, value in request.headers if name == "authorization"] == ["Bearer of-the-team"], request.path
+                assert json.loads(request.body).get("model") in ("y", None)
+            assert up.requests or (kind, path) != ("vllm", "/tokenize"), path
+
+
+async def test_a_passed_path_whose_target_is_skipped_is_refused(up: FaultUpstream, client: httpx.AsyncClient, folder: Path) -> None:
+    provider = f'{{ type: openai-compatible, base_url: "{up.base_url}" }}'
+    yaml = f'providers: {{ closed: {provider} }}\nmodels: {{ m: closed/x }}\npassthrough: {{ "/v1/other": closed }}\n'
+    yaml += "hooks: [team_rules:shout]\n"
+    async with live(yaml) as gateway:
+        for answer in (
+            await client.post(gateway.base_url + "/other", json={"prompt": "a"}), await client.get(gateway.base_url + "/other"),
+        ):  # fmt: skip
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "refused_by_hook")
+            assert "it is closed" in answer.json()["error"]["message"]
+    assert up.requests == []
+
+
 @pytest.mark.parametrize("point", ["request", "target", "chunk"])
 @pytest.mark.parametrize("slow", [False, True])
 async def test_a_closed_failure_is_an_error_in_the_format_of_the_caller(
@@ -171,6 +228,57 @@ async def test_a_wrong_result_is_a_failure(up: FaultUpstream, client: httpx.Asyn
         answer = await client.post(gateway.base_url + "/chat/completions", json=chat())
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "hook_failed")
     assert up.requests == []
+
+
+@pytest.mark.parametrize("point", ["request", "target", "chunk"])
+async def test_a_wrong_field_of_a_result_is_a_failure_in_every_api(
+    up: FaultUpstream, client: httpx.AsyncClient, folder: Path, point: str
+) -> None:
+    up.on(lambda request: True, saying("some words"))
+    for failure in ("closed", "open"):
+        hook = f"{{ use: 'team_rules:WrongText', options: {{ point: {point} }}, failure: {failure} }}"
+        async with serving(up, f"hooks: [{hook}]\n") as gateway:
+            for api in ALL:
+                for stream in (False, True):
+                    answer = await post_as(api, client, gateway, stream=stream)
+                    if failure == "open":
+                        assert (answer.status_code, api.read(answer).text) == (200, "some words"), (api.name, stream, answer.text)
+                    else:
+                        assert (answer.status_code, "team_rules:WrongText" in answer.text) == (503, True), (api.name, stream, answer.text)
+            assert all("TypeError" in line for line in gateway.reports)
+
+
+async def test_a_header_of_a_hook_replaces_the_header_of_the_provider_and_of_the_caller(
+    up: FaultUpstream, client: httpx.AsyncClient, folder: Path
+) -> None:
+    up.on(lambda request: True, saying("some words"))
+    yaml = f"""
+providers:
+  up: {{ type: vllm, base_url: "{up.base_url}", api_key: "${{UP_KEY}}", headers: {{ x-team: configured }} }}
+models: {{ m: up/mock }}
+passthrough: {{ "/v1/other": up }}
+hooks: [team_rules:Owner]
+"""
+    async with live(yaml, environ={"UP_KEY": CREDENTIAL}) as gateway:
+        for api in ALL:
+            await post_as(api, client, gateway, headers={"x-team": "forged"})
+        await client.post(gateway.base_url + "/other", json={"prompt": "a"}, headers={"x-team": "forged"})
+    assert len(up.requests) == len(ALL) + 1
+    for request in up.requests:
+        sent = [each for each in request.headers if each[0] in ("authorization", "x-team")]
+        assert sorted(sent) == [("authorization", "Bearer of-the-team"), ("x-team", "a")], request.path
+
+
+async def test_each_change_of_a_stream_is_on_the_receipt_once(up: FaultUpstream, client: httpx.AsyncClient, folder: Path) -> None:
+    up.on(lambda request: True, saying("some words", 1))
+    async with serving(up, "hooks: [team_rules:Counting]\n") as gateway:
+        for stream in (False, True):
+            answer = await post_as(CHAT_API, client, gateway, stream=stream, headers=RECEIPT)
+            told = CHAT_API.read(answer)
+            assert told.receipt is not None
+            whys = [each["why"].rpartition(" ")[2] for each in told.receipt["adjustments"] if "change" in each.get("why", "")]
+            assert whys == [str(number) for number in range(1, len(whys) + 1)]
+            assert len(whys) >= (len("some words") if stream else 1)
 
 
 async def test_a_denied_answer_is_an_error_in_every_api(up: FaultUpstream, client: httpx.AsyncClient) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,31 @@ async def test_each_form_of_a_key_is_accepted_and_none_reaches_the_provider(serv
     for peer in server.peers:
         assert KEY.encode() not in peer.head
         assert peer.header("authorization") == f"Bearer {CREDENTIAL}"
+
+
+async def test_hooks_decide_on_the_target_of_a_connection(server: SocketServer, tmp_path: Path) -> None:
+    (tmp_path / "socket_rules.py").write_text(
+        "from gateway.hooks.api import Headers, Hook, Skip\n"
+        "class Closed(Hook):\n"
+        "    def target(self, target):\n"
+        "        return Skip('it is closed')\n"
+        "class Owner(Hook):\n"
+        "    def target(self, target):\n"
+        "        return Headers({'authorization': 'Bearer of-' + target.call.key})\n"
+    )
+    sys.path.append(str(tmp_path))
+    head = handshake(PATH, FORMS["bearer"] % KEY.encode())
+    try:
+        for hook, status in (("Closed", 400), ("Owner", 101)):
+            text = yaml(server, rest=f"hooks: [socket_rules:{hook}]")
+            async with live(text, environ={"UP_KEY": CREDENTIAL}) as gateway, connected(gateway.port, head) as client:
+                assert client.status == status
+        assert len(server.peers) == 1
+        assert server.peers[0].header("authorization") == "Bearer of-first"
+        assert server.peers[0].head.lower().count(b"\nauthorization:") == 1
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("socket_rules", None)
 
 
 async def test_a_key_may_be_kept_from_the_path(server: SocketServer) -> None:

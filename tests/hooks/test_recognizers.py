@@ -107,6 +107,23 @@ def test_an_address_ends_where_another_script_begins() -> None:
     assert values(spaced) == {("iban", spaced)}
 
 
+@each("zero", "٠۰߀०০੦૦୦௦౦೦൦෦๐໐༠၀០᠐𝟎𝟘𝟢𝟬𝟶")
+def test_values_in_digits_of_other_scripts_are_recognized(zero: str) -> None:
+    local = {ord(str(digit)): ord(zero) + digit for digit in range(10)}
+    for kind, value in (("phone", "+49 30 901820"), ("card", "4111 1111 1111 1111"), ("iban", "DE89 3704 0044 0532 0130 00")):
+        written = value.translate(local)
+        assert values(f"x {written} y") == {(kind, written)}
+
+
+@each("dash", "\u2010\u2011\u2012\u2013\u2212")
+def test_dashes_between_digits_are_hyphens(dash: str) -> None:
+    for kind, value in (("phone", "+49-30-901820"), ("card", "4111-1111-1111-1111"), ("phone", "030-901820")):
+        written = value.replace("-", dash)
+        assert values(f"({written})") == {(kind, written)}
+    assert values("\u2013 4111 1111 1111 1111") == values("\u20134111 1111 1111 1111") == {("card", "4111 1111 1111 1111")}
+    assert values("1914\u20131918, S. 212\u2013215") == set()
+
+
 @each("text", (*PLAIN, *ORDINARY))
 def test_a_plain_text_is_not_masked_where_it_touches_others(text: str) -> None:
     for before, after in (("", ""), ("请", "谢"), ("(", ")"), ('"\\n', '\\n"'), ("é", "é")):

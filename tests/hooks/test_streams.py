@@ -179,6 +179,16 @@ async def test_inserted_events_are_numbered(api: str) -> None:
     assert numbers == list(range(len(numbers)))
 
 
+async def test_no_event_of_a_response_has_an_empty_piece_while_its_text_is_held() -> None:
+    for size in (1, 3, 400):
+        events = b"".join(STREAMS["responses"]("to [EMAIL_1] and [EMAIL_", size))
+        sent = read_events(await run_events(Masker(MaskConfig()), events, request=REQUEST))
+        pieces = [event["delta"] for event in sent if event["type"] == "response.output_text.delta"]
+        assert "" not in pieces
+        assert "".join(pieces) == f"to {EMAIL} and [EMAIL_"
+        assert [event["sequence_number"] for event in sent] == list(range(len(sent)))
+
+
 ERRORS: tuple[dict[str, Any], ...] = (
     {"error": {"message": "overloaded"}}, {"type": "error", "error": {"message": "overloaded"}}, {"type": "error", "message": "overloaded"},
 )  # fmt: skip

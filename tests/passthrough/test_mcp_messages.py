@@ -77,6 +77,13 @@ def test_headers_must_repeat_the_message() -> None:
                     [(b"mcp-name", b"=?base64?!?=")], [(b"mcp-method", b"tools/list")]):  # fmt: skip
         with pytest.raises(RpcError):
             check_headers(message, headers)
+    answer = read_message(b'{"jsonrpc":"2.0","id":1,"result":{}}')
+    check_headers(answer, [(b"mcp-protocol-version", b"2025-11-25")])
+    for message, header in ((answer, (b"mcp-method", b"tools/call")), (read_message(encoded(call_of(""))), (b"mcp-name", b"erase"))):
+        with pytest.raises(RpcError):
+            check_headers(message, [header])
+    other = read_message(b'{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"p"}}')
+    check_headers(other, [(b"mcp-method", b"prompts/get"), (b"mcp-name", b"p")])
 
 
 def test_errors_of_the_gateway_take_the_form_of_json_rpc() -> None:

@@ -12,8 +12,8 @@ envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 ports:
-  - { name: callers, containerPort: 8080 }
-  - { name: admin, containerPort: 8081 }
+  - { name: callers, containerPort: {{ include "lockgate.callersPort" . }} }
+  - { name: admin, containerPort: {{ include "lockgate.adminPort" . }} }
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
