@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.dialects.responses_api.stored import list_items
 from gateway.errors import BadRequest, refuse
-from gateway.http.request_id import next_id
 from gateway.keys.virtual_key import VirtualKey
 from gateway.response.response_storage import ResponseStorage
 from gateway.runtime.gateway import Gateway
+from gateway.server.json_answers import json_answer
 
 
 class StoredResponses:
@@ -33,24 +30,20 @@ class StoredResponses:
         storage, key, id = await self._authenticate(request)
         if request.method == "DELETE":
             await storage.delete(key, id)
-            return _json({"id": id, "object": "response", "deleted": True})
+            return json_answer(request, {"id": id, "object": "response", "deleted": True})
         if request.query_params.get("stream", "").lower() == "true":
             message = "'stream' is not supported: a stored response is complete. Request it without 'stream'."
             raise refuse("stream", message, "unsupported_parameter")
-        return _json((await storage.read(key, id)).response)
+        return json_answer(request, (await storage.read(key, id)).response)
 
     async def input_items(self, request: Request) -> Response:
         """GET /v1/responses/{id}/input_items: list the input items of a stored response and of earlier turns."""
         storage, key, id = await self._authenticate(request)
         found = await storage.read(key, id)
-        return _json(list_items(found.items, request.query_params))
+        return json_answer(request, list_items(found.items, request.query_params))
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/responses/{id}/cancel: reject the request, because no response is created in the background."""
         storage, key, id = await self._authenticate(request)
         await storage.read(key, id)
         raise BadRequest("Only a response that was created with 'background: true' can be cancelled.", param="background")
-
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), 200, {"x-request-id": next_id()}, "application/json")
