@@ -1,4 +1,4 @@
-"""The callers' endpoints for stored responses: read, list the input items, delete, cancel."""
+"""The callers' endpoints for stored responses: read, list the input items, delete, cancel. Compaction is rejected."""
 
 from __future__ import annotations
 
@@ -47,3 +47,12 @@ class StoredResponses:
         storage, key, id = await self._authenticate(request)
         await storage.read(key, id)
         raise BadRequest("Only a response that was created with 'background: true' can be cancelled.", param="background")
+
+    async def compact(self, request: Request) -> Response:
+        """POST /v1/responses/compact: reject the request. Only the vendor that compacts a conversation can read the result."""
+        await self._gateway.generation.keys.identify(request.scope["headers"], request.scope["query_string"])
+        message = (
+            "Compaction is not supported: only the vendor can read a compacted conversation, and the call may go to another one. "
+            "Send a shorter conversation, or set 'truncation: auto' to leave out old messages."
+        )
+        raise BadRequest(message, code="unsupported_operation")
