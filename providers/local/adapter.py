@@ -101,6 +101,8 @@ _INTERNAL = re.compile(
     r"^(compute error|invalid input batch|internal|failed to (decode|process|allocate|load)|out of memory)", re.IGNORECASE
 )
 _TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large to process.*current batch|larger than the max context) size:? \(?(\d+)")
+_UNKNOWN_ID = re.compile(r"vector::_M_range_check|invalid (vector )?subscript")
+"""The words of C++ libraries for an id beyond the vocabulary."""
 _PREFIX = re.compile(r"^(unable to generate parser for this template\. )?(automatic parser generation failed: )?", re.IGNORECASE)
 
 
@@ -160,6 +162,9 @@ class Local(OpenAICompatible):
         if (sizes := _TOO_LARGE.match(failure.message)) is not None:
             message = f"an input has {sizes[1]} tokens, and the local engine's model accepts at most {sizes[2]}"
             return Failure("context_overflow", message, 400, "context_length_exceeded", None, "invalid_request_error")
+        if _UNKNOWN_ID.match(failure.message):
+            message = "'tokens' has an id that is not a token of the local engine's model"
+            return Failure("client_error", message, 400, "invalid_value", "tokens", "invalid_request_error")
         if "does not support logits" in failure.message:
             message = "the local engine's model does not generate text: it offers embeddings or rerank"
             return Failure("client_error", message, 400, "unsupported_operation", "model", "invalid_request_error")
