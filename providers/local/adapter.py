@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -30,7 +31,9 @@ from providers.local.options import EMBEDDING_MODELS, LocalOptions
 from providers.local.probabilities import find_probabilities
 from providers.local.rerank import BY_VECTORS_MEMO, RankByModel, VectorsOfModel, read_vectors
 from providers.local.rules import (
+    CHOICES_MEMO,
     MODEL_MEMO,
+    PROMPTS_MEMO,
     DefaultPenalty,
     DefaultSystemMessage,
     DefaultTemperature,
@@ -117,6 +120,9 @@ class Local(OpenAICompatible):
         if options.operation not in VECTOR_OPERATIONS and target.options.get("bundled") in EMBEDDING_MODELS:
             message = f"{target.name} does not generate text: it offers embeddings and rerank."
             raise Refusal(message, "model", "unsupported_operation")
+        if options.operation == "completions":
+            options.memo[CHOICES_MEMO] = body.get("n") or 1
+            options.memo[PROMPTS_MEMO] = _prompt_count(body.get("prompt"))
         return super().adapt(body, target, options)
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
@@ -174,6 +180,11 @@ class Local(OpenAICompatible):
             return failure
         code = "invalid_value" if failure.code is None or failure.code.isdigit() else failure.code
         return msgspec.structs.replace(failure, code=code, param=failure.param or _param(failure), message=_PREFIX.sub("", failure.message))
+
+
+def _prompt_count(prompt: Any) -> int:
+    """Return the number of prompts of a completion. A list of token ids is one prompt."""
+    return len(prompt) if type(prompt) is list and type(prompt[0]) is not int else 1
 
 
 def _param(failure: Failure) -> str | None:
