@@ -92,7 +92,7 @@ def of_error(status: str, *, is_call: bool, may_be_messages: bool) -> dict[str, 
     if is_call:
         left_out = _OF_ANSWERS | _OF_STATUS.keys()
         return _refer([*(name for name in _of_calls(is_messages=may_be_messages) if name not in left_out), *own])
-    retry = sorted(_OF_ERRORS) if status == "503" else []
+    retry = {"400": ["x-should-retry"], "503": sorted(_OF_ERRORS)}.get(status, [])
     return {**of_other_answer(may_be_messages=may_be_messages), **_refer([*retry, *own])}
 
 
