@@ -63,8 +63,8 @@ async def count_prompt(body: Body, candidate: Candidate, *, engines_run: bool = 
     if place.engine is not None and engines_run:
         try:
             counting = await engine_counting(body.copy(), place, candidate.deadlines)
-        except EngineCountError:
-            pass  # the engine returned no count, so the estimate below applies
+        except (EngineCountError, Refusal):
+            pass  # the engine returned no count or cannot read the prompt, such as an image, so the estimate below applies
         else:
             return PromptCount(counting.before, counting.exact, counting.tokenizer)
     elif target.kind.type in TOKENIZER_APIS and engines_run:

@@ -91,7 +91,7 @@ async def adapt(
     strict = call.strict or bool(settings.strict)
     if (api := native_api(call, target, settings)) is not None:
         return _adapt_natively(call, api, target, strict=strict, cap=cap)
-    if (refusal := refusal_of(call)) is not None:
+    if (refusal := refusal_of(call, strict=strict)) is not None:
         raise refusal
     transcript = call.transcript if call.transcript is not None and call.transcript.handovers else None
     body, continued = (call.body.copy(), []) if transcript is None else continued_body(transcript, call, call.body)
@@ -130,7 +130,7 @@ def adapt_now(call: Call, candidate: Candidate, target: Target) -> AdaptedReques
     if translator is not None:
         if (api := native_api(call, target, settings)) is not None:
             return _adapt_natively(call, api, target, strict=strict, cap=None)
-        if (refusal := refusal_of(call)) is not None:
+        if (refusal := refusal_of(call, strict=strict)) is not None:
             raise refusal
     try:
         body = call.body.copy()

@@ -22,6 +22,8 @@ class Translator(Protocol):
     """The changes that `request` made to the caller's request."""
     refusal: BadRequest | None
     """The reason why only native attempts can send the request: OpenAI's format cannot express it. None if there is no reason."""
+    loss: BadRequest | None
+    """The error for the first field that `request` left out, which strict attempts refuse. None if every field was translated."""
     used_headers: frozenset[str]
     """Request headers that belong to this API. A target that does not define them causes no adjustment."""
 

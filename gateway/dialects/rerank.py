@@ -99,6 +99,7 @@ class RerankTranslator:
     """Converts the answers of one call to the format of its path. The format of requests is the same for all paths."""
 
     refusal: BadRequest | None = None
+    loss: BadRequest | None = None
     used_headers: frozenset[str] = frozenset()
 
     def __init__(self) -> None:

@@ -8,15 +8,22 @@ import re
 from providers.rules.custom_tools import INPUT
 
 _OPENING = re.compile(rf'\s*\{{\s*"{INPUT}"\s*:\s*"')
+_WHOLE_OPENING = f'{{"{INPUT}":"'
 _HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}")
 
 
 def read_input(arguments: str) -> str:
-    """Return the input. If the arguments have another form, return them unchanged as the input."""
+    """Return the input. Of arguments that were cut off, return the input so far. Return arguments of another form unchanged."""
+    reader = InputReader()
+    return reader.feed(arguments) + reader.finish()
+
+
+def _read_other_form(arguments: str) -> str:
+    """Return the input in arguments that do not begin with it: another order, no input, or a cut before the input."""
     try:
         value = json.loads(arguments, strict=False)
     except (ValueError, RecursionError):
-        return arguments
+        return "" if _WHOLE_OPENING.startswith("".join(arguments.split())) else arguments
     text = value.get(INPUT) if type(value) is dict else None
     return text if type(text) is str else arguments
 
@@ -53,7 +60,7 @@ class InputReader:
         if self._is_over:
             return ""
         self._is_over = True
-        return rest if self._is_open else read_input(rest) if rest else ""
+        return rest if self._is_open else _read_other_form(rest) if rest else ""
 
     def _complete(self) -> int:
         """Return the length of the text before the closing quote or an incomplete escape sequence."""

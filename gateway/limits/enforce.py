@@ -34,7 +34,7 @@ from gateway.store.limit import (
 from gateway.store.memory import MemoryLimiter
 from gateway.tokens.copies import prompt_copies
 from gateway.tokens.estimate import output_cap, requested_cap
-from gateway.tokens.inputs import search_units
+from gateway.tokens.inputs import WITHOUT_OUTPUT, search_units
 from providers.base import Failure, FailureKind, Target
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Limits:
         if isinstance(decision, Refusal):
             call.limit_states = self.in_flight.states(decision)
             self.budget_gauge.note_refusal(decision)
-            raise refusal_error(decision)
+            raise refusal_error(decision, has_output=call.operation not in WITHOUT_OUTPUT)
         self.in_flight.add(decision)
         call.reservation = decision
 

@@ -14,6 +14,9 @@ UNNAMED = "-"
 NO_RETRY = (b"x-should-retry", b"false")
 RETRY_JITTER = 0.1
 """Upper bound of the random share that is added to Retry-After, so that refused callers do not all retry at the same time."""
+_CAP = "Lower 'max_tokens'."
+_LESS_INPUT = "Send less input."
+_PROMPT_KINDS = TOKEN_KINDS - {"tokens", "output_tokens"}
 MAX_CLIENT_WAIT_S = 60.0
 """OpenAI's clients ignore a longer Retry-After and retry soon, or give up."""
 
@@ -23,15 +26,18 @@ _REQUEST_HEADERS, _TOKEN_HEADERS = (
 )
 
 
-def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
-    """Return the error of a refused call in OpenAI's wording: the limit that refused it, and when to retry."""
+def refusal_error(refusal: Refusal, *, has_output: bool = True) -> LimitReached | Unavailable:
+    """Return the error of a refused call in OpenAI's wording: the limit that refused it, and when to retry.
+
+    `has_output` is False for operations without output tokens, such as embeddings.
+    """
     limit = refusal.limit
     whose = _owner(limit)
     if refusal.unavailable:
         text = f"The limit of {limit} for {whose} cannot be checked: the store is unavailable."
         return Unavailable(text, code="limiter_unavailable", retry_after=refusal.retry_after or 1.0)
     if refusal.retry_after is None:
-        text = f"This request alone exceeds the limit of {limit} for {whose}. Lower 'max_tokens' or shorten the prompt."
+        text = f"This request alone exceeds the limit of {limit} for {whose}. {_advice(limit, has_output=has_output)}"
         return LimitReached(text, type=_type(limit), code=_code(limit), headers=(NO_RETRY,))
     wait = told_wait(refusal)
     headers: Headers = () if wait is None else retry_after_headers(wait)
@@ -46,7 +52,7 @@ def refusal_error(refusal: Refusal) -> LimitReached | Unavailable:
         has_rest = any(status.limit is limit and status.remaining > 0 for status in refusal.statuses)
         text = f"The budget of {limit} for {whose} is used up."
         if has_rest:
-            text = f"The remaining budget of {limit} for {whose} does not cover this request. Lower 'max_tokens'."
+            text = f"The remaining budget of {limit} for {whose} does not cover this request. {_CAP if has_output else _LESS_INPUT}"
     else:
         text = f"Rate limit reached for {whose}: {limit}. {retry}"
     return LimitReached(text, type=_type(limit), code=_code(limit), headers=headers)
@@ -90,6 +96,15 @@ def _owner(limit: Limit) -> str:
     if kind == "user":
         whose = "calls that name no end user" if name.endswith(f":{UNNAMED}") else "this user"
     return f"{whose} and the model '{limit.model}'" if limit.model else whose
+
+
+def _advice(limit: Limit, *, has_output: bool) -> str:
+    """Return what makes a request fit into a limit: a lower output cap, less input, or both."""
+    if not has_output:
+        return _LESS_INPUT
+    if limit.kind == "output_tokens":
+        return _CAP
+    return "Shorten the prompt." if limit.kind in _PROMPT_KINDS else "Lower 'max_tokens' or shorten the prompt."
 
 
 def _type(limit: Limit) -> str:

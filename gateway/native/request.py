@@ -22,9 +22,10 @@ def adapt_natively(call: Call, body: Body, api: NativeApi, target: Target, *, st
     return AdaptedBody(body, options, [*made, *target.kind.adapt(body, target, options)])
 
 
-def refusal_of(call: Call) -> Refusal | None:
-    """Return the reason why a call cannot be sent as a chat completion, or None."""
-    error = call.translator.refusal if call.translator is not None else None
+def refusal_of(call: Call, *, strict: bool = False) -> Refusal | None:
+    """Return the reason why a call cannot be sent as a chat completion, or None. A strict attempt may not lose any field."""
+    translator = call.translator
+    error = None if translator is None else translator.refusal or (translator.loss if strict else None)
     return Refusal(error.message, error.param, error.code or "invalid_value") if error is not None else None
 
 

@@ -181,13 +181,14 @@ def _call(api: Api) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{api.name}"}}}
     if api.stream:
         content["text/event-stream"] = {"schema": _event(api.stream)}
-    answer = {"description": api.title, "headers": headers.of_answer(), "content": content}
+    answer = {"description": api.title, "content": content}
+    answer["headers"] = headers.of_answer(is_messages=api.form == "Either", streams=bool(api.stream))
     return {
         "summary": api.title,
         "tags": ["calls"],
         "parameters": _parameters(),
         "requestBody": _body(api.name),
-        "responses": {"200": answer, **errors.responses(errors.CALL, api.form, upstream=True)},
+        "responses": {"200": answer, **errors.responses(errors.CALL, api.form, is_call=True)},
     }
 
 
@@ -212,7 +213,7 @@ def _read(title: str, answer: str, failures: Iterable[int], form: str = "Either"
     schema = {"$ref": f"#/components/schemas/{answer}"}
     success = {
         "description": title,
-        "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
+        "headers": headers.of_other_answer(may_be_messages=form == "Either"),
         "content": {"application/json": {"schema": schema}},
     }
     return {"summary": title, "tags": ["models"], "responses": {"200": success, **errors.responses(failures, form)}}

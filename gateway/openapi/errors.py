@@ -21,6 +21,7 @@ from gateway.errors import (
 )
 from gateway.http.page_guard import CROSS_SITE, FOREIGN_HOST
 from gateway.http.rejection import HEAD_TIMEOUT, HEAD_TOO_LARGE, INVALID_HOST, INVALID_HTTP, UPGRADE_UNSUPPORTED
+from gateway.openapi import headers
 from gateway.openapi.answers import record
 
 _TEXT: Schema = {"type": "string", "minLength": 1}
@@ -70,26 +71,34 @@ _FORMS: Mapping[str, Schema] = {
 }
 
 
-def responses(statuses: Iterable[int], form: str, *, upstream: bool = False) -> dict[str, Any]:
+_CALL = "Call"
+"""Part of the names of the responses to model calls."""
+
+
+def responses(statuses: Iterable[int], form: str, *, is_call: bool = False) -> dict[str, Any]:
     """Return the error responses of an operation. `form` is a key of `_FORMS`.
 
-    `upstream` adds the statuses that an upstream chooses.
+    `is_call` is True for calls of a model, which also have the statuses that an upstream chooses.
     """
-    names = [*map(str, sorted(statuses)), *(["4XX"] if upstream else [])]
-    return {name: {"$ref": f"#/components/responses/{form}{name}"} for name in names}
+    names = [*map(str, sorted(statuses)), *(["4XX"] if is_call else [])]
+    return {name: {"$ref": f"#/components/responses/{form}{_CALL if is_call else ''}{name}"} for name in names}
 
 
 def components() -> dict[str, Any]:
-    """Return the responses that operations refer to."""
-    texts = {str(status): HTTPStatus(status).phrase for status in sorted(CALL | OTHERS)} | {
-        "4XX": "The upstream's own error"
+    """Return the responses that operations refer to: those of model calls, which have more headers, and the others."""
+    texts = {str(status): HTTPStatus(status).phrase for status in sorted(CALL | OTHERS)}
+    of_calls = {name: texts[name] for name in map(str, sorted(CALL))} | {"4XX": "The upstream's own error"}
+    return {
+        f"{form}{_CALL if is_call else ''}{name}": _response(form, name, text, is_call=is_call)
+        for form in _FORMS
+        for is_call in (False, True)
+        for name, text in (of_calls if is_call else texts).items()
     }
-    return {f"{form}{name}": _response(text, schema) for form, schema in _FORMS.items() for name, text in texts.items()}
 
 
-def _response(description: str, schema: Schema) -> dict[str, Any]:
+def _response(form: str, status: str, description: str, *, is_call: bool) -> dict[str, Any]:
     return {
         "description": description,
-        "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
-        "content": {"application/json": {"schema": schema}},
+        "headers": headers.of_error(status, is_call=is_call, may_be_messages=form == "Either"),
+        "content": {"application/json": {"schema": _FORMS[form]}},
     }

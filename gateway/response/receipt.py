@@ -205,7 +205,7 @@ def own_usage(call: Call, attempt: Attempt, opening: OpeningChunk) -> bytes:
 def _last_chunk(call: Call, opening: OpeningChunk, name: str, value: Any) -> bytes:
     chunk = {
         "id": opening.id or call.id,
-        "object": "chat.completion.chunk",
+        "object": "text_completion" if call.operation == "completions" else "chat.completion.chunk",
         "created": opening.created or 0,
         "model": opening.model or call.model,
         "choices": [],

@@ -27,6 +27,11 @@ _UNREADABLE: Mapping[Operation, Failure] = {
     "rerank": NOT_RANKED,
     "completions": Failure("bad_body", "the answer is not a completion"),
     "logits": Failure("bad_body", "the answer is not an object of tokens and logits"),
+    "messages": Failure("bad_body", "the answer is not a message"),
+    "responses": Failure("bad_body", "the answer is not a response"),
+    "cohere_chat": Failure("bad_body", "the answer is not a message of Cohere's chat API"),
+    "cohere_embed": NOT_EMBEDDINGS,
+    "cohere_embed_v1": NOT_EMBEDDINGS,
 }
 
 

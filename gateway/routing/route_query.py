@@ -159,6 +159,9 @@ class RouteQuery:
         call = self._call
         if call.source is not None and (api := native_api(call, target, settings)) is not None:
             return adapt_natively(call, call.source.copy(), api, target, strict=True)
-        if (refusal := refusal_of(call)) is not None:
+        if (refusal := refusal_of(call, strict=True)) is not None:
             raise refusal
-        return adapt_body(body.copy(), target, call.operation, strict=True, stream=call.stream)
+        copy = body.copy()
+        if call.translator is not None:
+            call.translator.fit_to(copy, target, strict=True)
+        return adapt_body(copy, target, call.operation, strict=True, stream=call.stream)

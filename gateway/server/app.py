@@ -146,6 +146,7 @@ def other_routes(
     routes += [Route(f"{DEPLOYMENTS}{{name:path}}{end}/explain", endpoints.explain, methods=["POST"]) for end in ENDINGS]
     paths = [*dialect_of, *counts, *(f"{DEPLOYMENTS}{{name:path}}{end}" for end in ENDINGS)]
     routes += [Route(path, endpoints.post_only, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"]) for path in paths]
+    routes += [Route(f"{prefix}/responses/compact", stored.compact, methods=["POST"]) for prefix in PREFIXES]
     routes += [
         Route(f"{prefix}/responses/{{id}}{path}", endpoint, methods=methods)
         for prefix in PREFIXES

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,6 +36,7 @@ from gateway.server.error_responses import (
     post_only_error,
     uses_messages_api,
 )
+from gateway.server.json_answers import json_answer
 from gateway.telemetry.call_log import internal_error
 
 Answer = Callable[[DryRun, Call, bytes, Headers], Awaitable[dict[str, Any]]]
@@ -61,8 +61,9 @@ class Endpoints:
         allowed = [name for name in generation.router.names() if may_use(key, name)]
         if uses_messages_api(request):
             describe = partial(self._describe, generation, brief=True)
-            return _json(list_models(allowed, request.query_params, describe))
-        return _json(model_list(request.scope["headers"], (self._describe(generation, name, brief=True) for name in allowed)))
+            return json_answer(request, list_models(allowed, request.query_params, describe))
+        described = (self._describe(generation, name, brief=True) for name in allowed)
+        return json_answer(request, model_list(request.scope["headers"], described))
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/{id}: return one model with the parameters that each of its targets honours and those that it adjusts."""
@@ -76,8 +77,8 @@ class Endpoints:
             assert key.models is not None
             raise unknown_model(name, sorted(key.models))
         if uses_messages_api(request):
-            return _json(to_model(self._describe(generation, name, brief=True)))
-        return _json(model_form(request.scope["headers"])(self._describe(generation, name)))
+            return json_answer(request, to_model(self._describe(generation, name, brief=True)))
+        return json_answer(request, model_form(request.scope["headers"])(self._describe(generation, name)))
 
     def _describe(self, generation: Generation, name: str, *, brief: bool = False) -> dict[str, Any]:
         candidates = generation.router.all_candidates(generation.router.find(name))
@@ -85,13 +86,13 @@ class Endpoints:
 
     async def tcp_warming(self, request: Request) -> Response:
         """GET /v1/tcp_warming: answer the request with which a client object of the Cerebras SDK opens its connection."""
-        return _json({"status": "ok"})
+        return json_answer(request, {"status": "ok"})
 
     async def health(self, request: Request) -> Response:
         """GET /healthz: report that the process responds, if the configuration allows it on this listener."""
         if not self._gateway.generation.config.callers.health:
             raise NotFound("Health is not shown here: set callers.health to true, or use /healthz of the admin listener.")
-        return _json({"status": "ok"})
+        return json_answer(request, {"status": "ok"})
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json: return the OpenAPI document of the callers' APIs, if the configuration allows it."""
@@ -112,17 +113,17 @@ class Endpoints:
         path = request.scope["path"].removesuffix("/explain")
         dialect = self._dialect_of.get(path) or deployment_api(path) or CHAT
         trace = generation.pipeline.begin_trace(headers)
-        return _json(await explain(generation.dry_run(), source, headers, key, trace, dialect, path))
+        return json_answer(request, await explain(generation.dry_run(), source, headers, key, trace, dialect, path))
 
     async def count_tokens(self, request: Request) -> Response:
         """POST /v1/messages/count_tokens: count the tokens of a Messages request."""
         call = Call("chat", request.scope["path"], MESSAGES, MessagesTranslator(counts=True))
-        return _json(await self._count(request, call))
+        return json_answer(request, await self._count(request, call))
 
     async def input_tokens(self, request: Request) -> Response:
         """POST /v1/responses/input_tokens: count the tokens of a request of the Responses API."""
         call = Call("chat", request.scope["path"], RESPONSES, RESPONSES.translator())
-        return _json({"object": "response.input_tokens", **await self._count(request, call)})
+        return json_answer(request, {"object": "response.input_tokens", **await self._count(request, call)})
 
     async def tokenize(self, request: Request) -> Response:
         """POST /v1/tokenize: return the tokens of messages or of a text."""
@@ -136,7 +137,7 @@ class Endpoints:
         generation, key = await self._authenticate(request)
         source = await _read(request, generation)
         call = Call(dialect.operation, request.scope["path"], dialect, key=key)
-        return _json(await answer(generation.dry_run(), call, source, request.scope["headers"]))
+        return json_answer(request, await answer(generation.dry_run(), call, source, request.scope["headers"]))
 
     async def _count(self, request: Request, call: Call) -> dict[str, Any]:
         generation, call.key = await self._authenticate(request)
@@ -178,7 +179,3 @@ async def _read(request: Request, generation: Generation) -> bytes:
     config = generation.config
     check_body_headers(request.scope["headers"], config.max_body)
     return await read_body_in_time(request.receive, config.max_body, config.callers.body)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, {"x-request-id": next_id()}, "application/json")

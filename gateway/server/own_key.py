@@ -6,15 +6,14 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import Unavailable
-from gateway.http.request_id import next_id
 from gateway.keys.limit_states import limit_states
 from gateway.keys.virtual_key import VirtualKey
 from gateway.runtime.gateway import Gateway
+from gateway.server.json_answers import json_answer
 from gateway.store.errors import StoreUnavailableError
 
 
@@ -34,8 +33,7 @@ class OwnKey:
         except StoreUnavailableError:
             text = "The usage of this key cannot be read: the store is unavailable. Try again later."
             raise Unavailable(text, code="store_unavailable", retry_after=1.0) from None
-        body = msgspec.json.encode({**_describe(key), "limits": limit_states(usages)})
-        return Response(body, 200, {"x-request-id": next_id(), "cache-control": "no-store"}, "application/json")
+        return json_answer(request, {**_describe(key), "limits": limit_states(usages)}, {"cache-control": "no-store"})
 
 
 def _describe(key: VirtualKey) -> dict[str, Any]:

@@ -1,19 +1,16 @@
-"""The callers' endpoints for stored responses: read, list the input items, delete, cancel."""
+"""The callers' endpoints for stored responses: read, list the input items, delete, cancel. Compaction is rejected."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.dialects.responses_api.stored import list_items
 from gateway.errors import BadRequest, refuse
-from gateway.http.request_id import next_id
 from gateway.keys.virtual_key import VirtualKey
 from gateway.response.response_storage import ResponseStorage
 from gateway.runtime.gateway import Gateway
+from gateway.server.json_answers import json_answer
 
 
 class StoredResponses:
@@ -33,17 +30,17 @@ class StoredResponses:
         storage, key, id = await self._authenticate(request)
         if request.method == "DELETE":
             await storage.delete(key, id)
-            return _json({"id": id, "object": "response", "deleted": True})
+            return json_answer(request, {"id": id, "object": "response", "deleted": True})
         if request.query_params.get("stream", "").lower() == "true":
             message = "'stream' is not supported: a stored response is complete. Request it without 'stream'."
             raise refuse("stream", message, "unsupported_parameter")
-        return _json((await storage.read(key, id)).response)
+        return json_answer(request, (await storage.read(key, id)).response)
 
     async def input_items(self, request: Request) -> Response:
         """GET /v1/responses/{id}/input_items: list the input items of a stored response and of earlier turns."""
         storage, key, id = await self._authenticate(request)
         found = await storage.read(key, id)
-        return _json(list_items(found.items, request.query_params))
+        return json_answer(request, list_items(found.items, request.query_params))
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/responses/{id}/cancel: reject the request, because no response is created in the background."""
@@ -51,6 +48,11 @@ class StoredResponses:
         await storage.read(key, id)
         raise BadRequest("Only a response that was created with 'background: true' can be cancelled.", param="background")
 
-
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), 200, {"x-request-id": next_id()}, "application/json")
+    async def compact(self, request: Request) -> Response:
+        """POST /v1/responses/compact: reject the request. Only the vendor that compacts a conversation can read the result."""
+        await self._gateway.generation.keys.identify(request.scope["headers"], request.scope["query_string"])
+        message = (
+            "Compaction is not supported: only the vendor can read a compacted conversation, and the call may go to another one. "
+            "Send a shorter conversation, or set 'truncation: auto' to leave out old messages."
+        )
+        raise BadRequest(message, code="unsupported_operation")

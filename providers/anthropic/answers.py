@@ -243,18 +243,18 @@ class MessageStream(StreamDecoder):
         delta = event.get("delta") or {}
         kind = delta.get("type")
         if kind == "text_delta":
-            return self._text(delta.get("text") or "")
+            return self._text(_string(delta, "text"))
         if kind == "citations_delta":
             self._block["citations"] = [*(self._block.get("citations") or ()), delta.get("citation")]
-        if kind == "input_json_delta" and delta.get("partial_json") and self._block.get("type") == "tool_use":
+        if kind == "input_json_delta" and (arguments := _string(delta, "partial_json")) and self._block.get("type") == "tool_use":
             self._arguments_sent = True
-            return self._call({"function": {"arguments": delta["partial_json"]}})
+            return self._call({"function": {"arguments": arguments}})
         if kind == "thinking_delta":
-            thought = delta.get("thinking") or ""
+            thought = _string(delta, "thinking")
             self._block["thinking"] = (self._block.get("thinking") or "") + thought
             return self._chunk({"reasoning_content": thought})
         if kind == "signature_delta":
-            self._block["signature"] = (self._block.get("signature") or "") + (delta.get("signature") or "")
+            self._block["signature"] = (self._block.get("signature") or "") + _string(delta, "signature")
         return ()
 
     def on_block_stop(self, event: dict[str, Any]) -> Sequence[bytes]:
@@ -313,3 +313,11 @@ def stream_failure(event: dict[str, Any]) -> Failure:
     error = event.get("error")
     kind = error.get("type") if type(error) is dict else None
     return read_failure(STATUS_OF_ERROR.get(str(kind), 500), {}, _encode(event))
+
+
+def _string(delta: dict[str, Any], name: str) -> str:
+    """Return a string, or "" if it is missing. Raise TypeError for any other value, which makes the event unreadable."""
+    value = delta.get(name)
+    if value is not None and type(value) is not str:
+        raise TypeError(f"'{name}' is not a string")
+    return value or ""

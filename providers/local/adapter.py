@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -30,7 +31,9 @@ from providers.local.options import EMBEDDING_MODELS, LocalOptions
 from providers.local.probabilities import find_probabilities
 from providers.local.rerank import BY_VECTORS_MEMO, RankByModel, VectorsOfModel, read_vectors
 from providers.local.rules import (
+    CHOICES_MEMO,
     MODEL_MEMO,
+    PROMPTS_MEMO,
     DefaultPenalty,
     DefaultSystemMessage,
     DefaultTemperature,
@@ -101,6 +104,8 @@ _INTERNAL = re.compile(
     r"^(compute error|invalid input batch|internal|failed to (decode|process|allocate|load)|out of memory)", re.IGNORECASE
 )
 _TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large to process.*current batch|larger than the max context) size:? \(?(\d+)")
+_UNKNOWN_ID = re.compile(r"vector::_M_range_check|invalid (vector )?subscript")
+"""The words of C++ libraries for an id beyond the vocabulary."""
 _PREFIX = re.compile(r"^(unable to generate parser for this template\. )?(automatic parser generation failed: )?", re.IGNORECASE)
 
 
@@ -115,6 +120,9 @@ class Local(OpenAICompatible):
         if options.operation not in VECTOR_OPERATIONS and target.options.get("bundled") in EMBEDDING_MODELS:
             message = f"{target.name} does not generate text: it offers embeddings and rerank."
             raise Refusal(message, "model", "unsupported_operation")
+        if options.operation == "completions":
+            options.memo[CHOICES_MEMO] = body.get("n") or 1
+            options.memo[PROMPTS_MEMO] = _prompt_count(body.get("prompt"))
         return super().adapt(body, target, options)
 
     def encode(self, body: Body, target: Target, options: Options) -> WireRequest:
@@ -160,6 +168,9 @@ class Local(OpenAICompatible):
         if (sizes := _TOO_LARGE.match(failure.message)) is not None:
             message = f"an input has {sizes[1]} tokens, and the local engine's model accepts at most {sizes[2]}"
             return Failure("context_overflow", message, 400, "context_length_exceeded", None, "invalid_request_error")
+        if _UNKNOWN_ID.match(failure.message):
+            message = "'tokens' has an id that is not a token of the local engine's model"
+            return Failure("client_error", message, 400, "invalid_value", "tokens", "invalid_request_error")
         if "does not support logits" in failure.message:
             message = "the local engine's model does not generate text: it offers embeddings or rerank"
             return Failure("client_error", message, 400, "unsupported_operation", "model", "invalid_request_error")
@@ -169,6 +180,11 @@ class Local(OpenAICompatible):
             return failure
         code = "invalid_value" if failure.code is None or failure.code.isdigit() else failure.code
         return msgspec.structs.replace(failure, code=code, param=failure.param or _param(failure), message=_PREFIX.sub("", failure.message))
+
+
+def _prompt_count(prompt: Any) -> int:
+    """Return the number of prompts of a completion. A list of token ids is one prompt."""
+    return len(prompt) if type(prompt) is list and type(prompt[0]) is not int else 1
 
 
 def _param(failure: Failure) -> str | None:

@@ -20,7 +20,9 @@ BUNDLED_PENALTY = 1.05
 TOP_LOGPROBS_MEMO = "local.top_logprobs"
 """Key of `Options.memo`: the number of alternatives for each token that the caller requests."""
 CHOICES_MEMO = "local.n"
-"""Key of `Options.memo`: number of choices of the answer."""
+"""Key of `Options.memo`: number of choices of the answer, for each prompt."""
+PROMPTS_MEMO = "prompts"
+"""Key of `Options.memo`: number of prompts of a completion."""
 
 
 class DefaultSystemMessage(Rule, frozen=True):

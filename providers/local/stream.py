@@ -9,7 +9,7 @@ import msgspec
 
 from providers.base import TIMES, Options, StreamDecoder
 from providers.local.options import ENGINE_MODEL
-from providers.local.rules import CHOICES_MEMO, MODEL_MEMO, TOP_LOGPROBS_MEMO
+from providers.local.rules import CHOICES_MEMO, MODEL_MEMO, PROMPTS_MEMO, TOP_LOGPROBS_MEMO
 from providers.local.tools import FORCED_TOOL_MEMO, CallReader
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -25,7 +25,11 @@ class EngineDecoder(StreamDecoder):
         self._model = _model_member(options)
         self._forced: bool = memo.get(FORCED_TOOL_MEMO, False)
         self._top: int | None = memo.get(TOP_LOGPROBS_MEMO)
-        self._usages_left: int = memo.get(CHOICES_MEMO, 1)
+        self._choices: int = memo.get(CHOICES_MEMO, 1)
+        self._prompts: int = memo.get(PROMPTS_MEMO, 1)
+        self._usages_left = self._choices * self._prompts
+        self._read = [0, 0]
+        """The prompt tokens of all usages so far, and those of them that were cached."""
         self._memo = memo
         self._is_text = options.operation == "completions"
         self._usage: dict[str, Any] | None = None
@@ -59,16 +63,27 @@ class EngineDecoder(StreamDecoder):
             self._memo[TIMES] = {"prompt_time": prompt, "completion_time": completion, "total_time": prompt + completion}
 
     def _add_usage(self, chunk: dict[str, Any]) -> bool:
-        """Add up usage, which the engine reports for each choice, prompt included. Return whether to send the chunk."""
+        """Add up usage, which the engine reports for each choice, its prompt included. Return whether to send the chunk."""
         usage = chunk["usage"]
+        self._read[0] += usage["prompt_tokens"]
+        self._read[1] += (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
         if self._usage is None:
             self._usage = usage
         else:
             self._usage["completion_tokens"] += usage["completion_tokens"]
             self._usage["total_tokens"] += usage["completion_tokens"]
         self._usages_left -= 1
+        if self._prompts > 1:
+            self._sum_prompts(self._usage)
         chunk["usage"] = self._usage
         return self._usages_left <= 0 or bool(chunk["choices"])
+
+    def _sum_prompts(self, usage: dict[str, Any]) -> None:
+        """Set the tokens of all prompts. Each choice repeats those of its prompt, so the sum counts a prompt once for each choice."""
+        read, cached = (tokens // self._choices for tokens in self._read)
+        usage |= {"prompt_tokens": read, "total_tokens": read + usage["completion_tokens"]}
+        if "prompt_tokens_details" in usage:
+            usage["prompt_tokens_details"] = {**usage["prompt_tokens_details"], "cached_tokens": cached}
 
     def _read_call(self, choice: dict[str, Any], chunk_id: str) -> None:
         """Turn a choice's text into the delta of a tool call."""

@@ -49,7 +49,8 @@ def completion_rules(kind: str) -> tuple[Rule, ...]:
     """Return the rules for completions at a provider of type `kind`."""
     if kind in ENGINES:
         default = Default("max_tokens", DEFAULT_MAX_TOKENS, why="the default of completions")
-        return (*map(Lacks, LEGACY), default)
+        least = (Range("max_tokens", 1, refuse=True),) if kind == "local" else ()  # for 0, the engine generates a token
+        return (*map(Lacks, LEGACY), default, *least)
     fields = COMPLETION_FIELDS.get(kind)
     if fields is None:
         return ()

@@ -38,12 +38,16 @@ def test_any_input_is_read_from_any_pieces(text: str, cuts: list[int], ascii_onl
         ('{"input": 5}', '{"input": 5}'),
         ("plain text", "plain text"),
         ('{"input": "cut of', "cut of"),
+        ('{"input": "cut \\u00', "cut \\u00"),
+        ('{\n  "input": ', ""),
+        ('{"inp', ""),
+        ("{", ""),
         ('{"input": "raw\nline"}', "raw\nline"),
         ('{"input": "odd \\q"}', "odd \\q"),
     ],
 )
 def test_other_forms_are_taken_as_they_are(arguments: str, text: str) -> None:
-    assert read(list(arguments)) == text
+    assert read(list(arguments)) == read_input(arguments) == text
 
 
 def test_text_is_returned_before_the_input_is_complete() -> None:

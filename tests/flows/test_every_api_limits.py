@@ -57,6 +57,24 @@ async def test_calls_of_every_api_use_up_one_request_limit(up: FaultUpstream, cl
     assert len(up.requests) == len(EVERY_WAY)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": "a fox and a river " * 20}),
+        ("/v2/embed", {"texts": ["a fox and a river " * 20], "input_type": "search_query"}),
+        ("/v1/rerank", {"query": "fox", "documents": ["a fox and a river " * 20]}),
+        ("/v2/rerank", {"query": "fox", "documents": ["a fox and a river " * 20]}),
+    ],
+)
+async def test_the_error_of_a_call_without_output_names_no_output_cap(
+    up: FaultUpstream, client: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    async with serving(up, keys("{ tokens: 20/min }")) as gateway:
+        answer = await client.post(gateway.url + path, json={"model": "m", **body}, headers=bearer(TOKEN))
+    assert answer.status_code == 429
+    assert "This request alone exceeds the limit of 20 tokens per min for the key 'team'. Send less input." in answer.text
+
+
 async def test_tokens_of_every_api_are_reserved_and_settled(up: FaultUpstream, client: httpx.AsyncClient) -> None:
     async with serving(up, keys("{ tokens: 100000/h }")) as gateway:
         used = 0

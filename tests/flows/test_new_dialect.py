@@ -49,6 +49,7 @@ class Prompt:
 
     used_headers: frozenset[str] = frozenset()
     refusal: BadRequest | None = None
+    loss: BadRequest | None = None
 
     def __init__(self) -> None:
         self.adjustments: list[Adjustment] = []

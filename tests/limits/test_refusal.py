@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import LimitReached, Unavailable
 from gateway.limits.refusal import go_duration, rate_limit_headers, refusal_error, told_wait
-from gateway.store.limit import US_PER_S, Costs, Limit, LimitStatus, Refusal, Reservation
+from gateway.store.limit import US_PER_S, Costs, Kind, Limit, LimitStatus, Refusal, Reservation
 from gateway.store.memory import MemoryLimiter
 from tests.store.limit_model import Course, Model
 from tests.support.each import each
@@ -165,6 +165,30 @@ def test_a_request_that_alone_exceeds_the_limit_is_not_to_be_retried() -> None:
     assert error.message == (
         "This request alone exceeds the limit of 100 tokens per min for this user. Lower 'max_tokens' or shorten the prompt."
     )
+
+
+@each(
+    ("kind", "has_output", "advice"),
+    [
+        ("tokens", True, "Lower 'max_tokens' or shorten the prompt."),
+        ("output_tokens", True, "Lower 'max_tokens'."),
+        ("prompt_tokens", True, "Shorten the prompt."),
+        ("uncached_prompt_tokens", True, "Shorten the prompt."),
+        ("spend", True, "Lower 'max_tokens' or shorten the prompt."),
+        ("tokens", False, "Send less input."),
+        ("prompt_tokens", False, "Send less input."),
+        ("spend", False, "Send less input."),
+    ],
+)
+def test_the_advice_fits_the_limit_and_the_operation(kind: Kind, has_output: bool, advice: str) -> None:
+    limit = Limit("key:a", kind, 100, "day" if kind == "spend" else "min")
+    assert refusal_error(Refusal(limit, None), has_output=has_output).message.endswith(f" for the key 'a'. {advice}")
+
+
+def test_a_budget_that_is_too_small_for_embeddings_does_not_mention_an_output_cap() -> None:
+    refusal = Refusal(BUDGET, 60.0, [LimitStatus(BUDGET, 5, 60.0)])
+    assert refusal_error(refusal).message.endswith("does not cover this request. Lower 'max_tokens'.")
+    assert refusal_error(refusal, has_output=False).message.endswith("does not cover this request. Send less input.")
 
 
 @pytest.mark.parametrize(("remaining", "text"), [(0, "is used up"), (1, "does not cover this request")])

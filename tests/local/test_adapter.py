@@ -325,6 +325,17 @@ def test_usage_of_several_choices_is_added_up() -> None:
     assert "timings" not in chunks[-1]
 
 
+@pytest.mark.parametrize("choices", [1, 2])
+@pytest.mark.parametrize("prompts", [["a b c", "d"], [[1, 2, 3], [4]]])
+def test_usage_of_several_prompts_is_added_up(choices: int, prompts: list[Any]) -> None:
+    options = Options(operation="completions")
+    LOCAL.adapt(Body(json.dumps({"model": "any", "prompt": prompts, "n": choices}).encode()), target(), options)
+    decoder = EngineDecoder(options)
+    chunks = [json.loads(item) for tokens in (1, 3) for _ in range(choices) for item in decoder.feed("", usage(tokens, 2))]
+    output = 4 * choices
+    assert [one["usage"] for one in chunks] == [{"prompt_tokens": 4, "completion_tokens": output, "total_tokens": 4 + output}]
+
+
 def test_unrequested_alternatives_are_removed() -> None:
     token = {"token": "a", "logprob": -1, "top_logprobs": [{"token": "a", "logprob": -1}]}
     one = chunk({"content": "a"}, choice={"logprobs": {"content": [token]}})

@@ -17,6 +17,15 @@ TALKS: list[list[dict[str, Any]]] = [
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "héllo 🦊 <|im_end|>"}],
     [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c\n\nd"}],
 ]
+PICTURES: dict[str, dict[str, Any]] = {
+    "/messages/count_tokens": {
+        "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}]}]
+    },
+    "/responses/input_tokens": {
+        "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "https://example.com/a.png"}]}]
+    },
+}
+"""Prompts that the engine cannot read."""
 
 
 async def test_tokens_are_those_that_the_engine_reads(bundled_model: object) -> None:
@@ -39,6 +48,10 @@ async def test_tokens_are_those_that_the_engine_reads(bundled_model: object) -> 
         text = await post("/tokenize", prompt="héllo 🦊 <|im_end|>", return_token_strs=True)
         back = await post("/detokenize", tokens=text["tokens"])
         unknown = await client.post(gateway.base_url + "/detokenize", json={"model": "m", "tokens": [10_000_000]})
+        pictures = [await post(path, **body) for path, body in PICTURES.items()]
     assert back["prompt"] == "héllo 🦊 <|im_end|>"
     assert len(text["token_strs"]) == text["count"]
-    assert unknown.status_code == 400
+    assert {picture["gateway"]["count"] for picture in pictures} == {"estimated"}
+    assert len({picture["input_tokens"] for picture in pictures}) == 1
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "tokens")
+    assert unknown.json()["error"]["message"] == "'tokens' has an id that is not a token of the local engine's model"

@@ -19,7 +19,7 @@ from tests.admin.conftest import Admin, admin
 
 __all__ = ["admin"]
 METHODS = {"get", "post", "put", "patch", "delete"}
-REJECTING = ("post_only", "cancel")
+REJECTING = ("post_only", "cancel", "compact")
 """Endpoints whose only answer is an error."""
 
 

@@ -26,7 +26,7 @@ def test_groups_of_statuses_contain_each_other() -> None:
 
 
 def test_responses_refer_to_components() -> None:
-    found = errors.responses(errors.CALL, "Error", upstream=True)
+    found = errors.responses(errors.CALL, "Error", is_call=True)
     names = {response["$ref"].rpartition("/")[2] for response in found.values()}
     assert names <= set(errors.components())
-    assert found["4XX"] == {"$ref": "#/components/responses/Error4XX"}
+    assert found["4XX"] == {"$ref": "#/components/responses/ErrorCall4XX"}

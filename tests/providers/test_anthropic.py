@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.streams.chunks import UNREADABLE_ERRORS
 from providers.anthropic.provider import ANTHROPIC, NEW_VERSION
 from providers.base import Options, Refusal, StreamFailure
 from tests.providers import adapting
@@ -246,3 +247,14 @@ def test_a_call_of_a_custom_tool_keeps_its_input() -> None:
     history = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [call]}, result]
     blocks = sent({"messages": history})["messages"][1]["content"]
     assert blocks == [{"type": "tool_use", "id": "a", "name": "f", "input": {"input": "hi"}}]
+
+
+@each(
+    ("kind", "field"),
+    [("text_delta", "text"), ("thinking_delta", "thinking"), ("signature_delta", "signature"), ("input_json_delta", "partial_json")],
+)
+def test_a_delta_that_is_not_a_string_is_unreadable(kind: str, field: str) -> None:
+    block = {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}}}
+    for value in (["x"], {"a": 1}, 5):
+        with pytest.raises(UNREADABLE_ERRORS):
+            streamed(block, {"type": "content_block_delta", "index": 0, "delta": {"type": kind, field: value}})

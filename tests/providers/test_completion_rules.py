@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import providers
-from providers.base import Adjustment, Body, Options
+from providers.base import Adjustment, Body, Options, Refusal
 from providers.completion_table import COMPLETION_FIELDS, ENGINES, ONE_TEXT, TEXTS
 from providers.openai_compatible import OpenAICompatible
 from providers.rules.completions import completion_rules
@@ -46,6 +46,13 @@ def test_engines_get_the_default_cap_of_completions(kind: str) -> None:
     sent, adjustments = adapted(kind)
     assert sent["max_tokens"] == 16
     assert [(each.param, each.action) for each in adjustments] == [("max_tokens", "set_default")]
+
+
+def test_the_local_engine_refuses_an_answer_without_tokens() -> None:
+    with pytest.raises(Refusal) as refused:
+        adapted("local", max_tokens=0)
+    assert refused.value.param == "max_tokens"
+    assert adapted("local", max_tokens=1)[0]["max_tokens"] == 1
 
 
 @pytest.mark.parametrize("kind", sorted({*COMPLETION_FIELDS, *ENGINES, "vllm"}))

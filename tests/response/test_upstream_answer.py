@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from gateway.dialects.cohere_api.native import NATIVE as COHERE
 from gateway.dialects.messages_api.native import NATIVE as MESSAGES
+from gateway.dialects.native_api import NativeApi
 from gateway.dialects.responses_api.native import NATIVE as RESPONSES
 from gateway.response.upstream_answer import read_failure, read_json
 from providers.base import Options, StreamFailure
@@ -79,3 +81,14 @@ async def test_words_and_code_of_an_error_are_read() -> None:
         response = ScriptedResponse([json.dumps({"error": error}).encode()], status=400)
         failure = await read_failure(response, target_for("vllm"), 1 << 16)
         assert (failure.message, failure.code) == ("slow \ufffd", "rate_limit_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("api", "kind", "what"),
+    [(MESSAGES, "anthropic", "a message"), (RESPONSES, "openai", "a response"), (COHERE, "cohere", "a message of Cohere's chat API")],
+)
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"choices":[]}', b"not json"])
+async def test_an_unreadable_answer_is_named_in_the_words_of_its_api(api: NativeApi, kind: str, what: str, body: bytes) -> None:
+    with pytest.raises(StreamFailure) as failed:
+        await read_json(ScriptedResponse([body]), target_for(kind), Options(operation=api.operation), 1 << 20, native=api)
+    assert failed.value.failure.message.partition(":")[0] == f"the answer is not {what}"

@@ -76,3 +76,21 @@ async def test_the_list_of_models_has_what_is_known_of_each(serving: Live) -> No
 def test_every_kind_of_error_has_a_handler() -> None:
     gateway = Gateway(parse(YAML.encode(), "g.yaml", environ={}), CallLog(2, human=True), lambda line: None)
     assert {GatewayError, HTTPException, CallerDisconnectedError, Exception} == set(Endpoints(gateway, {}).handlers())
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/m"),
+        ("GET", "/anthropic/v1/models"),
+        ("POST", "/v1/messages/count_tokens"),
+        ("GET", "/v1/key"),
+    ],
+)
+async def test_answers_to_anthropics_clients_have_their_request_id(serving: Live, method: str, path: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]} if method == "POST" else None
+    async with httpx.AsyncClient(verify=WITHOUT_AUTHORITIES) as client:
+        answer = await client.request(method, serving.url + path, json=body, headers={"anthropic-version": "2023-06-01"})
+    assert answer.status_code == 200
+    assert answer.headers["request-id"] == answer.headers["x-request-id"] != ""

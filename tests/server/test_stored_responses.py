@@ -40,3 +40,12 @@ async def test_unknown_ids_are_not_found(up: FaultUpstream, client: httpx.AsyncC
             ]
             assert [answer.status_code for answer in answers] == [404] * 4
             assert all(len(answer.text) < 400 for answer in answers)
+
+
+async def test_compaction_is_rejected_under_every_prefix(up: FaultUpstream, client: httpx.AsyncClient) -> None:
+    async with serving(up) as gateway:
+        for prefix in ("/v1", "", "/openai/v1"):
+            answer = await client.post(f"{gateway.url}{prefix}/responses/compact", json={"model": "m", "input": "hello"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_operation")
+            assert "'truncation: auto'" in answer.json()["error"]["message"]
+    assert up.requests == []

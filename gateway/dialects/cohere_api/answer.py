@@ -35,8 +35,7 @@ def translate_answer(answer: bytes, stops: tuple[str, ...]) -> bytes:
     usage = read_usage(completion.get("usage"))
     if usage is not None and not usage.unsplit_tokens:
         translated["usage"] = usage_of(usage)
-    pieces = (choice.get("logprobs") or {}).get("content")
-    if pieces:
+    if pieces := pieces_in(choice):
         translated["logprobs"] = [logprob_of([piece]) for piece in pieces]
     if "gateway" in completion:
         translated["gateway"] = completion["gateway"]
@@ -92,6 +91,13 @@ def usage_of(usage: Usage) -> dict[str, Any]:
         if count := getattr(usage, name):
             whole[name] = count
     return whole
+
+
+def pieces_in(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tokens of a choice with their log probabilities, or an empty list if they do not have the usual form."""
+    logprobs = choice.get("logprobs")
+    pieces = logprobs.get("content") if type(logprobs) is dict else None
+    return pieces if type(pieces) is list and all(type(piece) is dict for piece in pieces) else []
 
 
 def logprob_of(pieces: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class CohereChatTranslator:
     """Translates one call of Cohere's chat API."""
 
     refusal: BadRequest | None = None
+    loss: BadRequest | None = None
     used_headers: frozenset[str] = frozenset()
     _messages: Any = ()
     """The messages of the request, for the caller's names in errors."""

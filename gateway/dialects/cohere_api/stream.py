@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.cohere_api.answer import finish_of, logprob_of, text_in, thinking_in, usage_of
+from gateway.dialects.cohere_api.answer import finish_of, logprob_of, pieces_in, text_in, thinking_in, usage_of
 from gateway.dialects.cohere_api.request import encode
 from providers.usage import read_usage
 
@@ -41,6 +41,8 @@ class CohereStream:
         self._open: int | None = None
         self._written: list[int] = []
         """The indexes of the calls whose `tool-call-start` was written."""
+        self._held: list[tuple[str, str, dict[str, Any]]] = []
+        """Content that waits until the open call is complete, because a call ends before content begins."""
         self._last: dict[str, Any] = {}
         self._usage: Any = None
         self._receipt: Any = None
@@ -88,7 +90,7 @@ class CohereStream:
         if thoughts := thinking_in(delta):
             self._content("thinking", thoughts, {})
         if text := text_in(delta.get("content")) + text_in(delta.get("refusal")):
-            pieces = (choice.get("logprobs") or {}).get("content")
+            pieces = pieces_in(choice)
             self._content("text", text, {"logprobs": logprob_of(pieces)} if pieces else {})
         for call in delta.get("tool_calls") or ():
             self._take_call(call)
@@ -96,6 +98,10 @@ class CohereStream:
             self._last = choice
 
     def _content(self, kind: str, text: str, more: dict[str, Any]) -> None:
+        if self._open is not None:
+            self._held.append((kind, text, more))
+            self._release()
+            return
         if self._kind != kind:
             self._close_content()
             self._kind = kind
@@ -104,6 +110,19 @@ class CohereStream:
             self._out.append(_DELTA % (self._contents, kind.encode(), encode(text)))
             return
         self._write("content-delta", index=self._contents, delta={"message": {"content": {kind: text}}}, **more)
+
+    def _release(self) -> None:
+        """End the open call if its arguments are complete, and write the content that waited for it."""
+        if self._open is not None and _is_object(self._calls[self._open]["arguments"]):
+            self._end_call()
+        if self._open is None:
+            held, self._held = self._held, []
+            for content in held:
+                self._content(*content)
+
+    def _end_call(self) -> None:
+        self._write("tool-call-end", index=len(self._written) - 1)
+        self._open = None
 
     def _close_content(self) -> None:
         if self._kind:
@@ -116,8 +135,11 @@ class CohereStream:
         call = self._calls.setdefault(index, {"id": None, "name": "", "arguments": "", "sent": 0})
         call["id"] = piece.get("id") or call["id"]
         call["name"] = function.get("name") or call["name"]
-        call["arguments"] += function.get("arguments") or ""
+        arguments = function.get("arguments") or ""
+        call["arguments"] += arguments if type(arguments) is str else encode(arguments).decode()
         self._write_calls(at_end=False)
+        if self._held:
+            self._release()
 
     def _write_calls(self, *, at_end: bool) -> None:
         """Write the part of the open call that has arrived. If that call is complete, begin the next call."""
@@ -133,8 +155,7 @@ class CohereStream:
                 self._write("tool-call-delta", index=len(self._written) - 1, delta=_call_delta({"function": {"arguments": rest}}))
             if not at_end and (index == next(reversed(self._calls)) or not _is_complete(call["arguments"])):
                 return
-            self._write("tool-call-end", index=len(self._written) - 1)
-            self._open = None
+            self._end_call()
 
     def _begin_call(self, index: int, call: dict[str, Any]) -> None:
         self._close_content()
@@ -155,8 +176,8 @@ class CohereStream:
         self._close_content()
         if error is None:
             self._write_calls(at_end=True)
-        elif self._open is not None and _is_object(self._calls[self._open]["arguments"]):
-            self._write("tool-call-end", index=len(self._written) - 1)
+        self._release()
+        self._close_content()
         delta: dict[str, Any] = {"finish_reason": finish_of(self._last, self._stops)}
         if error is not None:
             delta = {"finish_reason": "ERROR", "error": error}

@@ -30,6 +30,8 @@ class Changes:
         """Parameters with the address of a document."""
         self.refusal: BadRequest | None = None
         """The first refusal; None if there is none."""
+        self.loss: BadRequest | None = None
+        """The error for the first field that was left out; None if there is none."""
 
     def refuse(self, error: BadRequest) -> None:
         """Record that the request cannot be sent as a chat completion."""
@@ -37,8 +39,10 @@ class Changes:
 
     def lose(self, param: str, why: str) -> None:
         """Report a field that is left out. In strict mode, record a refusal instead."""
+        if self.loss is None:
+            self.loss = refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter")
         if self._strict:
-            self.refuse(refuse(param, f"'{param}' cannot be honoured: {why}.", "unsupported_parameter"))
+            self.refuse(self.loss)
         elif self._is_listed("drop", param, why):
             self.adjustments.append(Adjustment(param, "drop", why=why))
 

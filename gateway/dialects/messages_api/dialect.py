@@ -39,6 +39,7 @@ class MessagesTranslator:
 
     used_headers = frozenset({VERSION_HEADER})
     refusal: BadRequest | None = None
+    loss: BadRequest | None = None
     _file_addresses: Sequence[str] = ()
     _origins: list[Origin] | None = None
     _plain: PlainRequest | None = None
@@ -72,7 +73,7 @@ class MessagesTranslator:
     def request(self, source: bytes, *, strict: bool) -> bytes:
         """Return the chat completion for a Messages request."""
         translated = translate_request(source, strict=strict, counts=self._counts)
-        self.adjustments, self.refusal = translated.adjustments, translated.refusal
+        self.adjustments, self.refusal, self.loss = translated.adjustments, translated.refusal, translated.loss
         self._origins, self._file_addresses = translated.origins, translated.file_addresses
         self._model, self._stops = translated.model, translated.stops
         return translated.body
@@ -83,8 +84,8 @@ class MessagesTranslator:
         return fit_thinking(body, target, strict=strict)
 
     def param(self, name: str) -> str:
-        """Return the caller's name for a parameter. The parameter of `refusal` already has that name."""
-        if self.refusal is not None and name == self.refusal.param:
+        """Return the caller's name for a parameter. The parameters of `refusal` and `loss` already have that name."""
+        if any(error is not None and name == error.param for error in (self.refusal, self.loss)):
             return name
         return callers_name(name, origins) if (origins := self._places()) else name
 

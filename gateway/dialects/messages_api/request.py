@@ -120,6 +120,8 @@ class Translated(msgspec.Struct):
     """Parameters with the address of a document."""
     stops: tuple[str, ...]
     model: str
+    loss: BadRequest | None = None
+    """The error for the first field that was left out; None if there is none."""
     refusal: BadRequest | None = None
     """The reason why a chat completion cannot express the request; `body` then lacks a part of it. None if there is no reason."""
 
@@ -171,6 +173,7 @@ def translate_request(source: bytes, *, strict: bool, counts: bool = False) -> T
         changes.file_addresses,
         () if stops is None else tuple(each for each in decode_any(stops) if type(each) is str),
         text(model, "model") if is_text(model) else "",
+        changes.loss,
         changes.refusal,
     )
 

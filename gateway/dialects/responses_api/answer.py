@@ -17,7 +17,7 @@ from gateway.dialects.responses_api.values import ABSENT, Raw, encode, is_absent
 class _Choice(msgspec.Struct):
     message: dict[str, Raw] = {}
     finish_reason: Any = None
-    logprobs: dict[str, Raw] | None = None
+    logprobs: Raw = ABSENT
 
 
 class _Completion(msgspec.Struct):
@@ -98,8 +98,7 @@ def _parts(choice: _Choice) -> tuple[list[dict[str, Any]], Raw]:
         text, thoughts = from_parts(content)
     if output.is_text(text):
         annotations = [output.annotation_of(each) for each in list_of(message.get("annotations", ABSENT))]
-        logprobs = list_of((choice.logprobs or {}).get("content", ABSENT))
-        parts.append(output.text_part(text, annotations, logprobs))
+        parts.append(output.text_part(text, annotations, tokens_of(choice.logprobs)))
     if output.is_text(refusal := message.get("refusal", ABSENT)):
         parts.append(output.refusal_part(refusal))
     return parts, thoughts
@@ -133,6 +132,13 @@ def _call(identity: output.Identity, index: int, raw: Raw, tools: Mapping[str, M
     read = output.called(_decode_fields(raw))
     given = read.called.get("input" if read.custom else "arguments", output.EMPTY_TEXT)
     return read.call(identity, index, tools), given if is_string(given) else Raw(encode(bytes(given).decode()))
+
+
+def tokens_of(logprobs: Raw) -> list[Raw]:
+    """Return the tokens of a choice with their log probabilities, or an empty list if they do not have the usual form."""
+    if is_absent(logprobs) or memoryview(logprobs)[0] != ord("{"):
+        return []
+    return list_of(_decode_fields(logprobs).get("content", ABSENT))
 
 
 def list_of(raw: Raw) -> list[Raw]:

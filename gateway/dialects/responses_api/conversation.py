@@ -243,6 +243,9 @@ def _as_parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _unsupported(param: str, kind: str) -> BadRequest:
+    if param == EARLIER:
+        message = f"The conversation of '{EARLIER}' has an item of the type '{kind[:60]}', which only OpenAI and Azure can read."
+        return refuse(EARLIER, message, "unsupported_content")
     instead = "send the item itself, or use 'previous_response_id'"
     why = instead if kind == "item_reference" else f"supported items are {', '.join(_ITEMS)}"
     code = "invalid_value" if kind == "item_reference" else "unsupported_content"

@@ -19,6 +19,7 @@ class ResponsesTranslator:
 
     used_headers = frozenset({"openai-beta"})
     refusal: BadRequest | None = None
+    loss: BadRequest | None = None
     earlier: list[Raw] | None = None
     """The items of the conversation that the request continues; None if it continues none."""
     _reader: RequestReader | None = None
@@ -67,6 +68,7 @@ class ResponsesTranslator:
         except InexpressibleError as error:
             self.refusal = error
             return request.outline()
+        self.loss = request.changes.first_loss
         self._given_names = Names(request.given, request.conversation.origins, request.tools.origins)
         return body
 
@@ -85,7 +87,9 @@ class ResponsesTranslator:
         return [*(self.earlier or ()), *input_items(self._request.input)]
 
     def param(self, name: str) -> str:
-        """Return the caller's name for a parameter of the chat completion."""
+        """Return the caller's name for a parameter of the chat completion. The parameter of `loss` already has that name."""
+        if self.loss is not None and name == self.loss.param:
+            return name
         return self._names.of(name) if self._names is not None else name
 
     def headers(self, headers: Headers) -> Headers:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from gateway.dialects.responses_api import output, reasoning
-from gateway.dialects.responses_api.answer import from_parts, list_of
+from gateway.dialects.responses_api.answer import from_parts, list_of, tokens_of
 from gateway.dialects.responses_api.conversation import callers_receipt
 from gateway.dialects.responses_api.open_items import OpenCall, OpenMessage, OpenReasoning, Text
 from gateway.dialects.responses_api.request import RequestReader
@@ -217,7 +217,7 @@ class ResponseStream:
             self._call(_decode_fields(call))
 
     def _text(self, text: Raw, logprobs: Raw) -> None:
-        tokens = list_of(_decode_fields(logprobs).get("content", ABSENT)) if not is_absent(logprobs) else []
+        tokens = tokens_of(logprobs)
         self._message().add_text(text, tokens)
 
     def _call(self, members: dict[str, Raw]) -> None:

@@ -295,3 +295,34 @@ def test_errors_have_cohere_s_form_and_the_callers_names() -> None:
     translator.headers([(b"x-request-id", b"r1")])
     error = json.dumps({"error": {"message": "'top_k' must be an integer.", "param": "top_k", "code": "x", "type": "y"}})
     assert json.loads(translator.error(400, error.encode())) == {"id": "r1", "message": "'k' must be an integer."}
+
+
+@each("logprobs", ["x", "", 1, ["x"], {"content": "x"}, {"content": {}}, {"content": ["x"]}, {"content": [None]}])
+def test_log_probabilities_of_another_form_are_left_out(logprobs: Any) -> None:
+    whole = answer({"content": "Hi"}, "stop")
+    whole["choices"][0]["logprobs"] = logprobs
+    assert "logprobs" not in json.loads(translate_answer(json.dumps(whole).encode(), ()))
+    piece = chunk({"content": "Hi"})
+    piece["choices"][0]["logprobs"] = logprobs
+    events = CohereStream().feed(b"data: " + json.dumps(piece).encode() + b"\n\n")
+    assert b'{"message":{"content":{"text":"Hi"}}}' in events
+    assert b"logprobs" not in events
+
+
+def test_content_after_a_call_begins_when_the_call_has_ended() -> None:
+    first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
+    rest = {"index": 0, "function": {"arguments": "1}"}}
+    second = {**first, "index": 1, "id": "c2", "function": {"name": "g", "arguments": ""}}
+    deltas: list[dict[str, Any]] = [
+        {"content": "A"}, {"tool_calls": [first]}, {"content": "B"}, {"tool_calls": [rest]}, {"content": "C"},
+        {"tool_calls": [second]}, {"content": "D"},
+    ]  # fmt: skip
+    events = b"".join(b"data: " + json.dumps(chunk(delta)).encode() + b"\n\n" for delta in deltas)
+    end = b"data: " + json.dumps(chunk({}, "tool_calls")).encode() + b"\n\ndata: [DONE]\n\n"
+    message = read_stream(CohereStream().feed(events + end))["message"]
+    assert [part["text"] for part in message["content"]] == ["A", "BC", "D"]
+    assert [(call["id"], call["function"]["arguments"]) for call in message["tool_calls"]] == [("c1", '{"a":1}'), ("c2", "")]
+    error = b'data: {"error":{"message":"broken"}}\n\n'
+    broken = read_stream(CohereStream().feed(events + error))
+    assert [part["text"] for part in broken["message"]["content"]] == ["A", "BC"]
+    assert [call["id"] for call in broken["message"]["tool_calls"]] == ["c1"]

@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 from gateway.dialects.messages import check_messages
 from gateway.dialects.responses_api.changes import Changes
 from gateway.dialects.responses_api.conversation import Conversation
+from gateway.dialects.responses_api.request import InexpressibleError, RequestReader
 from gateway.dialects.responses_api.values import Raw, encode
 from gateway.errors import BadRequest
 from tests.dialects.responses_api.grammar import messages, to_chat, translator
@@ -169,3 +170,11 @@ def test_every_message_and_call_has_its_place() -> None:
         ("input[1]", "input[2].content", ["input[3]", "input[4]"], ["input[1]", "input[2]", "input[3]", "input[4]"]),
         ("input[5]", "input[5].output", [], ["input[5]"]),
     ]
+
+
+def test_a_stored_call_of_a_hosted_tool_is_named_by_the_parameter_that_brought_it() -> None:
+    earlier = [Raw(b'{"type": "web_search_call", "id": "ws_1", "status": "completed"}')]
+    with pytest.raises(InexpressibleError) as refused:
+        RequestReader(strict=False, earlier=earlier).read(b'{"model": "m", "input": "more", "previous_response_id": "resp_1"}')
+    assert refused.value.param == "previous_response_id"
+    assert "'web_search_call', which only OpenAI and Azure can read" in refused.value.message

@@ -355,3 +355,14 @@ def test_stream_without_a_model_names_that_of_the_request() -> None:
     reader = RequestReader(strict=False)
     reader.read(b'{"model":"m","input":"Hi"}')
     assert b'"model":"m"' in ResponseStream(reader).feed(b'data: {"choices":[]}\n\n')
+
+
+@pytest.mark.parametrize("logprobs", ["x", "", 1, ["x"], {"content": "x"}, {"content": {}}])
+def test_log_probabilities_of_another_form_are_left_out(logprobs: Any) -> None:
+    piece, whole = chunk({"content": "Hi"}), answer({"content": "Hi"}, "stop")
+    piece["choices"][0]["logprobs"] = whole["choices"][0]["logprobs"] = logprobs
+    made = translator()
+    streamed = assemble(made.feed(sse(piece, chunk({}, "stop"))) + made.end(b"data: [DONE]\n\n"))
+    for response in (streamed, response_of(whole)):
+        (part,) = response["output"][0]["content"]
+        assert (part["text"], part["logprobs"]) == ("Hi", [])
