@@ -21,7 +21,7 @@ _OPENAI_NAME = r"[a-zA-Z0-9_-]{1,64}"
 
 _OPENAI = MessageRow(
     source="openai 3.57.0; ids over 40: autogen#6377, camel#2215; schemas: langchainjs#9804, google-calendar-mcp#39; "
-    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030",
+    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030; null content: llama_index#17921",
     text_roles=("system", "developer", "assistant"),
     names=_ALL,
     assistant=("refusal", "audio"),
@@ -35,10 +35,11 @@ _OPENAI = MessageRow(
     custom_tools=True,
     enforces_strict=True,
 )
-_OTHER = MessageRow(source="the rules of a plugin cover its vendor", unknown="pass", names=_ALL, functions=True)
+_OTHER = MessageRow(source="the rules of a plugin cover its vendor", unknown="pass", null_answers=True, names=_ALL, functions=True)
 _SERVER = MessageRow(
     source="reasoning_content and reasoning differ between servers; developer: llama.cpp#20079, ogx#6069",
     unknown="pass",
+    null_answers=True,
     names=_ALL,
     functions=True,
     developer="setting",
@@ -91,7 +92,9 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         part_types=("thinking",),
     ),
     "deepseek": MessageRow(
-        source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174",
+        source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174; "
+        "null content: ProxyAI#830; names: zed#57531",
+        function_name=_OPENAI_NAME,
         text_roles=("system", "developer", "assistant"),
         names=_TEXTS,
         assistant=("prefix",),
@@ -115,7 +118,9 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         function=(),
     ),
     "gemini": MessageRow(
-        source="ai.google.dev on thought signatures; pi#6733; empty parts: new-api#1060; system only: langchain-google#1298",
+        source="ai.google.dev on thought signatures; pi#6733; empty parts: new-api#1060; system only: langchain-google#1298; "
+        "names: gemini-cli#7878, cline#7339",
+        function_name=r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}",
         names=("tool",),
         assistant=("extra_content",),
         calls=("extra_content",),
@@ -125,7 +130,8 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "goodfire": MessageRow(source="goodfire 0.3.5 (role and content only)", has_tools=False),
     "groq": MessageRow(
-        source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss)",
+        source="groq 1.7.0; jan#8136 (reasoning_content refused), ai#8056 (reasoning only with gpt-oss); names: dify#22867",
+        function_name=r"[a-zA-Z0-9_-]+",
         text_roles=("system", "developer", "assistant"),
         reasoning="reasoning",
         reasoning_models=("openai/gpt-oss",),
@@ -138,14 +144,16 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="llama.cpp common/chat (reasoning_content is read); llama.cpp#20079 (developer)",
         result_parts=(),
         unknown="new",
+        null_answers=True,
         names=_ALL,
         reasoning="reasoning_content",
         developer="setting",
     ),
-    "local": MessageRow(source="xllamacpp 2026.10.11549", unknown="new", names=_ALL, reasoning="reasoning_content"),
+    "local": MessageRow(source="xllamacpp 2026.10.11549", unknown="new", null_answers=True, names=_ALL, reasoning="reasoning_content"),
     "mistral": MessageRow(
         source="mistralai 3.7.0; OpenHands#8685 (empty answers), mistral-common#169 (user after tool), 422 extra_forbidden; "
-        "litellm#13389 ($id and $schema)",
+        "litellm#13389 ($id and $schema); mistral-common, protocol/instruct/validator.py (names)",
+        function_name=_OPENAI_NAME,
         text_roles=("system", "developer"),
         call_id=r"[a-zA-Z0-9]{9}",
         result_parts=(),
@@ -163,7 +171,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         needs_results=True,
     ),
     "ollama": MessageRow(
-        source="ollama openai/openai.go (commit fb30760): a list becomes one message per part",
+        source="ollama openai/openai.go (commit fb30760): a list becomes one message per part; content is required without calls",
         names=_ALL,
         reasoning="reasoning",
         image=(),
@@ -176,6 +184,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="openrouter.ai/docs (reasoning tokens, prompt caching); openrouter 1.3.84 (ChatToolMessage, ChatToolCall)",
         result_parts=(),
         unknown="new",
+        null_answers=True,
         names=_ALL,
         assistant=("reasoning_details", "refusal", "annotations"),
         reasoning="reasoning",
@@ -199,6 +208,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="vllm#42664, opencode#30477 (reasoning); ogx#6069 (developer)",
         result_parts=(),
         unknown="new",
+        null_answers=True,
         names=_ALL,
         reasoning="reasoning",
         developer="setting",

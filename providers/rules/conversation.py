@@ -26,6 +26,8 @@ ACKNOWLEDGEMENT = "OK."
 NO_REASONING = " "
 """Reasoning that is added to an assistant message without any, for a vendor that requires it."""
 _OFF = {"type": "disabled"}
+_INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
+"""Fields of an assistant message that replace its content."""
 
 
 class Turn(NamedTuple):
@@ -149,6 +151,16 @@ def without_blanks(turns: list[Turn], row: MessageRow, report: Report) -> list[T
             raise report.work.refuse(f"messages[{index}].content", "the last message has no text")
         else:
             report.change(index, "", "drop", NEUTRAL)
+    return result
+
+
+def with_content(turns: list[Turn], report: Report) -> list[Turn]:
+    """Give an empty text to assistant messages without content and without anything in its place."""
+    result = list(turns)
+    for position, (index, message) in enumerate(turns):
+        if message.get("role") == "assistant" and message.get("content") is None and not any(map(message.get, _INSTEAD_OF_CONTENT)):
+            report.change(index, ".content", "reshape", "an assistant message must have content", to="")
+            result[position] = Turn(index, {**message, "content": ""})
     return result
 
 

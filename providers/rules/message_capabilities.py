@@ -94,6 +94,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "a tool call without a result is refused": row.needs_results,
         "messages and parts without a visible character are left out, and refused in the last user message": row.blanks == "refused",
         "assistant messages without text and calls are left out": row.blanks == "no_empty_answers",
+        "an assistant message without content and calls gets an empty text": not row.null_answers and row.blanks == "accepted",
         "if all messages are system messages, the last one is sent as a user message": row.needs_turn,
         "white space at the end of a final assistant message is removed": row.trims_tail,
         "a system message at the end is sent as a user message": bool(row.tail_field),

@@ -255,8 +255,9 @@ class FieldPass:
         if not calls:
             del message["tool_calls"]
             self.report.change(index, ".tool_calls", "drop", NEUTRAL)
-            if message.get("content") is None:
+            if self.row.null_answers and message.get("content") is None:
                 message["content"] = ""
+                self.report.change(index, ".content", "reshape", "an assistant message must have content", to="")
         elif self.row.unknown != "pass":
             message["tool_calls"] = [self._call(index, number, call) for number, call in enumerate(calls)]
 
@@ -295,6 +296,14 @@ class FieldPass:
         self.report.change(index, where, "reshape", "custom tools are not supported; the input is sent as an argument", to="function")
         return call_as_function(call)
 
+    def _valid_name(self, index: int, where: str, name: str) -> str:
+        """Return the name of a function that an earlier message called, in a form that the vendor accepts."""
+        valid = _NOT_IN_A_NAME.sub("_", name)[:64] or "_"
+        if re.fullmatch(self.row.function_name or "", valid) is None:
+            valid = f"_{valid[:63]}"
+        self.report.change(index, where, "reshape", "only letters, digits, _ and - are allowed", to=valid)
+        return valid
+
     def _function(self, index: int, where: str, function: dict[str, Any]) -> dict[str, Any]:
         arguments = function.get("arguments")
         result = {name: value for name, value in function.items() if name in ("name", "arguments")}
@@ -302,8 +311,7 @@ class FieldPass:
             self.report.drop(index, f"{where}.function.{name}", function[name])
         called = function.get("name")
         if self.row.function_name is not None and type(called) is str and re.fullmatch(self.row.function_name, called) is None:
-            result["name"] = _NOT_IN_A_NAME.sub("_", called)[:64] or "_"
-            self.report.change(index, f"{where}.function.name", "reshape", "only letters, digits, _ and - are allowed", to=result["name"])
+            result["name"] = self._valid_name(index, f"{where}.function.name", called)
         if type(arguments) is not str or not arguments.strip():
             result["arguments"] = "{}" if arguments is None or type(arguments) is str else json_text(arguments)
             self.report.change(index, f"{where}.function.arguments", "reshape", "arguments must be the text of a JSON object")

@@ -122,6 +122,8 @@ class MessagePass(Rule, frozen=True):
             turns = conversation.without_blanks(turns, row, report)
             if not turns:
                 raise work.refuse("messages", "no message has any text")
+        elif not row.null_answers:
+            turns = conversation.with_content(turns, report)
         if row.has_tools and any("tool_calls" in turn.message for turn in turns):
             turns = tool_results.results_first(turns, report)
             if row.needs_results:

@@ -80,6 +80,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a tool-call id may be used only once in a conversation."""
     blanks: Blanks = "accepted"
     """Text without a visible character: accepted, refused in assistant messages without tool calls, or refused anywhere."""
+    null_answers: bool = False
+    """Whether the vendor accepts an assistant message without content and calls."""
     needs_turn: bool = False
     """Whether the vendor refuses a conversation that has only system messages."""
     trims_tail: bool = False
