@@ -216,11 +216,23 @@ def _trimmed(content: Any) -> Any:
     return content
 
 
-def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
-    """Add an assistant message between tool results and a user or system message."""
+def with_late_instructions(turns: list[Turn], report: Report) -> list[Turn]:
+    """Send system messages that follow an answer or a tool result as user messages, for a vendor that refuses them there."""
     result: list[Turn] = []
     for turn in turns:
-        if turn.message.get("role") in ("user", *_SYSTEM) and result and result[-1].message.get("role") == "tool":
+        if turn.message.get("role") in _SYSTEM and result and result[-1].message.get("role") in ("assistant", "tool"):
+            why = "the upstream accepts system messages only before an answer"
+            report.loss(turn.place, ".role", "downgrade", why, to="user", code="invalid_value")
+            turn = Turn(turn.place, {**turn.message, "role": "user"})
+        result.append(turn)
+    return result
+
+
+def with_answers_after_results(turns: list[Turn], report: Report) -> list[Turn]:
+    """Add an assistant message between tool results and a user message."""
+    result: list[Turn] = []
+    for turn in turns:
+        if turn.message.get("role") == "user" and result and result[-1].message.get("role") == "tool":
             result.append(Turn(turn.place, {"role": "assistant", "content": ACKNOWLEDGEMENT}))
             why = "an assistant message must follow tool results; one is added"
             report.loss(turn.place, "", "reshape", why, code="unsupported_content")

@@ -100,6 +100,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "a system message at the end is sent as a user message": bool(row.tail_field),
         f"a final assistant message is marked with `{row.tail_field}`": bool(row.tail_field),
         "in thinking mode, an assistant message with tool calls has `reasoning_content`": row.pads_reasoning,
+        "a system message after an assistant or tool message is sent as a user message": row.answer_after_results,
         "an assistant message is added between tool results and a user message": row.answer_after_results,
         "stop strings without a visible character are not sent; the gateway ends the answer at them": not row.blank_stops,
         f"function names that do not match `{row.function_name}` are refused": row.function_name is not None,

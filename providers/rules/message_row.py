@@ -89,7 +89,7 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     tail_field: str = ""
     """Field that a final assistant message must have: Mistral's `prefix`."""
     answer_after_results: bool = False
-    """Whether an assistant message, not a user message, must follow tool results."""
+    """Whether an assistant message, not a user or system message, must follow tool results, and no system message an answer."""
     needs_results: bool = False
     """Whether every tool call must have a result."""
     blank_stops: bool = True

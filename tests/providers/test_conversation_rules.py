@@ -328,3 +328,21 @@ def test_strict_of_a_function_is_reported_where_it_is_unknown() -> None:
     marked = {"type": "function", "function": {"name": "f", "parameters": A, "strict": True}}
     assert ("tools[0].function.strict", "drop") in adapt("friendli", {"tools": [marked]}).actions()
     assert re.search("strict", str(adapt("openai", {"tools": [marked]}).sent))
+
+
+@each("late", [SYSTEM, {"role": "developer", "content": "Be brief."}])
+@each("after", [[{"role": "assistant", "content": "A"}], [calls("c1"), result("c1")]])
+def test_mistral_gets_no_system_message_after_an_answer(late: dict[str, Any], after: list[dict[str, Any]]) -> None:
+    request = {"messages": [SYSTEM, USER, *after, late, USER]}
+    adapted = adapt("mistral", request)
+    sent = [message["role"] for message in adapted.sent["messages"]]
+    assert sent[-3:] == ["assistant", "user", "user"]
+    assert adapted.sent["messages"][-2] == {**USER, "content": "Be brief."}
+    assert (f"messages[{2 + len(after)}].role", "downgrade") in adapted.actions()
+    with pytest.raises(Refusal):
+        adapt("mistral", request, strict=True)
+
+
+def test_mistral_gets_system_messages_before_an_answer() -> None:
+    turns = [SYSTEM, USER, SYSTEM, USER]
+    assert adapt("mistral", {"messages": turns}, strict=True).sent["messages"] == turns
