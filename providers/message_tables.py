@@ -21,7 +21,8 @@ _OPENAI_NAME = r"[a-zA-Z0-9_-]{1,64}"
 
 _OPENAI = MessageRow(
     source="openai 3.57.0; ids over 40: autogen#6377, camel#2215; schemas: langchainjs#9804, google-calendar-mcp#39; "
-    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030; null content: llama_index#17921",
+    "images in tool messages: OpenHands#7700, openai-openapi#523; in other messages: openai-node#1030; null content: llama_index#17921; "
+    "text files: trpc-agent-go#1816, openai-dotnet#450",
     text_roles=("system", "developer", "assistant"),
     names=_ALL,
     assistant=("refusal", "audio"),
@@ -35,10 +36,13 @@ _OPENAI = MessageRow(
     custom_tools=True,
     enforces_strict=True,
 )
-_OTHER = MessageRow(source="the rules of a plugin cover its vendor", unknown="pass", null_answers=True, names=_ALL, functions=True)
+_OTHER = MessageRow(
+    source="the rules of a plugin cover its vendor", unknown="pass", text_files=True, null_answers=True, names=_ALL, functions=True
+)
 _SERVER = MessageRow(
     source="reasoning_content and reasoning differ between servers; developer: llama.cpp#20079, ogx#6069",
     unknown="pass",
+    text_files=True,
     null_answers=True,
     names=_ALL,
     functions=True,
@@ -49,6 +53,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "anthropic": MessageRow(
         source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66",
         text_roles=("system", "developer", "assistant"),
+        text_files=True,
         message_cache=True,
         results=("is_error",),
         reasoning="thinking_blocks",
@@ -184,6 +189,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         source="openrouter.ai/docs (reasoning tokens, prompt caching); openrouter 1.3.84 (ChatToolMessage, ChatToolCall)",
         result_parts=(),
         unknown="new",
+        text_files=True,
         null_answers=True,
         names=_ALL,
         assistant=("reasoning_details", "refusal", "annotations"),

@@ -6,11 +6,10 @@ Empty leftovers (null, "", [], the index of a call) are dropped even in strict m
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, cast
 
 from providers.base import Action
+from providers.rules.attachments import registered, text_in
 from providers.rules.custom_tools import call_as_function, is_custom
 from providers.rules.message_row import OTHER_VENDORS_FIELDS, MessageRow
 from providers.rules.messages import Message, image_url, text_of
@@ -24,9 +23,6 @@ NO_FIELD = "no such field"
 _TEXT_PART = {"type", "text"}
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _REASONING = ("reasoning_content", "reasoning")
-_MEDIA = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?)(;base64)?,", re.IGNORECASE)
-MEDIA_TYPES: Mapping[str, str] = MappingProxyType({"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg"})
-"""Registered media types by names that are common but not registered."""
 
 
 class Report:
@@ -135,6 +131,8 @@ class FieldPass:
     def _part(self, index: int, number: int, part: dict[str, Any]) -> dict[str, Any]:
         where = f".content[{number}]"
         kind = part.get("type")
+        if kind == "file" and not self.row.text_files and (text := text_in(part)) is not None:
+            return self._text_file(index, where, part["file"], text)
         if kind == "refusal" and "refusal" not in self.row.part_types:
             part = {"type": "text", "text": str(part.get("refusal") or "")}
             kind = "text"
@@ -153,6 +151,12 @@ class FieldPass:
                 self.report.drop(index, f"{where}.{name}", part[name])
             part = {name: value for name, value in part.items() if name not in extra}
         return self._image(index, where, part) if kind == "image_url" else part
+
+    def _text_file(self, index: int, where: str, file: dict[str, Any], text: str) -> dict[str, Any]:
+        self.report.change(index, where, "reshape", "the upstream accepts no text files; the text is sent", to="text")
+        for name in [name for name in file if name != "file_data"]:
+            self.report.drop(index, f"{where}.file.{name}", file[name])
+        return {"type": "text", "text": text}
 
     def _image(self, index: int, where: str, part: dict[str, Any]) -> dict[str, Any]:
         image = part.get("image_url")
@@ -328,16 +332,6 @@ class FieldPass:
         mark = message.pop("cache_control")
         message["content"] = [*parts[:-1], {**parts[-1], "cache_control": parts[-1].get("cache_control", mark)}]
         self.report.change(index, ".cache_control", "reshape", to="the last part")
-
-
-def registered(address: str) -> str:
-    """Return a data: URI with a registered media type and, if it is base64, without parameters. Return other addresses as they are."""
-    match = _MEDIA.match(address) if address[:5].lower() == "data:" else None
-    if match is None:
-        return address
-    media = match[1].strip().lower()
-    prefix = f"data:{MEDIA_TYPES.get(media, media)}{';base64' if match[3] else match[2]},"
-    return prefix + address[match.end() :] if prefix != match[0] else address
 
 
 def thinking_text(part: dict[str, Any]) -> str:

@@ -48,6 +48,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Types of the vendor's own content parts, such as `thinking` and `refusal`, which must not be converted."""
     part_kinds: tuple[str, ...] = ()
     """Types of content parts that the vendor accepts; others are refused. Empty: unknown, or checked elsewhere."""
+    text_files: bool = False
+    """Whether the vendor accepts a text file as a `file` part. If not, its text is sent."""
     text_roles: tuple[str, ...] = ()
     """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)
