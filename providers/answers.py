@@ -75,6 +75,7 @@ class _GoodChat(msgspec.Struct):
     choices: Annotated[list[_GoodChoice], Meta(min_length=1)]
     usage: PlainUsage | None = None
     error: None = None
+    x_groq: Any = None
     service_tier: Annotated[str, Meta(max_length=40)] | None = None
 
 
@@ -111,16 +112,29 @@ def read_answer(
     chat = _read_chat(body)
     if not chat.choices and not may_be_empty:
         raise AnswerShapeError("its list 'choices' is empty")
+    changed = False
     for at, choice in enumerate(chat.choices):
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
-            raise AnswerShapeError(f"choices[{at}] has neither an object 'message' nor a string 'text'")
-    changed = False
+            if not _is_withheld(source["choices"][at]):
+                raise AnswerShapeError(f"choices[{at}] has neither an object 'message' nor a string 'text'")
+            source["choices"][at]["message"] = {"role": "assistant", "content": None}
+            changed = True
     for repair in repairs:
         changed = repair(source) or changed
     changed = _complete(source, model) or changed
     changed = _repair_answer(source, hides_output) or changed
     reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
     return Answer(_encode(source) if changed else body, read_usage(source.get("usage"), source.get("service_tier")), reasons)
+
+
+def _is_withheld(choice: dict[str, Any]) -> bool:
+    """Return whether a choice without a message ended before any text: at a filter, or at the limit of tokens."""
+    if choice.get("message") is not None or choice.get("text") is not None:
+        return False
+    try:
+        return finish_reason(choice.get("finish_reason")) in ("content_filter", "length")
+    except FailedFinishError:
+        return False
 
 
 def _read_unchanged(body: bytes) -> Answer | None:
@@ -143,6 +157,8 @@ def _read_unchanged(body: bytes) -> Answer | None:
     if len(chat.choices) > 1 and len({choice.index for choice in chat.choices}) != len(chat.choices):
         return None
     usage = chat.usage
+    if usage is None and chat.x_groq is not None:
+        return None
     if usage is not None and usage.total_tokens > usage.prompt_tokens + usage.completion_tokens:
         return None
     return Answer(body, None if usage is None else usage.read(chat.service_tier), tuple([choice.finish_reason for choice in chat.choices]))
@@ -192,6 +208,10 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
             usage = choice.pop("usage")
             answer["usage"] = answer.get("usage") or usage
             changed = True
+    extra = answer.get("x_groq")
+    if type(extra) is dict and type(extra.get("usage")) is dict and type(answer.get("usage")) is not dict:
+        answer["usage"] = extra["usage"]
+        changed = True
     usage = answer.get("usage")
     if type(usage) is dict:
         answer["usage"] = normalize_usage(usage, hides_output=hides_output)

@@ -110,6 +110,20 @@ def test_calls_are_those_of_the_caller_in_openais_form(kind: str, calls: Any) ->
     assert decode(kind, with_message(tool_calls=calls))["choices"][0]["message"]["tool_calls"] == [CALL]
 
 
+@each(("word", "reason"), [("content_filter: SAFETY", "content_filter"), ("MAX_TOKENS", "length")])
+@each("more", [{}, {"message": None}])
+def test_a_choice_that_was_withheld_has_an_empty_message(word: str, reason: str, more: dict[str, Any]) -> None:
+    choices = [TEXT["choices"][0], {"index": 1, "finish_reason": word, **more}]
+    given = decode("gemini", {**TEXT, "choices": choices})["choices"]
+    assert given == [TEXT["choices"][0], {"index": 1, "finish_reason": reason, "message": {"role": "assistant", "content": None}}]
+
+
+@each("word", ["stop", None, "error"])
+def test_another_choice_without_a_message_is_no_answer(word: str | None) -> None:
+    with pytest.raises(ValueError, match="neither an object 'message'"):
+        read_answer(json.dumps({**TEXT, "choices": [{"index": 0, "finish_reason": word}]}).encode(), ())
+
+
 @each("kind", KINDS)
 def test_phantom_calls_leave_no_list(kind: str) -> None:
     message = decode(kind, with_message(content="A", tool_calls=[{}]))["choices"][0]["message"]
