@@ -41,3 +41,20 @@ def text_in(part: dict[str, Any]) -> str | None:
         return (b64decode(data, validate=True) if match[3] else unquote_to_bytes(data)).decode()
     except ValueError:
         return None
+
+
+def flat_part(part: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a part with a file or audio in OpenAI's form as Mistral writes it, or None for another part.
+
+    The format of audio is left out, because the data states it.
+    """
+    kind = part.get("type")
+    given = part.get(kind) if kind in ("file", "input_audio") else None
+    if type(given) is not dict:
+        return None
+    if kind == "input_audio":
+        return {"type": kind, kind: given["data"]} if type(given.get("data")) is str else None
+    if type(given.get("file_data")) is str:
+        name = {"document_name": given["filename"]} if given.get("filename") else {}
+        return {"type": "document_url", "document_url": given["file_data"], **name}
+    return {"type": kind, "file_id": given["file_id"]} if type(given.get("file_id")) is str else None

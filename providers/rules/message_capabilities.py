@@ -88,6 +88,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "a tool-call id that is used again is replaced": row.unique_ids,
         f"messages with the role {any_of(row.text_roles)} may contain only text": bool(row.text_roles),
         "the text of a text file is sent instead of the file": not row.text_files,
+        "files are sent as `document_url`, and audio as a string": row.flat_attachments,
         "several results of one call are joined into one": row.has_tools and row.unknown != "pass",
         f"tool messages have only {_joined(row.result_parts, 'and')}; other parts are sent in a user message after them": row.has_tools
         and row.unknown != "pass"

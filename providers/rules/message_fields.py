@@ -9,7 +9,7 @@ import re
 from typing import Any, cast
 
 from providers.base import Action
-from providers.rules.attachments import registered, text_in
+from providers.rules.attachments import flat_part, registered, text_in
 from providers.rules.custom_tools import call_as_function, is_custom
 from providers.rules.message_row import OTHER_VENDORS_FIELDS, MessageRow
 from providers.rules.messages import Message, image_url, text_of
@@ -133,6 +133,9 @@ class FieldPass:
         kind = part.get("type")
         if kind == "file" and not self.row.text_files and (text := text_in(part)) is not None:
             return self._text_file(index, where, part["file"], text)
+        if self.row.flat_attachments and (flat := flat_part(part)) is not None:
+            self.report.change(index, where, "reshape", "the upstream accepts attachments only as strings", to=flat["type"])
+            return flat
         if kind == "refusal" and "refusal" not in self.row.part_types:
             part = {"type": "text", "text": str(part.get("refusal") or "")}
             kind = "text"

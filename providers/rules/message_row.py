@@ -50,6 +50,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Types of content parts that the vendor accepts; others are refused. Empty: unknown, or checked elsewhere."""
     text_files: bool = False
     """Whether the vendor accepts a text file as a `file` part. If not, its text is sent."""
+    flat_attachments: bool = False
+    """Whether files and audio are strings in a part (Mistral), not objects."""
     text_roles: tuple[str, ...] = ()
     """Roles whose messages may contain only text; other parts in them are refused."""
     image: tuple[str, ...] = ("detail",)

@@ -68,3 +68,25 @@ def test_a_text_file_is_kept_where_files_are_accepted(kind: str) -> None:
 def test_a_common_name_of_a_media_type_is_replaced() -> None:
     assert registered("data:image/jpg;charset=x;base64,aGk=") == "data:image/jpeg;base64,aGk="
     assert registered("https://a.example/b.jpg") == "https://a.example/b.jpg"
+
+
+@each(("given", "sent"), [
+    (file("data:application/pdf;base64,aGk=", filename="a.pdf"),
+     {"type": "document_url", "document_url": "data:application/pdf;base64,aGk=", "document_name": "a.pdf"}),
+    ({"type": "file", "file": {"file_id": "f1"}}, {"type": "file", "file_id": "f1"}),
+    ({"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}, {"type": "input_audio", "input_audio": "aGk="}),
+])  # fmt: skip
+def test_mistral_gets_attachments_as_strings(given: dict[str, Any], sent: dict[str, Any]) -> None:
+    adapted = adapt("mistral", {"messages": [{"role": "user", "content": [TEXT, given]}]}, strict=True)
+    assert adapted.sent["messages"][0]["content"] == [TEXT, sent]
+    assert ("messages[0].content[1]", "reshape") in adapted.actions()
+
+
+@each("part", [
+    {"type": "document_url", "document_url": "https://a.example/b.pdf", "document_name": "b"}, {"type": "file", "file_id": "f1"},
+    {"type": "reference", "reference_ids": [1]}, {"type": "input_audio", "input_audio": "aGk="}, {"type": "file"},
+])  # fmt: skip
+def test_parts_in_mistrals_own_form_are_kept(part: dict[str, Any]) -> None:
+    adapted = adapt("mistral", {"messages": [{"role": "user", "content": [TEXT, part]}]}, strict=True)
+    assert adapted.sent["messages"][0]["content"] == [TEXT, part]
+    assert adapted.actions() == []
