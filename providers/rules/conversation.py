@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from typing import Any, NamedTuple
 
 from providers.rules.message_fields import NEUTRAL, Report
@@ -63,20 +64,22 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
     """Replace tool-call ids that the vendor refuses, in calls and results alike. Different ids stay different."""
     pattern = re.compile(row.call_id, re.DOTALL) if row.call_id else None
     used = {call.get("id") for turn in turns for call in turn.message.get("tool_calls") or () if _fits(pattern, call.get("id"))}
+    known = set(used)
     taken: set[str] = set()
-    current: dict[str, list[str]] = {}
+    current: dict[str, deque[str]] = {}
     result = list(turns)
     for position, (index, message) in enumerate(turns):
         if message.get("role") == "assistant" and message.get("tool_calls"):
             calls = []
-            current |= {str(call.get("id")): [] for call in message["tool_calls"]}
+            current |= {str(call.get("id")): deque() for call in message["tool_calls"]}
             beside: set[str] = set()
             for number, call in enumerate(message["tool_calls"]):
                 id = str(call.get("id"))
                 new = id
                 if not _fits(pattern, id) or id in beside or (row.unique_ids and id in taken):
-                    new = _new_id(id, f"{index}.{number}.{id}", pattern, used | taken)
+                    new = _new_id(id, f"{index}.{number}.{id}", pattern, known)
                     report.change(index, f".tool_calls[{number}].id", "reshape", INVALID_ID, from_=id, to=new)
+                known.add(new)
                 taken.add(new)
                 beside.add(new)
                 current[id].append(new)
@@ -85,8 +88,8 @@ def valid_ids(turns: list[Turn], row: MessageRow, report: Report) -> list[Turn]:
                 result[position] = Turn(index, {**message, "tool_calls": calls})
         elif message.get("role") == "tool":
             id = str(message.get("tool_call_id"))
-            open_ids = current.get(id) or [id]
-            new = open_ids.pop(0) if len(open_ids) > 1 else open_ids[0]
+            open_ids = current.get(id) or deque([id])
+            new = open_ids.popleft() if len(open_ids) > 1 else open_ids[0]
             if new != id:
                 report.change(index, ".tool_call_id", "reshape", INVALID_ID, from_=id, to=new)
                 result[position] = Turn(index, {**message, "tool_call_id": new})
