@@ -51,7 +51,8 @@ _SERVER = MessageRow(
 
 ROWS: Mapping[str, MessageRow] = MappingProxyType({
     "anthropic": MessageRow(
-        source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66",
+        source="anthropic 2.14.0; blank text: claude-code#23440, mtga#68; ids: litellm#21964, bifrost#5097; unions: huly-mcp#66; "
+        "names used twice: claude-code#10687",
         text_roles=("system", "developer", "assistant"),
         text_files=True,
         message_cache=True,
@@ -69,6 +70,7 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
         blank_stops=False,
         function_name=r"[a-zA-Z0-9_-]{1,128}",
         object_schemas=True,
+        unique_tools=True,
         enforces_strict=True,
         result_parts=(),
     ),
@@ -98,8 +100,9 @@ ROWS: Mapping[str, MessageRow] = MappingProxyType({
     ),
     "deepseek": MessageRow(
         source="api-docs.deepseek.com; pi#3636, langchain#39370 (reasoning must come back); lists of parts: cline#247, ai#21174; "
-        "null content: ProxyAI#830; names: zed#57531",
+        "null content: ProxyAI#830; names: zed#57531, 9router#3333 (unique)",
         function_name=_OPENAI_NAME,
+        unique_tools=True,
         text_roles=("system", "developer", "assistant"),
         names=_TEXTS,
         assistant=("prefix",),

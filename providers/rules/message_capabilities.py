@@ -106,6 +106,7 @@ def conversation_notes(row: MessageRow) -> list[str]:
         "an assistant message is added between tool results and a user message": row.answer_after_results,
         "stop strings without a visible character are not sent; the gateway ends the answer at them": not row.blank_stops,
         f"function names that do not match `{row.function_name}` are refused": row.function_name is not None,
+        "a tool that repeats another one is dropped; two different tools with the same name are refused": row.unique_tools,
         "a function without `parameters` gets an empty schema": row.needs_parameters,
         f"a function's schema is sent without {', '.join(f'`{name}`' for name in row.schema_drops)}": bool(row.schema_drops),
         "the gateway checks the arguments of functions with `strict: true`": row.has_tools

@@ -69,6 +69,8 @@ class MessageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Further fields of tools, besides type and function."""
     function: tuple[str, ...] = ("strict",)
     """Further fields of functions, besides name, description and parameters."""
+    unique_tools: bool = False
+    """Whether the vendor refuses two tools with the same name."""
     needs_parameters: bool = False
     """Whether a function must have `parameters`, even if it takes none."""
     enforces_strict: bool = False
