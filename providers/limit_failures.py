@@ -17,7 +17,7 @@ Vendors send them with many statuses and words. The sources, read on 2026-11-30,
               exceeded_current_quota_error; SiliconFlow: 403 "account balance is insufficient"; Alibaba: 400 Arrearage; new-api: 403
               insufficient_user_quota. Gemini sends "check your plan and billing" for limits per minute too, so these words decide nothing.
     rate      Groq: 413 with code rate_limit_exceeded for a request over its tokens per minute
-    overload  Anthropic: overloaded_error; Moonshot: 429 engine_overloaded_error; Groq: 498 "Flex tier capacity exceeded" (its docs)
+    overload  Anthropic: overloaded_error; Moonshot: engine_overloaded_error; Groq: 498 "Flex tier capacity exceeded" (its docs)
 """
 
 from __future__ import annotations
@@ -88,5 +88,5 @@ def is_rate_limit(status: int, words: set[str | None], message: str) -> bool:
 
 
 def is_overload(status: int, words: set[str | None]) -> bool:
-    """Return whether the upstream has no capacity at present."""
-    return status == 498 or bool(words & _OVERLOAD_CODES)
+    """Return whether the upstream has no capacity at present. A 429 stays a rate limit, whatever its code."""
+    return status == 498 or (status != 429 and bool(words & _OVERLOAD_CODES))

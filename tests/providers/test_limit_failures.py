@@ -97,7 +97,8 @@ def test_an_account_without_credit_is_a_quota(status: int, error: dict[str, Any]
         (403, {"message": "Your request was blocked."}, "client_error", 403),
         (403, {"message": "This API key was blocked."}, "auth", 403),
         (498, {"message": "Flex tier capacity exceeded", "code": "capacity_exceeded"}, "overloaded", 498),
-        (429, {"message": "try again later", "type": "engine_overloaded_error"}, "overloaded", 429),
+        (500, {"message": "try again later", "type": "engine_overloaded_error"}, "overloaded", 500),
+        (429, {"message": "try again later", "type": "engine_overloaded_error"}, "rate_limit", 429),
         (500, {"message": "boom"}, "server_error", 500),
     ],
 )
