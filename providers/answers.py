@@ -54,6 +54,7 @@ class _GoodMessage(msgspec.Struct):
     tool_calls: list[_GoodCall] | None = None
     function_call: None = None
     reasoning: None = None
+    reasoning_content: str | None = None
 
 
 class _GoodChoice(msgspec.Struct):
@@ -148,11 +149,11 @@ def _read_unchanged(body: bytes) -> Answer | None:
         message = choice.message
         if (message is not None) != is_chat or (message is None and choice.text is None):
             return None
-        if message is not None and not message.tool_calls and choice.finish_reason == "tool_calls":
+        if message is not None and not message.tool_calls and choice.finish_reason in (None, "tool_calls"):
             return None
         if message is not None and message.tool_calls:
             calls = message.tool_calls
-            if len({call.id for call in calls}) != len(calls) or choice.finish_reason == "stop":
+            if len({call.id for call in calls}) != len(calls) or choice.finish_reason in (None, "stop"):
                 return None
     if len(chat.choices) > 1 and len({choice.index for choice in chat.choices}) != len(chat.choices):
         return None
@@ -199,9 +200,9 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
             changed = True
         if type(message := choice.get("message")) is dict:
             changed = _repair_message(message) or changed
-            reason = "tool_calls" if message.get("tool_calls") else "stop"
-            is_off = choice.get("finish_reason") in ("stop", "tool_calls") and choice["finish_reason"] != reason
-            if is_off and not message.get("function_call"):
+            given_reason = choice.get("finish_reason")
+            reason = "tool_calls" if message.get("tool_calls") else "function_call" if message.get("function_call") else "stop"
+            if given_reason is None or (given_reason in ("stop", "tool_calls") and reason not in ("function_call", given_reason)):
                 choice["finish_reason"] = reason
                 changed = True
         if type(choice.get("usage")) is dict:
@@ -216,6 +217,9 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
     if type(usage) is dict:
         answer["usage"] = normalize_usage(usage, hides_output=hides_output)
         changed = changed or answer["usage"] is not usage
+        if not usage:
+            del answer["usage"]
+            changed = True
     return changed
 
 
@@ -223,6 +227,10 @@ def _repair_message(message: dict[str, Any]) -> bool:
     changed = repair_content(message)
     if "content" not in message or message.get("role") != "assistant":
         message |= {"role": "assistant", "content": message.get("content")}
+        changed = True
+    call = message.get("function_call")
+    if type(call) is dict and not call.get("arguments"):
+        call["arguments"] = "{}"
         changed = True
     calls = message.get("tool_calls")
     if calls is not None and calls != []:
@@ -242,6 +250,10 @@ def repair_content(message: dict[str, Any]) -> bool:
     Copy reasoning from `reasoning`, the field of some vendors, to `reasoning_content`. Return whether something changed.
     """
     changed = False
+    thinking = message.get("reasoning_content")
+    if thinking is not None and type(thinking) is not str:
+        message["reasoning_content"] = "".join(text or "" for text in text_of_content(thinking))
+        changed = True
     reasoning = message.get("reasoning")
     if type(reasoning) is str and reasoning and not message.get("reasoning_content"):
         message["reasoning_content"] = reasoning
@@ -253,7 +265,10 @@ def repair_content(message: dict[str, Any]) -> bool:
             message["reasoning_content"] = (message.get("reasoning_content") or "") + thought
         changed = True
     call = message.get("function_call")
-    if type(call) is dict and type(call.get("arguments", "")) is not str:
+    if call == {}:
+        del message["function_call"]
+        changed = True
+    elif type(call) is dict and type(call.get("arguments", "")) is not str:
         call["arguments"] = arguments_text(call["arguments"])
         changed = True
     return changed

@@ -35,6 +35,7 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     if prompt is None or completion is None:
         return raw
     are_numbers = type(raw.get("prompt_tokens")) is int and type(raw.get("completion_tokens", None if completion else 0)) is int
+    are_numbers = are_numbers and type(raw.get("total_tokens")) is int
     if total is not None and total <= prompt + completion and are_numbers and _OTHER_CACHED_FIELDS.isdisjoint(raw):
         return raw  # the usual case
     changes: dict[str, Any] = {}
@@ -52,9 +53,11 @@ def normalize_usage(raw: dict[str, Any], *, hides_output: bool = False) -> dict[
     if "completion_tokens" in raw or completion + hidden:
         changes["completion_tokens"] = completion + hidden
     changes["prompt_tokens"] = prompt
-    if total is None and raw.get("total_tokens") is None:
+    if total is not None:
+        changes["total_tokens"] = total
+    elif raw.get("total_tokens") is None:
         changes["total_tokens"] = prompt + completion
-    changes = {name: value for name, value in changes.items() if name not in raw or raw[name] != value}
+    changes = {name: value for name, value in changes.items() if raw.get(name) != value or type(raw[name]) is not type(value)}
     return {**raw, **changes} if changes else raw
 
 

@@ -169,3 +169,39 @@ def test_usage_is_read_alike_with_and_without_repairs(usage: dict[str, Any]) -> 
     quick, thorough = read_answer(body, ()), read_answer(body, (lambda _: False,))
     assert quick.usage == thorough.usage
     assert json.loads(quick.body) == json.loads(thorough.body)
+
+
+@each("reason", [None, "", "null"])
+@each(("message", "shown"), [
+    ({"content": "A"}, "stop"), ({"content": None, "tool_calls": [CALL]}, "tool_calls"),
+    ({"content": None, "function_call": {"name": "f", "arguments": "{}"}}, "function_call"),
+])  # fmt: skip
+def test_a_whole_answer_has_a_finish_reason(reason: str | None, message: dict[str, Any], shown: str) -> None:
+    assert decode("vllm", {**answer(message, "stop"), "choices": [
+        {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
+    ]})["choices"][0]["finish_reason"] == shown  # fmt: skip
+
+
+@each(("call", "shown"), [({}, None), ({"name": "f"}, "{}"), ({"name": "f", "arguments": {"a": 1}}, '{"a": 1}')])
+def test_a_function_call_has_arguments_as_text(call: dict[str, Any], shown: str | None) -> None:
+    message = decode("ollama", answer({"content": "A", "function_call": call}, "stop"))["choices"][0]["message"]
+    assert (message.get("function_call") or {}).get("arguments") == shown
+
+
+@each(("given", "shown"), [
+    (["a", "b"], "ab"), ([{"type": "text", "text": "a"}], "a"), ([{"type": "thinking", "thinking": "a"}], "a"), ({"text": "a"}, "a"),
+])  # fmt: skip
+@each("content", ["A", [{"type": "thinking", "thinking": "t"}, {"type": "text", "text": "A"}]])
+def test_reasoning_is_text(given: Any, shown: str, content: Any) -> None:
+    message = decode("vllm", answer({"content": content, "reasoning_content": given}, "stop"))["choices"][0]["message"]
+    assert message["content"] == "A"
+    assert message["reasoning_content"] == (shown if content == "A" else f"{shown}t")
+
+
+def test_an_empty_usage_is_left_out() -> None:
+    assert "usage" not in decode("vllm", {**TEXT, "usage": {}})
+
+
+def test_counts_that_are_no_integers_become_integers() -> None:
+    usage = decode("vllm", {**TEXT, "usage": {"prompt_tokens": 1.0, "completion_tokens": "2", "total_tokens": 3.0}})["usage"]
+    assert [type(usage[name]) for name in ("prompt_tokens", "completion_tokens", "total_tokens")] == [int, int, int]
