@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from providers.base import Answer, AnswerShapeError, Failure, StreamFailure
 from providers.chunk_errors import drop_empty_errors
-from providers.finish_reasons import FailedFinishError, finish_reason
+from providers.finish_reasons import FailedFinishError, finish_reason, is_withheld
 from providers.plain_usage import PlainUsage, read_of_inputs
 from providers.tool_calls import arguments_text, calls_of, repair_calls
 from providers.usage import normalize_usage, read_usage
@@ -116,9 +116,10 @@ def read_answer(
     changed = False
     for at, choice in enumerate(chat.choices):
         if bytes(choice.message)[:1] != b"{" and bytes(choice.text)[:1] != b'"':
-            if not _is_withheld(source["choices"][at]):
+            if not is_withheld(source["choices"][at]):
                 raise AnswerShapeError(f"choices[{at}] has neither an object 'message' nor a string 'text'")
-            source["choices"][at]["message"] = {"role": "assistant", "content": None}
+            withheld = source["choices"][at]
+            withheld |= {"text": ""} if "text" in withheld else {"message": {"role": "assistant", "content": None}}
             changed = True
     for repair in repairs:
         changed = repair(source) or changed
@@ -126,16 +127,6 @@ def read_answer(
     changed = _repair_answer(source, hides_output) or changed
     reasons = tuple(choice.get("finish_reason") for choice in source["choices"])
     return Answer(_encode(source) if changed else body, read_usage(source.get("usage"), source.get("service_tier")), reasons)
-
-
-def _is_withheld(choice: dict[str, Any]) -> bool:
-    """Return whether a choice without a message ended before any text: at a filter, or at the limit of tokens."""
-    if choice.get("message") is not None or choice.get("text") is not None:
-        return False
-    try:
-        return finish_reason(choice.get("finish_reason")) in ("content_filter", "length")
-    except FailedFinishError:
-        return False
 
 
 def _read_unchanged(body: bytes) -> Answer | None:
@@ -147,7 +138,7 @@ def _read_unchanged(body: bytes) -> Answer | None:
     is_chat = chat.object == "chat.completion"
     for choice in chat.choices:
         message = choice.message
-        if (message is not None) != is_chat or (message is None and choice.text is None):
+        if (message is not None) != is_chat or (message is None and (choice.text is None or choice.finish_reason is None)):
             return None
         if message is not None and not message.tool_calls and choice.finish_reason in (None, "tool_calls"):
             return None
@@ -198,13 +189,16 @@ def _repair_answer(answer: dict[str, Any], hides_output: bool) -> bool:
         if not numbered:
             choice["index"] = position
             changed = True
-        if type(message := choice.get("message")) is dict:
-            changed = _repair_message(message) or changed
-            given_reason = choice.get("finish_reason")
-            reason = "tool_calls" if message.get("tool_calls") else "function_call" if message.get("function_call") else "stop"
-            if given_reason is None or (given_reason in ("stop", "tool_calls") and reason not in ("function_call", given_reason)):
-                choice["finish_reason"] = reason
-                changed = True
+        message = choice.get("message")
+        if type(message) is not dict:
+            message = {}
+        elif _repair_message(message):
+            changed = True
+        reason = "tool_calls" if message.get("tool_calls") else "function_call" if message.get("function_call") else "stop"
+        said = choice.get("finish_reason")
+        if said is None or (said in ("stop", "tool_calls") and reason not in ("function_call", said)):
+            choice["finish_reason"] = reason
+            changed = True
         if type(choice.get("usage")) is dict:
             usage = choice.pop("usage")
             answer["usage"] = answer.get("usage") or usage

@@ -99,3 +99,13 @@ def finish_reason(reason: Any) -> str | None:
     for name in known:
         return name if name in OPENAI_REASONS else FINISH_REASONS[name]
     return family
+
+
+def is_withheld(choice: dict[str, Any]) -> bool:
+    """Return whether a choice without a message ended before any text: at a filter, or at the limit of tokens."""
+    if choice.get("message") is not None or choice.get("text") is not None:
+        return False
+    try:
+        return finish_reason(choice.get("finish_reason")) in ("content_filter", "length")
+    except FailedFinishError:
+        return False

@@ -141,7 +141,7 @@ def test_answer_of_completions_is_completed_as_one() -> None:
     body = b'{"choices":[{"text":"A","finish_reason":"stop"}]}'
     result = json.loads(read_answer(body, (), model="m").body)
     assert (result["object"], result["model"], result["choices"][0]["index"]) == ("text_completion", "m", 0)
-    whole = b'{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"A","finish_reason":null}]}'
+    whole = b'{"id":"c","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"A","finish_reason":"stop"}]}'
     assert read_answer(whole, ()).body is whole
 
 
@@ -205,3 +205,11 @@ def test_an_empty_usage_is_left_out() -> None:
 def test_counts_that_are_no_integers_become_integers() -> None:
     usage = decode("vllm", {**TEXT, "usage": {"prompt_tokens": 1.0, "completion_tokens": "2", "total_tokens": 3.0}})["usage"]
     assert [type(usage[name]) for name in ("prompt_tokens", "completion_tokens", "total_tokens")] == [int, int, int]
+
+
+def test_a_whole_completion_has_a_finish_reason() -> None:
+    target = target_for("vllm")
+    choices = [{"text": "a", "index": 0, "finish_reason": None}, {"text": "b", "index": 1}, {"text": None, "finish_reason": "length"}]
+    body = json.dumps({"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": choices}).encode()
+    given = json.loads(target.kind.decode(body, target, Options(operation="completions")).body)["choices"]
+    assert [(choice["text"], choice["finish_reason"]) for choice in given] == [("a", "stop"), ("b", "stop"), ("", "length")]
